@@ -1,0 +1,86 @@
+"""Parses the verb, runs it, and turns every failure a user can cause into one line and an exit code."""
+
+import argparse
+import difflib
+import importlib
+import json
+import os
+import sys
+
+from alp_jax.config import ConfigError
+from alp_jax.core.errors import AlpError, UserError
+
+# verb -> (module under alp_jax.cli, one line of help)
+VERBS = {
+    "quickstart": ("quickstart", "real audio to scaling report and PyTorch export, end to end on one CPU"),
+    "data": ("data", "fetch, build, verify and describe data sets"),
+    "tokenizer": ("tokenizer", "train a sentencepiece vocabulary on a data set's captions"),
+    "train": ("train", "train one model"),
+    "sweep": ("sweep", "train and evaluate a grid of runs, one after another, resumable"),
+    "eval": ("eval", "evaluate the frozen encoder of a run"),
+    "scaling": ("scaling", "fit scaling curves and write the report"),
+    "export": ("export", "hand a trained encoder to PyTorch, with proof of parity"),
+    "golden": ("golden", "check the models against a folder of reference vectors"),
+    "doctor": ("doctor", "show versions, devices and disk space"),
+}
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with one-line errors."""
+
+    def error(self, message):
+        raise UserError(f"{message}; see '{self.prog} --help'")
+
+
+def verb_parser(verb: str) -> tuple[argparse.ArgumentParser, object]:
+    """The parser of one verb and its module, which has ``add_arguments(parser)``, ``run(args)`` and ``EXAMPLE``."""
+    name, help_text = VERBS[verb]
+    module = importlib.import_module(f"alp_jax.cli.{name}")
+    parser = Parser(
+        prog=f"alp {verb}",
+        description=help_text[0].upper() + help_text[1:] + ".",
+        epilog=f"example:\n  {module.EXAMPLE}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--json", action="store_true", help="end with one JSON line on standard output")
+    module.add_arguments(parser)
+    return parser, module
+
+
+def overview() -> str:
+    lines = [f"  {verb:<12} {text}" for verb, (_, text) in VERBS.items()]
+    return "usage: alp VERB ...\n\nverbs:\n" + "\n".join(lines) + "\n\n'alp VERB --help' shows options and an example."
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs ``argv`` and returns the exit status."""
+    argv = sys.argv[1:] if argv is None else argv
+    if not argv or argv[0] in ("-h", "--help"):
+        print(overview())
+        return 0 if argv else 2
+    try:
+        if argv[0] not in VERBS:
+            close = difflib.get_close_matches(argv[0], VERBS, n=1)
+            hint = f"did you mean 'alp {close[0]}'?" if close else "'alp --help' lists the verbs"
+            raise UserError(f"unknown verb {argv[0]!r}: {hint}")
+        parser, module = verb_parser(argv[0])
+        args = parser.parse_args(argv[1:])
+        result = module.run(args)
+        if args.json:
+            print(json.dumps(result, sort_keys=True, allow_nan=False))
+        return 0
+    except (UserError, ConfigError) as error:
+        return _fail(error, 2)
+    except AlpError as error:
+        return _fail(error, error.exit_code)
+    except KeyboardInterrupt:
+        return _fail("interrupted; the same command goes on where it stopped", 130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _fail(error: object, code: int) -> int:
+    print("alp: " + " ".join(str(error).split()), file=sys.stderr)
+    return code

@@ -1,0 +1,186 @@
+"""Every setting of a run as frozen dataclasses; ``RunConfig`` is the whole of it.
+
+Field comments give the unit and the source of a default. Nothing below ``resolve`` looks a setting up by string.
+"""
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class SpecAugmentConfig:
+    """SpecAugment as the reference applies it (lhotse's defaults): masks and a time warp, filled with the mean."""
+
+    enabled: bool = True
+    probability: float = 0.9  # drawn once for the warp and once for the masks
+    time_warp: int = 80  # frames; 0 turns the warp off
+    num_feature_masks: int = 2
+    feature_mask_width: int = 27  # mel bins, exclusive
+    num_time_masks: int = 10
+    time_mask_width: int = 100  # frames, exclusive
+    max_time_fraction: float = 0.15
+
+
+@dataclasses.dataclass(frozen=True)
+class FeatureConfig:
+    """Kaldi-compatible log-mel filterbank: 25 ms Povey windows every 10 ms at 16 kHz."""
+
+    num_mel_bins: int = 80
+    low_hz: float = 20.0
+    high_hz: float = 7600.0
+    spec_augment: SpecAugmentConfig = SpecAugmentConfig()
+
+
+@dataclasses.dataclass(frozen=True)
+class ZipformerConfig:
+    """Zipformer encoder; the defaults are Zipformer-M (65.9 M parameters). Names follow the reference's config.json."""
+
+    feature_dim: int = 80
+    output_downsampling_factor: int = 2
+    num_encoder_layers: tuple[int, ...] = (2, 2, 3, 4, 3, 2)
+    downsampling_factor: tuple[int, ...] = (1, 2, 4, 8, 4, 2)
+    encoder_dim: tuple[int, ...] = (192, 256, 384, 512, 384, 256)
+    feedforward_dim: tuple[int, ...] = (576, 768, 1152, 1536, 1152, 768)
+    num_heads: tuple[int, ...] = (4, 4, 4, 8, 4, 4)
+    query_head_dim: tuple[int, ...] = (32,)  # tuples of length 1 hold for every stack
+    value_head_dim: tuple[int, ...] = (12,)
+    pos_head_dim: tuple[int, ...] = (4,)
+    pos_dim: int = 48
+    encoder_unmasked_dim: tuple[int, ...] = (192, 192, 256, 256, 256, 192)
+    cnn_module_kernel: tuple[int, ...] = (31, 31, 15, 15, 15, 31)
+    causal: bool = False
+    chunk_size: tuple[int, ...] = (-1,)
+    left_context_frames: tuple[int, ...] = (-1,)
+    frontend_channels: tuple[int, int, int] = (8, 32, 128)  # the reference's constants; small models shrink them
+
+
+@dataclasses.dataclass(frozen=True)
+class TextTowerConfig:
+    """BERT-shaped text tower; the defaults are BERT-base without pooler. Names follow transformers' BertConfig."""
+
+    vocab_size: int = 50000
+    hidden_size: int = 768
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
+    intermediate_size: int = 3072
+    max_position_embeddings: int = 512
+    type_vocab_size: int = 2
+    layer_norm_eps: float = 1e-12
+    hidden_dropout_prob: float = 0.1
+    attention_probs_dropout_prob: float = 0.1
+
+
+@dataclasses.dataclass(frozen=True)
+class DecoderConfig:
+    """BART-shaped caption decoder; the defaults are the six layers of BART-base. Names follow the reference."""
+
+    vocab_size: int = 50000
+    d_model: int = 768
+    num_decoder_layers: int = 6
+    decoder_nhead: int = 8
+    dim_feedforward: int = 3072
+    decoder_dropout: float = 0.1
+    decoder_activation: str = "gelu"  # gelu | relu
+    decoder_norm_first: bool = False
+    decoder_bias: bool = False
+    decoder_shared_emb: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """The audio encoder with its text side; ``text`` is used by contrastive, ``decoder`` by captioning objectives."""
+
+    name: str = "zipformer_m"
+    encoder: ZipformerConfig = ZipformerConfig()
+    text: TextTowerConfig = TextTowerConfig()
+    decoder: DecoderConfig = DecoderConfig()
+    shared_emb_dim: int = 1024  # width of the space in which audio and text are compared
+    compute_dtype: str = "float32"  # float32 | bfloat16; parameters, norms, softmax and losses stay float32
+    depthwise_form: str = "auto"  # auto | shift | lax
+
+
+@dataclasses.dataclass(frozen=True)
+class ObjectiveConfig:
+    """What is learnt: ``contrastive`` (symmetric InfoNCE) or ``captioning`` (autoregressive and parallel decoding)."""
+
+    name: str = "contrastive"
+    temperature: float = 0.07  # start value when learnt
+    learn_temperature: bool = True
+    max_logit_scale: float = 100.0
+    exclude_duplicates: bool = True  # same recording or same caption in a batch is not a negative
+    chunk: int = 1024  # columns of the similarity matrix held at a time
+    autoregressive_share: float = 0.25  # of the rows; the rest decode in parallel from MASK tokens (CapPa)
+    label_smoothing: float = 0.1
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimConfig:
+    """AdamW with linear warm-up and cosine decay to ``final_lr_fraction`` of the peak."""
+
+    name: str = "adamw"
+    lr: float = 1e-3
+    warmup_steps: int = 500
+    final_lr_fraction: float = 0.0
+    b1: float = 0.9
+    b2: float = 0.98
+    eps: float = 1e-8
+    weight_decay: float = 0.01  # matrices and convolution kernels only
+    clip_norm: float = 1.0  # 0 turns clipping off
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """Which shards, how many pairs, and how they become batches."""
+
+    path: str = "data/mini"
+    pairs: int = 0  # audio-caption pairs of the nested ladder; 0 takes every training clip
+    tokenizer: str = ""  # sentencepiece model file; empty takes tokenizer.model beside the data set
+    bucket_seconds: tuple[float, ...] = (2.0, 4.0, 6.0, 8.0, 10.0, 15.0, 20.0, 30.0)  # longer clips are cropped
+    batch_seconds: float = 640.0  # seconds of padded audio in a global batch
+    clips_per_batch: int = 0  # > 0: this many clips in every batch whatever the bucket (fixed negatives)
+    text_budget: int = 128  # tokens per caption before special tokens
+    workers: int = 0  # loader processes per host; 0 reads in threads
+
+
+@dataclasses.dataclass(frozen=True)
+class MeshConfig:
+    """Devices along each axis; -1 takes what the other axes leave."""
+
+    data: int = -1
+    fsdp: int = 1
+    tensor: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """Length, logging and checkpoints of a run, in steps."""
+
+    steps: int = 600_000
+    log_every: int = 50
+    save_every: int = 4000
+    keep: int = 3
+    max_bad_steps: int = 10  # non-finite steps in a row before the run stops
+
+
+@dataclasses.dataclass(frozen=True)
+class EvalConfig:
+    """The frozen-encoder evaluation after training."""
+
+    suite: str = "mini"  # mini | none
+    batch_seconds: float = 240.0
+    max_seconds: float = 10.0  # longer clips are cut for evaluation
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+    """All settings of one run; what ``config.json`` of a run folder holds."""
+
+    seed: int = 0
+    init: str = "scratch"  # scratch, or the folder of a run whose encoder is the start
+    data: DataConfig = DataConfig()
+    features: FeatureConfig = FeatureConfig()
+    model: ModelConfig = ModelConfig()
+    objective: ObjectiveConfig = ObjectiveConfig()
+    optim: OptimConfig = OptimConfig()
+    mesh: MeshConfig = MeshConfig()
+    train: TrainConfig = TrainConfig()
+    evaluation: EvalConfig = EvalConfig()

@@ -1,0 +1,1 @@
+"""Contracts and small tools that every other package may use and that use none of them."""

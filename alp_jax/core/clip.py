@@ -1,0 +1,56 @@
+"""The record that corpora hand to the shard builder."""
+
+import dataclasses
+from collections.abc import Mapping
+
+SPLITS = ("train", "valid", "test")
+
+
+@dataclasses.dataclass(frozen=True)
+class Event:
+    """A labelled stretch of a clip; ``onset_s`` and ``offset_s`` are seconds from the start of the clip."""
+
+    onset_s: float
+    offset_s: float
+    label: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Clip:
+    """One stretch of one audio file with everything that is known about it.
+
+    Attributes:
+      id: unique over all sources, qualified by the source: ``audiocaps:1a2b3c-30``.
+      source: name of the corpus or of the part of it that is mixed and counted on its own.
+      recording: what leaks are matched on, ``<namespace>:<id>``; clips cut from one recording share it.
+      audio_path: absolute path of a file the decoder can read.
+      start_s: where the clip starts in the file, seconds.
+      duration_s: length in seconds; None means to the end of the file.
+      captions: texts that describe the clip; training needs at least one.
+      tags: words or short phrases, in the source's order.
+      labels: task name -> class name, for probes.
+      events: labelled stretches with onset and offset.
+      split: one of ``train``, ``valid``, ``test``; decided by group, never by clip.
+      group: the unit that splits are made of (package, kit, persona, track).
+      license: short licence name of the source.
+    """
+
+    id: str
+    source: str
+    recording: str
+    audio_path: str
+    start_s: float = 0.0
+    duration_s: float | None = None
+    captions: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    labels: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    events: tuple[Event, ...] = ()
+    split: str = "train"
+    group: str = ""
+    license: str = ""
+
+    def __post_init__(self):
+        if self.split not in SPLITS:
+            raise ValueError(f"clip {self.id}: split {self.split!r} is not one of {', '.join(SPLITS)}")
+        if not self.id or not self.source or not self.recording:
+            raise ValueError(f"clip {self.id!r}: id, source and recording must not be empty")

@@ -1,0 +1,1 @@
+"""Published corpora and audio folders as streams of clips."""

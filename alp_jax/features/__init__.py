@@ -1,0 +1,1 @@
+"""Log-mel features and SpecAugment, on device."""

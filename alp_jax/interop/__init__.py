@@ -1,0 +1,1 @@
+"""Checkpoints to and from PyTorch, with proof that both compute the same."""

@@ -1,0 +1,1 @@
+"""The mesh and the rules that place every array on it."""

@@ -1,0 +1,1 @@
+"""Many runs: sweeps, the ledger, fits and the report."""
