@@ -1,6 +1,20 @@
 """Settings: one tree of frozen dataclasses, resolved once, used everywhere below."""
 
-from alp_jax.config.resolve import ConfigError, from_dict, resolve, to_config_dict, to_dict
+from alp_jax.config.arguments import format_count, parse_arguments, parse_count
+from alp_jax.config.errors import ConfigError
+from alp_jax.config.resolve import from_dict, resolve, to_config_dict, to_dict
 from alp_jax.config.schema import RunConfig
+from alp_jax.config.sizes import MODELS
 
-__all__ = ["ConfigError", "RunConfig", "from_dict", "resolve", "to_config_dict", "to_dict"]
+__all__ = [
+    "MODELS",
+    "ConfigError",
+    "RunConfig",
+    "format_count",
+    "from_dict",
+    "parse_arguments",
+    "parse_count",
+    "resolve",
+    "to_config_dict",
+    "to_dict",
+]

@@ -9,11 +9,8 @@ from typing import Any
 
 import ml_collections
 
+from alp_jax.config.errors import ConfigError
 from alp_jax.config.schema import RunConfig
-
-
-class ConfigError(ValueError):
-    """A configuration key or value that cannot be used; the message names the key."""
 
 
 def to_dict(config: Any) -> dict[str, Any]:

@@ -137,6 +137,7 @@ class DataConfig:
     bucket_seconds: tuple[float, ...] = (2.0, 4.0, 6.0, 8.0, 10.0, 15.0, 20.0, 30.0)  # longer clips are cropped
     batch_seconds: float = 640.0  # seconds of padded audio in a global batch
     clips_per_batch: int = 0  # > 0: this many clips in every batch whatever the bucket (fixed negatives)
+    clips_multiple: int = 8  # clips in a batch are a multiple of this, so that meshes of that size share them evenly
     text_budget: int = 128  # tokens per caption before special tokens
     workers: int = 0  # loader processes per host; 0 reads in threads
 
@@ -165,7 +166,7 @@ class TrainConfig:
 class EvalConfig:
     """The frozen-encoder evaluation after training."""
 
-    suite: str = "mini"  # mini | none
+    suite: str = "mini"  # mini | none; runs once, after the last step
     batch_seconds: float = 240.0
     max_seconds: float = 10.0  # longer clips are cut for evaluation
 

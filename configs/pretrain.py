@@ -1,0 +1,40 @@
+"""Pretrain one audio encoder from captions.
+
+    alp train --workdir runs/demo --config=configs/pretrain.py:objective=contrastive,pairs=400k,model=zipformer_m
+
+Arguments, all optional:
+  objective      contrastive | captioning
+  pairs          rung of the nested data ladder: 400k, 1m, 4m, 10m, any number, or all
+  init           scratch, or the folder of a finished run whose encoder is the start
+  model          zipformer_m (the paper's encoder), zipformer_xs, zipformer_xxs (one CPU)
+  batch_seconds  seconds of padded audio in a global batch; the paper used 8 x 640
+
+Length follows the paper: 600k steps from scratch, 200k from a start. Everything else is a flag, for example
+``--config.optim.lr=0.0005`` or ``--config.data.path=data/captionstew``.
+"""
+
+from alp_jax.config import MODELS, RunConfig, parse_arguments, parse_count, to_config_dict
+from alp_jax.config.arguments import choose
+from alp_jax.config.schema import DataConfig, ObjectiveConfig, TrainConfig
+
+DEFAULTS = {
+    "objective": "contrastive",
+    "pairs": "all",
+    "init": "scratch",
+    "model": "zipformer_m",
+    "batch_seconds": "5120",
+}
+
+
+def get_config(arg: str | None = None):
+    """The configuration for ``arg`` (``key=value,...``); an unknown key fails and names the nearest."""
+    values = parse_arguments(arg, DEFAULTS)
+    scratch = values["init"] == "scratch"
+    config = RunConfig(
+        init=values["init"],
+        data=DataConfig(pairs=parse_count(values["pairs"]), batch_seconds=float(parse_count(values["batch_seconds"]))),
+        model=MODELS[choose(values["model"], MODELS, "model")],
+        objective=ObjectiveConfig(name=choose(values["objective"], ("contrastive", "captioning"), "objective")),
+        train=TrainConfig(steps=600_000 if scratch else 200_000),
+    )
+    return to_config_dict(config)
