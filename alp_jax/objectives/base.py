@@ -1,0 +1,25 @@
+"""What an objective is: a pair of pure functions, before and after the model."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+Arrays = dict[str, Any]
+
+
+class SpecialTokens(NamedTuple):
+    """Ids of the tokens that objectives put around captions."""
+
+    pad: int
+    bos: int
+    eos: int
+    mask: int
+
+
+class Objective(NamedTuple):
+    """``prepare(batch, key) -> inputs`` of the model's text side; ``loss(outputs, inputs, batch) -> (loss, metrics)``.
+
+    The loss is a scalar, already reduced over the global batch; metrics are scalars of float32.
+    """
+
+    prepare: Callable[[Arrays, Any], Arrays]
+    loss: Callable[[Arrays, Arrays, Arrays], tuple[Any, Arrays]]

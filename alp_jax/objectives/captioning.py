@@ -1,0 +1,73 @@
+"""Captioning: part of the batch is decoded left to right, the rest in parallel from MASK tokens (CapPa)."""
+
+import jax
+import jax.numpy as jnp
+
+from alp_jax.config.schema import ObjectiveConfig
+from alp_jax.objectives.base import Arrays, Objective, SpecialTokens
+
+
+def make_captioning(config: ObjectiveConfig, tokens: SpecialTokens) -> Objective:
+    """The captioning objective (Tschannen et al. 2023, "Image Captioners Are Scalable Vision Learners Too").
+
+    Autoregressive rows read BOS + caption and predict caption + EOS under a causal mask; parallel rows read MASK
+    tokens without a causal mask and predict the caption.
+    """
+
+    def prepare(batch: Arrays, key) -> Arrays:
+        causal_B = choose_causal(key, batch["text"].shape[0], config.autoregressive_share)
+        return decoder_inputs(batch["text"], batch["text_len"], causal_B, tokens)
+
+    def loss(outputs: Arrays, inputs: Arrays, batch: Arrays) -> tuple[jax.Array, Arrays]:
+        targets_BL = inputs["targets_BL"]
+        inside_BL = jnp.arange(targets_BL.shape[1]) < inputs["decoder_len_B"][:, None]
+        weight_BL = (inside_BL & batch["mask"][:, None]).astype(jnp.float32)
+        loss_BL = smoothed_cross_entropy(outputs["logits_BLV"], targets_BL, config.label_smoothing)
+        hit_BL = (outputs["logits_BLV"].argmax(-1) == targets_BL).astype(jnp.float32)
+        causal_BL = weight_BL * inputs["causal_B"][:, None]
+        metrics = {
+            "accuracy": _mean(hit_BL, weight_BL),
+            "loss_autoregressive": _mean(loss_BL, causal_BL),
+            "loss_parallel": _mean(loss_BL, weight_BL - causal_BL),
+        }
+        return _mean(loss_BL, weight_BL), metrics
+
+    return Objective(prepare, loss)
+
+
+def choose_causal(key, batch: int, share: float) -> jax.Array:
+    """bool[B]: which rows of the global batch are autoregressive; exactly round(B * share) of them."""
+    order_B = jax.random.permutation(key, batch)
+    return order_B < round(batch * share)
+
+
+def decoder_inputs(text_BL: jax.Array, text_len_B: jax.Array, causal_B: jax.Array, tokens: SpecialTokens) -> Arrays:
+    """Decoder tokens, lengths and targets, all int32[B, L + 1] or [B], for both kinds of rows."""
+    batch = text_BL.shape[0]
+    pad_B1 = jnp.full((batch, 1), tokens.pad, text_BL.dtype)
+    bos_B1 = jnp.full((batch, 1), tokens.bos, text_BL.dtype)
+    length_B = text_len_B + causal_B.astype(text_len_B.dtype)
+    position_L = jnp.arange(text_BL.shape[1] + 1)
+    inside_BL = position_L < length_B[:, None]
+    shifted_BL = jnp.concatenate([bos_B1, text_BL], 1)
+    ids_BL = jnp.concatenate([text_BL, pad_B1], 1)
+    input_BL = jnp.where(causal_B[:, None], shifted_BL, tokens.mask)
+    at_end_BL = causal_B[:, None] & (position_L == text_len_B[:, None])
+    return {
+        "decoder_in_BL": jnp.where(inside_BL, input_BL, tokens.pad),
+        "decoder_len_B": length_B,
+        "causal_B": causal_B,
+        "targets_BL": jnp.where(inside_BL, jnp.where(at_end_BL, tokens.eos, ids_BL), tokens.pad),
+    }
+
+
+def smoothed_cross_entropy(logits_BLV: jax.Array, targets_BL: jax.Array, smoothing: float) -> jax.Array:
+    """Cross entropy per token, the smoothing spread over the whole vocabulary (torch semantics), in float32."""
+    logits_BLV = logits_BLV.astype(jnp.float32)
+    normaliser_BL = jax.nn.logsumexp(logits_BLV, -1)
+    target_BL = jnp.take_along_axis(logits_BLV, targets_BL[..., None], -1)[..., 0]
+    return normaliser_BL - (1 - smoothing) * target_BL - smoothing * logits_BLV.mean(-1)
+
+
+def _mean(value_BL, weight_BL):
+    return jnp.sum(value_BL * weight_BL) / jnp.maximum(jnp.sum(weight_BL), 1.0)

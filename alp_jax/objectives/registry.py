@@ -1,0 +1,17 @@
+"""From the name in the configuration to the objective."""
+
+from jax.sharding import Mesh
+
+from alp_jax.config.schema import ObjectiveConfig
+from alp_jax.core.names import choose
+from alp_jax.objectives.base import Objective, SpecialTokens
+from alp_jax.objectives.captioning import make_captioning
+from alp_jax.objectives.contrastive import make_contrastive
+
+
+def make_objective(config: ObjectiveConfig, tokens: SpecialTokens, mesh: Mesh) -> Objective:
+    """Builds the objective ``config.name``; an unknown name is a UserError that lists the known ones."""
+    choose(config.name, ("contrastive", "captioning"), "config.objective.name")
+    if config.name == "contrastive":
+        return make_contrastive(config, tokens, mesh)
+    return make_captioning(config, tokens)

@@ -1,0 +1,62 @@
+"""Captioning inputs and loss on cases small enough to write down."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from alp_jax.config.schema import MeshConfig, ObjectiveConfig
+from alp_jax.core.errors import UserError
+from alp_jax.objectives.base import SpecialTokens
+from alp_jax.objectives.captioning import choose_causal, decoder_inputs, make_captioning, smoothed_cross_entropy
+from alp_jax.objectives.registry import make_objective
+from alp_jax.parallel.mesh import make_mesh
+
+TOKENS = SpecialTokens(pad=0, bos=1, eos=2, mask=4)
+
+
+def test_rows_are_autoregressive_or_parallel():
+    text = jnp.asarray([[7, 8, 0], [7, 8, 0], [5, 6, 9]])
+    inputs = decoder_inputs(text, jnp.asarray([2, 2, 3]), jnp.asarray([True, False, True]), TOKENS)
+    assert inputs["decoder_in_BL"].tolist() == [[1, 7, 8, 0], [4, 4, 0, 0], [1, 5, 6, 9]]
+    assert inputs["targets_BL"].tolist() == [[7, 8, 2, 0], [7, 8, 0, 0], [5, 6, 9, 2]]
+    assert inputs["decoder_len_B"].tolist() == [3, 2, 4]
+
+
+@pytest.mark.parametrize(("share", "expected"), [(0.25, 4), (0.0, 0), (1.0, 16)])
+def test_the_share_is_exact_and_drawn(share, expected):
+    rows = [np.asarray(choose_causal(jax.random.key(k), 16, share)) for k in range(2)]
+    assert [r.sum() for r in rows] == [expected, expected]
+    assert share in (0.0, 1.0) or (rows[0] != rows[1]).any()
+
+
+def test_loss_is_the_mean_over_real_tokens_of_valid_rows():
+    objective = make_captioning(ObjectiveConfig(name="captioning", label_smoothing=0.1), TOKENS)
+    text, length = jnp.asarray([[7, 8], [7, 8], [3, 0]]), jnp.asarray([2, 2, 1])
+    causal = jnp.asarray([True, False, False])
+    inputs = decoder_inputs(text, length, causal, TOKENS)
+    logits = jax.random.normal(jax.random.key(0), (3, 3, 11))
+    mask = jnp.asarray([True, True, False])
+    value, metrics = objective.loss({"logits_BLV": logits}, inputs, {"mask": mask})
+    log_probs = np.asarray(jax.nn.log_softmax(logits))
+    per_token = [
+        -0.9 * log_probs[row, i, target] - 0.1 * log_probs[row, i].mean()
+        for row, targets in ((0, (7, 8, 2)), (1, (7, 8)))
+        for i, target in enumerate(targets)
+    ]
+    np.testing.assert_allclose(value, np.mean(per_token), rtol=1e-5)
+    np.testing.assert_allclose(metrics["loss_autoregressive"], np.mean(per_token[:3]), rtol=1e-5)
+    np.testing.assert_allclose(metrics["loss_parallel"], np.mean(per_token[3:]), rtol=1e-5)
+
+
+def test_smoothing_follows_torch_semantics():
+    """Label smoothing e over V classes is cross entropy against (1 - e) * one-hot + e / V."""
+    logits = jnp.asarray([[[2.0, -1.0, 0.5, 3.0]]])
+    target = np.array([0.1 / 4, 0.1 / 4, 0.9 + 0.1 / 4, 0.1 / 4])
+    expected = -(target * np.asarray(jax.nn.log_softmax(logits[0, 0]))).sum()
+    np.testing.assert_allclose(smoothed_cross_entropy(logits, jnp.asarray([[2]]), 0.1)[0, 0], expected, rtol=1e-6)
+
+
+def test_unknown_objective_is_named():
+    with pytest.raises(UserError, match="contrastve"):
+        make_objective(ObjectiveConfig(name="contrastve"), TOKENS, make_mesh(MeshConfig()))
