@@ -65,7 +65,11 @@ def main(argv: list[str] | None = None) -> int:
             hint = f"did you mean 'alp {close[0]}'?" if close else "'alp --help' lists the verbs"
             raise UserError(f"unknown verb {argv[0]!r}: {hint}")
         parser, module = verb_parser(argv[0])
-        args = parser.parse_args(argv[1:])
+        args, rest = parser.parse_known_args(argv[1:])
+        if rest and not (hasattr(args, "config") and rest[0].startswith("--config.")):
+            parser.error(f"unknown argument {rest[0]!r}")
+        if hasattr(args, "config"):
+            args.overrides = rest
         result = module.run(args)
         if args.json:
             print(json.dumps(result, sort_keys=True, allow_nan=False))

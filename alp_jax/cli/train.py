@@ -1,0 +1,33 @@
+"""``alp train``: one run, from the first step or from its last checkpoint."""
+
+import argparse
+
+from alp_jax.cli.configuration import add_config_argument, load_config
+
+EXAMPLE = "alp train --workdir runs/demo --config=configs/pretrain.py:objective=contrastive,pairs=400k"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--workdir", required=True, metavar="DIR", help="run folder; an interrupted run goes on there")
+    parser.add_argument("--evaluate", action="store_true", help="evaluate the frozen encoder after the last step")
+    parser.add_argument("--floors", metavar="FILE", help="file in which runs on the same data share baseline results")
+    add_config_argument(parser)
+
+
+def run(args: argparse.Namespace) -> dict:
+    config = load_config(args.config, args.overrides)
+    from alp_jax.parallel.runtime import setup_runtime
+
+    setup_runtime()
+    from alp_jax.train.evaluate import evaluate_run
+    from alp_jax.train.loop import train
+    from alp_jax.train.run_dir import mark_done
+
+    summary = train(config, args.workdir)
+    results = evaluate_run(args.workdir, floors=args.floors) if args.evaluate else []
+    mark_done(args.workdir)
+    if not args.json:
+        print(
+            f"{args.workdir}: {summary['steps']} steps, {summary['samples_seen']} clips, {summary['params']} parameters"
+        )
+    return {**summary, "workdir": args.workdir, "results": len(results)}

@@ -1,0 +1,140 @@
+"""From a configuration to the parts of a run: model functions, objective, optimiser, and the encoder to evaluate."""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from alp_jax.config import RunConfig, resolve
+from alp_jax.core.errors import UserError
+from alp_jax.core.files import read_json
+from alp_jax.data.dataset import Dataset, open_dataset
+from alp_jax.data.tokenizer import Tokenizer
+from alp_jax.evaluation.model import EvalModel
+from alp_jax.features.logmel import log_mel
+from alp_jax.models.dual import AudioTextModel
+from alp_jax.models.functional import functionalize
+from alp_jax.objectives.base import Objective, SpecialTokens
+from alp_jax.objectives.contrastive import wrap_caption
+from alp_jax.objectives.registry import make_objective
+from alp_jax.train.checkpoint import load_params
+
+
+@dataclasses.dataclass(frozen=True)
+class Parts:
+    """What a step is made of: pure functions on nested dictionaries."""
+
+    init: Callable[[jax.Array], dict]
+    apply: Callable[..., Any]
+    objective: Objective
+
+
+def special_tokens(tokenizer: Tokenizer) -> SpecialTokens:
+    return SpecialTokens(tokenizer.pad_id, tokenizer.bos_id, tokenizer.eos_id, tokenizer.mask_id)
+
+
+def make_model(config: RunConfig) -> tuple[Callable, Callable]:
+    """(init, apply) of the model that the configuration describes."""
+    objective = config.objective
+    return functionalize(
+        lambda rngs: AudioTextModel(
+            config.model, objective=objective.name, temperature=objective.temperature, rngs=rngs
+        )
+    )
+
+
+def make_parts(config: RunConfig, tokenizer: Tokenizer, mesh: Mesh) -> Parts:
+    """Model and objective for ``config``.
+
+    Raises:
+      UserError: the tokenizer has more tokens than the model, or captions are longer than its positions.
+    """
+    contrastive = config.objective.name == "contrastive"
+    size, knob = (
+        (config.model.text.vocab_size, "config.model.text.vocab_size")
+        if contrastive
+        else (config.model.decoder.vocab_size, "config.model.decoder.vocab_size")
+    )
+    if tokenizer.vocab_size > size:
+        raise UserError(f"{knob} is {size} but the tokenizer has {tokenizer.vocab_size} tokens")
+    longest = config.data.text_budget + 2
+    if contrastive and longest > config.model.text.max_position_embeddings:
+        raise UserError(
+            f"config.data.text_budget {config.data.text_budget} with its two special tokens exceeds "
+            f"config.model.text.max_position_embeddings {config.model.text.max_position_embeddings}"
+        )
+    init, apply = make_model(config)
+    if config.init != "scratch":
+        init = _start_from(config.init, init)
+    return Parts(init, apply, make_objective(config.objective, special_tokens(tokenizer), mesh))
+
+
+def _start_from(run_dir: str, init: Callable) -> Callable:
+    """``init`` with the encoder of a finished run in place of a fresh one."""
+    encoder = load_params(run_dir)[0]["encoder"]
+    expected = jax.eval_shape(init, jax.random.key(0))["encoder"]
+    have = {jax.tree_util.keystr(p, simple=True, separator="/"): x.shape for p, x in _leaves(encoder)}
+    need = {jax.tree_util.keystr(p, simple=True, separator="/"): x.shape for p, x in _leaves(expected)}
+    if have != need:
+        name = sorted(set(have.items()) ^ set(need.items()))[0][0]
+        raise UserError(
+            f"config.init: the encoder in {run_dir} does not fit config.model: {name} is "
+            f"{have.get(name, 'absent')} there and {need.get(name, 'absent')} here"
+        )
+    return lambda key: {**init(key), "encoder": jax.tree.map(jnp.asarray, encoder)}
+
+
+def _leaves(tree):
+    return jax.tree_util.tree_leaves_with_path(tree)
+
+
+def open_data(config: RunConfig) -> tuple[Dataset, Tokenizer]:
+    """The data set of a run and its tokenizer."""
+    dataset = open_dataset(config.data.path)
+    path = config.data.tokenizer or str(pathlib.Path(config.data.path) / "tokenizer.model")
+    return dataset, Tokenizer.load(path)
+
+
+def read_config(run_dir: str | pathlib.Path) -> RunConfig:
+    """The configuration a run was made with."""
+    return resolve(read_json(pathlib.Path(run_dir) / "config.json", "run configuration"))
+
+
+def eval_model(run_dir: str | pathlib.Path, step: int | None = None) -> tuple[EvalModel, RunConfig]:
+    """The frozen encoder of a run, ready for evaluation on the default device, and the run's configuration."""
+    config = read_config(run_dir)
+    params, step = load_params(run_dir, step)
+    return frozen_model(config, params, f"{pathlib.Path(run_dir).name}@{step}"), config
+
+
+def frozen_model(config: RunConfig, params: dict, name: str) -> EvalModel:
+    """Wraps ``params`` as the jitted functions that evaluators call."""
+    _, apply = make_model(config)
+    params = jax.tree.map(jnp.asarray, params)
+
+    def on_audio(method: str) -> Callable:
+        @jax.jit
+        def run(params, audio_BS, audio_len_B):
+            return apply(params, *log_mel(audio_BS, audio_len_B, config.features), method=method)
+
+        return lambda audio_BS, audio_len_B: run(params, np.asarray(audio_BS), np.asarray(audio_len_B))
+
+    @jax.jit
+    def embed_text(params, text_BL, text_len_B):
+        return apply(params, text_BL, text_len_B, method="embed_text")
+
+    def embed_captions(text_BL, text_len_B, tokens: SpecialTokens):
+        return embed_text(params, *wrap_caption(jnp.asarray(text_BL), jnp.asarray(text_len_B), tokens))
+
+    contrastive = config.objective.name == "contrastive"
+    return EvalModel(
+        name=name,
+        frames=on_audio("encode"),
+        embed_audio=on_audio("embed_audio") if contrastive else None,
+        embed_text=embed_captions if contrastive else None,
+    )

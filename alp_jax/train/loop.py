@@ -1,0 +1,185 @@
+"""The one training loop: open, restore, save, take the next batch, step; nothing in it waits for the device."""
+
+import json
+import pathlib
+import signal
+import time
+from typing import Any
+
+import jax
+
+from alp_jax.config import RunConfig
+from alp_jax.core.errors import AlpError, NumericsError, UserError
+from alp_jax.core.files import write_json
+from alp_jax.data.pipeline import plan, train_batches
+from alp_jax.models.accounting import parameters, train_flops
+from alp_jax.optim.adamw import make_optimizer
+from alp_jax.parallel.mesh import make_mesh, put_batch
+from alp_jax.parallel.rules import infer_shardings
+from alp_jax.train.build import make_parts, open_data
+from alp_jax.train.checkpoint import Checkpoints
+from alp_jax.train.metrics import MetricsLog
+from alp_jax.train.run_dir import RunDir
+from alp_jax.train.state import abstract_state, create_state, state_shapes
+from alp_jax.train.step import make_train_step
+
+SAMPLE_RATE = 16_000
+
+
+class Preempted(AlpError):
+    """The run was asked to stop; the state is saved and the same command goes on."""
+
+    exit_code = 42
+
+
+def train(config: RunConfig, workdir: str | pathlib.Path) -> dict:
+    """Trains ``config`` in run folder ``workdir``, from its last checkpoint if it has one; returns the summary.
+
+    Raises:
+      UserError: settings, data and run folder do not fit together.
+      Preempted: SIGTERM or SIGINT arrived; everything is saved (exit status 42).
+      NumericsError: ``config.train.max_bad_steps`` non-finite steps in a row; a good checkpoint is left.
+    """
+    dataset, tokenizer = open_data(config)
+    mesh = make_mesh(config.mesh)
+    parts = make_parts(config, tokenizer, mesh)
+    optimizer = make_optimizer(config.optim, config.train.steps)
+    batch_plan = plan(dataset, config.data, tokenizer, seed=config.seed)
+    with RunDir(workdir, config) as run:
+        run.write_environment(dataset.fingerprint)
+        checkpoints = Checkpoints(run.path, config.train.keep)
+        clock = {"data_fingerprint": batch_plan.fingerprint, "samples_seen": 0, "audio_seconds": 0.0}
+        clock |= {"padded_seconds": 0.0, "train_seconds": 0.0}
+        first = checkpoints.latest()
+        if first is None:
+            state, first = create_state(parts.init, optimizer, config.seed, mesh), 0
+        else:
+            state, saved = checkpoints.restore(first, abstract_state(parts.init, optimizer, mesh))
+            clock = _resume_clock(saved, clock, run.path)
+        shardings = infer_shardings(state_shapes(parts.init, optimizer), mesh)
+        step_fn = make_train_step(
+            parts.apply, parts.objective, optimizer, config.features, config.seed, mesh, shardings
+        )
+        loop = _Loop(config, run.path, checkpoints, clock, first)
+        try:
+            if first < config.train.steps:
+                batches = train_batches(
+                    dataset,
+                    config.data,
+                    tokenizer,
+                    seed=config.seed,
+                    start_step=first,
+                    host=jax.process_index(),
+                    hosts=jax.process_count(),
+                )
+                try:
+                    state = loop.run(state, step_fn, batches, mesh, dataset)
+                finally:
+                    batches.close()
+            elif checkpoints.latest() is None:
+                loop.save(first, state)
+        finally:
+            checkpoints.close()
+        summary = _summary(config, run.path, parameters(state["params"]), clock)
+        write_json(run.path / "summary.json", summary)
+    return summary
+
+
+def _resume_clock(saved: dict, fresh: dict, path: pathlib.Path) -> dict:
+    if saved["data_fingerprint"] != fresh["data_fingerprint"]:
+        raise UserError(
+            f"--workdir {path} was trained on data order {saved['data_fingerprint']}, this configuration gives "
+            f"{fresh['data_fingerprint']}: the shards or the tokenizer changed; start a new run folder"
+        )
+    return saved
+
+
+def _summary(config: RunConfig, path: pathlib.Path, params: int, clock: dict) -> dict:
+    tokens = config.data.text_budget
+    flops = clock["padded_seconds"] * train_flops(config.model, config.objective.name, 1.0, 0)
+    flops += clock["samples_seen"] * train_flops(config.model, config.objective.name, 0.0, tokens)
+    return {
+        "run": path.name,
+        "objective": config.objective.name,
+        "init": config.init,
+        "model": config.model.name,
+        "params": params,
+        "pairs": config.data.pairs,
+        "steps": config.train.steps,
+        "samples_seen": clock["samples_seen"],
+        "audio_seconds": clock["audio_seconds"],
+        "flops": flops,
+        "seed": config.seed,
+        "wall_seconds": clock["train_seconds"],
+    }
+
+
+class _Loop:
+    """The moving parts of one stretch of training."""
+
+    def __init__(self, config: RunConfig, path: pathlib.Path, checkpoints: Checkpoints, clock: dict, first: int):
+        self.config, self.path, self.checkpoints, self.clock, self.first = config, path, checkpoints, clock, first
+        self._stop_signal = 0
+        self._began, self._seconds_before = time.monotonic(), clock["train_seconds"]
+
+    def run(self, state: Any, step_fn, batches, mesh, dataset) -> Any:
+        """Steps from ``first`` to the end; saves on the way, at the end and when a signal asks to stop."""
+        total, log = self.config.train.steps, MetricsLog(self.path, self.config.train.steps, self.first)
+        previous = None  # (step, metrics on device, rows): read while the next step runs
+        handlers = {s: signal.signal(s, self._on_signal) for s in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            for step in range(self.first, total):
+                if step > self.first and (step % self.config.train.save_every == 0 or self._stop_signal):
+                    self.save(step, state)
+                    if self._stop_signal:
+                        raise Preempted(f"stopped by signal {self._stop_signal} after step {step}; run it again")
+                waited = time.monotonic()
+                batch = next(batches)
+                waited = time.monotonic() - waited
+                rows = batch.pop("row")
+                self._count(batch, log, waited)
+                state, metrics = step_fn(state, put_batch(batch, mesh))
+                if previous is not None:
+                    self._report(log, dataset, *previous)
+                previous = (step, metrics, rows)
+            self._report(log, dataset, *previous)
+            self.save(total, state)
+        finally:
+            log.close()
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+        return state
+
+    def save(self, step: int, state: Any) -> None:
+        self.clock["train_seconds"] = self._seconds_before + time.monotonic() - self._began
+        self.checkpoints.save(step, state, dict(self.clock))
+
+    def _on_signal(self, number: int, frame) -> None:
+        if self._stop_signal:
+            raise KeyboardInterrupt
+        self._stop_signal = number
+
+    def _count(self, batch: dict, log: MetricsLog, waited: float) -> None:
+        hosts = jax.process_count()
+        clips = int(batch["mask"].sum()) * hosts
+        seconds = float(batch["audio_len"].sum()) / SAMPLE_RATE * hosts
+        padded = batch["audio"].size / SAMPLE_RATE * hosts
+        self.clock["samples_seen"] += clips
+        self.clock["audio_seconds"] += seconds
+        self.clock["padded_seconds"] += padded
+        log.count(waited, clips, seconds, padded)
+
+    def _report(self, log: MetricsLog, dataset, step: int, metrics: dict, rows) -> None:
+        """Looks at a finished step: logs it when due, names its clips when it was not finite."""
+        bad = int(metrics["bad_steps"])
+        if bad:
+            clips = [dataset.read(int(row)).id for row in rows]
+            with open(self.path / "bad_steps.jsonl", "a", encoding="utf-8") as file:
+                file.write(json.dumps({"step": step, "clips": clips}) + "\n")
+            if bad >= self.config.train.max_bad_steps:
+                raise NumericsError(
+                    f"{bad} non-finite steps in a row up to step {step}; their clips are in "
+                    f"{self.path / 'bad_steps.jsonl'}; lower config.optim.lr or look at the clips"
+                )
+        elif step % self.config.train.log_every == 0 or step + 1 == self.config.train.steps:
+            log.write(step, {name: float(value) for name, value in metrics.items()})

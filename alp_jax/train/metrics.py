@@ -1,0 +1,74 @@
+"""What a run reports: JSON lines in the run folder and one line at a time on the terminal."""
+
+import json
+import os
+import pathlib
+import sys
+import time
+
+from alp_jax.core.progress import clock
+
+
+class MetricsLog:
+    """Appends to ``metrics.jsonl`` and prints progress with the share of time spent waiting for data and an ETA.
+
+    On resume, lines of steps that will be computed again are dropped, so every step is there once.
+    """
+
+    def __init__(self, run_dir: pathlib.Path, total_steps: int, start_step: int, stream=None):
+        self._path = run_dir / "metrics.jsonl"
+        self._total, self._start_step = total_steps, start_step
+        self._stream = stream or sys.stderr
+        self._begin = self._last = time.monotonic()
+        self._wait_s = self._audio_s = self._padded_s = 0.0
+        self._steps = self._clips = 0
+        if self._path.exists():
+            kept = [line for line in self._path.read_text().splitlines() if _step_of(line) < start_step]
+            self._path.write_text("".join(line + "\n" for line in kept))
+        self._file = self._path.open("a", encoding="utf-8")
+        self._text = (run_dir / "log.txt").open("a", encoding="utf-8")
+
+    def count(self, wait_s: float, clips: int, audio_s: float, padded_s: float) -> None:
+        """Adds one step: seconds waited for data, clips, seconds of real and of padded audio."""
+        self._wait_s += wait_s
+        self._clips += clips
+        self._audio_s += audio_s
+        self._padded_s += padded_s
+        self._steps += 1
+
+    def write(self, step: int, metrics: dict[str, float]) -> None:
+        """Writes the metrics of ``step`` (0-based) with the rates since the last call."""
+        now = time.monotonic()
+        seconds = max(now - self._last, 1e-9)
+        rates = {
+            "seconds_per_step": seconds / max(self._steps, 1),
+            "audio_seconds_per_second": self._audio_s / seconds,
+            "clips_per_second": self._clips / seconds,
+            "data_wait_share": min(1.0, self._wait_s / seconds),
+            "padding_share": 1 - self._audio_s / max(self._padded_s, 1e-9),
+        }
+        self._file.write(json.dumps({"step": step, **metrics, **rates}, sort_keys=True) + "\n")
+        self._file.flush()
+        remaining = (now - self._begin) / max(step + 1 - self._start_step, 1) * (self._total - step - 1)
+        line = (
+            f"step {step + 1}/{self._total}  loss {metrics['loss']:.4f}  {rates['audio_seconds_per_second']:.0f} "
+            f"audio-s/s  data wait {100 * rates['data_wait_share']:.0f}%  ETA {clock(remaining)}\n"
+        )
+        for stream in (self._stream, self._text):
+            stream.write(line)
+            stream.flush()
+        self._last, self._wait_s, self._audio_s, self._padded_s, self._steps, self._clips = now, 0.0, 0.0, 0.0, 0, 0
+
+    def close(self) -> None:
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+        self._text.close()
+
+
+def _step_of(line: str) -> float:
+    """The step a line is about; a torn last line counts as one that will be written again."""
+    try:
+        return json.loads(line)["step"]
+    except (ValueError, KeyError):
+        return float("inf")

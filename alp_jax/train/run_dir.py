@@ -1,0 +1,105 @@
+"""The run folder: who may write to it, what it was made with, and what it leaves behind."""
+
+import fcntl
+import os
+import pathlib
+import platform
+import subprocess
+import sys
+from importlib import metadata
+
+import jax
+
+import alp_jax
+from alp_jax.config import RunConfig, to_dict
+from alp_jax.core.errors import UserError
+from alp_jax.core.files import read_json, write_json, write_text
+
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "soundfile", "sentencepiece")
+
+
+class RunDir:
+    """An open run folder, locked against other writers until it is closed.
+
+    Raises:
+      UserError: the folder belongs to another configuration (the first setting that differs is named with both
+        values) or to a process that is still running.
+    """
+
+    def __init__(self, path: str | os.PathLike, config: RunConfig):
+        self.path = pathlib.Path(path)
+        self.path.mkdir(parents=True, exist_ok=True)
+        foreign = [p.name for p in self.path.iterdir()] if not (self.path / "config.json").exists() else []
+        if set(foreign) - {".lock", "log.txt"}:
+            raise UserError(f"--workdir {self.path} holds {sorted(foreign)[0]} and is no run folder: choose another")
+        self._lock = (self.path / ".lock").open("w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._lock.close()
+            raise UserError(f"--workdir {self.path} is in use by another process") from None
+        settings = to_dict(config)
+        if (self.path / "config.json").exists():
+            difference = first_difference(read_json(self.path / "config.json", "run configuration"), settings)
+            if difference:
+                self.close()
+                key, old, new = difference
+                raise UserError(f"--workdir {self.path} holds a run with {key} = {old!r}, not {new!r}: choose another")
+        else:
+            write_json(self.path / "config.json", settings)
+
+    def close(self) -> None:
+        self._lock.close()
+
+    def __enter__(self) -> "RunDir":
+        return self
+
+    def __exit__(self, *exc) -> None:
+        self.close()
+
+    def write_environment(self, data_fingerprint: str) -> None:
+        """Writes ``env.json``: versions, devices, code and data this run was last started with."""
+        write_json(
+            self.path / "env.json",
+            {
+                "alp_jax": alp_jax.__version__,
+                "git": _git_revision(),
+                "python": platform.python_version(),
+                "packages": {name: metadata.version(name) for name in _PACKAGES},
+                "platform": platform.platform(),
+                "cpu_count": os.cpu_count(),
+                "devices": [str(device) for device in jax.devices()],
+                "processes": jax.process_count(),
+                "data_fingerprint": data_fingerprint,
+                "command": sys.argv[1:],
+            },
+        )
+
+
+def mark_done(path: str | os.PathLike) -> None:
+    """Leaves ``DONE``: training, and evaluation where it was asked for, are complete."""
+    write_text(pathlib.Path(path) / "DONE", "")
+
+
+def first_difference(old, new, where: str = "config") -> tuple | None:
+    """The first (key, old value, new value) in which two nested settings differ, or None."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in sorted(old.keys() | new.keys()):
+            if key not in old or key not in new:
+                return f"{where}.{key}", old.get(key), new.get(key)
+            difference = first_difference(old[key], new[key], f"{where}.{key}")
+            if difference:
+                return difference
+        return None
+    return None if old == new else (where, old, new)
+
+
+def _git_revision() -> str:
+    root = pathlib.Path(alp_jax.__file__).parent.parent
+    if not (root / ".git").exists():
+        return "unknown"
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"

@@ -1,0 +1,66 @@
+"""One training step: waveforms to features to loss to new state, as one compiled function per bucket."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+
+from alp_jax.config.schema import FeatureConfig
+from alp_jax.features.logmel import log_mel
+from alp_jax.features.spec_augment import spec_augment
+from alp_jax.objectives.base import Objective
+from alp_jax.parallel.mesh import batch_sharding, replicated
+from alp_jax.train.state import State
+
+
+def make_train_step(
+    apply: Callable,
+    objective: Objective,
+    optimizer: optax.GradientTransformation,
+    features: FeatureConfig,
+    seed: int,
+    mesh: Mesh,
+    shardings: Any,
+) -> Callable[[State, dict], tuple[State, dict]]:
+    """Returns the jitted ``step(state, batch) -> (state, metrics)``; the old state is donated.
+
+    All randomness is ``fold_in(seed, step)``. A step whose loss or gradient is not finite leaves parameters and
+    optimiser as they were and is counted in ``bad_steps``. Metrics are float32 scalars on device.
+    """
+
+    def loss_fn(params, batch, key):
+        augment_key, objective_key, model_key = jax.random.split(key, 3)
+        mel_BTF, len_B = log_mel(batch["audio"], batch["audio_len"], features)
+        mel_BTF = spec_augment(mel_BTF, len_B, augment_key, features.spec_augment)
+        inputs = objective.prepare(batch, objective_key)
+        outputs = apply(params, mel_BTF, len_B, inputs, key=model_key)
+        return objective.loss(outputs, inputs, batch)
+
+    def step(state: State, batch: dict) -> tuple[State, dict]:
+        key = jax.random.fold_in(jax.random.key(seed), state["step"])
+        (loss, metrics), grads = jax.value_and_grad(loss_fn, has_aux=True)(state["params"], batch, key)
+        grad_norm = optax.global_norm(grads)
+        finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
+        updates, opt = optimizer.update(grads, state["opt"], state["params"])
+        params = optax.apply_updates(state["params"], updates)
+        params, opt = jax.tree.map(
+            lambda new, old: jnp.where(finite, new, old), (params, opt), (state["params"], state["opt"])
+        )
+        new_state = {
+            "params": params,
+            "opt": opt,
+            "step": state["step"] + 1,
+            "bad_steps": jnp.where(finite, 0, state["bad_steps"] + 1),
+        }
+        metrics = {**metrics, "loss": loss, "grad_norm": grad_norm, "bad_steps": new_state["bad_steps"]}
+        return new_state, jax.tree.map(lambda x: x.astype(jnp.float32), metrics)
+
+    return jax.jit(
+        step,
+        donate_argnums=0,
+        in_shardings=(shardings, batch_sharding(mesh)),
+        out_shardings=(shardings, replicated(mesh)),
+    )
