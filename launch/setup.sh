@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# Makes .venv with the pinned requirements and the extras named as arguments; does nothing when they are already there.
+# PYTHON chooses the interpreter, ALP_TORCH another build of PyTorch.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+python=${PYTHON:-python3}
+extras=$*
+"$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || {
+  echo "setup: Python 3.11 to 3.13 is needed; '$python' is $("$python" --version 2>&1). Set PYTHON." >&2
+  exit 2
+}
+stamp=$(cat requirements.txt pyproject.toml launch/setup.sh | sha256sum | cut -d' ' -f1)
+if [ "$(cat .venv/installed 2>/dev/null || true)" != "$stamp $extras" ]; then
+  [ -x .venv/bin/python ] || "$python" -m venv .venv || {
+    echo "setup: '$python -m venv' failed; on Debian and Ubuntu install the package python3-venv." >&2
+    exit 2
+  }
+  echo "setup: installing into .venv" >&2
+  pip="$PWD/.venv/bin/python -m pip --disable-pip-version-check install --quiet"
+  # One exact version first: a range would let the largest build win over one that is already at hand.
+  case " $extras " in *" torch "*) $pip "${ALP_TORCH:-torch==2.13.0}" ;; esac
+  $pip --editable ".[$(echo "$extras" | tr ' ' ',')]"
+  echo "$stamp $extras" >.venv/installed
+fi
