@@ -1,0 +1,79 @@
+"""Pieces that the text tower and the caption decoder share: masked attention, dropout by key, PyTorch's initialisers."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+MASKED = -1e30  # finite, so that a row with nothing to look at stays a number
+
+
+def split_key(key: jax.Array | None, num: int) -> list[jax.Array | None]:
+    """``num`` keys from one; None (deterministic) stays None."""
+    return [None] * num if key is None else list(jax.random.split(key, num))
+
+
+def dropout(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
+    """Zeroes a share ``rate`` of ``x`` and rescales the rest; the identity when ``key`` is None."""
+    if key is None or rate == 0.0:
+        return x
+    return jnp.where(jax.random.bernoulli(key, 1.0 - rate, x.shape), x / (1.0 - rate), 0).astype(x.dtype)
+
+
+def valid_mask(len_B: jax.Array, length: int) -> jax.Array:
+    """mask_BL: True where the position is below the row's length."""
+    return jnp.arange(length) < len_B[:, None]
+
+
+def attend(
+    query_BQD: jax.Array,
+    key_BKD: jax.Array,
+    value_BKD: jax.Array,
+    allowed_BQK: jax.Array,
+    *,
+    num_heads: int,
+    rate: float = 0.0,
+    key: jax.Array | None = None,
+) -> jax.Array:
+    """Scaled dot-product attention of already projected inputs, heads side by side on the last axis.
+
+    Args:
+      allowed_BQK: bool, True where the query may look; axes of size 1 broadcast.
+      rate: dropout on the attention weights.
+      key: randomness of the dropout; None is deterministic.
+
+    Returns:
+      out_BQD in the type of ``value_BKD``; the softmax is float32.
+    """
+
+    def heads(x):
+        return x.reshape(*x.shape[:-1], num_heads, -1)
+
+    scores = jnp.einsum("bqhd,bkhd->bhqk", heads(query_BQD), heads(key_BKD), preferred_element_type=jnp.float32)
+    scores = scores / math.sqrt(query_BQD.shape[-1] // num_heads)
+    weights = jax.nn.softmax(jnp.where(allowed_BQK[:, None], scores, MASKED), axis=-1)
+    weights = dropout(weights, rate, key).astype(value_BKD.dtype)
+    out = jnp.einsum("bhqk,bkhd->bqhd", weights, heads(value_BKD))
+    return out.reshape(query_BQD.shape)
+
+
+def fan_in_uniform(fan_in: int):
+    """PyTorch's default for linear weights and biases: uniform within 1/sqrt(fan_in) of zero."""
+    bound = 1.0 / math.sqrt(fan_in)
+
+    def init(key, shape, dtype=jnp.float32, **_):
+        return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+    return init
+
+
+def linear(width_in: int, width_out: int, *, rngs: nnx.Rngs, dtype=jnp.float32, use_bias: bool = True) -> nnx.Linear:
+    """A linear layer with PyTorch's default initialisation; float32 parameters, computing in ``dtype``."""
+    init = fan_in_uniform(width_in)
+    return nnx.Linear(width_in, width_out, use_bias=use_bias, kernel_init=init, bias_init=init, dtype=dtype, rngs=rngs)
+
+
+def layer_norm(width: int, eps: float, *, rngs: nnx.Rngs, dtype=jnp.float32, use_bias: bool = True) -> nnx.LayerNorm:
+    """Layer normalisation with float32 statistics and a result in ``dtype``."""
+    return nnx.LayerNorm(width, epsilon=eps, use_bias=use_bias, use_fast_variance=False, dtype=dtype, rngs=rngs)
