@@ -1,0 +1,108 @@
+"""One to four captions per clip: what a person wrote, a tag list, an attribute-rich sentence, and a paraphrase."""
+
+from alp_jax.corpora.mini.grammar import expand, tidy
+from alp_jax.corpora.mini.item import Item
+
+ATTRIBUTES = {
+    "speech": (
+        "[{voice} speaking|speech by {voice}|{voice} talking] in {language}, {style}, {length}, {channel}",
+        "{channel} [recording|audio] of {voice} [speaking|talking] {language}: {length} {style}",
+        "{language} speech, {voice}, {style}; the clip is {length} [and|with] {channel}",
+        "[a {length} clip of|a {length} recording of] {style} in {language}, [spoken|read|said] by {voice}, {channel}",
+    ),
+    "sound": (
+        "[a {length}|one {length}] [sound effect|recording] of {subject}, {event}, {channel}",
+        "{event}: {subject}, [{length} clip|{length} recording], {channel}",
+        "{length} [sound|noise] of {subject}, [from|as in] {context}, {channel}",
+        "{channel} {length} [clip|sample] of {subject}",
+    ),
+    "drum": (
+        "[a|one] {length} one-shot of {drum} [from|out of] {kit}, {channel}",
+        "{drum} from {kit}, {played}, {length}, {channel}",
+        "[single|one] {drum} hit, {played}, {kit}",
+        "[percussion|drum] sample: {drum}, {kit}, {length}, {channel}",
+        "{name} from {kit}, {played}[, {length}|]",
+    ),
+    "music": (
+        "[ten seconds|a ten second excerpt] [of|from] {style}, [the {part} of|from the {part} of] the track, {channel}",
+        "{style} by {artist}, {part} of the piece, {channel}",
+        "[instrumental|] {style} [for|made for] {purpose}, the {part} of a [track|piece], {channel}",
+        "{channel} [excerpt|segment] of {style}, [taken from|from] the {part} of a {track_length} track",
+    ),
+}
+
+PARAPHRASE = {
+    "speech": (
+        '[in {language}, |]{voice} says [something like |]"{text}"',
+        '{voice} [can be heard saying|is saying|announces] "{text}"[ in {language}|]',
+        '[someone|a person] [speaking {language}|talking in {language}] says "{text}"',
+        '"{text}", [says|in the voice of] {voice}[, in {language}|]',
+        '[a {length} utterance|a {length} line] in {language} that means "{text}"',
+        "[this is|here is|you hear] {voice} [speaking {language}|talking in {language}]",
+        "[the speech of|a line by] {voice}, the language is {language}",
+        '{voice} [pronounces|says|reads out] {unit} "{text}"[ in {language}|, which is {language}|]',
+        '[the|a] {language} {unit} [for|meaning] "{text}", [spoken|said] [by {voice}|aloud]',
+        "[a person says|a speaker says] {syllable} with {tone}, in {language}",
+        "the {language} syllable {syllable}, {tone}[, spoken by {voice}|]",
+        "{voice} [says|utters] [the|a] {language} syllable {syllable}[, {tone}|]",
+    ),
+    "sound": (
+        "[the sound of|we hear|you can hear|a recording of|listen:|] {subject}",
+        "{subject} [is heard|can be heard|is playing|sounds] [briefly|]",
+        "[some|there is some|there is] {event_noun}[:| -|,] {subject}",
+        "{event_noun} [in|from|as heard in] {context}",
+        "[a sound that could be|this sounds like|probably] {subject}",
+        "[in {context}, |]{subject} [rings out|is audible|makes a sound]",
+        "{event}, [more exactly|namely|in this case] {subject}",
+    ),
+    "drum": (
+        "[someone hits|a drummer plays|a hit on|the sound of|listen to] {drum}",
+        "{drum} [is struck|is played|sounds] {played}",
+        "[a single|one] [hit|stroke|sound] of {drum}[ on its own| alone|]",
+        "[this is|here is] {drum} from {kit}",
+        "[dry|isolated|single] {drum} [sample|hit|sound][, {kit}|]",
+        "[percussion|a percussion sound]: {drum}, {played}",
+    ),
+    "music": (
+        "[{style} plays|we hear {style}|{style} is playing|some {style}][ in the background|]",
+        "[a piece|music|a tune] [called|titled|named] {title}[, {style}|]",
+        "[music|a theme] for {purpose}[, {style}|]",
+        "{artist} [plays|performs] {style}",
+        "[the {part}|the {part} part] of {title}[ by {artist}|], {style}",
+        "[without any words|no singing is announced], {style} [goes on|is heard]",
+        "[an excerpt|a part|a cut] of {style} [suited to|meant for] {purpose}",
+        "{instruments} [in|play] {style}",
+        "{loop} [loop|pattern], {style}",
+    ),
+}
+
+
+def make(item: Item, clip_id: str) -> tuple[str, ...]:
+    """The captions of one clip, without repeats, the person's own words first; the same for the same id and facts."""
+    texts = [
+        tidy(item.human) if item.human else "",
+        ", ".join(item.tags),
+        expand(ATTRIBUTES[item.kind], item.facts, f"{clip_id}/attributes"),
+        expand(PARAPHRASE[item.kind], item.facts, f"{clip_id}/paraphrase"),
+    ]
+    unique = {" ".join(text.casefold().split()).strip(" ."): text for text in reversed(texts) if text}
+    return tuple(reversed(unique.values()))
+
+
+def length_word(seconds: float) -> str:
+    """A length class in words, known from the file header."""
+    for limit, word in ((0.5, "very short"), (2.0, "short"), (6.0, "few-second"), (15.0, "medium-length")):
+        if seconds < limit:
+            return word
+    return "long"
+
+
+def channel_words(sample_rate: int, channels: int) -> str:
+    """How the file was recorded, in words: bandwidth and stereo."""
+    if sample_rate <= 8000:
+        return "telephone quality"
+    if sample_rate <= 11025:
+        return "low bandwidth"
+    if sample_rate <= 22050:
+        return "wideband mono" if channels == 1 else "wideband stereo"
+    return "full-band mono" if channels == 1 else "full-band stereo"

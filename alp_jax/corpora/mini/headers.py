@@ -1,0 +1,36 @@
+"""Length and format of an audio file from its header, without decoding it."""
+
+import pathlib
+
+import soundfile
+
+_G722_BYTES_PER_S = 8000
+_GSM_FRAME_BYTES, _GSM_FRAME_S = 33, 0.02
+
+
+def probe(path: pathlib.Path) -> tuple[float, int, int] | None:
+    """(seconds, sample rate, channels), or None when the file cannot be read.
+
+    Raw G.722 is 64 kbit/s at 16 kHz, raw GSM 06.10 is 33 bytes per 20 ms at 8 kHz; both have no header.
+    """
+    suffix, size = path.suffix.lower(), path.stat().st_size
+    if suffix == ".g722":
+        return size / _G722_BYTES_PER_S, 16000, 1
+    if suffix == ".gsm":
+        return size // _GSM_FRAME_BYTES * _GSM_FRAME_S, 8000, 1
+    try:
+        info = soundfile.info(str(path))
+    except (soundfile.LibsndfileError, OSError):
+        return None
+    return info.frames / info.samplerate, info.samplerate, info.channels
+
+
+def track_tags(path: pathlib.Path) -> dict[str, str]:
+    """Title, artist, genre and the like as the file states them; empty for raw formats and unreadable files."""
+    if path.suffix.lower() in (".g722", ".gsm"):
+        return {}
+    try:
+        with soundfile.SoundFile(str(path)) as file:
+            return {key: value.strip() for key, value in file.copy_metadata().items() if value.strip()}
+    except (soundfile.LibsndfileError, OSError):
+        return {}
