@@ -1,4 +1,4 @@
-"""Pieces that the text tower and the caption decoder share: masked attention, dropout by key, PyTorch's initialisers."""
+"""What the text tower and the caption decoder share: masked attention, dropout by key, PyTorch initialisers."""
 
 import math
 
