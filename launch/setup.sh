@@ -16,9 +16,9 @@ if [ "$(cat .venv/installed 2>/dev/null || true)" != "$stamp $extras" ]; then
     exit 2
   }
   echo "setup: installing into .venv" >&2
-  pip="$PWD/.venv/bin/python -m pip --disable-pip-version-check install --quiet"
+  install() { .venv/bin/python -m pip --disable-pip-version-check install --quiet "$@"; }
   # One exact version first: a range would let the largest build win over one that is already at hand.
-  case " $extras " in *" torch "*) $pip "${ALP_TORCH:-torch==2.13.0}" ;; esac
-  $pip --editable ".[$(echo "$extras" | tr ' ' ',')]"
+  case " $extras " in *" torch "*) install "${ALP_TORCH:-torch==2.13.0}" ;; esac
+  install --editable ".[$(echo "$extras" | tr ' ' ',')]"
   echo "$stamp $extras" >.venv/installed
 fi

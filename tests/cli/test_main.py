@@ -1,0 +1,79 @@
+"""The command line: help everywhere, one line and exit 2 for mistakes, never a traceback."""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from alp_jax.cli import main as cli
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+def run(capsys, *argv):
+    status = cli.main(list(argv))
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
+
+
+@pytest.mark.parametrize("verb", cli.VERBS)
+def test_every_verb_has_help_with_an_example(verb, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        cli.main([verb, "--help"])
+    assert stopped.value.code == 0
+    text = capsys.readouterr().out
+    assert f"example:\n  alp {verb}" in text
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["trian"], "did you mean 'alp train'"),
+        (["train"], "--workdir"),
+        (["doctor", "--nope"], "--nope"),
+        (["train", "--workdir", "x", "--config=nope.py"], "--config nope.py does not exist"),
+        (["train", "--workdir", "x", f"--config={ROOT}/configs/pretrain.py:pears=4"], "nearest: 'pairs'"),
+        (
+            ["train", "--workdir", "x", f"--config={ROOT}/configs/pretrain.py", "--config.optim.lrr=1"],
+            "config.optim.lr)",
+        ),
+        (["train", "--workdir", "x", f"--config={ROOT}/configs/pretrain.py", "--config.optim.lr=fast"], "'fast'"),
+        (["train", "--workdir", "x", f"--config={ROOT}/configs/pretrain.py", "--config.data.path=nope"], "nope"),
+        (["train", "--workdir", "x", f"--config={ROOT}/configs/pretrain.py", "stray"], "'stray'"),
+        (["eval", "--run", "nope"], "nope"),
+        (["data", "verify", "nope"], "nope"),
+        (["sweep", "--sweep", "nope.py", "--out", "x"], "nope.py"),
+        (["scaling", "fit", "--ledger", "nope.jsonl", "--out", "x"], "nope.jsonl"),
+        (["export", "torch", "--run", "nope", "--out", "x"], "nope"),
+        (["golden", "--dir", "nope"], "nope"),
+    ],
+)
+def test_mistakes_are_one_line_and_exit_2(argv, words, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    status, out, err = run(capsys, *argv)
+    assert status == 2
+    assert err.startswith("alp: ")
+    assert err.count("\n") == 1
+    assert words in err
+    assert out == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_a_verb_the_overview_is_shown(capsys):
+    status, out, _ = run(capsys)
+    assert status == 2
+    assert all(verb in out for verb in cli.VERBS)
+
+
+def test_json_is_one_last_line(capsys):
+    status, out, _ = run(capsys, "doctor", "--json")
+    assert status == 0
+    assert json.loads(out)["devices"]
+
+
+def test_a_closed_pipe_is_no_traceback():
+    command = f"{sys.executable} -m alp_jax doctor | true"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,27 @@
+"""Files are whole or absent, and errors name them."""
+
+import json
+
+import pytest
+
+from alp_jax.core import files
+from alp_jax.core.errors import UserError
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_rubbish(tmp_path):
+    files.write_json(tmp_path / "a.json", {"x": 1})
+    with pytest.raises(ValueError):
+        files.write_json(tmp_path / "a.json", {"x": float("nan")})
+    with pytest.raises(TypeError):
+        files.write_bytes(tmp_path / "a.json", "text")
+    assert json.loads((tmp_path / "a.json").read_text()) == {"x": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+
+
+@pytest.mark.parametrize("content", [b"{", b"\xff\xfe", None])
+def test_unreadable_json_is_named(tmp_path, content):
+    path = tmp_path / "settings.json"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UserError, match=r"settings\.json"):
+        files.read_json(path)
