@@ -1,0 +1,52 @@
+"""The only adapter between ``flax.nnx`` and the rest: a module becomes ``init`` and ``apply`` on nested dictionaries.
+
+No type of nnx leaves this package: parameters are plain nested dictionaries of arrays with string keys (the entries of
+a list are named "0", "1", ...), so names are stable and jit, grad, sharding rules and checkpoints see ordinary leaves.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from flax import nnx
+
+
+def _plain(tree: Any) -> Any:
+    """Nested dictionaries with string keys, from the integer keys that nnx gives to lists."""
+    return {str(name): _plain(value) for name, value in tree.items()} if isinstance(tree, dict) else tree
+
+
+def _lookup(params: dict, path: tuple[str, ...]) -> jax.Array:
+    found = params
+    for name in path:
+        if not isinstance(found, dict) or name not in found:
+            raise KeyError(f"parameter {'/'.join(path)} is missing")
+        found = found[name]
+    return found
+
+
+def functionalize(make: Callable[[nnx.Rngs], nnx.Module]) -> tuple[Callable[[jax.Array], dict], Callable[..., Any]]:
+    """Splits the module that ``make`` builds into pure functions.
+
+    Args:
+      make: builds the module; every parameter must come from the ``nnx.Rngs`` it is given or be a constant.
+
+    Returns:
+      ``init(key) -> params``, a nested dictionary of arrays; wrap it in ``jax.eval_shape`` for shapes alone.
+      ``apply(params, *args, method="__call__", **kw)``, which calls that method of the module holding ``params``.
+      It raises KeyError when a parameter is missing from ``params``.
+    """
+    graph, abstract = nnx.split(nnx.eval_shape(lambda: make(nnx.Rngs(0))))
+    leaves, structure = jax.tree.flatten(abstract)
+    paths = [tuple(str(name) for name in path) for path, _ in nnx.to_flat_state(abstract)]
+    if len(paths) != len(leaves):
+        raise ValueError(f"{type(make).__name__}: {len(leaves)} leaves under {len(paths)} names")
+
+    def init(key: jax.Array) -> dict:
+        return _plain(nnx.to_pure_dict(nnx.state(make(nnx.Rngs(key)))))
+
+    def apply(params: dict, *args, method: str = "__call__", **kw) -> Any:
+        state = jax.tree.unflatten(structure, [_lookup(params, path) for path in paths])
+        return getattr(nnx.merge(graph, state), method)(*args, **kw)
+
+    return init, apply

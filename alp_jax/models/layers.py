@@ -1,0 +1,70 @@
+"""Small layers the Zipformer is made of: Swoosh activations, BiasNorm, and linear layers with a scaled start.
+
+Yao et al., "Zipformer: A faster and better encoder for automatic speech recognition", ICLR 2024.
+"""
+
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+
+def uniform(bound: float) -> Callable:
+    """Initialiser: uniform within ``bound`` of zero."""
+
+    def init(key, shape, dtype=jnp.float32, **_):
+        return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+    return init
+
+
+def scaled_linear(
+    width_in: int, width_out: int, scale: float, *, rngs: nnx.Rngs, dtype=jnp.float32, use_bias: bool = True
+) -> nnx.Linear:
+    """A linear layer whose PyTorch-default kernel starts ``scale`` times as large, its bias within 0.1 ``scale``."""
+    return nnx.Linear(
+        width_in,
+        width_out,
+        use_bias=use_bias,
+        kernel_init=uniform(scale / math.sqrt(width_in)),
+        bias_init=uniform(0.1 * scale),
+        dtype=dtype,
+        rngs=rngs,
+    )
+
+
+def _swoosh(shift: float, offset: float) -> Callable[[jax.Array], jax.Array]:
+    """log(1 + exp(x - shift)) - 0.08 x - offset in float32; only ``x`` is kept for the exact derivative."""
+
+    @jax.custom_vjp
+    def activation(x: jax.Array) -> jax.Array:
+        z = x.astype(jnp.float32) - shift
+        softplus = jnp.maximum(z, 0.0) + jnp.log1p(jnp.exp(-jnp.abs(z)))
+        return (softplus - 0.08 * (z + shift) - offset).astype(x.dtype)
+
+    def backward(x, upstream):
+        slope = jax.nn.sigmoid(x.astype(jnp.float32) - shift) - 0.08
+        return ((upstream.astype(jnp.float32) * slope).astype(x.dtype),)
+
+    activation.defvjp(lambda x: (activation(x), x), backward)
+    return activation
+
+
+swoosh_l = _swoosh(4.0, 0.035)
+swoosh_r = _swoosh(1.0, 0.313261687)
+
+
+class BiasNorm(nnx.Module):
+    """x * exp(log_scale) / rms(x - bias) over the last axis; x itself is not centred and there is no epsilon."""
+
+    def __init__(self, width: int, *, rngs: nnx.Rngs):
+        self.log_scale = nnx.Param(jnp.ones(()))
+        self.bias = nnx.Param(1e-4 * jax.random.normal(rngs.params(), (width,)))
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Same shape and type; computed in float32."""
+        x_f32 = x.astype(jnp.float32)
+        power = jnp.mean(jnp.square(x_f32 - self.bias[...]), axis=-1, keepdims=True)
+        return (x_f32 * (jax.lax.rsqrt(power) * jnp.exp(self.log_scale[...]))).astype(x.dtype)

@@ -1,0 +1,5 @@
+"""Zipformer audio encoder."""
+
+from alp_jax.models.zipformer.encoder import Zipformer
+
+__all__ = ["Zipformer"]

@@ -1,0 +1,84 @@
+"""Attention weights with relative positions, and the two modules that use them."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from alp_jax.models.layers import scaled_linear
+from alp_jax.models.transformer import linear
+from alp_jax.models.zipformer.extent import Extent
+
+MASKED = -1000.0  # the reference's; finite, so a row with nothing to look at is uniform and not NaN
+
+
+def relative_positions(length: int, width: int) -> np.ndarray:
+    """pos_ND float32 for the offsets 1 - length .. length - 1 (N = 2 length - 1); row length - 1 is offset 0.
+
+    Offsets are compressed by a logarithm, then mapped to an angle; the last column is 1 everywhere.
+    """
+    offset = np.arange(1 - length, length, dtype=np.float64)[:, None]
+    root = math.sqrt(width)
+    compressed = root * np.sign(offset) * (np.log(np.abs(offset) + root) - math.log(root))
+    angle = np.arctan(compressed / (width / (2 * math.pi))) * np.arange(1, width // 2 + 1)
+    table = np.stack([np.cos(angle), np.sin(angle)], axis=-1).reshape(2 * length - 1, width)
+    table[:, -1] = 1.0
+    return table.astype(np.float32)
+
+
+class AttentionWeights(nnx.Module):
+    """Softmax over content and relative position scores; 1/sqrt(d) lives in the start values."""
+
+    def __init__(self, width, pos_dim, num_heads, query_head_dim, pos_head_dim, *, rngs: nnx.Rngs, dtype):
+        self.num_heads, self.query_dim, self.pos_dim = num_heads, query_head_dim, pos_head_dim
+        width_out = num_heads * (2 * query_head_dim + pos_head_dim)
+        self.in_proj = scaled_linear(width, width_out, query_head_dim**-0.25, rngs=rngs, dtype=dtype)
+        pos_out = num_heads * pos_head_dim
+        self.linear_pos = scaled_linear(pos_dim, pos_out, 0.05, rngs=rngs, dtype=dtype, use_bias=False)
+
+    def __call__(self, x_BTD: jax.Array, pos_ND: jax.Array, extent: Extent, key: jax.Array | None = None) -> jax.Array:
+        """weights_BHTS in the type of ``x_BTD``; the softmax over sources S is float32."""
+        length, wide = x_BTD.shape[1], self.num_heads * self.query_dim
+        parts = jnp.split(self.in_proj(x_BTD), (wide, 2 * wide), axis=-1)
+        q, k, p = (part.reshape(*part.shape[:2], self.num_heads, -1) for part in parts)
+        scores = jnp.einsum("bthd,bshd->bhts", q, k, preferred_element_type=jnp.float32)
+        # gathering the small table costs fewer bytes than skewing scores of all 2T - 1 offsets
+        table_NHP = self.linear_pos(pos_ND.astype(x_BTD.dtype)).reshape(-1, self.num_heads, self.pos_dim)
+        offsets_TS = length - 1 - jnp.arange(length)[:, None] + jnp.arange(length)
+        table_HPTS = table_NHP.transpose(1, 2, 0)[:, :, offsets_TS]
+        scores += jnp.einsum("bthp,hpts->bhts", p, table_HPTS, preferred_element_type=jnp.float32)
+        allowed = extent.valid_BT[:, None, None, :]
+        if extent.allowed_TT is not None:
+            allowed = allowed & extent.allowed_TT
+        return jax.nn.softmax(jnp.where(allowed, scores, MASKED), axis=-1).astype(x_BTD.dtype)
+
+
+class SelfAttention(nnx.Module):
+    """Values of every head mixed by given weights."""
+
+    def __init__(self, width: int, num_heads: int, value_head_dim: int, *, rngs: nnx.Rngs, dtype):
+        self.num_heads = num_heads
+        self.in_proj = linear(width, num_heads * value_head_dim, rngs=rngs, dtype=dtype)
+        self.out_proj = scaled_linear(num_heads * value_head_dim, width, 0.05, rngs=rngs, dtype=dtype)
+
+    def __call__(self, x_BTD: jax.Array, weights_BHTS: jax.Array, key: jax.Array | None = None) -> jax.Array:
+        values = self.in_proj(x_BTD)
+        heads = values.reshape(*values.shape[:2], self.num_heads, -1)
+        mixed = jnp.einsum("bhts,bshd->bthd", weights_BHTS, heads)
+        return self.out_proj(mixed.reshape(values.shape))
+
+
+class NonlinAttention(nnx.Module):
+    """Gated values mixed by the weights of one head and gated again."""
+
+    def __init__(self, width: int, *, rngs: nnx.Rngs, dtype):
+        hidden = 3 * width // 4
+        self.in_proj = linear(width, 3 * hidden, rngs=rngs, dtype=dtype)
+        self.out_proj = scaled_linear(hidden, width, 0.05, rngs=rngs, dtype=dtype)
+
+    def __call__(self, x_BTD: jax.Array, weights_BTS: jax.Array, key: jax.Array | None = None) -> jax.Array:
+        gate, value, out_gate = jnp.split(self.in_proj(x_BTD), 3, axis=-1)
+        mixed = jnp.einsum("bts,bsd->btd", weights_BTS, value * jnp.tanh(gate))
+        return self.out_proj(mixed * out_gate)

@@ -1,0 +1,74 @@
+"""Convolution module: a gated depthwise convolution along time, symmetric or causal in chunks."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from alp_jax.models.depthwise import depthwise1d
+from alp_jax.models.layers import scaled_linear, swoosh_r, uniform
+from alp_jax.models.transformer import linear
+from alp_jax.models.zipformer.extent import Extent
+
+
+class DepthwiseConv1d(nnx.Module):
+    """Kernel (taps, channels) with ``pad`` zeros before and after."""
+
+    def __init__(self, width: int, taps: int, pad: tuple[int, int], form: str, bias_bound: float, *, rngs: nnx.Rngs):
+        self.kernel = nnx.Param(uniform(1.0 / math.sqrt(taps))(rngs.params(), (taps, width)))
+        self.bias = nnx.Param(uniform(bias_bound)(rngs.params(), (width,)))
+        self.pad, self.form = pad, form
+
+    def __call__(self, x_BTC: jax.Array, extent: Extent) -> jax.Array:
+        y = depthwise1d(x_BTC, self.kernel[...].astype(x_BTC.dtype), self.pad, self.form)
+        return y + self.bias[...].astype(y.dtype)
+
+
+class ChunkCausalDepthwiseConv1d(nnx.Module):
+    """A causal convolution of half the taps, plus one that sees only its chunk, corrected near the chunk's edges."""
+
+    def __init__(self, width: int, taps: int, form: str, *, rngs: nnx.Rngs):
+        half = taps // 2
+        self.causal_conv = DepthwiseConv1d(width, half + 1, (half, 0), form, 0.1, rngs=rngs)
+        self.chunkwise_conv = DepthwiseConv1d(width, taps, (half, half), form, 1.0 / math.sqrt(taps), rngs=rngs)
+        self.chunkwise_conv_scale = nnx.Param(jnp.zeros((2, width, taps)))  # left edge, right edge
+
+    def __call__(self, x_BTC: jax.Array, extent: Extent) -> jax.Array:
+        num_clips, length, width = x_BTC.shape
+        window = min(extent.chunk, length) if extent.chunk > 0 else length
+        chunks = jnp.pad(x_BTC, ((0, 0), (0, -length % window), (0, 0))).reshape(-1, window, width)
+        chunks = self.chunkwise_conv(chunks, extent).reshape(num_clips, -1, width)[:, :length]
+        return self.causal_conv(x_BTC, extent) + chunks * self._scale(length, extent).astype(x_BTC.dtype)
+
+    def _scale(self, length: int, extent: Extent) -> jax.Array:
+        """scale_BTC: 1 plus the corrections at the edges of each clip's own chunks."""
+        left_KC, right_KC = jnp.swapaxes(self.chunkwise_conv_scale[...], 1, 2)
+        taps, end_B1 = left_KC.shape[0], extent.end_B[:, None]
+        chunk_B1 = jnp.minimum(end_B1, extent.chunk) if extent.chunk > 0 else end_B1
+        from_left_BT = jnp.arange(length) % chunk_B1
+        from_right_BT = from_left_BT - chunk_B1 + taps
+
+        def corrections(table_KC, index_BT):
+            inside = (index_BT >= 0) & (index_BT < taps)
+            return jnp.where(inside[..., None], table_KC[jnp.clip(index_BT, 0, taps - 1)], 0.0)
+
+        return 1.0 + corrections(left_KC, from_left_BT) + corrections(right_KC, from_right_BT)
+
+
+class ConvolutionModule(nnx.Module):
+    """Gate, zero the padding, depthwise convolution, SwooshR, linear."""
+
+    def __init__(self, width: int, taps: int, causal: bool, form: str, *, rngs: nnx.Rngs, dtype):
+        self.in_proj = linear(width, 2 * width, rngs=rngs, dtype=dtype)
+        self.depthwise_conv = (
+            ChunkCausalDepthwiseConv1d(width, taps, form, rngs=rngs)
+            if causal
+            else DepthwiseConv1d(width, taps, (taps // 2, taps // 2), form, 1.0 / math.sqrt(taps), rngs=rngs)
+        )
+        self.out_proj = scaled_linear(width, width, 0.05, rngs=rngs, dtype=dtype)
+
+    def __call__(self, x_BTD: jax.Array, extent: Extent, key: jax.Array | None = None) -> jax.Array:
+        value, gate = jnp.split(self.in_proj(x_BTD), 2, axis=-1)
+        gated = jnp.where(extent.valid_BT[:, :, None], value * jax.nn.sigmoid(gate), 0)
+        return self.out_proj(swoosh_r(self.depthwise_conv(gated, extent)))
