@@ -11,6 +11,20 @@ import jax
 from flax import nnx
 
 
+class ParamKeys:
+    """Stands in for ``nnx.Rngs`` while a module is built: ``params()`` gives a new key at every call.
+
+    ``nnx.Rngs`` keeps its counter as an array, which makes abstract construction of a large model take seconds.
+    """
+
+    def __init__(self, key: jax.Array):
+        self.key, self.count = key, 0
+
+    def params(self) -> jax.Array:
+        self.count += 1
+        return jax.random.fold_in(self.key, self.count)
+
+
 def _plain(tree: Any) -> Any:
     """Nested dictionaries with string keys, from the integer keys that nnx gives to lists."""
     return {str(name): _plain(value) for name, value in tree.items()} if isinstance(tree, dict) else tree
@@ -29,21 +43,22 @@ def functionalize(make: Callable[[nnx.Rngs], nnx.Module]) -> tuple[Callable[[jax
     """Splits the module that ``make`` builds into pure functions.
 
     Args:
-      make: builds the module; every parameter must come from the ``nnx.Rngs`` it is given or be a constant.
+      make: builds the module from a source of keys that has the ``params()`` of ``nnx.Rngs``, as all layers of nnx
+        with parameters expect; dropout takes its keys at call time instead.
 
     Returns:
       ``init(key) -> params``, a nested dictionary of arrays; wrap it in ``jax.eval_shape`` for shapes alone.
       ``apply(params, *args, method="__call__", **kw)``, which calls that method of the module holding ``params``.
       It raises KeyError when a parameter is missing from ``params``.
     """
-    graph, abstract = nnx.split(nnx.eval_shape(lambda: make(nnx.Rngs(0))))
+    graph, abstract = nnx.split(nnx.eval_shape(lambda: make(ParamKeys(jax.random.key(0)))))
     leaves, structure = jax.tree.flatten(abstract)
     paths = [tuple(str(name) for name in path) for path, _ in nnx.to_flat_state(abstract)]
     if len(paths) != len(leaves):
         raise ValueError(f"{type(make).__name__}: {len(leaves)} leaves under {len(paths)} names")
 
     def init(key: jax.Array) -> dict:
-        return _plain(nnx.to_pure_dict(nnx.state(make(nnx.Rngs(key)))))
+        return _plain(nnx.to_pure_dict(nnx.state(make(ParamKeys(key)))))
 
     def apply(params: dict, *args, method: str = "__call__", **kw) -> Any:
         state = jax.tree.unflatten(structure, [_lookup(params, path) for path in paths])

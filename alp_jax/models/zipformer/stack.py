@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from alp_jax.models.functional import ParamKeys
 from alp_jax.models.zipformer.attention import relative_positions
 from alp_jax.models.zipformer.extent import Extent
 from alp_jax.models.zipformer.layer import Bypass, Note, ZipformerLayer, ignore
@@ -44,7 +45,7 @@ class ZipformerStack(nnx.Module):
         self.factor, self.pos_dim = factor, pos_dim
         key = rngs.params()
         self.layers = nnx.List(
-            ZipformerLayer(width, pos_dim, sizes, causal, form, rngs=nnx.Rngs(key), dtype=dtype)
+            ZipformerLayer(width, pos_dim, sizes, causal, form, rngs=ParamKeys(key), dtype=dtype)
             for _ in range(num_layers)
         )
         if factor > 1:
