@@ -1,4 +1,4 @@
-"""Debian packages fetched and unpacked without root: pinned where the archive still has the pin, verified, resumable."""
+"""Debian packages fetched and unpacked without root: pinned where the archive has the pin, verified, resumable."""
 
 import os
 import pathlib

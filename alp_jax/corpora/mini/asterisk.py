@@ -37,7 +37,8 @@ def items(tree: Tree) -> Iterator[Item]:
             if package in _EXTRA:
                 prompt = next((name for name in _tails(f"{voice}/{prompt}") if name in texts), prompt or voice)
                 voice = package.removeprefix("asterisk-prompt-")
-            yield _item(package, relpath, path, code, voice, prompt, texts.get(prompt, ""))
+            if not prompt.startswith("silence/"):
+                yield _item(package, relpath, path, code, voice, prompt, texts.get(prompt, ""))
 
 
 def _tails(name: str) -> list[str]:
@@ -57,7 +58,12 @@ def _item(package, relpath, path, code, voice, prompt, text) -> Item:
         facts["context"] = "a telephone system"
         return Item(**common, kind="sound", group=group, facts=facts, tags=(subject, "telephone"), human=noise[1])
     person, tag = _VOICES[gender]
-    facts = {"voice": person, "language": NAMES[code], "style": "telephone prompt", "text": text}
+    facts = {
+        "voice": person,
+        "language": NAMES[code],
+        "style": "telephone prompt",
+        "text" if code == "en" else "gloss": text,
+    }
     human = text if code == "en" else f"{text} (in {NAMES[code]})" if text else ""
     tags = ("speech", NAMES[code], tag, "telephone prompt", *_topics(prompt))
     return Item(
@@ -73,6 +79,6 @@ def _topics(prompt: str) -> tuple[str, ...]:
         "digits": "number", "letters": "letter", "phonetic": "spelling alphabet", "vm": "voicemail",
         "conf": "conference call", "confbridge": "conference call", "agent": "call centre", "queue": "waiting queue",
         "dir": "phone directory", "followme": "call forwarding", "dictate": "dictation", "spy": "call monitoring",
-        "privacy": "caller privacy", "priv": "caller privacy", "silence": "silence",
+        "privacy": "caller privacy", "priv": "caller privacy",
     }  # fmt: skip
     return (known[head],) if head in known else ()

@@ -5,10 +5,11 @@ from alp_jax.corpora.mini.item import Item
 
 ATTRIBUTES = {
     "speech": (
-        "[{voice} speaking|speech by {voice}|{voice} talking] in {language}, {style}, {length}, {channel}",
-        "{channel} [recording|audio] of {voice} [speaking|talking] {language}: {length} {style}",
-        "{language} speech, {voice}, {style}; the clip is {length} [and|with] {channel}",
-        "[a {length} clip of|a {length} recording of] {style} in {language}, [spoken|read|said] by {voice}, {channel}",
+        "[{voice} speaking|speech by {voice}|{voice} talking] in {language}, a {length} {style}, {channel} audio",
+        "{channel} [recording|audio] of {voice} [speaking|talking] {language}: a {length} {style}",
+        "{language} speech, {voice}, a {style}[; the audio is {channel}|]",
+        "a {length} {style} in {language}, [spoken|read|said] by {voice}, {channel} audio",
+        "a {length} {language} {style}[, {channel} audio|]; the speaker is {voice}",
     ),
     "sound": (
         "[a {length}|one {length}] [sound effect|recording] of {subject}, {event}, {channel}",
@@ -17,31 +18,34 @@ ATTRIBUTES = {
         "{channel} {length} [clip|sample] of {subject}",
     ),
     "drum": (
-        "[a|one] {length} one-shot of {drum} [from|out of] {kit}, {channel}",
-        "{drum} from {kit}, {played}, {length}, {channel}",
-        "[single|one] {drum} hit, {played}, {kit}",
-        "[percussion|drum] sample: {drum}, {kit}, {length}, {channel}",
+        "[a|one] {length} one-shot of {drum} [from|out of] {kit}, {channel} audio",
+        "{drum} from {kit}, {played}, {length}, {channel} audio",
+        "[a single|one] hit on {drum}, {played}, {kit}",
+        "[percussion|drum] sample: {drum}, {kit}, {length}, {channel} audio",
         "{name} from {kit}, {played}[, {length}|]",
+        "{name}, [a|one] {length} sample of {kit}",
     ),
     "music": (
         "[ten seconds|a ten second excerpt] [of|from] {style}, [the {part} of|from the {part} of] the track, {channel}",
         "{style} by {artist}, {part} of the piece, {channel}",
-        "[instrumental|] {style} [for|made for] {purpose}, the {part} of a [track|piece], {channel}",
+        "{style} [for|made for] {purpose}, the {part} of a [track|piece], {channel}",
         "{channel} [excerpt|segment] of {style}, [taken from|from] the {part} of a {track_length} track",
     ),
 }
 
 PARAPHRASE = {
     "speech": (
-        '[in {language}, |]{voice} says [something like |]"{text}"',
+        '{voice} says[: |, ]"{text}"',
         '{voice} [can be heard saying|is saying|announces] "{text}"[ in {language}|]',
-        '[someone|a person] [speaking {language}|talking in {language}] says "{text}"',
         '"{text}", [says|in the voice of] {voice}[, in {language}|]',
-        '[a {length} utterance|a {length} line] in {language} that means "{text}"',
+        '[someone|{voice}] [speaks {language} and says|says in {language}] "{text}"',
+        '[in {language}, |]{voice} [says|is saying] [something like |]"{gloss}"[| in {language}]',
+        '[someone|a person] [speaking {language}|talking in {language}] says "{gloss}"',
+        '[a {length} utterance|a {length} line|a {style}] in {language} that means "{gloss}"',
+        'the {language} for "{gloss}", [spoken|said] by {voice}',
         "[this is|here is|you hear] {voice} [speaking {language}|talking in {language}]",
-        "[the speech of|a line by] {voice}, the language is {language}",
-        '{voice} [pronounces|says|reads out] {unit} "{text}"[ in {language}|, which is {language}|]',
-        '[the|a] {language} {unit} [for|meaning] "{text}", [spoken|said] [by {voice}|aloud]',
+        '{voice} [pronounces|says|reads out] the {unit} "{text}"[ in {language}|, which is {language}|]',
+        '[the|a] {language} {unit} "{text}", [spoken|said] [by {voice}|aloud]',
         "[a person says|a speaker says] {syllable} with {tone}, in {language}",
         "the {language} syllable {syllable}, {tone}[, spoken by {voice}|]",
         "{voice} [says|utters] [the|a] {language} syllable {syllable}[, {tone}|]",
@@ -49,7 +53,8 @@ PARAPHRASE = {
     "sound": (
         "[the sound of|we hear|you can hear|a recording of|listen:|] {subject}",
         "{subject} [is heard|can be heard|is playing|sounds] [briefly|]",
-        "[some|there is some|there is] {event_noun}[:| -|,] {subject}",
+        "[suddenly|now|here comes|first of all] {event_noun}: {subject}",
+        "{event_noun}[, {subject}|; it is {subject}|]",
         "{event_noun} [in|from|as heard in] {context}",
         "[a sound that could be|this sounds like|probably] {subject}",
         "[in {context}, |]{subject} [rings out|is audible|makes a sound]",
@@ -57,10 +62,10 @@ PARAPHRASE = {
     ),
     "drum": (
         "[someone hits|a drummer plays|a hit on|the sound of|listen to] {drum}",
-        "{drum} [is struck|is played|sounds] {played}",
+        "{drum} is [struck|played|hit] {played}",
         "[a single|one] [hit|stroke|sound] of {drum}[ on its own| alone|]",
         "[this is|here is] {drum} from {kit}",
-        "[dry|isolated|single] {drum} [sample|hit|sound][, {kit}|]",
+        "[dry|isolated|short] [sample|hit|sound] of {drum}[, {kit}|]",
         "[percussion|a percussion sound]: {drum}, {played}",
     ),
     "music": (
@@ -69,10 +74,8 @@ PARAPHRASE = {
         "[music|a theme] for {purpose}[, {style}|]",
         "{artist} [plays|performs] {style}",
         "[the {part}|the {part} part] of {title}[ by {artist}|], {style}",
-        "[without any words|no singing is announced], {style} [goes on|is heard]",
         "[an excerpt|a part|a cut] of {style} [suited to|meant for] {purpose}",
-        "{instruments} [in|play] {style}",
-        "{loop} [loop|pattern], {style}",
+        "[a|one] {loop} [loop|pattern|groove][ that repeats|]",
     ),
 }
 

@@ -14,8 +14,7 @@ _CLASSES = {
     "kick": ("a kick drum", r"kick|bass ?drum|drum bass|\bbd\b"),
     "snare": ("a snare drum", r"snare|\bsn\b|side ?stick|\brim"),
     "tom": ("a tom", r"\btom"),
-    "ride": ("a ride cymbal", r"\d*ride|\bbell\b"),
-    "crash": ("a crash or splash cymbal", r"crash|splash|china|cymbal"),
+    "cymbal": ("a cymbal", r"ride|crash|splash|china|cymbal|\bbell\b"),
     "hand_drum": ("a hand drum", r"conga|bongo|tabla|djembe|timba|udu"),
 }  # fmt: skip
 _DYNAMICS = {"softest": "very softly", "soft": "softly", "med": "at medium strength", "hardest": "as hard as possible",
@@ -24,7 +23,7 @@ _DYNAMICS = {"softest": "very softly", "soft": "softly", "med": "at medium stren
 _KITS = {
     "hydrogen-data": [
         ("/GMRockKit/", "gmrock", "an acoustic rock drum kit", "train"),
-        ("/TR808EmulationKit/", "tr808", "a TR-808 style drum machine", "train"),
+        ("/TR808EmulationKit/", "tr808", "a TR-808 style drum machine", "test"),
     ],
     "lmms-common": [("/samples/drums/", "lmms", "a studio drum sample pack", "test")],
     "sonic-pi-samples": [("/samples/", "sonicpi", "a live coding sample pack", "train")],

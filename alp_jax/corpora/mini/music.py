@@ -22,7 +22,7 @@ _SOUNDTRACKS = {
     "asterisk-moh-opsound-g722": ("/moh/", "opsound", "music on hold", "callers waiting on the telephone", ""),
     "frozen-bubble-data": ("/snd/", "frozenbubble", "cheerful game music", "a bubble shooting puzzle", ""),
     "extremetuxracer-data": ("/music/", "tuxracer", "upbeat game music", "a downhill penguin race", ""),
-    "gcompris-qt-data": ("/explore_world_music/", "worldmusic", "traditional world music", "a lesson on world music", ""),
+    "gcompris-qt-data": ("/explore_world_music/", "worldmusic", "traditional world music", "a music lesson", ""),
     "wesnoth-1.16-music": ("/music/", "wesnoth", "orchestral fantasy game music", "a fantasy strategy game", ""),
     "warzone2100-music": ("/music/", "warzone", "game music", "a post-apocalyptic strategy game", ""),
     "hyperrogue-music": ("/hyperrogue/", "hyperrogue", "game music", "a puzzle game on a hyperbolic plane", ""),
@@ -82,9 +82,9 @@ def _segments(package, relpath, path, name, facts, seconds) -> Iterator[Item]:
         part = "beginning" if place < 0.15 else "end" if place > 0.85 and len(starts) > 1 else "middle"
         tags = ("music", facts["style"], facts["title"].strip('"'), *([facts["artist"]] if facts["artist"] else []))
         yield Item(
-            package=package, relpath=relpath, path=path, kind="music", source="mini-music", group=f"track:{name}/{track}",
-            policy=f"rank:{name}:20:4", facts={**facts, "part": part}, tags=(*tags, part), labels=label, segment=number,
-            start_s=start, duration_s=min(SEGMENT_S, round(seconds - start, 3)),
+            package=package, relpath=relpath, path=path, kind="music", source="mini-music",
+            group=f"track:{name}/{track}", policy=f"rank:{name}:20:4", facts={**facts, "part": part},
+            tags=(*tags, part), labels=label, segment=number, start_s=start, duration_s=min(SEGMENT_S, round(seconds - start, 3)),
         )  # fmt: skip
 
 

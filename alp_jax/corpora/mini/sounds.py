@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Iterator
 
-from alp_jax.corpora.mini.events import EVENTS, classify, words_of
+from alp_jax.corpora.mini.events import classify, readable, tables, words_of
 from alp_jax.corpora.mini.item import Item, Tree
 
 # package -> (part of the path, where such sounds are heard, policy, file names that carry no meaning)
@@ -15,13 +15,13 @@ _PLACES = {
         "/Data/Sounds/",
         "a cartoon artillery game",
         "test",
-        r"/voices/|/\d[A-G]\.|custom\d|TARDIS|valkyr",
+        r"/voices/|/\d[A-G]\.|custom\d|TARDIS|valkyr|countdown|duck_d",
     ),
     "gcompris-qt-data": (
         ".rcc/",
         "a children's learning game",
         "test",
-        r"Weird|LaPause|silence|/music/|/intro\.|/chronos/",
+        r"Weird|LaPause|silence|/music/|/intro\.|/chronos/|rainbow|apert",
     ),
     "qabcs-data": ("/noises/", "a picture book for children", "train", r"^$"),
     "sound-icons": ("/sound-icons/", "a screen reader", "train", r"^$"),
@@ -34,21 +34,6 @@ _CUT = {
     "ufoai-sound": r"^.*/sound/", "minetest-data": r"^.*/(default|env_sounds|fire|tnt|doors|carts|xpanes|player)_",
     "lmms-common": r"^.*/samples/(misc/|effects/|instruments/|latin/)?",
 }  # fmt: skip
-_READ = {
-    "lr": "", "la": "", "cut": "", "son": "", "clic": "click", "xylofon": "xylophone", "violoncello": "cello",
-    "klavichord": "clavichord", "bd": "bass drum", "ambi": "ambient", "elec": "electric", "perc": "percussion",
-    "misc": "", "guit": "guitar", "im": "message", "sys": "system", "atm": "atmosphere", "abnd": "abandoned",
-    "ugv": "robot vehicle", "seq": "", "geoscape": "", "env": "", "dug": "digging", "dig": "digging", "oddly": "",
-    "breakable": "", "by": "", "hand": "", "immediate": "", "cracky": "hard stone", "crumbly": "loose soil",
-    "choppy": "wood", "snappy": "leaves", "node": "block", "mehackit": "electronic", "ui": "interface",
-    "rcplane": "model plane", "hog": "hedgehog", "psiattack": "psychic attack", "civmale": "male civilian",
-    "oxygen": "", "civfem": "female civilian", "civilians": "", "soldiers": "", "aliens": "alien", "x": "", "a": "",
-    "glitch": "glitchy", "stringsnpads": "pad", "basses": "", "flyby": "fly-by", "ptl": "particle beam", "hmg": "machine gun",
-    "smg": "submachine gun", "irgoggles": "night vision goggles", "medikit": "medical kit", "ufo": "UFO", "cd": "",
-    "k": "", "b": "", "e": "electric", "not": "off", "sfx": "", "msg": "message", "foes": "",
-}  # fmt: skip
-_SPLIT = re.compile(r"(break|fem|civ|male|female|alien|arctic|small|water|blood|shotgun|sniper|portal|grenade|mine|"
-                    r"melon|rubber|air|grave|jetpack|rope|throw|power|radio|wind|fire|lights?)(?=[a-z]{3})")  # fmt: skip
 
 
 def items(tree: Tree) -> Iterator[Item]:
@@ -63,18 +48,11 @@ def items(tree: Tree) -> Iterator[Item]:
     yield from _keys(tree)
 
 
-def readable(words: list[str]) -> str:
-    """File name words as English: compounds split, codes written out, repeats dropped."""
-    spaced = " ".join(_SPLIT.sub(r"\1 ", word) for word in words)
-    read = " ".join(_READ.get(word, word) for word in spaced.split()).split()
-    return " ".join(dict.fromkeys(read))
-
-
 def _item(package, relpath, path, words, context, policy, human="", subject="") -> Item:
-    label = classify(words) or classify(readable(words).split())
+    label = classify(words)
     subject = subject or readable(words) or "an unnamed effect"
-    event, noun = EVENTS.get(label, ("", ""))
-    facts = {"subject": subject, "event": event, "event_noun": noun, "context": context}
+    called = tables()["events"][label] if label else {"event": "", "noun": ""}
+    facts = {"subject": subject, "event": called["event"], "event_noun": called["noun"], "context": context}
     tags = tuple(dict.fromkeys([subject.lower(), *([label.replace("_", " ")] if label else []), "sound effect"]))
     return Item(
         package=package, relpath=relpath, path=path, kind="sound", source="mini-sounds", human=human, facts=facts,

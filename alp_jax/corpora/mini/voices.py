@@ -34,12 +34,12 @@ _WORDLESS = {
     "poisoncough": "coughing", "poisonmoan": "moaning", "jump": "the effort of a jump", "nooo": "a long cry of despair",
 }  # fmt: skip
 _MOODS = {
-    "triumph": "amazing brilliant excellent flawless victory enemydown firstblood yessir",
-    "threat": "comeonthen fire firepunch gonnagetyou illgetyou justyouwait revenge watchthis youllregretthat kamikaze",
-    "dismay": "bugger drat missed nooo ohdear oops uh-oh whatthe sameteam traitor",
-    "pain": "ooff ow ouch poisoncough poisonmoan",
-    "fear": "incoming leavemealone runaway takecover hurry cutitout",
-    "mockery": "boring coward nutter stupid laugh",
+    "triumphant": "amazing brilliant excellent flawless victory enemydown firstblood yessir",
+    "threatening": "comeonthen fire firepunch gonnagetyou illgetyou justyouwait revenge watchthis youllregretthat kamikaze",
+    "dismayed": "bugger drat missed nooo ohdear oops uh-oh whatthe sameteam traitor",
+    "pained": "ooff ow ouch poisoncough poisonmoan",
+    "frightened": "incoming leavemealone runaway takecover hurry cutitout",
+    "mocking": "boring coward nutter stupid laugh",
 }
 _MOOD_OF = {line: mood for mood, lines in _MOODS.items() for line in lines.split()}
 
@@ -55,8 +55,9 @@ def items(tree: Tree) -> Iterator[Item]:
         line = re.sub(r"\d+$", "", path.stem.lower())
         text, wordless = _LINES.get(line, f"{line.capitalize()}!"), _WORDLESS.get(line, "")
         mood = _MOOD_OF.get(line, "")
-        style = f"game voice line{f', {mood}' if mood else ''}"
-        facts = {"voice": person, "language": NAMES[code], "style": style, "text": text}
+        facts = {"voice": person, "language": NAMES[code], "style": f"{mood} game voice line".strip()}
+        if not wordless:
+            facts["text" if code == "en" else "gloss"] = text
         human = f"{person}, {wordless}" if wordless else text if code == "en" else f"{text} (in {NAMES[code]})"
         tags = ("speech", NAMES[code], person.removeprefix("a "), "game voice", *([mood] if mood else []))
         yield Item(

@@ -15,13 +15,14 @@ from alp_jax.corpora.mini.languages import NAMES, PROBED
 _TEST_VOICES = ("en_gb", "fr", "pl", "ru", "uk")
 _KEEP_TEST, _KEEP_SYLLABLES = 50, 40  # percent; enough for the probe without filling the test split with single words
 
-_INITIALS = dict(zip("ㄅㄆㄇㄈㄉㄊㄋㄌㄍㄎㄏㄐㄑㄒㄓㄔㄕㄖㄗㄘㄙ",
-                     ["b", "p", "m", "f", "d", "t", "n", "l", "g", "k", "h", "j", "q", "x", "zh", "ch", "sh", "r", "z", "c", "s"], strict=True))  # fmt: skip
+_LATIN = ("b", "p", "m", "f", "d", "t", "n", "l", "g", "k", "h", "j", "q", "x", "zh", "ch", "sh", "r", "z", "c", "s")
+_INITIALS = dict(zip("ㄅㄆㄇㄈㄉㄊㄋㄌㄍㄎㄏㄐㄑㄒㄓㄔㄕㄖㄗㄘㄙ", _LATIN, strict=True))
 _FINALS = {
-    "": "", "ㄚ": "a", "ㄛ": "o", "ㄜ": "e", "ㄝ": "ê", "ㄞ": "ai", "ㄟ": "ei", "ㄠ": "ao", "ㄡ": "ou", "ㄢ": "an",
-    "ㄣ": "en", "ㄤ": "ang", "ㄥ": "eng", "ㄦ": "er", "ㄧ": "i", "ㄧㄚ": "ia", "ㄧㄛ": "io", "ㄧㄝ": "ie", "ㄧㄞ": "iai",
-    "ㄧㄠ": "iao", "ㄧㄡ": "iu", "ㄧㄢ": "ian", "ㄧㄣ": "in", "ㄧㄤ": "iang", "ㄧㄥ": "ing", "ㄨ": "u", "ㄨㄚ": "ua",
-    "ㄨㄛ": "uo", "ㄨㄞ": "uai", "ㄨㄟ": "ui", "ㄨㄢ": "uan", "ㄨㄣ": "un", "ㄨㄤ": "uang", "ㄨㄥ": "ong", "ㄩ": "ü",
+    "": "", "ㄚ": "a", "ㄛ": "o", "ㄜ": "e", "ㄝ": "ê", "ㄞ": "ai", "ㄟ": "ei", "ㄠ": "ao", "ㄡ": "ou",
+    "ㄢ": "an", "ㄣ": "en", "ㄤ": "ang", "ㄥ": "eng", "ㄦ": "er",
+    "ㄧ": "i", "ㄧㄚ": "ia", "ㄧㄛ": "io", "ㄧㄝ": "ie",
+    "ㄧㄞ": "iai", "ㄧㄠ": "iao", "ㄧㄡ": "iu", "ㄧㄢ": "ian", "ㄧㄣ": "in", "ㄧㄤ": "iang", "ㄧㄥ": "ing",
+    "ㄨ": "u", "ㄨㄚ": "ua", "ㄨㄛ": "uo", "ㄨㄞ": "uai", "ㄨㄟ": "ui", "ㄨㄢ": "uan", "ㄨㄣ": "un", "ㄨㄤ": "uang", "ㄨㄥ": "ong", "ㄩ": "ü",
     "ㄩㄝ": "üe", "ㄩㄢ": "üan", "ㄩㄣ": "ün", "ㄩㄥ": "iong",
 }  # fmt: skip
 _TONES = {
@@ -61,7 +62,7 @@ def _words(tree: Tree) -> Iterator[Item]:
             continue
         language, text = NAMES[code], name.replace("_", " ")
         unit = "letter" if kind == "alpha" else "word"
-        facts = {"voice": "a person", "language": language, "style": f"a single {unit}", "text": text, "unit": unit}
+        facts = {"voice": "a person", "language": language, "style": f"single {unit}", "text": text, "unit": unit}
         category = category_of.get(path.name, "") if code.startswith("en") else ""
         tags = ("speech", language, f"isolated {unit}", text, *([category] if category else []))
         yield Item(
@@ -100,13 +101,8 @@ def _syllables(tree: Tree) -> Iterator[Item]:
         if not syllable or hash64(1, group) % 100 >= _KEEP_SYLLABLES:
             continue
         tone, with_tone = _TONES[match[2]]
-        facts = {
-            "voice": "a person",
-            "language": NAMES["zh"],
-            "style": "a single syllable",
-            "syllable": f'"{syllable}"',
-        }
-        facts["tone"] = with_tone
+        facts = {"voice": "a person", "language": NAMES["zh"], "style": "single syllable", "tone": with_tone}
+        facts["syllable"] = f'"{syllable}"'
         yield Item(
             package=package, relpath=relpath, path=path, kind="speech", source="mini-words", group=group,
             policy="hash:12:4", facts=facts, tags=("speech", NAMES["zh"], "syllable", syllable, f"{tone} tone"),
