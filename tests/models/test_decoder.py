@@ -107,7 +107,10 @@ def test_layers_start_equal_with_pytorch_bounds():
 
 
 def names(params):
-    return {jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in jax.tree_util.tree_leaves_with_path(params)}
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/")
+        for path, _ in jax.tree_util.tree_leaves_with_path(params)
+    }
 
 
 def test_settings_decide_which_parameters_exist():

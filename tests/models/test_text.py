@@ -70,9 +70,7 @@ def test_order_of_words_matters(deterministic):
     assert np.abs(apply(params, swapped, LEN[:1]) - apply(params, TEXT[:1], LEN[:1]))[0, 0].max() > 1e-4
 
 
-@pytest.mark.parametrize(
-    ("hidden", "attention"), [(0.5, 0.0), (0.0, 0.5)], ids=["hidden dropout", "attention dropout"]
-)
+@pytest.mark.parametrize(("hidden", "attention"), [(0.5, 0.0), (0.0, 0.5)], ids=["hidden dropout", "attention dropout"])
 def test_each_dropout_acts_only_with_a_key(hidden, attention):
     params, apply = tower(hidden_dropout_prob=hidden, attention_probs_dropout_prob=attention)
     plain, plain_again = apply(params, TEXT, LEN), apply(params, TEXT, LEN)

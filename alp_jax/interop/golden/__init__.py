@@ -1,0 +1,1 @@
+"""Checks of this project against folders of reference vectors: one small file per kind of case."""

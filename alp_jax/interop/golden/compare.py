@@ -1,0 +1,50 @@
+"""One line per compared tensor."""
+
+import dataclasses
+import math
+from typing import Any
+
+import numpy as np
+
+FORWARD = 1e-4  # largest |difference| of a forward pass in float32
+
+
+@dataclasses.dataclass(frozen=True)
+class Line:
+    """A tensor of a case with its largest |difference| from the reference; infinite where shapes or NaNs disagree."""
+
+    case: str
+    tensor: str
+    difference: float
+    tolerance: float
+
+    @property
+    def ok(self) -> bool:
+        return self.difference <= self.tolerance
+
+    def __str__(self) -> str:
+        verdict = "ok" if self.ok else "FAIL"
+        return f"{self.case:<28} {self.tensor:<44} {self.difference:10.3e} {self.tolerance:10.3e}  {verdict}"
+
+
+def compare(
+    case: str, tensor: str, actual: Any, expected: Any, tolerance: float = FORWARD, *, relative: bool = False
+) -> Line:
+    """Compares arrays of the same shape.
+
+    Args:
+      tolerance: largest allowed |difference|; 0 for integers that must be equal.
+      relative: the tolerance is for values of root mean square 1 and grows with the expected one above that.
+    """
+    actual, expected = np.asarray(actual, np.float64), np.asarray(expected, np.float64)
+    if relative and expected.size:
+        tolerance = tolerance * max(1.0, float(np.sqrt(np.mean(np.square(expected)))))
+    return Line(case, tensor, largest_difference(actual, expected), tolerance)
+
+
+def largest_difference(actual: np.ndarray, expected: np.ndarray) -> float:
+    """max |actual - expected|; infinite for other shapes or when anything is not a number."""
+    if actual.shape != expected.shape:
+        return math.inf
+    difference = float(np.max(np.abs(actual - expected), initial=0.0))
+    return math.inf if math.isnan(difference) else difference

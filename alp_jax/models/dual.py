@@ -1,0 +1,102 @@
+"""The whole model: an audio encoder with a text side for contrastive learning, captioning or both."""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from alp_jax.config.schema import ModelConfig
+from alp_jax.core.errors import UserError
+from alp_jax.core.names import choose
+from alp_jax.models.decoder import CaptionDecoder
+from alp_jax.models.heads import ProjectionHead, masked_mean, unit
+from alp_jax.models.text import TextTower
+from alp_jax.models.transformer import split_key
+from alp_jax.models.zipformer import Zipformer
+
+CONTRASTIVE, CAPTIONING = "contrastive", "captioning"
+# objective -> the sides that the model needs for it
+SIDES = {"contrastive": (CONTRASTIVE,), "captioning": (CAPTIONING,)}
+
+
+class AudioTextModel(nnx.Module):
+    """Audio encoder, and what the objective needs: a text tower with two projection heads, a caption decoder.
+
+    Parts: ``encoder`` always; ``text``, ``audio_proj``, ``text_proj`` and the scalar ``logit_scale`` (natural logarithm
+    of the inverse temperature) for contrastive learning; ``decoder`` for captioning.
+
+    Args:
+      config: sizes and computing type.
+      objective: a key of ``SIDES``.
+      temperature: start value of the contrastive temperature.
+
+    Raises:
+      UserError: an unknown objective, computing type or activation, widths that heads do not divide.
+    """
+
+    def __init__(self, config: ModelConfig, objective: str, *, temperature: float = 0.07, rngs: nnx.Rngs):
+        sides = SIDES[choose(objective, SIDES, "objective")]
+        dtype = jnp.dtype(choose(config.compute_dtype, ("float32", "bfloat16"), "config.model.compute_dtype"))
+        width = max(config.encoder.encoder_dim)
+        self.sides = sides
+        self.encoder = Zipformer(config.encoder, rngs=rngs, dtype=dtype, depthwise=config.depthwise_form)
+        if CONTRASTIVE in sides:
+            if temperature <= 0:
+                raise UserError(f"objective.temperature={temperature} must be above zero")
+            self.text = TextTower(config.text, rngs=rngs, dtype=dtype)
+            self.audio_proj = ProjectionHead(width, config.shared_emb_dim, rngs=rngs, dtype=dtype)
+            self.text_proj = ProjectionHead(config.text.hidden_size, config.shared_emb_dim, rngs=rngs, dtype=dtype)
+            self.logit_scale = nnx.Param(jnp.float32(-math.log(temperature)))
+        if CAPTIONING in sides:
+            self.decoder = CaptionDecoder(config.decoder, width, rngs=rngs, dtype=dtype)
+
+    def __call__(
+        self, mel_BTF: jax.Array, len_B: jax.Array, inputs: dict[str, Any], key: jax.Array | None = None
+    ) -> dict[str, jax.Array]:
+        """Runs the encoder once and every side the model has.
+
+        Args:
+          mel_BTF: log-mel features, ``len_B`` frames valid.
+          inputs: contrastive ``text_BL`` and ``text_len_B`` (special tokens included); captioning ``decoder_in_BL``,
+            ``decoder_len_B`` and ``causal_B`` (bool).
+          key: randomness of every dropout; None is deterministic.
+
+        Returns:
+          contrastive ``audio_embed_BD`` and ``text_embed_BD`` (float32 unit vectors) and ``logit_scale``; captioning
+          ``logits_BLV`` (float32).
+        """
+        audio_key, text_key, decoder_key = split_key(key, 3)
+        frames_BTD, frames_len_B = self.encoder(mel_BTF, len_B, key=audio_key)
+        outputs = {}
+        if CONTRASTIVE in self.sides:
+            outputs["audio_embed_BD"] = self.pool_audio(frames_BTD, frames_len_B)
+            outputs["text_embed_BD"] = self.embed_text(inputs["text_BL"], inputs["text_len_B"], key=text_key)
+            outputs["logit_scale"] = self.logit_scale[...]
+        if CAPTIONING in self.sides:
+            decoder_inputs = (inputs["decoder_in_BL"], inputs["decoder_len_B"], inputs["causal_B"])
+            outputs["logits_BLV"] = self.decoder(*decoder_inputs, frames_BTD, frames_len_B, key=decoder_key)
+        return outputs
+
+    def encode(self, mel_BTF: jax.Array, len_B: jax.Array, *, padding: str = "exact") -> tuple[jax.Array, jax.Array]:
+        """(frames_BTD, len_B) of the audio encoder, deterministic; ``padding`` as in the encoder."""
+        return self.encoder(mel_BTF, len_B, padding=padding)
+
+    def pool_audio(self, frames_BTD: jax.Array, frames_len_B: jax.Array) -> jax.Array:
+        """audio_embed_BD: every frame through the head, the mean over valid frames, then unit length."""
+        return unit(masked_mean(self.audio_proj(frames_BTD), frames_len_B))
+
+    def embed_audio(self, mel_BTF: jax.Array, len_B: jax.Array) -> jax.Array:
+        """audio_embed_BD, float32 unit vectors, deterministic."""
+        return self.pool_audio(*self.encode(mel_BTF, len_B))
+
+    def embed_text(self, text_BL: jax.Array, text_len_B: jax.Array, *, key: jax.Array | None = None) -> jax.Array:
+        """text_embed_BD, float32 unit vectors: position 0 of the tower through the head."""
+        return unit(self.text_proj(self.text(text_BL, text_len_B, key=key)[:, 0]))
+
+    def generate(
+        self, mel_BTF: jax.Array, len_B: jax.Array, max_length: int, bos: int, eos: int, pad: int
+    ) -> jax.Array:
+        """Greedy captions: tokens_BL int32 with L = ``max_length``, without BOS, PAD from the first EOS on."""
+        return self.decoder.generate(*self.encode(mel_BTF, len_B), max_length=max_length, bos=bos, eos=eos, pad=pad)
