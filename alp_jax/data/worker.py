@@ -1,0 +1,152 @@
+"""Worker processes that decode untrusted files: memory-capped, watched clip by clip, replaced when they die or hang.
+
+Tasks and results travel over one pipe per worker. A worker announces each clip before it touches it; when it then dies
+or falls silent, that clip is marked and the shard is started again without it, so one bad file costs one clip.
+"""
+
+import contextlib
+import multiprocessing
+import os
+import resource
+import signal
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from multiprocessing import connection
+
+from alp_jax.core.errors import StorageError
+from alp_jax.data import shard
+
+MEMORY_BYTES = 4 << 30  # address space of one worker
+CLIP_SECONDS = 60.0  # for one clip
+START_SECONDS = 120.0  # for imports on a busy machine
+
+
+def die_with_parent(parent: int) -> None:
+    """Ends this process within a second of its parent's death, however that came.
+
+    Polls, because Linux's parent death signal follows the thread that started the child, not the process.
+    """
+
+    def watch():
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def main(pipe, parent: int, memory_bytes: int) -> None:
+    """Body of a worker: writes one shard per message until the pipe closes."""
+    die_with_parent(parent)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # MP3 decoders talk on stderr
+    pipe.send(("ready", None))
+    with contextlib.suppress(EOFError, BrokenPipeError):
+        while True:
+            task, poisoned = pipe.recv()
+            try:
+                meta = shard.write(task, poisoned, lambda number: pipe.send(("clip", number)))
+            except BrokenPipeError:
+                raise
+            except Exception as error:
+                pipe.send(("error", f"{type(error).__name__}: {error}"))
+            else:
+                pipe.send(("done", meta))
+
+
+class _Worker:
+    def __init__(self, memory_bytes: int):
+        context = multiprocessing.get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=main, args=(theirs, os.getpid(), memory_bytes), daemon=True)
+        self.process.start()
+        theirs.close()
+        self.task = None
+        self.poisoned = {}
+        self.clip = None
+        self.started = 0
+        self.deadline = time.monotonic() + START_SECONDS
+
+    def give(self, task: shard.Task, poisoned: dict[int, str]) -> None:
+        self.task, self.poisoned, self.clip, self.started = task, poisoned, None, 0
+        self.deadline = float("inf")
+        with contextlib.suppress(BrokenPipeError):  # its death is seen by the loop
+            self.pipe.send((task, poisoned))
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.join()
+        self.pipe.close()
+
+
+def run(
+    tasks: Sequence[shard.Task],
+    workers: int,
+    *,
+    clip_seconds: float = CLIP_SECONDS,
+    memory_bytes: int = MEMORY_BYTES,
+) -> Iterator[tuple[int, dict | None]]:
+    """Writes all shards; yields (clips started since the last yield, metadata of a finished shard or None).
+
+    The count is negative when a shard has to be started again.
+
+    Raises:
+      StorageError: a shard could not be written (disk full, no permission), or workers do not even start.
+    """
+    waiting = [(task, {}) for task in reversed(tasks)]
+    pool: list[_Worker] = []
+    try:
+        while waiting or any(w.task for w in pool):
+            while len(pool) < min(workers, len(waiting) + sum(w.task is not None for w in pool)):
+                pool.append(_Worker(memory_bytes))
+            connection.wait([w.pipe for w in pool], timeout=0.5)
+            for worker in list(pool):
+                started, meta, alive = _listen(worker, waiting, clip_seconds)
+                if started or meta:
+                    yield started, meta
+                if not alive:
+                    pool.remove(worker)
+                    _bury(worker, waiting)
+                    yield -worker.started, None
+    finally:
+        for worker in pool:
+            worker.kill()
+
+
+def _listen(worker: _Worker, waiting: list, clip_seconds: float) -> tuple[int, dict | None, bool]:
+    """Takes the messages of one worker; returns clips started, a finished shard's metadata, and whether it lives."""
+    started, meta = 0, None
+    try:
+        while meta is None and worker.pipe.poll():
+            kind, value = worker.pipe.recv()
+            if kind == "clip" and value == shard.FINISHING:
+                worker.clip, worker.deadline = None, float("inf")
+                continue
+            if kind == "clip":
+                started, worker.started = started + 1, worker.started + 1
+                worker.clip, worker.deadline = value, time.monotonic() + clip_seconds
+                continue
+            if kind == "error":
+                raise StorageError(f"shard {worker.task.path} could not be written: {value}")
+            meta = value
+            worker.task, worker.deadline = None, float("inf")
+            if waiting:
+                worker.give(*waiting.pop())
+    except (EOFError, ConnectionResetError):
+        return started, meta, False
+    return started, meta, time.monotonic() < worker.deadline
+
+
+def _bury(worker: _Worker, waiting: list) -> None:
+    """Ends a dead or hung worker and puts its shard back with the guilty clip marked."""
+    hung = worker.process.is_alive() and time.monotonic() >= worker.deadline
+    worker.kill()
+    if worker.task is None:
+        raise StorageError(f"a decoding worker ended with code {worker.process.exitcode} before it took any work")
+    if worker.clip is not None:
+        blame = {worker.clip: "decoder_timeout" if hung else "decoder_crashed"}
+        waiting.append((worker.task, worker.poisoned | blame))
+    else:
+        waiting.append((worker.task, worker.poisoned))
