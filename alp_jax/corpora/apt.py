@@ -38,6 +38,7 @@ class Archive:
     def __init__(self, cache_dir: pathlib.Path, runner: Runner = run_command):
         self._cache, self._run = cache_dir, runner
         self._options: list[str] = []
+        self.own_lists = False
 
     def records(self, name: str) -> list[dict[str, str]]:
         """Every available version of a package: dicts with Version, SHA256, Size, ..., newest first."""
@@ -51,6 +52,7 @@ class Archive:
             folder.mkdir(parents=True, exist_ok=True)
         settings = {"Dir::State": state, "Dir::State::status": "/var/lib/dpkg/status", "Dir::Cache": cache}
         settings |= {"Debug::NoLocking": 1, "APT::Sandbox::User": ""}
+        self.own_lists = True
         self._options = [part for key, value in settings.items() for part in ("-o", f"{key}={value}")]
         result = self._run(["apt-get", *self._options, "update"], self._cache)
         return "" if result.returncode == 0 else _last_line(result.stderr)
@@ -118,14 +120,16 @@ def fetch_packages(
     require_tools()
     archive = Archive(cache, runner)
     trouble = ""
-    if all(archive.records(name) == [] for name in todo[:3]):
-        trouble = archive.use_own_lists()
     with Progress("fetch packages", len(todo), "packages") as progress:
         for name in todo:
-            done[name] = _fetch_one(archive, name, (pins or {}).get(name, ""), debs, raw, runner)
-            trouble = done[name].get("missing", trouble) or trouble
+            pin = (pins or {}).get(name, "")
+            done[name] = _fetch_one(archive, name, pin, debs, raw, runner)
+            if "missing" in done[name] and not archive.own_lists:  # no lists on this machine, or old ones
+                trouble = archive.use_own_lists()
+                done[name] = _fetch_one(archive, name, pin, debs, raw, runner)
             progress.update(1, name)
     if all("missing" in entry for entry in done.values()):
+        trouble = trouble or done[todo[0]]["missing"]
         raise UserError(f"apt has none of the packages ({trouble}): run `apt-get update` (needs root) or {_OWN_FOLDER}")
     return {name: done[name] for name in names}
 

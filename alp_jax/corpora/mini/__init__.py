@@ -72,10 +72,10 @@ def collect(cache_dir: str | os.PathLike, tier: str = "s") -> tuple[list[Clip], 
       fetched, "duplicates", "unreadable", "too_short": files left out}.
     """
     cache, names = pathlib.Path(cache_dir).absolute(), packages(tier)
-    missing = [name for name in names if not (cache / "raw" / name).is_dir()]
+    missing = [name for name in names if not all((cache / part / name).is_dir() for part in ("raw", "unpacked"))]
     if len(missing) == len(names):
         raise UserError(f"no mini corpus in {cache}: run `alp data fetch mini --cache {cache}` first")
-    tree = Tree(cache, names)
+    tree = Tree(cache, tuple(name for name in names if name not in missing))
     items, counts = _unique(item for kind in _KINDS for item in kind(tree))
     split_of = splits.assign(item for item, _, _ in items)
     kept = splits.kept_labels([item for item, _, _ in items], split_of)

@@ -1,6 +1,6 @@
 """One to four captions per clip: what a person wrote, a tag list, an attribute-rich sentence, and a paraphrase."""
 
-from alp_jax.corpora.mini.grammar import expand, tidy
+from alp_jax.corpora.mini.grammar import expand
 from alp_jax.corpora.mini.item import Item
 
 ATTRIBUTES = {
@@ -83,7 +83,7 @@ PARAPHRASE = {
 def make(item: Item, clip_id: str) -> tuple[str, ...]:
     """The captions of one clip, without repeats, the person's own words first; the same for the same id and facts."""
     texts = [
-        tidy(item.human) if item.human else "",
+        " ".join(item.human.split()),
         ", ".join(item.tags),
         expand(ATTRIBUTES[item.kind], item.facts, f"{clip_id}/attributes"),
         expand(PARAPHRASE[item.kind], item.facts, f"{clip_id}/paraphrase"),

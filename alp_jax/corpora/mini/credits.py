@@ -32,7 +32,7 @@ def write(cache_dir: str | os.PathLike, clips: Sequence[Clip], out: str | os.Pat
             version += f" (listed: {stamp['pin']})"
         blocks.append(
             f"{package} {version}\n  licence: {licenses[package]}\n  copyright file: {where}\n"
-            f"  source: https://tracker.debian.org/pkg/{package}\n  sha256: {stamp['sha256']}\n  clips: {counts[package]}"
+            f"  sha256: {stamp['sha256']}\n  clips: {counts[package]}"
         )
     text = "\n\n".join(blocks) + "\n"
     files.write_text(out, text)

@@ -84,7 +84,8 @@ def _segments(package, relpath, path, name, facts, seconds) -> Iterator[Item]:
         yield Item(
             package=package, relpath=relpath, path=path, kind="music", source="mini-music",
             group=f"track:{name}/{track}", policy=f"rank:{name}:20:4", facts={**facts, "part": part},
-            tags=(*tags, part), labels=label, segment=number, start_s=start, duration_s=min(SEGMENT_S, round(seconds - start, 3)),
+            tags=(*tags, part), labels=label, segment=number, start_s=start,
+            duration_s=min(SEGMENT_S, round(seconds - start, 3)),
         )  # fmt: skip
 
 

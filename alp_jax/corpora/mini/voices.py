@@ -35,7 +35,8 @@ _WORDLESS = {
 }  # fmt: skip
 _MOODS = {
     "triumphant": "amazing brilliant excellent flawless victory enemydown firstblood yessir",
-    "threatening": "comeonthen fire firepunch gonnagetyou illgetyou justyouwait revenge watchthis youllregretthat kamikaze",
+    "threatening": "comeonthen fire firepunch gonnagetyou illgetyou justyouwait revenge watchthis kamikaze "
+    "youllregretthat",
     "dismayed": "bugger drat missed nooo ohdear oops uh-oh whatthe sameteam traitor",
     "pained": "ooff ow ouch poisoncough poisonmoan",
     "frightened": "incoming leavemealone runaway takecover hurry cutitout",
