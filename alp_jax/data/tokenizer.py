@@ -1,0 +1,123 @@
+"""Sentencepiece vocabulary of the captions: unigram, lower-cased, with byte fallback, so no text is unknown."""
+
+import hashlib
+import io
+import os
+import pathlib
+import re
+from collections.abc import Iterable
+
+import sentencepiece
+
+from alp_jax.config.schema import DataConfig
+from alp_jax.core import files
+from alp_jax.core.errors import UserError
+
+FILE_NAME = "tokenizer.model"
+NORMALIZATION = "nmt_nfkc_cf"  # NFKC and case folding, fixed: part of what a token id means
+MASK = "<mask>"
+_SPECIAL = {"pad": 0, "bos": 1, "eos": 2, "unk": 3, "mask": 4}
+_SAMPLED = 2_000_000  # captions that training looks at; more do not change the vocabulary noticeably
+_LARGEST = re.compile(r"value <= (\d+)")
+_SMALLEST = re.compile(r"required_chars\. \d+ vs (\d+)")
+
+
+class Tokenizer:
+    """Text to token ids and back; travels to other processes as the bytes of its model.
+
+    Attributes:
+      vocab_size: number of ids.
+      sha256: of the model file, part of a batch plan's fingerprint.
+    """
+
+    pad_id, bos_id, eos_id, unk_id, mask_id = _SPECIAL.values()
+
+    def __init__(self, model: bytes, name: str = "tokenizer"):
+        self._model, self._name = model, name
+        self._processor = sentencepiece.SentencePieceProcessor()
+        try:
+            self._processor.LoadFromSerializedProto(model)
+            found = (
+                self._processor.pad_id(),
+                self._processor.bos_id(),
+                self._processor.eos_id(),
+                self._processor.unk_id(),
+                self._processor.PieceToId(MASK),
+            )
+        except RuntimeError as error:
+            raise UserError(f"{name} is not a sentencepiece model: {error}") from None
+        if found != tuple(_SPECIAL.values()):
+            raise UserError(f"{name} has special ids {found}, expected {_SPECIAL}; train it with 'alp tokenizer'")
+        self.vocab_size: int = self._processor.GetPieceSize()
+        self.sha256 = hashlib.sha256(model).hexdigest()
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> "Tokenizer":
+        """Reads a model file; UserError when it is missing or another kind of file."""
+        try:
+            return cls(pathlib.Path(path).read_bytes(), f"tokenizer {path}")
+        except OSError as error:
+            raise UserError(f"tokenizer {path}: {error.strerror}; 'alp tokenizer' trains one") from None
+
+    def __reduce__(self):
+        return Tokenizer, (self._model, self._name)
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids without special tokens."""
+        return self._processor.EncodeAsIds(text)
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Normalised text; special tokens leave nothing."""
+        return self._processor.DecodeIds([int(i) for i in ids if int(i) >= len(_SPECIAL)])
+
+
+def tokenizer_path(dataset_path: str | os.PathLike, config: DataConfig) -> pathlib.Path:
+    """The configured model file, or ``tokenizer.model`` beside the data set."""
+    return pathlib.Path(config.tokenizer) if config.tokenizer else pathlib.Path(dataset_path) / FILE_NAME
+
+
+def training_captions(dataset) -> Iterable[str]:
+    """Captions of the training split in ladder order, straight from the records."""
+    for row in dataset.ladder_rows():
+        yield from dataset.read(int(row), audio=False).captions
+
+
+def train(captions: Iterable[str], out_path: str | os.PathLike, vocab_size: int) -> Tokenizer:
+    """Trains on ``captions`` (streamed) and writes the model atomically; equal captions give equal bytes.
+
+    Raises:
+      UserError: ``vocab_size`` is too large or too small for these captions; the message says what fits.
+    """
+    model = io.BytesIO()
+    try:
+        sentencepiece.SentencePieceTrainer.Train(
+            sentence_iterator=iter(captions),
+            model_writer=model,
+            model_type="unigram",
+            vocab_size=vocab_size,
+            byte_fallback=True,
+            character_coverage=0.9998,
+            normalization_rule_name=NORMALIZATION,
+            pad_id=0,
+            bos_id=1,
+            eos_id=2,
+            unk_id=3,
+            control_symbols=[MASK],
+            input_sentence_size=_SAMPLED,
+            shuffle_input_sentence=False,
+            num_threads=1,  # sums in another order round differently
+            minloglevel=2,
+        )
+    except (RuntimeError, ValueError) as error:
+        text = str(error)
+        if limit := _LARGEST.search(text):
+            problem = f"too large for these captions: the largest possible is {limit[1]}"
+        elif limit := _SMALLEST.search(text):
+            problem = f"too small: bytes, characters and special tokens alone need {limit[1]}"
+        elif "sentences_.empty()" in text:
+            raise UserError("there are no captions to train a vocabulary on") from None
+        else:
+            problem = f"refused by sentencepiece: {text}"
+        raise UserError(f"vocab_size = {vocab_size} is {problem}") from None
+    files.write_bytes(out_path, model.getvalue())
+    return Tokenizer.load(out_path)

@@ -1,0 +1,324 @@
+"""Order, batches and the ladder: pure functions of (clips, seed, step) whatever the hosts and workers."""
+
+import dataclasses
+import itertools
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from alp_jax.config.schema import DataConfig
+from alp_jax.core.clip import Clip
+from alp_jax.core.errors import UserError
+from alp_jax.data import buckets, ladder, order, pipeline
+from alp_jax.data import tokenizer as tokenizers
+from alp_jax.data.build import build
+from alp_jax.data.dataset import open_dataset
+from alp_jax.data.text import normalise
+
+RATE = 16_000
+CONFIG = DataConfig(
+    bucket_seconds=(0.25, 0.5, 1.0), batch_seconds=4.0, clips_multiple=4, text_budget=6, pairs=0, workers=0
+)
+WORDS = ["dog", "cat", "rain", "wind", "engine", "bell", "water", "door", "bird", "voice"]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    root = tmp_path_factory.mktemp("pipeline")
+    rng = np.random.default_rng(0)
+    clips = []
+    for i in range(60):
+        path = root / f"{i}.wav"
+        seconds = (0.2, 0.45, 0.3, 0.2, 1.4)[i % 5]
+        soundfile.write(path, rng.uniform(-0.5, 0.5, round(seconds * RATE)), RATE)
+        captions = tuple(f"{j} the {WORDS[i % 10]} sounds {WORDS[(i + j) % 10]}" for j in range(1 + i % 3))
+        clips.append(
+            Clip(
+                id=f"s{i % 2}:{i}",
+                source=f"s{i % 2}",
+                recording=f"r:{i // 2}",
+                audio_path=str(path),
+                captions=captions if i != 7 else (),
+                split="test" if i % 10 == 9 else "train",
+            )
+        )
+    build(clips, root / "set", source_name="noise", shards=4, workers=1)
+    dataset = open_dataset(root / "set")
+    tokenizer = tokenizers.train(tokenizers.training_captions(dataset), root / "set" / "tokenizer.model", 285)
+    return dataset, tokenizer
+
+
+def take(made, n, start=0, hosts=1, config=CONFIG, seed=3):
+    """The first ``n`` global batches from ``start``, put together from every host's rows."""
+    iterators = [
+        pipeline.train_batches(*[made[0], config, made[1]], seed=seed, start_step=start, host=h, hosts=hosts)
+        for h in range(hosts)
+    ]
+    batches = []
+    for _ in range(n):
+        parts = [next(it) for it in iterators]
+        batches.append({key: np.concatenate([part[key] for part in parts]) for key in parts[0]})
+    for it in iterators:
+        it.close()
+    return batches
+
+
+def assert_equal(got, want):
+    assert len(got) == len(want)
+    for a, b in zip(got, want, strict=True):
+        assert a.keys() == b.keys()
+        for key in a:
+            assert a[key].dtype == b[key].dtype
+            np.testing.assert_array_equal(a[key], b[key], err_msg=key)
+
+
+@pytest.fixture(scope="module")
+def reference(made):
+    return take(made, 24)
+
+
+@pytest.mark.parametrize("hosts", [2, 4])
+def test_any_number_of_hosts_makes_the_same_global_batches(made, reference, hosts):
+    assert_equal(take(made, 6, hosts=hosts), reference[:6])
+
+
+def test_loader_processes_make_the_same_rows_of_a_host(made, reference):
+    config = dataclasses.replace(CONFIG, workers=2)
+    batches = pipeline.train_batches(made[0], config, made[1], seed=3, start_step=1, host=1, hosts=2)
+    got = [next(batches) for _ in range(5)]
+    batches.close()
+    halves = [{key: value[len(value) // 2 :] for key, value in batch.items()} for batch in reference[1:6]]
+    assert_equal(got, halves)
+
+
+@pytest.mark.parametrize("start", [1, 7, 17])
+def test_starting_at_a_step_is_resuming_there(made, reference, start):
+    assert_equal(take(made, 4, start=start, hosts=2), reference[start : start + 4])
+
+
+def test_what_a_batch_holds(made, reference):
+    dataset, tokenizer = made
+    assert not np.array_equal(take(made, 1, seed=4)[0]["row"], reference[0]["row"])
+    offsets, choices = set(), set()
+    for batch in reference:
+        width = batch["audio"].shape[1]
+        assert batch["audio"].shape[0] == {4000: 16, 8000: 8, 16000: 4}[width]
+        assert batch["mask"].all()
+        for i, row in enumerate(batch["row"]):
+            record = dataset.read(int(row))
+            assert record.split == "train"
+            length = batch["audio_len"][i]
+            assert length == min(width, record.num_samples)
+            assert not batch["audio"][i, length:].any()
+            starts = [s for s in range(record.num_samples - length + 1) if record.audio[s] == batch["audio"][i, 0]]
+            fits = [s for s in starts if np.array_equal(record.audio[s : s + length], batch["audio"][i, :length])]
+            assert fits
+            if record.num_samples > width:
+                offsets.add(fits[0])
+            ids = batch["text"][i, : batch["text_len"][i]].tolist()
+            encoded = [tokenizer.encode(c)[:6] for c in record.captions]
+            assert ids in encoded
+            assert (batch["text"][i, len(ids) :] == tokenizer.pad_id).all()
+            choices.add((len(record.captions), encoded.index(ids)))
+            assert batch["recording"][i] == pipeline.stable_id(record.recording)
+            assert dataset.sources[batch["source"][i]] == record.source
+    assert len(offsets) > 5
+    assert {(3, 0), (3, 1), (3, 2), (2, 0), (2, 1)} <= choices
+    assert normalise("A  Dog,barks! ") == normalise("a dog barks")
+
+
+def test_every_clip_of_the_rung_once_per_epoch(made):
+    dataset, _ = made
+    plan = pipeline.plan(dataset, CONFIG, seed=3)
+    assert sum(bucket.clips for bucket in plan.buckets) == len(dataset.ladder_rows()) == 53
+    for index, bucket in enumerate(plan.buckets):
+        for epoch in range(3):
+            entries = order.shuffled(index, bucket.clips, 3, epoch * bucket.clips, bucket.clips)
+            assert sorted(entries) == list(range(bucket.clips))
+    stream = order.shuffled(0, 10, 3, 0, 35)
+    pieces = [order.shuffled(0, 10, 3, s, 7) for s in range(0, 35, 7)]
+    np.testing.assert_array_equal(np.concatenate(pieces), stream)
+    assert not np.array_equal(stream[:10], stream[10:20])
+
+
+def test_bucket_schedule_is_exact_in_every_block(made):
+    plan = pipeline.plan(made[0], CONFIG, seed=3)
+    uses = [0] * len(plan.buckets)
+    for block in range(2):
+        counts = np.zeros(len(plan.buckets), int)
+        for step in range(block * buckets.BLOCK, (block + 1) * buckets.BLOCK):
+            bucket, use = order.schedule(plan.buckets, 3, step)
+            assert use == uses[bucket]
+            uses[bucket] += 1
+            counts[bucket] += 1
+        assert counts.tolist() == [b.per_block for b in plan.buckets]
+    batches = np.array([b.clips / b.batch for b in plan.buckets])
+    np.testing.assert_allclose([b.per_block / buckets.BLOCK for b in plan.buckets], batches / batches.sum(), atol=0.01)
+    assert buckets.per_block(np.array([1.0, 1e6]), 256).tolist() == [1, 255]
+    assert buckets.per_block(np.array([1.0, 1.0, 1.0]), 256).sum() == 256
+
+
+def test_the_plan_changes_exactly_when_the_order_does(made):
+    dataset, _ = made
+    first = pipeline.plan(dataset, CONFIG, seed=3)
+    assert pipeline.plan(open_dataset(dataset.path), dataclasses.replace(CONFIG, workers=5), seed=3) == first
+    assert 0 < first.padding < 0.5
+    assert 0 < first.cropped < 0.3
+    others = {"pairs": 40, "bucket_seconds": (0.25, 0.5), "batch_seconds": 8.0, "clips_per_batch": 8, "text_budget": 5}
+    changed = {
+        pipeline.plan(dataset, dataclasses.replace(CONFIG, **{k: v}), seed=3).fingerprint for k, v in others.items()
+    }
+    changed.add(pipeline.plan(dataset, CONFIG, seed=4).fingerprint)
+    assert len(changed | {first.fingerprint}) == len(others) + 2
+    fixed = pipeline.plan(dataset, dataclasses.replace(CONFIG, clips_per_batch=8), seed=3)
+    assert {b.batch for b in fixed.buckets} == {8}
+
+
+@pytest.mark.parametrize(
+    ("change", "knob"),
+    [
+        ({"pairs": 10**6}, "data.pairs"),
+        ({"bucket_seconds": ()}, "data.bucket_seconds"),
+        ({"bucket_seconds": (2.0, 1.0)}, "data.bucket_seconds"),
+        ({"bucket_seconds": tuple(range(1, 10))}, "data.bucket_seconds"),
+        ({"batch_seconds": 0.0}, "data.batch_seconds"),
+        ({"clips_multiple": 0}, "data.clips_multiple"),
+        ({"clips_per_batch": 6}, "data.clips_per_batch"),
+        ({"clips_multiple": 1, "batch_seconds": 1.0}, "devices"),
+    ],
+)
+def test_wrong_settings_name_the_knob(made, change, knob):
+    with pytest.raises(UserError, match=knob):
+        pipeline.plan(made[0], dataclasses.replace(CONFIG, **change), seed=0, devices=4)
+    if knob == "devices":
+        with pytest.raises(UserError, match="hosts"):
+            pipeline.train_batches(made[0], dataclasses.replace(CONFIG, **change), made[1], seed=0, hosts=4)
+
+
+def test_eval_batches_give_every_row_once_in_fixed_shapes(made):
+    dataset, _ = made
+    rows = np.concatenate([dataset.rows("test"), dataset.rows("train")[:20]])
+    seen, shapes = [], set()
+    for batch in pipeline.eval_batches(
+        dataset, rows, bucket_seconds=(0.25, 0.5, 2.0), batch_seconds=2.0, max_seconds=1.0
+    ):
+        shapes.add(batch["audio"].shape)
+        for i in np.flatnonzero(batch["mask"]):
+            sound = dataset.read(int(batch["row"][i])).audio[:RATE]
+            np.testing.assert_array_equal(batch["audio"][i, : batch["audio_len"][i]], sound)
+        assert (batch["row"][~batch["mask"]] == -1).all()
+        seen += batch["row"][batch["mask"]].tolist()
+    assert sorted(seen) == sorted(rows)
+    assert shapes == {(8, 4000), (4, 8000), (2, 16000)}
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 3000), st.integers(0, 2**40))
+def test_permutation_is_one(size, seed):
+    keys = order._shuffle_keys(seed, 0, 0)
+    assert sorted(order.permute(np.arange(size), size, keys)) == list(range(size))
+
+
+def test_permutation_is_even_and_works_at_ten_million():
+    first = np.array([order.permute(np.arange(10), 10, order._shuffle_keys(seed, 0, 0)) for seed in range(2000)])
+    for place in range(10):
+        counts = np.bincount(first[:, place], minlength=10)
+        assert ((counts - 200) ** 2 / 200).sum() < 40  # chi squared, 9 degrees: 1e-5 beyond 39
+    far = order.permute(np.arange(9_999_000, 10_000_000), 10_000_000, order._shuffle_keys(1, 0, 0))
+    assert len(set(far.tolist())) == 1000
+    assert far.max() < 10_000_000
+    assert 0.4 < far.mean() / 10_000_000 < 0.6
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.integers(), st.integers(1, 4), st.booleans()), min_size=1, max_size=40, unique_by=lambda t: t[0]
+    )
+)
+def test_rungs_are_nested_and_new_sources_change_no_order(clips):
+    ids = [f"a:{n}" for n, _, _ in clips]
+    captions = np.array([c for _, c, _ in clips])
+    ranks = ladder.ranks(ids, np.ones(len(ids), bool))
+    total = captions.sum()
+    rungs = [ladder.rung(ranks, captions, pairs).tolist() for pairs in range(1, total + 1)]
+    for pairs, (small, large) in enumerate(itertools.pairwise(rungs), start=1):
+        assert large[: len(small)] == small
+        assert captions[small].sum() >= pairs > captions[small[:-1]].sum()
+    assert rungs[-1] == ladder.rung(ranks, captions, 0).tolist()
+    with pytest.raises(UserError, match="pairs"):
+        ladder.rung(ranks, captions, total + 1)
+    more = ids + [f"b:{n}" for n in range(20)]
+    inside = np.array([keep for _, _, keep in clips] + [True] * 20)
+    again = ladder.ranks(more, inside)
+    assert (again[~inside] == ladder.OUTSIDE).all()
+    old = [row for row in np.argsort(ranks) if inside[row]]
+    assert old == sorted(old, key=lambda row: again[row])
+
+
+def test_workers_die_with_their_parent(made):
+    code = f"""
+import sys, time
+from alp_jax.config.schema import DataConfig
+from alp_jax.data import pipeline, tokenizer
+from alp_jax.data.dataset import open_dataset
+if __name__ == "__main__":
+    dataset = open_dataset({str(made[0].path)!r})
+    vocabulary = tokenizer.Tokenizer.load({str(made[0].path / "tokenizer.model")!r})
+    config = DataConfig(bucket_seconds=(0.5,), batch_seconds=4.0, workers=1)
+    it = pipeline.train_batches(dataset, config, vocabulary, seed=0)
+    next(it)
+    import multiprocessing
+    print(*[p.pid for p in multiprocessing.active_children()], flush=True)
+    time.sleep(60)
+"""
+    script = made[0].path.parent / "parent.py"
+    script.write_text(code)
+    parent = subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True)
+    children = [int(pid) for pid in parent.stdout.readline().split()]
+    assert children
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    deadline = time.monotonic() + 10
+    while any(pathlib.Path(f"/proc/{pid}/cmdline").exists() and _alive(pid) for pid in children):
+        assert time.monotonic() < deadline, "a loader worker survived its parent"
+        time.sleep(0.1)
+
+
+def _alive(pid):
+    try:
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().split(") ")[1][0] != "Z"
+    except OSError:
+        return False
+
+
+def test_tokenizer_is_deterministic_and_says_what_fits(made, tmp_path):
+    dataset, tokenizer = made
+    captions = list(tokenizers.training_captions(dataset))
+    assert len(captions) == int(dataset.num_captions[dataset.ladder_rows()].sum())
+    again = tokenizers.train(captions, tmp_path / "t.model", 285)
+    assert again.sha256 == tokenizer.sha256
+    assert (again.pad_id, again.bos_id, again.eos_id, again.unk_id, again.mask_id) == (0, 1, 2, 3, 4)
+    assert again.vocab_size == 285
+    text = "The DOG sounds <mask> ünder 犬 bell"
+    assert again.decode(again.encode(text)) == text.lower()
+    assert not set(range(5)) & set(again.encode(text))
+    with pytest.raises(UserError, match=r"vocab_size = 5000 is too large.*largest possible is \d+"):
+        tokenizers.train(captions, tmp_path / "u.model", 5000)
+    with pytest.raises(UserError, match="vocab_size = 9 is too small"):
+        tokenizers.train(captions, tmp_path / "u.model", 9)
+    with pytest.raises(UserError, match="no captions"):
+        tokenizers.train([], tmp_path / "u.model", 285)
+    assert not (tmp_path / "u.model").exists()
+    (tmp_path / "u.model").write_text("not a model")
+    for path in (tmp_path / "u.model", tmp_path / "none.model"):
+        with pytest.raises(UserError, match=path.name):
+            tokenizers.Tokenizer.load(path)
