@@ -1,8 +1,8 @@
 """Kaldi-compatible log-mel filterbank on device.
 
 The definition is that of Kaldi's ``compute-fbank-feats`` with ``--snip-edges=false --dither=0`` as lhotse and
-kaldi-native-fbank compute it: 25 ms frames every 10 ms at 16 kHz, DC removal, pre-emphasis 0.97, Povey window, 512-point
-power spectrum, triangular mel bins, logarithm.
+kaldi-native-fbank compute it: 25 ms frames every 10 ms at 16 kHz, DC removal, pre-emphasis 0.97, Povey window,
+512-point power spectrum, triangular mel bins, logarithm.
 """
 
 import jax
