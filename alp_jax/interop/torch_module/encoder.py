@@ -86,7 +86,7 @@ class AlpEncoder(nn.Module):
             raise ValueError(f"model_type {kind!r} must be 'zipformer' or 'clap'")
         encoder = config if kind == "zipformer" else config["audio_encoder_config"]
         self.width = max(encoder["encoder_dim"])
-        self.log_mel = LogMel(encoder["feature_dim"], **config.get("features", {}))
+        self.log_mel = LogMel(**config.get("features", {"num_mel_bins": encoder["feature_dim"]}))
         self.audio_encoder = Zipformer(encoder)
         self.audio_proj = None
         if kind == "clap":

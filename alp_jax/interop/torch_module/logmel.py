@@ -32,8 +32,10 @@ class LogMel(nn.Module):
 
     def forward(self, audio_BS: Tensor, len_B: Tensor) -> tuple[Tensor, Tensor]:
         """(mel_BTF, len_B) with (samples + 80) // 160 frames per clip; frames behind the end hold ``PAD_MEL``."""
+        # rounding noise of float32 would show in the logarithm of quiet bins; Apple's devices have nothing wider
+        wide = torch.float32 if audio_BS.device.type == "mps" else torch.float64
         scale = 1.0 if audio_BS.is_floating_point() else 1.0 / 32768.0
-        audio_BS = audio_BS.to(self.window.dtype) * scale
+        audio_BS = audio_BS.to(wide) * scale
         frames_B = (len_B + HOP // 2) // HOP
         start = torch.arange(int(frames_B.max()), device=len_B.device) * HOP - (WINDOW - HOP) // 2
         index = start[:, None] + torch.arange(WINDOW, device=len_B.device)
@@ -45,5 +47,5 @@ class LogMel(nn.Module):
         x = x - PREEMPHASIS * torch.cat([x[..., :1], x[..., :-1]], -1)
         spectrum = torch.fft.rfft(x * self.window, FFT)
         power = spectrum.real.square() + spectrum.imag.square()
-        mel_BTF = (power @ self.bank).clamp(min=MEL_FLOOR).log()
+        mel_BTF = (power.to(self.bank.dtype) @ self.bank).clamp(min=MEL_FLOOR).log()
         return mel_BTF.masked_fill(~valid_mask(frames_B, len(start))[..., None], PAD_MEL), frames_B

@@ -1,0 +1,198 @@
+"""``alp export``: the audio encoder of a run as a PyTorch folder, compared with JAX on real clips before it exists."""
+
+import argparse
+import dataclasses
+import pathlib
+import statistics
+from typing import TYPE_CHECKING, Any
+
+from alp_jax.core.errors import UserError
+from alp_jax.core.progress import Progress
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from alp_jax.config import RunConfig
+    from alp_jax.interop.verify import Expected
+
+EXAMPLE = "alp export torch --run runs/demo --out export/demo"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", required=True)
+
+    def action(name: str, help_text: str, example: str) -> argparse.ArgumentParser:
+        sub = actions.add_parser(
+            name,
+            help=help_text,
+            description=help_text[0].upper() + help_text[1:] + ".",
+            epilog=f"example:\n  {example}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        sub.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="end with one JSON line")
+        sub.add_argument(
+            "--data", metavar="DIR", help="data set to compare on; default: the one the run was trained on"
+        )
+        sub.add_argument("--clips", type=int, default=8, metavar="N", help="test clips to compare on (default 8)")
+        return sub
+
+    torch = action("torch", "export the audio encoder of a run", EXAMPLE)
+    torch.add_argument("--run", required=True, metavar="DIR", help="run folder")
+    torch.add_argument("--step", type=int, metavar="N", help="which checkpoint; default: the latest")
+    torch.add_argument("--out", required=True, metavar="DIR", help="folder to make; an earlier export is replaced")
+    best = action("best", "export the encoder of a sweep's best run", "alp export best --sweep runs/mini --out export")
+    best.add_argument("--sweep", required=True, metavar="DIR", help="sweep folder, with its ledger")
+    best.add_argument("--out", required=True, metavar="DIR", help="folder to make; an earlier export is replaced")
+    verify = action(
+        "verify",
+        "compare an export with the run it is from; an export that differs is deleted",
+        "alp export verify --run runs/demo --model export/demo --data data/mini",
+    )
+    verify.add_argument("--run", required=True, metavar="DIR", help="run folder the export is from")
+    verify.add_argument("--model", required=True, metavar="DIR", help="folder that alp export torch made")
+
+
+def run(args: argparse.Namespace) -> dict:
+    """Exports or verifies.
+
+    Raises:
+      UserError: wrong folders, no test clips, PyTorch not installed; nothing is written or deleted.
+      ParityError: the PyTorch encoder differs from JAX; the export is deleted.
+    """
+    from alp_jax.interop.verify import require_torch
+
+    require_torch()
+    if args.clips < 1:
+        raise UserError(f"--clips {args.clips} must be at least 1")
+    with Progress("export", 4, "stages") as progress:
+        if args.action == "verify":
+            result = _verify(args, progress)
+        elif args.action == "best":
+            folder, score = best_run(args.sweep)
+            result = {**_export(folder, None, args, progress), "run": folder.name, "score": score}
+        else:
+            result = _export(pathlib.Path(args.run), args.step, args, progress)
+    if not args.json:
+        numbers = ", ".join(f"{name} {result[name]:.1e}" for name in ("frames", "pooled", "embed") if name in result)
+        chosen = f" from {result['run']}" if "run" in result else ""
+        print(f"{result['out']}: {result['parameters']} parameters{chosen}")
+        print(
+            f"largest difference from JAX over {result['clips']} clips: {numbers} (allowed {result['tolerance']:.0e})"
+        )
+    return result
+
+
+def _export(folder: pathlib.Path, step: int | None, args: argparse.Namespace, progress: Progress) -> dict:
+    from alp_jax.interop.export import check_target, write_export
+    from alp_jax.interop.verify import verify
+    from alp_jax.train.build import read_config
+    from alp_jax.train.checkpoint import load_params
+
+    check_target(args.out)
+    config = read_config(folder)
+    clips = test_clips(args.data or config.data.path, args.clips, config.evaluation.max_seconds)
+    progress.update(note="clips read")
+    params, step = load_params(folder, step)
+    expected = jax_results(config, params, clips)
+    progress.update(note="computed in JAX")
+
+    def check(made: pathlib.Path) -> dict[str, Any]:
+        progress.update(note="written, compares in PyTorch")
+        return verify(made, clips, expected)
+
+    result = write_export(args.out, params, config, run=folder.resolve().name, step=step, check=check)
+    progress.update()
+    return result
+
+
+def _verify(args: argparse.Namespace, progress: Progress) -> dict:
+    from alp_jax.interop.export import check_export, remove_export
+    from alp_jax.interop.verify import ParityError, verify
+    from alp_jax.train.build import read_config
+    from alp_jax.train.checkpoint import load_params
+
+    origin, folder = check_export(args.model)["alp"], pathlib.Path(args.run)
+    if origin["run"] != folder.resolve().name:
+        raise UserError(f"--model {args.model} was exported from run {origin['run']}, not from {folder}")
+    config = read_config(folder)
+    clips = test_clips(args.data or config.data.path, args.clips, config.evaluation.max_seconds)
+    progress.update(note="clips read")
+    params, step = load_params(folder, origin["step"])
+    expected = jax_results(config, params, clips)
+    progress.update(note="computed in JAX")
+    try:
+        found = verify(args.model, clips, expected)
+    except ParityError as error:
+        remove_export(args.model)
+        raise ParityError(f"{error}; the export was deleted") from None
+    progress.update(2)
+    return {"out": args.model, "step": step, "parameters": origin["parameters"], **found}
+
+
+def test_clips(data_dir: str, count: int, max_seconds: float) -> list["np.ndarray"]:
+    """int16 audio of ``count`` test clips spread evenly over the lengths there are, cut to ``max_seconds``.
+
+    Raises:
+      UserError: no such data set, or one without test clips.
+    """
+    import numpy as np
+
+    from alp_jax.data.dataset import open_dataset
+
+    dataset = open_dataset(data_dir)
+    rows = dataset.rows("test")
+    if not len(rows):
+        raise UserError(f"--data {data_dir} has no test clips to compare on")
+    rows = rows[np.argsort(dataset.num_samples[rows], kind="stable")]
+    chosen = rows[np.unique(np.linspace(0, len(rows) - 1, count).round().astype(int))]
+    return [dataset.read(int(row)).audio[: int(max_seconds * 16000)] for row in chosen]
+
+
+def jax_results(config: "RunConfig", params: dict[str, Any], clips: list["np.ndarray"]) -> "Expected":
+    """What the JAX encoder computes for ``clips``, in float32 on the CPU whatever the run computed in."""
+    import jax
+    import numpy as np
+
+    from alp_jax.interop.verify import Expected, pad
+    from alp_jax.train.build import frozen_model
+
+    try:
+        cpu = jax.local_devices(backend="cpu")[0]
+    except RuntimeError:
+        raise UserError("exports are verified on the CPU, which JAX_PLATFORMS hides: add cpu to it") from None
+    config = dataclasses.replace(config, model=dataclasses.replace(config.model, compute_dtype="float32"))
+    audio_BS, len_B = pad(clips)
+    with jax.default_device(cpu), jax.default_matmul_precision("highest"):
+        model = frozen_model(config, params, "export")
+        frames_BTD, frames_len_B = map(np.asarray, model.frames(audio_BS, len_B.astype(np.int32)))
+        embed_BE = model.embed_audio and np.asarray(model.embed_audio(audio_BS, len_B.astype(np.int32)))
+    frames = [frames_TD[:length] for frames_TD, length in zip(frames_BTD, frames_len_B, strict=True)]
+    return Expected(frames, np.stack([frames_TD.mean(0) for frames_TD in frames]), embed_BE)
+
+
+def best_run(sweep_dir: str) -> tuple[pathlib.Path, float]:
+    """The trained run of a sweep with the best evaluation, and its score.
+
+    The score is the mean over all results that every trained run has, each rescaled to 0 at chance and 1 at perfect.
+
+    Raises:
+      UserError: the sweep has no ledger, or no trained run with results.
+    """
+    from alp_jax.scaling.ledger import Ledger
+
+    path = pathlib.Path(sweep_dir) / "ledger.jsonl"
+    if not path.is_file():
+        raise UserError(f"--sweep {sweep_dir} has no ledger.jsonl: is it a sweep folder?")
+    runs: dict[str, dict[tuple, float]] = {}
+    for row in Ledger(path).table():
+        if row["steps"] > 0 and row["value"] is not None:
+            chance = row["chance"] or 0.0
+            key = (row["task"], row["pooling"], row["metric"])
+            runs.setdefault(row["run"], {})[key] = (row["value"] - chance) / (1.0 - chance)
+    shared = set.intersection(*(set(results) for results in runs.values())) if runs else set()
+    if not shared:
+        raise UserError(f"--sweep {sweep_dir} has no trained runs with results to compare")
+    scores = {name: statistics.fmean(results[key] for key in shared) for name, results in runs.items()}
+    best = max(sorted(scores), key=scores.__getitem__)
+    return pathlib.Path(sweep_dir) / "runs" / best, scores[best]
