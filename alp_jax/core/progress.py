@@ -30,18 +30,20 @@ class Progress:
         self._start = self._last = time.monotonic()
         self.done = 0
 
-    def update(self, n: int = 1, note: str = "") -> None:
-        """Adds ``n`` finished units; ``note`` is shown at the end of the line."""
+    def update(self, n: int = 1, note: str = "", eta_s: float | None = None) -> None:
+        """Adds ``n`` finished units; ``note`` ends the line; ``eta_s`` is for units that differ in length."""
         self.done += n
         if time.monotonic() - self._last >= self._interval_s:
-            self._print(note)
+            self._print(note, eta_s)
 
-    def _print(self, note: str) -> None:
+    def _print(self, note: str, eta_s: float | None = None) -> None:
         self._last = time.monotonic()
         elapsed = self._last - self._start
         count = f"{self.done}/{self.total}" if self.total else str(self.done)
         eta = ""
-        if self.total and self.done:
+        if eta_s is not None:
+            eta = f"  ETA {clock(eta_s)}"
+        elif self.total and self.done:
             eta = f"  ETA {clock(elapsed / self.done * (self.total - self.done))}"
         line = f"{self.label}: {count} {self.unit}  {clock(elapsed)}{eta}{'  ' + note if note else ''}"
         self._stream.write(f"\r{line:<100}" if self._live else line + "\n")

@@ -1,0 +1,85 @@
+"""``alp scaling fit`` and ``alp scaling report``: what a sweep's numbers say."""
+
+import argparse
+
+EXAMPLE = "alp scaling fit --ledger runs/mini/ledger.jsonl --out report"
+_REPORT_EXAMPLE = "alp scaling report --sweep runs/mini --stats data/stats.json --out report"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", required=True)
+    fit = _action(actions, "fit", "fit error = E + A * N^-alpha to every curve of a ledger or CSV", EXAMPLE)
+    fit.add_argument(
+        "--ledger", required=True, metavar="FILE", help="ledger.jsonl of a sweep, or any .csv with a header"
+    )
+    fit.add_argument("--out", required=True, metavar="DIR", help="folder for fits.json and fits.csv")
+    fit.add_argument("--x", default="pairs", metavar="COLUMN", help="column of the scale (default: pairs)")
+    fit.add_argument(
+        "--y", default="error", metavar="COLUMN", help="column of the error (default: error, or 1 - value without one)"
+    )
+    fit.add_argument(
+        "--group", metavar="COLUMN,...", help="columns that tell curves apart (default: those of the ledger)"
+    )
+    fit.add_argument("--replicas", type=_count, default=200, metavar="N", help="bootstrap replicas of each kind")
+    report = _action(actions, "report", "write one self-contained HTML page about a sweep", _REPORT_EXAMPLE)
+    report.add_argument("--sweep", required=True, metavar="DIR", help="sweep folder")
+    report.add_argument("--stats", metavar="FILE", help="JSON of 'alp data stats' about the corpus")
+    report.add_argument("--out", required=True, metavar="DIR", help="folder for index.html and report.md")
+
+
+def run(args: argparse.Namespace) -> dict:
+    return _fit(args) if args.action == "fit" else _report(args)
+
+
+def _fit(args: argparse.Namespace) -> dict:
+    from alp_jax.scaling.table import fit_table, read_table, write_fits
+
+    rows, problems = read_table(args.ledger)
+    group = args.group.split(",") if args.group else None
+    result = fit_table(rows, x=args.x, y=args.y, group=group, replicas=args.replicas)
+    files = write_fits(result, args.out)
+    if not args.json:
+        for fit in result["fits"]:
+            name = " ".join(fit["group"].values())
+            (low, high), (floor_low, floor_high) = fit["interval"]["alpha"], fit["interval"]["E"]
+            print(f"{name}: alpha {fit['alpha']:.3f} [{low:.3f}, {high:.3f}]", end="  ")
+            print(f"E {fit['E']:.3f} [{floor_low:.3f}, {floor_high:.3f}]  {fit['runs']} runs, {fit['rungs']} rungs")
+            for warning in fit["warnings"]:
+                print(f"  warning: {warning}")
+        for entry in result["excluded"]:
+            print(f"left out: {entry['count']} rows: {entry['reason']}, such as {entry['examples'][0]}")
+        for problem in problems:
+            print(f"left out: {problem}")
+        print(f"{len(result['fits'])} curves in {files[0]} and {files[1]}")
+    left_out = sum(entry["count"] for entry in result["excluded"])
+    return {"fits": len(result["fits"]), "left_out": left_out, "problems": problems, "files": [str(f) for f in files]}
+
+
+def _report(args: argparse.Namespace) -> dict:
+    from alp_jax.scaling.report import write_report
+
+    files = write_report(args.sweep, args.out, args.stats)
+    if not args.json:
+        print(f"report: {files[0]}\nas text: {files[1]}")
+    return {"files": [str(file) for file in files]}
+
+
+def _action(actions, name: str, text: str, example: str) -> argparse.ArgumentParser:
+    parser = actions.add_parser(
+        name,
+        help=text,
+        description=text[0].upper() + text[1:] + ".",
+        epilog=f"example:\n  {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    json_help = "end with one JSON line on standard output"
+    parser.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help=json_help)
+    return parser
+
+
+def _count(text: str) -> int:
+    value = int(text) if text.isdigit() else 0
+    if not 20 <= value <= 100_000:
+        raise argparse.ArgumentTypeError("a whole number from 20 to 100000")
+    return value

@@ -1,0 +1,106 @@
+"""One child process of a sweep: started in its own session, told to stop when its driver is gone, never left behind."""
+
+import ctypes
+import fcntl
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+from alp_jax.core.errors import UserError
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+class Lock:
+    """An exclusive lock on a file, held to the end of the ``with`` block, and by children that inherit ``fd``.
+
+    Args:
+      path: lock file, made if missing.
+      wait_s: how long to wait for another holder.
+      message: what the UserError says when the lock stays taken.
+    """
+
+    def __init__(self, path: pathlib.Path, wait_s: float, message: str):
+        self._file = path.open("w")
+        self.fd = self._file.fileno()
+        limit = time.monotonic() + wait_s
+        while True:
+            try:
+                fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except OSError:
+                if time.monotonic() >= limit:
+                    self._file.close()
+                    raise UserError(message) from None
+                time.sleep(0.05)
+
+    def __enter__(self) -> "Lock":
+        return self
+
+    def __exit__(self, *exc) -> None:
+        self._file.close()
+
+
+class Child:
+    """Runs ``command`` with its output appended to ``log``.
+
+    A Ctrl-C at the terminal reaches only the driver (own session), which passes it on once. Where the kernel offers it,
+    the child gets SIGTERM when the driver dies; ``lock_fd`` stays locked until the child has ended too, so that the
+    next driver can wait for it.
+    """
+
+    def __init__(self, command: list[str], log: pathlib.Path, lock_fd: int):
+        self.log, self.began = log, time.monotonic()
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as output:
+            self._log_start = output.tell()
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                pass_fds=(lock_fd,),
+                preexec_fn=_stop_with_parent(os.getpid()) if sys.platform == "linux" else None,
+            )
+
+    def wait(self, timeout_s: float) -> int | None:
+        """The exit status (minus the signal's number where a signal ended it), or None while the child runs."""
+        try:
+            return self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def seconds(self) -> float:
+        return time.monotonic() - self.began
+
+    def stop(self, grace_s: float) -> int:
+        """SIGTERM, time to save, then SIGKILL for the whole session; returns the exit status."""
+        if self._process.poll() is None:
+            self._process.terminate()
+        status = self.wait(grace_s)
+        if status is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            status = self._process.wait()
+        return status
+
+    def last_line(self) -> str:
+        """The last line that this child printed, at most 300 characters."""
+        with self.log.open("rb") as file:
+            file.seek(max(self._log_start, file.seek(0, os.SEEK_END) - 4096))
+            lines = file.read().decode(errors="replace").replace("\r", "\n").split("\n")
+        return next((line.strip() for line in reversed(lines) if line.strip()), "")[-300:]
+
+
+def _stop_with_parent(parent: int):
+    libc = ctypes.CDLL(None, use_errno=True)  # loaded here: nothing is imported between fork and exec
+
+    def prepare() -> None:
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:  # the driver died before the request was made
+            os._exit(128 + signal.SIGTERM)
+
+    return prepare

@@ -1,0 +1,199 @@
+"""The ledger: every measured number of a sweep in one append-only file of checksummed lines.
+
+A line is 16 hex digits of SHA-256, a space and JSON: ``{"row": {...}}`` adds or replaces a row, ``{"retire": RUN}``
+takes a run out that the sweep no longer has. Each line is one ``write``; what a crash or a full disk leaves of a line
+fails its checksum, is skipped and reported.
+"""
+
+import csv
+import hashlib
+import io
+import json
+import math
+import os
+import pathlib
+from typing import Any
+
+from alp_jax.core.errors import StorageError, UserError
+from alp_jax.core.files import read_json, write_text
+
+RUN_COLUMNS = (
+    "run",
+    "objective",
+    "init",
+    "model",
+    "params",
+    "pairs",
+    "steps",
+    "samples_seen",
+    "audio_seconds",
+    "flops",
+    "seed",
+    "wall_seconds",
+)
+RESULT_COLUMNS = ("task", "pooling", "metric", "value", "interval_low", "interval_high", "chance", "floor")
+COLUMNS = (
+    "run",
+    "task",
+    "pooling",
+    "metric",
+    "objective",
+    "init",
+    "model",
+    "params",
+    "pairs",
+    "steps",
+    "samples_seen",
+    "audio_seconds",
+    "flops",
+    "seed",
+    "value",
+    "interval_low",
+    "interval_high",
+    "chance",
+    "floor",
+    "wall_seconds",
+)
+KEY = ("run", "task", "pooling", "metric")
+
+
+class Ledger:
+    """Reads a ledger file, missing or damaged ones included; ``problems`` names every line that was skipped."""
+
+    def __init__(self, path: str | pathlib.Path):
+        self.path = pathlib.Path(path)
+        self.problems: list[str] = []
+        self._rows: dict[tuple, dict[str, Any]] = {}
+        content = self.path.read_bytes() if self.path.exists() else b""
+        self._torn = bool(content) and not content.endswith(b"\n")
+        lines = content.split(b"\n")
+        for number, line in enumerate(lines, 1):
+            event = _decode(line)
+            if event is not None:
+                self._apply(event)
+            elif line:
+                end = number == len(lines)
+                what = "is incomplete (a write was cut off)" if end else "is damaged (checksum mismatch)"
+                self.problems.append(f"{self.path} line {number} {what}")
+
+    def table(self) -> list[dict[str, Any]]:
+        """Rows with ``COLUMNS``, the last one written for every (run, task, pooling, metric), in order of that key."""
+        return [self._rows[key] for key in sorted(self._rows)]
+
+    def append(self, rows: list[dict[str, Any]]) -> None:
+        """Adds rows; each has exactly ``COLUMNS``. Returns when they are on disk.
+
+        Raises:
+          StorageError: the disk is full.
+        """
+        for row in rows:
+            if set(row) != set(COLUMNS):
+                raise ValueError(f"ledger row with wrong columns: {sorted(set(row) ^ set(COLUMNS))}")
+        self._write([{"row": row} for row in rows])
+
+    def retire(self, run: str) -> None:
+        """Takes the rows of ``run`` out of the table; the file keeps them."""
+        self._write([{"retire": run}])
+
+    def write_csv(self, path: str | pathlib.Path) -> None:
+        """Writes the table, missing values as empty cells."""
+        text = io.StringIO()
+        writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.table())
+        write_text(path, text.getvalue())
+
+    def _apply(self, event: dict[str, Any]) -> None:
+        if "row" in event:
+            row = event["row"]
+            self._rows[tuple(row[column] for column in KEY)] = row
+        else:
+            self._rows = {key: row for key, row in self._rows.items() if key[0] != event["retire"]}
+
+    def _write(self, events: list[dict[str, Any]]) -> None:
+        if not events:
+            return
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        try:
+            for event in events:
+                line = (b"\n" if self._torn else b"") + _encode(event)
+                self._torn = True  # until the whole line is known to be there
+                if os.write(handle, line) != len(line):
+                    raise StorageError(f"ledger {self.path}: the disk is full; free space and run the command again")
+                self._torn = False
+                self._apply(event)
+            os.fsync(handle)
+        except OSError as error:
+            raise StorageError(f"ledger {self.path}: {error.strerror}") from None
+        finally:
+            os.close(handle)
+
+
+def collect(path: str | pathlib.Path, folders: list[pathlib.Path]) -> Ledger:
+    """Brings the ledger up to date with finished run folders and rewrites the ``.csv`` beside it.
+
+    Only rows that are new or have changed are appended; runs that are not among ``folders`` are retired. A result file
+    that cannot be used is reported in ``problems`` and leaves the other rows alone.
+    """
+    ledger = Ledger(path)
+    have = {tuple(row[column] for column in KEY): row for row in ledger.table()}
+    for run in sorted({key[0] for key in have} - {folder.name for folder in folders}):
+        ledger.retire(run)
+    fresh = []
+    for folder in folders:
+        rows, problems = read_run(folder)
+        ledger.problems += problems
+        fresh += [row for row in rows if have.get(tuple(row[column] for column in KEY)) != row]
+    ledger.append(fresh)
+    ledger.write_csv(ledger.path.with_suffix(".csv"))
+    return ledger
+
+
+def read_run(folder: pathlib.Path) -> tuple[list[dict[str, Any]], list[str]]:
+    """The ledger rows of one run folder (``summary.json`` and ``eval/*.json``) and what could not be read."""
+    try:
+        summary = read_json(folder / "summary.json", "run summary")
+        settings = {column: summary[column] for column in RUN_COLUMNS if column != "run"} | {"run": folder.name}
+    except UserError as error:
+        return [], [str(error)]
+    except KeyError as error:
+        return [], [f"{folder / 'summary.json'} has no {error}"]
+    rows, problems = [], []
+    for file in sorted((folder / "eval").glob("*.json")):
+        try:
+            row = settings | _result(read_json(file, "result"))
+            rows.append({column: row[column] for column in COLUMNS})
+        except UserError as error:
+            problems.append(str(error))
+        except (KeyError, TypeError, ValueError) as error:
+            problems.append(f"{file} is not a result: {type(error).__name__} {error}")
+    if not rows:
+        problems.append(f"{folder} has no usable result in eval/")
+    return rows, problems
+
+
+def _result(result: dict[str, Any]) -> dict[str, Any]:
+    low, high = result["interval"] if result["interval"] is not None else (None, None)
+    names = {column: str(result[column]) for column in ("task", "pooling", "metric")}
+    numbers = {"value": result["value"], "interval_low": low, "interval_high": high}
+    numbers |= {"chance": result["chance"], "floor": result["floor"]}
+    return names | {name: None if number is None else _finite(number) for name, number in numbers.items()}
+
+
+def _finite(value: float) -> float:
+    if not math.isfinite(value):
+        raise ValueError(f"{value} is not finite")
+    return float(value)
+
+
+def _encode(event: dict[str, Any]) -> bytes:
+    body = json.dumps(event, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+    return hashlib.sha256(body).hexdigest()[:16].encode() + b" " + body + b"\n"
+
+
+def _decode(line: bytes) -> dict[str, Any] | None:
+    digest, _, body = line.partition(b" ")
+    if hashlib.sha256(body).hexdigest()[:16].encode() != digest:
+        return None
+    return json.loads(body)

@@ -1,0 +1,107 @@
+"""The ledger: nothing that was written is lost, nothing that is damaged is believed."""
+
+import csv
+import json
+import random
+
+import pytest
+
+from alp_jax.core.errors import StorageError
+from alp_jax.scaling import ledger as module
+from alp_jax.scaling.ledger import COLUMNS, Ledger, collect
+
+
+def row(run="a", task="speaker", value=0.5):
+    numbers = dict.fromkeys(COLUMNS, 1.0)
+    return {**numbers, "run": run, "task": task, "pooling": "mean", "metric": "accuracy", "value": value}
+
+
+def test_rows_come_back_sorted_and_the_last_one_of_a_key_wins(tmp_path):
+    Ledger(tmp_path / "l.jsonl").append([row("b"), row("a", value=0.1), row("a", value=0.2)])
+    table = Ledger(tmp_path / "l.jsonl").table()
+    assert [(r["run"], r["value"]) for r in table] == [("a", 0.2), ("b", 0.5)]
+
+
+def test_every_cut_of_the_tail_leaves_the_rows_before_it_and_is_reported(tmp_path):
+    path = tmp_path / "l.jsonl"
+    Ledger(path).append([row("a"), row("b"), row("c")])
+    content = path.read_bytes()
+    start = content.rindex(b"\n", 0, len(content) - 1) + 1
+    for cut in range(start + 1, len(content) - 1, 7):
+        path.write_bytes(content[:cut])
+        torn = Ledger(path)
+        assert [r["run"] for r in torn.table()] == ["a", "b"]
+        assert torn.problems == [f"{path} line 3 is incomplete (a write was cut off)"]
+        torn.append([row("d")])
+        assert [r["run"] for r in Ledger(path).table()] == ["a", "b", "d"]
+
+
+def test_every_flipped_byte_is_noticed(tmp_path):
+    path = tmp_path / "l.jsonl"
+    Ledger(path).append([row("a"), row("b"), row("c")])
+    content = path.read_bytes()
+    rng = random.Random(0)
+    for _ in range(200):
+        position = rng.randrange(len(content))
+        flipped = bytearray(content)
+        flipped[position] ^= 1 << rng.randrange(8)
+        path.write_bytes(flipped)
+        read = Ledger(path)
+        # an end of line that is flipped joins two lines, so it costs two; the very last one costs nothing but itself
+        assert read.problems
+        assert all(r == row(r["run"]) for r in read.table())
+        assert len(read.table()) >= 1
+
+
+def test_a_short_write_is_an_error_and_the_next_row_is_whole(tmp_path, monkeypatch):
+    path = tmp_path / "l.jsonl"
+    real = module.os.write
+    monkeypatch.setattr(module.os, "write", lambda handle, data: real(handle, data[: len(data) // 2]))
+    with pytest.raises(StorageError, match="disk is full"):
+        Ledger(path).append([row("a")])
+    monkeypatch.undo()
+    ledger = Ledger(path)
+    assert ledger.table() == []
+    ledger.append([row("a")])
+    assert [r["run"] for r in Ledger(path).table()] == ["a"]
+
+
+def test_collecting_twice_appends_nothing_and_a_dropped_run_is_retired(tmp_path, finished):
+    folders = [finished(tmp_path / "runs" / name, seed=i) for i, name in enumerate(("a", "b"))]
+    path = tmp_path / "ledger.jsonl"
+    first = collect(path, folders)
+    assert len(first.table()) == 2 * 14
+    assert not first.problems
+    size = path.stat().st_size
+    collect(path, folders)
+    assert path.stat().st_size == size
+    collect(path, folders[1:])
+    assert {r["run"] for r in Ledger(path).table()} == {"b"}
+    with (tmp_path / "ledger.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert tuple(rows[0]) == COLUMNS
+    assert {r["run"] for r in rows} == {"b"}
+    speaker = next(r for r in rows if r["task"] == "speaker" and r["pooling"] == "mean")
+    assert float(speaker["interval_high"]) - float(speaker["value"]) == pytest.approx(0.03)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("eval/speaker-mean.json", "{", "not readable JSON"),
+        ("eval/speaker-mean.json", "{}", "is not a result"),
+        ("eval/speaker-mean.json", None, "not finite"),
+        ("summary.json", "{}", "has no 'objective'"),
+    ],
+)
+def test_results_that_cannot_be_used_are_named(tmp_path, finished, name, text, words):
+    folder = finished(tmp_path / "runs" / "a")
+    if text is None:
+        values = json.loads((folder / name).read_text()) | {"value": float("nan")}
+        text = json.dumps(values)
+    (folder / name).write_text(text)
+    ledger = collect(tmp_path / "ledger.jsonl", [folder])
+    assert len(ledger.problems) == 1
+    assert words in ledger.problems[0]
+    assert name in ledger.problems[0]
+    assert len(ledger.table()) == (0 if name == "summary.json" else 13)
