@@ -236,6 +236,8 @@ def _finish(out: pathlib.Path, table: pa.Table, shards: list[dict], accounting: 
         "accounting": accounting,
     }
     files.write_json(out / INFO, info | {"checksum": fingerprint(info)})
+    for partial in out.glob(".*"):  # left by killed workers
+        partial.unlink()
     (out / PLAN).unlink(missing_ok=True)
     (out / ACCOUNTING).unlink(missing_ok=True)
 
