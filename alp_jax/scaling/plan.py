@@ -95,10 +95,12 @@ def plan_runs(
             raise UserError(f"sweep run {overrides}: {error}") from None
         if (kind == "untrained") != (settings["train"]["steps"] == 0):
             raise UserError(f"sweep run {overrides}: kind {kind!r} does not fit config.train.steps")
-        name = f"{_slug(kind, own)}-{_identity(settings)[:8]}"
-        if name in runs:
-            raise UserError(f"sweep run {overrides} is in the list twice")
-        runs[name] = PlannedRun(name, kind, config, tuple(flags), settings, float(sweep["typical_seconds"][kind]))
+        identity = _identity(settings)
+        if identity in runs:
+            raise UserError(f"sweep run {overrides} is in the list twice, the other time as {runs[identity].id}")
+        name = f"{_slug(kind, own)}-{identity[:8]}"
+        seconds = float(sweep["typical_seconds"][kind])
+        runs[identity] = PlannedRun(name, kind, config, tuple(flags), settings, seconds)
     return list(runs.values())
 
 

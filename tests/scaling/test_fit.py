@@ -24,13 +24,13 @@ def test_noiseless_laws_are_recovered_to_four_digits():
 def test_noisy_laws_are_recovered_and_their_intervals_cover():
     rng = np.random.default_rng(1)
     errors, covered = [], 0
-    for k in range(20):
+    for k in range(12):
         x, y, law = planted(rng, 7, 3, 0.005)
-        fit = fit_power_law(x, y, replicas=100, seed=k)
+        fit = fit_power_law(x, y, replicas=60, seed=k)
         errors.append(abs(fit.alpha / law["alpha"] - 1))
         covered += fit.interval["alpha"][0] <= law["alpha"] <= fit.interval["alpha"][1]
     assert np.median(errors) < 0.05
-    assert covered >= 17
+    assert covered >= 10
     assert not fit.warnings
 
 

@@ -1,0 +1,44 @@
+"""Stands in for a training run in the tests of the sweep: FOLDER, a run id, and what to do."""
+
+import json
+import pathlib
+import signal
+import sys
+import time
+
+folder, behaviour = pathlib.Path(sys.argv[1]), sys.argv[2]
+root = folder.parent.parent
+folder.mkdir(parents=True, exist_ok=True)
+stop = []
+signal.signal(signal.SIGTERM, lambda number, frame: stop.append(number))
+
+
+def note(text):
+    with (root / "calls.txt").open("a") as file:
+        file.write(f"{text} {folder.name}\n")
+
+
+note("start")
+if behaviour == "fail" and not (root / "mended").exists():
+    print("some output")
+    print("alp: no good learning rate", file=sys.stderr)
+    sys.exit(46)
+if behaviour == "kill":
+    signal.raise_signal(signal.SIGKILL)
+if behaviour == "empty":
+    sys.exit(0)
+limit = time.monotonic() + (30 if behaviour == "slow" and not (root / "mended").exists() else 0.1)
+while time.monotonic() < limit:
+    if stop:
+        note("saved")
+        sys.exit(42)
+    time.sleep(0.01)
+(folder / "eval").mkdir(exist_ok=True)
+objective, pairs = folder.name.split("-")[:2]
+columns = ("params", "steps", "samples_seen", "audio_seconds", "flops", "seed", "wall_seconds")
+summary = dict.fromkeys(columns, 1) | {"objective": objective, "init": "scratch", "model": "m", "pairs": int(pairs)}
+(folder / "summary.json").write_text(json.dumps(summary))
+result = {"task": "t", "pooling": "mean", "metric": "accuracy", "value": 0.5, "interval": [0.4, 0.6], "chance": 0.1}
+(folder / "eval" / "t-mean.json").write_text(json.dumps(result | {"floor": None}))
+(folder / "DONE").write_text("")
+note("done")

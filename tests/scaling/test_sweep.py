@@ -1,0 +1,188 @@
+"""The driver with children that take a tenth of a second: each run once, whatever dies."""
+
+import json
+import os
+import pathlib
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from alp_jax.core.errors import UserError
+from alp_jax.scaling.child import Lock
+from alp_jax.scaling.plan import PlannedRun
+from alp_jax.scaling.sweep import Stopped, Sweep, train_command
+
+CHILD = pathlib.Path(__file__).with_name("fake_child.py")
+DRIVER = """
+import pathlib, sys
+sys.path.insert(0, {tests!r})
+import test_sweep
+try:
+    print(test_sweep.sweep(pathlib.Path(sys.argv[1]), sys.argv[2].split(",")))
+except test_sweep.Stopped as error:
+    print(error)
+    sys.exit(42)
+"""
+
+
+def make_runs(behaviours):
+    """Runs named objective-pairs-number, whose typical duration says nothing."""
+    return [PlannedRun(f"contrastive-{i + 1}-r{i}", "trained", b, (), {}, 1.0) for i, b in enumerate(behaviours)]
+
+
+def command(run, folder):
+    return [sys.executable, "-S", str(CHILD), str(folder), run.config]
+
+
+def sweep(out, behaviours, only=""):
+    runs = make_runs(behaviours)
+    return Sweep("grid", runs, out, command, grace_s=10).run([run for run in runs if only in run.id])
+
+
+def calls(out, kind):
+    return [line.split()[1] for line in (out / "calls.txt").read_text().splitlines() if line.split()[0] == kind]
+
+
+def statuses(out):
+    return [run["status"] for run in json.loads((out / "sweep.json").read_text())["runs"]]
+
+
+def test_failures_harm_no_other_run_and_are_tried_again(tmp_path):
+    behaviours = ["ok", "fail", "kill", "empty", "ok"]
+    counts = sweep(tmp_path, behaviours)
+    assert (counts["done"], counts["failed"], counts["skipped"]) == (2, 3, 0)
+    assert list(counts["failures"].values()) == [
+        "status 46: alp: no good learning rate",
+        "ended by signal SIGKILL (out of memory is a common cause); last line: ",
+        "ended with status 0 but left no DONE; last line: ",
+    ]
+    assert statuses(tmp_path) == ["done", "failed", "failed", "failed", "done"]
+    assert counts["ledger_rows"] == 2
+    (tmp_path / "mended").write_text("")
+    again = sweep(tmp_path, behaviours)
+    assert (again["done"], again["failed"], again["skipped"]) == (1, 2, 2)
+    assert len(calls(tmp_path, "start")) == 5 + 3
+    assert json.loads((tmp_path / "sweep.json").read_text())["runs"][1]["attempts"] == 2
+    assert again["ledger_rows"] == 3
+    assert "some output" in (tmp_path / "runs" / "contrastive-2-r1" / "log.txt").read_text()
+
+
+def test_only_selects_and_the_rest_stays_waiting(tmp_path):
+    counts = sweep(tmp_path, ["ok", "ok"], only="r1")
+    assert counts["done"] == 1
+    assert statuses(tmp_path) == ["waiting", "done"]
+
+
+def start_driver(out, behaviours):
+    program = DRIVER.format(tests=str(CHILD.parent))
+    return subprocess.Popen(
+        [sys.executable, "-c", program, str(out), ",".join(behaviours)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+        cwd=CHILD.parents[2],
+    )
+
+
+def wait_for(condition, seconds=20.0):
+    limit = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < limit, "waited in vain"
+        time.sleep(0.02)
+
+
+def started(out, count):
+    return lambda: (out / "calls.txt").exists() and len(calls(out, "start")) >= count
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_the_child_waits_for_it_and_the_next_call_goes_on(tmp_path, number):
+    behaviours = ["ok", "slow", "ok"]
+    driver = start_driver(tmp_path, behaviours)
+    wait_for(started(tmp_path, 2))
+    time.sleep(0.1)  # the child sets its handler before it says that it has started; the driver is waiting by now
+    driver.send_signal(number)
+    out, _ = driver.communicate(timeout=20)
+    assert driver.returncode == 42
+    assert "contrastive-2-r1" in out
+    assert calls(tmp_path, "saved") == ["contrastive-2-r1"]
+    assert statuses(tmp_path) == ["done", "interrupted", "waiting"]
+    (tmp_path / "mended").write_text("")
+    counts = sweep(tmp_path, behaviours)
+    assert (counts["done"], counts["skipped"]) == (2, 1)
+
+
+def test_killed_drivers_leave_no_orphan_and_every_run_is_done_once(tmp_path):
+    behaviours = ["ok"] * 6
+    rng = random.Random(0)
+    for _ in range(4):
+        begun = len(calls(tmp_path, "start")) if (tmp_path / "calls.txt").exists() else 0
+        driver = start_driver(tmp_path, behaviours)
+        wait_for(started(tmp_path, begun + 1))
+        time.sleep(rng.uniform(0.0, 0.2))
+        driver.kill()
+        driver.communicate(timeout=20)
+    counts = sweep(tmp_path, behaviours)
+    assert counts["failed"] == 0
+    assert sorted(calls(tmp_path, "done")) == sorted(run.id for run in make_runs(behaviours))
+    assert counts["ledger_rows"] == 6
+    assert set(statuses(tmp_path)) == {"done"}
+    undisturbed = tmp_path / "undisturbed"
+    sweep(undisturbed, behaviours)
+    assert (undisturbed / "ledger.csv").read_bytes() == (tmp_path / "ledger.csv").read_bytes()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel tells children that their parent died only on Linux")
+def test_the_child_of_a_killed_driver_is_told_to_stop(tmp_path):
+    driver = start_driver(tmp_path, ["slow"])
+    wait_for(started(tmp_path, 1))
+    time.sleep(0.1)
+    driver.kill()
+    driver.communicate(timeout=20)
+    wait_for(lambda: calls(tmp_path, "saved"))
+
+
+def test_two_drivers_and_two_sweeps_in_one_folder_are_refused(tmp_path):
+    with Lock(tmp_path / ".lock", 0.0, "taken"), pytest.raises(UserError, match="another driver"):
+        sweep(tmp_path, ["ok"])
+    sweep(tmp_path, ["ok"])
+    with pytest.raises(UserError, match="holds sweep 'grid', not 'other'"):
+        Sweep("other", make_runs(["ok"]), tmp_path, command)
+
+
+def test_an_orphan_that_is_still_at_work_is_waited_for_then_named(tmp_path):
+    runs = make_runs(["ok"])
+    with Lock(tmp_path / ".child.lock", 0.0, "taken"), pytest.raises(UserError, match="still at work"):
+        Sweep("grid", runs, tmp_path, command, grace_s=0.2).run(runs)
+    assert not os.path.exists(tmp_path / "calls.txt")
+
+
+def test_measured_durations_replace_the_typical_ones(tmp_path):
+    runs = make_runs(["ok", "ok"])
+    driver = Sweep("grid", runs, tmp_path, command)
+    assert driver.expected_seconds(runs[1]) == 1.0
+    driver.run(runs[:1])
+    assert 0.1 <= driver.expected_seconds(runs[1]) < 1.0
+
+
+def test_the_real_command_trains_evaluates_and_shares_baselines(tmp_path):
+    run = PlannedRun("x", "trained", "configs/pretrain.py:pairs=1k", ("--config.seed=1",), {}, 1.0)
+    words = train_command(run, tmp_path / "runs" / "x")
+    assert words[1:4] == ["-m", "alp_jax", "train"]
+    assert f"--workdir={tmp_path / 'runs' / 'x'}" in words
+    assert f"--floors={tmp_path / 'floors.json'}" in words
+    assert words[-2:] == ["--config=configs/pretrain.py:pairs=1k", "--config.seed=1"]
+
+
+def test_a_signal_before_the_first_run_starts_nothing(tmp_path):
+    runs = make_runs(["ok", "ok"])
+    driver = Sweep("grid", runs, tmp_path, command)
+    driver._on_signal(signal.SIGTERM, None)
+    with pytest.raises(Stopped, match="before run"):
+        driver.run(runs)
+    assert statuses(tmp_path) == ["waiting", "waiting"]
