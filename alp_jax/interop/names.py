@@ -195,7 +195,7 @@ def to_torch(params: Any, kind: str, *, batch_count: float | None = None) -> dic
     for key_path, value in jax.tree_util.tree_leaves_with_path(params):
         entry = table.get(leaf_path(key_path))
         if entry is not None:
-            state[entry.name] = np.ascontiguousarray(LAYOUTS[entry.layout].to_torch(np.asarray(value)))
+            state[entry.name] = np.array(LAYOUTS[entry.layout].to_torch(np.asarray(value)), order="C")
     for name, source in _tied_names(table.values(), kind).items():
         state[name] = state[source].copy()
     if batch_count is not None:

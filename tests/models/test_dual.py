@@ -141,6 +141,7 @@ def test_every_part_of_the_text_side_gets_a_gradient(contrastive):
         return jnp.sum(audio * apply(params, TEXT, TEXT_LEN, method="embed_text") * jnp.arange(6))
 
     found = gradient(params)
+    del found["text"]["layers"]["0"]["attention"]["key"]["bias"]  # softmax ignores it: rounding noise
     for part in ("text", "audio_proj", "text_proj"):
         for path, value in jax.tree_util.tree_leaves_with_path(found[part]):
             assert np.any(value), f"{part} {jax.tree_util.keystr(path, simple=True, separator='/')}"
