@@ -72,7 +72,7 @@ def build(
     tasks = _tasks(unique, out, codec, limits, shards or min(_MAX_SHARDS, -(-len(unique) // _CLIPS_PER_SHARD)))
     if _claim(out, tasks[0].plan):
         return files.read_json(out / INFO)["accounting"]
-    metas = _write_shards(tasks, workers or os.cpu_count() or 1, len(unique), dict(settings or {}))
+    metas = _write_shards(tasks, workers or os.cpu_count() or 1, dict(settings or {}))
     table, hashes = _index(tasks, metas)
     accounting = account(clips, table, [f for meta in metas for f in meta["failures"]] + duplicates)
     bad = accounting["unusable"] / accounting["expected"]
@@ -145,12 +145,11 @@ def _claim(out: pathlib.Path, plan: str) -> bool:
     return False
 
 
-def _write_shards(tasks: list[shard.Task], workers: int, total: int, settings: dict) -> list[dict]:
+def _write_shards(tasks: list[shard.Task], workers: int, settings: dict) -> list[dict]:
     """Writes the shards that are not finished yet; returns the metadata of all of them in order."""
     metas = {task.path: shard.finished(task) for task in tasks}
     todo = [task for task in tasks if metas[task.path] is None]
-    with Progress("build shards", total, "clips") as progress:
-        progress.done = total - sum(len(task.clips) for task in todo)
+    with Progress("build shards", sum(len(task.clips) for task in todo), "clips") as progress:
         for started, meta in worker.run(todo, workers, **settings):
             progress.update(started)
             if meta:

@@ -7,6 +7,7 @@ or falls silent, that clip is marked and the shard is started again without it, 
 import contextlib
 import multiprocessing
 import os
+import pathlib
 import resource
 import signal
 import threading
@@ -17,7 +18,7 @@ from multiprocessing import connection
 from alp_jax.core.errors import StorageError
 from alp_jax.data import shard
 
-MEMORY_BYTES = 4 << 30  # address space of one worker
+MEMORY_BYTES = 4 << 30  # that one worker may take beyond its imports
 CLIP_SECONDS = 60.0  # for one clip
 START_SECONDS = 120.0  # for imports on a busy machine
 
@@ -36,11 +37,22 @@ def die_with_parent(parent: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
+def _cap_memory(more_bytes: int) -> None:
+    """Limits the address space to ``more_bytes`` above what the imports took; Linux only."""
+    try:
+        pages = int(pathlib.Path("/proc/self/statm").read_text().split()[0])
+    except OSError:
+        return
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    limit = pages * resource.getpagesize() + more_bytes
+    resource.setrlimit(resource.RLIMIT_AS, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
+
+
 def main(pipe, parent: int, memory_bytes: int) -> None:
     """Body of a worker: writes one shard per message until the pipe closes."""
     die_with_parent(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
-    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+    _cap_memory(memory_bytes)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # MP3 decoders talk on stderr
     pipe.send(("ready", None))
     with contextlib.suppress(EOFError, BrokenPipeError):

@@ -109,20 +109,19 @@ def test_cut_missing_swapped_and_grown_shards_are_refused_at_opening(copy):
         open_dataset(copy).verify()
 
 
-def test_whole_records_in_the_wrong_place_are_found(copy):
-    path = shards(copy)[0]
-    data = path.read_bytes()
-    dataset = open_dataset(copy)
-    starts = [*dataset._place[2][dataset._place[0] == 0].tolist(), len(data)]
-    records = [data[a:b] for a, b in itertools.pairwise(starts)]
-    same_length = [(i, j) for i in range(len(records)) for j in range(i) if len(records[i]) == len(records[j])]
-    swapped = records.copy()
-    i, j = same_length[0] if same_length else (0, 1)
-    swapped[i], swapped[j] = swapped[j], swapped[i]
-    path.write_bytes(b"".join(swapped))
-    with pytest.raises(DataError, match=path.name):
-        dataset.read(j)
-    with pytest.raises(DataError, match=path.name):
+def test_whole_records_in_the_wrong_place_are_found(tmp_path):
+    build(make_clips(tmp_path / "wav", 5), tmp_path / "set", source_name="t", shards=1, workers=1, codec="pcm")
+    (path,), dataset = shards(tmp_path / "set"), open_dataset(tmp_path / "set")
+    data, starts = path.read_bytes(), [*dataset._place[2].tolist(), path.stat().st_size]
+    records = [data[start:end] for start, end in itertools.pairwise(starts)]
+    i, j = (row for row in range(5) if dataset.read(row).id in ("t:2", "t:4"))
+    assert len(records[i]) == len(records[j])  # nothing but the content tells them apart
+    records[i], records[j] = records[j], records[i]
+    path.write_bytes(b"".join(records))
+    for row in (i, j):
+        with pytest.raises(DataError, match=rf"{path.name} record {row} is clip t:.*index says t:"):
+            dataset.read(row)
+    with pytest.raises(DataError, match=rf"{path.name} record {i} is clip"):
         dataset.verify()
 
 
@@ -208,6 +207,7 @@ def test_a_damaged_shard_of_an_unfinished_build_is_redone(tmp_path):
     first, second = shards(tmp_path / "set")
     first.write_bytes(first.read_bytes()[:-1])
     second.with_name(second.name + ".index").write_bytes(b"ARROW1")
+    first.with_name(f".{first.name}.999").write_bytes(b"what a killed worker leaves")
     build(clips, tmp_path / "set", source_name="t", shards=2, workers=1)
     assert {p.name: p.read_bytes() for p in (tmp_path / "set").iterdir()} == whole
 
