@@ -218,6 +218,7 @@ def test_credits_name_every_package(cache, clips, tmp_path):
     assert (tmp_path / "CREDITS").read_text() == text
     assert "lmms-common 2 (listed: 1)\n  licence: GPL-2+" in text
     assert "  clips: 9" in text
+    assert "  clips: none, text only" in text
     for package in {clip.id.removeprefix("mini-").split(":")[0] for clip in clips}:
         assert f"\n{package} " in text
 

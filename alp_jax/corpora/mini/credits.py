@@ -7,7 +7,9 @@ from collections.abc import Sequence
 
 from alp_jax.core import files
 from alp_jax.core.clip import Clip
-from alp_jax.corpora import apt
+from alp_jax.corpora import apt, mini
+
+_TEXT_ONLY = ("asterisk-core-sounds-en",)  # transcripts that become captions
 
 
 def write(cache_dir: str | os.PathLike, clips: Sequence[Clip], out: str | os.PathLike) -> str:
@@ -17,7 +19,8 @@ def write(cache_dir: str | os.PathLike, clips: Sequence[Clip], out: str | os.Pat
     """
     cache = pathlib.Path(cache_dir).absolute()
     counts = Counter(clip.id.removeprefix("mini-").split(":", 1)[0] for clip in clips)
-    licenses = {clip.id.removeprefix("mini-").split(":", 1)[0]: clip.license for clip in clips}
+    counts.update({package: 0 for package in _TEXT_ONLY if (cache / "raw" / package).is_dir()})
+    table = mini.package_table()["packages"]
     blocks = [
         "CREDITS of the mini corpus\n\nAudio comes from the Debian packages below and stays under their licences. "
         "Names of the makers are in the copyright files."
@@ -31,8 +34,8 @@ def write(cache_dir: str | os.PathLike, clips: Sequence[Clip], out: str | os.Pat
         if stamp["pin"] and stamp["pin"] != version:
             version += f" (listed: {stamp['pin']})"
         blocks.append(
-            f"{package} {version}\n  licence: {licenses[package]}\n  copyright file: {where}\n"
-            f"  sha256: {stamp['sha256']}\n  clips: {counts[package]}"
+            f"{package} {version}\n  licence: {table[package]['license']}\n  copyright file: {where}\n"
+            f"  sha256: {stamp['sha256']}\n  clips: {counts[package] or 'none, text only'}"
         )
     text = "\n\n".join(blocks) + "\n"
     files.write_text(out, text)

@@ -4,7 +4,7 @@ import dataclasses
 import pathlib
 from collections.abc import Iterator, Mapping
 
-AUDIO = (".ogg", ".oga", ".wav", ".flac", ".g722", ".gsm")
+AUDIO = (".ogg", ".oga", ".opus", ".wav", ".flac", ".g722", ".gsm")
 
 
 @dataclasses.dataclass(frozen=True)
