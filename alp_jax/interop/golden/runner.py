@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from alp_jax.config.errors import ConfigError
 from alp_jax.core.errors import AlpError, UserError
 from alp_jax.core.names import nearest
-from alp_jax.interop.golden import caption, clap, fbank, spec_augment, zipformer
+from alp_jax.interop.golden import caption, clap, fbank, retrieval, spec_augment, zipformer
 from alp_jax.interop.golden.case import Case, find_cases
 from alp_jax.interop.golden.compare import Line
 
@@ -15,6 +15,7 @@ CHECKERS: dict[str, Callable[[Case], Iterator[Line]]] = {
     "audio-caption": caption.check,
     "clap": clap.check,
     "fbank": fbank.check,
+    "retrieval": retrieval.check,
     "spec_augment": spec_augment.check,
     "zipformer_forward": zipformer.check,
 }
