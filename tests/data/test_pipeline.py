@@ -256,6 +256,8 @@ def test_rungs_are_nested_and_new_sources_change_no_order(clips):
     assert rungs[-1] == ladder.rung(ranks, captions, 0).tolist()
     with pytest.raises(UserError, match="pairs"):
         ladder.rung(ranks, captions, total + 1)
+    backwards = ladder.ranks(ids[::-1], np.ones(len(ids), bool))[::-1]
+    np.testing.assert_array_equal(backwards, ranks)
     more = ids + [f"b:{n}" for n in range(20)]
     inside = np.array([keep for _, _, keep in clips] + [True] * 20)
     again = ladder.ranks(more, inside)
