@@ -1,4 +1,4 @@
-"""From a configuration to the parts of a run: model functions, objective, optimiser, and the encoder to evaluate."""
+"""From a configuration to the parts of a run: data, model functions and objective."""
 
 import dataclasses
 import pathlib
@@ -7,20 +7,16 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.sharding import Mesh
 
 from alp_jax.config import RunConfig, resolve
 from alp_jax.core.errors import UserError
 from alp_jax.core.files import read_json
 from alp_jax.data.dataset import Dataset, open_dataset
-from alp_jax.data.tokenizer import Tokenizer
-from alp_jax.evaluation.model import EvalModel
-from alp_jax.features.logmel import log_mel
+from alp_jax.data.tokenizer import Tokenizer, tokenizer_path
 from alp_jax.models.dual import AudioTextModel
 from alp_jax.models.functional import functionalize
 from alp_jax.objectives.base import Objective, SpecialTokens
-from alp_jax.objectives.contrastive import wrap_caption
 from alp_jax.objectives.registry import make_objective
 from alp_jax.train.checkpoint import load_params
 
@@ -96,45 +92,9 @@ def _leaves(tree):
 def open_data(config: RunConfig) -> tuple[Dataset, Tokenizer]:
     """The data set of a run and its tokenizer."""
     dataset = open_dataset(config.data.path)
-    path = config.data.tokenizer or str(pathlib.Path(config.data.path) / "tokenizer.model")
-    return dataset, Tokenizer.load(path)
+    return dataset, Tokenizer.load(tokenizer_path(dataset.path, config.data))
 
 
 def read_config(run_dir: str | pathlib.Path) -> RunConfig:
     """The configuration a run was made with."""
     return resolve(read_json(pathlib.Path(run_dir) / "config.json", "run configuration"))
-
-
-def eval_model(run_dir: str | pathlib.Path, step: int | None = None) -> tuple[EvalModel, RunConfig]:
-    """The frozen encoder of a run, ready for evaluation on the default device, and the run's configuration."""
-    config = read_config(run_dir)
-    params, step = load_params(run_dir, step)
-    return frozen_model(config, params, f"{pathlib.Path(run_dir).name}@{step}"), config
-
-
-def frozen_model(config: RunConfig, params: dict, name: str) -> EvalModel:
-    """Wraps ``params`` as the jitted functions that evaluators call."""
-    _, apply = make_model(config)
-    params = jax.tree.map(jnp.asarray, params)
-
-    def on_audio(method: str) -> Callable:
-        @jax.jit
-        def run(params, audio_BS, audio_len_B):
-            return apply(params, *log_mel(audio_BS, audio_len_B, config.features), method=method)
-
-        return lambda audio_BS, audio_len_B: run(params, np.asarray(audio_BS), np.asarray(audio_len_B))
-
-    @jax.jit
-    def embed_text(params, text_BL, text_len_B):
-        return apply(params, text_BL, text_len_B, method="embed_text")
-
-    def embed_captions(text_BL, text_len_B, tokens: SpecialTokens):
-        return embed_text(params, *wrap_caption(jnp.asarray(text_BL), jnp.asarray(text_len_B), tokens))
-
-    contrastive = config.objective.name == "contrastive"
-    return EvalModel(
-        name=name,
-        frames=on_audio("encode"),
-        embed_audio=on_audio("embed_audio") if contrastive else None,
-        embed_text=embed_captions if contrastive else None,
-    )

@@ -14,7 +14,7 @@ from alp_jax.core.files import write_json
 from alp_jax.data.pipeline import plan, train_batches
 from alp_jax.models.accounting import parameters, train_flops
 from alp_jax.optim.adamw import make_optimizer
-from alp_jax.parallel.mesh import make_mesh, put_batch
+from alp_jax.parallel.mesh import batch_shards, make_mesh, put_batch
 from alp_jax.parallel.rules import infer_shardings
 from alp_jax.train.build import make_parts, open_data
 from alp_jax.train.checkpoint import Checkpoints
@@ -44,7 +44,7 @@ def train(config: RunConfig, workdir: str | pathlib.Path) -> dict:
     mesh = make_mesh(config.mesh)
     parts = make_parts(config, tokenizer, mesh)
     optimizer = make_optimizer(config.optim, config.train.steps)
-    batch_plan = plan(dataset, config.data, tokenizer, seed=config.seed)
+    batch_plan = plan(dataset, config.data, seed=config.seed, devices=batch_shards(mesh))
     with RunDir(workdir, config) as run:
         run.write_environment(dataset.fingerprint)
         checkpoints = Checkpoints(run.path, config.train.keep)

@@ -1,0 +1,158 @@
+"""The loop as a whole: it learns, it stops and goes on exactly, it refuses what does not fit."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from alp_jax.config.schema import MeshConfig
+from alp_jax.core.errors import NumericsError, UserError
+from alp_jax.train import loop as loop_module
+from alp_jax.train.checkpoint import load_params
+from alp_jax.train.loop import Preempted, train
+
+
+def losses(run_dir):
+    return [json.loads(line)["loss"] for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+
+
+def leaves(params):
+    return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(params)}
+
+
+def assert_bit_equal(first, second):
+    first, second = leaves(load_params(first)[0]), leaves(load_params(second)[0])
+    assert first.keys() == second.keys()
+    for name in first:
+        assert first[name].tobytes() == second[name].tobytes(), name
+
+
+@pytest.mark.parametrize("objective", ["contrastive", "captioning"])
+def test_losses_agree_on_1_and_8_devices(tiny, tmp_path, objective, monkeypatch):
+    config = tiny(objective)
+    eight = dataclasses.replace(config, mesh=MeshConfig(data=2, fsdp=4))
+    train(eight, tmp_path / "eight")
+    one_device = loop_module.make_mesh
+    monkeypatch.setattr(loop_module, "make_mesh", lambda mesh: one_device(mesh, jax.devices()[:1]))
+    train(config, tmp_path / "one")
+    np.testing.assert_allclose(losses(tmp_path / "eight"), losses(tmp_path / "one"), rtol=1e-5)
+    assert len(losses(tmp_path / "one")) == 6
+
+
+def test_training_lowers_the_loss_and_leaves_a_whole_run_folder(tiny, tmp_path):
+    summary = train(tiny(train={"steps": 30, "log_every": 1, "save_every": 100}), tmp_path / "run")
+    history = losses(tmp_path / "run")
+    assert np.mean(history[-5:]) < np.mean(history[:5]) - 0.2
+    names = {path.name for path in (tmp_path / "run").iterdir()}
+    assert {"config.json", "env.json", "metrics.jsonl", "log.txt", "summary.json", "checkpoints"} <= names
+    assert summary["samples_seen"] == 30 * 16
+    assert 0 < summary["audio_seconds"] < 30 * 16 * 1.2
+
+
+def test_a_stopped_run_goes_on_bit_for_bit(tiny, tmp_path, monkeypatch):
+    """SIGTERM between two saves: the state is saved at once and the resumed run ends in the same bits."""
+    config = tiny()
+    train(config, tmp_path / "whole")
+    real, calls = loop_module.make_train_step, []
+
+    def stop_after_three(*args):
+        step = real(*args)
+
+        def counted(state, batch):
+            calls.append(1)
+            if len(calls) == 3:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return step(state, batch)
+
+        return counted
+
+    monkeypatch.setattr(loop_module, "make_train_step", stop_after_three)
+    with pytest.raises(Preempted) as stopped:
+        train(config, tmp_path / "stopped")
+    assert stopped.value.exit_code == 42
+    assert load_params(tmp_path / "stopped")[1] == 3
+    train(config, tmp_path / "stopped")
+    assert_bit_equal(tmp_path / "whole", tmp_path / "stopped")
+    assert losses(tmp_path / "whole") == losses(tmp_path / "stopped")
+
+
+def test_kill_9_and_resume_end_in_the_same_bits(tiny, tmp_path, config_file):
+    """The process dies without warning after a commit; the same command goes on from there."""
+    config = tiny(train={"steps": 12, "log_every": 1, "save_every": 3})
+    train(config, tmp_path / "whole")
+    command = [sys.executable, "-m", "alp_jax", "train", "--workdir", str(tmp_path / "killed")]
+    command += [f"--config={config_file(config)}"]
+    environment = {**os.environ, "ALP_CACHE": str(tmp_path / "cache")}
+    child = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "killed" / "checkpoints" / "3").exists():
+        assert child.poll() is None, "the run ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    child.kill()
+    child.wait()
+    assert not (tmp_path / "killed" / "summary.json").exists()
+    subprocess.run(command, env=environment, check=True, capture_output=True)
+    assert_bit_equal(tmp_path / "whole", tmp_path / "killed")
+    steps = [json.loads(line)["step"] for line in (tmp_path / "killed" / "metrics.jsonl").read_text().splitlines()]
+    assert steps == list(range(12))
+
+
+def test_a_non_finite_step_is_skipped_and_its_clips_are_named(tiny, tmp_path, monkeypatch):
+    real = loop_module.put_batch
+
+    def poison(batch, mesh):
+        batch = real(batch, mesh)
+        poison.calls += 1
+        if poison.calls == 2:  # a clip longer than its array makes no frames: the mean over none is not a number
+            batch["mask"] = batch["mask"] & False
+        return batch
+
+    poison.calls = 0
+    monkeypatch.setattr(loop_module, "put_batch", poison)
+    train(tiny(), tmp_path / "run")
+    (bad,) = [json.loads(line) for line in (tmp_path / "run" / "bad_steps.jsonl").read_text().splitlines()]
+    assert bad["step"] == 1
+    assert len(bad["clips"]) == 16
+    assert all(clip.startswith("tones:") for clip in bad["clips"])
+    params, step = load_params(tmp_path / "run")
+    assert step == 6
+    assert all(np.isfinite(leaf).all() for leaf in leaves(params).values())
+
+
+def test_too_many_bad_steps_stop_the_run(tiny, tmp_path, monkeypatch):
+    real = loop_module.put_batch
+    monkeypatch.setattr(
+        loop_module, "put_batch", lambda b, m: {k: v & False if k == "mask" else v for k, v in real(b, m).items()}
+    )
+    with pytest.raises(NumericsError, match=r"2 non-finite steps.*config\.optim\.lr"):
+        train(tiny(train={"max_bad_steps": 2}), tmp_path / "run")
+
+
+def test_a_run_folder_of_another_configuration_is_refused_and_kept(tiny, tmp_path):
+    train(tiny(train={"steps": 2}), tmp_path / "run")
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "run").rglob("*") if p.is_file()}
+    with pytest.raises(UserError, match=r"config\.optim\.lr = 0\.003, not 0\.5"):
+        train(tiny(train={"steps": 2}, optim={"lr": 0.5}), tmp_path / "run")
+    assert before == {p: p.stat().st_mtime_ns for p in (tmp_path / "run").rglob("*") if p.is_file()}
+
+
+def test_a_start_takes_the_encoder_of_another_run(tiny, tmp_path):
+    train(tiny(train={"steps": 2}), tmp_path / "first")
+    start = dataclasses.replace(tiny("captioning", train={"steps": 0}), init=str(tmp_path / "first"))
+    train(start, tmp_path / "second")
+    first, second = load_params(tmp_path / "first")[0], load_params(tmp_path / "second")[0]
+    assert leaves(first["encoder"]).keys() == leaves(second["encoder"]).keys()
+    for name, value in leaves(first["encoder"]).items():
+        np.testing.assert_array_equal(value, leaves(second["encoder"])[name])
+    other = tiny("captioning", train={"steps": 0})
+    wider = dataclasses.replace(other.model, encoder=dataclasses.replace(other.model.encoder, encoder_dim=(16, 32)))
+    with pytest.raises(UserError, match=r"config\.init.*does not fit config\.model"):
+        train(dataclasses.replace(start, model=wider), tmp_path / "third")
