@@ -10,6 +10,8 @@ from typing import Any
 import jax
 from flax import nnx
 
+from alp_jax.models.start_keys import start_key
+
 
 class ParamKeys:
     """Stands in for ``nnx.Rngs`` while a module is built: ``params()`` gives a new key at every call.
@@ -18,7 +20,7 @@ class ParamKeys:
     """
 
     def __init__(self, key: jax.Array):
-        self.key, self.count = key, 0
+        self.key, self.count = start_key(key), 0
 
     def params(self) -> jax.Array:
         self.count += 1
