@@ -113,12 +113,15 @@ def _shift2d(x_BTFC, kernel_KLC):
 def _shift2d_backward(saved, upstream_BTFC):
     x_BTFC, kernel_KLC = saved
     width = kernel_KLC.shape[1]
-    padded = _pad2d(x_BTFC, kernel_KLC.shape)
+    num_clips, num_frames, num_bins, channels = x_BTFC.shape
+    # bins and channels as one axis: a shift in frequency is a shift of it, and sums over time run along long rows
+    padded = _pad2d(x_BTFC, kernel_KLC.shape).reshape(num_clips, -1, (num_bins + width - 1) * channels)
+    upstream = upstream_BTFC.reshape(num_clips, num_frames, -1)
 
     def tap(k):
-        start = (0, k // width, k % width, 0)
-        product = lax.dynamic_slice(padded, start, upstream_BTFC.shape) * upstream_BTFC
-        return jnp.sum(product.astype(jnp.float32), axis=(0, 1, 2))
+        start = (0, k // width, k % width * channels)
+        product = lax.dynamic_slice(padded, start, upstream.shape) * upstream
+        return jnp.sum(product.astype(jnp.float32), axis=(0, 1)).reshape(num_bins, channels).sum(axis=0)
 
     grad_kernel = lax.map(tap, jnp.arange(kernel_KLC.shape[0] * width)).reshape(kernel_KLC.shape)
     return _add_shifted2d(upstream_BTFC, kernel_KLC[::-1, ::-1]), grad_kernel.astype(kernel_KLC.dtype)
