@@ -154,19 +154,25 @@ def jax_results(config: "RunConfig", params: dict[str, Any], clips: list["np.nda
     import jax
     import numpy as np
 
+    from alp_jax.features.logmel import log_mel
     from alp_jax.interop.verify import Expected, pad
-    from alp_jax.train.build import frozen_model
+    from alp_jax.train.build import make_model
 
     try:
         cpu = jax.local_devices(backend="cpu")[0]
     except RuntimeError:
         raise UserError("exports are verified on the CPU, which JAX_PLATFORMS hides: add cpu to it") from None
     config = dataclasses.replace(config, model=dataclasses.replace(config.model, compute_dtype="float32"))
+    _, apply = make_model(config)
+
+    @jax.jit
+    def encode(params, audio_BS, len_B):
+        found = apply(params, *log_mel(audio_BS, len_B, config.features), method="encode")
+        return *found, (apply(params, *found, method="pool_audio") if "audio_proj" in params else None)
+
     audio_BS, len_B = pad(clips)
     with jax.default_device(cpu), jax.default_matmul_precision("highest"):
-        model = frozen_model(config, params, "export")
-        frames_BTD, frames_len_B = map(np.asarray, model.frames(audio_BS, len_B.astype(np.int32)))
-        embed_BE = model.embed_audio and np.asarray(model.embed_audio(audio_BS, len_B.astype(np.int32)))
+        frames_BTD, frames_len_B, embed_BE = jax.device_get(encode(params, audio_BS, len_B.astype(np.int32)))
     frames = [frames_TD[:length] for frames_TD, length in zip(frames_BTD, frames_len_B, strict=True)]
     return Expected(frames, np.stack([frames_TD.mean(0) for frames_TD in frames]), embed_BE)
 
@@ -186,7 +192,7 @@ def best_run(sweep_dir: str) -> tuple[pathlib.Path, float]:
         raise UserError(f"--sweep {sweep_dir} has no ledger.jsonl: is it a sweep folder?")
     runs: dict[str, dict[tuple, float]] = {}
     for row in Ledger(path).table():
-        if row["steps"] > 0 and row["value"] is not None:
+        if row["steps"] > 0 and row["value"] is not None and row["chance"] != 1.0:
             chance = row["chance"] or 0.0
             key = (row["task"], row["pooling"], row["metric"])
             runs.setdefault(row["run"], {})[key] = (row["value"] - chance) / (1.0 - chance)

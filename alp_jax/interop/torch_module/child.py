@@ -1,7 +1,7 @@
 """Runs an exported encoder where nothing but PyTorch may be imported: ``python -I child.py MODEL IN.npz OUT.npz``.
 
-IN holds ``audio_<i>`` int16 (B, S) and ``len_<i>`` int64 (B,) per batch; OUT gets ``frames_<i>``, ``len_<i>``,
-``pooled_<i>`` and, for a model with a space shared with text, ``embed_<i>``.
+IN holds ``audio_<i>`` int16 (B, S) and ``len_<i>`` int64 (B,) per batch; OUT gets ``frames_<i>`` and ``len_<i>`` and,
+for the last batch, ``pooled`` and ``embed`` (of a model with a space shared with text).
 """
 
 import importlib
@@ -24,9 +24,9 @@ def main(model_dir: str, source: str, target: str) -> None:
         for i in range(len(batches.files) // 2):
             audio, audio_len = torch.from_numpy(batches[f"audio_{i}"]), torch.from_numpy(batches[f"len_{i}"])
             outputs[f"frames_{i}"], outputs[f"len_{i}"] = encoder(audio, audio_len)
-            outputs[f"pooled_{i}"] = encoder.pooled(audio, audio_len)
-            if encoder.audio_proj is not None:
-                outputs[f"embed_{i}"] = encoder.embed_audio(audio, audio_len)
+        outputs["pooled"] = encoder.pooled(audio, audio_len)
+        if encoder.audio_proj is not None:
+            outputs["embed"] = encoder.embed_audio(audio, audio_len)
     np.savez(target, **{name: value.numpy() for name, value in outputs.items()})
 
 

@@ -52,11 +52,12 @@ def read_safetensors(path: str | Path) -> dict[str, Tensor]:
         raise ValueError(f"{path}: damaged safetensors header ({error!r})") from None
     tensors, position = {}, 0
     for name, dtype, shape, begin, end in entries:
-        size = math.prod(shape) * dtype.itemsize
-        if begin != position or end - begin != size or min(shape, default=0) < 0 or start + end > len(data):
+        fits = all(type(n) is int and n >= 0 for n in shape) and math.prod(shape) * dtype.itemsize == end - begin
+        if begin != position or start + end > len(data) or not fits:
             raise ValueError(f"{path}: tensor {name} lies outside the file or has another size than its shape")
-        flat = torch.frombuffer(data, dtype=dtype, count=math.prod(shape), offset=start + begin) if size else None
-        tensors[name] = torch.zeros(shape, dtype=dtype) if flat is None else flat.reshape(shape)
+        piece = data[start + begin : start + end]
+        flat = torch.frombuffer(piece, dtype=dtype) if piece else torch.empty(0, dtype=dtype)
+        tensors[name] = flat.reshape(shape)
         position = end
     if start + position != len(data):
         raise ValueError(f"{path}: {len(data) - start - position} bytes behind the last tensor")

@@ -1,0 +1,261 @@
+"""Random models through export and verification: PyTorch in a process without JAX computes what JAX computes."""
+
+import dataclasses
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+import soundfile
+
+from alp_jax.cli import export as cli
+from alp_jax.cli.main import main
+from alp_jax.config import RunConfig, to_dict
+from alp_jax.config.schema import (
+    DataConfig,
+    DecoderConfig,
+    ModelConfig,
+    ObjectiveConfig,
+    TextTowerConfig,
+    ZipformerConfig,
+)
+from alp_jax.core.clip import Clip
+from alp_jax.core.errors import UserError
+from alp_jax.data import build
+from alp_jax.interop import export, verify
+from alp_jax.train.build import make_model
+from alp_jax.train.checkpoint import Checkpoints
+
+pytest.importorskip("torch")
+
+
+def run_config(objective, data="unused", causal=False):
+    encoder = ZipformerConfig(
+        num_encoder_layers=(1, 1, 1),
+        downsampling_factor=(1, 4, 2),
+        encoder_dim=(16, 24, 20),
+        feedforward_dim=(24, 32, 24),
+        num_heads=(2,),
+        query_head_dim=(4,),
+        value_head_dim=(4,),
+        pos_dim=8,
+        encoder_unmasked_dim=(16, 24, 20),
+        cnn_module_kernel=(5, 3, 5),
+        frontend_channels=(2, 4, 8),
+        causal=causal,
+        chunk_size=(8 if causal else -1,),
+        left_context_frames=(16 if causal else -1,),
+    )
+    text = TextTowerConfig(
+        vocab_size=40, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16
+    )
+    decoder = DecoderConfig(vocab_size=40, d_model=16, num_decoder_layers=1, decoder_nhead=2, dim_feedforward=16)
+    model = ModelConfig(name="tiny", encoder=encoder, text=text, decoder=decoder, shared_emb_dim=12)
+    return RunConfig(data=DataConfig(path=str(data)), model=model, objective=ObjectiveConfig(name=objective))
+
+
+def random_params(config, seed=0):
+    """Random values in the shapes of the model, none at a start value that would hide it; nothing is compiled."""
+    rng = np.random.default_rng(seed)
+    shapes = jax.eval_shape(make_model(config)[0], jax.random.key(seed))
+
+    def draw(like):
+        scale = 1 / np.sqrt(np.prod(like.shape[:-1])) if len(like.shape) > 1 else 0.2
+        return np.asarray(scale * rng.standard_normal(like.shape), np.float32)
+
+    return jax.tree.map(draw, shapes)
+
+
+def sounds():
+    """int16 clips of several lengths with loud, quiet and silent stretches."""
+    rng = np.random.default_rng(0)
+    clips = []
+    for length in (400, 5000, 16000, 21357):
+        wave = rng.normal(0, 3000, length) * np.linspace(0, 1, length) ** 3
+        wave[length // 2 : length // 2 + length // 8] = 0
+        clips.append(wave.astype(np.int16))
+    return clips
+
+
+@pytest.fixture(scope="module")
+def contrastive():
+    """(config, params, clips, what JAX computes for them)."""
+    config = run_config("contrastive")
+    params = random_params(config)
+    return config, params, sounds(), cli.jax_results(config, params, sounds())
+
+
+def write(out, contrastive, params=None):
+    config, right, clips, expected = contrastive
+    check = lambda made: verify.verify(made, clips, expected)  # noqa: E731
+    return export.write_export(out, params or right, config, run="demo", step=7, check=check)
+
+
+def test_a_contrastive_encoder_computes_the_same_without_jax(tmp_path, contrastive):
+    result = write(tmp_path / "out", contrastive)
+    assert max(result["frames"], result["pooled"], result["embed"]) <= 1e-4
+    assert result["frames"] > 0.0  # two implementations, not one compared with itself
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out"]
+    files = sorted(p.name for p in (tmp_path / "out").iterdir())
+    assert files == ["README.md", "alp_encoder.py", "config.json", "model.safetensors"]
+    settings = export.check_export(tmp_path / "out")
+    assert settings["model_type"] == "clap"
+    assert settings["audio_encoder_config"]["encoder_dim"] == [16, 24, 20]
+    assert settings["alp"]["run"] == "demo"
+    assert settings["alp"]["step"] == 7
+    params = contrastive[1]
+    counted = jax.tree.leaves([params["encoder"], params["audio_proj"]])
+    assert settings["alp"]["parameters"] == result["parameters"] == sum(x.size for x in counted)
+
+
+def test_a_perturbed_weight_is_noticed_and_nothing_is_left(tmp_path, contrastive):
+    params = jax.tree.map(np.copy, contrastive[1])
+    params["encoder"]["encoders"]["1"]["layers"]["0"]["self_attn2"]["out_proj"]["kernel"][3, 5] += 0.02
+    with pytest.raises(verify.ParityError, match="differs from the JAX encoder by frames"):
+        write(tmp_path / "out", contrastive, params)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_module_that_needs_jax_does_not_pass(tmp_path, contrastive, monkeypatch):
+    text = export.single_file().replace("import json\n", "import json\nimport jax\n", 1)
+    monkeypatch.setattr(export, "single_file", lambda: text)
+    with pytest.raises(verify.ParityError, match=r"does not run: .*jax"):
+        write(tmp_path / "out", contrastive)
+    assert list(tmp_path.iterdir()) == []
+
+
+def approve(made):
+    return {"clips": 1, "frames": 0.0, "pooled": 0.0, "tolerance": verify.TOLERANCE}
+
+
+def test_only_an_export_is_replaced(tmp_path, contrastive):
+    config, params = contrastive[:2]
+    out = tmp_path / "out"
+
+    def again():
+        export.write_export(out, params, config, run="demo", step=7, check=approve)
+
+    again()
+    (out / "__pycache__").mkdir()
+    again()
+    assert not (out / "__pycache__").exists()
+    (out / "thesis.tex").write_text("years of work")
+    with pytest.raises(UserError, match=r"thesis\.tex"):
+        again()
+    assert (out / "thesis.tex").exists()
+    shutil.rmtree(out)
+    out.mkdir()
+    (out / "config.json").write_text("{}")
+    with pytest.raises(UserError, match="no export"):
+        again()
+    shutil.rmtree(out)
+    out.write_text("a file")
+    with pytest.raises(UserError, match="is a file"):
+        again()
+
+
+def test_without_torch_the_message_says_what_to_install(monkeypatch):
+    monkeypatch.setattr(verify.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"pip install 'alp_jax\[torch\]'"):
+        verify.require_torch()
+
+
+def test_difference_is_infinite_for_other_shapes_and_numbers_that_are_none():
+    assert verify.difference(np.zeros(3), np.ones(3)) == 1.0
+    assert verify.difference(np.zeros(3), np.zeros(4)) == np.inf
+    assert verify.difference(np.array([np.nan]), np.zeros(1)) == np.inf
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """(root, run folder of a causal captioning model, its data set with four test clips)."""
+    root = tmp_path_factory.mktemp("export")
+    clips = []
+    for i, wave in enumerate([*sounds(), *sounds()]):
+        wave = np.maximum(wave, 1)  # silence alone would be left out of the data set
+        path = root / f"{i}.wav"
+        soundfile.write(path, np.tile(wave, 2), 16000, subtype="PCM_16")
+        clips.append(
+            Clip(
+                id=f"noise:{i}",
+                source="noise",
+                recording=f"noise:{i}",
+                audio_path=str(path),
+                captions=("noise",),
+                split="test" if i < 4 else "train",
+                group=str(i),
+            )
+        )
+    build.build(clips, root / "data", source_name="noise", shards=1, workers=1, max_bad_share=0.5)
+    config = run_config("captioning", root / "data", causal=True)
+    config = dataclasses.replace(config, model=dataclasses.replace(config.model, compute_dtype="bfloat16"))
+    run = root / "runs" / "demo"
+    run.mkdir(parents=True)
+    (run / "config.json").write_text(json.dumps(to_dict(config)))
+    checkpoints = Checkpoints(run, keep=1)
+    checkpoints.save(3, {"params": random_params(config)}, {})
+    checkpoints.close()
+    return root, run, root / "data"
+
+
+def test_the_verb_exports_verifies_and_deletes_what_differs(folders, capfd):
+    root, run, data = folders
+    out = root / "export"
+    assert main(["export", "torch", f"--run={run}", f"--out={out}", "--json"]) == 0
+    result = json.loads(capfd.readouterr().out)
+    assert result["model_type"] == "zipformer"
+    assert result["clips"] >= 3
+    assert result["frames"] <= 1e-4
+    assert (out / "alp_encoder.py").exists()
+
+    assert main(["export", "verify", f"--run={root}", f"--model={out}", f"--data={data}"]) == 2
+    assert "was exported from run demo" in capfd.readouterr().err
+    assert (out / "model.safetensors").exists()
+
+    damaged = bytearray((out / "model.safetensors").read_bytes())
+    (out / "model.safetensors").write_bytes(damaged[:-4])
+    assert main(["export", "verify", f"--run={run}", f"--model={out}", f"--data={data}"]) == 1
+    assert "the export was deleted" in capfd.readouterr().err
+    assert not out.exists()
+
+
+def test_wrong_folders_are_one_line_and_change_nothing(folders, tmp_path, capfd):
+    _, run, data = folders
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("keep")
+    for arguments in (
+        ["torch", f"--run={tmp_path}", f"--out={tmp_path / 'out'}"],
+        ["torch", f"--run={run}", f"--out={tmp_path / 'mine'}"],
+        ["torch", f"--run={run}", f"--out={tmp_path / 'out'}", "--step=4"],
+        ["torch", f"--run={run}", f"--out={tmp_path / 'out'}", "--clips=0"],
+        ["torch", f"--run={run}", f"--out={tmp_path / 'out'}", f"--data={tmp_path}"],
+        ["verify", f"--run={run}", f"--model={tmp_path / 'mine'}", f"--data={data}"],
+        ["best", f"--sweep={tmp_path}", f"--out={tmp_path / 'out'}"],
+    ):
+        assert main(["export", *arguments]) == 2, arguments
+        lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith("alp: ")]
+        assert len(lines) == 1, lines
+    assert [p.name for p in tmp_path.rglob("*")] == ["mine", "notes.txt"]
+
+
+def ledger_row(run, task, value, *, steps=10, chance=0.25):
+    from alp_jax.scaling.ledger import COLUMNS
+
+    given = {"run": run, "task": task, "pooling": "mean", "metric": "accuracy", "value": value, "steps": steps}
+    return dict.fromkeys(COLUMNS) | given | {"chance": chance}
+
+
+def test_the_best_run_is_judged_on_what_all_trained_runs_have(tmp_path):
+    from alp_jax.scaling.ledger import Ledger
+
+    rows = [ledger_row("a", "birds", 0.5), ledger_row("a", "retrieval", 1.0, chance=0.0)]
+    rows += [ledger_row("b", "birds", 0.75), ledger_row("start", "birds", 0.9, steps=0)]
+    Ledger(tmp_path / "ledger.jsonl").append(rows)
+    folder, score = cli.best_run(str(tmp_path))
+    assert folder == tmp_path / "runs" / "b"
+    assert score == pytest.approx((0.75 - 0.25) / 0.75)
+    Ledger(tmp_path / "ledger.jsonl").retire("a")
+    Ledger(tmp_path / "ledger.jsonl").retire("b")
+    with pytest.raises(UserError, match="no trained runs"):
+        cli.best_run(str(tmp_path))
