@@ -1,0 +1,74 @@
+"""``alp eval``: the frozen encoder of a run on every probe and retrieval task of a data set."""
+
+import argparse
+import pathlib
+
+EXAMPLE = "alp eval --run runs/demo --suite mini"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--run", required=True, type=pathlib.Path, metavar="DIR", help="folder of a trained run")
+    parser.add_argument(
+        "--suite", default="mini", metavar="mini|TASK,...", help="all tasks of the data set (mini) or only those named"
+    )
+    parser.add_argument("--step", type=int, help="checkpoint to evaluate; the last one by default")
+    parser.add_argument("--data", metavar="DIR", help="data set; by default the one the run was trained on")
+    parser.add_argument("--out", type=pathlib.Path, metavar="DIR", help="where results go; by default RUN/eval")
+    parser.add_argument(
+        "--floors", type=pathlib.Path, metavar="FILE", help="file in which runs on the same data share floors"
+    )
+    parser.add_argument("--keep_features", action="store_true", help="leave the frame embeddings in OUT/cache")
+
+
+def run(args: argparse.Namespace) -> dict:
+    """Prints a table of results; see ``alp_jax.evaluation.suite.run_suite`` for the files."""
+    from alp_jax.parallel.runtime import setup_runtime
+
+    setup_runtime()
+    import dataclasses
+
+    from alp_jax.core.errors import AlpError
+    from alp_jax.evaluation.suite import Suite, run_suite
+    from alp_jax.train.build import open_data
+    from alp_jax.train.evaluate import eval_model
+
+    model, config = eval_model(args.run, args.step)
+    if args.data:
+        vocabulary = config.data.tokenizer or str(pathlib.Path(config.data.path) / "tokenizer.model")
+        data = dataclasses.replace(config.data, path=args.data, tokenizer=vocabulary)
+        config = dataclasses.replace(config, data=data)
+    dataset, tokenizer = open_data(config)
+    suite = Suite(
+        dataset,
+        tokenizer,
+        config.evaluation,
+        data_config=config.data,
+        feature_config=config.features,
+        only=() if args.suite == "mini" else args.suite.split(","),
+    )
+    out = args.out or args.run / "eval"
+    floors = args.floors or out.parent / "floors.json"
+    results = run_suite(model, suite, out, floors_path=floors, keep_features=args.keep_features)
+    if not args.json:
+        print(table(results))
+    failed = [f"{result['task']}-{result['pooling']}" for result in results if "failed" in result]
+    if failed:
+        raise AlpError(f"{len(failed)} of {len(results)} results failed: {', '.join(failed)}; reasons are in {out}")
+    return {"out": str(out), "results": results}
+
+
+def table(results: list[dict]) -> str:
+    """A line per (task, pooling): value and interval beside chance and floor."""
+    lines = [
+        f"{'task':<16} {'pooling':<17} {'metric':<14} {'value':>6}  {'95% interval':<16} {'chance':>6} {'floor':>6}"
+    ]
+    for r in results:
+        if "failed" in r:
+            lines.append(f"{r['task']:<16} {r['pooling']:<17} failed: {r['failed']}")
+            continue
+        interval = f"[{r['interval'][0]:.3f}, {r['interval'][1]:.3f}]"
+        lines.append(
+            f"{r['task']:<16} {r['pooling']:<17} {r['metric']:<14} {r['value']:>6.3f}  {interval:<16} "
+            f"{r['chance']:>6.3f} {r['floor']:>6.3f}"
+        )
+    return "\n".join(lines)

@@ -1,0 +1,123 @@
+"""From a task and a model's features to metric values with intervals and chance levels."""
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+
+from alp_jax.config.schema import EvalConfig
+from alp_jax.core.hashing import fingerprint
+from alp_jax.data.text import normalise
+from alp_jax.evaluation import bootstrap, metrics, retrieval
+from alp_jax.evaluation.tasks import Table, Task, assert_disjoint, hold_out, subset
+
+DIRECTIONS = ("text_to_audio", "audio_to_text")
+MIN_RETRIEVAL = 20  # clips with captions that training and test need each
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """Metric name -> value, interval and chance (None where there is no such thing); the first is the headline."""
+
+    values: dict[str, dict]
+    resampled: str
+
+    def headline(self) -> tuple[str, dict]:
+        return next(iter(self.values.items()))
+
+
+def judge(task: Task, logits_NC: np.ndarray) -> Measured:
+    """Accuracy and balanced accuracy of a single-label task, mean average precision of a multi-label one.
+
+    Chance is the better of always answering the class that training has most of and of answering at random.
+
+    Raises:
+      ValueError: logits are not finite.
+    """
+    if not np.isfinite(logits_NC).all():
+        raise ValueError(f"task {task.name}: the probe's scores are not finite")
+    weight_RN, unit = bootstrap.weights(task.test_groups)
+    if task.test_y.ndim == 2:
+        prevalence_C = task.test_y.mean(0)
+        chance = float(prevalence_C[prevalence_C > 0].mean())
+        scored = {"map": (lambda w: metrics.mean_average_precision(logits_NC, task.test_y, w), chance)}
+    else:
+        correct_N = logits_NC.argmax(1) == task.test_y
+        majority = float((task.test_y == np.bincount(task.train_y).argmax()).mean())
+        scored = {
+            "accuracy": (lambda w: metrics.accuracy(correct_N, w), max(majority, 1 / len(task.classes))),
+            "balanced_accuracy": (
+                lambda w: metrics.balanced_accuracy(correct_N, task.test_y, w),
+                1 / len(np.unique(task.test_y)),
+            ),
+        }
+    return Measured({name: _entry(metric, weight_RN, chance) for name, (metric, chance) in scored.items()}, unit)
+
+
+def _entry(metric: Callable[[np.ndarray], np.ndarray], weight_RN: np.ndarray, chance: float | None) -> dict:
+    value, interval = bootstrap.estimate(metric, weight_RN)
+    return {"value": value, "interval": interval, "chance": chance}
+
+
+@dataclasses.dataclass(frozen=True)
+class RetrievalTask:
+    """Clips to search, and training clips for the linear alignment; captions and groups as in the table."""
+
+    train_row: np.ndarray
+    held: np.ndarray
+    test_row: np.ndarray
+    train_captions: list[tuple[str, ...]]
+    test_captions: list[str]
+    gallery: retrieval.Gallery
+    train_groups: tuple[str, ...]
+    test_groups: tuple[str, ...]
+    selection: str
+    split_hash: str
+
+
+def retrieval_task(table: Table, config: EvalConfig) -> RetrievalTask | None:
+    """None when the data set has too few captioned clips in training or test.
+
+    Raises:
+      DataError: naming a group that is on both sides.
+    """
+    captioned = np.array([bool(captions) for captions in table.captions], bool)
+    train, test = (rows[captioned[rows]] for rows in (table.rows("train"), table.rows("test")))
+    train, test = subset(table, train, config.alignment_clips), subset(table, test, config.retrieval_clips)
+    if min(len(train), len(test)) < MIN_RETRIEVAL:
+        return None
+    train_groups = tuple(table.group[row] for row in train)
+    test_groups = tuple(table.group[row] for row in test)
+    assert_disjoint("retrieval", train_groups, test_groups)
+    held, selection = hold_out(train_groups, [""] * len(train))
+    tested, texts = retrieval.gallery([table.captions[row] for row in test], normalise)
+    return RetrievalTask(
+        train_row=train,
+        held=held,
+        test_row=test,
+        train_captions=[table.captions[row] for row in train],
+        test_captions=texts,
+        gallery=tested,
+        train_groups=train_groups,
+        test_groups=test_groups,
+        selection=selection,
+        split_hash=fingerprint({"train": [table.id[r] for r in train], "test": [table.id[r] for r in test]}),
+    )
+
+
+def judge_retrieval(task: RetrievalTask, audio_AE: np.ndarray, text_TE: np.ndarray) -> dict[str, Measured]:
+    """Recall at 10, 5 and 1, mean average precision at 10 and the median rank, for each of DIRECTIONS."""
+    measured = {}
+    groups = np.asarray(task.test_groups, dtype=object)
+    for name, found in retrieval.evaluate(audio_AE, text_TE, task.gallery).items():
+        weight_RN, unit = bootstrap.weights(groups[found.clip_Q])
+        values = {
+            f"recall_at_{cutoff}": _entry(
+                lambda w, hit_Q=found.rank_Q <= cutoff: metrics.accuracy(hit_Q, w), weight_RN, chance
+            )
+            for cutoff, chance in reversed(list(zip(retrieval.CUTOFFS, found.chances, strict=True)))
+        }
+        values["map_at_10"] = _entry(lambda w, p_Q=found.precision_Q: metrics.accuracy(p_Q, w), weight_RN, None)
+        values["median_rank"] = {"value": float(np.median(found.rank_Q)), "interval": None, "chance": None}
+        measured[name] = Measured(values, unit)
+    return measured

@@ -1,0 +1,250 @@
+"""All tasks on one frozen encoder: a JSON file per (task, pooling), written when done, skipped when it is there."""
+
+import functools
+import pathlib
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterable
+
+import numpy as np
+
+from alp_jax.config import to_dict
+from alp_jax.config.schema import DataConfig, EvalConfig, FeatureConfig
+from alp_jax.core import files
+from alp_jax.core.hashing import fingerprint
+from alp_jax.core.names import choose
+from alp_jax.core.progress import Progress
+from alp_jax.data.dataset import Dataset
+from alp_jax.data.tokenizer import Tokenizer
+from alp_jax.evaluation import floors
+from alp_jax.evaluation.alignment import align
+from alp_jax.evaluation.attention_probe import attention_probe
+from alp_jax.evaluation.features import Features, extract
+from alp_jax.evaluation.model import EvalModel
+from alp_jax.evaluation.probe import ProbeData, linear_probe
+from alp_jax.evaluation.protocol import DIRECTIONS, Measured, RetrievalTask, judge, judge_retrieval, retrieval_task
+from alp_jax.evaluation.tasks import Task, build_tasks, read_table
+from alp_jax.objectives.base import SpecialTokens
+
+VERSION = 1
+MEAN, ATTENTION, JOINT, ALIGNMENT = "mean", "attention", "joint", "linear_alignment"
+TEXT_BATCH, TEXT_MULTIPLE = 64, 16
+
+
+class Suite:
+    """The tasks of a data set with everything needed to measure encoders on them.
+
+    Args:
+      data_config: ``bucket_seconds`` and ``text_budget`` are used.
+      only: names of the tasks to run, all when empty.
+
+    Raises:
+      UserError: a name in ``only`` that is no task of this data set.
+      DataError: a group in both training and test.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        tokenizer: Tokenizer,
+        config: EvalConfig,
+        *,
+        data_config: DataConfig,
+        feature_config: FeatureConfig,
+        only: Iterable[str] = (),
+    ):
+        self.dataset, self.tokenizer, self.config = dataset, tokenizer, config
+        self.data_config, self.feature_config = data_config, feature_config
+        table = read_table(dataset)
+        self.tasks = {task.name: task for task in build_tasks(table, config)}
+        self.retrieval = retrieval_task(table, config)
+        names = [*self.tasks, *(DIRECTIONS if self.retrieval else ())]
+        wanted = [choose(name, names, "task") for name in only] or names
+        self.names = [name for name in names if name in wanted]
+        self.identity = {
+            "version": VERSION,
+            "data": dataset.fingerprint,
+            "config": to_dict(config),
+            "buckets": list(data_config.bucket_seconds),
+            "mel": [feature_config.num_mel_bins, feature_config.low_hz, feature_config.high_hz],
+        }
+
+    def poolings(self, name: str, model: EvalModel) -> tuple[str, ...]:
+        if name in DIRECTIONS:
+            return (JOINT, ALIGNMENT) if model.compares_text else (ALIGNMENT,)
+        return MEAN, ATTENTION
+
+    def rows(self, names: Iterable[str]) -> np.ndarray:
+        """All rows of the data set that the named tasks need."""
+        plans = [self.retrieval if name in DIRECTIONS else self.tasks[name] for name in names]
+        return np.unique(np.concatenate([np.concatenate([plan.train_row, plan.test_row]) for plan in plans]))
+
+    def extract(self, model: EvalModel, names: Iterable[str], folder: pathlib.Path, **options) -> Features:
+        buckets = self.data_config.bucket_seconds
+        rows = self.rows(names)
+        return extract(model, self.dataset, rows, folder, self.config, bucket_seconds=buckets, **options)
+
+    def floors(self, path: pathlib.Path, folder: pathlib.Path) -> dict[str, dict[str, float]]:
+        """Task -> metric -> value of the floor; see ``floors.shared_floors``."""
+
+        def compute(names: list[str]) -> dict[str, dict]:
+            model = floors.log_mel_model(self.feature_config)
+            features = self.extract(model, names, folder, keep_frames=False)
+            inputs = functools.partial(floors.statistics, features)
+            shutil.rmtree(folder, ignore_errors=True)
+            found = {name: linear(self.tasks[name], inputs)[0] for name in names if name in self.tasks}
+            if any(name in DIRECTIONS for name in names):
+                aligned = linear_alignment(self.retrieval, inputs)[0]
+                found |= {name: aligned[name] for name in names if name in DIRECTIONS}
+            return {name: {m: v["value"] for m, v in one.values.items()} for name, one in found.items()}
+
+        return floors.shared_floors(path, fingerprint(self.identity), self.names, compute)
+
+
+def linear(task: Task, inputs: Callable[[np.ndarray], np.ndarray]) -> tuple[Measured, dict]:
+    """Linear probe; ``inputs(rows)`` gives pooled vectors."""
+    data = ProbeData(inputs(task.train_row), task.train_y, task.held, inputs(task.test_row), len(task.classes))
+    logits_NC, chosen = linear_probe(data)
+    return judge(task, logits_NC), chosen
+
+
+def attention(task: Task, features: Features, config: EvalConfig) -> tuple[Measured, dict]:
+    """Probe with attention pooling over frames."""
+    train_x, train_len = features.frames(task.train_row, config.attention_frames)
+    test_x, test_len = features.frames(task.test_row, config.attention_frames)
+    data = ProbeData(train_x, task.train_y, task.held, test_x, len(task.classes))
+    logits_NC, chosen = attention_probe(data, train_len, test_len, steps=config.attention_steps)
+    return judge(task, logits_NC), chosen
+
+
+def linear_alignment(
+    task: RetrievalTask, inputs: Callable[[np.ndarray], np.ndarray]
+) -> tuple[dict[str, Measured], dict]:
+    """Retrieval through the linear alignment, both directions; ``inputs(rows)`` gives pooled vectors."""
+    train_x, test_x = inputs(task.train_row), inputs(task.test_row)
+    audio_AV, text_TV, chosen = align(train_x, task.train_captions, task.held, test_x, task.test_captions)
+    return judge_retrieval(task, audio_AV, text_TV), chosen
+
+
+def embed_texts(model: EvalModel, tokenizer: Tokenizer, texts: list[str], budget: int) -> np.ndarray:
+    """text_TE of captions cut at ``budget`` tokens; each distinct caption is embedded once, in one fixed shape."""
+    distinct = sorted(set(texts))
+    encoded = [tokenizer.encode(text)[:budget] for text in distinct]
+    width = min(budget, -(-max(map(len, encoded)) // TEXT_MULTIPLE) * TEXT_MULTIPLE)
+    special = SpecialTokens(tokenizer.pad_id, tokenizer.bos_id, tokenizer.eos_id, tokenizer.mask_id)
+    found = []
+    for start in range(0, len(encoded), TEXT_BATCH):
+        text_BL = np.full((TEXT_BATCH, width), tokenizer.pad_id, np.int32)
+        text_len_B = np.zeros(TEXT_BATCH, np.int32)
+        for i, ids in enumerate(encoded[start : start + TEXT_BATCH]):
+            text_BL[i, : len(ids)], text_len_B[i] = ids, len(ids)
+        found.append(np.asarray(model.embed_text(text_BL, text_len_B, special), np.float32))
+    place = {text: i for i, text in enumerate(distinct)}
+    return np.concatenate(found)[[place[text] for text in texts]]
+
+
+def run_suite(
+    model: EvalModel, suite: Suite, out_dir: str | pathlib.Path, *, floors_path: pathlib.Path, keep_features=False
+) -> list[dict]:
+    """Measures ``model`` on every task of ``suite``.
+
+    Writes ``<task>-<pooling>.json`` into ``out_dir``; a file that comes from the same model, data and settings is kept.
+    A task that fails leaves ``<task>-<pooling>.failed`` with the reason and does not stop the others.
+
+    Args:
+      floors_path: file in which runs on the same data share floors.
+      keep_features: leave the frame embeddings in ``out_dir/cache``.
+
+    Returns:
+      the content of the files; for a failed task ``{"task", "pooling", "failed"}``.
+    """
+    out_dir = pathlib.Path(out_dir)
+    text_identity = [suite.tokenizer.sha256, suite.data_config.text_budget]
+    identity = fingerprint([suite.identity, model.name, model.identity, text_identity])
+    jobs = [(name, pooling) for name in suite.names for pooling in suite.poolings(name, model)]
+    results = {job: _stored(out_dir, job, identity) for job in jobs}
+    todo = [job for job in jobs if results[job] is None]
+    if todo:
+        floor_of = suite.floors(pathlib.Path(floors_path), out_dir / "cache" / "floors")
+        started = time.monotonic()
+        features = suite.extract(model, {name for name, _ in todo}, out_dir / "cache" / "frames")
+        encode_s = time.monotonic() - started
+        measure = _measures(model, suite, features)
+        with Progress("evaluate", len(todo), "results") as progress:
+            for name, pooling in todo:
+                common = {"fingerprint": identity, "encode_seconds": round(encode_s, 2), "model": model.name}
+                results[name, pooling] = _one(suite, name, pooling, measure, floor_of[name], out_dir, common)
+                progress.update(note=f"{name}-{pooling}")
+    if not keep_features:
+        shutil.rmtree(out_dir / "cache", ignore_errors=True)
+    return list(results.values())
+
+
+def _stored(out_dir: pathlib.Path, job: tuple[str, str], identity: str) -> dict | None:
+    path = out_dir / "{}-{}.json".format(*job)
+    result = files.read_json(path, "result") if path.exists() else {"fingerprint": ""}
+    return result if result["fingerprint"] == identity else None
+
+
+def _measures(model: EvalModel, suite: Suite, features: Features) -> Callable[[str, str], tuple[Measured, dict]]:
+    """(task, pooling) -> measured values and what was selected; both directions of retrieval are computed once."""
+
+    def pooled(rows):
+        return features.mean[features.index(rows)]
+
+    @functools.cache
+    def searched(pooling: str):
+        if pooling == ALIGNMENT:
+            return linear_alignment(suite.retrieval, pooled)
+        task = suite.retrieval
+        text_TE = embed_texts(model, suite.tokenizer, task.test_captions, suite.data_config.text_budget)
+        return judge_retrieval(task, features.joint[features.index(task.test_row)], text_TE), {}
+
+    def measure(name: str, pooling: str):
+        if name in DIRECTIONS:
+            found, chosen = searched(pooling)
+            return found[name], chosen
+        task = suite.tasks[name]
+        return linear(task, pooled) if pooling == MEAN else attention(task, features, suite.config)
+
+    return measure
+
+
+def _one(suite: Suite, name, pooling, measure, floor: dict[str, float], out_dir: pathlib.Path, common: dict) -> dict:
+    started = time.monotonic()
+    failed = out_dir / f"{name}-{pooling}.failed"
+    try:
+        measured, chosen = measure(name, pooling)
+    except Exception as error:  # whatever it is, the other tasks still count; the reason is kept beside their results
+        reason = f"{type(error).__name__}: {error}"
+        files.write_text(failed, reason + "\n")
+        print(f"evaluate: {name}-{pooling} failed: {reason}", file=sys.stderr)
+        return {"task": name, "pooling": pooling, "failed": reason}
+    plan = suite.retrieval if name in DIRECTIONS else suite.tasks[name]
+    metric, headline = measured.headline()
+    values = {key: {**value, "floor": floor[key]} for key, value in measured.values.items()}
+    result = common | {
+        "task": name,
+        "pooling": pooling,
+        "metric": metric,
+        **headline,
+        "floor": floor[metric],
+        "metrics": values,
+        "n_train": len(plan.train_row),
+        "n_test": len(plan.test_row),
+        "classes": len(plan.classes) if isinstance(plan, Task) else len(plan.test_captions),
+        "class_names": list(plan.classes) if isinstance(plan, Task) else [],
+        "dropped": plan.dropped if isinstance(plan, Task) else {},
+        "groups_train": len(set(plan.train_groups)),
+        "groups_test": len(set(plan.test_groups)),
+        "interval_over": measured.resampled,
+        "selection": plan.selection if pooling != JOINT else "none",
+        "selected": chosen,
+        "split_hash": plan.split_hash,
+        "seconds": round(time.monotonic() - started, 3),
+        "data_fingerprint": suite.dataset.fingerprint,
+    }
+    files.write_json(out_dir / f"{name}-{pooling}.json", result)
+    failed.unlink(missing_ok=True)
+    return result

@@ -1,0 +1,125 @@
+"""The whole evaluation on a planted encoder: results, floors, resumption, failures, and the command."""
+
+import dataclasses
+import json
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from alp_jax.cli.eval import table
+from alp_jax.config.schema import DataConfig, FeatureConfig
+from alp_jax.core.errors import UserError
+from alp_jax.evaluation import suite as suite_module
+from alp_jax.evaluation.suite import Suite, run_suite
+
+KEYS = {
+    "task", "pooling", "metric", "value", "interval", "chance", "floor", "metrics", "n_train", "n_test", "classes",
+    "groups_train", "groups_test", "split_hash", "seconds", "data_fingerprint", "fingerprint",
+}  # fmt: skip
+WORDS = ("a", "number", "is", "dog", "cat", "rain")
+
+
+class FakeTokenizer:
+    pad_id, bos_id, eos_id, unk_id, mask_id, sha256 = 0, 1, 2, 3, 4, "fake"
+
+    def encode(self, text):
+        return [5 + WORDS.index(word) if word in WORDS else 3 for word in text.split()]
+
+
+@pytest.fixture
+def suite(dataset, config):
+    return Suite(
+        dataset,
+        FakeTokenizer(),
+        config,
+        data_config=DataConfig(bucket_seconds=(0.1, 0.2), text_budget=8),
+        feature_config=FeatureConfig(),
+    )
+
+
+@pytest.fixture
+def dual(encoder):
+    """The planted encoder with a text tower that says which of the classes a caption names."""
+
+    def pool_audio(frames_BTD, len_B):
+        valid = jnp.arange(frames_BTD.shape[1]) < len_B[:, None]
+        mean = jnp.sum(frames_BTD[:, :, 0] * valid, 1) / jnp.maximum(len_B, 1)
+        return -((mean[:, None] - jnp.arange(1.0, 4.0)) ** 2) + 0.5
+
+    def embed_text(text_BL, text_len_B, tokens):
+        assert tokens.pad == 0
+        assert tokens.bos == 1
+        names = jnp.array([5 + WORDS.index(name) for name in ("dog", "cat", "rain")])
+        return (text_BL[:, :, None] == names).any(1) * 2.0 - 1.0
+
+    return dataclasses.replace(encoder, pool_audio=pool_audio, embed_text=embed_text)
+
+
+def test_every_task_and_pooling_is_written_and_reused(suite, dual, tmp_path, monkeypatch):
+    results = run_suite(dual, suite, tmp_path / "eval", floors_path=tmp_path / "floors.json")
+    by_job = {(r["task"], r["pooling"]): r for r in results}
+    assert set(by_job) == {
+        *((task, pooling) for task in ("kind", "tags") for pooling in ("mean", "attention")),
+        *((t, p) for t in ("text_to_audio", "audio_to_text") for p in ("joint", "linear_alignment")),
+    }
+    for (task, pooling), result in by_job.items():
+        assert result.keys() >= KEYS
+        assert json.loads((tmp_path / "eval" / f"{task}-{pooling}.json").read_text()) == result
+        assert result["interval"][0] <= result["value"] <= result["interval"][1]
+    assert by_job["kind", "mean"]["value"] > 0.9
+    assert by_job["kind", "attention"]["value"] > 0.6  # a few steps only; chance is a third
+    assert by_job["tags", "mean"]["value"] > 0.95
+    assert by_job["text_to_audio", "joint"]["metrics"]["recall_at_1"]["value"] > 0.4
+    assert not (tmp_path / "eval" / "cache").exists()
+
+    def refuse(*args):
+        raise AssertionError("computed again")
+
+    reads = suite.dataset.reads
+    monkeypatch.setattr(suite_module, "_measures", refuse)
+    assert run_suite(dual, suite, tmp_path / "eval", floors_path=tmp_path / "floors.json") == results
+    assert suite.dataset.reads == reads
+
+
+def test_floors_are_shared_and_a_failing_task_stops_nobody(suite, encoder, tmp_path, monkeypatch):
+    floors = tmp_path / "floors.json"
+    assert suite.floors(floors, tmp_path / "cache").keys() == {"kind", "tags", "text_to_audio", "audio_to_text"}
+    stored, reads = floors.read_text(), suite.dataset.reads
+
+    def broken(task, features, config):
+        if task.name == "kind":
+            raise ValueError("planted failure")
+        return suite_module.linear(task, lambda rows: features.mean[features.index(rows)])
+
+    with monkeypatch.context() as patch:
+        patch.setattr(suite_module, "attention", broken)
+        results = run_suite(encoder, suite, tmp_path / "eval", floors_path=floors)
+    assert [r["failed"] for r in results if "failed" in r] == ["ValueError: planted failure"]
+    assert "planted failure" in (tmp_path / "eval" / "kind-attention.failed").read_text()
+    assert len(list((tmp_path / "eval").glob("*.json"))) == len(results) - 1 == 5  # no joint space, no joint retrieval
+    assert floors.read_text() == stored
+    assert suite.dataset.reads - reads == len(suite.rows(suite.names))  # the floors were not computed again
+    assert "planted failure" in table(results)
+    again = run_suite(encoder, suite, tmp_path / "eval", floors_path=floors)
+    assert not any("failed" in r for r in again)
+    assert not list((tmp_path / "eval").glob("*.failed"))
+
+
+def test_unknown_tasks_are_named(dataset, config):
+    with pytest.raises(UserError, match="did you mean 'kind'"):
+        Suite(dataset, FakeTokenizer(), config, data_config=DataConfig(), feature_config=FeatureConfig(), only=["kin"])
+
+
+def test_captions_are_embedded_once_and_in_order(suite, dual):
+    calls = []
+
+    def counted(text_BL, text_len_B, tokens):
+        calls.append(text_BL.shape)
+        return jnp.asarray(text_BL[:, :1]) * 1.0
+
+    model = dataclasses.replace(dual, embed_text=counted)
+    texts = ["dog", "cat", "dog", "rain is a dog"]
+    found = suite_module.embed_texts(model, suite.tokenizer, texts, 8)
+    np.testing.assert_array_equal(found[:, 0], [8, 9, 8, 10])
+    assert len(calls) == 1
