@@ -89,6 +89,7 @@ def test_log_mel_equals_lhotse_and_does_not_see_padding(as_float):
     for row, wave in zip(audio_BS, waves, strict=True):
         row[: len(wave)] = wave
     mel_BTF, frames_B = LogMel()(audio_BS / 32768.0 if as_float else audio_BS, len_B)
+    assert torch.equal(mel_BTF, LogMel()(audio_BS, len_B)[0])
     for mel_TF, frames, name in zip(mel_BTF, frames_B, ("chirp", "noise"), strict=True):
         want = torch.from_numpy(io[f"{name}.lhotse"])
         assert frames == len(want)
@@ -229,6 +230,13 @@ def test_damaged_safetensors_are_errors_that_name_the_file(tmp_path, kind):
     path = tmp_path / "model.safetensors"
     path.write_bytes(damaged_files()[kind])
     with pytest.raises(ValueError, match=r"model\.safetensors"):
+        read_safetensors(path)
+
+
+def test_a_giant_header_is_refused_before_it_is_read(tmp_path):
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(damaged_files()["header of 2^60 bytes"])
+    with pytest.raises(ValueError, match=f"claims a header of {2**60} bytes"):
         read_safetensors(path)
 
 
