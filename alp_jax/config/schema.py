@@ -169,10 +169,10 @@ class EvalConfig:
     suite: str = "mini"  # mini | none; runs once, after the last step
     batch_seconds: float = 240.0
     max_seconds: float = 10.0  # longer clips are cut for evaluation
-    max_train_clips: int = 400  # per task, spread evenly over its classes; 0 takes all
-    max_test_clips: int = 300  # likewise
-    retrieval_clips: int = 500  # test clips that are searched; 0 takes all
-    alignment_clips: int = 1000  # training clips that the linear alignment of audio and words is fitted to; 0 takes all
+    max_train_clips: int = 300  # per task, spread evenly over its classes; 0 takes all
+    max_test_clips: int = 200  # likewise
+    retrieval_clips: int = 400  # test clips that are searched; 0 takes all
+    alignment_clips: int = 600  # training clips that the linear alignment of audio and words is fitted to; 0 takes all
     attention_steps: int = 204  # of the attention probe
     attention_frames: int = 64  # longer clips are reduced to this many by averaging neighbours; 0 reduces nothing
 

@@ -5,6 +5,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score
 
+from alp_jax.evaluation import attention_probe as attention
 from alp_jax.evaluation import probe
 from alp_jax.evaluation.attention_probe import attention_probe
 from alp_jax.evaluation.probe import ProbeData, linear_probe, padded, standardise
@@ -102,3 +103,13 @@ def test_attention_finds_a_single_frame_that_mean_pooling_misses():
     assert missed < 0.45
     again, _ = attention_probe(data, length[:N], length[N:], steps=240)
     np.testing.assert_array_equal(again, logits)
+
+
+def test_attention_sees_no_padding():
+    x, _, length = cue()
+    params = attention.init(np.random.default_rng(0), x.shape[2], 4)
+    first = attention.logits(params, x[:9], length[:9])
+    for i, n in enumerate(length[:9]):
+        x[i, n:] = -7.0
+    np.testing.assert_array_equal(attention.logits(params, x[:9], length[:9]), first)
+    assert np.abs(first - attention.logits(params, x[:9], length[:9] - 1)).max() > 0
