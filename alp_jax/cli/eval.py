@@ -27,7 +27,7 @@ def run(args: argparse.Namespace) -> dict:
     setup_runtime()
     import dataclasses
 
-    from alp_jax.core.errors import AlpError
+    from alp_jax.core.errors import AlpError, UserError
     from alp_jax.evaluation.suite import Suite, run_suite
     from alp_jax.train.build import open_data
     from alp_jax.train.evaluate import eval_model
@@ -46,6 +46,8 @@ def run(args: argparse.Namespace) -> dict:
         feature_config=config.features,
         only=() if args.suite == "mini" else args.suite.split(","),
     )
+    if not suite.names:
+        raise UserError(f"data set {dataset.path} has no task: it needs labels, tags or captions in train and test")
     out = args.out or args.run / "eval"
     floors = args.floors or out.parent / "floors.json"
     results = run_suite(model, suite, out, floors_path=floors, keep_features=args.keep_features)

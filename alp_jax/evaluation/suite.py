@@ -131,7 +131,8 @@ def embed_texts(model: EvalModel, tokenizer: Tokenizer, texts: list[str], budget
     """text_TE of captions cut at ``budget`` tokens; each distinct caption is embedded once, in one fixed shape."""
     distinct = sorted(set(texts))
     encoded = [tokenizer.encode(text)[:budget] for text in distinct]
-    width = min(budget, -(-max(map(len, encoded)) // TEXT_MULTIPLE) * TEXT_MULTIPLE)
+    longest = max(1, *map(len, encoded))
+    width = min(budget, -(-longest // TEXT_MULTIPLE) * TEXT_MULTIPLE)
     special = SpecialTokens(tokenizer.pad_id, tokenizer.bos_id, tokenizer.eos_id, tokenizer.mask_id)
     found = []
     for start in range(0, len(encoded), TEXT_BATCH):

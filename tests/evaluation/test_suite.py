@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from alp_jax.cli.eval import table
+from alp_jax.cli.main import main
 from alp_jax.config.schema import DataConfig, FeatureConfig
 from alp_jax.core.errors import UserError
 from alp_jax.evaluation import suite as suite_module
@@ -123,3 +124,8 @@ def test_captions_are_embedded_once_and_in_order(suite, dual):
     found = suite_module.embed_texts(model, suite.tokenizer, texts, 8)
     np.testing.assert_array_equal(found[:, 0], [8, 9, 8, 10])
     assert len(calls) == 1
+
+
+def test_the_command_names_a_missing_run(tmp_path, capsys):
+    assert main(["eval", "--run", str(tmp_path / "nowhere")]) == 2
+    assert "nowhere" in capsys.readouterr().err
