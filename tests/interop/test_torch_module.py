@@ -19,6 +19,7 @@ from alp_jax.interop.torch_module.layers import Extent  # noqa: E402
 from alp_jax.interop.torch_module.logmel import PAD_MEL, LogMel, valid_mask  # noqa: E402
 from alp_jax.interop.torch_module.zipformer import Zipformer  # noqa: E402
 
+torch.set_num_threads(1)  # threads only get in one another's way in models this small
 GOLDEN = pathlib.Path(__file__).parent / "golden_torch"
 TINY = {
     "model_type": "zipformer",
