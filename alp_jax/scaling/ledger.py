@@ -31,7 +31,6 @@ RUN_COLUMNS = (
     "seed",
     "wall_seconds",
 )
-RESULT_COLUMNS = ("task", "pooling", "metric", "value", "interval_low", "interval_high", "chance", "floor")
 COLUMNS = (
     "run",
     "task",
@@ -162,23 +161,30 @@ def read_run(folder: pathlib.Path) -> tuple[list[dict[str, Any]], list[str]]:
     rows, problems = [], []
     for file in sorted((folder / "eval").glob("*.json")):
         try:
-            row = settings | _result(read_json(file, "result"))
-            rows.append({column: row[column] for column in COLUMNS})
+            for result in _results(read_json(file, "result")):
+                row = settings | result
+                rows.append({column: row[column] for column in COLUMNS})
         except UserError as error:
             problems.append(str(error))
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             problems.append(f"{file} is not a result: {type(error).__name__} {error}")
+    for file in sorted((folder / "eval").glob("*.failed")):
+        problems.append(f"{file}: {' '.join(file.read_text().split())[:200]}")
     if not rows:
         problems.append(f"{folder} has no usable result in eval/")
     return rows, problems
 
 
-def _result(result: dict[str, Any]) -> dict[str, Any]:
-    low, high = result["interval"] if result["interval"] is not None else (None, None)
-    names = {column: str(result[column]) for column in ("task", "pooling", "metric")}
-    numbers = {"value": result["value"], "interval_low": low, "interval_high": high}
-    numbers |= {"chance": result["chance"], "floor": result["floor"]}
-    return names | {name: None if number is None else _finite(number) for name, number in numbers.items()}
+def _results(result: dict[str, Any]) -> list[dict[str, Any]]:
+    """The columns that a run's summary does not give, for every metric of an evaluation file."""
+    found = []
+    for metric, values in result["metrics"].items():
+        low, high = values["interval"] if values["interval"] is not None else (None, None)
+        numbers = {"value": values["value"], "interval_low": low, "interval_high": high}
+        numbers |= {"chance": values["chance"], "floor": values["floor"]}
+        names = {"task": str(result["task"]), "pooling": str(result["pooling"]), "metric": metric}
+        found.append(names | {name: None if number is None else _finite(number) for name, number in numbers.items()})
+    return found
 
 
 def _finite(value: float) -> float:

@@ -7,20 +7,31 @@ import pytest
 TASKS = (("sound_event", 0.02), ("speaker", 0.05), ("drum", 0.1), ("music_genre", 0.1))
 
 
-def result(task, pooling, metric, value, chance, floor):
+def result(task, pooling, values):
+    """An evaluation file; ``values``: metric -> (value, chance, floor)."""
+    metrics = {
+        metric: {
+            "value": value,
+            "interval": None if chance is None else [max(0.0, value - 0.03), min(1.0, value + 0.03)],
+            "chance": chance,
+            "floor": floor,
+        }
+        for metric, (value, chance, floor) in values.items()
+    }
+    headline = next(iter(metrics))
     return {
         "task": task,
         "pooling": pooling,
-        "metric": metric,
-        "value": value,
-        "interval": [max(0.0, value - 0.03), min(1.0, value + 0.03)],
-        "chance": chance,
-        "floor": floor,
+        "metric": headline,
+        **metrics[headline],
+        "metrics": metrics,
         "n_train": 800,
         "n_test": 300,
         "classes": 12,
         "groups_train": 30,
         "groups_test": 12,
+        "interval_over": "groups",
+        "selection": "training groups",
         "split_hash": "0123abcd",
         "seconds": 2.5,
         "data_fingerprint": "feedbeef",
@@ -45,21 +56,19 @@ def finish_run(folder, objective="contrastive", pairs=1000, seed=0, steps=300, q
         "wall_seconds": 40.0 + seed,
     }
     (folder / "summary.json").write_text(json.dumps(summary))
+    results = []
     for i, (task, chance) in enumerate(TASKS):
         for pooling in ("mean", "attention"):
-            value = 0.15 + 0.7 * quality + 0.01 * i + 0.005 * seed + 0.02 * (pooling == "attention")
-            (folder / "eval" / f"{task}-{pooling}.json").write_text(
-                json.dumps(result(task, pooling, "accuracy", round(value, 4), chance, 0.3))
-            )
-    if objective == "contrastive":
+            value = round(0.15 + 0.7 * quality + 0.01 * i + 0.005 * seed + 0.02 * (pooling == "attention"), 4)
+            values = {"accuracy": (value, chance, 0.3), "balanced_accuracy": (value - 0.05, chance, 0.25)}
+            results.append(result(task, pooling, values))
+    for pooling in ("joint", "linear_alignment")[objective != "contrastive" :]:
         for direction in ("text_to_audio", "audio_to_text"):
-            for k in (1, 5, 10):
-                chance = k / 300
-                value = round(min(1.0, chance + (0.1 + 0.02 * k) * quality * (steps > 0)), 4)
-                name = f"retrieval_{direction}_r{k}"
-                (folder / "eval" / f"{name}-embedding.json").write_text(
-                    json.dumps(result(name, "embedding", f"R@{k}", value, chance, None))
-                )
+            gain = 0.5 * quality * (steps > 0)
+            values = {f"recall_at_{k}": (round(k / 300 + gain * (0.5 + k / 20), 4), k / 300, 0.05) for k in (10, 5, 1)}
+            results.append(result(direction, pooling, values | {"median_rank": (40.5, None, 60.0)}))
+    for one in results:
+        (folder / "eval" / f"{one['task']}-{one['pooling']}.json").write_text(json.dumps(one))
     (folder / "DONE").write_text("")
     return folder
 

@@ -38,7 +38,8 @@ objective, pairs = folder.name.split("-")[:2]
 columns = ("params", "steps", "samples_seen", "audio_seconds", "flops", "seed", "wall_seconds")
 summary = dict.fromkeys(columns, 1) | {"objective": objective, "init": "scratch", "model": "m", "pairs": int(pairs)}
 (folder / "summary.json").write_text(json.dumps(summary))
-result = {"task": "t", "pooling": "mean", "metric": "accuracy", "value": 0.5, "interval": [0.4, 0.6], "chance": 0.1}
-(folder / "eval" / "t-mean.json").write_text(json.dumps(result | {"floor": None}))
+values = {"value": 0.5, "interval": [0.4, 0.6], "chance": 0.1, "floor": None}
+result = {"task": "t", "pooling": "mean", "metrics": {"accuracy": values}}
+(folder / "eval" / "t-mean.json").write_text(json.dumps(result))
 (folder / "DONE").write_text("")
 note("done")

@@ -70,7 +70,7 @@ def test_collecting_twice_appends_nothing_and_a_dropped_run_is_retired(tmp_path,
     folders = [finished(tmp_path / "runs" / name, seed=i) for i, name in enumerate(("a", "b"))]
     path = tmp_path / "ledger.jsonl"
     first = collect(path, folders)
-    assert len(first.table()) == 2 * 14
+    assert len(first.table()) == 2 * (8 * 2 + 4 * 4)
     assert not first.problems
     size = path.stat().st_size
     collect(path, folders)
@@ -81,7 +81,7 @@ def test_collecting_twice_appends_nothing_and_a_dropped_run_is_retired(tmp_path,
         rows = list(csv.DictReader(file))
     assert tuple(rows[0]) == COLUMNS
     assert {r["run"] for r in rows} == {"b"}
-    speaker = next(r for r in rows if r["task"] == "speaker" and r["pooling"] == "mean")
+    speaker = next(r for r in rows if (r["task"], r["pooling"], r["metric"]) == ("speaker", "mean", "accuracy"))
     assert float(speaker["interval_high"]) - float(speaker["value"]) == pytest.approx(0.03)
 
 
@@ -97,11 +97,20 @@ def test_collecting_twice_appends_nothing_and_a_dropped_run_is_retired(tmp_path,
 def test_results_that_cannot_be_used_are_named(tmp_path, finished, name, text, words):
     folder = finished(tmp_path / "runs" / "a")
     if text is None:
-        values = json.loads((folder / name).read_text()) | {"value": float("nan")}
+        values = json.loads((folder / name).read_text())
+        values["metrics"]["accuracy"]["value"] = float("nan")
         text = json.dumps(values)
     (folder / name).write_text(text)
     ledger = collect(tmp_path / "ledger.jsonl", [folder])
     assert len(ledger.problems) == 1
     assert words in ledger.problems[0]
     assert name in ledger.problems[0]
-    assert len(ledger.table()) == (0 if name == "summary.json" else 13)
+    assert len(ledger.table()) == (0 if name == "summary.json" else 30)
+
+
+def test_a_task_that_failed_is_reported_with_its_reason(tmp_path, finished):
+    folder = finished(tmp_path / "runs" / "a")
+    (folder / "eval" / "tags-mean.failed").write_text("ValueError: no tags\n")
+    ledger = collect(tmp_path / "ledger.jsonl", [folder])
+    assert len(ledger.problems) == 1
+    assert ledger.problems[0].endswith("tags-mean.failed: ValueError: no tags")

@@ -1,0 +1,157 @@
+"""Seeds become points, points become curves, and trained is compared with untrained."""
+
+import dataclasses
+import math
+from typing import Any
+
+from alp_jax.scaling.words import HEADLINES, METRICS, family, is_retrieval
+
+_Z = 1.959964  # two-sided 95% of a normal distribution
+
+
+@dataclasses.dataclass(frozen=True)
+class Point:
+    """Runs that differ only in their seed. ``low`` and ``high`` average the runs' own 95% intervals."""
+
+    pairs: int
+    values: tuple[float, ...]
+    low: float | None
+    high: float | None
+
+    @property
+    def mean(self) -> float:
+        return sum(self.values) / len(self.values)
+
+    @property
+    def variance(self) -> float:
+        """Squared standard error: the test set's (not averaged over seeds, which share it) plus the seeds'."""
+        test = 0.0 if self.low is None else ((self.high - self.low) / (2 * _Z)) ** 2
+        n = len(self.values)
+        seeds = sum((v - self.mean) ** 2 for v in self.values) / (n - 1) / n if n > 1 else 0.0
+        return test + seeds
+
+
+@dataclasses.dataclass(frozen=True)
+class Panel:
+    """Everything about one (task, pooling, metric): curves by name, and the lines they are compared with."""
+
+    task: str
+    pooling: str
+    metric: str
+    chance: float | None
+    floor: float | None
+    untrained: Point | None
+    curves: dict[str, list[Point]]
+
+    @property
+    def retrieval(self) -> bool:
+        return is_retrieval(self.task)
+
+
+@dataclasses.dataclass(frozen=True)
+class Difference:
+    """Trained minus untrained with its 95% interval; ``verdict`` is better, worse or undecided."""
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def verdict(self) -> str:
+        return "better" if self.low > 0 else "worse" if self.high < 0 else "undecided"
+
+
+def curve_names(rows: list[dict[str, Any]]) -> dict[str, str]:
+    """run -> name of its curve: the objective, with model and start where the sweep has several."""
+    several = {c: len({row[c] for row in rows if row["steps"]}) > 1 for c in ("model", "init")}
+    names = {}
+    for row in rows:
+        parts = [row["objective"], *(str(row[c]) for c in ("model", "init") if several[c])]
+        names[row["run"]] = ", ".join(parts)
+    return names
+
+
+def make_panels(rows: list[dict[str, Any]]) -> list[Panel]:
+    """Panels of a ledger table, probes before retrieval."""
+    names = curve_names(rows)
+    by_panel: dict[tuple, list[dict[str, Any]]] = {}
+    for row in rows:
+        by_panel.setdefault((row["task"], row["pooling"], row["metric"]), []).append(row)
+    panels = []
+    for (task, pooling, metric), members in by_panel.items():
+        trained = [row for row in members if row["steps"]]
+        curves = {}
+        for name in sorted({names[row["run"]] for row in trained}, reverse=True):
+            mine = [row for row in trained if names[row["run"]] == name]
+            curves[name] = [_point(mine, pairs) for pairs in sorted({row["pairs"] for row in mine})]
+        untrained = [row for row in members if not row["steps"]]
+        panels.append(
+            Panel(
+                task,
+                pooling,
+                metric,
+                _mean(members, "chance"),
+                _mean(members, "floor"),
+                _point(untrained, untrained[0]["pairs"]) if untrained else None,
+                curves,
+            )
+        )
+    return sorted(
+        panels,
+        key=lambda p: (
+            p.retrieval,
+            p.pooling,
+            p.task,
+            list(METRICS).index(p.metric) if p.metric in METRICS else len(METRICS),
+        ),
+    )
+
+
+def difference(trained: Point, untrained: Point) -> Difference:
+    """Normal interval from both variances; taking them as independent is cautious, for the test clips are shared."""
+    half = _Z * math.sqrt(trained.variance + untrained.variance)
+    value = trained.mean - untrained.mean
+    return Difference(value, value - half, value + half)
+
+
+def family_verdicts(panels: list[Panel]) -> list[dict[str, Any]]:
+    """Per family and curve: how the largest rung compares with the untrained encoder, over tasks and poolings."""
+    found: dict[tuple[str, str], list[Difference]] = {}
+    for panel in panels:
+        if panel.retrieval or panel.untrained is None or panel.metric not in HEADLINES:
+            continue
+        for name, points in panel.curves.items():
+            key = (family(panel.task), name)
+            found.setdefault(key, []).append(difference(points[-1], panel.untrained))
+    verdicts = []
+    for (group, name), differences in sorted(found.items()):
+        mean = sum(d.value for d in differences) / len(differences)
+        counts = {v: sum(d.verdict == v for d in differences) for v in ("better", "worse", "undecided")}
+        verdicts.append(
+            {"family": group, "curve": name, "mean": mean, "beats": mean > 0, "of": len(differences)} | counts
+        )
+    return verdicts
+
+
+def retrieval_verdicts(panels: list[Panel]) -> list[dict[str, Any]]:
+    """Per retrieval panel and curve with a known chance: value at the largest rung and how many times chance it is."""
+    found = []
+    for panel in panels:
+        if not panel.retrieval or panel.metric not in HEADLINES or not panel.chance:
+            continue
+        for name, points in panel.curves.items():
+            row = {"task": panel.task, "pooling": panel.pooling, "metric": panel.metric, "curve": name}
+            found.append(
+                row | {"value": points[-1].mean, "chance": panel.chance, "ratio": points[-1].mean / panel.chance}
+            )
+    return found
+
+
+def _point(rows: list[dict[str, Any]], pairs: int) -> Point:
+    mine = [row for row in rows if row["pairs"] == pairs]
+    return Point(pairs, tuple(row["value"] for row in mine), _mean(mine, "interval_low"), _mean(mine, "interval_high"))
+
+
+def _mean(rows: list[dict[str, Any]], column: str) -> float | None:
+    known = [row[column] for row in rows if row[column] is not None]
+    return sum(known) / len(known) if known else None

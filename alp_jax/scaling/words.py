@@ -1,0 +1,96 @@
+"""What the report calls things: titles of tasks, families and metrics, and the glossary."""
+
+FAMILIES = {
+    "Sound events": ("sound_event",),
+    "Speech": ("speaker", "persona", "tone", "language"),
+    "Drums and instruments": ("drum", "instrument"),
+    "Music": ("music", "music_genre", "music_tag", "genre", "soundtrack"),
+}
+TASKS = {
+    "sound_event": "Sound event",
+    "speaker": "Speaker",
+    "persona": "Persona (voice pack)",
+    "tone": "Lexical tone",
+    "language": "Spoken language",
+    "drum": "Drum class",
+    "instrument": "Instrument",
+    "music_genre": "Music genre",
+    "soundtrack": "Soundtrack",
+    "tags": "Tags (several per clip)",
+    "text_to_audio": "Text to audio",
+    "audio_to_text": "Audio to text",
+}
+POOLINGS = {
+    "mean": "mean pooling",
+    "attention": "attention pooling",
+    "joint": "joint space",
+    "linear_alignment": "linear alignment",
+}
+RETRIEVAL = ("text_to_audio", "audio_to_text")
+METRICS = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "map": "mAP",
+    "map_at_10": "mAP@10",
+    "median_rank": "median rank",
+    "recall_at_1": "R@1",
+    "recall_at_5": "R@5",
+    "recall_at_10": "R@10",
+}
+HEADLINES = ("accuracy", "map", "recall_at_10")  # the metric of a task that is drawn
+
+GLOSSARY = {
+    "A, E, alpha": "scale, asymptote and exponent of the fitted law error = E + A * N^-alpha, N being pairs",
+    "accuracy": "share of test clips whose class the probe names",
+    "attention pooling": "the probe learns, with several heads, which frames to weigh before it classifies",
+    "audio-seconds": "seconds of audio the model was trained on, repeats included, padding excluded",
+    "balanced accuracy": "mean over classes of the share of their test clips that are right",
+    "captioning": "objective: a decoder writes the caption from the encoder's frames, word by word or all at once",
+    "chance": "what guessing reaches: the result of an uninformed answer on the same test clips",
+    "clip": "one stretch of audio with its captions",
+    "contrastive": "objective: audio and its caption are drawn together, other captions pushed away (InfoNCE)",
+    "FLOPs": "floating-point operations of training, counted from the architecture",
+    "floor": "the same probe on the mean and deviation of log-mel energies, without any encoder",
+    "frozen encoder": "the encoder's parameters stay as trained; only the probe on top learns",
+    "group": "what a split is made of (package, kit, persona, track): no group is in both training and test",
+    "Huber loss": "squared for small residuals, absolute for large ones, so that one odd run does not bend the curve",
+    "InfoNCE": "noise-contrastive estimation: name the right caption among those of the batch, and the right clip",
+    "interval": "95% interval; of a result: over test groups or clips; of a fit: bootstrap over runs and noise",
+    "joint space": "audio and caption are compared by the model's own two towers; contrastive models have them",
+    "linear alignment": "audio embeddings are mapped by ridge regression to words of captions, alike for every encoder",
+    "log-mel": "energies of 80 mel-spaced frequency bands every 10 ms, on a logarithmic scale",
+    "mAP, mAP@10": "mean average precision: area under precision against recall, averaged over classes or queries",
+    "median rank": "middle position, over the queries, of the first right answer; 1 is best",
+    "mean pooling": "the probe sees the average of the encoder's frames",
+    "pairs (N)": "audio-caption pairs in the rung that the run was trained on; a clip with two captions is two pairs",
+    "probe": "a linear classifier trained on the frozen encoder's output",
+    "R@k": "recall at k: share of queries with a right answer among the first k",
+    "rung": "a step of the data ladder; smaller rungs are contained in larger ones",
+    "seed": "number that decides initial parameters and the order of the data",
+    "steps": "updates of the parameters, the same number at every rung",
+    "untrained": "the same encoder with its initial random parameters, under the same probes",
+    "Zipformer": "the audio encoder: stacks of attention and convolution layers at several frame rates",
+}
+
+
+def task_title(task: str) -> str:
+    return TASKS.get(task, task.replace("_", " ").capitalize())
+
+
+def is_retrieval(task: str) -> bool:
+    return task in RETRIEVAL
+
+
+def family(task: str) -> str:
+    """The family a task is counted in; a task of none is its own."""
+    if is_retrieval(task):
+        return "Retrieval"
+    return next((name for name, members in FAMILIES.items() if task in members), task_title(task))
+
+
+def metric_title(metric: str) -> str:
+    return METRICS.get(metric, metric.replace("_", " "))
+
+
+def pooling_title(pooling: str) -> str:
+    return POOLINGS.get(pooling, pooling.replace("_", " "))
