@@ -59,25 +59,29 @@ def log_mel(audio_BS: jax.Array, audio_len_B: jax.Array, config: FeatureConfig) 
     """
     mel_frames = num_frames(audio_BS.shape[1])
     len_B = num_frames(audio_len_B)
-    signal_BN = _mirrored(audio_BS, audio_len_B, mel_frames).astype(jnp.float32) / 32768.0
-    blocks = signal_BN.reshape(signal_BN.shape[0], -1, BLOCK)
-    per_hop, per_window = HOP // BLOCK, WINDOW // BLOCK
-    last = per_hop * (mel_frames - 1) + 1
-    frames_BTW = jnp.concatenate([blocks[:, i : i + last : per_hop] for i in range(per_window)], axis=-1)
-    frames_BTW -= jnp.mean(frames_BTW, axis=-1, keepdims=True)
-    before_BTW = jnp.concatenate([frames_BTW[..., :1], frames_BTW[..., :-1]], axis=-1)
-    power_BTK = _power_spectrum((frames_BTW - PRE_EMPHASIS * before_BTW) * povey_window())
+    power_BTK = _power_spectrum(_mirrored(audio_BS, audio_len_B, mel_frames), mel_frames)
     energy_BTF = jnp.matmul(power_BTK, mel_filterbank(config), precision=lax.Precision.HIGHEST)
     valid_BT = jnp.arange(mel_frames) < len_B[:, None]
     return jnp.where(valid_BT[:, :, None], jnp.log(jnp.maximum(energy_BTF, FLOOR)), PAD_VALUE), len_B
 
 
-def _power_spectrum(frames_BTW: jax.Array) -> jax.Array:
-    """power_BTK float32. A float32 transform leaves noise at 1e-7 of the loudest bin, which the logarithm shows in
-    quiet bins, so the transform is float64 where the hardware has it."""
+def _power_spectrum(signal_BN: jax.Array, mel_frames: int) -> jax.Array:
+    """power_BTK float32 of int16 samples.
+
+    Float32 leaves noise at 1e-7 of the loudest bin, which the logarithm shows in quiet bins and which no other
+    implementation repeats, so all of it up to the power is float64 where the hardware has that.
+    """
     with jax.enable_x64(jax.default_backend() != "tpu"):
         wide = jnp.float64 if jax.config.jax_enable_x64 else jnp.float32
-        spectrum = jnp.fft.rfft(lax.convert_element_type(frames_BTW, wide), FFT)
+        signal_BN = lax.convert_element_type(signal_BN, wide) * wide(1 / 32768)
+        blocks = signal_BN.reshape(signal_BN.shape[0], -1, BLOCK)
+        per_hop, per_window = HOP // BLOCK, WINDOW // BLOCK
+        last = per_hop * (mel_frames - 1) + 1
+        frames_BTW = jnp.concatenate([blocks[:, i : i + last : per_hop] for i in range(per_window)], axis=-1)
+        frames_BTW -= jnp.mean(frames_BTW, axis=-1, keepdims=True)
+        before_BTW = jnp.concatenate([frames_BTW[..., :1], frames_BTW[..., :-1]], axis=-1)
+        window_W = lax.convert_element_type(povey_window(), wide)
+        spectrum = jnp.fft.rfft((frames_BTW - wide(PRE_EMPHASIS) * before_BTW) * window_W, FFT)
         return lax.convert_element_type(jnp.square(spectrum.real) + jnp.square(spectrum.imag), jnp.float32)
 
 

@@ -1,18 +1,36 @@
 """The encoder of a run, frozen, handed to the evaluation."""
 
+import hashlib
 import pathlib
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from alp_jax.config import RunConfig
 from alp_jax.evaluation.model import EvalModel
+from alp_jax.evaluation.suite import Suite, run_suite
 from alp_jax.features.logmel import log_mel
 from alp_jax.objectives.base import SpecialTokens
 from alp_jax.objectives.contrastive import wrap_caption
-from alp_jax.train.build import make_model, read_config
+from alp_jax.train.build import make_model, open_data, read_config
 from alp_jax.train.checkpoint import load_params
+
+
+def evaluate_run(run_dir: str | pathlib.Path, floors: str | None = None) -> list[dict]:
+    """Evaluates the latest checkpoint of a run with its own suite; results go to ``eval/`` and are returned.
+
+    Args:
+      floors: file in which runs on the same data share the results of the log-mel floor; None keeps it in the run.
+    """
+    run_dir = pathlib.Path(run_dir)
+    model, config = eval_model(run_dir)
+    if config.evaluation.suite == "none":
+        return []
+    dataset, tokenizer = open_data(config)
+    suite = Suite(dataset, tokenizer, config.evaluation, data_config=config.data, feature_config=config.features)
+    return run_suite(model, suite, run_dir / "eval", floors_path=pathlib.Path(floors or run_dir / "floors.json"))
 
 
 def eval_model(run_dir: str | pathlib.Path, step: int | None = None) -> tuple[EvalModel, RunConfig]:
@@ -25,26 +43,33 @@ def eval_model(run_dir: str | pathlib.Path, step: int | None = None) -> tuple[Ev
 def frozen_model(config: RunConfig, params: dict, name: str) -> EvalModel:
     """Wraps ``params`` as the jitted functions that evaluators call."""
     _, apply = make_model(config)
+    identity = hashlib.sha256(b"".join(np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(params))).hexdigest()
     params = jax.tree.map(jnp.asarray, params)
 
-    def on_audio(method: str) -> Callable:
-        @jax.jit
-        def run(params, audio_BS, audio_len_B):
-            return apply(params, *log_mel(audio_BS, audio_len_B, config.features), method=method)
+    def bound(function: Callable) -> Callable:
+        compiled = jax.jit(function)
+        return lambda *args: compiled(params, *(jnp.asarray(arg) for arg in args))
 
-        return lambda audio_BS, audio_len_B: run(params, jnp.asarray(audio_BS), jnp.asarray(audio_len_B))
+    @bound
+    def frames(params, audio_BS, audio_len_B):
+        return apply(params, *log_mel(audio_BS, audio_len_B, config.features), method="encode")
 
-    @jax.jit
+    @bound
+    def pool_audio(params, frames_BTD, len_B):
+        return apply(params, frames_BTD, len_B, method="pool_audio")
+
+    @bound
     def embed_text(params, text_BL, text_len_B):
         return apply(params, text_BL, text_len_B, method="embed_text")
 
     def embed_captions(text_BL, text_len_B, tokens: SpecialTokens):
-        return embed_text(params, *wrap_caption(jnp.asarray(text_BL), jnp.asarray(text_len_B), tokens))
+        return embed_text(*wrap_caption(jnp.asarray(text_BL), jnp.asarray(text_len_B), tokens))
 
     contrastive = config.objective.name == "contrastive"
     return EvalModel(
         name=name,
-        frames=on_audio("encode"),
-        embed_audio=on_audio("embed_audio") if contrastive else None,
+        frames=frames,
+        pool_audio=pool_audio if contrastive else None,
         embed_text=embed_captions if contrastive else None,
+        identity=identity,
     )
