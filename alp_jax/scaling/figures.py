@@ -29,8 +29,8 @@ def panel_svg(panel: Panel, colors: dict[str, int], fits: dict[str, dict[str, li
     # text stays text; the salt keeps the ids of different figures on a page apart and the same on every run
     style = {"svg.fonttype": "none", "svg.hashsalt": title, "font.size": 9, "axes.linewidth": 0.7}
     with matplotlib.rc_context(style):
-        figure = Figure(figsize=(4.0, 2.7))
-        axes = figure.add_axes((0.115, 0.14, 0.68, 0.82))
+        figure = Figure(figsize=(3.5, 2.35))
+        axes = figure.add_axes((0.1, 0.115, 0.66, 0.865))
         for name, points in panel.curves.items():
             _curve(axes, list(_SERIES)[colors[name]], points, fits.get(name), list(panel.curves).index(name))
         _reference_lines(axes, panel)

@@ -31,11 +31,11 @@ METRICS = {
     "accuracy": "accuracy",
     "balanced_accuracy": "balanced accuracy",
     "map": "mAP",
-    "map_at_10": "mAP@10",
-    "median_rank": "median rank",
     "recall_at_1": "R@1",
     "recall_at_5": "R@5",
     "recall_at_10": "R@10",
+    "map_at_10": "mAP@10",
+    "median_rank": "median rank",
 }
 HEADLINES = ("accuracy", "map", "recall_at_10")  # the metric of a task that is drawn
 
