@@ -9,7 +9,7 @@ EXAMPLE = "alp eval --run runs/demo --suite mini"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--run", required=True, type=pathlib.Path, metavar="DIR", help="folder of a trained run")
     parser.add_argument(
-        "--suite", default="mini", metavar="mini|TASK,...", help="all tasks of the data set (mini) or only those named"
+        "--suite", metavar="mini|TASK,...", help="all tasks of the data set (mini) or those named; by default the run's"
     )
     parser.add_argument("--step", type=int, help="checkpoint to evaluate; the last one by default")
     parser.add_argument("--data", metavar="DIR", help="data set; by default the one the run was trained on")
@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> dict:
     import dataclasses
 
     from alp_jax.core.errors import AlpError, UserError
-    from alp_jax.evaluation.suite import Suite, run_suite
+    from alp_jax.evaluation.suite import Suite, run_suite, task_names
     from alp_jax.train.build import open_data
     from alp_jax.train.evaluate import eval_model
 
@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> dict:
         config.evaluation,
         data_config=config.data,
         feature_config=config.features,
-        only=() if args.suite == "mini" else args.suite.split(","),
+        only=task_names(args.suite or config.evaluation.suite),
     )
     if not suite.names:
         raise UserError(f"data set {dataset.path} has no task: it needs labels, tags or captions in train and test")

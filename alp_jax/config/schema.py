@@ -166,7 +166,7 @@ class TrainConfig:
 class EvalConfig:
     """The frozen-encoder evaluation after training."""
 
-    suite: str = "mini"  # mini | none; runs once, after the last step
+    suite: str = "mini"  # mini (every task of the data set) | none | TASK,...; runs once, after the last step
     batch_seconds: float = 240.0
     max_seconds: float = 10.0  # longer clips are cut for evaluation
     max_train_clips: int = 300  # per task, spread evenly over its classes; 0 takes all

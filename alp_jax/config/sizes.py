@@ -3,8 +3,10 @@
 from alp_jax.config.schema import DecoderConfig, ModelConfig, TextTowerConfig, ZipformerConfig
 
 
-def _small(name: str, dims: tuple[int, int, int, int], text_width: int, channels: tuple[int, int, int]) -> ModelConfig:
-    """A four-stack Zipformer (50, 25, 12.5 and 25 Hz, one layer each) with a two-layer text side."""
+def _small(
+    name: str, dims: tuple[int, ...], heads: int, channels: tuple[int, int, int], text_width: int
+) -> ModelConfig:
+    """A four-stack Zipformer (50, 25, 12.5 and 25 Hz, one layer each) with a two-layer text side, without dropout."""
     text_heads = text_width // 32
     return ModelConfig(
         name=name,
@@ -13,7 +15,7 @@ def _small(name: str, dims: tuple[int, int, int, int], text_width: int, channels
             downsampling_factor=(1, 2, 4, 2),
             encoder_dim=dims,
             feedforward_dim=tuple(3 * d for d in dims),
-            num_heads=(4,),
+            num_heads=(heads,),
             query_head_dim=(8,),
             value_head_dim=(6,),
             pos_dim=16,
@@ -27,7 +29,9 @@ def _small(name: str, dims: tuple[int, int, int, int], text_width: int, channels
             num_hidden_layers=2,
             num_attention_heads=text_heads,
             intermediate_size=2 * text_width,
-            max_position_embeddings=128,
+            max_position_embeddings=160,
+            hidden_dropout_prob=0.0,
+            attention_probs_dropout_prob=0.0,
         ),
         decoder=DecoderConfig(
             vocab_size=2048,
@@ -35,6 +39,7 @@ def _small(name: str, dims: tuple[int, int, int, int], text_width: int, channels
             num_decoder_layers=2,
             decoder_nhead=text_heads,
             dim_feedforward=2 * text_width,
+            decoder_dropout=0.0,
         ),
         shared_emb_dim=2 * text_width,
     )
@@ -42,6 +47,6 @@ def _small(name: str, dims: tuple[int, int, int, int], text_width: int, channels
 
 MODELS = {
     "zipformer_m": ModelConfig(),
-    "zipformer_xs": _small("zipformer_xs", (64, 96, 128, 96), 128, (8, 16, 32)),
-    "zipformer_xxs": _small("zipformer_xxs", (32, 48, 64, 48), 64, (4, 8, 16)),
+    "zipformer_xs": _small("zipformer_xs", (64, 96, 128, 96), 4, (8, 16, 32), 128),
+    "zipformer_xxs": _small("zipformer_xxs", (24, 32, 48, 32), 2, (4, 8, 8), 64),
 }

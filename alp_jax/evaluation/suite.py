@@ -32,6 +32,11 @@ MEAN, ATTENTION, JOINT, ALIGNMENT = "mean", "attention", "joint", "linear_alignm
 TEXT_BATCH, TEXT_MULTIPLE = 64, 16
 
 
+def task_names(suite: str) -> tuple[str, ...]:
+    """The tasks that a ``suite`` setting names; none of them for ``mini``, which stands for every task there is."""
+    return () if suite == "mini" else tuple(suite.split(","))
+
+
 class Suite:
     """The tasks of a data set with everything needed to measure encoders on them.
 

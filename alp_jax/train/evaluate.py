@@ -10,7 +10,7 @@ import numpy as np
 
 from alp_jax.config import RunConfig
 from alp_jax.evaluation.model import EvalModel
-from alp_jax.evaluation.suite import Suite, run_suite
+from alp_jax.evaluation.suite import Suite, run_suite, task_names
 from alp_jax.features.logmel import log_mel
 from alp_jax.objectives.base import SpecialTokens
 from alp_jax.objectives.contrastive import wrap_caption
@@ -29,7 +29,14 @@ def evaluate_run(run_dir: str | pathlib.Path, floors: str | None = None) -> list
     if config.evaluation.suite == "none":
         return []
     dataset, tokenizer = open_data(config)
-    suite = Suite(dataset, tokenizer, config.evaluation, data_config=config.data, feature_config=config.features)
+    suite = Suite(
+        dataset,
+        tokenizer,
+        config.evaluation,
+        data_config=config.data,
+        feature_config=config.features,
+        only=task_names(config.evaluation.suite),
+    )
     return run_suite(model, suite, run_dir / "eval", floors_path=pathlib.Path(floors or run_dir / "floors.json"))
 
 
