@@ -100,6 +100,10 @@ def _inline(svg: str, title: str) -> str:
     box = re.search(r'viewBox="([^"]+)"', svg)[1]
     label = title.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
     svg = re.sub(r"<svg[^>]*>", f'<svg viewBox="{box}" role="img" aria-label="{label}">', svg, count=1)
+    # ids of matplotlib are the same in every figure: the page holds many
+    prefix = re.sub(r"\W+", "-", title)
+    svg = re.sub(r'\bid="', f'id="{prefix}-', svg)
+    svg = svg.replace('href="#', f'href="#{prefix}-').replace("url(#", f"url(#{prefix}-")
     for color, variable in (_COLORS | _SERIES).items():
         svg = svg.replace(color, f"var({variable})")
     svg = re.sub(r"font: ([\d.]+)px [^;\"]+", r"font: \1px var(--sans)", svg)

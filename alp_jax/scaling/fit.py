@@ -1,6 +1,7 @@
 """The saturating power law ``error(N) = E + A * N**-alpha``: robust fit, bootstrap intervals, honest warnings.
 
-Loss: sum of Huber(delta = 1e-3) over residuals of log error (Hoffmann et al. 2022, appendix D.2, arXiv 2203.15556).
+Loss: sum of Huber(delta = 1e-3) over residuals of log error (Hoffmann et al. 2022, appendix D.2, arXiv 2203.15556), and
+1e-3 times their squares, which makes the minimum unique where the absolute part is flat.
 Minimiser: Levenberg-Marquardt on the reweighted least squares of the Huber loss, from a grid of starts; all starts and
 replicas of a bootstrap are one batch of float64 numpy arrays. Shapes: K problems, n runs, 3 parameters (log E, log A0,
 alpha) with A0 the reducible error at the geometric mean of N.
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 
 DELTA = 1e-3
+TIE = 1e-3  # weight of the squared residual: two seeds per rung leave the Huber loss flat between them
 LEVEL = 0.95
 MAX_ALPHA = 5.0
 FLOOR_DEPTH = 12.0  # log E is kept within this of the smallest log error; at the bound E counts as zero
@@ -107,9 +109,10 @@ def _predict(params_K3: np.ndarray, u_Kn: np.ndarray) -> tuple[np.ndarray, np.nd
     return log_y, np.exp(floor - log_y)
 
 
-def _huber(residual: np.ndarray) -> np.ndarray:
+def _loss(residual: np.ndarray) -> np.ndarray:
     size = np.abs(residual)
-    return np.where(size <= DELTA, 0.5 * residual**2, DELTA * (size - 0.5 * DELTA)).sum(-1)
+    huber = np.where(size <= DELTA, 0.5 * residual**2, DELTA * (size - 0.5 * DELTA))
+    return (huber + 0.5 * TIE * residual**2).sum(-1)
 
 
 def _starts(u_Kn: np.ndarray, v_Kn: np.ndarray) -> np.ndarray:
@@ -127,24 +130,28 @@ def _fit_batch(u_Kn: np.ndarray, v_Kn: np.ndarray, best: np.ndarray | None, keep
     starts = _starts(u_Kn, v_Kn)
     K, S, _ = starts.shape
     wide_u, wide_v = np.repeat(u_Kn, S, 0), np.repeat(v_Kn, S, 0)
-    losses = _huber(_predict(starts.reshape(-1, 3), wide_u)[0] - wide_v).reshape(K, S)
+    losses = _loss(_predict(starts.reshape(-1, 3), wide_u)[0] - wide_v).reshape(K, S)
     order = np.argsort(losses, axis=1, kind="stable")[:, :keep]
     chosen = np.take_along_axis(starts, order[..., None], axis=1)
     if best is not None:
         chosen = np.concatenate([np.broadcast_to(best, (K, 1, 3)), chosen], axis=1)
     M = chosen.shape[1]
-    params, losses = _minimise(chosen.reshape(-1, 3), np.repeat(u_Kn, M, 0), np.repeat(v_Kn, M, 0))
+    params, losses = _minimise(chosen.reshape(-1, 3), np.repeat(u_Kn, M, 0), np.repeat(v_Kn, M, 0), best is None)
     winner = losses.reshape(K, M).argmin(1)
     return params.reshape(K, M, 3)[np.arange(K), winner]
 
 
-def _minimise(params: np.ndarray, u: np.ndarray, v: np.ndarray, steps: int = 300) -> tuple[np.ndarray, np.ndarray]:
-    """Levenberg-Marquardt for every problem of the batch at once; a step is taken only where it lowers the loss."""
+def _minimise(params: np.ndarray, u: np.ndarray, v: np.ndarray, exact: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Levenberg-Marquardt for every problem of the batch at once; a step is taken only where it lowers the loss.
+
+    ``exact``: until the loss stands still to ten digits; replicas of a bootstrap need no more than seven.
+    """
+    steps, tolerance = (3000, 1e-10) if exact else (150, 1e-7)
     lowest = np.stack([v.min(1) - FLOOR_DEPTH, v.min(1) - FLOOR_DEPTH, np.zeros(len(v))], 1)
     highest = np.stack([v.max(1), v.max(1) + FLOOR_DEPTH, np.full(len(v), MAX_ALPHA)], 1)
     params = np.clip(params, lowest, highest)
     residual = _predict(params, u)[0] - v
-    losses = _huber(residual)
+    losses = _loss(residual)
     damping = np.full(len(v), 1e-2)
     active = np.arange(len(v))
     for _ in range(steps):
@@ -152,7 +159,8 @@ def _minimise(params: np.ndarray, u: np.ndarray, v: np.ndarray, steps: int = 300
         log_y, share = _predict(p, ua)
         residual = log_y - va
         jacobian = np.stack([share, 1 - share, -(1 - share) * ua], -1)
-        weighted = jacobian * np.minimum(1.0, DELTA / np.maximum(np.abs(residual), 1e-300))[..., None]
+        weight = np.minimum(1.0, DELTA / np.maximum(np.abs(residual), 1e-300)) + TIE
+        weighted = jacobian * weight[..., None]
         hessian = weighted.transpose(0, 2, 1) @ jacobian
         gradient = (weighted * residual[..., None]).sum(1)
         at_bound = ((p <= lowest[active]) & (gradient > 0)) | ((p >= highest[active]) & (gradient < 0))
@@ -163,12 +171,12 @@ def _minimise(params: np.ndarray, u: np.ndarray, v: np.ndarray, steps: int = 300
         system = hessian + np.eye(3) * (scale + at_bound)[..., None]
         step = np.linalg.solve(system, gradient[..., None])[..., 0]
         trial = np.clip(p - step, lowest[active], highest[active])
-        trial_loss = _huber(_predict(trial, ua)[0] - va)
+        trial_loss = _loss(_predict(trial, ua)[0] - va)
         gain = losses[active] - trial_loss
         better = gain > 0
         params[active[better]], losses[active[better]] = trial[better], trial_loss[better]
         damping[active] = np.where(better, damping[active] * 0.2, damping[active] * 4.0).clip(1e-12, 1e12)
-        small = better & (gain <= 1e-9 * losses[active]) | (losses[active] < 1e-16)
+        small = better & (gain <= tolerance * losses[active]) | (losses[active] < 1e-16)
         stuck = ~better & (damping[active] >= 1e8)
         active = active[~(small | stuck)]
         if not len(active):
@@ -225,5 +233,5 @@ def _warnings(best: np.ndarray, v: np.ndarray, interval: dict[str, Any], rungs: 
         found.append("the asymptote cannot be told from zero")
     low, high = interval["alpha"]
     if high - low > 1.0 or (low <= 1e-6 < best[2]):
-        found.append(f"exponent not determined: its interval is {low:.2g} to {high:.2g}")
+        found.append("these runs do not determine the exponent: its interval is wide or reaches 0")
     return found

@@ -64,7 +64,7 @@ def gather(sweep: pathlib.Path, stats: dict[str, Any] | None) -> dict[str, Any]:
     panels = make_panels(rows)
     names = sorted({name for panel in panels for name in panel.curves}, reverse=True)
     colors = {name: i % SERIES for i, name in enumerate(names)}
-    fits, excluded, fit_note = _fits(rows)
+    fits, excluded, fit_note = _fits([row for row in rows if row["metric"] in words.HEADLINES])
     done = [run for run in state["runs"] if run["status"] == "done"]
     environments = [_optional(sweep / "runs" / run["id"] / "env.json") for run in done]
     rungs = sorted({row["pairs"] for row in rows if row["steps"]})
@@ -90,8 +90,8 @@ def gather(sweep: pathlib.Path, stats: dict[str, Any] | None) -> dict[str, Any]:
         "times_chance": TIMES_CHANCE,
         "sections": _sections(panels, fits, colors),
         "tables": _tables(panels, names, rungs),
-        "fits": [fit for fit in fits if fit["group"]["metric"] in words.HEADLINES],
-        "fits_total": len(fits),
+        "fits": fits,
+        "fit_warnings": list(dict.fromkeys(warning for fit in fits for warning in fit["warnings"])),
         "fit_note": fit_note,
         "excluded": excluded,
         "problems": ledger.problems,

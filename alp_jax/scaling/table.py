@@ -107,7 +107,11 @@ def fit_table(
         reasons = "; ".join(f"{e['count']} rows: {e['reason']}" for e in excluded.to_list())
         raise UserError(f"nothing can be fitted: {reasons}")
     settings = {"x": x, "y": "1 - value" if derived else y, "group": list(group), "replicas": replicas, "seed": seed}
-    settings |= {"law": "y = E + A * x^-alpha", "loss": "sum of Huber(1e-3) over residuals of log y", "level": 0.95}
+    settings |= {
+        "law": "y = E + A * x^-alpha",
+        "loss": "sum of Huber(1e-3) + 5e-4 * square over residuals of log y",
+        "level": 0.95,
+    }
     settings |= {"interval": "envelope of case (within rung) and parametric (log-normal) bootstrap percentiles"}
     return {"settings": settings, "fits": fits, "excluded": excluded.to_list()}
 

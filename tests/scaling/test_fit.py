@@ -49,7 +49,7 @@ def test_the_batch_minimiser_is_at_least_as_good_as_scipy_from_many_starts():
         u, v = np.log(x) - np.log(np.unique(x)).mean(), np.log(y)
 
         def loss(p, u=u, v=v):
-            return fitting._huber(fitting._predict(p[None], u[None])[0] - v)[0] * 1e3
+            return fitting._loss(fitting._predict(p[None], u[None])[0] - v)[0] * 1e3
 
         bounds = [(v.min() - 12, v.max()), (v.min() - 12, v.max() + 12), (0, 5)]
         starts = fitting._starts(u[None], v[None])[0][::6]
@@ -96,3 +96,10 @@ def test_the_curve_lies_inside_its_band_and_the_same_seed_gives_the_same_fit():
 def test_unusable_numbers_are_refused(x, y):
     with pytest.raises(ValueError):
         fit_power_law(x, y)
+
+
+def test_two_seeds_per_rung_have_one_best_curve_between_them():
+    x = np.repeat([1e3, 1e4, 1e5], 2)
+    middle = power_law(x, 0.2, 5.0, 0.4)
+    fit = fit_power_law(x, middle * np.exp(np.tile([-0.03, 0.03], 3)), replicas=20)
+    assert [fit.E, fit.alpha] == pytest.approx([0.2, 0.4], rel=0.01)

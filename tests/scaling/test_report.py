@@ -1,0 +1,168 @@
+"""The report holds every task and number it should, opens alone, and says what it cannot know."""
+
+import html.parser
+import json
+import re
+
+import pytest
+
+from alp_jax.cli import main as cli
+from alp_jax.core.errors import UserError
+from alp_jax.scaling import words
+from alp_jax.scaling.ledger import collect
+from alp_jax.scaling.report import write_report
+from alp_jax.scaling.settings import setting_rows
+from alp_jax.scaling.summary import Point, difference, family_verdicts, make_panels, retrieval_verdicts
+
+VOID = {"meta", "link", "img", "br", "hr", "input", "path", "use", "rect"}
+
+
+class Page(html.parser.HTMLParser):
+    """Collects text, ids, references to other resources, and checks that elements are closed in order."""
+
+    def __init__(self):
+        super().__init__()
+        self.text, self.ids, self.resources, self.local, self.open = [], [], [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        if tag not in VOID:
+            self.open.append(tag)
+        self._look(tag, attrs)
+
+    def handle_startendtag(self, tag, attrs):
+        self._look(tag, attrs)
+
+    def handle_endtag(self, tag):
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+    def _look(self, tag, attrs):
+        assert tag not in ("script", "link", "iframe", "object"), tag
+        for key, value in attrs:
+            self.ids += [value] if key == "id" else []
+            if key in ("src", "href", "xlink:href", "srcset", "data"):
+                (self.local if value.startswith("#") else self.resources).append(value)
+
+
+@pytest.fixture
+def sweep(tmp_path, finished):
+    """Two untrained and eleven trained runs, one failed with markup in its message."""
+    folder = tmp_path / "mini"
+    runs, folders = [], []
+
+    def add(name, **settings):
+        folders.append(finished(folder / "runs" / name, **settings))
+        (folders[-1] / "config.json").write_text(json.dumps({"seed": settings["seed"], "optim": {"lr": 0.001}}))
+        record = {"id": name, "kind": "trained" if settings.get("steps", 1) else "untrained", "status": "done"}
+        runs.append(record | {"attempts": 1, "exit_code": 0, "cause": "", "seconds": 30.0})
+
+    for seed in (0, 1):
+        add(f"untrained-{seed}", pairs=0, steps=0, seed=seed, quality=0.02)
+        for objective, gain in (("contrastive", 0.0), ("captioning", -0.1)):
+            for pairs in (1000, 4000, 16_000):
+                quality = 0.9 - 4 * pairs**-0.35 + gain + 0.01 * seed
+                add(f"{objective}-{pairs}-{seed}", objective=objective, pairs=pairs, seed=seed, quality=quality)
+    cause = "status 46: alp: <b>non-finite</b> steps"
+    runs.append(runs[0] | {"id": "lost", "status": "failed", "exit_code": 46, "cause": cause})
+    (folder / "sweep.json").write_text(json.dumps({"name": "mini", "seconds": 420.0, "runs": runs}))
+    collect(folder / "ledger.jsonl", folders)
+    return folder
+
+
+def test_the_page_is_whole_self_contained_and_names_every_task(sweep, tmp_path):
+    page_file, text_file = write_report(sweep, tmp_path / "out")
+    source = page_file.read_text()
+    page = Page()
+    page.feed(source)
+    page.close()
+    assert not page.open
+    assert not page.resources
+    assert not re.search(r"https?://|@import|url\((?!#)", source)
+    assert len(page.ids) == len(set(page.ids))
+    assert {target[1:] for target in page.local} <= set(page.ids)
+    text = " ".join(" ".join(page.text).split())
+    for task in ("sound_event", "speaker", "drum", "music_genre", "text_to_audio", "audio_to_text"):
+        assert words.task_title(task) in text
+        assert words.task_title(task) in text_file.read_text()
+    for needed in ("attention pooling", "mean pooling", "joint space", "balanced accuracy", "confounded", "InfoNCE"):
+        assert needed in text
+    assert source.count("<svg") == 4 * 2 + 2 * 2
+    assert "<b>non-finite" not in source
+    assert "<b>non-finite</b> steps" in text
+    assert "What cannot be concluded" in text
+
+
+def test_panels_average_seeds_and_verdicts_follow_the_numbers(sweep):
+    from alp_jax.scaling.ledger import Ledger
+
+    panels = make_panels(Ledger(sweep / "ledger.jsonl").table())
+    panel = next(p for p in panels if (p.task, p.pooling, p.metric) == ("speaker", "mean", "accuracy"))
+    assert [point.pairs for point in panel.curves["contrastive"]] == [1000, 4000, 16_000]
+    assert all(len(point.values) == 2 for point in panel.curves["captioning"])
+    assert len(panel.untrained.values) == 2
+    verdicts = family_verdicts(panels)
+    assert {v["family"] for v in verdicts} == {"Sound events", "Speech", "Drums and instruments", "Music"}
+    assert all(v["beats"] and v["better"] == v["of"] == 2 for v in verdicts)
+    ratios = {(v["task"], v["pooling"], v["curve"]): v["ratio"] for v in retrieval_verdicts(panels)}
+    assert len(ratios) == 2 + 4
+    assert ratios["text_to_audio", "joint", "contrastive"] > 5
+
+
+def test_a_difference_within_its_interval_is_undecided():
+    low, high = Point(0, (0.50, 0.52), 0.45, 0.57), Point(1000, (0.53, 0.55), 0.48, 0.60)
+    assert difference(high, low).verdict == "undecided"
+    assert difference(Point(1000, (0.8,), 0.75, 0.85), low).verdict == "better"
+    assert difference(Point(1000, (0.2,), 0.15, 0.25), low).verdict == "worse"
+
+
+def test_statistics_of_the_corpus_are_shown(sweep, tmp_path):
+    row = {"clips": 4321, "hours": 1.5, "captions": 9, "distinct_words": 8, "words_per_caption": 3.5}
+    row["seconds"] = {"0": 0.1, "5": 0.2, "50": 1.25, "95": 7.5, "100": 9.0}
+    stats = row | {"pairs": 16_000, "splits": {"train": row | {"sources": {"rattles & bells": row}}}}
+    (tmp_path / "stats.json").write_text(json.dumps(stats))
+    source = write_report(sweep, tmp_path / "out", tmp_path / "stats.json")[0].read_text()
+    assert "rattles &amp; bells" in source
+    assert "1.5 hours" in source
+
+
+def test_one_rung_makes_a_report_without_fits(tmp_path, finished):
+    folder = finished(tmp_path / "s" / "runs" / "a", objective="captioning")
+    run = {"id": "a", "kind": "trained", "status": "done", "attempts": 1, "cause": "", "seconds": 1.0, "exit_code": 0}
+    (tmp_path / "s" / "sweep.json").write_text(json.dumps({"name": "one", "seconds": 1.0, "runs": [run]}))
+    collect(tmp_path / "s" / "ledger.jsonl", [folder])
+    source = write_report(tmp_path / "s", tmp_path / "out")[0].read_text()
+    assert "No curve was fitted" in source
+    assert "no untrained run has it" in source
+
+
+def test_settings_carry_the_comments_of_the_schema():
+    rows = setting_rows([{"seed": 0, "data": {"pairs": 1000}}, {"seed": 1, "data": {"pairs": 1000}}])
+    by_name = {row["name"]: row for row in rows}
+    assert by_name["seed"]["value"] == "0 | 1"
+    assert by_name["seed"]["varies"]
+    assert "nested ladder" in by_name["data.pairs"]["meaning"]
+
+
+def test_a_folder_without_a_sweep_or_results_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"no sweep\.json"):
+        write_report(tmp_path, tmp_path / "out")
+    (tmp_path / "sweep.json").write_text('{"name": "x", "seconds": 0, "runs": []}')
+    with pytest.raises(UserError, match="no results yet"):
+        write_report(tmp_path, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_command_line_fits_and_reports(sweep, tmp_path, capsys):
+    out = str(tmp_path / "out")
+    ledger = str(sweep / "ledger.csv")
+    assert cli.main(["scaling", "fit", "--ledger", ledger, "--out", out, "--replicas", "20", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["fits"] == 4 * 2 * 2 * 2 + 2 * 3 + 2 * 3 * 2
+    assert cli.main(["scaling", "report", "--sweep", str(sweep), "--out", out]) == 0
+    assert "index.html" in capsys.readouterr().out
+    assert cli.main(["scaling", "report", "--sweep", "nope", "--out", out]) == 2
+    assert cli.main(["scaling", "fit", "--ledger", ledger, "--out", out, "--x", "pears"]) == 2
+    assert "nearest: 'pairs'" in capsys.readouterr().err
