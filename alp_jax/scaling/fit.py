@@ -136,9 +136,10 @@ def _fit_batch(u_Kn: np.ndarray, v_Kn: np.ndarray, best: np.ndarray | None, keep
     if best is not None:
         chosen = np.concatenate([np.broadcast_to(best, (K, 1, 3)), chosen], axis=1)
     M = chosen.shape[1]
-    params, losses = _minimise(chosen.reshape(-1, 3), np.repeat(u_Kn, M, 0), np.repeat(v_Kn, M, 0), best is None)
+    params, losses = _minimise(chosen.reshape(-1, 3), np.repeat(u_Kn, M, 0), np.repeat(v_Kn, M, 0), exact=False)
     winner = losses.reshape(K, M).argmin(1)
-    return params.reshape(K, M, 3)[np.arange(K), winner]
+    params = params.reshape(K, M, 3)[np.arange(K), winner]
+    return params if best is not None else _minimise(params, u_Kn, v_Kn, exact=True)[0]
 
 
 def _minimise(params: np.ndarray, u: np.ndarray, v: np.ndarray, exact: bool) -> tuple[np.ndarray, np.ndarray]:
