@@ -48,5 +48,5 @@ def _small(
 MODELS = {
     "zipformer_m": ModelConfig(),
     "zipformer_xs": _small("zipformer_xs", (64, 96, 128, 96), 4, (8, 16, 32), 128),
-    "zipformer_xxs": _small("zipformer_xxs", (24, 32, 48, 32), 2, (4, 8, 8), 64),
+    "zipformer_xxs": _small("zipformer_xxs", (24, 32, 48, 32), 2, (2, 4, 8), 64),
 }

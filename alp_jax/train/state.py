@@ -39,6 +39,7 @@ def abstract_state(init: Callable, optimizer: optax.GradientTransformation, mesh
 
 
 def _make(init: Callable, optimizer: optax.GradientTransformation, key) -> State:
-    params = init(key)
+    # An explicit type: a weakly typed constant would change its type at the first step and compile the step again.
+    params = jax.tree.map(lambda leaf: jnp.asarray(leaf, leaf.dtype), init(key))
     zero = jnp.zeros((), jnp.int32)
     return {"params": params, "opt": optimizer.init(params), "step": zero, "bad_steps": zero}

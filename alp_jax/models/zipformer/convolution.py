@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from alp_jax.models.depthwise import depthwise1d
-from alp_jax.models.layers import scaled_linear, swoosh_r, uniform
+from alp_jax.models.layers import scaled_linear, sigmoid, swoosh_r, uniform
 from alp_jax.models.transformer import linear
 from alp_jax.models.zipformer.extent import Extent
 
@@ -70,5 +70,5 @@ class ConvolutionModule(nnx.Module):
 
     def __call__(self, x_BTD: jax.Array, extent: Extent, key: jax.Array | None = None) -> jax.Array:
         value, gate = jnp.split(self.in_proj(x_BTD), 2, axis=-1)
-        gated = jnp.where(extent.valid_BT[:, :, None], value * jax.nn.sigmoid(gate), 0)
+        gated = jnp.where(extent.valid_BT[:, :, None], value * sigmoid(gate), 0)
         return self.out_proj(swoosh_r(self.depthwise_conv(gated, extent)))

@@ -1,6 +1,7 @@
 """Convolutional front end: 100 frames of log-mel per second become 50 embeddings per second."""
 
 import math
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -19,19 +20,45 @@ def output_length(num_frames):
     return (num_frames - 7) // 2
 
 
+def _convolve(x_BTFC: jax.Array, kernel: jax.Array, strides, pads) -> jax.Array:
+    return lax.conv_general_dilated(x_BTFC, kernel, strides, pads, dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _convolve_one_channel(x_BTF1: jax.Array, kernel: jax.Array, pads) -> jax.Array:
+    """``_convolve`` of one input channel with stride 1 as nine multiply-adds, on CPU some twenty times faster."""
+    padded = jnp.pad(x_BTF1, ((0, 0), *pads, (0, 0)))
+    num_frames, num_bins = padded.shape[1] - 2, padded.shape[2] - 2
+    taps = [(i, j) for i in range(3) for j in range(3)]
+    return sum(padded[:, i : i + num_frames, j : j + num_bins] * kernel[i, j, 0] for i, j in taps)
+
+
+def _one_channel_backward(pads, saved, upstream):
+    _, backward = jax.vjp(lambda x, kernel: _convolve(x, kernel, (1, 1), pads), *saved)
+    return backward(upstream)
+
+
+_convolve_one_channel.defvjp(
+    lambda x, kernel, pads: (_convolve_one_channel(x, kernel, pads), (x, kernel)), _one_channel_backward
+)
+
+
 class Conv2d(nnx.Module):
     """3x3 convolution with kernel (time, frequency, in, out), PyTorch's default start."""
 
-    def __init__(self, width_in: int, width_out: int, strides, pad_freq: int, *, rngs: nnx.Rngs):
+    def __init__(self, width_in: int, width_out: int, strides, pad_freq: int, form: str, *, rngs: nnx.Rngs):
         init = uniform(1.0 / math.sqrt(9 * width_in))
         self.kernel = nnx.Param(init(rngs.params(), (3, 3, width_in, width_out)))
         self.bias = nnx.Param(init(rngs.params(), (width_out,)))
-        self.strides, self.pad_freq = strides, pad_freq
+        self.strides, self.pads = strides, ((0, 0), (pad_freq, pad_freq))
+        self.one_channel = form == "shift" and width_in == 1 and strides == (1, 1)
 
     def __call__(self, x_BTFC: jax.Array) -> jax.Array:
-        pads = [(0, 0), (self.pad_freq, self.pad_freq)]
         kernel = self.kernel[...].astype(x_BTFC.dtype)
-        y = lax.conv_general_dilated(x_BTFC, kernel, self.strides, pads, dimension_numbers=("NHWC", "HWIO", "NHWC"))
+        if self.one_channel:
+            y = _convolve_one_channel(x_BTFC, kernel, self.pads)
+        else:
+            y = _convolve(x_BTFC, kernel, self.strides, self.pads)
         return y + self.bias[...].astype(y.dtype)
 
 
@@ -65,9 +92,9 @@ class Conv2dSubsampling(nnx.Module):
     """Three convolutions, one ConvNeXt block, a linear layer over channels and bins, BiasNorm."""
 
     def __init__(self, num_bins: int, width: int, channels, form: str, *, rngs: nnx.Rngs, dtype):
-        self.conv0 = Conv2d(1, channels[0], (1, 1), 1, rngs=rngs)
-        self.conv4 = Conv2d(channels[0], channels[1], (2, 2), 0, rngs=rngs)
-        self.conv7 = Conv2d(channels[1], channels[2], (1, 2), 0, rngs=rngs)
+        self.conv0 = Conv2d(1, channels[0], (1, 1), 1, form, rngs=rngs)
+        self.conv4 = Conv2d(channels[0], channels[1], (2, 2), 0, form, rngs=rngs)
+        self.conv7 = Conv2d(channels[1], channels[2], (1, 2), 0, form, rngs=rngs)
         self.convnext = ConvNeXt(channels[2], form, rngs=rngs, dtype=dtype)
         self.out = linear(channels[2] * (((num_bins - 1) // 2 - 1) // 2), width, rngs=rngs, dtype=dtype)
         self.out_norm = BiasNorm(width, rngs=rngs)
