@@ -19,6 +19,7 @@ BLOCK = 80  # divides hop, window and twice the edge, so frames are slices of a 
 PRE_EMPHASIS = 0.97
 PAD_VALUE = float(np.log(1e-10))  # of frames beyond a clip; the reference's collation pads so
 FLOOR = float(np.finfo(np.float32).eps)
+CPU_CHUNK = 16  # frames
 
 
 def num_frames(num_samples):
@@ -59,8 +60,17 @@ def log_mel(audio_BS: jax.Array, audio_len_B: jax.Array, config: FeatureConfig) 
     """
     mel_frames = num_frames(audio_BS.shape[1])
     len_B = num_frames(audio_len_B)
-    power_BTK = _power_spectrum(_mirrored(audio_BS, audio_len_B, mel_frames), mel_frames)
-    energy_BTF = jnp.matmul(power_BTK, mel_filterbank(config), precision=lax.Precision.HIGHEST)
+    # On CPU a few frames of every clip at a time stay in the cache (three times faster); a GPU wants all at once.
+    chunk = CPU_CHUNK if jax.default_backend() == "cpu" else mel_frames
+    chunks = -(-mel_frames // chunk)
+    signal_BN = _mirrored(audio_BS, audio_len_B, chunks * chunk)
+
+    def energies(first_frame: jax.Array) -> jax.Array:
+        part_BN = lax.dynamic_slice_in_dim(signal_BN, first_frame * HOP, HOP * (chunk - 1) + WINDOW, axis=1)
+        return jnp.matmul(_power_spectrum(part_BN, chunk), mel_filterbank(config), precision=lax.Precision.HIGHEST)
+
+    energy_CBTF = lax.map(energies, jnp.arange(chunks) * chunk)
+    energy_BTF = jnp.moveaxis(energy_CBTF, 0, 1).reshape(len(audio_BS), chunks * chunk, -1)[:, :mel_frames]
     valid_BT = jnp.arange(mel_frames) < len_B[:, None]
     return jnp.where(valid_BT[:, :, None], jnp.log(jnp.maximum(energy_BTF, FLOOR)), PAD_VALUE), len_B
 

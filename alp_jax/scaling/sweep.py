@@ -129,7 +129,7 @@ class Sweep:
         record.update(status="running", attempts=record["attempts"] + 1, exit_code=None, cause="")
         self._save()
         before = record["seconds"]
-        child = Child(self._command(run, self.folder(run)), self.folder(run) / "log.txt", lock_fd)
+        child = Child(self._command(run, self.folder(run)), self.folder(run) / "output.txt", lock_fd)
         later_s = sum(self.expected_seconds(other) for other in later)
         expected_s = max(self.expected_seconds(run) - before, 0.0)
         status = None

@@ -57,9 +57,7 @@ def train(config: RunConfig, workdir: str | pathlib.Path) -> dict:
             state, saved = checkpoints.restore(first, abstract_state(parts.init, optimizer, mesh))
             clock = _resume_clock(saved, clock, run.path)
         shardings = infer_shardings(state_shapes(parts.init, optimizer), mesh)
-        step_fn = make_train_step(
-            parts.apply, parts.objective, optimizer, config.features, config.seed, mesh, shardings
-        )
+        step_fn = make_train_step(parts.apply, parts.objective, optimizer, config.features, mesh, shardings)
         loop = _Loop(config, run.path, checkpoints, clock, first)
         try:
             if first < config.train.steps:

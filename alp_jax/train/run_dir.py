@@ -30,7 +30,7 @@ class RunDir:
         self.path = pathlib.Path(path)
         self.path.mkdir(parents=True, exist_ok=True)
         foreign = [p.name for p in self.path.iterdir()] if not (self.path / "config.json").exists() else []
-        if set(foreign) - {".lock", "log.txt"}:
+        if set(foreign) - {".lock", "output.txt"}:
             raise UserError(f"--workdir {self.path} holds {sorted(foreign)[0]} and is no run folder: choose another")
         self._lock = (self.path / ".lock").open("w")
         try:

@@ -15,17 +15,18 @@ State = dict[str, Any]
 
 def state_shapes(init: Callable, optimizer: optax.GradientTransformation) -> State:
     """The state as ShapeDtypeStructs; nothing is computed."""
-    return jax.eval_shape(lambda: _make(init, optimizer, jax.random.key(0)))
+    return jax.eval_shape(lambda: _make(init, optimizer, jnp.zeros((), jnp.int32)))
 
 
 def create_state(init: Callable, optimizer: optax.GradientTransformation, seed: int, mesh: Mesh) -> State:
-    """A fresh state for ``seed``: ``params``, ``opt`` (optimiser statistics), ``step`` and ``bad_steps``.
+    """A fresh state: ``params``, ``opt`` (optimiser statistics), ``seed``, ``step`` and ``bad_steps``.
 
-    ``bad_steps`` counts the steps in a row that were skipped because a loss or gradient was not finite.
+    The seed is part of the state, so that runs which differ in it alone share their compiled programs. ``bad_steps``
+    counts the steps in a row that were skipped because a loss or gradient was not finite.
     """
     shardings = infer_shardings(state_shapes(init, optimizer), mesh)
-    create = jax.jit(lambda key: _make(init, optimizer, key), out_shardings=shardings)
-    return create(jax.random.key(seed))
+    create = jax.jit(lambda seed: _make(init, optimizer, seed), out_shardings=shardings)
+    return create(jnp.asarray(seed, jnp.int32))
 
 
 def abstract_state(init: Callable, optimizer: optax.GradientTransformation, mesh: Mesh) -> State:
@@ -38,8 +39,8 @@ def abstract_state(init: Callable, optimizer: optax.GradientTransformation, mesh
     )
 
 
-def _make(init: Callable, optimizer: optax.GradientTransformation, key) -> State:
+def _make(init: Callable, optimizer: optax.GradientTransformation, seed: jax.Array) -> State:
     # An explicit type: a weakly typed constant would change its type at the first step and compile the step again.
-    params = jax.tree.map(lambda leaf: jnp.asarray(leaf, leaf.dtype), init(key))
+    params = jax.tree.map(lambda leaf: jnp.asarray(leaf, leaf.dtype), init(jax.random.key(seed)))
     zero = jnp.zeros((), jnp.int32)
-    return {"params": params, "opt": optimizer.init(params), "step": zero, "bad_steps": zero}
+    return {"params": params, "opt": optimizer.init(params), "seed": seed, "step": zero, "bad_steps": zero}

@@ -21,14 +21,13 @@ def make_train_step(
     objective: Objective,
     optimizer: optax.GradientTransformation,
     features: FeatureConfig,
-    seed: int,
     mesh: Mesh,
     shardings: Any,
 ) -> Callable[[State, dict], tuple[State, dict]]:
     """Returns the jitted ``step(state, batch) -> (state, metrics)``; the old state is donated.
 
-    All randomness is ``fold_in(seed, step)``. A step whose loss or gradient is not finite leaves parameters and
-    optimiser as they were and is counted in ``bad_steps``. Metrics are float32 scalars on device.
+    All randomness is ``fold_in(seed, step)``, both out of the state. A step whose loss or gradient is not finite leaves
+    parameters and optimiser as they were and is counted in ``bad_steps``. Metrics are float32 scalars on device.
     """
 
     def loss_fn(params, batch, key):
@@ -40,7 +39,7 @@ def make_train_step(
         return objective.loss(outputs, inputs, batch)
 
     def step(state: State, batch: dict) -> tuple[State, dict]:
-        key = jax.random.fold_in(jax.random.key(seed), state["step"])
+        key = jax.random.fold_in(jax.random.key(state["seed"]), state["step"])
         (loss, metrics), grads = jax.value_and_grad(loss_fn, has_aux=True)(state["params"], batch, key)
         grad_norm = optax.global_norm(grads)
         finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
@@ -52,6 +51,7 @@ def make_train_step(
         new_state = {
             "params": params,
             "opt": opt,
+            "seed": state["seed"],
             "step": state["step"] + 1,
             "bad_steps": jnp.where(finite, 0, state["bad_steps"] + 1),
         }

@@ -68,7 +68,7 @@ def test_failures_harm_no_other_run_and_are_tried_again(tmp_path):
     assert len(calls(tmp_path, "start")) == 5 + 3
     assert json.loads((tmp_path / "sweep.json").read_text())["runs"][1]["attempts"] == 2
     assert again["ledger_rows"] == 3
-    assert "some output" in (tmp_path / "runs" / "contrastive-2-r1" / "log.txt").read_text()
+    assert "some output" in (tmp_path / "runs" / "contrastive-2-r1" / "output.txt").read_text()
 
 
 def test_only_selects_and_the_rest_stays_waiting(tmp_path):
