@@ -1,19 +1,13 @@
 """``alp data``: fetch, build, verify and describe data sets."""
 
 import argparse
-import os
 import pathlib
+
+from alp_jax.core import files
+from alp_jax.core.paths import cache_dir
 
 EXAMPLE = "alp data fetch mini && alp data build mini --out data/mini && alp data stats data/mini"
 _NAMES_SHOWN = 3
-
-
-def default_cache() -> str:
-    """``$ALP_CACHE``, else ``alp_jax`` in the user's cache folder."""
-    if "ALP_CACHE" in os.environ:
-        return os.environ["ALP_CACHE"]
-    base = os.environ["XDG_CACHE_HOME"] if os.environ.get("XDG_CACHE_HOME") else pathlib.Path.home() / ".cache"
-    return str(pathlib.Path(base) / "alp_jax")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             "--tier", choices=("s", "m", "l"), default="s", help="how much of the mini corpus (default: s)"
         )
         sub.add_argument(
-            "--cache", metavar="DIR", default=default_cache(), help="where packages go (default: %(default)s)"
+            "--cache", metavar="DIR", default=str(cache_dir()), help="where packages go (default: %(default)s)"
         )
 
     fetch = action("fetch", "download and unpack a corpus", "alp data fetch mini --tier s")
@@ -66,6 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     verify.add_argument("path", metavar="DIR")
     stats = action("stats", "count clips, hours, captions and words", "alp data stats data/mini")
     stats.add_argument("path", metavar="DIR")
+    stats.add_argument("--out", metavar="FILE", help="also write them as JSON, for the report")
 
 
 def run(args: argparse.Namespace) -> dict:
@@ -169,6 +164,8 @@ def _stats(args: argparse.Namespace) -> dict:
     from alp_jax.data.stats import stats
 
     result = stats(open_dataset(args.path))
+    if args.out:
+        files.write_json(args.out, result)
     if not args.json:
         print(f"{args.path}: {result['pairs']} training pairs, {result['distinct_captions']} distinct captions")
         print(

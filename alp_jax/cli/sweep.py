@@ -53,7 +53,9 @@ def run(args: argparse.Namespace) -> dict:
         more = f" and {counts['failed'] - 1} more" if counts["failed"] > 1 else ""
         if args.json:  # main prints only the result of a success
             print(json.dumps(counts, sort_keys=True), flush=True)
-        raise AlpError(f"{name} failed ({cause}){more}; see {sweep.out}/runs/ID/log.txt; the same command tries again")
+        raise AlpError(
+            f"{name} failed ({cause}){more}; see {sweep.out}/runs/ID/output.txt; the same command tries again"
+        )
     return counts
 
 

@@ -1,17 +1,8 @@
 """Settings of the JAX runtime that every command shares."""
 
-import os
-import pathlib
-
 import jax
 
-
-def cache_dir() -> pathlib.Path:
-    """Where compiled programs and downloads are kept: ``$ALP_CACHE``, else ``alp_jax`` in the user's cache folder."""
-    if "ALP_CACHE" in os.environ:
-        return pathlib.Path(os.environ["ALP_CACHE"])
-    base = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-    return pathlib.Path(base) / "alp_jax"
+from alp_jax.core.paths import cache_dir
 
 
 def setup_runtime() -> None:

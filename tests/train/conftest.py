@@ -11,6 +11,7 @@ from alp_jax.config import RunConfig, to_dict
 from alp_jax.config.schema import (
     DataConfig,
     DecoderConfig,
+    MeshConfig,
     ModelConfig,
     ObjectiveConfig,
     OptimConfig,
@@ -86,10 +87,13 @@ def tiny(tones):
             data=DataConfig(
                 path=str(tones), bucket_seconds=(1.2,), clips_per_batch=16, text_budget=12, batch_seconds=20.0
             ),
-            model=ModelConfig(name="tiny", encoder=encoder, text=text, decoder=decoder, shared_emb_dim=16),
+            model=ModelConfig(
+                name="tiny", depthwise_form="lax", encoder=encoder, text=text, decoder=decoder, shared_emb_dim=16
+            ),
             objective=ObjectiveConfig(name=objective),
             optim=OptimConfig(lr=3e-3, warmup_steps=2),
-            train=TrainConfig(steps=6, log_every=1, save_every=2),
+            mesh=MeshConfig(data=2, fsdp=4),
+            train=TrainConfig(steps=12, log_every=1, save_every=3),
         )
         changed = {name: dataclasses.replace(getattr(config, name), **values) for name, values in sections.items()}
         return dataclasses.replace(config, **changed)
