@@ -26,10 +26,10 @@ def stages(args: argparse.Namespace) -> list[tuple[str, list[str], float]]:
     ledger = str(pathlib.Path(sweep) / "ledger.jsonl")
     return [
         ("fetch real audio", ["data", "fetch", "mini", "--tier", args.tier], 0.7),
-        ("build shards", ["data", "build", "mini", "--tier", args.tier, "--out", data], 1.2),
+        ("build shards", ["data", "build", "mini", "--tier", args.tier, "--codec", "pcm", "--out", data], 0.6),
         ("train the vocabulary", ["tokenizer", "--data", data, "--vocab_size", "2048"], 0.1),
         ("describe the data", ["data", "stats", data, "--out", str(out / "data" / "stats.json")], 0.1),
-        ("train and evaluate the grid", ["sweep", "--sweep", args.sweep, "--data", data, "--out", sweep], 10.0),
+        ("train and evaluate the grid", ["sweep", "--sweep", args.sweep, "--data", data, "--out", sweep], 11.0),
         ("fit scaling curves", ["scaling", "fit", "--ledger", ledger, "--out", report], 0.3),
         (
             "write the report",

@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> dict:
         if args.json:  # main prints only the result of a success
             print(json.dumps(counts, sort_keys=True), flush=True)
         raise AlpError(
-            f"{name} failed ({cause}){more}; see {sweep.out}/runs/ID/output.txt; the same command tries again"
+            f"{name} failed ({cause}){more}; see output.txt in {sweep.out}/runs; the same command tries again"
         )
     return counts
 
