@@ -53,6 +53,8 @@ class Progress:
         return self
 
     def __exit__(self, *exc) -> None:
+        if exc[0] is not None and not self.done:
+            return  # nothing was begun: the error says it all
         self._print("done" if exc[0] is None else "stopped")
         if self._live:
             self._stream.write("\n")

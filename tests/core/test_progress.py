@@ -24,3 +24,10 @@ def test_lines_have_count_and_eta():
     assert lines[0].endswith("a.wav")
     assert lines[-1].startswith("build: 4/4 clips")
     assert lines[-1].endswith("done")
+
+
+def test_an_error_before_the_first_unit_leaves_no_line():
+    stream = io.StringIO()
+    with pytest.raises(KeyError), Progress("build", 4, "clips", stream):
+        raise KeyError
+    assert stream.getvalue() == ""
