@@ -1,6 +1,7 @@
 """``alp scaling fit`` and ``alp scaling report``: what a sweep's numbers say."""
 
 import argparse
+from collections import Counter
 
 EXAMPLE = "alp scaling fit --ledger runs/mini/ledger.jsonl --out report"
 _REPORT_EXAMPLE = "alp scaling report --sweep runs/mini --stats data/stats.json --out report"
@@ -44,8 +45,8 @@ def _fit(args: argparse.Namespace) -> dict:
             (low, high), (floor_low, floor_high) = fit["interval"]["alpha"], fit["interval"]["E"]
             print(f"{name}: alpha {fit['alpha']:.3f} [{low:.3f}, {high:.3f}]", end="  ")
             print(f"E {fit['E']:.3f} [{floor_low:.3f}, {floor_high:.3f}]  {fit['runs']} runs, {fit['rungs']} rungs")
-            for warning in fit["warnings"]:
-                print(f"  warning: {warning}")
+        for warning, count in Counter(w for fit in result["fits"] for w in fit["warnings"]).most_common():
+            print(f"warning: {count} of {len(result['fits'])} curves: {warning}")
         for entry in result["excluded"]:
             print(f"left out: {entry['count']} rows: {entry['reason']}, such as {entry['examples'][0]}")
         for problem in problems:

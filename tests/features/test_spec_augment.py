@@ -20,7 +20,8 @@ def test_warp_matches_the_reference_and_leaves_padding(name, center, warped):
     mel_TF = GOLDEN["in.x"]
     padded = np.concatenate([mel_TF, np.full((9, mel_TF.shape[1]), 1e9, np.float32)])
     result = np.asarray(warp(padded, len(mel_TF), center, warped))
-    np.testing.assert_allclose(result[: len(mel_TF)], GOLDEN[name], atol=1e-5)
+    # float32 positions up to 300 are off by 2e-5 frames, and values differ by about one from frame to frame
+    np.testing.assert_allclose(result[: len(mel_TF)], GOLDEN[name], atol=4e-5)
     assert np.all(result[len(mel_TF) :] == 1e9)
 
 
