@@ -79,15 +79,22 @@ def info_nce(
 
     @partial(jax.shard_map, mesh=mesh, in_specs=(rows, rows, PartitionSpec(), rows, rows), out_specs=PartitionSpec())
     def sharded(audio_ND, text_ND, scale, groups_NG, mask_N):
-        gather = partial(lax.all_gather, axis_name=BATCH_AXES, tiled=True)
+        # Each gather waits for the one before: on CPU devices, independent ones can be begun in different orders and
+        # then wait for each other for ever.
+        audio_MD = _gather(audio_ND)
+        text_ND, audio_MD = lax.optimization_barrier((text_ND, audio_MD))
+        text_MD = _gather(text_ND)
+        groups_NG, text_MD = lax.optimization_barrier((groups_NG, text_MD))
+        groups_MG = _gather(groups_NG)
+        mask_N, groups_MG = lax.optimization_barrier((mask_N, groups_MG))
         first = lax.axis_index(BATCH_AXES) * audio_ND.shape[0]
-        columns = (gather(groups_NG), gather(mask_N))
+        columns = (groups_MG, _gather(mask_N))
         position_N = first + jnp.arange(audio_ND.shape[0])
         direction = partial(
             _direction, scale=scale, position_N=position_N, groups_NG=groups_NG, columns=columns, chunk=chunk
         )
-        to_text_N, hit_text_N = direction(audio_ND, gather(text_ND))
-        to_audio_N, hit_audio_N = direction(text_ND, gather(audio_ND))
+        to_text_N, hit_text_N = direction(audio_ND, text_MD)
+        to_audio_N, hit_audio_N = direction(text_ND, audio_MD)
         weight_N = mask_N.astype(jnp.float32)
         sums = jnp.stack(
             [
@@ -100,6 +107,11 @@ def info_nce(
         return loss / (2 * count), hits / (2 * count)
 
     return sharded(audio_BD, text_BD, scale, groups_BG, mask_B)
+
+
+def _gather(x_N: jax.Array) -> jax.Array:
+    """The rows of all devices, in order."""
+    return lax.all_gather(x_N, BATCH_AXES, tiled=True)
 
 
 def _direction(query_ND, key_MD, *, scale, position_N, groups_NG, columns, chunk):

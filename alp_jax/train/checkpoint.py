@@ -1,6 +1,6 @@
 """Asynchronous, atomic checkpoints through Orbax: the state and everything that decides what comes next, in one commit.
 
-``default/`` of a step holds the arrays, ``clock/`` a JSON object with the data fingerprint and the counters of the
+``state/`` of a step holds the arrays, ``clock/`` a JSON object with the data fingerprint and the counters of the
 run. A step exists only when its commit is complete, so a kill at any time loses nothing that was listed.
 """
 
@@ -34,7 +34,7 @@ class Checkpoints:
 
     def latest(self) -> int | None:
         """The last complete step, or None; folders without a commit do not count."""
-        complete = [step for step in self._manager.all_steps() if (self._path / str(step) / "default").is_dir()]
+        complete = [step for step in self._manager.all_steps() if (self._path / str(step) / "state").is_dir()]
         return max(complete, default=None)
 
     def save(self, step: int, state: Any, clock: dict) -> None:
@@ -45,7 +45,7 @@ class Checkpoints:
         """
         try:
             self._manager.save(
-                step, args=ocp.args.Composite(default=ocp.args.StandardSave(state), clock=ocp.args.JsonSave(clock))
+                step, args=ocp.args.Composite(state=ocp.args.StandardSave(state), clock=ocp.args.JsonSave(clock))
             )
         except (OSError, ValueError) as error:
             raise StorageError(f"checkpoint {step} in {self._path} was not written: {error}") from error
@@ -56,12 +56,12 @@ class Checkpoints:
         Raises:
           StorageError: the checkpoint is damaged or of other shapes; the message names its folder.
         """
-        arguments = ocp.args.Composite(default=ocp.args.StandardRestore(abstract), clock=ocp.args.JsonRestore())
+        arguments = ocp.args.Composite(state=ocp.args.StandardRestore(abstract), clock=ocp.args.JsonRestore())
         try:
             restored = self._manager.restore(step, args=arguments)
         except (OSError, ValueError, KeyError) as error:
             raise StorageError(f"checkpoint {self._path / str(step)} cannot be restored: {error}") from error
-        return restored["default"], restored["clock"]
+        return restored["state"], restored["clock"]
 
     def close(self) -> None:
         """Waits for the save in flight and releases the folder."""
@@ -80,17 +80,17 @@ def load_params(run_dir: str | pathlib.Path, step: int | None = None) -> tuple[d
       UserError: the run has no such checkpoint.
     """
     path = pathlib.Path(run_dir).absolute() / "checkpoints"
-    steps = sorted(int(p.name) for p in path.glob("*") if p.name.isdigit() and (p / "default").is_dir())
+    steps = sorted(int(p.name) for p in path.glob("*") if p.name.isdigit() and (p / "state").is_dir())
     if not steps or step not in (None, *steps):
         have = f"it has {', '.join(map(str, steps))}" if steps else "it has none"
         raise UserError(f"{run_dir} has no checkpoint {'' if step is None else step}: {have}".replace("  ", " "))
     step = steps[-1] if step is None else step
     with ocp.StandardCheckpointer() as checkpointer:
-        shapes = checkpointer.metadata(path / str(step) / "default").item_metadata
+        shapes = checkpointer.metadata(path / str(step) / "state").item_metadata
         host = jax.sharding.SingleDeviceSharding(jax.devices()[0])
         abstract = jax.tree.map(lambda m: jax.ShapeDtypeStruct(m.shape, m.dtype, sharding=host), dict(shapes))
         try:
-            state = checkpointer.restore(path / str(step) / "default", abstract)
+            state = checkpointer.restore(path / str(step) / "state", abstract)
         except (OSError, ValueError, KeyError) as error:
             raise StorageError(f"checkpoint {path / str(step)} cannot be restored: {error}") from error
     return jax.tree.map(np.asarray, state["params"]), step

@@ -130,6 +130,7 @@ class _Loop:
                 if step > self.first and (step % self.config.train.save_every == 0 or self._stop_signal):
                     self.save(step, state)
                     if self._stop_signal:
+                        self._report(log, dataset, *previous)
                         raise Preempted(f"stopped by signal {self._stop_signal} after step {step}; run it again")
                 waited = time.monotonic()
                 batch = next(batches)
