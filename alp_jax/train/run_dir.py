@@ -32,7 +32,7 @@ class RunDir:
         foreign = [p.name for p in self.path.iterdir()] if not (self.path / "config.json").exists() else []
         if set(foreign) - {".lock", "output.txt"}:
             raise UserError(f"--workdir {self.path} holds {sorted(foreign)[0]} and is no run folder: choose another")
-        self._lock = (self.path / ".lock").open("w")
+        self._lock = (self.path / ".lock").open("a")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
