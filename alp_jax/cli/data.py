@@ -1,8 +1,10 @@
 """``alp data``: fetch, build, verify and describe data sets."""
 
 import argparse
+import functools
 import pathlib
 
+from alp_jax.cli.parsers import add_action
 from alp_jax.core import files
 from alp_jax.core.paths import cache_dir
 
@@ -13,17 +15,7 @@ _NAMES_SHOWN = 3
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
 
-    def action(name: str, help_text: str, example: str) -> argparse.ArgumentParser:
-        sub = actions.add_parser(
-            name,
-            help=help_text,
-            description=help_text[0].upper() + help_text[1:] + ".",
-            epilog=f"example:\n  {example}",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-            allow_abbrev=False,
-        )
-        sub.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="end with one JSON line")
-        return sub
+    action = functools.partial(add_action, actions)
 
     def corpus_arguments(sub: argparse.ArgumentParser) -> None:
         sub.add_argument(

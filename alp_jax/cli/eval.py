@@ -1,6 +1,7 @@
 """``alp eval``: the frozen encoder of a run on every probe and retrieval task of a data set."""
 
 import argparse
+import dataclasses
 import pathlib
 
 EXAMPLE = "alp eval --run runs/demo --suite mini"
@@ -25,29 +26,18 @@ def run(args: argparse.Namespace) -> dict:
     from alp_jax.parallel.runtime import setup_runtime
 
     setup_runtime()
-    import dataclasses
-
     from alp_jax.core.errors import AlpError, UserError
-    from alp_jax.evaluation.suite import Suite, run_suite, task_names
-    from alp_jax.train.build import open_data
-    from alp_jax.train.evaluate import eval_model
+    from alp_jax.evaluation.suite import run_suite
+    from alp_jax.train.evaluate import eval_model, open_suite
 
     model, config = eval_model(args.run, args.step)
     if args.data:
         vocabulary = config.data.tokenizer or str(pathlib.Path(config.data.path) / "tokenizer.model")
         data = dataclasses.replace(config.data, path=args.data, tokenizer=vocabulary)
         config = dataclasses.replace(config, data=data)
-    dataset, tokenizer = open_data(config)
-    suite = Suite(
-        dataset,
-        tokenizer,
-        config.evaluation,
-        data_config=config.data,
-        feature_config=config.features,
-        only=task_names(args.suite or config.evaluation.suite),
-    )
+    suite = open_suite(config, args.suite or config.evaluation.suite)
     if not suite.names:
-        raise UserError(f"data set {dataset.path} has no task: it needs labels, tags or captions in train and test")
+        raise UserError(f"data set {config.data.path} has no task: it needs labels, tags or captions in train and test")
     out = args.out or args.run / "eval"
     floors = args.floors or out.parent / "floors.json"
     results = run_suite(model, suite, out, floors_path=floors, keep_features=args.keep_features)

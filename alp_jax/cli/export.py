@@ -6,6 +6,7 @@ import pathlib
 import statistics
 from typing import TYPE_CHECKING, Any
 
+from alp_jax.cli.parsers import add_action
 from alp_jax.core.errors import UserError
 from alp_jax.core.progress import Progress
 
@@ -21,16 +22,8 @@ EXAMPLE = "alp export torch --run runs/demo --out export/demo"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True)
 
-    def action(name: str, help_text: str, example: str) -> argparse.ArgumentParser:
-        sub = actions.add_parser(
-            name,
-            help=help_text,
-            description=help_text[0].upper() + help_text[1:] + ".",
-            epilog=f"example:\n  {example}",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-            allow_abbrev=False,
-        )
-        sub.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="end with one JSON line")
+    def action(name: str, text: str, example: str) -> argparse.ArgumentParser:
+        sub = add_action(actions, name, text, example)
         sub.add_argument(
             "--data", metavar="DIR", help="data set to compare on; default: the one the run was trained on"
         )

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 
+from alp_jax.cli.parsers import JSON_HELP, Parser, help_options
 from alp_jax.config import ConfigError
 from alp_jax.core.errors import AlpError, UserError
 
@@ -25,25 +26,12 @@ VERBS = {
 }
 
 
-class Parser(argparse.ArgumentParser):
-    """argparse with one-line errors."""
-
-    def error(self, message):
-        raise UserError(f"{message}; see '{self.prog} --help'")
-
-
 def verb_parser(verb: str) -> tuple[argparse.ArgumentParser, object]:
     """The parser of one verb and its module, which has ``add_arguments(parser)``, ``run(args)`` and ``EXAMPLE``."""
     name, help_text = VERBS[verb]
     module = importlib.import_module(f"alp_jax.cli.{name}")
-    parser = Parser(
-        prog=f"alp {verb}",
-        description=help_text[0].upper() + help_text[1:] + ".",
-        epilog=f"example:\n  {module.EXAMPLE}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument("--json", action="store_true", help="end with one JSON line on standard output")
+    parser = Parser(prog=f"alp {verb}", **help_options(help_text, module.EXAMPLE))
+    parser.add_argument("--json", action="store_true", help=JSON_HELP)
     module.add_arguments(parser)
     return parser, module
 

@@ -3,13 +3,15 @@
 import argparse
 from collections import Counter
 
+from alp_jax.cli.parsers import add_action
+
 EXAMPLE = "alp scaling fit --ledger runs/mini/ledger.jsonl --out report"
 _REPORT_EXAMPLE = "alp scaling report --sweep runs/mini --stats data/stats.json --out report"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True)
-    fit = _action(actions, "fit", "fit error = E + A * N^-alpha to every curve of a ledger or CSV", EXAMPLE)
+    fit = add_action(actions, "fit", "fit error = E + A * N^-alpha to every curve of a ledger or CSV", EXAMPLE)
     fit.add_argument(
         "--ledger", required=True, metavar="FILE", help="ledger.jsonl of a sweep, or any .csv with a header"
     )
@@ -22,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--group", metavar="COLUMN,...", help="columns that tell curves apart (default: those of the ledger)"
     )
     fit.add_argument("--replicas", type=_count, default=200, metavar="N", help="bootstrap replicas of each kind")
-    report = _action(actions, "report", "write one self-contained HTML page about a sweep", _REPORT_EXAMPLE)
+    report = add_action(actions, "report", "write one self-contained HTML page about a sweep", _REPORT_EXAMPLE)
     report.add_argument("--sweep", required=True, metavar="DIR", help="sweep folder")
     report.add_argument("--stats", metavar="FILE", help="JSON of 'alp data stats' about the corpus")
     report.add_argument("--out", required=True, metavar="DIR", help="folder for index.html and report.md")
@@ -63,20 +65,6 @@ def _report(args: argparse.Namespace) -> dict:
     if not args.json:
         print(f"report: {files[0]}\nas text: {files[1]}")
     return {"files": [str(file) for file in files]}
-
-
-def _action(actions, name: str, text: str, example: str) -> argparse.ArgumentParser:
-    parser = actions.add_parser(
-        name,
-        help=text,
-        description=text[0].upper() + text[1:] + ".",
-        epilog=f"example:\n  {example}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    json_help = "end with one JSON line on standard output"
-    parser.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help=json_help)
-    return parser
 
 
 def _count(text: str) -> int:

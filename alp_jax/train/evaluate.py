@@ -28,16 +28,21 @@ def evaluate_run(run_dir: str | pathlib.Path, floors: str | None = None) -> list
     model, config = eval_model(run_dir)
     if config.evaluation.suite == "none":
         return []
+    suite = open_suite(config, config.evaluation.suite)
+    return run_suite(model, suite, run_dir / "eval", floors_path=pathlib.Path(floors or run_dir / "floors.json"))
+
+
+def open_suite(config: RunConfig, suite: str) -> Suite:
+    """The tasks that ``suite`` names (as ``config.evaluation.suite`` does), on the run's data set."""
     dataset, tokenizer = open_data(config)
-    suite = Suite(
+    return Suite(
         dataset,
         tokenizer,
         config.evaluation,
         data_config=config.data,
         feature_config=config.features,
-        only=task_names(config.evaluation.suite),
+        only=task_names(suite),
     )
-    return run_suite(model, suite, run_dir / "eval", floors_path=pathlib.Path(floors or run_dir / "floors.json"))
 
 
 def eval_model(run_dir: str | pathlib.Path, step: int | None = None) -> tuple[EvalModel, RunConfig]:

@@ -1,0 +1,32 @@
+"""Parsers that every verb shares: one-line errors, help with an example, ``--json``."""
+
+import argparse
+
+from alp_jax.core.errors import UserError
+
+JSON_HELP = "end with one JSON line on standard output"
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with one-line errors."""
+
+    def error(self, message):
+        raise UserError(f"{message}; see '{self.prog} --help'")
+
+
+def help_options(text: str, example: str) -> dict:
+    """What ``Parser`` needs so that ``--help`` says what a verb does and ends with an example."""
+    return {
+        "description": text[0].upper() + text[1:] + ".",
+        "epilog": f"example:\n  {example}",
+        "formatter_class": argparse.RawDescriptionHelpFormatter,
+        "allow_abbrev": False,
+    }
+
+
+def add_action(actions, name: str, text: str, example: str) -> argparse.ArgumentParser:
+    """Adds the action ``alp VERB name`` to ``parser.add_subparsers(...)`` and returns its parser."""
+    parser = actions.add_parser(name, help=text, **help_options(text, example))
+    # SUPPRESS: without it the action's default would undo a --json given before the action
+    parser.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help=JSON_HELP)
+    return parser
