@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+from alp_jax.core.cores import usable_cores
 from alp_jax.core.errors import AlpError
 from alp_jax.core.progress import clock
 
@@ -24,12 +25,17 @@ def stages(args: argparse.Namespace) -> list[tuple[str, list[str], float]]:
     out = pathlib.Path(args.out)
     data, sweep, report = str(out / "data" / "mini"), str(out / "runs" / "mini"), str(out / "report")
     ledger = str(pathlib.Path(sweep) / "ledger.jsonl")
+    at_once = str(min(2, len(usable_cores())))  # two runs with a core each do half as much again as one with two
     return [
         ("fetch real audio", ["data", "fetch", "mini", "--tier", args.tier], 0.7),
         ("build shards", ["data", "build", "mini", "--tier", args.tier, "--codec", "pcm", "--out", data], 0.6),
         ("train the vocabulary", ["tokenizer", "--data", data, "--vocab_size", "2048"], 0.1),
         ("describe the data", ["data", "stats", data, "--out", str(out / "data" / "stats.json")], 0.1),
-        ("train and evaluate the grid", ["sweep", "--sweep", args.sweep, "--data", data, "--out", sweep], 11.0),
+        (
+            "train and evaluate the grid",
+            ["sweep", "--sweep", args.sweep, "--data", data, "--out", sweep, "--parallel", at_once],
+            11.0,
+        ),
         ("fit scaling curves", ["scaling", "fit", "--ledger", ledger, "--out", report], 0.3),
         (
             "write the report",

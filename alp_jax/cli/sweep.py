@@ -1,4 +1,4 @@
-"""``alp sweep``: a grid of runs, one after another."""
+"""``alp sweep``: a grid of runs, one after another or a few at a time."""
 
 import argparse
 import json
@@ -16,6 +16,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, metavar="DIR", help="sweep folder; finished runs in it are kept")
     parser.add_argument("--data", metavar="DIR", help="data set folder, in place of the configuration's")
     parser.add_argument("--only", metavar="TEXT", help="run only what has TEXT in its name")
+    parser.add_argument(
+        "--parallel", type=int, default=1, metavar="N", help="runs at a time, on CPU, sharing its cores (default: 1)"
+    )
     parser.add_argument("--dry_run", action="store_true", help="print the plan and stop")
 
 
@@ -35,7 +38,7 @@ def run(args: argparse.Namespace) -> dict:
         raise UserError(f"--only {args.only}: no run of {len(runs)} has that in its name, such as {runs[0].id}")
     if args.data and not pathlib.Path(args.data).is_dir():
         raise UserError(f"--data {args.data} does not exist: build it with 'alp data build'")
-    sweep = Sweep(pathlib.Path(args.sweep).stem, runs, args.out)
+    sweep = Sweep(pathlib.Path(args.sweep).stem, runs, args.out, parallel=args.parallel)
     if not args.json:
         _print_plan(sweep, selected)
     if args.dry_run:
@@ -62,11 +65,10 @@ def run(args: argparse.Namespace) -> dict:
 def _print_plan(sweep, selected) -> None:
     width = max(len(run.id) for run in selected)
     print(f"{'run':<{width}}  {'objective':<12} {'pairs':>9} {'steps':>8} {'seed':>4}  status")
-    left = 0.0
     for run in selected:
         settings, status = run.settings, sweep.record(run)["status"]
         pairs = (settings["data"]["pairs"] or "all") if run.kind == "trained" else "none"
         seed, steps = settings["seed"], settings["train"]["steps"]
         print(f"{run.id:<{width}}  {settings['objective']['name']:<12} {pairs:>9} {steps:>8} {seed:>4}  {status}")
-        left += 0.0 if status == "done" else sweep.expected_seconds(run)
-    print(f"{len(selected)} runs, about {clock(left)} to go", flush=True)
+    left = [run for run in selected if not sweep.finished(run)]
+    print(f"{len(selected)} runs, about {clock(sweep.seconds_left(left))} to go", flush=True)

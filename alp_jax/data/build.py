@@ -19,6 +19,7 @@ import soxr
 
 from alp_jax.core import files
 from alp_jax.core.clip import SPLITS, Clip
+from alp_jax.core.cores import usable_cores
 from alp_jax.core.errors import DataError, UserError
 from alp_jax.core.hashing import fingerprint
 from alp_jax.core.names import choose
@@ -72,7 +73,7 @@ def build(
     tasks = _tasks(unique, out, codec, limits, shards or min(_MAX_SHARDS, -(-len(unique) // _CLIPS_PER_SHARD)))
     if _claim(out, tasks[0].plan):
         return files.read_json(out / INFO)["accounting"]
-    metas = _write_shards(tasks, workers or os.cpu_count() or 1, dict(settings or {}))
+    metas = _write_shards(tasks, workers or len(usable_cores()), dict(settings or {}))
     table, hashes = _index(tasks, metas)
     accounting = account(clips, table, [f for meta in metas for f in meta["failures"]] + duplicates)
     bad = accounting["unusable"] / accounting["expected"]

@@ -17,6 +17,7 @@ from absl import flags
 
 from alp_jax.config.schema import DataConfig
 from alp_jax.core import files
+from alp_jax.core.cores import usable_cores
 from alp_jax.core.errors import UserError
 from alp_jax.core.hashing import fingerprint, hash64
 from alp_jax.data import order
@@ -210,7 +211,7 @@ def train_batches(
       DataError: while iterating, when a record is damaged.
     """
     source = GlobalBatches(dataset, config, tokenizer, seed, host, hosts)
-    threads = 1 if config.workers else min(_AHEAD, os.cpu_count() or 1)
+    threads = 1 if config.workers else min(_AHEAD, len(usable_cores()))
     batches = grain.MapDataset.source(source)[start_step:]
     batches = batches.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=_AHEAD))
     if config.workers:

@@ -2,6 +2,7 @@
 
 import ctypes
 import fcntl
+import itertools
 import os
 import pathlib
 import signal
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import time
 
+from alp_jax.core.cores import usable_cores
 from alp_jax.core.errors import UserError
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -49,11 +51,11 @@ class Child:
 
     A Ctrl-C at the terminal reaches only the driver (own session), which passes it on once. Where the kernel offers it,
     the child gets SIGTERM when the driver dies; ``lock_fd`` stays locked until the child has ended too, so that the
-    next driver can wait for it.
+    next driver can wait for it. ``cores`` are the CPU cores it may use, all when None.
     """
 
-    def __init__(self, command: list[str], log: pathlib.Path, lock_fd: int):
-        self.log, self.began = log, time.monotonic()
+    def __init__(self, command: list[str], log: pathlib.Path, lock_fd: int, cores: frozenset[int] | None = None):
+        self.log, self.began, self._asked = log, time.monotonic(), False
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as output:
             self._log_start = output.tell()
@@ -64,7 +66,8 @@ class Child:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
                 pass_fds=(lock_fd,),
-                preexec_fn=_stop_with_parent(os.getpid()) if sys.platform == "linux" else None,
+                preexec_fn=_prepare(os.getpid(), cores) if sys.platform == "linux" else None,
+                env=os.environ | ({} if cores is None else {"JAX_PLATFORMS": "cpu"}),
             )
 
     def wait(self, timeout_s: float) -> int | None:
@@ -77,10 +80,15 @@ class Child:
     def seconds(self) -> float:
         return time.monotonic() - self.began
 
+    def ask_to_stop(self) -> None:
+        """SIGTERM, once."""
+        if not self._asked and self._process.poll() is None:
+            self._process.terminate()
+        self._asked = True
+
     def stop(self, grace_s: float) -> int:
         """SIGTERM, time to save, then SIGKILL for the whole session; returns the exit status."""
-        if self._process.poll() is None:
-            self._process.terminate()
+        self.ask_to_stop()
         status = self.wait(grace_s)
         if status is None:
             os.killpg(self._process.pid, signal.SIGKILL)
@@ -95,12 +103,29 @@ class Child:
         return next((line.strip() for line in reversed(lines) if line.strip()), "")[-300:]
 
 
-def _stop_with_parent(parent: int):
+def core_shares(parallel: int) -> list[frozenset[int] | None]:
+    """The CPU cores that each of ``parallel`` children may use, equal shares; None where a single one has them all.
+
+    Raises:
+      UserError: more children than cores.
+    """
+    if parallel == 1:
+        return [None]
+    cores = usable_cores()
+    if not 1 <= parallel <= len(cores):
+        raise UserError(f"--parallel {parallel}: must be from 1 to {len(cores)}, the CPU cores there are")
+    edges = [len(cores) * i // parallel for i in range(parallel + 1)]
+    return [frozenset(cores[first:last]) for first, last in itertools.pairwise(edges)]
+
+
+def _prepare(parent: int, cores: frozenset[int] | None):
     libc = ctypes.CDLL(None, use_errno=True)  # loaded here: nothing is imported between fork and exec
 
     def prepare() -> None:
         libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
         if os.getppid() != parent:  # the driver died before the request was made
             os._exit(128 + signal.SIGTERM)
+        if cores is not None:
+            os.sched_setaffinity(0, cores)
 
     return prepare

@@ -1,16 +1,19 @@
-"""The sweep driver: one run after another, each exactly once, whatever happens to a run or to the driver."""
+"""The sweep driver: each run exactly once, whatever happens to a run or to the driver."""
 
+import collections
+import dataclasses
+import heapq
 import pathlib
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from alp_jax.core.errors import AlpError, UserError
 from alp_jax.core.files import read_json, write_json
 from alp_jax.core.progress import Progress
-from alp_jax.scaling.child import Child, Lock
+from alp_jax.scaling.child import Child, Lock, core_shares
 from alp_jax.scaling.ledger import Ledger, collect
 from alp_jax.scaling.plan import PlannedRun
 
@@ -30,14 +33,26 @@ def train_command(run: PlannedRun, folder: pathlib.Path) -> list[str]:
     return [*command, f"--config={run.config}", *run.flags]
 
 
+@dataclasses.dataclass
+class _Active:
+    """A run at work: its child, the cores lent to it, seconds of earlier attempts and those this one may take."""
+
+    run: PlannedRun
+    child: Child
+    cores: frozenset[int] | None
+    before: float
+    expected_s: float
+
+
 class Sweep:
     """The state of one sweep folder: ``runs/<id>``, ``sweep.json``, ``ledger.jsonl``, ``ledger.csv``.
 
     ``sweep.json`` tells what was planned and how every attempt ended; whether a run is finished is told by its own
-    ``DONE`` alone.
+    ``DONE`` alone. Runs go one after another, or ``parallel`` at a time on CPU, each on its share of the cores: a
+    small model cannot keep several cores busy.
 
     Raises:
-      UserError: the folder holds another sweep, or another driver is at work in it.
+      UserError: the folder holds another sweep, another driver is at work in it, or there are too few cores.
     """
 
     def __init__(
@@ -47,9 +62,11 @@ class Sweep:
         out: str | pathlib.Path,
         command: Callable[[PlannedRun, pathlib.Path], list[str]] = train_command,
         grace_s: float = 120.0,
+        parallel: int = 1,
     ):
         self.out, self.runs, self.name = pathlib.Path(out), runs, name
         self._command, self._grace_s, self._signal = command, grace_s, 0
+        self._shares = core_shares(parallel)
         self._records: dict[str, dict[str, Any]] = {}
         before: dict[str, Any] = {"name": name, "seconds": 0.0, "runs": []}
         if (self.out / "sweep.json").exists():
@@ -84,11 +101,20 @@ class Sweep:
         same = [seconds for seconds in same if seconds > 0]
         return sum(same) / len(same) if same else run.typical_seconds
 
+    def seconds_left(self, waiting: Iterable[PlannedRun], active: Iterable[_Active] = ()) -> float:
+        """Until the last run ends, if every run takes what is expected and begins as soon as a place is free."""
+        ends = [max(one.expected_s - one.child.seconds(), 0.0) for one in active]
+        ends += [0.0] * (len(self._shares) - len(ends))
+        heapq.heapify(ends)
+        for run in waiting:
+            heapq.heapreplace(ends, ends[0] + self.expected_seconds(run))
+        return max(ends)
+
     def run(self, selected: list[PlannedRun]) -> dict[str, Any]:
         """Runs what of ``selected`` is not finished, collects the ledger and returns the counts by status.
 
         Raises:
-          Stopped: SIGINT or SIGTERM arrived; the child has been stopped and waited for.
+          Stopped: SIGINT or SIGTERM arrived; the children have been stopped and waited for.
         """
         self.out.mkdir(parents=True, exist_ok=True)
         taken = f"--out {self.out}: another driver is running this sweep"
@@ -100,8 +126,7 @@ class Sweep:
             handlers = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
             try:
                 with Progress("sweep", len(todo), "runs") as progress:
-                    for position, run in enumerate(todo):
-                        self._one(run, todo[position + 1 :], progress, child.fd)
+                    self._all(collections.deque(todo), progress, child.fd)
             finally:
                 for number, handler in handlers.items():
                     signal.signal(number, handler)
@@ -122,35 +147,52 @@ class Sweep:
     def _collect(self) -> Ledger:
         return collect(self.out / "ledger.jsonl", [self.folder(run) for run in self.runs if self.finished(run)])
 
-    def _one(self, run: PlannedRun, later: list[PlannedRun], progress: Progress, lock_fd: int) -> None:
+    def _all(self, waiting: collections.deque[PlannedRun], progress: Progress, lock_fd: int) -> None:
+        free, active, interrupted = list(self._shares), [], []
+        while active or (waiting and not self._signal):
+            while waiting and free and not self._signal:
+                active.append(self._start(waiting.popleft(), free.pop(0), lock_fd))
+            active[0].child.wait(0.2)
+            if self._signal:
+                for one in active:
+                    one.child.ask_to_stop()
+            for one in list(active):
+                status = one.child.stop(self._grace_s) if self._signal else one.child.wait(0.0)
+                if status is not None:
+                    active.remove(one)
+                    free.append(one.cores)
+                    ended = self._end(one, status)
+                    if ended == "interrupted":
+                        interrupted.append(one.run.id)
+                    progress.update(1, f"{one.run.id}  {ended}", self.seconds_left(waiting, active))
+            width = 120 // max(len(active), 1)
+            note = "   ".join(f"{one.run.id}  {one.child.last_line()}"[:width] for one in active)
+            progress.update(0, note, self.seconds_left(waiting, active))
         if self._signal:
-            raise Stopped(f"sweep stopped by signal {self._signal} before run {run.id}; the same command goes on")
+            where = f"in run {' and '.join(interrupted)}" if interrupted else "between runs"
+            raise Stopped(f"sweep stopped by signal {self._signal} {where}; the same command goes on")
+
+    def _start(self, run: PlannedRun, cores: frozenset[int] | None, lock_fd: int) -> _Active:
         record = self._records[run.id]
         record.update(status="running", attempts=record["attempts"] + 1, exit_code=None, cause="")
         self._save()
-        before = record["seconds"]
-        child = Child(self._command(run, self.folder(run)), self.folder(run) / "output.txt", lock_fd)
-        later_s = sum(self.expected_seconds(other) for other in later)
-        expected_s = max(self.expected_seconds(run) - before, 0.0)
-        status = None
-        while status is None and not self._signal:
-            status = child.wait(0.2)
-            note = f"{run.id}  {child.last_line()}"[:120]
-            progress.update(0, note, later_s + max(expected_s - child.seconds(), 0.0))
-        if status is None:
-            status = child.stop(self._grace_s)
-        record.update(seconds=round(before + child.seconds(), 3), exit_code=status)
-        if status == 0 and self.finished(run):
+        log = self.folder(run) / "output.txt"
+        child = Child(self._command(run, self.folder(run)), log, lock_fd, cores)
+        return _Active(run, child, cores, record["seconds"], max(self.expected_seconds(run) - record["seconds"], 0.0))
+
+    def _end(self, one: _Active, status: int) -> str:
+        """Writes down how a run ended."""
+        record = self._records[one.run.id]
+        record.update(seconds=round(one.before + one.child.seconds(), 3), exit_code=status)
+        if status == 0 and self.finished(one.run):
             record.update(status="done")
             self._collect()
         elif self._signal:
             record.update(status="interrupted", cause=f"stopped by signal {self._signal}")
         else:
-            record.update(status="failed", cause=_cause(status, child.last_line()))
+            record.update(status="failed", cause=_cause(status, one.child.last_line()))
         self._save()
-        progress.update(1, f"{run.id}  {record['status']}", later_s)
-        if self._signal:
-            raise Stopped(f"sweep stopped by signal {self._signal} in run {run.id}; the same command goes on")
+        return record["status"]
 
     def _on_signal(self, number: int, frame) -> None:
         self._signal = number

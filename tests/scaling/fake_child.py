@@ -1,6 +1,7 @@
 """Stands in for a training run in the tests of the sweep: FOLDER, a run id, and what to do."""
 
 import json
+import os
 import pathlib
 import signal
 import sys
@@ -37,6 +38,7 @@ while time.monotonic() < limit:
 objective, pairs = folder.name.split("-")[:2]
 columns = ("params", "steps", "samples_seen", "audio_seconds", "flops", "seed", "wall_seconds")
 summary = dict.fromkeys(columns, 1) | {"objective": objective, "init": "scratch", "model": "m", "pairs": int(pairs)}
+(folder / "cores.json").write_text(json.dumps(sorted(os.sched_getaffinity(0)) if sys.platform == "linux" else []))
 (folder / "summary.json").write_text(json.dumps(summary))
 values = {"value": 0.5, "interval": [0.4, 0.6], "chance": 0.1, "floor": None}
 result = {"task": "t", "pooling": "mean", "metrics": {"accuracy": values}}

@@ -12,7 +12,7 @@ import time
 import pytest
 
 from alp_jax.core.errors import UserError
-from alp_jax.scaling.child import Lock
+from alp_jax.scaling.child import Lock, core_shares
 from alp_jax.scaling.plan import PlannedRun
 from alp_jax.scaling.sweep import Stopped, Sweep, train_command
 
@@ -22,7 +22,7 @@ import pathlib, sys
 sys.path.insert(0, {tests!r})
 import test_sweep
 try:
-    print(test_sweep.sweep(pathlib.Path(sys.argv[1]), sys.argv[2].split(",")))
+    print(test_sweep.sweep(pathlib.Path(sys.argv[1]), sys.argv[2].split(","), parallel=int(sys.argv[3])))
 except test_sweep.Stopped as error:
     print(error)
     sys.exit(42)
@@ -38,9 +38,9 @@ def command(run, folder):
     return [sys.executable, "-S", str(CHILD), str(folder), run.config]
 
 
-def sweep(out, behaviours, only=""):
+def sweep(out, behaviours, only="", parallel=1):
     runs = make_runs(behaviours)
-    return Sweep("grid", runs, out, command, grace_s=10).run([run for run in runs if only in run.id])
+    return Sweep("grid", runs, out, command, grace_s=10, parallel=parallel).run([run for run in runs if only in run.id])
 
 
 def calls(out, kind):
@@ -77,10 +77,10 @@ def test_only_selects_and_the_rest_stays_waiting(tmp_path):
     assert statuses(tmp_path) == ["waiting", "done"]
 
 
-def start_driver(out, behaviours):
+def start_driver(out, behaviours, parallel=1):
     program = DRIVER.format(tests=str(CHILD.parent))
     return subprocess.Popen(
-        [sys.executable, "-c", program, str(out), ",".join(behaviours)],
+        [sys.executable, "-c", program, str(out), ",".join(behaviours), str(parallel)],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
@@ -115,6 +115,39 @@ def test_a_signal_stops_the_child_waits_for_it_and_the_next_call_goes_on(tmp_pat
     (tmp_path / "mended").write_text("")
     counts = sweep(tmp_path, behaviours)
     assert (counts["done"], counts["skipped"]) == (2, 1)
+
+
+def test_runs_at_a_time_share_the_cores_and_each_is_done_once(tmp_path):
+    counts = sweep(tmp_path, ["ok", "kill", "ok", "ok", "ok"], parallel=2)
+    assert (counts["done"], counts["failed"]) == (4, 1)
+    events = [line.split()[0] for line in (tmp_path / "calls.txt").read_text().splitlines()]
+    assert events[:2] == ["start", "start"]
+    first, second = shares = core_shares(2)
+    assert first
+    assert second
+    assert not first & second
+    used = [frozenset(json.loads(file.read_text())) for file in tmp_path.glob("runs/*/cores.json")]
+    assert set(used) == set(shares) or sys.platform != "linux"
+    with pytest.raises(UserError, match="--parallel 0: must be from 1 to"):
+        sweep(tmp_path, ["ok"], parallel=0)
+
+
+def test_a_signal_stops_all_runs_at_work(tmp_path):
+    driver = start_driver(tmp_path, ["slow", "slow", "ok"], parallel=2)
+    wait_for(started(tmp_path, 2))
+    time.sleep(0.1)
+    driver.send_signal(signal.SIGTERM)
+    out, _ = driver.communicate(timeout=20)
+    assert driver.returncode == 42
+    assert "in run contrastive-1-r0 and contrastive-2-r1" in out
+    assert sorted(calls(tmp_path, "saved")) == ["contrastive-1-r0", "contrastive-2-r1"]
+    assert statuses(tmp_path) == ["interrupted", "interrupted", "waiting"]
+
+
+def test_the_time_that_is_left_counts_on_runs_at_a_time(tmp_path):
+    runs = make_runs(["ok"] * 5)
+    assert Sweep("grid", runs, tmp_path, command).seconds_left(runs) == 5.0
+    assert Sweep("grid", runs, tmp_path, command, parallel=2).seconds_left(runs) == 3.0
 
 
 def test_killed_drivers_leave_no_orphan_and_every_run_is_done_once(tmp_path):
@@ -183,6 +216,6 @@ def test_a_signal_before_the_first_run_starts_nothing(tmp_path):
     runs = make_runs(["ok", "ok"])
     driver = Sweep("grid", runs, tmp_path, command)
     driver._on_signal(signal.SIGTERM, None)
-    with pytest.raises(Stopped, match="before run"):
+    with pytest.raises(Stopped, match="between runs"):
         driver.run(runs)
     assert statuses(tmp_path) == ["waiting", "waiting"]
