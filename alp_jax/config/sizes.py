@@ -4,15 +4,21 @@ from alp_jax.config.schema import DecoderConfig, ModelConfig, TextTowerConfig, Z
 
 
 def _small(
-    name: str, dims: tuple[int, ...], heads: int, channels: tuple[int, int, int], text_width: int
+    name: str,
+    dims: tuple[int, ...],
+    factors: tuple[int, ...],
+    *,
+    heads: int,
+    channels: tuple[int, int, int],
+    text_width: int,
 ) -> ModelConfig:
-    """A four-stack Zipformer (50, 25, 12.5 and 25 Hz, one layer each) with a two-layer text side, without dropout."""
+    """A Zipformer with a one-layer stack per width, each at 50 Hz over its factor, and a two-layer text side."""
     text_heads = text_width // 32
     return ModelConfig(
         name=name,
         encoder=ZipformerConfig(
-            num_encoder_layers=(1, 1, 1, 1),
-            downsampling_factor=(1, 2, 4, 2),
+            num_encoder_layers=(1,) * len(dims),
+            downsampling_factor=factors,
             encoder_dim=dims,
             feedforward_dim=tuple(3 * d for d in dims),
             num_heads=(heads,),
@@ -20,7 +26,7 @@ def _small(
             value_head_dim=(6,),
             pos_dim=16,
             encoder_unmasked_dim=dims,
-            cnn_module_kernel=(15, 15, 9, 9),
+            cnn_module_kernel=tuple(15 if factor < 4 else 9 for factor in factors),
             frontend_channels=channels,
         ),
         text=TextTowerConfig(
@@ -47,6 +53,8 @@ def _small(
 
 MODELS = {
     "zipformer_m": ModelConfig(),
-    "zipformer_xs": _small("zipformer_xs", (64, 96, 128, 96), 4, (8, 16, 32), 128),
-    "zipformer_xxs": _small("zipformer_xxs", (24, 32, 48, 32), 2, (2, 4, 8), 64),
+    "zipformer_xs": _small(
+        "zipformer_xs", (64, 96, 128, 96), (1, 2, 4, 2), heads=4, channels=(8, 16, 32), text_width=128
+    ),
+    "zipformer_xxs": _small("zipformer_xxs", (32, 48), (2, 4), heads=2, channels=(4, 8, 8), text_width=64),
 }

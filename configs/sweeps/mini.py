@@ -15,15 +15,17 @@ SEEDS = (0, 1)
 
 
 def get_sweep() -> dict:
-    """The sweep: keys without ``config.`` are arguments of the config file, the others its settings."""
-    untrained = [
-        {"kind": "untrained", "objective": "contrastive", "config.train.steps": 0, "config.seed": seed}
-        for seed in SEEDS
-    ]
-    trained = [
-        {"kind": "trained", "objective": objective, "pairs": pairs, "config.seed": seed}
-        for pairs, objective, seed in itertools.product(RUNGS, OBJECTIVES, SEEDS)
-    ]
+    """The sweep: keys without ``config.`` are arguments of the config file, the others its settings.
+
+    One seed's whole curve comes before the next, so that neighbours in time compile different programs.
+    """
+    runs = []
+    for seed in SEEDS:
+        runs.append({"kind": "untrained", "objective": "contrastive", "config.train.steps": 0, "config.seed": seed})
+        runs += [
+            {"kind": "trained", "objective": objective, "pairs": pairs, "config.seed": seed}
+            for pairs, objective in itertools.product(RUNGS, OBJECTIVES)
+        ]
     return {
         "config": "configs/pretrain.py",
         "shared": {
@@ -41,7 +43,7 @@ def get_sweep() -> dict:
             "config.evaluation.max_seconds": 2.0,
             "config.evaluation.suite": "sound_event,persona,drum,soundtrack,tags,text_to_audio,audio_to_text",
         },
-        "runs": untrained + trained,
+        "runs": runs,
         # what the estimate of the finish starts from, seconds on one core; measured runs replace it
         "typical_seconds": {"untrained": 22.0, "trained": 95.0},
     }
