@@ -28,6 +28,11 @@ if behaviour == "kill":
     signal.raise_signal(signal.SIGKILL)
 if behaviour == "empty":
     sys.exit(0)
+limit = time.monotonic() + 20
+while behaviour == "together" and (root / "calls.txt").read_text().count("start") < 2:
+    if time.monotonic() > limit:
+        sys.exit("no other run began while this one was at work")
+    time.sleep(0.01)
 limit = time.monotonic() + (30 if behaviour == "slow" and not (root / "mended").exists() else 0.1)
 while time.monotonic() < limit:
     if stop:
