@@ -17,43 +17,22 @@ from typing import Any
 from alp_jax.core.errors import StorageError, UserError
 from alp_jax.core.files import read_json, write_text
 
-RUN_COLUMNS = (
-    "run",
-    "objective",
-    "init",
-    "model",
-    "params",
-    "pairs",
-    "steps",
-    "samples_seen",
-    "audio_seconds",
-    "flops",
-    "seed",
-    "wall_seconds",
-)
-COLUMNS = (
-    "run",
-    "task",
-    "pooling",
-    "metric",
-    "objective",
-    "init",
-    "model",
-    "params",
-    "pairs",
-    "steps",
-    "samples_seen",
-    "audio_seconds",
-    "flops",
-    "seed",
-    "value",
-    "interval_low",
-    "interval_high",
-    "chance",
-    "floor",
-    "wall_seconds",
-)
 KEY = ("run", "task", "pooling", "metric")
+SUMMARY = (  # what a run's summary.json gives
+    "objective",
+    "init",
+    "model",
+    "params",
+    "pairs",
+    "steps",
+    "samples_seen",
+    "audio_seconds",
+    "flops",
+    "seed",
+    "wall_seconds",
+)
+VALUES = ("value", "interval_low", "interval_high", "chance", "floor")
+COLUMNS = (*KEY, *SUMMARY[:-1], *VALUES, SUMMARY[-1])
 
 
 class Ledger:
@@ -153,7 +132,7 @@ def read_run(folder: pathlib.Path) -> tuple[list[dict[str, Any]], list[str]]:
     """The ledger rows of one run folder (``summary.json`` and ``eval/*.json``) and what could not be read."""
     try:
         summary = read_json(folder / "summary.json", "run summary")
-        settings = {column: summary[column] for column in RUN_COLUMNS if column != "run"} | {"run": folder.name}
+        settings = {column: summary[column] for column in SUMMARY} | {"run": folder.name}
     except UserError as error:
         return [], [str(error)]
     except KeyError as error:
