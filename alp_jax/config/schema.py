@@ -50,6 +50,7 @@ class ZipformerConfig:
     causal: bool = False
     chunk_size: tuple[int, ...] = (-1,)
     left_context_frames: tuple[int, ...] = (-1,)
+    warmup_batches: float = 4000.0  # over which the layers come into play one after another, lowest first
     frontend_channels: tuple[int, int, int] = (8, 32, 128)  # the reference's constants; small models shrink them
 
 
@@ -96,6 +97,8 @@ class ModelConfig:
     shared_emb_dim: int = 1024  # width of the space in which audio and text are compared
     compute_dtype: str = "float32"  # float32 | bfloat16; parameters, norms, softmax and losses stay float32
     depthwise_form: str = "auto"  # auto | shift | lax
+    regularise: bool = True  # dropout, skips, Balancer, Whiten and the other training-only parts of the encoder
+    remat: bool = False  # recompute encoder layers in the backward pass: less memory, about a third more computing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,6 +163,7 @@ class TrainConfig:
     save_every: int = 4000
     keep: int = 3
     max_bad_steps: int = 10  # non-finite steps in a row before the run stops
+    batch_count_rate: float = 1.0  # batches by which the encoder's schedules advance in a step
 
 
 @dataclasses.dataclass(frozen=True)

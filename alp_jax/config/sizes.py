@@ -48,6 +48,7 @@ def _small(
             decoder_dropout=0.0,
         ),
         shared_emb_dim=2 * text_width,
+        regularise=False,  # schedules made for hundreds of thousands of batches; runs of hundreds never leave warm-up
     )
 
 

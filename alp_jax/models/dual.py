@@ -13,6 +13,7 @@ from alp_jax.core.names import choose
 from alp_jax.models.decoder import CaptionDecoder
 from alp_jax.models.heads import ProjectionHead, masked_mean, unit
 from alp_jax.models.text import TextTower
+from alp_jax.models.training import TrainInputs
 from alp_jax.models.transformer import split_key
 from alp_jax.models.zipformer import Zipformer
 
@@ -41,7 +42,10 @@ class AudioTextModel(nnx.Module):
         dtype = jnp.dtype(choose(config.compute_dtype, ("float32", "bfloat16"), "config.model.compute_dtype"))
         width = max(config.encoder.encoder_dim)
         self.sides = sides
-        self.encoder = Zipformer(config.encoder, rngs=rngs, dtype=dtype, depthwise=config.depthwise_form)
+        self.regularise = config.regularise
+        self.encoder = Zipformer(
+            config.encoder, rngs=rngs, dtype=dtype, depthwise=config.depthwise_form, remat=config.remat
+        )
         if CONTRASTIVE in sides:
             if temperature <= 0:
                 raise UserError(f"objective.temperature={temperature} must be above zero")
@@ -53,7 +57,7 @@ class AudioTextModel(nnx.Module):
             self.decoder = CaptionDecoder(config.decoder, width, rngs=rngs, dtype=dtype)
 
     def __call__(
-        self, mel_BTF: jax.Array, len_B: jax.Array, inputs: dict[str, Any], key: jax.Array | None = None
+        self, mel_BTF: jax.Array, len_B: jax.Array, inputs: dict[str, Any], train: TrainInputs | None = None
     ) -> dict[str, jax.Array]:
         """Runs the encoder once and every side the model has.
 
@@ -61,14 +65,15 @@ class AudioTextModel(nnx.Module):
           mel_BTF: log-mel features, ``len_B`` frames valid.
           inputs: contrastive ``text_BL`` and ``text_len_B`` (special tokens included); captioning ``decoder_in_BL``,
             ``decoder_len_B`` and ``causal_B`` (bool).
-          key: randomness of every dropout; None is deterministic.
+          train: randomness and state of a training step; None is deterministic and without regularisers.
 
         Returns:
           contrastive ``audio_embed_BD`` and ``text_embed_BD`` (float32 unit vectors) and ``logit_scale``; captioning
           ``logits_BLV`` (float32).
         """
-        audio_key, text_key, decoder_key = split_key(key, 3)
-        frames_BTD, frames_len_B = self.encoder(mel_BTF, len_B, key=audio_key)
+        audio_key, text_key, decoder_key = split_key(None if train is None else train.key, 3)
+        regularised = train._replace(key=audio_key) if train is not None and self.regularise else None
+        frames_BTD, frames_len_B = self.encoder(mel_BTF, len_B, train=regularised)
         outputs = {}
         if CONTRASTIVE in self.sides:
             outputs["audio_embed_BD"] = self.pool_audio(frames_BTD, frames_len_B)
@@ -78,6 +83,10 @@ class AudioTextModel(nnx.Module):
             decoder_inputs = (inputs["decoder_in_BL"], inputs["decoder_len_B"], inputs["causal_B"])
             outputs["logits_BLV"] = self.decoder(*decoder_inputs, frames_BTD, frames_len_B, key=decoder_key)
         return outputs
+
+    def start_whitening(self) -> jax.Array:
+        """whitening_N at the start of training; one entry at least, since checkpoints hold no empty arrays."""
+        return jnp.ones((max(self.encoder.sites.whitenings if self.regularise else 0, 1),))
 
     def encode(self, mel_BTF: jax.Array, len_B: jax.Array, *, padding: str = "exact") -> tuple[jax.Array, jax.Array]:
         """(frames_BTD, len_B) of the audio encoder, deterministic; ``padding`` as in the encoder."""

@@ -10,6 +10,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from alp_jax.models.regularisers import ValueLimit
+from alp_jax.models.training import Training
+
 
 def uniform(bound: float) -> Callable:
     """Initialiser: uniform within ``bound`` of zero."""
@@ -71,9 +74,11 @@ class BiasNorm(nnx.Module):
     def __init__(self, width: int, *, rngs: nnx.Rngs):
         self.log_scale = nnx.Param(jnp.ones(()))
         self.bias = nnx.Param(1e-4 * jax.random.normal(rngs.params(), (width,)))
+        self.limit = ValueLimit(-1.5, 1.5)
 
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, train: Training | None = None) -> jax.Array:
         """Same shape and type; computed in float32."""
         x_f32 = x.astype(jnp.float32)
         power = jnp.mean(jnp.square(x_f32 - self.bias[...]), axis=-1, keepdims=True)
-        return (x_f32 * (jax.lax.rsqrt(power) * jnp.exp(self.log_scale[...]))).astype(x.dtype)
+        log_scale = self.limit(self.log_scale[...], train)
+        return (x_f32 * (jax.lax.rsqrt(power) * jnp.exp(log_scale))).astype(x.dtype)

@@ -20,7 +20,7 @@ from alp_jax.train.build import make_parts, open_data
 from alp_jax.train.checkpoint import Checkpoints
 from alp_jax.train.metrics import MetricsLog
 from alp_jax.train.run_dir import RunDir
-from alp_jax.train.state import abstract_state, create_state, state_shapes
+from alp_jax.train.state import abstract_state, create_state, state_maker, state_shapes
 from alp_jax.train.step import make_train_step
 
 SAMPLE_RATE = 16_000
@@ -44,6 +44,7 @@ def train(config: RunConfig, workdir: str | pathlib.Path) -> dict:
     mesh = make_mesh(config.mesh)
     parts = make_parts(config, tokenizer, mesh)
     optimizer = make_optimizer(config.optim, config.train.steps)
+    make_state = state_maker(parts.init, parts.apply, optimizer)
     batch_plan = plan(dataset, config.data, seed=config.seed, devices=batch_shards(mesh))
     with RunDir(workdir, config) as run:
         run.write_environment(dataset.fingerprint)
@@ -52,12 +53,12 @@ def train(config: RunConfig, workdir: str | pathlib.Path) -> dict:
         clock |= {"padded_seconds": 0.0, "train_seconds": 0.0}
         first = checkpoints.latest()
         if first is None:
-            state, first = create_state(parts.init, optimizer, config.seed, mesh), 0
+            state, first = create_state(make_state, config.seed, mesh), 0
         else:
-            state, saved = checkpoints.restore(first, abstract_state(parts.init, optimizer, mesh))
+            state, saved = checkpoints.restore(first, abstract_state(make_state, mesh))
             clock = _resume_clock(saved, clock, run.path)
-        shardings = infer_shardings(state_shapes(parts.init, optimizer), mesh)
-        step_fn = make_train_step(parts.apply, parts.objective, optimizer, config.features, mesh, shardings)
+        shardings = infer_shardings(state_shapes(make_state), mesh)
+        step_fn = make_train_step(parts.apply, parts.objective, optimizer, config, mesh, shardings)
         loop = _Loop(config, run.path, checkpoints, clock, first)
         try:
             if first < config.train.steps:

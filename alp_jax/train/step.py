@@ -8,19 +8,25 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from alp_jax.config.schema import FeatureConfig
+from alp_jax.config.schema import RunConfig
 from alp_jax.features.logmel import log_mel
 from alp_jax.features.spec_augment import spec_augment
+from alp_jax.models.training import TrainInputs
 from alp_jax.objectives.base import Objective
 from alp_jax.parallel.mesh import batch_sharding, replicated
 from alp_jax.train.state import State
+
+
+def batch_count(step: jax.Array, rate: float) -> jax.Array:
+    """What the encoder's schedules read: as in the reference, raised by ten before every tenth step, up to 100,000."""
+    return jnp.minimum(10.0 * (step // 10 + 1) * rate, 100_000.0)
 
 
 def make_train_step(
     apply: Callable,
     objective: Objective,
     optimizer: optax.GradientTransformation,
-    features: FeatureConfig,
+    config: RunConfig,
     mesh: Mesh,
     shardings: Any,
 ) -> Callable[[State, dict], tuple[State, dict]]:
@@ -30,27 +36,31 @@ def make_train_step(
     parameters and optimiser as they were and is counted in ``bad_steps``. Metrics are float32 scalars on device.
     """
 
-    def loss_fn(params, batch, key):
+    features = config.features
+
+    def loss_fn(params, whitening, batch, key, step):
         augment_key, objective_key, model_key = jax.random.split(key, 3)
         mel_BTF, len_B = log_mel(batch["audio"], batch["audio_len"], features)
         mel_BTF = spec_augment(mel_BTF, len_B, augment_key, features.spec_augment)
         inputs = objective.prepare(batch, objective_key)
-        outputs = apply(params, mel_BTF, len_B, inputs, key=model_key)
+        train = TrainInputs(model_key, batch_count(step, config.train.batch_count_rate), whitening)
+        outputs = apply(params, mel_BTF, len_B, inputs, train=train)
         return objective.loss(outputs, inputs, batch)
 
     def step(state: State, batch: dict) -> tuple[State, dict]:
         key = jax.random.fold_in(jax.random.key(state["seed"]), state["step"])
-        (loss, metrics), grads = jax.value_and_grad(loss_fn, has_aux=True)(state["params"], batch, key)
+        differentiate = jax.value_and_grad(loss_fn, argnums=(0, 1), has_aux=True)
+        (loss, metrics), (grads, whitening_change) = differentiate(
+            state["params"], state["whitening"], batch, key, state["step"]
+        )
         grad_norm = optax.global_norm(grads)
         finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
         updates, opt = optimizer.update(grads, state["opt"], state["params"])
         params = optax.apply_updates(state["params"], updates)
-        params, opt = jax.tree.map(
-            lambda new, old: jnp.where(finite, new, old), (params, opt), (state["params"], state["opt"])
-        )
+        new = {"params": params, "opt": opt, "whitening": state["whitening"] + whitening_change}
+        new = jax.tree.map(lambda new, old: jnp.where(finite, new, old), new, {name: state[name] for name in new})
         new_state = {
-            "params": params,
-            "opt": opt,
+            **new,
             "seed": state["seed"],
             "step": state["step"] + 1,
             "bad_steps": jnp.where(finite, 0, state["bad_steps"] + 1),

@@ -16,6 +16,7 @@ def test_encoder_count_agrees_with_the_program():
         num_encoder_layers=(1, 1),
         downsampling_factor=(1, 2),
         encoder_dim=(64, 96),
+        encoder_unmasked_dim=(64, 96),
         feedforward_dim=(192, 288),
         num_heads=(4,),
         cnn_module_kernel=(15,),

@@ -12,6 +12,7 @@ from alp_jax.config.schema import ZipformerConfig
 from alp_jax.core.errors import UserError
 from alp_jax.models.accounting import parameters, zipformer_flops
 from alp_jax.models.functional import functionalize
+from alp_jax.models.schedule import NEVER
 from alp_jax.models.zipformer import Zipformer
 from alp_jax.models.zipformer.extent import Extent
 from alp_jax.models.zipformer.frontend import Conv2dSubsampling
@@ -37,6 +38,7 @@ TINY = ZipformerConfig(
     num_encoder_layers=(1, 2),
     downsampling_factor=(1, 4),
     encoder_dim=(16, 12),
+    encoder_unmasked_dim=(16, 12),
     feedforward_dim=(16,),
     num_heads=(2,),
     query_head_dim=(4,),
@@ -144,7 +146,9 @@ def test_downsampled_stack_matches_the_reference():
     check_module(
         case,
         "downsampled_encoder",
-        lambda rngs: ZipformerStack(12, 2, 4, 8, sizes, False, "shift", rngs=rngs, dtype=jnp.float32),
+        lambda rngs: ZipformerStack(
+            12, 4, 8, sizes, False, "shift", (NEVER,) * 2, remat=False, rngs=rngs, dtype=jnp.float32
+        ),
         lambda apply, params, x: apply(params, x, extent),
         time_major=True,
     )

@@ -7,7 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from alp_jax.models.gradients import penalize_abs_above
 from alp_jax.models.layers import scaled_linear
+from alp_jax.models.regularisers import Balancer, Whiten, whitening_limit
+from alp_jax.models.schedule import constant, line
+from alp_jax.models.training import Sites, Training
 from alp_jax.models.transformer import linear
 from alp_jax.models.zipformer.extent import Extent
 
@@ -31,24 +35,37 @@ def relative_positions(length: int, width: int) -> np.ndarray:
 class AttentionWeights(nnx.Module):
     """Softmax over content and relative position scores; 1/sqrt(d) lives in the start values."""
 
+    own_sites = Sites(scalars=2)
+
     def __init__(self, width, pos_dim, num_heads, query_head_dim, pos_head_dim, *, rngs: nnx.Rngs, dtype):
         self.num_heads, self.query_dim, self.pos_dim = num_heads, query_head_dim, pos_head_dim
         width_out = num_heads * (2 * query_head_dim + pos_head_dim)
         self.in_proj = scaled_linear(width, width_out, query_head_dim**-0.25, rngs=rngs, dtype=dtype)
         pos_out = num_heads * pos_head_dim
         self.linear_pos = scaled_linear(pos_dim, pos_out, 0.05, rngs=rngs, dtype=dtype, use_bias=False)
+        # a constant added to all keys changes nothing, but rounding would let the bias of the keys drift
+        self.balance_keys = Balancer(min_positive=0.4, max_positive=0.6, min_abs=0.0, max_abs=100.0, prob=0.025)
+        self.whiten_keys = Whiten(whitening_limit(3.0), grad_scale=0.025, groups=num_heads)
+        self.pos_skip_rate, self.penalty_prob = line(0.5, 0.0, 4000), constant(0.1)
 
-    def __call__(self, x_BTD: jax.Array, pos_ND: jax.Array, extent: Extent, key: jax.Array | None = None) -> jax.Array:
+    def __call__(self, x_BTD: jax.Array, pos_ND: jax.Array, extent: Extent, train: Training | None = None) -> jax.Array:
         """weights_BHTS in the type of ``x_BTD``; the softmax over sources S is float32."""
         length, wide = x_BTD.shape[1], self.num_heads * self.query_dim
         parts = jnp.split(self.in_proj(x_BTD), (wide, 2 * wide), axis=-1)
+        parts[1] = self.whiten_keys(self.balance_keys(parts[1], train), train)
         q, k, p = (part.reshape(*part.shape[:2], self.num_heads, -1) for part in parts)
         scores = jnp.einsum("bthd,bshd->bhts", q, k, preferred_element_type=jnp.float32)
         # gathering the small table costs fewer bytes than skewing scores of all 2T - 1 offsets
         table_NHP = self.linear_pos(pos_ND.astype(x_BTD.dtype)).reshape(-1, self.num_heads, self.pos_dim)
         offsets_TS = length - 1 - jnp.arange(length)[:, None] + jnp.arange(length)
         table_HPTS = table_NHP.transpose(1, 2, 0)[:, :, offsets_TS]
-        scores += jnp.einsum("bthp,hpts->bhts", p, table_HPTS, preferred_element_type=jnp.float32)
+        pos_scores = jnp.einsum("bthp,hpts->bhts", p, table_HPTS, preferred_element_type=jnp.float32)
+        if train is not None:
+            pos_scores *= train.draw() >= train.value(self.pos_skip_rate)
+        scores += pos_scores
+        if train is not None:
+            # a failsafe against implausible scores; its strength depends on the scale of the loss
+            scores = penalize_abs_above(scores, train.draw(), train.value(self.penalty_prob), 25.0, 1e-4)
         allowed = extent.valid_BT[:, None, None, :]
         if extent.allowed_TT is not None:
             allowed = allowed & extent.allowed_TT
@@ -62,12 +79,13 @@ class SelfAttention(nnx.Module):
         self.num_heads = num_heads
         self.in_proj = linear(width, num_heads * value_head_dim, rngs=rngs, dtype=dtype)
         self.out_proj = scaled_linear(num_heads * value_head_dim, width, 0.05, rngs=rngs, dtype=dtype)
+        self.whiten = Whiten(whitening_limit(7.5, 3.0))
 
-    def __call__(self, x_BTD: jax.Array, weights_BHTS: jax.Array, key: jax.Array | None = None) -> jax.Array:
+    def __call__(self, x_BTD: jax.Array, weights_BHTS: jax.Array, train: Training | None = None) -> jax.Array:
         values = self.in_proj(x_BTD)
         heads = values.reshape(*values.shape[:2], self.num_heads, -1)
         mixed = jnp.einsum("bhts,bshd->bthd", weights_BHTS, heads)
-        return self.out_proj(mixed.reshape(values.shape))
+        return self.whiten(self.out_proj(mixed.reshape(values.shape)), train)
 
 
 class NonlinAttention(nnx.Module):
@@ -77,8 +95,14 @@ class NonlinAttention(nnx.Module):
         hidden = 3 * width // 4
         self.in_proj = linear(width, 3 * hidden, rngs=rngs, dtype=dtype)
         self.out_proj = scaled_linear(hidden, width, 0.05, rngs=rngs, dtype=dtype)
+        self.balancer = Balancer(
+            min_positive=line(0.25, 0.05, 20000), max_positive=line(0.75, 0.95, 20000), min_abs=0.5, max_abs=5.0
+        )
+        self.whiten1 = Whiten(whitening_limit(5.0))
+        self.whiten2 = Whiten(whitening_limit(5.0, 3.0))
 
-    def __call__(self, x_BTD: jax.Array, weights_BTS: jax.Array, key: jax.Array | None = None) -> jax.Array:
+    def __call__(self, x_BTD: jax.Array, weights_BTS: jax.Array, train: Training | None = None) -> jax.Array:
         gate, value, out_gate = jnp.split(self.in_proj(x_BTD), 3, axis=-1)
-        mixed = jnp.einsum("bts,bsd->btd", weights_BTS, value * jnp.tanh(gate))
-        return self.out_proj(mixed * out_gate)
+        gate = jnp.tanh(self.balancer(gate, train))
+        mixed = jnp.einsum("bts,bsd->btd", weights_BTS, self.whiten1(value, train) * gate)
+        return self.whiten2(self.out_proj(mixed * out_gate), train)

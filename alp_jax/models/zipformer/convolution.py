@@ -8,6 +8,9 @@ from flax import nnx
 
 from alp_jax.models.depthwise import depthwise1d
 from alp_jax.models.layers import scaled_linear, sigmoid, swoosh_r, uniform
+from alp_jax.models.regularisers import Balancer, Whiten, whitening_limit
+from alp_jax.models.schedule import line
+from alp_jax.models.training import Training
 from alp_jax.models.transformer import linear
 from alp_jax.models.zipformer.extent import Extent
 
@@ -67,8 +70,16 @@ class ConvolutionModule(nnx.Module):
             else DepthwiseConv1d(width, taps, (taps // 2, taps // 2), form, 1.0 / math.sqrt(taps), rngs=rngs)
         )
         self.out_proj = scaled_linear(width, width, 0.05, rngs=rngs, dtype=dtype)
+        self.balancer1 = Balancer(
+            min_positive=line(0.05, 0.025, 8000), max_positive=1.0, min_abs=1.5, max_abs=line(5.0, 10.0, 8000)
+        )
+        self.balancer2 = Balancer(
+            min_positive=line(0.1, 0.05, 8000), max_positive=1.0, min_abs=line(0.2, 0.5, 20000), max_abs=10.0
+        )
+        self.whiten = Whiten(whitening_limit(7.5))
 
-    def __call__(self, x_BTD: jax.Array, extent: Extent, key: jax.Array | None = None) -> jax.Array:
+    def __call__(self, x_BTD: jax.Array, extent: Extent, train: Training | None = None) -> jax.Array:
         value, gate = jnp.split(self.in_proj(x_BTD), 2, axis=-1)
-        gated = jnp.where(extent.valid_BT[:, :, None], value * sigmoid(gate), 0)
-        return self.out_proj(swoosh_r(self.depthwise_conv(gated, extent)))
+        gate = sigmoid(self.balancer1(gate, train))
+        mixed = self.depthwise_conv(jnp.where(extent.valid_BT[:, :, None], value * gate, 0), extent)
+        return self.out_proj(swoosh_r(self.whiten(self.balancer2(mixed, train), train)))

@@ -35,6 +35,8 @@ from alp_jax.config.schema import ZipformerConfig
 from alp_jax.core.errors import UserError
 from alp_jax.core.names import choose
 from alp_jax.models.depthwise import resolve_form
+from alp_jax.models.schedule import Schedule
+from alp_jax.models.training import Sites, Training, TrainInputs, sites_of
 from alp_jax.models.zipformer.extent import Extent, chunk_mask
 from alp_jax.models.zipformer.frontend import MIN_FRAMES, Conv2dSubsampling, output_length
 from alp_jax.models.zipformer.layer import Note, ignore
@@ -78,6 +80,17 @@ def check(config: ZipformerConfig) -> None:
             raise UserError(f"model.encoder.left_context_frames={left} must reach back {needed} frames or more")
 
 
+def layer_skip_rates(config: ZipformerConfig) -> list[tuple[Schedule, ...]]:
+    """Per stack and layer: 0.5 until the layer's turn in the warm-up, lowest first, then a few percent."""
+    counts, factors = per_stack(config, "num_encoder_layers"), per_stack(config, "downsampling_factor")
+    turn = config.warmup_batches / (len(counts) + 1)
+    rates = []
+    for i, (count, factor) in enumerate(zip(counts, factors, strict=True)):
+        begins = [turn * (i + 1) + turn * j / count for j in range(count)]
+        rates.append(tuple(Schedule(((b, 0.5), (b + turn / count, 0.035 * factor**0.5))) for b in begins))
+    return rates
+
+
 def change_width(x_BTD: jax.Array, width: int) -> jax.Array:
     """The first ``width`` channels, zeros where there are fewer."""
     have = x_BTD.shape[-1]
@@ -91,42 +104,55 @@ class Zipformer(nnx.Module):
       config: sizes; the default is Zipformer-M.
       dtype: of activations; parameters, Swoosh, softmax and norms are float32.
       depthwise: form of the depthwise convolutions, one of ``alp_jax.models.depthwise.FORMS``.
+      remat: recompute the layers in the backward pass instead of keeping their intermediate results.
+
+    Attributes:
+      sites: what a training forward pass draws; ``sites.whitenings`` is the size of the whitening state.
 
     Raises:
       UserError: sizes that do not fit together.
     """
 
-    def __init__(self, config: ZipformerConfig, *, rngs: nnx.Rngs, dtype=jnp.float32, depthwise: str = "auto"):
+    own_sites = Sites(clips=2)
+
+    def __init__(
+        self,
+        config: ZipformerConfig,
+        *,
+        rngs: nnx.Rngs,
+        dtype=jnp.float32,
+        depthwise: str = "auto",
+        remat: bool = False,
+    ):
         check(config)
         form = resolve_form(depthwise)
         widths = config.encoder_dim
         sizes = {name: per_stack(config, name) for name in PER_STACK}
-        self.config = config
+        self.config, self.dtype = config, dtype
+        self.unmasked_dim = per_stack(config, "encoder_unmasked_dim")
         self.encoder_embed = Conv2dSubsampling(
             config.feature_dim, widths[0], config.frontend_channels, form, rngs=rngs, dtype=dtype
         )
         self.encoders = nnx.List(
             ZipformerStack(
                 width,
-                num_layers,
                 factor,
                 config.pos_dim,
                 {name: values[i] for name, values in sizes.items()},
                 config.causal,
                 form,
+                skip_rates,
+                remat=remat,
                 rngs=rngs,
                 dtype=dtype,
             )
-            for i, (width, num_layers, factor) in enumerate(
-                zip(
-                    widths,
-                    per_stack(config, "num_encoder_layers"),
-                    per_stack(config, "downsampling_factor"),
-                    strict=True,
-                )
+            for i, (width, factor, skip_rates) in enumerate(
+                zip(widths, per_stack(config, "downsampling_factor"), layer_skip_rates(config), strict=True)
             )
         )
         self.downsample_output = Downsample(config.output_downsampling_factor)
+        self.feature_mask_rate = 0.125
+        self.sites = sites_of(self)
 
     def __call__(
         self,
@@ -134,7 +160,7 @@ class Zipformer(nnx.Module):
         len_B: jax.Array,
         *,
         padding: str = "exact",
-        key: jax.Array | None = None,
+        train: TrainInputs | None = None,
         note: Note = ignore,
     ) -> tuple[jax.Array, jax.Array]:
         """Embeds a padded batch.
@@ -145,7 +171,7 @@ class Zipformer(nnx.Module):
           padding: ``exact``: a clip's output is that of the clip alone, whatever follows it. A clip below nine frames
             counts as nine, its last frame repeated. ``reference``: as the reference computes it, where padding leaks
             into a clip's frames; T must be the longest length and at least 9.
-          key: None is deterministic.
+          train: randomness and state of a training step; None is deterministic and without regularisers.
           note: is shown intermediate results.
 
         Returns:
@@ -159,17 +185,38 @@ class Zipformer(nnx.Module):
             raise UserError(f"reference padding needs {MIN_FRAMES} frames or more, not {mel_BTF.shape[1]}")
         else:
             end_B = jnp.full_like(len_B, output_length(mel_BTF.shape[1]))
-        x = self.encoder_embed(mel_BTF, end_B)
+        draws = None if train is None else Training.drawn(train, self.sites, len(len_B))
+        x = self.encoder_embed(mel_BTF, end_B, draws)
         len_B = output_length(len_B)
         note("encoder_embed", x)
         note("encoder_embed_lens", len_B)
         extent = self._extent(x.shape[1], len_B, end_B)
+        masks = self.feature_masks(draws)
         outputs = []
         for i, stack in enumerate(self.encoders):
             x = change_width(x, self.config.encoder_dim[i])
-            x = stack(x, extent, note=lambda name, value, i=i: note(f"stack{i}.{name}", value))
+            noted = ignore if note is ignore else lambda name, value, i=i: note(f"stack{i}.{name}", value)
+            x = stack(x, extent, draws, masks[i], noted)
             outputs.append(x)
+        if draws is not None and draws.left() != Sites():
+            raise AssertionError(f"the encoder drew {draws.left()} fewer than it counted")
         return self._finish(outputs, len_B, end_B, note)
+
+    def feature_masks(self, draws: Training | None) -> list[jax.Array | None]:
+        """mask_B1D per stack: for some clips the channels beyond ``encoder_unmasked_dim``, or half of them, are 0.
+
+        The same clips in all stacks, so that nothing is learnt from what another stack lacks.
+        """
+        if draws is None:
+            return [None] * len(self.encoders)
+        first_B1 = draws.draw_clips()[:, None] > self.feature_mask_rate
+        second_B1 = first_B1 & (draws.draw_clips()[:, None] > self.feature_mask_rate)
+        masks = []
+        for width, unmasked in zip(self.config.encoder_dim, self.unmasked_dim, strict=True):
+            channel = jnp.arange(width)
+            kept = jnp.where(channel < unmasked + (width - unmasked) // 2, first_B1, second_B1)
+            masks.append(((channel < unmasked) | kept).astype(self.dtype)[:, None, :])
+        return masks
 
     def taps(self, mel_BTF: jax.Array, len_B: jax.Array, *, padding: str = "exact") -> dict[str, jax.Array]:
         """Every intermediate result by name, for inspection; batch first, attention weights (B, heads, T, T).

@@ -9,7 +9,11 @@ from flax import nnx
 from jax import lax
 
 from alp_jax.models.depthwise import depthwise2d
+from alp_jax.models.gradients import scale_gradient
 from alp_jax.models.layers import BiasNorm, scaled_linear, swoosh_l, swoosh_r, uniform
+from alp_jax.models.regularisers import Balancer, Whiten, whitening_limit
+from alp_jax.models.schedule import line
+from alp_jax.models.training import Sites, Training, keep_clips, shared_dropout
 from alp_jax.models.transformer import linear
 
 MIN_FRAMES = 9  # the shortest features that give one output frame
@@ -79,13 +83,21 @@ class DepthwiseConv2d(nnx.Module):
 class ConvNeXt(nnx.Module):
     """Depthwise 7x7, three times wider pointwise pair with SwooshL, residual; no norm."""
 
+    own_sites = Sites(clips=1)
+
     def __init__(self, width: int, form: str, *, rngs: nnx.Rngs, dtype):
         self.depthwise_conv = DepthwiseConv2d(width, form, rngs=rngs)
         self.pointwise_conv1 = linear(width, 3 * width, rngs=rngs, dtype=dtype)
         self.pointwise_conv2 = scaled_linear(3 * width, width, 0.01, rngs=rngs, dtype=dtype)
+        self.hidden_balancer = Balancer(min_positive=0.3, max_positive=1.0, min_abs=0.75, max_abs=5.0)
+        self.skip_rate = line(0.2, 0.015, 20000)
+        self.out_balancer = Balancer(min_positive=0.4, max_positive=0.6, min_abs=1.0, max_abs=6.0)
+        self.out_whiten = Whiten(5.0)
 
-    def __call__(self, x_BTFC: jax.Array) -> jax.Array:
-        return x_BTFC + self.pointwise_conv2(swoosh_l(self.pointwise_conv1(self.depthwise_conv(x_BTFC))))
+    def __call__(self, x_BTFC: jax.Array, train: Training | None = None) -> jax.Array:
+        hidden = self.hidden_balancer(self.pointwise_conv1(self.depthwise_conv(x_BTFC)), train)
+        x_BTFC = x_BTFC + keep_clips(self.pointwise_conv2(swoosh_l(hidden)), self.skip_rate, train)
+        return self.out_whiten(self.out_balancer(x_BTFC, train), train)
 
 
 class Conv2dSubsampling(nnx.Module):
@@ -99,17 +111,24 @@ class Conv2dSubsampling(nnx.Module):
         self.out = linear(channels[2] * (((num_bins - 1) // 2 - 1) // 2), width, rngs=rngs, dtype=dtype)
         self.out_norm = BiasNorm(width, rngs=rngs)
         self.dtype = dtype
+        self.balancer0, self.balancer4, self.balancer7 = (Balancer(max_abs=limit) for limit in (1.0, 4.0, 4.0))
+        self.out_whiten = Whiten(whitening_limit(4.0), grad_scale=0.02)
+        self.dropout_rate = line(0.3, 0.1, 20000)
 
-    def __call__(self, mel_BTF: jax.Array, end_B: jax.Array, key: jax.Array | None = None) -> jax.Array:
+    def __call__(self, mel_BTF: jax.Array, end_B: jax.Array, train: Training | None = None) -> jax.Array:
         """frames_BTD with T = (T - 7) // 2; frames from ``end_B`` on (counted after the front end) are hidden."""
         x = mel_BTF.astype(self.dtype)[..., None]
-        x = swoosh_r(self.conv0(x))
-        x = swoosh_r(self.conv4(x))
-        x = swoosh_r(self.conv7(x))
+        x = self.conv0(x)
+        if train is not None:  # its gradient is a sum over every frame and bin, and by far the largest
+            x = scale_gradient(x, 0.2)
+        x = swoosh_r(self.balancer0(x, train))
+        x = swoosh_r(self.balancer4(self.conv4(x), train))
+        x = swoosh_r(self.balancer7(self.conv7(x), train))
         # the convolutions so far see no frame beyond the clip; the depthwise one looks three frames ahead
         inside = jnp.arange(x.shape[1]) < end_B[:, None]
-        x = self.convnext(jnp.where(inside[:, :, None, None], x, 0))
-        return self.out_norm(self._flatten(x))
+        x = self.convnext(jnp.where(inside[:, :, None, None], x, 0), train)
+        x = self.out_norm(self.out_whiten(self._flatten(x), train), train)
+        return shared_dropout(x, self.dropout_rate, train)
 
     def _flatten(self, x_BTFC: jax.Array) -> jax.Array:
         """The reference flattens channel-major; permuting the small kernel does that without moving the features."""

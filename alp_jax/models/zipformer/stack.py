@@ -5,6 +5,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from alp_jax.models.functional import ParamKeys
+from alp_jax.models.schedule import Schedule, constant
+from alp_jax.models.training import Training
 from alp_jax.models.zipformer.attention import relative_positions
 from alp_jax.models.zipformer.extent import Extent
 from alp_jax.models.zipformer.layer import Bypass, Note, ZipformerLayer, ignore
@@ -38,22 +40,32 @@ def upsample(x_BTD: jax.Array, factor: int, length: int) -> jax.Array:
 class ZipformerStack(nnx.Module):
     """Downsample, layers, upsample and a bypass around it all; without a factor only the layers.
 
-    The layers start identical, as in the reference.
+    The layers start identical, as in the reference; ``skip_rates`` holds the schedule of each.
     """
 
-    def __init__(self, width, num_layers, factor, pos_dim, sizes, causal, form, *, rngs: nnx.Rngs, dtype):
-        self.factor, self.pos_dim = factor, pos_dim
+    def __init__(
+        self, width, factor, pos_dim, sizes, causal, form, skip_rates: tuple[Schedule, ...], *, remat, rngs, dtype
+    ):
+        self.factor, self.pos_dim, self.remat = factor, pos_dim, remat
+        self.pos_dropout_rate = constant(0.15)
         key = rngs.params()
         self.layers = nnx.List(
-            ZipformerLayer(width, pos_dim, sizes, causal, form, rngs=ParamKeys(key), dtype=dtype)
-            for _ in range(num_layers)
+            ZipformerLayer(width, pos_dim, sizes, causal, form, skip_rate, rngs=ParamKeys(key), dtype=dtype)
+            for skip_rate in skip_rates
         )
         if factor > 1:
             self.downsample = Downsample(factor)
             self.out_combiner = Bypass(width)
 
-    def __call__(self, x_BTD: jax.Array, extent: Extent, key: jax.Array | None = None, note: Note = ignore):
-        """Same shape as ``x_BTD``; ``extent`` is that of ``x_BTD``."""
+    def __call__(
+        self,
+        x_BTD: jax.Array,
+        extent: Extent,
+        train: Training | None = None,
+        feature_mask_B1D: jax.Array | None = None,
+        note: Note = ignore,
+    ) -> jax.Array:
+        """Same shape as ``x_BTD``; ``extent`` is that of ``x_BTD``; the mask multiplies the input of every layer."""
         x = x_BTD
         if self.factor > 1:
             x = self.downsample(x, extent.end_B)
@@ -61,10 +73,20 @@ class ZipformerStack(nnx.Module):
             note("downsampled", x)
         pos_ND = jnp.asarray(relative_positions(x.shape[1], self.pos_dim))
         note("pos_emb", pos_ND)
+        if train is not None:
+            rate = train.value(self.pos_dropout_rate)
+            pos_ND = pos_ND * (train.draw_mask(pos_ND.shape) > rate) / (1.0 - rate)
+        mask = 1 if feature_mask_B1D is None else feature_mask_B1D
+        x = x * mask
         for i, layer in enumerate(self.layers):
-            x = layer(x, pos_ND, extent, note=lambda name, value, i=i: note(f"layer{i}.{name}", value))
+            noted = ignore if note is ignore else lambda name, value, i=i: note(f"layer{i}.{name}", value)
+
+            def run(x, pos_ND, layer=layer, noted=noted):
+                return layer(x, pos_ND, extent, train, noted)
+
+            x = (jax.checkpoint(run) if self.remat else run)(x, pos_ND) * mask
         if self.factor > 1:
             note("inner_out", x)
-            x = self.out_combiner(x_BTD, upsample(x, self.factor, x_BTD.shape[1]))
+            x = self.out_combiner(x_BTD, upsample(x, self.factor, x_BTD.shape[1]), train)
         note("out", x)
         return x

@@ -1,0 +1,168 @@
+"""Functions that return their input and change its gradient: they keep a Zipformer trainable at high learning rates.
+
+Yao et al., "Zipformer: A faster and better encoder for automatic speech recognition", ICLR 2024, and its reference
+implementation. Channels are the last axis; statistics run over all other axes of the array that is given, in float32.
+Under ``jax.jit`` with shardings that is the global batch (the reference takes them per process); padded frames count,
+as they do in the reference. ``draw`` is uniform in [0, 1): a function acts when it falls below its probability, decided
+in the backward pass, so that nothing is computed otherwise.
+"""
+
+import math
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+_TINY = 1e-20
+
+
+def rms_of_mean_abs(value):
+    """The root mean square of normally distributed data whose mean absolute value is ``value``."""
+    return math.sqrt(math.pi / 2) * value
+
+
+def mean_of_positive_share(share):
+    """Mean over standard deviation of data of which ``share`` is positive; the reference's rough inverse of erf."""
+    x, eps, log = 2.0 * share - 1.0, 1e-10, math.log if isinstance(share, float) else jnp.log
+    return 0.8139535143 * 0.5 * (log(1.0 + x + eps) - log(1.0 - x + eps))
+
+
+@jax.custom_vjp
+def balance(x, draw, prob, mean_limits, rms_limits, grad_scale):
+    """Pushes channels back whose mean (in standard deviations) or root mean square is beyond limits.
+
+    Args:
+      x: any shape (..., channels).
+      draw, prob: scalars.
+      mean_limits, rms_limits: (lowest, highest), scalars.
+      grad_scale: root mean square, per channel, of what is added in units of the gradient's own magnitude.
+    """
+    return x
+
+
+def _balance_backward(saved, upstream):
+    x, draw, prob, mean_limits, rms_limits, grad_scale = saved
+
+    def act(upstream):
+        x_f32, up_f32 = x.astype(jnp.float32), upstream.astype(jnp.float32)
+        axes = tuple(range(x.ndim - 1))
+        mean, power = jnp.mean(x_f32, axes), jnp.mean(jnp.square(x_f32), axes)
+        raw_variance = power - jnp.square(mean)
+        deviation, rms = jnp.sqrt(jnp.maximum(raw_variance, _TINY)), jnp.sqrt(jnp.maximum(power, _TINY))
+        # |m - clip(m)| + |log(clip(rms) / rms)| has a gradient that is affine in x: offset + slope (x - mean)
+        m = mean / deviation
+        m_sign = jnp.sign(m - jnp.clip(m, *mean_limits))
+        rms_sign = jnp.where(power > _TINY, jnp.sign(rms - jnp.clip(rms, *rms_limits)), 0.0)
+        pull = jnp.where(raw_variance > _TINY, mean / deviation**3, 0.0)
+        offset = m_sign / deviation + rms_sign * mean / power.clip(_TINY)
+        slope = rms_sign / power.clip(_TINY) - m_sign * pull
+        size = jnp.sqrt(jnp.square(offset) + jnp.square(slope) * jnp.maximum(raw_variance, 0.0))
+        scale = jnp.where(size > 0, grad_scale / jnp.where(size > 0, size, 1.0), 0.0)
+        added = jnp.abs(up_f32) * (scale * offset + scale * slope * (x_f32 - mean))
+        return (up_f32 + added).astype(upstream.dtype)
+
+    return lax.cond(draw < prob, act, lambda upstream: upstream, upstream), None, None, None, None, None
+
+
+balance.defvjp(lambda *args: (args[0], args), _balance_backward)
+
+
+def whitening_metric(x: jax.Array, groups: int) -> jax.Array:
+    """How far the covariance within ``groups`` of channels is from one multiple of the identity; 1 where it is that."""
+    return _whitening(x, groups)[0]
+
+
+def _whitening(x, groups):
+    """The metric and, up to a factor, its gradient."""
+    frames_NGC = x.astype(jnp.float32).reshape(-1, groups, x.shape[-1] // groups)
+    centred_NGC = frames_NGC - jnp.mean(frames_NGC, axis=0)
+    covariance_GCC = jnp.einsum("ngc,ngd->gcd", centred_NGC, centred_NGC, precision="highest") / len(frames_NGC)
+    width = x.shape[-1]
+    mean_variance = jnp.einsum("gcc->", covariance_GCC) / width
+    mean_square = jnp.sum(jnp.square(covariance_GCC)) / width
+    metric = mean_square / (jnp.square(mean_variance) + _TINY)
+    push_GCC = covariance_GCC - mean_square / (mean_variance + _TINY) * jnp.eye(covariance_GCC.shape[-1])
+    gradient = jnp.einsum("ngc,gcd->ngd", centred_NGC, push_GCC, precision="highest").reshape(x.shape)
+    return metric, gradient
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(4,))
+def whiten(x, beyond, draw, limit, settings):
+    """Where the whitening metric is at or above ``limit``, adds its gradient.
+
+    What is added has ``grad_scale`` times the norm of the upstream gradient. The probability to act depends on what
+    the last measurement found, which makes it state.
+
+    Args:
+      x: any shape (..., channels).
+      beyond: scalar, 1.0 when the last measurement was at or above its limit (also at the start), 0.0 otherwise. Its
+        "gradient" is the change to it: add that to get the new state.
+      draw, limit: scalars.
+      settings: (groups, (probability below the limit, probability beyond it), grad_scale), not traced.
+    """
+    return x
+
+
+def _whiten_backward(settings, saved, upstream):
+    x, beyond, draw, limit = saved
+    groups, (low, high), grad_scale = settings
+
+    def act(upstream):
+        metric, gradient = _whitening(x, groups)
+        up_f32 = upstream.astype(jnp.float32)
+        scale = grad_scale * jnp.linalg.norm(up_f32.ravel()) / (jnp.linalg.norm(gradient.ravel()) + _TINY)
+        now = metric >= limit
+        changed = (up_f32 + jnp.where(now, scale, 0.0) * gradient).astype(upstream.dtype)
+        return changed, now.astype(beyond.dtype) - beyond
+
+    def pass_on(upstream):
+        return upstream, jnp.zeros_like(beyond)
+
+    return *lax.cond(draw < jnp.where(beyond > 0.5, high, low), act, pass_on, upstream), None, None
+
+
+whiten.defvjp(lambda x, beyond, draw, limit, settings: (x, (x, beyond, draw, limit)), _whiten_backward)
+
+
+@jax.custom_vjp
+def limit_values(x, draw, prob, low, high):
+    """Turns the sign of gradients that would carry elements of a parameter further out of [``low``, ``high``]."""
+    return x
+
+
+def _limit_backward(saved, upstream):
+    x, draw, prob, low, high = saved
+    outward = ((upstream > 0) & (x < low)) | ((upstream < 0) & (x > high))
+    return jnp.where(outward & (draw < prob), -upstream, upstream), None, None, None, None
+
+
+limit_values.defvjp(lambda *args: (args[0], args), _limit_backward)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+def penalize_abs_above(x, draw, prob, limit, penalty):
+    """As if ``penalty`` * sum(max(|x| - limit, 0)) were part of the loss: absolute, whatever the upstream gradient."""
+    return x
+
+
+def _penalize_forward(x, draw, prob, limit, penalty):
+    direction = (jnp.sign(x) * (jnp.abs(x) > limit)).astype(jnp.int8)  # a quarter of what keeping x would take
+    return x, (direction, draw, prob)
+
+
+def _penalize_backward(limit, penalty, saved, upstream):
+    direction, draw, prob = saved
+    return upstream + jnp.where(draw < prob, penalty, 0.0) * direction.astype(upstream.dtype), None, None
+
+
+penalize_abs_above.defvjp(_penalize_forward, _penalize_backward)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(1,))
+def scale_gradient(x, factor):
+    """Multiplies the gradient by ``factor``."""
+    return x
+
+
+scale_gradient.defvjp(lambda x, factor: (x, None), lambda factor, _, upstream: (upstream * factor,))
