@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 
 FORWARD = 1e-4  # largest |difference| of a forward pass in float32
+GRADIENT = 2e-3  # largest relative L2 difference of a gradient in float32
+NOISE = 1e-4  # of the largest absolute gradient: below it a gradient is rounding noise
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,3 +50,19 @@ def largest_difference(actual: np.ndarray, expected: np.ndarray) -> float:
         return math.inf
     difference = float(np.max(np.abs(actual - expected), initial=0.0))
     return math.inf if math.isnan(difference) else difference
+
+
+def compare_gradient(case: str, tensor: str, actual: Any, expected: Any, largest: float) -> Line:
+    """Relative L2 difference of a gradient; its tolerance leaves room for float32 sums in another order.
+
+    Args:
+      largest: the largest absolute gradient of the case. A tensor whose root mean square is below 1e-4 of it is
+        rounding noise, which cancels differently everywhere: its line is max |difference| in units of ``largest``.
+    """
+    actual, expected = np.asarray(actual, np.float64), np.asarray(expected, np.float64)
+    if actual.shape != expected.shape:
+        return Line(case, tensor, math.inf, GRADIENT)
+    if np.sqrt(np.mean(np.square(expected))) < NOISE * largest:
+        return Line(case, f"{tensor} (tiny)", largest_difference(actual, expected) / largest, NOISE)
+    difference = float(np.linalg.norm(actual - expected) / np.linalg.norm(expected))
+    return Line(case, tensor, math.inf if math.isnan(difference) else difference, GRADIENT)
