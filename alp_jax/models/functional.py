@@ -41,6 +41,11 @@ def _lookup(params: dict, path: tuple[str, ...]) -> jax.Array:
     return found
 
 
+def outline(make: Callable[[nnx.Rngs], nnx.Module]) -> nnx.Module:
+    """The module that ``make`` builds with shapes in place of arrays; nothing is computed."""
+    return nnx.eval_shape(lambda: make(ParamKeys(jax.random.key(0))))
+
+
 def functionalize(make: Callable[[nnx.Rngs], nnx.Module]) -> tuple[Callable[[jax.Array], dict], Callable[..., Any]]:
     """Splits the module that ``make`` builds into pure functions.
 
@@ -53,7 +58,7 @@ def functionalize(make: Callable[[nnx.Rngs], nnx.Module]) -> tuple[Callable[[jax
       ``apply(params, *args, method="__call__", **kw)``, which calls that method of the module holding ``params``.
       It raises KeyError when a parameter is missing from ``params``.
     """
-    graph, abstract = nnx.split(nnx.eval_shape(lambda: make(ParamKeys(jax.random.key(0)))))
+    graph, abstract = nnx.split(outline(make))
     leaves, structure = jax.tree.flatten(abstract)
     paths = [tuple(str(name) for name in path) for path, _ in nnx.to_flat_state(abstract)]
     if len(paths) != len(leaves):

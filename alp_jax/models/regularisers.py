@@ -4,7 +4,7 @@ import jax
 from flax import nnx
 
 from alp_jax.models.gradients import balance, limit_values, mean_of_positive_share, rms_of_mean_abs, whiten
-from alp_jax.models.schedule import Schedule, constant, line
+from alp_jax.models.schedule import NEVER, Schedule, constant, line
 from alp_jax.models.training import Sites, Training
 
 BALANCER_PROB = line(0.5, 0.125, 8000)
@@ -79,3 +79,21 @@ class ValueLimit(nnx.Module):
             return parameter
         low, high = train.value(self.low), train.value(self.high)
         return limit_values(parameter, train.draw(), train.value(self.prob), low, high)
+
+
+def make_certain(module: nnx.Module, probability: float) -> nnx.Module:
+    """Gives every gradient-only part of ``module`` one probability and turns every random drop off (``*_rate``).
+
+    With probability 0 or 1 a training pass is deterministic, which comparisons with other implementations need.
+    """
+    for _, part in nnx.iter_modules(module):
+        if isinstance(part, Balancer | ValueLimit):
+            part.prob = constant(probability)
+        elif isinstance(part, Whiten):
+            part.probs = (probability, probability)
+        for name, value in list(vars(part).items()):
+            if name.endswith("_rate"):
+                setattr(part, name, NEVER if isinstance(value, Schedule) else 0.0)
+            elif name == "penalty_prob":
+                setattr(part, name, constant(probability))
+    return module

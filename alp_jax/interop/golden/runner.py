@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from alp_jax.config.errors import ConfigError
 from alp_jax.core.errors import AlpError, UserError
 from alp_jax.core.names import nearest
-from alp_jax.interop.golden import caption, clap, fbank, retrieval, spec_augment, zipformer
+from alp_jax.interop.golden import caption, clap, fbank, functions, modules, retrieval, spec_augment, zipformer
 from alp_jax.interop.golden.case import Case, find_cases
 from alp_jax.interop.golden.compare import Line
 
@@ -18,6 +18,32 @@ CHECKERS: dict[str, Callable[[Case], Iterator[Line]]] = {
     "retrieval": retrieval.check,
     "spec_augment": spec_augment.check,
     "zipformer_forward": zipformer.check,
+    "zipformer_grad": zipformer.check_gradients,
+    "zipformer_grad_train": zipformer.check_gradients,
+    "act_dropout_linear": functions.check_activation_and_linear,
+    "balancer": functions.check_balancer,
+    "bias_norm": functions.check_bias_norm,
+    "bypass": modules.check_bypass,
+    "compact_rel_pos": functions.check_positions,
+    "conv2d_subsampling": modules.check_subsampling,
+    "convnext": modules.check_convnext,
+    "convolution_module": modules.check_convolution,
+    "downsampled_encoder": modules.check_downsampled_stack,
+    "dropout3": functions.check_dropout,
+    "encoder_layer": modules.check_layer,
+    "encoder_layer_seq_dropout": modules.check_layer,
+    "feature_masks": functions.check_feature_masks,
+    "feedforward": modules.check_feedforward,
+    "limit_param_value": functions.check_limit,
+    "nonlin_attention": modules.check_nonlin_attention,
+    "penalize_abs_values_gt": functions.check_penalty,
+    "rel_pos_attn_weights": modules.check_attention_weights,
+    "scale_grad": functions.check_scale_grad,
+    "self_attention": modules.check_self_attention,
+    "simple_downsample_upsample": modules.check_downsample,
+    "swoosh_l": functions.check_swoosh_l,
+    "swoosh_r": functions.check_swoosh_r,
+    "whiten": functions.check_whiten,
 }
 
 

@@ -1,4 +1,4 @@
-"""Cases of kind ``zipformer_forward``: the encoder with its intermediates, in both ways of padding."""
+"""Cases of the whole encoder: its intermediates in both ways of padding, and its gradients."""
 
 import re
 from collections.abc import Iterator
@@ -7,11 +7,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from alp_jax.interop.golden.case import Case
+from alp_jax.core.errors import UserError
+from alp_jax.core.files import read_json
+from alp_jax.interop.golden.case import Case, Named
 from alp_jax.interop.golden.compare import Line, compare
-from alp_jax.interop.names import from_torch
+from alp_jax.interop.golden.module_case import gradient_lines
+from alp_jax.interop.golden.training import Recorded
+from alp_jax.interop.names import from_torch, to_torch
 from alp_jax.interop.reference import zipformer_config
-from alp_jax.models.functional import functionalize
+from alp_jax.models.functional import functionalize, outline
+from alp_jax.models.regularisers import make_certain
+from alp_jax.models.training import sites_of
 from alp_jax.models.zipformer import Zipformer
 
 ALONE = "io_alone"  # one clip without padding: the length-exact mode must give the same
@@ -43,6 +49,54 @@ def check(case: Case) -> Iterator[Line]:
             value = _reference_layout(name, found[name]) if name in found else np.zeros(0)
             label = name if stem == "io" else f"{stem}:{name}"
             yield compare(case.name, label, value, io[name], 0 if name.endswith("_lens") else 1e-4)
+
+
+def check_gradients(case: Case) -> Iterator[Line]:
+    """Gradients of sum(frames * out_weight) in reference padding.
+
+    ``zipformer_grad_train`` is training with every drop off and every regulariser acting; weights are those of another
+    case, with ``weight_overrides`` on top.
+    """
+    source = _source(case)
+    weights, io = dict(source.tensors("weights")), case.tensors()
+    if (case.folder / "weight_overrides.safetensors").is_file():
+        weights |= case.tensors("weight_overrides")
+    config = zipformer_config(source.config["zipformer_config"])
+    training = case.config["kind"] == "zipformer_grad_train"
+
+    def make(rngs):
+        return make_certain(Zipformer(config, rngs=rngs), 1.0)
+
+    init, apply = functionalize(make)
+    params = from_torch(weights, jax.eval_shape(init, jax.random.key(0)), "zipformer")
+    sites = sites_of(outline(make))
+    mel_len = jnp.asarray(io["in.x_lens"], jnp.int32)
+
+    @jax.jit
+    def differentiate(params, mel):
+        def loss(params, mel):
+            train = Recorded(sites, case.config["batch_count"], num_clips=len(mel_len)) if training else None
+            frames, _ = apply(params, mel, mel_len, padding="reference", train=train)
+            return jnp.sum(frames * io["in.out_weight"]), frames
+
+        (total, frames), grads = jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)(params, mel)
+        return total, frames, *grads
+
+    total, frames, grad_params, grad_mel = differentiate(params, jnp.asarray(io["in.x"]))
+    yield compare(case.name, "out.loss", total, io["out.loss"], relative=True)
+    if "out.encoder_out" in io:
+        yield compare(case.name, "out.encoder_out", frames, io["out.encoder_out"])
+    yield from gradient_lines(case, {"grad_x": grad_mel}, {"grad_x": io["out.grad_x"]})
+    yield from gradient_lines(case, to_torch(grad_params, "zipformer"), case.tensors("grads"))
+
+
+def _source(case: Case) -> Case:
+    """The neighbouring case that ``weights`` names as ``../NAME/weights.safetensors``."""
+    match = re.match(r"\.\./([\w-]+)/weights\.safetensors", case.config["weights"])
+    if not match:
+        raise UserError(f"{case.config.path}: weights must be ../NAME/weights.safetensors")
+    folder = case.folder.parent / match[1]
+    return Case(match[1], folder, Named(read_json(folder / "config.json", "golden config"), folder / "config.json"))
 
 
 def _chunks(stem: str) -> dict[str, tuple[int, ...]]:

@@ -97,6 +97,23 @@ def change_width(x_BTD: jax.Array, width: int) -> jax.Array:
     return x_BTD[..., :width] if have >= width else jnp.pad(x_BTD, ((0, 0), (0, 0), (0, width - have)))
 
 
+def feature_masks(
+    widths: tuple[int, ...], unmasked_widths: tuple[int, ...], rate: float, draws: Training, dtype
+) -> list[jax.Array]:
+    """mask_B1D per stack: for some clips the channels beyond the unmasked ones, or the upper half of those, are 0.
+
+    The same clips in all stacks, so that no stack makes up for what another one lacks.
+    """
+    lower_B1 = draws.draw_clips()[:, None] > rate
+    upper_B1 = lower_B1 & (draws.draw_clips()[:, None] > rate)
+    masks = []
+    for width, unmasked in zip(widths, unmasked_widths, strict=True):
+        channel = jnp.arange(width)
+        kept = jnp.where(channel < unmasked + (width - unmasked) // 2, lower_B1, upper_B1)
+        masks.append(((channel < unmasked) | kept).astype(dtype)[:, None, :])
+    return masks
+
+
 class Zipformer(nnx.Module):
     """The encoder.
 
@@ -160,7 +177,7 @@ class Zipformer(nnx.Module):
         len_B: jax.Array,
         *,
         padding: str = "exact",
-        train: TrainInputs | None = None,
+        train: TrainInputs | Training | None = None,
         note: Note = ignore,
     ) -> tuple[jax.Array, jax.Array]:
         """Embeds a padded batch.
@@ -171,7 +188,8 @@ class Zipformer(nnx.Module):
           padding: ``exact``: a clip's output is that of the clip alone, whatever follows it. A clip below nine frames
             counts as nine, its last frame repeated. ``reference``: as the reference computes it, where padding leaks
             into a clip's frames; T must be the longest length and at least 9.
-          train: randomness and state of a training step; None is deterministic and without regularisers.
+          train: randomness and state of a training step, or the draws made from them; None is deterministic and
+            without regularisers.
           note: is shown intermediate results.
 
         Returns:
@@ -185,13 +203,15 @@ class Zipformer(nnx.Module):
             raise UserError(f"reference padding needs {MIN_FRAMES} frames or more, not {mel_BTF.shape[1]}")
         else:
             end_B = jnp.full_like(len_B, output_length(mel_BTF.shape[1]))
-        draws = None if train is None else Training.drawn(train, self.sites, len(len_B))
+        draws = Training.drawn(train, self.sites, len(len_B)) if isinstance(train, TrainInputs) else train
         x = self.encoder_embed(mel_BTF, end_B, draws)
         len_B = output_length(len_B)
         note("encoder_embed", x)
         note("encoder_embed_lens", len_B)
         extent = self._extent(x.shape[1], len_B, end_B)
-        masks = self.feature_masks(draws)
+        masks = [None] * len(self.encoders)
+        if draws is not None:
+            masks = feature_masks(self.config.encoder_dim, self.unmasked_dim, self.feature_mask_rate, draws, self.dtype)
         outputs = []
         for i, stack in enumerate(self.encoders):
             x = change_width(x, self.config.encoder_dim[i])
@@ -201,22 +221,6 @@ class Zipformer(nnx.Module):
         if draws is not None and draws.left() != Sites():
             raise AssertionError(f"the encoder drew {draws.left()} fewer than it counted")
         return self._finish(outputs, len_B, end_B, note)
-
-    def feature_masks(self, draws: Training | None) -> list[jax.Array | None]:
-        """mask_B1D per stack: for some clips the channels beyond ``encoder_unmasked_dim``, or half of them, are 0.
-
-        The same clips in all stacks, so that nothing is learnt from what another stack lacks.
-        """
-        if draws is None:
-            return [None] * len(self.encoders)
-        first_B1 = draws.draw_clips()[:, None] > self.feature_mask_rate
-        second_B1 = first_B1 & (draws.draw_clips()[:, None] > self.feature_mask_rate)
-        masks = []
-        for width, unmasked in zip(self.config.encoder_dim, self.unmasked_dim, strict=True):
-            channel = jnp.arange(width)
-            kept = jnp.where(channel < unmasked + (width - unmasked) // 2, first_B1, second_B1)
-            masks.append(((channel < unmasked) | kept).astype(self.dtype)[:, None, :])
-        return masks
 
     def taps(self, mel_BTF: jax.Array, len_B: jax.Array, *, padding: str = "exact") -> dict[str, jax.Array]:
         """Every intermediate result by name, for inspection; batch first, attention weights (B, heads, T, T).
