@@ -12,6 +12,10 @@ from alp_jax.core.errors import UserError
 from alp_jax.core.files import read_json
 
 
+# Files that are a case by themselves, without a config.json beside them, and the kind of each.
+TABLES = {"table.json": "eden", "init_stats.json": "init_stats", "scheduled_float_values.json": "schedules"}
+
+
 class Named(dict):
     """A dictionary whose missing keys are errors that name the file."""
 
@@ -39,13 +43,17 @@ class Case:
         except (OSError, SafetensorError) as error:
             raise UserError(f"{path} cannot be read: {error}") from None
 
+    def table(self) -> Any:
+        """What the JSON file of a case without ``config.json`` holds."""
+        return read_json(self.config.path, "golden table")
+
     def io_stems(self) -> list[str]:
         """``io``, ``io_alone``, ... in alphabetical order."""
         return sorted(path.stem for path in self.folder.glob("io*.safetensors"))
 
 
 def find_cases(root: pathlib.Path) -> list[Case]:
-    """Every folder at or below ``root`` with a ``config.json`` of some ``kind``, by name.
+    """Every folder at or below ``root`` with a ``config.json`` of some ``kind`` or a table of known name, by name.
 
     Raises:
       UserError: no such folder, or a config.json that is not a JSON object with a kind.
@@ -53,8 +61,8 @@ def find_cases(root: pathlib.Path) -> list[Case]:
     if not root.is_dir():
         raise UserError(f"--dir {root} is not a folder")
     cases = []
-    for path in sorted(root.rglob("config.json")):
-        config = read_json(path, "golden config")
+    for path in sorted(path for name in ("config.json", *TABLES) for path in root.rglob(name)):
+        config = {"kind": TABLES[path.name]} if path.name in TABLES else read_json(path, "golden config")
         if not isinstance(config, dict) or not isinstance(config.get("kind"), str):
             raise UserError(f"{path} does not say its kind")
         name = path.parent.relative_to(root).as_posix()
