@@ -5,6 +5,7 @@ import itertools
 
 import jax
 import jax.numpy as jnp
+from flax import nnx
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,3 +47,13 @@ NEVER = constant(0.0)
 def line(start: float, end: float, batches: float) -> Schedule:
     """From ``start`` at batch 0 to ``end`` at ``batches``."""
     return Schedule(((0.0, start), (float(batches), end)))
+
+
+def schedules_of(module: nnx.Module) -> dict[str, Schedule]:
+    """Every schedule in ``module`` by its path, ``encoders/0/layers/1/bypass/skip_rate``."""
+    found = {}
+    for path, part in nnx.iter_modules(module):
+        for name, value in vars(part).items():
+            if isinstance(value, Schedule):
+                found["/".join(map(str, (*path, name)))] = value
+    return found

@@ -11,7 +11,6 @@ from safetensors.numpy import load_file
 from alp_jax.core.errors import UserError
 from alp_jax.core.files import read_json
 
-
 # Files that are a case by themselves, without a config.json beside them, and the kind of each.
 TABLES = {"table.json": "eden", "init_stats.json": "init_stats", "scheduled_float_values.json": "schedules"}
 

@@ -7,7 +7,18 @@ from collections.abc import Callable, Iterator
 from alp_jax.config.errors import ConfigError
 from alp_jax.core.errors import AlpError, UserError
 from alp_jax.core.names import nearest
-from alp_jax.interop.golden import caption, clap, fbank, functions, modules, retrieval, spec_augment, zipformer
+from alp_jax.interop.golden import (
+    caption,
+    clap,
+    fbank,
+    functions,
+    modules,
+    retrieval,
+    schedules,
+    spec_augment,
+    start_values,
+    zipformer,
+)
 from alp_jax.interop.golden.case import Case, find_cases
 from alp_jax.interop.golden.compare import Line
 
@@ -38,6 +49,8 @@ CHECKERS: dict[str, Callable[[Case], Iterator[Line]]] = {
     "nonlin_attention": modules.check_nonlin_attention,
     "penalize_abs_values_gt": functions.check_penalty,
     "rel_pos_attn_weights": modules.check_attention_weights,
+    "schedules": schedules.check,
+    "init_stats": start_values.check,
     "scale_grad": functions.check_scale_grad,
     "self_attention": modules.check_self_attention,
     "simple_downsample_upsample": modules.check_downsample,
