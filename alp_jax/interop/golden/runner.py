@@ -17,6 +17,7 @@ from alp_jax.interop.golden import (
     schedules,
     spec_augment,
     start_values,
+    text_clean,
     zipformer,
 )
 from alp_jax.interop.golden.case import Case, find_cases
@@ -28,6 +29,7 @@ CHECKERS: dict[str, Callable[[Case], Iterator[Line]]] = {
     "fbank": fbank.check,
     "retrieval": retrieval.check,
     "spec_augment": spec_augment.check,
+    "text_clean": text_clean.check,
     "zipformer_forward": zipformer.check,
     "zipformer_grad": zipformer.check_gradients,
     "zipformer_grad_train": zipformer.check_gradients,
