@@ -102,21 +102,20 @@ def _entries(file: BinaryIO, size: int, path: pathlib.Path) -> tuple[list[_Entry
 
 
 def _entry(name: str, value: Any, path: pathlib.Path) -> _Entry:
-    shown = name[:MAX_NAME]
     if len(name) > MAX_NAME or not name.isprintable():
-        raise UserError(f"{path}: {ascii(name[:60])} is no name of a tensor")
+        raise UserError(f"{path}: {name[:60]!a} is no name of a tensor")
     if not isinstance(value, dict) or value.keys() != _KEYS:
-        raise UserError(f"{path}: tensor {shown} is not described by dtype, shape and data_offsets")
+        raise UserError(f"{path}: tensor {name} is not described by dtype, shape and data_offsets")
     dtype, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
     if not isinstance(dtype, str) or dtype not in _SIZES:
-        raise UserError(f"{path}: tensor {shown} has type {str(dtype)[:40]!r}; known are {', '.join(_SIZES)}")
+        raise UserError(f"{path}: tensor {name} has type {str(dtype)[:40]!r}; known are {', '.join(_SIZES)}")
     if not _whole(shape) or len(shape) > MAX_RANK or 0 in shape:
-        raise UserError(f"{path}: tensor {shown} has shape {str(shape)[:80]}, which no weight has")
+        raise UserError(f"{path}: tensor {name} has shape {str(shape)[:80]}, which no weight has")
     if not _whole(offsets) or len(offsets) != 2:
-        raise UserError(f"{path}: tensor {shown} has data_offsets {str(offsets)[:80]}, not two byte positions")
+        raise UserError(f"{path}: tensor {name} has data_offsets {str(offsets)[:80]}, not two byte positions")
     need, have = math.prod(shape) * _SIZES[dtype], offsets[1] - offsets[0]
     if need != have:
-        raise UserError(f"{path}: tensor {shown} of {dtype} {str(shape)[:80]} needs {need} bytes but has {have}")
+        raise UserError(f"{path}: tensor {name} of {dtype} {str(shape)[:80]} needs {need} bytes but has {have}")
     return _Entry(offsets[0], offsets[1], name, dtype, tuple(shape))
 
 
@@ -146,7 +145,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) != len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"{ascii(twice[:60])} stands there twice")
+        raise ValueError(f"{twice[:60]!a} stands there twice")
     return found
 
 

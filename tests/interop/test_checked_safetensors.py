@@ -1,4 +1,4 @@
-"""Files that lie about themselves: every damage is one line that names the file, and never a crash or a big allocation."""
+"""Files that lie about themselves: every damage is one line that names the file, never a crash or a big allocation."""
 
 import json
 import re
@@ -49,6 +49,16 @@ def refused(tmp_path, data, words):
     assert len(str(caught.value)) < 1500
 
 
+def elements_or_line(tmp_path, data):
+    """How many numbers the file holds; 0 for a file that is refused, which must take one line that names it."""
+    try:
+        return sum(value.size for value in read(tmp_path, data).tensors.values())
+    except UserError as error:
+        line = str(error)
+    assert re.fullmatch(r"[^\n]*w\.safetensors[^\n]*", line)
+    return 0
+
+
 def changed(name, **values):
     return pack({**HEADER, name: {**HEADER[name], **values}})
 
@@ -89,7 +99,7 @@ def test_absent_and_short_files(tmp_path):
         read_safetensors(tmp_path / "w.safetensors")
     with pytest.raises(UserError, match="cannot be read: Is a directory"):
         read_safetensors(tmp_path)
-    for length in range(0, 8):
+    for length in range(8):
         refused(tmp_path, GOOD[:length], f"has {length} bytes: too short")
     for length in range(8, len(GOOD)):
         refused(tmp_path, GOOD[:length], "cut off")
@@ -168,12 +178,7 @@ def test_headers_that_are_none(tmp_path, header, words):
 def test_a_flipped_bit_is_refused_or_changes_numbers_only(tmp_path, place):
     data = bytearray(GOOD)
     data[place // 8] ^= 1 << place % 8
-    try:
-        stored = read(tmp_path, bytes(data))
-    except UserError as error:
-        assert re.match(r"[^\n]*w\.safetensors[^\n]*$", str(error))
-    else:
-        assert sum(value.size for value in stored.tensors.values()) <= len(GOOD)
+    assert elements_or_line(tmp_path, bytes(data)) <= len(GOOD)
 
 
 @ANY_FILE
@@ -197,9 +202,4 @@ ENTRY = st.fixed_dictionaries(
 @ANY_FILE
 @given(header=st.dictionaries(st.text(max_size=4), ENTRY | JSON, max_size=4), size=st.integers(0, 64))
 def test_any_header_is_refused_or_fits_the_file(tmp_path, header, size):
-    try:
-        stored = read(tmp_path, pack(header, size))
-    except UserError as error:
-        assert "\n" not in str(error)
-    else:
-        assert sum(value.size for value in stored.tensors.values()) <= size
+    assert elements_or_line(tmp_path, pack(header, size)) <= size
