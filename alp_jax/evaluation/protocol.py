@@ -106,7 +106,7 @@ def retrieval_task(table: Table, config: EvalConfig) -> RetrievalTask | None:
 
 
 def judge_retrieval(task: RetrievalTask, audio_AE: np.ndarray, text_TE: np.ndarray) -> dict[str, Measured]:
-    """Recall at 10, 5 and 1, mean average precision at 10 and the median rank, for each of DIRECTIONS."""
+    """Recall at 10, 5 and 1, mAP@10, the reference's number of that name and the median rank, per direction."""
     measured = {}
     groups = np.asarray(task.test_groups, dtype=object)
     for name, found in retrieval.evaluate(audio_AE, text_TE, task.gallery).items():
@@ -118,6 +118,9 @@ def judge_retrieval(task: RetrievalTask, audio_AE: np.ndarray, text_TE: np.ndarr
             for cutoff, chance in reversed(list(zip(retrieval.CUTOFFS, found.chances, strict=True)))
         }
         values["map_at_10"] = _entry(lambda w, p_Q=found.precision_Q: metrics.accuracy(p_Q, w), weight_RN, None)
+        values["map_at_10_reference"] = _entry(
+            lambda w, r_Q=found.reference_Q: retrieval.reference_mean(r_Q, w), weight_RN, None
+        )
         values["median_rank"] = {"value": float(np.median(found.rank_Q)), "interval": None, "chance": None}
         measured[name] = Measured(values, unit)
     return measured

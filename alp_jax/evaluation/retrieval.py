@@ -4,6 +4,9 @@ Every caption is a query of text-to-audio, and every clip that carries the same 
 Every clip is a query of audio-to-text among all captions, and every caption whose text the clip carries is right.
 Ties are broken against the model: a right answer ranks behind every wrong one of equal similarity, so that collapsed
 embeddings score nothing.
+
+The average precision of the reference (Auden) is another number under the same name and has its own here, see
+``reference_precision``.
 """
 
 import dataclasses
@@ -77,6 +80,49 @@ def _largest(values_QN: np.ndarray) -> np.ndarray:
     return -np.sort(-np.partition(values_QN, values_QN.shape[1] - kept, axis=1)[:, -kept:], axis=1)
 
 
+def own_ranks(similarity_QN: np.ndarray, query_P: np.ndarray, candidate_P: np.ndarray) -> np.ndarray:
+    """Rank of each query's own candidates among all, of which others may be right as well.
+
+    Args:
+      query_P, candidate_P: pairs of row and column, ascending by row.
+    """
+    value_P = similarity_QN[query_P, candidate_P]
+    nth_P = np.arange(len(query_P)) - np.searchsorted(query_P, query_P)
+    rank_P = np.empty(len(query_P), int)
+    for nth in range(int(nth_P.max(initial=-1)) + 1):  # one candidate of every query at a time, to bound memory
+        now = nth_P == nth
+        rank_P[now] = (similarity_QN[query_P[now]] >= value_P[now, None]).sum(1)
+    return rank_P
+
+
+def reference_precision(rank_P: np.ndarray, query_P: np.ndarray) -> np.ndarray:
+    """What the reference calls average precision at 10, per query; NaN where a query takes no part in its mean.
+
+    The hits of a query are numbered in the order of its captions, not of their ranks, and the n-th adds n / rank, so
+    that values above 1 exist. The sum is divided by the number of captions, at most 10. Where every query has one
+    right answer, the reference averages 1 / rank over the queries with a hit and leaves the others out.
+
+    Args:
+      rank_P: ranks of the queries' own candidates.
+      query_P: int[P] ascending, the query of each; every query occurs.
+    """
+    hit_P = rank_P <= DEPTH
+    first_Q, count_Q = np.unique(query_P, return_index=True, return_counts=True)[1:]
+    earlier_P = np.cumsum(hit_P) - hit_P
+    nth_P = 1 + earlier_P - np.repeat(earlier_P[first_Q], count_Q)
+    total_Q = np.add.reduceat(np.where(hit_P, nth_P / rank_P, 0.0), first_Q)
+    if (count_Q == 1).all():
+        return np.where(hit_P, total_Q, np.nan)
+    return total_Q / np.minimum(count_Q, DEPTH)
+
+
+def reference_mean(reference_Q: np.ndarray, weight_RQ: np.ndarray) -> np.ndarray:
+    """Weighted mean over the queries that the reference counts, for each of R weightings; 0 where there are none."""
+    counted_Q = ~np.isnan(reference_Q)
+    total_R = weight_RQ[:, counted_Q].sum(1)
+    return weight_RQ[:, counted_Q] @ reference_Q[counted_Q] / np.maximum(total_R, 1e-9)
+
+
 def chance(num_relevant_Q: np.ndarray, num_candidates: int, cutoff: int) -> float:
     """Expected recall at ``cutoff`` of a random order: 1 - C(N - r, k) / C(N, k), averaged over the queries."""
     missed_Q = np.ones(len(num_relevant_Q))
@@ -92,12 +138,14 @@ class Direction:
     Attributes:
       rank_Q: int[Q], 1 is best.
       precision_Q: float[Q], average precision at 10.
+      reference_Q: float[Q], what the reference calls so; NaN for queries that it leaves out.
       clip_Q: int[Q], the clip a query comes from.
       chances: recall at each of CUTOFFS of a random order.
     """
 
     rank_Q: np.ndarray
     precision_Q: np.ndarray
+    reference_Q: np.ndarray
     clip_Q: np.ndarray
     chances: tuple[float, ...]
 
@@ -106,15 +154,18 @@ def _chunks(total: int) -> Iterator[slice]:
     return (slice(start, min(start + CHUNK, total)) for start in range(0, total, CHUNK))
 
 
-def _direction(query, candidates, relevant, clip_Q) -> Direction:
+def _direction(query, candidates, relevant, clip_Q, own) -> Direction:
+    query_P, candidate_P = own
     found, counts = [], []
     for part in _chunks(len(query)):
-        relevant_QN = relevant(part)
-        found.append(ranks(query[part] @ candidates.T, relevant_QN))
+        relevant_QN, similarity_QN = relevant(part), query[part] @ candidates.T
+        here = slice(*np.searchsorted(query_P, (part.start, part.stop)))
+        own_P = own_ranks(similarity_QN, query_P[here] - part.start, candidate_P[here])
+        found.append((*ranks(similarity_QN, relevant_QN), own_P))
         counts.append(relevant_QN.sum(1))
-    rank_Q, precision_Q = (np.concatenate(values) for values in zip(*found, strict=True))
+    rank_Q, precision_Q, own_P = (np.concatenate(values) for values in zip(*found, strict=True))
     chances = tuple(chance(np.concatenate(counts), len(candidates), cutoff) for cutoff in CUTOFFS)
-    return Direction(rank_Q, precision_Q, clip_Q, chances)
+    return Direction(rank_Q, precision_Q, reference_precision(own_P, query_P), clip_Q, chances)
 
 
 def evaluate(audio_AE: np.ndarray, text_TE: np.ndarray, tested: Gallery) -> dict[str, Direction]:
@@ -124,9 +175,14 @@ def evaluate(audio_AE: np.ndarray, text_TE: np.ndarray, tested: Gallery) -> dict
       ValueError: an embedding is not finite.
     """
     audio_AE, text_TE = _unit(audio_AE), _unit(text_TE)
+    owner_T, clip_A = tested.owner_T, np.arange(tested.num_clips)
+    by_owner_T = np.argsort(owner_T, kind="stable")
+    captions = (np.arange(len(owner_T)), owner_T)
     return {
-        "text_to_audio": _direction(text_TE, audio_AE, tested.relevant, tested.owner_T),
-        "audio_to_text": _direction(audio_AE, text_TE, tested.relevant_captions, np.arange(tested.num_clips)),
+        "text_to_audio": _direction(text_TE, audio_AE, tested.relevant, owner_T, captions),
+        "audio_to_text": _direction(
+            audio_AE, text_TE, tested.relevant_captions, clip_A, (owner_T[by_owner_T], by_owner_T)
+        ),
     }
 
 

@@ -35,6 +35,7 @@ METRICS = {
     "recall_at_5": "R@5",
     "recall_at_10": "R@10",
     "map_at_10": "mAP@10",
+    "map_at_10_reference": "mAP@10 (reference)",
     "median_rank": "median rank",
 }
 HEADLINES = ("accuracy", "map", "recall_at_10")  # the metric of a task that is drawn
@@ -60,6 +61,8 @@ GLOSSARY = {
     "linear alignment": "audio embeddings are mapped by ridge regression to words of captions, alike for every encoder",
     "log-mel": "energies of 80 mel-spaced frequency bands every 10 ms, on a logarithmic scale",
     "mAP, mAP@10": "mean average precision: area under precision against recall, averaged over classes or queries",
+    "mAP@10 (reference)": "what the authors' code prints as mAP@10: hits numbered in caption order, or, with one right "
+    "answer per query, 1 / rank averaged over the queries with a hit",
     "median rank": "middle position, over the queries, of the first right answer; 1 is best",
     "mean pooling": "the probe sees the average of the encoder's frames",
     "pairs (N)": "audio-caption pairs in the rung that the run was trained on; a clip with two captions is two pairs",

@@ -12,12 +12,15 @@ from alp_jax.evaluation.alignment import align
 from alp_jax.evaluation.retrieval import Gallery, chance, evaluate, gallery
 
 GOLDEN = pathlib.Path(__file__).parent / "golden" / "retrieval.safetensors"
-# percent, from the reference's evaluation of these embeddings: R@1, R@5, R@10, median and mean rank
+# percent, from the reference's evaluation of these embeddings: R@1, R@5, R@10, median and mean rank, its mAP10
 REFERENCE = {
-    ("audio", "text", 1): {"audio_to_text": (35, 70, 85, 3, 5.525), "text_to_audio": (25, 72.5, 85, 3, 5.75)},
+    ("audio", "text", 1): {
+        "audio_to_text": (35, 70, 85, 3, 5.525, 56.62465),
+        "text_to_audio": (25, 72.5, 85, 3, 5.75, 51.90243),
+    },
     ("multi.audio_unique", "multi.text", 5): {
-        "audio_to_text": (37.5, 85, 97.5, 2, 3.3),
-        "text_to_audio": (35.5, 68.5, 86, 2, 4.915),
+        "audio_to_text": (37.5, 85, 97.5, 2, 3.3, 38.480559),
+        "text_to_audio": (35.5, 68.5, 86, 2, 4.915, 59.04854),
     },
 }
 
@@ -27,12 +30,15 @@ def test_reference_numbers(case, expected):
     stored = load_file(GOLDEN)
     audio, text, captions = stored[case[0]], stored[case[1]], case[2]
     tested = Gallery(np.arange(len(text)) // captions, np.arange(len(text)), len(audio))
-    for direction, (r1, r5, r10, median, mean) in expected.items():
-        rank = evaluate(audio, text, tested)[direction].rank_Q
+    for direction, (r1, r5, r10, median, mean, precision) in expected.items():
+        judged = evaluate(audio, text, tested)[direction]
+        rank = judged.rank_Q
         found = [100 * (rank <= k).mean() for k in retrieval.CUTOFFS]
         np.testing.assert_allclose(found, [r1, r5, r10], atol=1e-4)
         assert int(np.median(rank)) == median  # the reference rounds a median between two ranks down
         assert rank.mean() == pytest.approx(mean)
+        own = retrieval.reference_mean(judged.reference_Q, np.ones((1, len(rank))))
+        assert 100 * own[0] == pytest.approx(precision, abs=1e-4)
 
 
 def brute_force(similarity, relevant):
@@ -70,6 +76,30 @@ def test_ragged_captions_shared_texts_and_ties_match_brute_force(monkeypatch):
     expected = [brute_force(similarity[a], [n in sets[a] for n in normal]) for a in range(30)]
     np.testing.assert_array_equal(found["audio_to_text"].rank_Q, [rank for rank, _ in expected])
     np.testing.assert_allclose(found["audio_to_text"].precision_Q, [ap for _, ap in expected])
+
+
+def test_the_reference_numbers_hits_in_the_order_of_captions(monkeypatch):
+    monkeypatch.setattr(retrieval, "CHUNK", 3)
+    rng = np.random.default_rng(1)
+    owner = rng.permutation(np.repeat(np.arange(10), np.arange(1, 11)))  # 1 to 10 captions, in no order
+    audio, text = rng.standard_normal((10, 4)), rng.standard_normal((55, 4))
+    found = evaluate(audio, text, Gallery(owner, np.arange(55), 10))["audio_to_text"].reference_Q
+
+    def unit(x):
+        return x / np.linalg.norm(x, axis=1, keepdims=True)
+
+    for clip in range(10):
+        order = np.argsort(-(unit(audio)[clip] @ unit(text).T)).tolist()
+        places = [1 + order.index(caption) for caption in np.flatnonzero(owner == clip)]
+        hits = [place for place in places if place <= 10]
+        assert found[clip] == pytest.approx(sum((n + 1) / place for n, place in enumerate(hits)) / (clip + 1))
+
+
+def test_the_reference_leaves_out_queries_without_a_hit():
+    one = retrieval.reference_precision(np.array([2, 11, 4]), np.arange(3))
+    np.testing.assert_array_equal(one, [0.5, np.nan, 0.25])
+    weights = np.array([[1, 1, 1], [2, 5, 0], [0, 1, 0]])
+    np.testing.assert_allclose(retrieval.reference_mean(one, weights), [0.375, 0.5, 0.0])
 
 
 def test_collapsed_embeddings_find_nothing():
