@@ -32,6 +32,8 @@ OWNERS = {
     "grain": ("data/",),
     "tensorflow_datasets": ("data/",),
     "sentencepiece": ("data/",),
+    "tokenizers": ("data/",),
+    "transformers": ("interop/",),
     "torch": ("interop/",),
 }
 WITHOUT_JAX = ("corpora/", "data/", "core/", "config/")

@@ -1,11 +1,16 @@
-"""Sentencepiece vocabulary of the captions: unigram, lower-cased, with byte fallback, so no text is unknown."""
+"""Token ids of captions, from a sentencepiece model of ours or the tokenizer.json of another toolbox.
 
+Ours: unigram, lower-cased, with byte fallback, so no text is unknown.
+"""
+
+import abc
 import hashlib
 import io
 import os
 import pathlib
 import re
 from collections.abc import Iterable
+from typing import Any
 
 import sentencepiece
 
@@ -22,13 +27,59 @@ _LARGEST = re.compile(r"value <= (\d+)")
 _SMALLEST = re.compile(r"required_chars\. \d+ vs (\d+)")
 
 
-class Tokenizer:
-    """Text to token ids and back; travels to other processes as the bytes of its model.
+class Tokenizer(abc.ABC):
+    """Text to token ids and back; travels to other processes as the bytes of its file.
 
     Attributes:
       vocab_size: number of ids.
-      sha256: of the model file, part of a batch plan's fingerprint.
+      sha256: of the file and of what the ids below depend on.
+      pad_id, bos_id, eos_id, mask_id: ids that no text is encoded to.
     """
+
+    vocab_size: int
+    sha256: str
+    pad_id: int
+    bos_id: int
+    eos_id: int
+    mask_id: int
+
+    @staticmethod
+    def load(path: str | os.PathLike) -> "Tokenizer":
+        """Reads a sentencepiece model or, by the ending ``.json``, a tokenizer.json.
+
+        Raises:
+          UserError: the file is missing or of another kind, or a tokenizer.json lacks one of the special tokens.
+        """
+        path = pathlib.Path(path)
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise UserError(f"tokenizer {path}: {error.strerror}; 'alp tokenizer' trains one") from None
+        if path.suffix != ".json":
+            return SentencePiece(data, f"tokenizer {path}")
+        from alp_jax.data.json_tokenizer import JsonTokenizer, read_roles
+
+        return JsonTokenizer(data, read_roles(path.parent), f"tokenizer {path}")
+
+    @abc.abstractmethod
+    def encode(self, text: str) -> list[int]:
+        """Token ids without special tokens; a text that spells a special token is text."""
+
+    @abc.abstractmethod
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of ``ids``, normalised as the tokenizer does; special tokens leave nothing."""
+
+    @abc.abstractmethod
+    def definition(self) -> dict[str, Any]:
+        """The same tokenizer as the content of a tokenizer.json."""
+
+    @abc.abstractmethod
+    def roles(self) -> dict[str, str]:
+        """Special tokens under the names of a tokenizer_config.json: ``bos_token`` and so on."""
+
+
+class SentencePiece(Tokenizer):
+    """A model that ``train`` made."""
 
     pad_id, bos_id, eos_id, unk_id, mask_id = _SPECIAL.values()
 
@@ -51,24 +102,22 @@ class Tokenizer:
         self.vocab_size: int = self._processor.GetPieceSize()
         self.sha256 = hashlib.sha256(model).hexdigest()
 
-    @classmethod
-    def load(cls, path: str | os.PathLike) -> "Tokenizer":
-        """Reads a model file; UserError when it is missing or another kind of file."""
-        try:
-            return cls(pathlib.Path(path).read_bytes(), f"tokenizer {path}")
-        except OSError as error:
-            raise UserError(f"tokenizer {path}: {error.strerror}; 'alp tokenizer' trains one") from None
-
     def __reduce__(self):
-        return Tokenizer, (self._model, self._name)
+        return SentencePiece, (self._model, self._name)
 
     def encode(self, text: str) -> list[int]:
-        """Token ids without special tokens."""
         return self._processor.EncodeAsIds(text)
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Normalised text; special tokens leave nothing."""
         return self._processor.DecodeIds([int(i) for i in ids if int(i) >= len(_SPECIAL)])
+
+    def definition(self) -> dict[str, Any]:
+        from alp_jax.data.unigram import unigram_definition
+
+        return unigram_definition(self._model, self._processor)
+
+    def roles(self) -> dict[str, str]:
+        return {f"{role}_token": self._processor.IdToPiece(number) for role, number in _SPECIAL.items()}
 
 
 def tokenizer_path(dataset_path: str | os.PathLike, config: DataConfig) -> pathlib.Path:

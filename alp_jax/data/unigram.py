@@ -1,0 +1,119 @@
+"""A sentencepiece model of ours as a tokenizer.json with the same ids.
+
+The ``tokenizers`` library reads the model's own normalisation table, but applies it to the first character of what
+it takes for one letter and drops the rest: E with a combining accent becomes a bare e. Composing and lower-casing
+the text before the table is applied leaves it nothing to drop. What still differs is listed in ``DIFFERENCES``.
+"""
+
+import base64
+import functools
+from typing import Any
+
+import sentencepiece
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+
+DIFFERENCES = (
+    "texts that spell a special token or byte, such as <s>, <mask> or <0x41>",
+    "combining marks in an order that Unicode does not call canonical, and marks on letters beyond Latin, Greek, "
+    "Cyrillic, Vietnamese, Hangul and Kana",
+    "ties: two ways to cut a text that are equally probable, where the two libraries round differently",
+)
+_SPACE = "\u2581"  # what sentencepiece writes for a space
+# The table keeps these two, against NFKC and lower case, so they hide behind characters that no text has.
+_KEPT = {"\u0130": ("Regex", "\u0130|I\u0307", "\ufdd0"), "\uff5e": ("String", "\uff5e", "\ufdd1")}
+# A piece that no text is cut into gets a score that no sum of a few real pieces falls below.
+_NEVER = -1000.0
+
+
+def unigram_definition(model: bytes, processor: sentencepiece.SentencePieceProcessor) -> dict[str, Any]:
+    """Content of the tokenizer.json for ``model``, which ``processor`` has loaded."""
+    size = processor.GetPieceSize()
+    pieces = [processor.IdToPiece(i) for i in range(size)]
+    special = [i for i in range(size) if processor.IsControl(i) or processor.IsUnknown(i)]
+    normal = [not (i in special or processor.IsByte(i)) for i in range(size)]
+    scores = [processor.GetScore(i) if normal[i] else _NEVER for i in range(size)]
+    bos, eos = pieces[processor.bos_id()], pieces[processor.eos_id()]
+    return {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": [added_token(i, pieces[i]) for i in special],
+        "normalizer": {"type": "Sequence", "normalizers": _normalizers(_charsmap(model))},
+        "pre_tokenizer": None,
+        "post_processor": {
+            "type": "TemplateProcessing",
+            "single": [_token(bos, 0), _sequence("A", 0), _token(eos, 0)],
+            "pair": [_token(bos, 0), _sequence("A", 0), _token(eos, 0), _sequence("B", 1), _token(eos, 1)],
+            "special_tokens": {
+                piece: {"id": piece, "ids": [number], "tokens": [piece]}
+                for piece, number in ((bos, processor.bos_id()), (eos, processor.eos_id()))
+            },
+        },
+        "decoder": {
+            "type": "Sequence",
+            "decoders": [
+                _replace("String", _SPACE, " "),
+                {"type": "ByteFallback"},
+                {"type": "Fuse"},
+                {"type": "Strip", "content": " ", "start": 1, "stop": 0},
+            ],
+        },
+        "model": {
+            "type": "Unigram",
+            "unk_id": processor.unk_id(),
+            "vocab": [list(entry) for entry in zip(pieces, scores, strict=True)],
+            "byte_fallback": True,
+        },
+    }
+
+
+def added_token(number: int, content: str) -> dict[str, Any]:
+    """A special token as tokenizer.json lists it."""
+    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    return {"id": number, "content": content, **flags}
+
+
+def _normalizers(charsmap: bytes) -> list[dict[str, Any]]:
+    return [
+        *(_replace(kind, pattern, hidden) for kind, pattern, hidden in _KEPT.values()),
+        {"type": "NFKC"},
+        {"type": "Lowercase"},
+        {"type": "Precompiled", "precompiled_charsmap": base64.b64encode(charsmap).decode()},
+        *(_replace("String", hidden, kept) for kept, (_, _, hidden) in _KEPT.items()),
+        _replace("Regex", "^ +| +$", ""),
+        _replace("Regex", " {2,}", " "),
+        {"type": "Prepend", "prepend": _SPACE},
+        _replace("String", " ", _SPACE),
+    ]
+
+
+def _replace(kind: str, pattern: str, content: str) -> dict[str, Any]:
+    return {"type": "Replace", "pattern": {kind: pattern}, "content": content}
+
+
+def _token(piece: str, part: int) -> dict[str, Any]:
+    return {"SpecialToken": {"id": piece, "type_id": part}}
+
+
+def _sequence(name: str, part: int) -> dict[str, Any]:
+    return {"Sequence": {"id": name, "type_id": part}}
+
+
+def _charsmap(model: bytes) -> bytes:
+    """The normalisation table inside a sentencepiece model, which its library does not hand out."""
+    return _message_type().FromString(model).normalizer_spec.precompiled_charsmap
+
+
+@functools.cache
+def _message_type():
+    """The two fields of sentencepiece's ModelProto that matter here (its own module demands the newest protobuf)."""
+    kinds = descriptor_pb2.FieldDescriptorProto
+    file = descriptor_pb2.FileDescriptorProto(name="alp_jax/sentencepiece.proto", package="alp_jax", syntax="proto2")
+    normalizer = file.message_type.add(name="NormalizerSpec")
+    normalizer.field.add(name="precompiled_charsmap", number=2, type=kinds.TYPE_BYTES, label=kinds.LABEL_OPTIONAL)
+    model = file.message_type.add(name="Model")
+    spec = model.field.add(name="normalizer_spec", number=3, type=kinds.TYPE_MESSAGE, label=kinds.LABEL_OPTIONAL)
+    spec.type_name = ".alp_jax.NormalizerSpec"
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName("alp_jax.Model"))
