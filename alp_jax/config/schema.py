@@ -103,9 +103,12 @@ class ModelConfig:
 
 @dataclasses.dataclass(frozen=True)
 class ObjectiveConfig:
-    """What is learnt: ``contrastive`` (symmetric InfoNCE) or ``captioning`` (autoregressive and parallel decoding)."""
+    """What is learnt: ``contrastive`` (clip against caption) or ``captioning`` (left to right and in parallel)."""
 
     name: str = "contrastive"
+    loss: str = "info_nce"  # info_nce | siglip, of the contrastive objective
+    reduction: str = "mean"  # mean | sum of the contrastive loss over clips and both directions; the reference sums
+    embed_reg: float = 0.0  # weight of the reference's penalty on contrastive embeddings; 1.0 there
     temperature: float = 0.07  # start value when learnt
     learn_temperature: bool = True
     max_logit_scale: float = 100.0

@@ -11,7 +11,9 @@ def make_captioning(config: ObjectiveConfig, tokens: SpecialTokens) -> Objective
     """The captioning objective (Tschannen et al. 2023, "Image Captioners Are Scalable Vision Learners Too").
 
     Autoregressive rows read BOS + caption and predict caption + EOS under a causal mask; parallel rows read MASK
-    tokens without a causal mask and predict the caption.
+    tokens without a causal mask and predict the caption. The loss is the mean over all tokens of the global batch; the
+    reference averages per process and then over processes, which gives short captions beside other short ones more
+    weight.
     """
 
     def prepare(batch: Arrays, key) -> Arrays:
@@ -36,9 +38,12 @@ def make_captioning(config: ObjectiveConfig, tokens: SpecialTokens) -> Objective
 
 
 def choose_causal(key, batch: int, share: float) -> jax.Array:
-    """bool[B]: which rows of the global batch are autoregressive; exactly round(B * share) of them."""
+    """bool[B]: which rows of the global batch are autoregressive.
+
+    As in the reference, round(B * (1 - share)) rows are parallel, halves rounded to even numbers.
+    """
     order_B = jax.random.permutation(key, batch)
-    return order_B < round(batch * share)
+    return order_B >= round(batch * (1 - share))
 
 
 def decoder_inputs(text_BL: jax.Array, text_len_B: jax.Array, causal_B: jax.Array, tokens: SpecialTokens) -> Arrays:
@@ -62,8 +67,8 @@ def decoder_inputs(text_BL: jax.Array, text_len_B: jax.Array, causal_B: jax.Arra
 
 
 def smoothed_cross_entropy(logits_BLV: jax.Array, targets_BL: jax.Array, smoothing: float) -> jax.Array:
-    """Cross entropy per token, the smoothing spread over the whole vocabulary (torch semantics), in float32."""
-    logits_BLV = logits_BLV.astype(jnp.float32)
+    """Cross entropy per token, smoothing spread over the whole vocabulary (torch semantics), in at least float32."""
+    logits_BLV = logits_BLV.astype(jnp.promote_types(logits_BLV.dtype, jnp.float32))
     normaliser_BL = jax.nn.logsumexp(logits_BLV, -1)
     target_BL = jnp.take_along_axis(logits_BLV, targets_BL[..., None], -1)[..., 0]
     return normaliser_BL - (1 - smoothing) * target_BL - smoothing * logits_BLV.mean(-1)

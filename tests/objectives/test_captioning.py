@@ -10,7 +10,7 @@ from alp_jax.core.errors import UserError
 from alp_jax.objectives.base import SpecialTokens
 from alp_jax.objectives.captioning import choose_causal, decoder_inputs, make_captioning, smoothed_cross_entropy
 from alp_jax.objectives.registry import make_objective
-from alp_jax.parallel.mesh import make_mesh
+from alp_jax.parallel.mesh import batch_sharding, make_mesh
 
 TOKENS = SpecialTokens(pad=0, bos=1, eos=2, mask=4)
 
@@ -23,9 +23,12 @@ def test_rows_are_autoregressive_or_parallel():
     assert inputs["decoder_len_B"].tolist() == [3, 2, 4]
 
 
-@pytest.mark.parametrize(("share", "expected"), [(0.25, 4), (0.0, 0), (1.0, 16)])
-def test_the_share_is_exact_and_drawn(share, expected):
-    rows = [np.asarray(choose_causal(jax.random.key(k), 16, share)) for k in range(2)]
+@pytest.mark.parametrize(
+    ("batch", "share", "expected"), [(16, 0.25, 4), (16, 0.0, 0), (16, 1.0, 16), (5, 0.5, 3), (7, 0.5, 3)]
+)
+def test_the_share_is_exact_and_drawn(batch, share, expected):
+    """Of 5 and 7 rows the reference makes round(2.5) = 2 and round(3.5) = 4 parallel."""
+    rows = [np.asarray(choose_causal(jax.random.key(k), batch, share)) for k in range(2)]
     assert [r.sum() for r in rows] == [expected, expected]
     assert share in (0.0, 1.0) or (rows[0] != rows[1]).any()
 
@@ -47,6 +50,26 @@ def test_loss_is_the_mean_over_real_tokens_of_valid_rows():
     np.testing.assert_allclose(value, np.mean(per_token), rtol=1e-5)
     np.testing.assert_allclose(metrics["loss_autoregressive"], np.mean(per_token[:3]), rtol=1e-5)
     np.testing.assert_allclose(metrics["loss_parallel"], np.mean(per_token[3:]), rtol=1e-5)
+
+
+def test_the_loss_is_global_on_eight_devices():
+    """Devices with long and with short captions: value and gradient are those of one device, not a mean of means."""
+    mesh = make_mesh(MeshConfig(data=4, fsdp=2))
+    objective = make_captioning(ObjectiveConfig(name="captioning"), TOKENS)
+    length = jnp.asarray([6] * 8 + [1] * 6 + [0, 3])
+    mask, causal = jnp.arange(16) != 5, jnp.arange(16) % 3 == 0
+
+    def loss(logits, text, length, causal, mask):
+        return objective.loss({"logits_BLV": logits}, decoder_inputs(text, length, causal, TOKENS), {"mask": mask})[0]
+
+    with jax.enable_x64(True):
+        logits = jax.random.normal(jax.random.key(0), (16, 7, 11), jnp.float64)
+        args = (logits, jax.random.randint(jax.random.key(1), (16, 6), 5, 11), length, causal, mask)
+        value, gradient = jax.jit(jax.value_and_grad(loss), in_shardings=batch_sharding(mesh))(*args)
+        expected, expected_gradient = jax.value_and_grad(loss)(*args)
+        assert value.dtype == jnp.float64
+        np.testing.assert_allclose(value, expected, rtol=1e-13)
+        np.testing.assert_allclose(gradient, expected_gradient, atol=1e-15)
 
 
 def test_smoothing_follows_torch_semantics():

@@ -1,4 +1,4 @@
-"""The chunked, sharded InfoNCE against a dense one written from the definition."""
+"""The chunked, sharded contrastive losses against dense ones written from their definitions."""
 
 import jax
 import jax.numpy as jnp
@@ -6,22 +6,46 @@ import numpy as np
 import pytest
 
 from alp_jax.config.schema import MeshConfig, ObjectiveConfig
+from alp_jax.core.errors import UserError
 from alp_jax.objectives.base import SpecialTokens
-from alp_jax.objectives.contrastive import info_nce, make_contrastive, wrap_caption
-from alp_jax.parallel.mesh import make_mesh
+from alp_jax.objectives.contrastive import make_contrastive, wrap_caption
+from alp_jax.parallel.mesh import batch_sharding, make_mesh, replicated
 
 TOKENS = SpecialTokens(pad=0, bos=1, eos=2, mask=4)
 
 
-def dense(audio_BD, text_BD, scale, groups_BG, mask_B):
-    """InfoNCE over the whole similarity matrix, straight from its definition."""
+def dense(audio_BD, text_BD, scale, groups_BG, mask_B, loss):
+    """The summed loss of both directions over the whole similarity matrix, straight from its definition."""
     logits = audio_BD @ text_BD.T * scale
     same = jnp.any(groups_BG[:, None] == groups_BG[None], -1)
     own = jnp.eye(len(logits), dtype=bool)
-    logits = jnp.where((~same & mask_B[None] & mask_B[:, None]) | own, logits, -jnp.inf)
+    counts = (~same & mask_B[None] & mask_B[:, None]) | own
+    if loss == "siglip":
+        # binary cross entropy with logits, targets the identity, the same matrix in both directions
+        likelihood = jnp.where(own, jax.nn.sigmoid(logits), 1 - jax.nn.sigmoid(logits))
+        return -2 * jnp.where(counts & mask_B[:, None], jnp.log(likelihood), 0).sum()
+    logits = jnp.where(counts, logits, -jnp.inf)
     rows = -jnp.diagonal(jax.nn.log_softmax(logits, 1))
     columns = -jnp.diagonal(jax.nn.log_softmax(logits, 0))
-    return jnp.where(mask_B, rows + columns, 0).sum() / (2 * mask_B.sum())
+    return jnp.where(mask_B, rows + columns, 0).sum()
+
+
+def dense_penalty(embed_BD, mask_B):
+    """mean |E| / sqrt(sum E^2) over the valid rows."""
+    valid = embed_BD[np.flatnonzero(mask_B)]
+    return jnp.mean(jnp.abs(valid)) / jnp.sqrt(jnp.sum(valid**2))
+
+
+def on(mesh, **settings):
+    """loss(audio, text, log_scale, groups, mask) of the objective with ``settings`` and what else it reports."""
+    objective = make_contrastive(ObjectiveConfig(**settings), TOKENS, mesh)
+
+    def loss(audio, text, log_scale, groups, mask):
+        outputs = {"audio_embed_BD": audio, "text_embed_BD": text, "logit_scale": log_scale}
+        batch = {"recording": groups[:, 0], "caption_group": groups[:, 1], "mask": mask}
+        return objective.loss(outputs, {}, batch)
+
+    return loss
 
 
 @pytest.fixture
@@ -41,46 +65,64 @@ def batch():
     return audio, text, groups, mask
 
 
-@pytest.mark.parametrize("devices", [1, 2, 8])
-@pytest.mark.parametrize("chunk", [5, 1024])
-def test_equals_the_dense_loss_and_its_gradients(batch, devices, chunk):
+@pytest.mark.parametrize(("devices", "chunk"), [(1, 5), (2, 1024), (8, 5), (8, 1024)])
+@pytest.mark.parametrize(
+    ("loss", "reduction", "embed_reg"), [("info_nce", "mean", 0.0), ("info_nce", "sum", 1.0), ("siglip", "sum", 0.5)]
+)
+def test_equals_the_dense_loss_and_its_gradients(batch, devices, chunk, loss, reduction, embed_reg):
     audio, text, groups, mask = batch
     mesh = make_mesh(MeshConfig(data=-1, fsdp=min(devices, 2)), jax.devices()[:devices])
+    rows, whole = batch_sharding(mesh), replicated(mesh)
+    sharded = on(mesh, loss=loss, reduction=reduction, embed_reg=embed_reg, chunk=chunk)
+
+    def expected_loss(audio, text, log_scale, groups, mask):
+        value = dense(audio, text, jnp.exp(log_scale), groups, mask, loss)
+        value = value / (2 * mask.sum()) if reduction == "mean" else value
+        return value + embed_reg * (dense_penalty(audio, batch[3]) + dense_penalty(text, batch[3]))
+
     with jax.enable_x64(True):
-        args = [jnp.asarray(audio), jnp.asarray(text), jnp.asarray(14.0, jnp.float64)]
-        rest = (jnp.asarray(groups, jnp.int32), jnp.asarray(mask))
-        chunked = jax.jit(
-            jax.value_and_grad(lambda a, t, s: info_nce(a, t, s, *rest, mesh=mesh, chunk=chunk)[0], (0, 1, 2))
+        args = (jnp.asarray(audio), jnp.asarray(text), jnp.log(jnp.asarray(14.0, jnp.float64)))
+        args += (jnp.asarray(groups, jnp.int32), jnp.asarray(mask))
+        found = jax.jit(
+            jax.value_and_grad(lambda *args: sharded(*args)[0], (0, 1, 2)), in_shardings=(rows, rows, whole, rows, rows)
         )
-        expected, expected_grads = jax.value_and_grad(lambda a, t, s: dense(a, t, s, *rest), (0, 1, 2))(*args)
-        value, grads = chunked(*args)
-        assert abs(float(value - expected)) < 1e-12
+        value, grads = found(*args)
+        expected, expected_grads = jax.value_and_grad(expected_loss, (0, 1, 2))(*args)
+        assert abs(float(value - expected)) < 1e-13 * abs(expected) + 1e-12
         for got, want in zip(grads, expected_grads, strict=True):
-            np.testing.assert_allclose(got, want, atol=1e-12)
+            np.testing.assert_allclose(got, want, atol=1e-12, rtol=1e-12)
 
 
-def test_duplicates_are_not_negatives(batch):
-    """Two clips with the same caption and the same embedding: without exclusion the loss cannot go below log 2."""
+@pytest.mark.parametrize(("loss", "lowest"), [("info_nce", np.log(2)), ("siglip", np.log1p(np.exp(10.0)))])
+def test_duplicates_are_not_negatives(loss, lowest):
+    """Two clips with the same caption and the same embedding: without exclusion each pays for the other."""
     mesh = make_mesh(MeshConfig(), jax.devices()[:1])
     embed = jnp.asarray([[1.0, 0.0], [1.0, 0.0]], jnp.float32)
-    groups = jnp.asarray([[0, 7], [1, 7]], jnp.int32)
-    mask = jnp.ones(2, bool)
-    with_exclusion, _ = info_nce(embed, embed, 10.0, groups, mask, mesh=mesh, chunk=8)
-    without, _ = info_nce(embed, embed, 10.0, None, mask, mesh=mesh, chunk=8)
-    assert float(with_exclusion) == 0.0
-    np.testing.assert_allclose(without, np.log(2), rtol=1e-6)
+    rest = (jnp.log(10.0), jnp.asarray([[0, 7], [1, 7]], jnp.int32), jnp.ones(2, bool))
+    with_exclusion, _ = on(mesh, loss=loss)(embed, embed, *rest)
+    without, _ = on(mesh, loss=loss, exclude_duplicates=False)(embed, embed, *rest)
+    assert float(with_exclusion) == pytest.approx(0.0, abs=5e-5)
+    np.testing.assert_allclose(without - with_exclusion, lowest, rtol=1e-5)
 
 
-def test_memory_grows_with_the_chunk_not_with_the_batch_squared():
+@pytest.mark.parametrize("loss", ["info_nce", "siglip"])
+def test_memory_grows_with_the_chunk_not_with_the_batch_squared(loss):
     mesh = make_mesh(MeshConfig(), jax.devices()[:1])
 
     def temporary(rows):
         embed = jax.ShapeDtypeStruct((rows, 16), jnp.float32)
         groups, mask = jax.ShapeDtypeStruct((rows, 2), jnp.int32), jax.ShapeDtypeStruct((rows,), jnp.bool_)
-        loss = jax.grad(lambda a, t, g, m: info_nce(a, t, 10.0, g, m, mesh=mesh, chunk=64)[0])
-        return jax.jit(loss).lower(embed, embed, groups, mask).compile().memory_analysis().temp_size_in_bytes
+        gradient = jax.grad(lambda a, t, g, m: on(mesh, loss=loss, chunk=64)(a, t, jnp.log(10.0), g, m)[0])
+        return jax.jit(gradient).lower(embed, embed, groups, mask).compile().memory_analysis().temp_size_in_bytes
 
     assert temporary(4096) / temporary(1024) < 6  # 16 if the matrix were held
+
+
+@pytest.mark.parametrize(("setting", "value"), [("loss", "siglp"), ("reduction", "men")])
+def test_unknown_names_are_refused(batch, setting, value):
+    mesh = make_mesh(MeshConfig(), jax.devices()[:1])
+    with pytest.raises(UserError, match=f"config.objective.{setting} '{value}' .did you mean"):
+        on(mesh, **{setting: value})(*map(jnp.asarray, batch[:2]), jnp.log(10.0), *map(jnp.asarray, batch[2:]))
 
 
 def test_captions_are_wrapped():
@@ -93,12 +135,10 @@ def test_captions_are_wrapped():
 def test_temperature_is_learnt_or_fixed_and_clamped(batch, learn):
     audio, text, groups, mask = (jnp.asarray(x) for x in batch)
     mesh = make_mesh(MeshConfig(), jax.devices()[:1])
-    objective = make_contrastive(ObjectiveConfig(learn_temperature=learn, max_logit_scale=50.0), TOKENS, mesh)
-    data = {"recording": groups[:, 0], "caption_group": groups[:, 1], "mask": mask}
+    objective = on(mesh, learn_temperature=learn, max_logit_scale=50.0)
 
     def loss(log_scale):
-        outputs = {"audio_embed_BD": audio, "text_embed_BD": text, "logit_scale": log_scale}
-        return objective.loss(outputs, {}, data)
+        return objective(audio, text, log_scale, groups, mask)
 
     (_, metrics), gradient = jax.value_and_grad(loss, has_aux=True)(jnp.log(20.0))
     assert (float(gradient) != 0) == learn
