@@ -14,31 +14,32 @@ from alp_jax.data.tokenizer import Tokenizer
 FILE_NAME, CONFIG_NAME = "tokenizer.json", "tokenizer_config.json"
 # Where the special tokens of a tokenizer.json are named, in the order in which they are looked for.
 _ROLE_FILES = (CONFIG_NAME, "special_tokens_map.json")
-# BERT has no tokens for the begin and the end of a text but those of its classifier, and uses them in their place.
-_ROLES = {
-    "pad": ("pad_token",),
-    "bos": ("bos_token", "cls_token"),
-    "eos": ("eos_token", "sep_token"),
-    "mask": ("mask_token",),
-}
 _NAMES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+# What stands for each, by name and, as many files name nothing, by how BERT, RoBERTa and BART spell it. BERT has no
+# tokens for the begin and the end of a text but those of its classifier.
+_ROLES = {
+    "pad": (("pad_token",), ("[PAD]", "<pad>")),
+    "bos": (("bos_token", "cls_token"), ("[CLS]", "<s>")),
+    "eos": (("eos_token", "sep_token"), ("[SEP]", "</s>")),
+    "mask": (("mask_token",), ("[MASK]", "<mask>")),
+}
 
 
 def read_roles(folder: str | os.PathLike) -> dict[str, str]:
-    """Special tokens by their names in tokenizer_config.json, or in special_tokens_map.json where that is absent.
+    """Special tokens by their names in tokenizer_config.json and special_tokens_map.json, as far as those name them.
 
     Raises:
-      UserError: neither file is in ``folder``, or it is damaged.
+      UserError: one of the files is damaged.
     """
-    for name in _ROLE_FILES:
-        path = pathlib.Path(folder) / name
-        if path.exists():
-            values = read_json(path, "tokenizer settings")
-            if not isinstance(values, dict):
-                raise UserError(f"tokenizer settings {path} are no JSON object")
-            found = {name: _content(values.get(name)) for name in _NAMES}
-            return {name: token for name, token in found.items() if token}
-    raise UserError(f"{folder} has no {' and no '.join(_ROLE_FILES)}, so the tokenizer's special tokens are unknown")
+    found = {}
+    for file in _ROLE_FILES:
+        path = pathlib.Path(folder) / file
+        values = read_json(path, "tokenizer settings") if path.exists() else {}
+        if not isinstance(values, dict):
+            raise UserError(f"tokenizer settings {path} are no JSON object")
+        contents = {name: _content(values.get(name)) for name in _NAMES}
+        found = {name: token for name, token in contents.items() if token} | found
+    return found
 
 
 def _content(value: Any) -> str:
@@ -71,20 +72,22 @@ class JsonTokenizer(Tokenizer):
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         self._tokenizer.encode_special_tokens = True  # a caption that spells a special token is text
-        self.pad_id, self.bos_id, self.eos_id, self.mask_id = (self._id(role) for role in _ROLES)
+        special = {role: self._special(role) for role in _ROLES}
+        self.pad_id, self.bos_id, self.eos_id, self.mask_id = map(self._tokenizer.token_to_id, special.values())
+        self._roles = {f"{role}_token": token for role, token in special.items()} | roles
         self.vocab_size = 1 + max(self._tokenizer.get_vocab(with_added_tokens=True).values())
-        self.sha256 = hashlib.sha256(data + json.dumps(roles, sort_keys=True).encode()).hexdigest()
+        self.sha256 = hashlib.sha256(data + json.dumps(special, sort_keys=True).encode()).hexdigest()
 
     def __reduce__(self):
         return JsonTokenizer, (self._data, self._roles, self._name)
 
-    def _id(self, role: str) -> int:
-        token = next((self._roles[name] for name in _ROLES[role] if name in self._roles), None)
-        number = None if token is None else self._tokenizer.token_to_id(token)
-        if number is None:
-            wanted = " or ".join(_ROLES[role])
-            raise UserError(f"{self._name} has no {wanted} ({_ROLE_FILES[0]} names {token!r})")
-        return number
+    def _special(self, role: str) -> str:
+        names, spellings = _ROLES[role]
+        named = [self._roles[name] for name in names if name in self._roles]
+        token = next((t for t in named or spellings if self._tokenizer.token_to_id(t) is not None), None)
+        if token is None:
+            raise UserError(f"{self._name} has no {named[0] if named else role} token: name it in {CONFIG_NAME} beside")
+        return token
 
     def encode(self, text: str) -> list[int]:
         return self._tokenizer.encode(text, add_special_tokens=False).ids

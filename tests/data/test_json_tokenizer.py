@@ -128,7 +128,11 @@ def test_a_bert_vocabulary_is_read_from_its_folder(tmp_path):
     copy = pickle.loads(pickle.dumps(read))
     assert copy.encode(long) == read.encode(long)
     assert copy.sha256 == read.sha256
-    (tmp_path / "tokenizer_config.json").unlink()
+    roles = {"bos_token": "[CLS]", "eos_token": "[SEP]", **BERT}
+    assert read.roles() == roles
+    (tmp_path / "tokenizer_config.json").write_text('{"model_max_length": 512}')  # names nothing, as BERT's own does
+    named_by_spelling = Tokenizer.load(tmp_path / "tokenizer.json")
+    assert (named_by_spelling.pad_id, named_by_spelling.bos_id, named_by_spelling.eos_id) == (0, 2, 3)
     (tmp_path / "special_tokens_map.json").write_text(json.dumps({**BERT, "mask_token": "a"}))
     other = Tokenizer.load(tmp_path / "tokenizer.json")
     assert other.mask_id == 8
@@ -139,17 +143,17 @@ def test_what_is_missing_or_damaged_is_one_line(tmp_path):
     path = tmp_path / "tokenizer.json"
     with pytest.raises(UserError, match=r"tokenizer.json: No such file"):
         Tokenizer.load(path)
-    path.write_text(bert())
-    with pytest.raises(UserError, match=r"has no tokenizer_config.json and no special_tokens_map.json"):
+    path.write_text(bert().replace("[CLS]", "[BEGIN]"))
+    with pytest.raises(UserError, match=r"has no bos token: name it in tokenizer_config.json"):
         Tokenizer.load(path)
+    path.write_text(bert())
     settings = tmp_path / "tokenizer_config.json"
     settings.write_text("[]")
     with pytest.raises(UserError, match="are no JSON object"):
         Tokenizer.load(path)
-    for token in (None, "[MSK]"):
-        settings.write_text(json.dumps({**BERT, "mask_token": token}))
-        with pytest.raises(UserError, match="has no mask_token"):
-            Tokenizer.load(path)
+    settings.write_text(json.dumps({**BERT, "mask_token": "[MSK]"}))
+    with pytest.raises(UserError, match=r"has no \[MSK\] token"):
+        Tokenizer.load(path)
     settings.write_text(json.dumps(BERT))
     for text in ("", "{}", "[]", bert()[:-2], bert().replace("WordPiece", "Wordpiece")):
         path.write_text(text)
