@@ -57,7 +57,13 @@ class AudioTextModel(nnx.Module):
             self.decoder = CaptionDecoder(config.decoder, width, rngs=rngs, dtype=dtype)
 
     def __call__(
-        self, mel_BTF: jax.Array, len_B: jax.Array, inputs: dict[str, Any], train: TrainInputs | None = None
+        self,
+        mel_BTF: jax.Array,
+        len_B: jax.Array,
+        inputs: dict[str, Any],
+        train: TrainInputs | None = None,
+        *,
+        padding: str = "exact",
     ) -> dict[str, jax.Array]:
         """Runs the encoder once and every side the model has.
 
@@ -66,6 +72,7 @@ class AudioTextModel(nnx.Module):
           inputs: contrastive ``text_BL`` and ``text_len_B`` (special tokens included); captioning ``decoder_in_BL``,
             ``decoder_len_B`` and ``causal_B`` (bool).
           train: randomness and state of a training step; None is deterministic and without regularisers.
+          padding: as in the encoder.
 
         Returns:
           contrastive ``audio_embed_BD`` and ``text_embed_BD`` (float32 unit vectors) and ``logit_scale``; captioning
@@ -73,7 +80,7 @@ class AudioTextModel(nnx.Module):
         """
         audio_key, text_key, decoder_key = split_key(None if train is None else train.key, 3)
         regularised = train._replace(key=audio_key) if train is not None and self.regularise else None
-        frames_BTD, frames_len_B = self.encoder(mel_BTF, len_B, train=regularised)
+        frames_BTD, frames_len_B = self.encoder(mel_BTF, len_B, padding=padding, train=regularised)
         outputs = {}
         if CONTRASTIVE in self.sides:
             outputs["audio_embed_BD"] = self.pool_audio(frames_BTD, frames_len_B)
