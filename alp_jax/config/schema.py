@@ -55,6 +55,40 @@ class ZipformerConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class ViTConfig:
+    """Vision transformer on log-mel patches (AST, Gong et al. 2021); the defaults cost about what Zipformer-M costs."""
+
+    feature_dim: int = 80
+    patch_frames: int = 16  # patches do not overlap
+    patch_bins: int = 16
+    frame_stride: int = 4  # features per output frame: 25 frames per second
+    width: int = 512
+    num_layers: int = 9
+    num_heads: int = 8
+    mlp_dim: int = 2048
+    dropout: float = 0.1
+    attention_dropout: float = 0.0
+    mel_mean: float = -4.27  # features are standardised with AST's statistics of AudioSet; padding is then zero
+    mel_std: float = 4.57
+
+
+@dataclasses.dataclass(frozen=True)
+class ConformerConfig:
+    """Conformer (Gulati et al. 2020); the defaults have the width of its medium size and about Zipformer-M's cost."""
+
+    feature_dim: int = 80
+    subsampling_channels: int = 128  # of the two convolutions in front; the paper does not say how many
+    width: int = 256
+    num_layers: int = 18
+    num_heads: int = 4
+    ff_dim: int = 1024
+    kernel: int = 31
+    dropout: float = 0.1
+    mel_mean: float = -4.27  # as for the ViT
+    mel_std: float = 4.57
+
+
+@dataclasses.dataclass(frozen=True)
 class TextTowerConfig:
     """BERT-shaped text tower; the defaults are BERT-base without pooler. Names follow transformers' BertConfig."""
 
@@ -91,7 +125,10 @@ class ModelConfig:
     """The audio encoder with its text side; ``text`` is used by contrastive, ``decoder`` by captioning objectives."""
 
     name: str = "zipformer_m"
+    encoder_kind: str = "zipformer"  # zipformer (settings in encoder) | vit | conformer; the others' are not used
     encoder: ZipformerConfig = ZipformerConfig()
+    vit: ViTConfig = ViTConfig()
+    conformer: ConformerConfig = ConformerConfig()
     text: TextTowerConfig = TextTowerConfig()
     decoder: DecoderConfig = DecoderConfig()
     shared_emb_dim: int = 1024  # width of the space in which audio and text are compared

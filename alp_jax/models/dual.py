@@ -11,6 +11,7 @@ from alp_jax.config.schema import ModelConfig
 from alp_jax.core.errors import UserError
 from alp_jax.core.names import choose
 from alp_jax.models.decoder import CaptionDecoder
+from alp_jax.models.encoders import make_encoder, output_dim
 from alp_jax.models.heads import ProjectionHead, masked_mean, unit
 from alp_jax.models.text import TextTower
 from alp_jax.models.training import TrainInputs
@@ -40,12 +41,10 @@ class AudioTextModel(nnx.Module):
     def __init__(self, config: ModelConfig, objective: str, *, temperature: float = 0.07, rngs: nnx.Rngs):
         sides = SIDES[choose(objective, SIDES, "objective")]
         dtype = jnp.dtype(choose(config.compute_dtype, ("float32", "bfloat16"), "config.model.compute_dtype"))
-        width = max(config.encoder.encoder_dim)
+        width = output_dim(config)
         self.sides = sides
         self.regularise = config.regularise
-        self.encoder = Zipformer(
-            config.encoder, rngs=rngs, dtype=dtype, depthwise=config.depthwise_form, remat=config.remat
-        )
+        self.encoder = make_encoder(config, rngs=rngs, dtype=dtype)
         if CONTRASTIVE in sides:
             if temperature <= 0:
                 raise UserError(f"objective.temperature={temperature} must be above zero")

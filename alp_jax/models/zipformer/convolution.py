@@ -23,7 +23,7 @@ class DepthwiseConv1d(nnx.Module):
         self.bias = nnx.Param(uniform(bias_bound)(rngs.params(), (width,)))
         self.pad, self.form = pad, form
 
-    def __call__(self, x_BTC: jax.Array, extent: Extent) -> jax.Array:
+    def __call__(self, x_BTC: jax.Array, extent: Extent | None = None) -> jax.Array:
         y = depthwise1d(x_BTC, self.kernel[...].astype(x_BTC.dtype), self.pad, self.form)
         return y + self.bias[...].astype(y.dtype)
 

@@ -1,0 +1,43 @@
+"""Every audio encoder by its kind.
+
+The contract: ``encoder(mel_BTF, len_B, *, padding, train) -> (frames_BTD, len_B)``, outputs that never depend on
+padding, and ``sites``, whose ``whitenings`` is the size of the whitening state that ``train`` carries.
+"""
+
+import jax.numpy as jnp
+from flax import nnx
+
+from alp_jax.config.schema import ModelConfig
+from alp_jax.core.names import choose
+from alp_jax.models.conformer import Conformer
+from alp_jax.models.vit import ViT
+from alp_jax.models.zipformer import Zipformer
+
+KINDS = ("zipformer", "vit", "conformer")
+
+
+def encoder_kind(config: ModelConfig) -> str:
+    """``config.encoder_kind``; UserError when there is no such kind."""
+    return choose(config.encoder_kind, KINDS, "config.model.encoder_kind")
+
+
+def make_encoder(config: ModelConfig, *, rngs: nnx.Rngs, dtype=jnp.float32) -> nnx.Module:
+    """The encoder that ``config`` describes.
+
+    Raises:
+      UserError: an unknown kind or form of convolution, sizes that do not fit together.
+    """
+    kind, kw = encoder_kind(config), {"rngs": rngs, "dtype": dtype, "remat": config.remat}
+    if kind == "zipformer":
+        return Zipformer(config.encoder, depthwise=config.depthwise_form, **kw)
+    if kind == "conformer":
+        return Conformer(config.conformer, depthwise=config.depthwise_form, **kw)
+    return ViT(config.vit, **kw)
+
+
+def output_dim(config: ModelConfig) -> int:
+    """Width of the frames that the encoder gives."""
+    kind = encoder_kind(config)
+    if kind == "zipformer":
+        return max(config.encoder.encoder_dim)
+    return config.conformer.width if kind == "conformer" else config.vit.width
