@@ -9,9 +9,9 @@ from typing import Any
 
 import jax
 
-from alp_jax.config.schema import DecoderConfig, ModelConfig, TextTowerConfig, ZipformerConfig
-from alp_jax.models.zipformer.encoder import per_stack
-from alp_jax.models.zipformer.frontend import MIN_FRAMES, output_length
+from alp_jax.config.schema import DecoderConfig, ModelConfig, TextTowerConfig
+from alp_jax.models.encoder_costs import encoder_cost, encoder_frames
+from alp_jax.models.encoders import output_dim
 
 FRAMES_PER_SECOND = 100
 
@@ -21,49 +21,18 @@ def parameters(tree: Any) -> int:
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
 
 
-def zipformer_flops(config: ZipformerConfig, seconds: float) -> float:
-    """Forward FLOPs of the encoder on a clip of ``seconds``."""
-    mel_frames = max(round(FRAMES_PER_SECOND * seconds), MIN_FRAMES)
-    num_frames = output_length(mel_frames)
-    total = _frontend_macs(config, mel_frames)
-    layers, factors = per_stack(config, "num_encoder_layers"), per_stack(config, "downsampling_factor")
-    for i, (num_layers, factor) in enumerate(zip(layers, factors, strict=True)):
-        total += num_layers * _layer_macs(config, i, -(-num_frames // factor))
-    return 2.0 * total
+def _mel_frames(seconds: float) -> int:
+    return round(FRAMES_PER_SECOND * seconds)
 
 
-def encoder_frames(config: ZipformerConfig, seconds: float) -> int:
-    """Frames that the encoder gives for a clip of ``seconds``."""
-    num_frames = output_length(max(round(FRAMES_PER_SECOND * seconds), MIN_FRAMES))
-    return -(-num_frames // config.output_downsampling_factor)
+def encoder_parameters(config: ModelConfig) -> int:
+    """Parameters of the audio encoder."""
+    return encoder_cost(config, 0).parameters
 
 
-def _frontend_macs(config: ZipformerConfig, mel_frames: int) -> int:
-    first, second, third = config.frontend_channels
-    half_frames, half_bins = (mel_frames - 5) // 2 + 1, (config.feature_dim - 1) // 2
-    num_frames, num_bins = half_frames - 2, (half_bins - 1) // 2
-    macs = 9 * (mel_frames - 2) * config.feature_dim * first
-    macs += 9 * half_frames * half_bins * first * second
-    cells = num_frames * num_bins
-    return macs + cells * third * (9 * second + 49 + 6 * third + config.encoder_dim[0])
-
-
-def _layer_macs(config: ZipformerConfig, stack: int, num_frames: int) -> int:
-    width, pos_dim = config.encoder_dim[stack], config.pos_dim
-
-    def size(name):
-        return per_stack(config, name)[stack]
-
-    heads, query, pos, value = size("num_heads"), size("query_head_dim"), size("pos_head_dim"), size("value_head_dim")
-    hidden, ff, taps = 3 * width // 4, size("feedforward_dim"), size("cnn_module_kernel")
-    if config.causal:
-        taps += taps // 2 + 1
-    feed_forward = 2 * width * (ff * 3 // 4 + ff + ff * 5 // 4)
-    convolution = 2 * (3 * width * width + taps * width)
-    projections = width * heads * (2 * query + pos) + 4 * width * heads * value + 4 * width * hidden
-    across = heads * (query + pos + 2 * value) + hidden  # scores, positions, two mixes of values, the nonlinear one
-    positions = (2 * num_frames - 1) * pos_dim * heads * pos
-    return num_frames * (feed_forward + convolution + projections + num_frames * across) + positions
+def encoder_flops(config: ModelConfig, seconds: float) -> float:
+    """Forward FLOPs of the audio encoder on a clip of ``seconds``."""
+    return 2.0 * encoder_cost(config, _mel_frames(seconds)).macs
 
 
 def text_flops(config: TextTowerConfig, tokens: int) -> float:
@@ -88,9 +57,9 @@ def train_flops(config: ModelConfig, objective: str, seconds: float, tokens: int
     The similarities between clips of a batch are left out (below a hundredth up to batches of 65,536). ``objective``
     is ``contrastive`` or ``captioning``.
     """
-    width, shared = max(config.encoder.encoder_dim), config.shared_emb_dim
-    frames = encoder_frames(config.encoder, seconds)
-    forward = zipformer_flops(config.encoder, seconds)
+    width, shared = output_dim(config), config.shared_emb_dim
+    frames = encoder_frames(config, _mel_frames(seconds))
+    forward = encoder_flops(config, seconds)
     if objective == "contrastive":
         heads = frames * (width + shared) * shared + (config.text.hidden_size + shared) * shared
         forward += text_flops(config.text, tokens) + 2.0 * heads

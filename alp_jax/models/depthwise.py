@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from alp_jax.core.names import choose
+from alp_jax.models.precision import wide
 
 FORMS = ("auto", "shift", "lax")
 Pad = tuple[int, int]
@@ -77,7 +78,7 @@ def _shift1d_backward(pad, saved, upstream_BTC):
 
     def tap(k):  # a loop: unrolled, XLA on CPU reads both arrays once per tap without vectorising
         product = lax.dynamic_slice_in_dim(padded, k, length, 1) * upstream_BTC
-        return jnp.sum(product.astype(jnp.float32), axis=(0, 1))
+        return jnp.sum(wide(product), axis=(0, 1))
 
     grad_kernel = lax.map(tap, jnp.arange(taps)).astype(kernel_KC.dtype)
     grad_x = _add_shifted1d(upstream_BTC, kernel_KC[::-1], (taps - 1 - pad[0], taps - 1 - pad[1]))
@@ -121,7 +122,7 @@ def _shift2d_backward(saved, upstream_BTFC):
     def tap(k):
         start = (0, k // width, k % width * channels)
         product = lax.dynamic_slice(padded, start, upstream.shape) * upstream
-        return jnp.sum(product.astype(jnp.float32), axis=(0, 1)).reshape(num_bins, channels).sum(axis=0)
+        return jnp.sum(wide(product), axis=(0, 1)).reshape(num_bins, channels).sum(axis=0)
 
     grad_kernel = lax.map(tap, jnp.arange(kernel_KLC.shape[0] * width)).reshape(kernel_KLC.shape)
     return _add_shifted2d(upstream_BTFC, kernel_KLC[::-1, ::-1]), grad_kernel.astype(kernel_KLC.dtype)

@@ -16,11 +16,10 @@ from alp_jax.models.heads import ProjectionHead, masked_mean, unit
 from alp_jax.models.text import TextTower
 from alp_jax.models.training import TrainInputs
 from alp_jax.models.transformer import split_key
-from alp_jax.models.zipformer import Zipformer
 
 CONTRASTIVE, CAPTIONING = "contrastive", "captioning"
-# objective -> the sides that the model needs for it
-SIDES = {"contrastive": (CONTRASTIVE,), "captioning": (CAPTIONING,)}
+# objective -> the sides that the model needs for it; an encoder that came without its training has none
+SIDES = {"contrastive": (CONTRASTIVE,), "captioning": (CAPTIONING,), "none": ()}
 
 
 class AudioTextModel(nnx.Module):

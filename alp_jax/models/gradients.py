@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from alp_jax.models.precision import wide
+
 _TINY = 1e-20
 
 
@@ -45,10 +47,11 @@ def _balance_backward(saved, upstream):
     x, draw, prob, mean_limits, rms_limits, grad_scale = saved
 
     def act(upstream):
-        x_f32, up_f32 = x.astype(jnp.float32), upstream.astype(jnp.float32)
+        x_wide, up_wide = wide(x), wide(upstream)
         axes = tuple(range(x.ndim - 1))
-        mean, power = jnp.mean(x_f32, axes), jnp.mean(jnp.square(x_f32), axes)
-        raw_variance = power - jnp.square(mean)
+        mean = jnp.mean(x_wide, axes)
+        raw_variance = jnp.mean(jnp.square(x_wide - mean), axes)  # power - mean^2 would lose what a large mean hides
+        power = raw_variance + jnp.square(mean)
         deviation, rms = jnp.sqrt(jnp.maximum(raw_variance, _TINY)), jnp.sqrt(jnp.maximum(power, _TINY))
         # |m - clip(m)| + |log(clip(rms) / rms)| has a gradient that is affine in x: offset + slope (x - mean)
         m = mean / deviation
@@ -57,10 +60,10 @@ def _balance_backward(saved, upstream):
         pull = jnp.where(raw_variance > _TINY, mean / deviation**3, 0.0)
         offset = m_sign / deviation + rms_sign * mean / power.clip(_TINY)
         slope = rms_sign / power.clip(_TINY) - m_sign * pull
-        size = jnp.sqrt(jnp.square(offset) + jnp.square(slope) * jnp.maximum(raw_variance, 0.0))
+        size = jnp.sqrt(jnp.square(offset) + jnp.square(slope) * raw_variance)
         scale = jnp.where(size > 0, grad_scale / jnp.where(size > 0, size, 1.0), 0.0)
-        added = jnp.abs(up_f32) * (scale * offset + scale * slope * (x_f32 - mean))
-        return (up_f32 + added).astype(upstream.dtype)
+        added = jnp.abs(up_wide) * (scale * offset + scale * slope * (x_wide - mean))
+        return (up_wide + added).astype(upstream.dtype)
 
     return lax.cond(draw < prob, act, lambda upstream: upstream, upstream), None, None, None, None, None
 
@@ -75,7 +78,7 @@ def whitening_metric(x: jax.Array, groups: int) -> jax.Array:
 
 def _whitening(x, groups):
     """The metric and, up to a factor, its gradient."""
-    frames_NGC = x.astype(jnp.float32).reshape(-1, groups, x.shape[-1] // groups)
+    frames_NGC = wide(x).reshape(-1, groups, x.shape[-1] // groups)
     centred_NGC = frames_NGC - jnp.mean(frames_NGC, axis=0)
     covariance_GCC = jnp.einsum("ngc,ngd->gcd", centred_NGC, centred_NGC, precision="highest") / len(frames_NGC)
     width = x.shape[-1]
@@ -110,10 +113,10 @@ def _whiten_backward(settings, saved, upstream):
 
     def act(upstream):
         metric, gradient = _whitening(x, groups)
-        up_f32 = upstream.astype(jnp.float32)
-        scale = grad_scale * jnp.linalg.norm(up_f32.ravel()) / (jnp.linalg.norm(gradient.ravel()) + _TINY)
+        up_wide = wide(upstream)
+        scale = grad_scale * jnp.linalg.norm(up_wide.ravel()) / (jnp.linalg.norm(gradient.ravel()) + _TINY)
         now = metric >= limit
-        changed = (up_f32 + jnp.where(now, scale, 0.0) * gradient).astype(upstream.dtype)
+        changed = (up_wide + jnp.where(now, scale, 0.0) * gradient).astype(upstream.dtype)
         return changed, now.astype(beyond.dtype) - beyond
 
     def pass_on(upstream):

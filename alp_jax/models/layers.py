@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from alp_jax.models.precision import wide
 from alp_jax.models.regularisers import ValueLimit
 from alp_jax.models.training import Training
 
@@ -52,13 +53,13 @@ def _swoosh(shift: float, offset: float) -> Callable[[jax.Array], jax.Array]:
 
     @jax.custom_vjp
     def activation(x: jax.Array) -> jax.Array:
-        z = x.astype(jnp.float32) - shift
+        z = wide(x) - shift
         softplus = jnp.maximum(z, 0.0) + jnp.log(1.0 + jnp.exp(-jnp.abs(z)))
         return (softplus - 0.08 * (z + shift) - offset).astype(x.dtype)
 
     def backward(x, upstream):
-        slope = sigmoid(x.astype(jnp.float32) - shift) - 0.08
-        return ((upstream.astype(jnp.float32) * slope).astype(x.dtype),)
+        slope = sigmoid(wide(x) - shift) - 0.08
+        return ((wide(upstream) * slope).astype(x.dtype),)
 
     activation.defvjp(lambda x: (activation(x), x), backward)
     return activation
@@ -78,7 +79,7 @@ class BiasNorm(nnx.Module):
 
     def __call__(self, x: jax.Array, train: Training | None = None) -> jax.Array:
         """Same shape and type; computed in float32."""
-        x_f32 = x.astype(jnp.float32)
-        power = jnp.mean(jnp.square(x_f32 - self.bias[...]), axis=-1, keepdims=True)
+        x_wide = wide(x)
+        power = jnp.mean(jnp.square(x_wide - self.bias[...]), axis=-1, keepdims=True)
         log_scale = self.limit(self.log_scale[...], train)
-        return (x_f32 * (jax.lax.rsqrt(power) * jnp.exp(log_scale))).astype(x.dtype)
+        return (x_wide * (jax.lax.rsqrt(power) * jnp.exp(log_scale))).astype(x.dtype)

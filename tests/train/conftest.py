@@ -88,7 +88,13 @@ def tiny(tones):
                 path=str(tones), bucket_seconds=(1.2,), clips_per_batch=16, text_budget=12, batch_seconds=20.0
             ),
             model=ModelConfig(
-                name="tiny", depthwise_form="lax", encoder=encoder, text=text, decoder=decoder, shared_emb_dim=16
+                name="tiny",
+                depthwise_form="lax",
+                encoder=encoder,
+                text=text,
+                decoder=decoder,
+                shared_emb_dim=16,
+                regularise=objective == "captioning",  # one objective with, one without: compiling is the cost
             ),
             objective=ObjectiveConfig(name=objective),
             optim=OptimConfig(lr=3e-3, warmup_steps=2),

@@ -58,7 +58,7 @@ def test_training_lowers_the_loss_and_leaves_a_whole_run_folder(tiny, tmp_path):
 
 def test_a_stopped_run_goes_on_bit_for_bit(tiny, tmp_path, monkeypatch):
     """SIGTERM between two saves: the state is saved at once and the resumed run ends in the same bits."""
-    config = tiny()
+    config = tiny("captioning")
     train(config, tmp_path / "whole")
     real, calls = loop_module.make_train_step, []
 

@@ -9,6 +9,7 @@ from flax import nnx
 
 from alp_jax.models.gradients import penalize_abs_above
 from alp_jax.models.layers import scaled_linear
+from alp_jax.models.precision import wide_type
 from alp_jax.models.regularisers import Balancer, Whiten, whitening_limit
 from alp_jax.models.schedule import constant, line
 from alp_jax.models.training import Sites, Training
@@ -54,12 +55,12 @@ class AttentionWeights(nnx.Module):
         parts = jnp.split(self.in_proj(x_BTD), (wide, 2 * wide), axis=-1)
         parts[1] = self.whiten_keys(self.balance_keys(parts[1], train), train)
         q, k, p = (part.reshape(*part.shape[:2], self.num_heads, -1) for part in parts)
-        scores = jnp.einsum("bthd,bshd->bhts", q, k, preferred_element_type=jnp.float32)
+        scores = jnp.einsum("bthd,bshd->bhts", q, k, preferred_element_type=wide_type(q.dtype))
         # gathering the small table costs fewer bytes than skewing scores of all 2T - 1 offsets
         table_NHP = self.linear_pos(pos_ND.astype(x_BTD.dtype)).reshape(-1, self.num_heads, self.pos_dim)
         offsets_TS = length - 1 - jnp.arange(length)[:, None] + jnp.arange(length)
         table_HPTS = table_NHP.transpose(1, 2, 0)[:, :, offsets_TS]
-        pos_scores = jnp.einsum("bthp,hpts->bhts", p, table_HPTS, preferred_element_type=jnp.float32)
+        pos_scores = jnp.einsum("bthp,hpts->bhts", p, table_HPTS, preferred_element_type=scores.dtype)
         if train is not None:
             pos_scores *= train.draw() >= train.value(self.pos_skip_rate)
         scores += pos_scores
