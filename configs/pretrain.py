@@ -5,7 +5,8 @@
 Arguments, all optional:
   objective      contrastive | captioning
   pairs          rung of the nested data ladder: 400k, 1m, 4m, 10m, any number, or all
-  init           scratch, or the folder of a finished run whose encoder is the start
+  init           scratch, or the folder of a run or of 'alp import' whose encoder is the start (the paper's supervised
+                 start is an imported speech recogniser's)
   model          zipformer_m (the paper's encoder), zipformer_xs, zipformer_xxs (one CPU)
   batch_seconds  seconds of padded audio in a global batch; the paper used 8 x 640
 

@@ -176,7 +176,7 @@ class DataConfig:
 
     path: str = "data/mini"
     pairs: int = 0  # audio-caption pairs of the nested ladder; 0 takes every training clip
-    tokenizer: str = ""  # sentencepiece model file; empty takes tokenizer.model beside the data set
+    tokenizer: str = ""  # sentencepiece model or tokenizer.json; empty takes tokenizer.model beside the data set
     bucket_seconds: tuple[float, ...] = (2.0, 4.0, 6.0, 8.0, 10.0, 15.0, 20.0, 30.0)  # longer clips are cropped
     batch_seconds: float = 640.0  # seconds of padded audio in a global batch
     clips_per_batch: int = 0  # > 0: this many clips in every batch whatever the bucket (fixed negatives)
@@ -226,7 +226,8 @@ class RunConfig:
     """All settings of one run; what ``config.json`` of a run folder holds."""
 
     seed: int = 0
-    init: str = "scratch"  # scratch, or the folder of a run whose encoder is the start
+    init: str = "scratch"  # scratch, or the folder of a run or an import whose encoder is the start
+    init_text: str = "scratch"  # scratch, or the folder of a run or an import whose text tower is the start
     data: DataConfig = DataConfig()
     features: FeatureConfig = FeatureConfig()
     model: ModelConfig = ModelConfig()

@@ -66,27 +66,31 @@ def make_parts(config: RunConfig, tokenizer: Tokenizer, mesh: Mesh) -> Parts:
         )
     init, apply = make_model(config)
     if config.init != "scratch":
-        init = _start_from(config.init, init)
+        init = _start_from(config.init, init, "encoder", "config.init")
+    if config.init_text != "scratch":
+        init = _start_from(config.init_text, init, "text", "config.init_text")
     return Parts(init, apply, make_objective(config.objective, special_tokens(tokenizer), mesh))
 
 
-def _start_from(run_dir: str, init: Callable) -> Callable:
-    """``init`` with the encoder of a finished run in place of a fresh one."""
-    encoder = load_params(run_dir)[0]["encoder"]
-    expected = jax.eval_shape(init, jax.random.key(0))["encoder"]
-    have = {jax.tree_util.keystr(p, simple=True, separator="/"): x.shape for p, x in _leaves(encoder)}
-    need = {jax.tree_util.keystr(p, simple=True, separator="/"): x.shape for p, x in _leaves(expected)}
+def _start_from(run_dir: str, init: Callable, part: str, knob: str) -> Callable:
+    """``init`` with the ``part`` of a run or an import in place of a fresh one."""
+    found, expected = load_params(run_dir)[0], jax.eval_shape(init, jax.random.key(0))
+    if part not in found or part not in expected:
+        where = run_dir if part not in found else "a model of this objective"
+        raise UserError(f"{knob} = {run_dir}: {where} has no {part}")
+    have, need = _shapes(found[part]), _shapes(expected[part])
     if have != need:
         name = sorted(set(have.items()) ^ set(need.items()))[0][0]
         raise UserError(
-            f"config.init: the encoder in {run_dir} does not fit config.model: {name} is "
+            f"{knob}: the {part} in {run_dir} does not fit config.model: {name} is "
             f"{have.get(name, 'absent')} there and {need.get(name, 'absent')} here"
         )
-    return lambda key: {**init(key), "encoder": jax.tree.map(jnp.asarray, encoder)}
+    return lambda key: {**init(key), part: jax.tree.map(jnp.asarray, found[part])}
 
 
-def _leaves(tree):
-    return jax.tree_util.tree_leaves_with_path(tree)
+def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf.shape for path, leaf in leaves}
 
 
 def open_data(config: RunConfig) -> tuple[Dataset, Tokenizer]:

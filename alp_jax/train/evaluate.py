@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from alp_jax.config import RunConfig
+from alp_jax.core.errors import UserError
 from alp_jax.evaluation.model import EvalModel
 from alp_jax.evaluation.suite import Suite, run_suite, task_names
 from alp_jax.features.logmel import log_mel
@@ -49,6 +50,8 @@ def eval_model(run_dir: str | pathlib.Path, step: int | None = None) -> tuple[Ev
     """The frozen encoder of a run, ready for evaluation on the default device, and the run's configuration."""
     config = read_config(run_dir)
     params, step = load_params(run_dir, step)
+    if "encoder" not in params:
+        raise UserError(f"{run_dir} holds a text tower only: there is no audio encoder to evaluate")
     return frozen_model(config, params, f"{pathlib.Path(run_dir).name}@{step}"), config
 
 
