@@ -36,6 +36,8 @@ TEXT_RULES: tuple[Rule, ...] = (
     *_linear(rf"{_TEXT_LAYER}/intermediate", rf"{_BERT_LAYER}.intermediate.dense"),
     *_linear(rf"{_TEXT_LAYER}/output", rf"{_BERT_LAYER}.output.dense"),
     *_norm(rf"{_TEXT_LAYER}/norm", rf"{_BERT_LAYER}.output.LayerNorm"),
+)
+HEAD_RULES: tuple[Rule, ...] = (
     *_linear(r"(audio|text)_proj/hidden", r"\1_proj.0"),
     *_linear(r"(audio|text)_proj/output", r"\1_proj.2"),
 )
@@ -79,14 +81,15 @@ ZIPFORMER_RULES: tuple[Rule, ...] = (
 _PREFIXED = tuple((f"encoder/{ours}", f"audio_encoder.{theirs}", layout) for ours, theirs, layout in ZIPFORMER_RULES)
 RULES: dict[str, tuple[Rule, ...]] = {
     "zipformer": ZIPFORMER_RULES,
-    "clap": _PREFIXED + TEXT_RULES,
+    "clap": _PREFIXED + TEXT_RULES + HEAD_RULES,
     "audio-caption": _PREFIXED + DECODER_RULES,
+    # a text tower by itself, as transformers' BertModel names it
+    "bert": tuple((ours, theirs.removeprefix("text_encoder."), layout) for ours, theirs, layout in TEXT_RULES),
 }
-KINDS = tuple(RULES)
-_BATCH_COUNT = {"zipformer": "model_batch_count", "clap": "audio_encoder.model_batch_count"}
-_BATCH_COUNT["audio-caption"] = _BATCH_COUNT["clap"]
+_WITHIN = "audio_encoder.model_batch_count"
+BATCH_COUNT = {"zipformer": "model_batch_count", "clap": _WITHIN, "audio-caption": _WITHIN, "bert": ""}
 # Parameters of ours that the reference keeps in its config.json (clap: ``temp``), not in the state dict.
-OUTSIDE = {"zipformer": (), "clap": ("logit_scale",), "audio-caption": ()}
+OUTSIDE = {"zipformer": (), "clap": ("logit_scale",), "audio-caption": (), "bert": ()}
 _TOKEN_TABLE, _OUTPUT_TABLE = "text_decoder.text_embed.weight", "text_decoder.output_proj.weight"
 
 
@@ -109,7 +112,7 @@ def entries(params: Any, kind: str) -> list[Entry]:
 
     Args:
       params: nested dict of arrays or ShapeDtypeStructs.
-      kind: ``zipformer``, ``clap`` or ``audio-caption``.
+      kind: ``zipformer``, ``clap``, ``audio-caption`` or ``bert``.
 
     Raises:
       UserError: a parameter that no rule knows, or two that would get the same name.
@@ -150,7 +153,7 @@ def from_torch(
     Args:
       state: name -> array, every name that the model has and no other; ``model_batch_count`` may be absent.
       params_like: nested dict whose structure, shapes and types the result has (``jax.eval_shape`` of ``init``).
-      kind: ``zipformer``, ``clap`` or ``audio-caption``.
+      kind: ``zipformer``, ``clap``, ``audio-caption`` or ``bert``.
       outside: values of the parameters in ``OUTSIDE[kind]``, which the reference keeps in its config.json.
 
     Raises:
@@ -161,7 +164,7 @@ def from_torch(
     expected = {entry.name for entry in table.values()} | tied.keys()
     for name in sorted(expected - state.keys()):
         raise UserError(f"state dict lacks {name}{nearest(name, state) if state else ''}")
-    for name in sorted(state.keys() - expected - {_BATCH_COUNT[kind]}):
+    for name in sorted(state.keys() - expected - {BATCH_COUNT[kind]}):
         raise UserError(f"state dict has {name}, which a {kind} model of this configuration does not")
     for name, source in tied.items():
         if not np.array_equal(state[name], state[source]):
@@ -199,7 +202,7 @@ def to_torch(params: Any, kind: str, *, batch_count: float | None = None) -> dic
     for name, source in _tied_names(table.values(), kind).items():
         state[name] = state[source].copy()
     if batch_count is not None:
-        state[_BATCH_COUNT[kind]] = np.float32(batch_count).reshape(())
+        state[BATCH_COUNT[kind]] = np.float32(batch_count).reshape(())
     return state
 
 

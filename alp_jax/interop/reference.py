@@ -1,13 +1,24 @@
-"""Settings between the reference's config.json and our dataclasses."""
+"""Settings between the reference's config.json and our dataclasses, both ways."""
 
 import dataclasses
+import math
 from typing import Any
 
+import numpy as np
+
+from alp_jax.config import to_dict
 from alp_jax.config.resolve import from_dict
-from alp_jax.config.schema import DecoderConfig, ModelConfig, TextTowerConfig, ZipformerConfig
+from alp_jax.config.schema import DecoderConfig, ModelConfig, ObjectiveConfig, TextTowerConfig, ZipformerConfig
 from alp_jax.core.errors import UserError
+from alp_jax.core.names import choose
 
 FRONTEND_CHANNELS = (8, 32, 128)  # constants of the reference, absent from its config.json
+LOSSES = {"info-nce": "info_nce", "siglip": "siglip"}
+# The reference cuts captions to this many tokens, special ones included, and to this many without them.
+CLAP_TOKENS, CAPTION_TOKENS = 30, 128
+# What a text tower of ours always is, as transformers' BertConfig says it; other values cannot be built.
+BERT = {"hidden_act": "gelu", "position_embedding_type": "absolute", "is_decoder": False, "add_cross_attention": False}
+_CHUNKS = {"chunk_size": [16, 32, 64, -1], "left_context_frames": [64, 128, 256, -1]}  # where the key is absent
 
 
 def zipformer_config(values: dict[str, Any], **changes: Any) -> ZipformerConfig:
@@ -15,30 +26,116 @@ def zipformer_config(values: dict[str, Any], **changes: Any) -> ZipformerConfig:
     return dataclasses.replace(_pick(ZipformerConfig, values), frontend_channels=FRONTEND_CHANNELS, **changes)
 
 
+def check_zipformer(values: dict[str, Any], where: str) -> None:
+    """Raises UserError unless ``values`` describe a Zipformer whose outputs do not depend on chance."""
+    kind = values.get("model_type", "zipformer")
+    if kind != "zipformer":
+        raise UserError(f"{where} has model_type {kind!r}: only a zipformer encoder can be read")
+    for name, default in _CHUNKS.items() if values.get("causal") else ():
+        if len(values.get(name, default)) != 1:
+            raise UserError(
+                f"{where} has causal = true and {name} = {values.get(name, default)}, of which the reference draws one "
+                "at every call: leave one in config.json"
+            )
+
+
+def zipformer_values(config: ZipformerConfig) -> dict[str, Any]:
+    """The reference's settings for an encoder.
+
+    Raises:
+      UserError: a setting that the reference does not have and that is not at the reference's constant.
+    """
+    values = to_dict(config)
+    channels = tuple(values.pop("frontend_channels"))
+    if channels != FRONTEND_CHANNELS:
+        raise UserError(
+            f"config.model.encoder.frontend_channels = {channels} has no place in the format, which always has "
+            f"{FRONTEND_CHANNELS}"
+        )
+    return {"model_type": "zipformer", "dropout": None, **values}
+
+
 def clap_config(values: dict[str, Any]) -> tuple[ModelConfig, float]:
     """(model, temperature) of a reference config of kind ``clap``.
 
     Raises:
-      UserError: a text tower with another activation than exact GELU.
+      UserError: no text tower, or one that is not BERT's.
     """
-    text = values["text_encoder_config"]
-    if text.get("hidden_act", "gelu") != "gelu":
-        raise UserError(f"text_encoder_config.hidden_act={text['hidden_act']!r}: only 'gelu' is supported")
+    if not isinstance(values.get("text_encoder_config"), dict):
+        raise UserError("config.json lacks text_encoder_config: the reference would ask a model hub for one")
     model = ModelConfig(
         name="clap",
-        encoder=zipformer_config(values["audio_encoder_config"]),
-        text=_pick(TextTowerConfig, text),
-        shared_emb_dim=values["shared_emb_dim"],
+        encoder=zipformer_config(values.get("audio_encoder_config") or {}),
+        text=text_config(values["text_encoder_config"], "text_encoder_config"),
+        shared_emb_dim=values.get("shared_emb_dim", ModelConfig.shared_emb_dim),
     )
-    return model, float(values["temp"])
+    return model, float(values.get("temp", ObjectiveConfig.temperature))
+
+
+def text_config(values: dict[str, Any], where: str) -> TextTowerConfig:
+    """The text tower of a transformers config of kind ``bert`` or ``roberta``.
+
+    Raises:
+      UserError: something that our tower cannot be; the message names the key.
+    """
+    for name, only in BERT.items():
+        if values.get(name, only) not in (only, None):
+            raise UserError(f"{where}.{name} = {values[name]!r}: only {only!r} is supported")
+    return _pick(TextTowerConfig, {"vocab_size": 30522, **values})
+
+
+def text_values(config: TextTowerConfig, pad_id: int) -> dict[str, Any]:
+    """A transformers config of kind ``bert`` for a text tower."""
+    return {"model_type": "bert", **BERT, **to_dict(config), "pad_token_id": pad_id}
+
+
+def clap_objective(values: dict[str, Any]) -> ObjectiveConfig:
+    """The objective that a reference config of kind ``clap`` was trained with."""
+    return ObjectiveConfig(
+        name="contrastive",
+        loss=LOSSES[choose(str(values.get("loss", "info-nce")).lower(), LOSSES, "loss in config.json")],
+        reduction="sum",
+        embed_reg=float(bool(values.get("embed_reg", True))),
+        temperature=float(values.get("temp", ObjectiveConfig.temperature)),
+        learn_temperature=False,
+        exclude_duplicates=False,
+    )
+
+
+def clap_values(model: ModelConfig, objective: ObjectiveConfig, logit_scale: np.ndarray, pad_id: int) -> dict[str, Any]:
+    """The reference's settings of kind ``clap``; its temperature is a setting, ours a parameter."""
+    temperature = objective.temperature
+    if np.float32(-math.log(temperature)) != np.float32(logit_scale):  # it was learnt
+        temperature = 1.0 / min(math.exp(float(logit_scale)), objective.max_logit_scale)
+    return {
+        "model_type": "clap",
+        "audio_encoder_config": zipformer_values(model.encoder),
+        "text_encoder_config": text_values(model.text, pad_id),
+        "shared_emb_dim": model.shared_emb_dim,
+        "temp": temperature,
+        "loss": next(theirs for theirs, ours in LOSSES.items() if ours == objective.loss),
+        "embed_reg": objective.embed_reg > 0,
+    }
 
 
 def caption_config(values: dict[str, Any], vocab_size: int) -> ModelConfig:
     """The model of a reference config of kind ``audio-caption``; the vocabulary is the tokenizer's there."""
-    width = values["d_model"]
-    decoder = {**values, "vocab_size": vocab_size, "dim_feedforward": values["dim_feedforward"] or 4 * width}
-    encoder = zipformer_config(values["audio_encoder_config"])
+    decoder = {**values, "vocab_size": vocab_size}
+    decoder["dim_feedforward"] = values.get("dim_feedforward") or 4 * values.get("d_model", DecoderConfig.d_model)
+    encoder = zipformer_config(values.get("audio_encoder_config") or {})
     return ModelConfig(name="audio-caption", encoder=encoder, decoder=_pick(DecoderConfig, decoder))
+
+
+def caption_values(model: ModelConfig, objective: ObjectiveConfig) -> dict[str, Any]:
+    """The reference's settings of kind ``audio-caption``."""
+    decoder = to_dict(model.decoder)
+    del decoder["vocab_size"]
+    return {
+        "model_type": "audio-caption",
+        "audio_encoder_config": zipformer_values(model.encoder),
+        **decoder,
+        "label_smoothing": objective.label_smoothing,
+    }
 
 
 def _pick(kind: type, values: dict[str, Any]) -> Any:
