@@ -12,14 +12,17 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from alp_jax.cli.main import main
-from alp_jax.interop.golden import caption, clap
-from alp_jax.interop.golden.compare import Line, compare
-from alp_jax.interop.names import from_torch
+from alp_jax.config.schema import ObjectiveConfig
+from alp_jax.interop.golden import clap
+from alp_jax.interop.golden.compare import Line, compare, compare_gradient
+from alp_jax.interop.names import from_torch, to_torch
 from alp_jax.interop.reference import caption_config, clap_config
 from alp_jax.models.decoder import CaptionDecoder
 from alp_jax.models.dual import AudioTextModel
 from alp_jax.models.functional import functionalize
 from alp_jax.models.text import TextTower
+from alp_jax.objectives.base import SpecialTokens
+from alp_jax.objectives.captioning import make_captioning
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 
@@ -38,21 +41,34 @@ def test_text_side_equals_the_reference():
     like = jax.eval_shape(init, jax.random.key(0))
     side = from_torch(weights, {part: like[part] for part in ("text", "audio_proj", "text_proj")}, "clap")
     encoder = jax.tree.map(lambda x: np.zeros(x.shape, np.float32), like["encoder"])
-    params = {**side, "encoder": encoder, "logit_scale": np.float32(-math.log(temperature))}
+    log_scale = jnp.float32(-math.log(temperature))
     text, text_len = jnp.asarray(io["in.input_ids"]), jnp.asarray(io["in.attention_mask"].sum(1))
-    apply = jax.jit(apply, static_argnames="method")
     states = jax.jit(apply_text)(side["text"], text, text_len)
-    audio = apply(params, io["mid.encoder_out"], jnp.asarray(io["mid.encoder_out_lens"]), method="pool_audio")
-    embeds = apply(params, text, text_len, method="embed_text")
     np.testing.assert_allclose(states, io["mid.text_last_hidden_state"], atol=1e-5)
-    np.testing.assert_allclose(audio, io["out.audio_embeds"], atol=1e-6)
-    np.testing.assert_allclose(embeds, io["out.text_embeds"], atol=1e-6)
-    for name, loss in clap.LOSSES.items():
-        value, penalty = jax.jit(
-            lambda a, t, loss=loss: (loss(a @ t.T / temperature), clap.embedding_penalty(a) + clap.embedding_penalty(t))
-        )(audio, embeds)
-        assert float(value) == pytest.approx(float(io[f"out.loss.{name}.noreg"]), rel=1e-5)
-        assert float(value + penalty) == pytest.approx(float(io[f"out.loss.{name}.reg"]), rel=1e-5)
+    frames, frames_len = jnp.asarray(io["mid.encoder_out"]), jnp.asarray(io["mid.encoder_out_lens"])
+
+    def outputs_of(side):
+        params = {**side, "encoder": encoder, "logit_scale": log_scale}
+        audio = apply(params, frames, frames_len, method="pool_audio")
+        embeds = apply(params, text, text_len, method="embed_text")
+        return {"audio_embed_BD": audio, "text_embed_BD": embeds, "logit_scale": log_scale}
+
+    outputs = jax.jit(outputs_of)(side)
+    np.testing.assert_allclose(outputs["audio_embed_BD"], io["out.audio_embeds"], atol=1e-6)
+    np.testing.assert_allclose(outputs["text_embed_BD"], io["out.text_embeds"], atol=1e-6)
+    for loss, ours in clap.LOSSES.items():
+        for regularised in clap.REGULARISED:
+            value = clap.clip_loss(outputs, ours, regularised, temperature)
+            assert float(value) == pytest.approx(float(io[f"out.loss.{loss}.{regularised}"]), rel=1e-5)
+    gradient = jax.jit(jax.grad(lambda side: clap.clip_loss(outputs_of(side), "info_nce", "reg", temperature)))(side)
+    gradients_agree(to_torch(gradient, "clap"), "clap_text_side")
+
+
+def gradients_agree(found, name):
+    expected = load_file(GOLDEN / name / "grads.safetensors")
+    largest = max(np.abs(value).max() for value in expected.values())
+    lines = [compare_gradient(name, tensor, found[tensor], expected[tensor], largest) for tensor in expected]
+    assert not [str(line) for line in lines if not line.ok]
 
 
 @pytest.mark.parametrize(("name", "modes"), [("caption_a_decoder", ["mixed"]), ("caption_b_decoder", ["ar", "mixed"])])
@@ -63,19 +79,33 @@ def test_decoder_equals_the_reference(name, modes):
     init, apply = functionalize(lambda rngs: CaptionDecoder(config.decoder, width, rngs=rngs))
     like = {"decoder": jax.eval_shape(init, jax.random.key(0))}
     params = from_torch(weights, like, "audio-caption")["decoder"]
-    apply = jax.jit(apply, static_argnames=("method", "max_length"))
     frames, frames_len = jnp.asarray(io["mid.encoder_out"]), jnp.asarray((~io["mid.memory_key_padding_mask"]).sum(1))
+    smoothing = settings["caption_config"]["label_smoothing"]
+    objective = make_captioning(ObjectiveConfig(label_smoothing=smoothing), SpecialTokens(**settings["special_ids"]))
     for mode in modes:
         inside, causal = ~io[f"{mode}.tgt_pad_mask"], io[f"{mode}.tgt_mask"].any((1, 2))
-        tokens = jnp.asarray(io[f"{mode}.tgt_in"])
-        logits = apply(params, tokens, jnp.asarray(inside.sum(1)), jnp.asarray(causal), frames, frames_len)
+        inputs = {
+            "decoder_in_BL": io[f"{mode}.tgt_in"],
+            "decoder_len_B": inside.sum(1),
+            "causal_B": causal,
+            "targets_BL": io[f"{mode}.tgt_out"],
+        }
+        inputs = {key: jnp.asarray(value) for key, value in inputs.items()}
+
+        def loss(params, inputs=inputs):
+            decoder_inputs = (inputs["decoder_in_BL"], inputs["decoder_len_B"], inputs["causal_B"])
+            logits = apply(params, *decoder_inputs, frames, frames_len)
+            batch = {"mask": jnp.ones(len(logits), bool)}
+            return objective.loss({"logits_BLV": logits}, inputs, batch)[0], logits
+
+        (value, logits), gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
         expected = io[f"{mode}.logits"]
         np.testing.assert_allclose(logits, expected, atol=1e-5 * max(1.0, float(np.sqrt(np.mean(expected**2)))))
-        smoothing = settings["caption_config"]["label_smoothing"]
-        loss = jax.jit(caption.token_loss)(logits, io[f"{mode}.tgt_out"], inside, smoothing)
-        assert float(loss) == pytest.approx(float(io[f"{mode}.loss"]), rel=1e-5)
+        assert float(value) == pytest.approx(float(io[f"{mode}.loss"]), rel=1e-5)
+    gradients_agree(to_torch({"decoder": gradient}, "audio-caption"), name)
+    generate = jax.jit(apply, static_argnames=("method", "max_length"))
     ids = {key: settings["special_ids"][key] for key in ("bos", "eos", "pad")}
-    tokens = apply(params, frames, frames_len, method="generate", max_length=12, **ids)
+    tokens = generate(params, frames, frames_len, method="generate", max_length=12, **ids)
     np.testing.assert_array_equal(tokens, io["greedy.tokens"])
 
 
