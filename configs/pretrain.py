@@ -7,7 +7,7 @@ Arguments, all optional:
   pairs          rung of the nested data ladder: 400k, 1m, 4m, 10m, any number, or all
   init           scratch, or the folder of a run or of 'alp import' whose encoder is the start (the paper's supervised
                  start is an imported speech recogniser's)
-  model          zipformer_m (the paper's encoder), zipformer_xs, zipformer_xxs (one CPU)
+  model          zipformer_m (the paper's encoder), zipformer_xxs (one CPU), vit_b, conformer_b, ...: see "alp models"
   batch_seconds  seconds of padded audio in a global batch; the paper used 8 x 640
 
 Length follows the paper: 600k steps from scratch, 200k from a start. Everything else is a flag, for example

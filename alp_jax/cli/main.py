@@ -22,6 +22,7 @@ VERBS = {
     "scaling": ("scaling", "fit scaling curves and write the report"),
     "export": ("export", "hand a trained encoder to PyTorch, with proof of parity"),
     "golden": ("golden", "check the models against a folder of reference vectors"),
+    "models": ("models", "list the model presets with their sizes and costs"),
     "doctor": ("doctor", "show versions, devices and disk space"),
 }
 

@@ -79,7 +79,7 @@ class ConformerConfig:
     feature_dim: int = 80
     subsampling_channels: int = 128  # of the two convolutions in front; the paper does not say how many
     width: int = 256
-    num_layers: int = 18
+    num_layers: int = 19
     num_heads: int = 4
     ff_dim: int = 1024
     kernel: int = 31
@@ -157,17 +157,27 @@ class ObjectiveConfig:
 
 @dataclasses.dataclass(frozen=True)
 class OptimConfig:
-    """AdamW with linear warm-up and cosine decay to ``final_lr_fraction`` of the peak."""
+    """The optimiser, its learning rate over the run, and which parameters learn more slowly or not at all."""
 
-    name: str = "adamw"
+    name: str = "adamw"  # adamw | scaled_adam (the reference's, with lr 0.045)
     lr: float = 1e-3
+    schedule: str = "cosine"  # cosine (to final_lr_fraction at the last step) | eden | eden2 | eden3
     warmup_steps: int = 500
-    final_lr_fraction: float = 0.0
+    warmup_start: float = 0.5  # Eden: share of the rate that the warm-up begins with; cosine begins with 0
+    final_lr_fraction: float = 0.0  # cosine
+    lr_batches: float = 7500.0  # Eden: steps after which the rate begins to fall
+    lr_epochs: float = 3.5  # eden and eden3: the same in epochs
+    steps_per_epoch: float = 4000.0  # eden and eden3
+    lr_scale: str = ""  # NAME=FACTOR,...: the rate of parameters below NAME (encoder=0.5); 0 freezes them
     b1: float = 0.9
     b2: float = 0.98
     eps: float = 1e-8
-    weight_decay: float = 0.01  # matrices and convolution kernels only
-    clip_norm: float = 1.0  # 0 turns clipping off
+    weight_decay: float = 0.01  # adamw: matrices and convolution kernels only
+    clip_norm: float = 1.0  # adamw: 0 turns clipping off
+    clipping_scale: float = 2.0  # scaled_adam: of the median norm of the last clipping_period steps; 0 turns it off
+    clipping_period: int = 100  # scaled_adam
+    scalar_lr_scale: float = 0.1  # scaled_adam: rate of single numbers and of parameter sizes
+    size_period: int = 4  # scaled_adam: steps between two steps of the sizes
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,34 +1,77 @@
-"""Model presets by name: the encoder of the paper and small ones for one CPU."""
+"""Model presets by name: the encoder of the paper, its relatives, other encoders of equal cost, small ones for one CPU.
 
-from alp_jax.config.schema import DecoderConfig, ModelConfig, TextTowerConfig, ZipformerConfig
+``alp models`` prints parameters and operations of each. The text side of the presets from ``_s`` up is the paper's.
+A ViT and a Conformer need as many operations (within 5 % on 10 s of audio) as the Zipformer that ``MATCHES`` names;
+their parameters are fewer, because a Zipformer has most of its own at low frame rates.
+"""
+
+import dataclasses
+
+from alp_jax.config.schema import (
+    ConformerConfig,
+    DecoderConfig,
+    ModelConfig,
+    TextTowerConfig,
+    ViTConfig,
+    ZipformerConfig,
+)
+
+MATCHES = {
+    "vit_b": "zipformer_m",
+    "conformer_b": "zipformer_m",
+    "vit_s": "zipformer_s",
+    "conformer_s": "zipformer_s",
+    "vit_xxs": "zipformer_xxs",
+    "conformer_xxs": "zipformer_xxs",
+}
+
+# icefall's large and small sizes; the paper's layers with a widest stack of 768 and the cost of Zipformer-M: the stacks
+# beside it and its feed-forward modules give way
+ZIPFORMER_L = ZipformerConfig(
+    num_encoder_layers=(2, 2, 4, 5, 4, 2),
+    encoder_dim=(192, 256, 512, 768, 512, 256),
+    feedforward_dim=(576, 768, 1536, 2304, 1536, 768),
+    encoder_unmasked_dim=(192, 192, 256, 320, 256, 192),
+)
+ZIPFORMER_S = ZipformerConfig(
+    num_encoder_layers=(2, 2, 2, 2, 2, 2),
+    encoder_dim=(192, 256, 256, 256, 256, 256),
+    feedforward_dim=(512, 768, 768, 768, 768, 768),
+    encoder_unmasked_dim=(192, 192, 192, 192, 192, 192),
+)
+ZIPFORMER_M_768 = ZipformerConfig(
+    encoder_dim=(192, 256, 320, 768, 320, 256),
+    feedforward_dim=(576, 768, 960, 768, 960, 768),
+    encoder_unmasked_dim=(192, 192, 256, 320, 256, 192),
+)
+# 0.64 s at a time (chunks are counted at 50 frames per second), 2.56 s to look back on
+ZIPFORMER_M_CAUSAL = ZipformerConfig(causal=True, chunk_size=(32,), left_context_frames=(128,))
 
 
-def _small(
-    name: str,
-    dims: tuple[int, ...],
-    factors: tuple[int, ...],
-    *,
-    heads: int,
-    channels: tuple[int, int, int],
-    text_width: int,
-) -> ModelConfig:
-    """A Zipformer with a one-layer stack per width, each at 50 Hz over its factor, and a two-layer text side."""
+def _small_zipformer(
+    dims: tuple[int, ...], factors: tuple[int, ...], heads: int, channels: tuple[int, int, int]
+) -> ZipformerConfig:
+    """A one-layer stack per width, each at 50 Hz over its factor."""
+    return ZipformerConfig(
+        num_encoder_layers=(1,) * len(dims),
+        downsampling_factor=factors,
+        encoder_dim=dims,
+        feedforward_dim=tuple(3 * d for d in dims),
+        num_heads=(heads,),
+        query_head_dim=(8,),
+        value_head_dim=(6,),
+        pos_dim=16,
+        encoder_unmasked_dim=dims,
+        cnn_module_kernel=tuple(15 if factor < 4 else 9 for factor in factors),
+        frontend_channels=channels,
+    )
+
+
+def _small(text_width: int, **encoder) -> ModelConfig:
+    """An encoder with a two-layer text side, for runs of hundreds of steps: nothing is regularised."""
     text_heads = text_width // 32
     return ModelConfig(
-        name=name,
-        encoder=ZipformerConfig(
-            num_encoder_layers=(1,) * len(dims),
-            downsampling_factor=factors,
-            encoder_dim=dims,
-            feedforward_dim=tuple(3 * d for d in dims),
-            num_heads=(heads,),
-            query_head_dim=(8,),
-            value_head_dim=(6,),
-            pos_dim=16,
-            encoder_unmasked_dim=dims,
-            cnn_module_kernel=tuple(15 if factor < 4 else 9 for factor in factors),
-            frontend_channels=channels,
-        ),
+        **encoder,
         text=TextTowerConfig(
             vocab_size=2048,
             hidden_size=text_width,
@@ -48,14 +91,30 @@ def _small(
             decoder_dropout=0.0,
         ),
         shared_emb_dim=2 * text_width,
-        regularise=False,  # schedules made for hundreds of thousands of batches; runs of hundreds never leave warm-up
+        regularise=False,  # schedules made for hundreds of thousands of batches never leave warm-up in these
     )
 
 
-MODELS = {
+_ZIPFORMER_XS = _small_zipformer((64, 96, 128, 96), (1, 2, 4, 2), 4, (8, 16, 32))
+_ZIPFORMER_XXS = _small_zipformer((32, 48), (2, 4), 2, (4, 8, 8))
+_VIT_S = ViTConfig(width=384, num_layers=9, num_heads=6, mlp_dim=1536)
+_VIT_XXS = ViTConfig(width=40, num_layers=3, num_heads=2, mlp_dim=160)
+_CONFORMER_S = ConformerConfig(width=192, num_layers=18, ff_dim=768)
+_CONFORMER_XXS = ConformerConfig(subsampling_channels=8, width=40, num_layers=2, num_heads=2, ff_dim=160, kernel=15)
+
+_PRESETS = {
+    "zipformer_l": ModelConfig(encoder=ZIPFORMER_L),
     "zipformer_m": ModelConfig(),
-    "zipformer_xs": _small(
-        "zipformer_xs", (64, 96, 128, 96), (1, 2, 4, 2), heads=4, channels=(8, 16, 32), text_width=128
-    ),
-    "zipformer_xxs": _small("zipformer_xxs", (32, 48), (2, 4), heads=2, channels=(4, 8, 8), text_width=64),
+    "zipformer_m_768": ModelConfig(encoder=ZIPFORMER_M_768),
+    "zipformer_m_causal": ModelConfig(encoder=ZIPFORMER_M_CAUSAL),
+    "zipformer_s": ModelConfig(encoder=ZIPFORMER_S),
+    "zipformer_xs": _small(128, encoder=_ZIPFORMER_XS),
+    "zipformer_xxs": _small(64, encoder=_ZIPFORMER_XXS),
+    "vit_b": ModelConfig(encoder_kind="vit"),
+    "vit_s": ModelConfig(encoder_kind="vit", vit=_VIT_S),
+    "vit_xxs": _small(64, encoder_kind="vit", vit=_VIT_XXS),
+    "conformer_b": ModelConfig(encoder_kind="conformer"),
+    "conformer_s": ModelConfig(encoder_kind="conformer", conformer=_CONFORMER_S),
+    "conformer_xxs": _small(64, encoder_kind="conformer", conformer=_CONFORMER_XXS),
 }
+MODELS = {name: dataclasses.replace(model, name=name) for name, model in _PRESETS.items()}

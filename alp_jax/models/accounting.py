@@ -5,6 +5,7 @@ a hundredth). Numbers are for one clip with one caption. A backward pass costs t
 """
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -66,3 +67,20 @@ def train_flops(config: ModelConfig, objective: str, seconds: float, tokens: int
     else:
         forward += decoder_flops(config.decoder, width, frames, tokens)
     return 3.0 * forward
+
+
+def table(models: Mapping[str, ModelConfig], matches: Mapping[str, str], seconds: float) -> list[dict[str, Any]]:
+    """A row per encoder, for one clip of ``seconds``.
+
+    Returns:
+      ``model``, ``kind``, ``parameters``, ``flops`` (forward), ``width`` and ``frames`` of what it gives; ``matches``,
+      the model it is built to equal in FLOPs, and the ``ratio`` of the two, None where ``matches`` has no entry.
+    """
+    rows = []
+    for name, config in models.items():
+        row = {"model": name, "kind": config.encoder_kind, "parameters": encoder_parameters(config)}
+        row |= {"flops": encoder_flops(config, seconds), "width": output_dim(config)}
+        row |= {"frames": encoder_frames(config, _mel_frames(seconds)), "matches": matches.get(name)}
+        ratio = row["flops"] / encoder_flops(models[row["matches"]], seconds) if row["matches"] else None
+        rows.append({**row, "ratio": ratio})
+    return rows

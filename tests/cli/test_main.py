@@ -48,6 +48,7 @@ def test_every_verb_has_help_with_an_example(verb, capsys):
         (["scaling", "fit", "--ledger", "nope.jsonl", "--out", "x"], "nope.jsonl"),
         (["export", "torch", "--run", "nope", "--out", "x"], "nope"),
         (["golden", "--dir", "nope"], "nope"),
+        (["models", "--seconds", "0"], "--seconds 0.0"),
     ],
 )
 def test_mistakes_are_one_line_and_exit_2(argv, words, capsys, tmp_path, monkeypatch):
