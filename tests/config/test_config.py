@@ -36,7 +36,7 @@ def test_pretrain_takes_any_rung(argument, pairs):
     [
         ("objektive=contrastive", "nearest: 'objective'"),
         ("objective=captionin", "nearest: 'captioning'"),
-        ("model=zipformer_n", "nearest: 'zipformer_m'"),
+        ("model=zipfromer_m", "nearest: 'zipformer_m'"),
         ("pairs=many", "not a count"),
         ("pairs", "write pairs=VALUE"),
         ("pairs=1k,pairs=2k", "given twice"),

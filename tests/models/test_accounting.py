@@ -70,7 +70,7 @@ def test_counts_agree_with_the_program(name):
 
 
 def apply_lengths(apply, params, bins) -> list[int]:
-    """The lengths that the encoder itself gives for clips of 1 to 41 frames; parameters are zeros, only len_B counts."""
+    """The lengths that the encoder itself gives for clips of 1 to 41 frames; parameters are zeros."""
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), params)
     lengths = jnp.arange(1, 42, dtype=jnp.int32)
     return jax.jit(lambda len_B: apply(zeros, jnp.zeros((41, 41, bins)), len_B)[1])(lengths).tolist()
