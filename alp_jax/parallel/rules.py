@@ -14,7 +14,7 @@ REPLICATE = "replicate"
 FSDP = "fsdp"  # split the largest dimension that the fsdp axis divides
 
 RULES: tuple[tuple[str, str], ...] = (
-    (r"(seed|step|bad_steps|whitening|opt/.*count)", REPLICATE),
+    (r"(seed|step|bad_steps|whitening|opt/.*(count|_N|_PN|_G|_GK))", REPLICATE),
     (r".*/(kernel|embedding)", FSDP),
     (r".*/(bias|scale|log_scale|bypass_scale|logit_scale|chunkwise_conv_scale)", REPLICATE),
     (r"params/logit_scale", REPLICATE),

@@ -13,7 +13,7 @@ from alp_jax.core.errors import AlpError, NumericsError, UserError
 from alp_jax.core.files import write_json
 from alp_jax.data.pipeline import plan, train_batches
 from alp_jax.models.accounting import parameters, train_flops
-from alp_jax.optim.adamw import make_optimizer
+from alp_jax.optim.optimizer import make_optimizer
 from alp_jax.parallel.mesh import batch_shards, make_mesh, put_batch
 from alp_jax.parallel.rules import infer_shardings
 from alp_jax.train.build import make_parts, open_data

@@ -7,7 +7,8 @@ import pytest
 
 from alp_jax.config.schema import OptimConfig
 from alp_jax.core.errors import UserError
-from alp_jax.optim.adamw import learning_rate, make_optimizer
+from alp_jax.optim.optimizer import make_optimizer
+from alp_jax.optim.schedules import learning_rate
 
 
 def test_schedule_warms_up_and_decays():
@@ -30,5 +31,5 @@ def test_only_matrices_decay_and_steps_follow_the_formula():
 
 
 def test_unknown_optimiser_is_named():
-    with pytest.raises(UserError, match=r"config\.optim\.name: 'sgd'"):
+    with pytest.raises(UserError, match=r"config\.optim\.name 'sgd'"):
         make_optimizer(OptimConfig(name="sgd"), 10)

@@ -1,0 +1,92 @@
+"""The optimiser that a configuration names."""
+
+import math
+from typing import Any
+
+import jax
+import optax
+
+from alp_jax.config.schema import OptimConfig
+from alp_jax.core.errors import UserError
+from alp_jax.core.names import choose
+from alp_jax.optim.scaled_adam import Settings, scaled_adam
+from alp_jax.optim.schedules import learning_rate
+
+OPTIMIZERS = ("adamw", "scaled_adam")
+_DECAYED = ("kernel", "embedding")
+
+
+def make_optimizer(config: OptimConfig, steps: int) -> optax.GradientTransformation:
+    """The optimiser for a run of ``steps`` steps.
+
+    Raises:
+      UserError: an unknown optimiser or schedule, or a malformed ``lr_scale``.
+    """
+    choose(config.name, OPTIMIZERS, "config.optim.name")
+    rules, rate = parse_lr_scale(config.lr_scale), learning_rate(config, steps)
+    if config.name == "scaled_adam":
+        settings = Settings(
+            config.b1,
+            config.b2,
+            config.eps,
+            scalar_lr_scale=config.scalar_lr_scale,
+            size_period=config.size_period,
+            clipping_scale=config.clipping_scale,
+            clipping_period=config.clipping_period,
+        )
+        return scaled_adam(rate, settings, lr_scales=lambda params: lr_scales(params, rules))
+    clip = [optax.clip_by_global_norm(config.clip_norm)] if config.clip_norm > 0 else []
+    adamw = optax.adamw(rate, config.b1, config.b2, config.eps, weight_decay=config.weight_decay, mask=decay_mask)
+    slower = [optax.stateless(lambda updates, _: _scale(updates, rules))] if rules else []
+    return optax.chain(*clip, adamw, *slower)
+
+
+def decay_mask(params: Any) -> Any:
+    """True for matrices and kernels, False for biases, scales and norms."""
+    return jax.tree_util.tree_map_with_path(
+        lambda path, _: jax.tree_util.keystr(path[-1:], simple=True) in _DECAYED, params
+    )
+
+
+def parse_lr_scale(text: str) -> dict[str, float]:
+    """``NAME=FACTOR,...`` as a dictionary.
+
+    Raises:
+      UserError: an entry that is not a name and a number of at least 0.
+    """
+    rules = {}
+    for entry in filter(None, text.split(",")):
+        name, _, factor = entry.partition("=")
+        try:
+            rules[name] = float(factor)
+        except ValueError:
+            rules[name] = math.nan
+        if not name or not 0 <= rules[name] < math.inf:
+            raise UserError(f"config.optim.lr_scale: {entry!r} is not NAME=FACTOR with a factor of 0 or more")
+    return rules
+
+
+def lr_scales(params: Any, rules: dict[str, float]) -> list[float]:
+    """The factor on the learning rate of every leaf: those of all names on its path, multiplied.
+
+    Raises:
+      UserError: a name that is on no path.
+    """
+    names = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in _leaves(params)]
+    for rule in rules:
+        if not any(_below(name, rule) for name in names):
+            raise UserError(f"config.optim.lr_scale: the model has no parameter below {rule}")
+    return [math.prod(factor for rule, factor in rules.items() if _below(name, rule)) for name in names]
+
+
+def _below(name: str, rule: str) -> bool:
+    return name == rule or name.startswith(f"{rule}/")
+
+
+def _leaves(tree: Any):
+    return jax.tree_util.tree_leaves_with_path(tree)
+
+
+def _scale(updates: Any, rules: dict[str, float]) -> Any:
+    leaves, treedef = jax.tree.flatten(updates)
+    return treedef.unflatten([u * scale for u, scale in zip(leaves, lr_scales(updates, rules), strict=True)])

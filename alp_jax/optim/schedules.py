@@ -1,0 +1,44 @@
+"""Learning rates by step: warm-up with cosine decay, and the three Eden schedules of the reference's trainer.
+
+Eden: Yao et al., "Zipformer", ICLR 2024. The reference sets the rate of an update after it has counted it, so the
+first update (step 0 here) has batch 1 there.
+"""
+
+import jax.numpy as jnp
+import optax
+
+from alp_jax.config.schema import OptimConfig
+from alp_jax.core.names import choose
+
+SCHEDULES = ("cosine", "eden", "eden2", "eden3")
+
+
+def _fall(count, scale, exponent):
+    return ((count**2 + scale**2) / scale**2) ** exponent
+
+
+def eden(config: OptimConfig, batch, epoch=0.0):
+    """The rate after ``batch`` updates in ``epoch``; ``eden3`` takes the epoch from ``steps_per_epoch`` instead.
+
+    ``eden2`` has no epochs and falls with the square root of the batch count.
+    """
+    warmup = config.warmup_start + (1.0 - config.warmup_start) * jnp.minimum(batch / max(config.warmup_steps, 1), 1.0)
+    if config.schedule == "eden2":
+        return config.lr * _fall(batch, config.lr_batches, -0.5) * warmup
+    if config.schedule == "eden3":
+        epoch = batch / config.steps_per_epoch
+    return config.lr * _fall(batch, config.lr_batches, -0.25) * _fall(epoch, config.lr_epochs, -0.25) * warmup
+
+
+def learning_rate(config: OptimConfig, steps: int) -> optax.Schedule:
+    """Learning rate by step, for a run of ``steps`` steps.
+
+    Raises:
+      UserError: an unknown schedule.
+    """
+    if choose(config.schedule, SCHEDULES, "config.optim.schedule") != "cosine":
+        return lambda step: eden(config, step + 1.0, jnp.floor(step / config.steps_per_epoch))
+    warmup = min(config.warmup_steps, max(1, steps - 1))
+    return optax.warmup_cosine_decay_schedule(
+        0.0, config.lr, warmup, max(steps, warmup + 1), config.lr * config.final_lr_fraction
+    )

@@ -1,0 +1,100 @@
+"""ScaledAdam and Eden against the reference's recorded runs, and what they do where nothing was recorded."""
+
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from alp_jax.config.schema import OptimConfig
+from alp_jax.core.errors import UserError
+from alp_jax.interop.golden.case import find_cases
+from alp_jax.interop.golden.runner import run_case
+from alp_jax.optim.optimizer import lr_scales, make_optimizer, parse_lr_scale
+from alp_jax.optim.scaled_adam import scaled_adam
+from alp_jax.optim.schedules import learning_rate
+from alp_jax.parallel.rules import infer_shardings
+
+CASES = {case.name: case for case in find_cases(pathlib.Path(__file__).parent / "golden")}
+
+
+@pytest.mark.parametrize("name", sorted(CASES))
+def test_runs_equal_the_reference(name):
+    result = run_case(CASES[name])
+    assert result.ok, (result.problem, [str(line) for line in result.lines if not line.ok])
+
+
+def test_updates_scale_with_the_parameter_and_not_with_the_gradient():
+    params = {"small": jnp.full((4, 4), 0.01), "large": jnp.full((4, 4), 1.0)}
+    grads = {name: jnp.sin(jnp.arange(16.0)).reshape(4, 4) for name in params}
+    optimizer = scaled_adam(lambda count: 0.045)
+    updates, _ = optimizer.update(grads, optimizer.init(params), params)
+    np.testing.assert_allclose(updates["large"], 100 * updates["small"], rtol=1e-5)
+    louder, _ = optimizer.update(jax.tree.map(lambda g: 1e4 * g, grads), optimizer.init(params), params)
+    np.testing.assert_allclose(louder["large"], updates["large"], rtol=1e-5)
+
+
+def test_an_infinite_gradient_is_left_out_once_a_threshold_is_known():
+    params = {"kernel": jnp.ones((3, 3))}
+    optimizer = scaled_adam(lambda count: 0.01)
+    state = optimizer.init(params)
+    update = jax.jit(optimizer.update)
+    for _ in range(12):
+        _, state = update({"kernel": jnp.ones((3, 3))}, state, params)
+    updates, after = update({"kernel": jnp.full((3, 3), jnp.inf)}, state, params)
+    still, _ = update({"kernel": jnp.zeros((3, 3))}, state, params)
+    assert float(after.clipping.factor_G[0]) == 0.0
+    np.testing.assert_array_equal(updates["kernel"], still["kernel"])
+
+
+def test_factors_multiply_along_a_path_and_zero_freezes():
+    params = {"encoder": {"in": {"kernel": jnp.ones((2, 2))}, "out": {"kernel": jnp.ones((2, 2))}}, "text": jnp.ones(3)}
+    rules = parse_lr_scale("encoder=0.5,encoder/in=0.2,text=0")
+    assert lr_scales(params, rules) == pytest.approx([0.1, 0.5, 0.0])
+    for name in ("adamw", "scaled_adam"):
+        config = OptimConfig(name=name, schedule="eden2", lr_scale="encoder=0.5,encoder/in=0.2,text=0", clip_norm=0.0)
+        optimizer = make_optimizer(config, 100)
+        updates, _ = optimizer.update(jax.tree.map(jnp.ones_like, params), optimizer.init(params), params)
+        np.testing.assert_allclose(
+            updates["encoder"]["in"]["kernel"], 0.2 * updates["encoder"]["out"]["kernel"], rtol=1e-5
+        )
+        np.testing.assert_array_equal(updates["text"], np.zeros(3))
+
+
+def test_malformed_factors_are_named():
+    with pytest.raises(UserError, match="'encoder=fast' is not NAME=FACTOR"):
+        make_optimizer(OptimConfig(lr_scale="encoder=fast"), 10)
+    with pytest.raises(UserError, match=r"no parameter below encode$"):
+        make_optimizer(OptimConfig(name="scaled_adam", lr_scale="encode=1"), 10).init({"encoder": jnp.ones(2)})
+    with pytest.raises(UserError, match=r"config\.optim\.schedule 'eden4' \(did you mean 'eden'"):
+        learning_rate(OptimConfig(schedule="eden4"), 10)
+
+
+def test_the_first_update_is_batch_one_of_the_reference():
+    rate = learning_rate(OptimConfig(schedule="eden2", lr=0.045, warmup_steps=500), 10_000)
+    assert float(rate(jnp.asarray(0))) == pytest.approx(0.0225449998998, rel=1e-6)
+    peak = float(rate(jnp.asarray(499)))
+    assert peak == pytest.approx(0.0449, rel=2e-3)
+    assert float(rate(jnp.asarray(299_999))) == pytest.approx(0.045 / 40, rel=1e-3)
+
+
+def test_every_statistic_has_a_place_on_the_mesh():
+    mesh = jax.sharding.Mesh(np.array(jax.devices()).reshape(2, 4), ("data", "fsdp"))
+    params = {"dense": {"kernel": jnp.ones((64, 128)), "bias": jnp.ones(128)}}
+    optimizer = make_optimizer(OptimConfig(name="scaled_adam"), 10)
+    shapes = jax.eval_shape(optimizer.init, params)
+    placed = infer_shardings({"params": params, "opt": shapes}, mesh)
+    whole, split = jax.sharding.PartitionSpec(), jax.sharding.PartitionSpec(None, "fsdp")
+    assert placed["opt"].delta["dense"]["kernel"].spec == placed["params"]["dense"]["kernel"].spec == split
+    assert placed["opt"].size_grads_PN.spec == placed["opt"].clipping.norms_GK.spec == whole
+
+    def step(params, state):
+        updates, state = optimizer.update(jax.tree.map(jnp.cos, params), state, params)
+        return optax.apply_updates(params, updates), state
+
+    one = jax.jit(step)(params, optimizer.init(params))
+    eight = jax.jit(step, out_shardings=(placed["params"], placed["opt"]))(params, optimizer.init(params))
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(eight), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5)
