@@ -50,7 +50,7 @@ def train(config: RunConfig, workdir: str | pathlib.Path) -> dict:
         run.write_environment(dataset.fingerprint)
         checkpoints = Checkpoints(run.path, config.train.keep)
         clock = {"data_fingerprint": batch_plan.fingerprint, "samples_seen": 0, "audio_seconds": 0.0}
-        clock |= {"padded_seconds": 0.0, "train_seconds": 0.0}
+        clock |= {"flops": 0.0, "train_seconds": 0.0}
         first = checkpoints.latest()
         if first is None:
             state, first = create_state(make_state, config.seed, mesh), 0
@@ -94,9 +94,6 @@ def _resume_clock(saved: dict, fresh: dict, path: pathlib.Path) -> dict:
 
 
 def _summary(config: RunConfig, path: pathlib.Path, params: int, clock: dict) -> dict:
-    tokens = config.data.text_budget
-    flops = clock["padded_seconds"] * train_flops(config.model, config.objective.name, 1.0, 0)
-    flops += clock["samples_seen"] * train_flops(config.model, config.objective.name, 0.0, tokens)
     return {
         "run": path.name,
         "objective": config.objective.name,
@@ -107,7 +104,7 @@ def _summary(config: RunConfig, path: pathlib.Path, params: int, clock: dict) ->
         "steps": config.train.steps,
         "samples_seen": clock["samples_seen"],
         "audio_seconds": clock["audio_seconds"],
-        "flops": flops,
+        "flops": clock["flops"],
         "seed": config.seed,
         "wall_seconds": clock["train_seconds"],
     }
@@ -136,8 +133,8 @@ class _Loop:
                 waited = time.monotonic()
                 batch = next(batches)
                 waited = time.monotonic() - waited
-                rows = batch.pop("row")
-                self._count(batch, log, waited)
+                rows, cut = batch.pop("row"), batch.pop("text_cut")
+                self._count(batch, log, waited, int(cut.sum()))
                 state, metrics = step_fn(state, put_batch(batch, mesh))
                 if previous is not None:
                     self._report(log, dataset, *previous)
@@ -159,15 +156,21 @@ class _Loop:
             raise KeyboardInterrupt
         self._stop_signal = number
 
-    def _count(self, batch: dict, log: MetricsLog, waited: float) -> None:
+    def _count(self, batch: dict, log: MetricsLog, waited: float, cut: int) -> None:
         hosts = jax.process_count()
         clips = int(batch["mask"].sum()) * hosts
         seconds = float(batch["audio_len"].sum()) / SAMPLE_RATE * hosts
-        padded = batch["audio"].size / SAMPLE_RATE * hosts
+        rows, samples = batch["audio"].shape
+        longest = samples / SAMPLE_RATE
+        padded = rows * hosts * longest
         self.clock["samples_seen"] += clips
         self.clock["audio_seconds"] += seconds
-        self.clock["padded_seconds"] += padded
-        log.count(waited, clips, seconds, padded)
+        self.clock["flops"] += rows * hosts * self._row_flops(longest)
+        log.count(waited, clips, seconds, padded, cut * hosts)
+
+    def _row_flops(self, seconds: float) -> float:
+        """FLOPs of a row of the batch as it is computed, padding included."""
+        return train_flops(self.config.model, self.config.objective.name, seconds, self.config.data.text_budget)
 
     def _report(self, log: MetricsLog, dataset, step: int, metrics: dict, rows) -> None:
         """Looks at a finished step: logs it when due, names its clips when it was not finite."""

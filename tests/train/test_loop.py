@@ -15,6 +15,7 @@ import pytest
 
 from alp_jax.config.schema import MeshConfig
 from alp_jax.core.errors import NumericsError, UserError
+from alp_jax.models.accounting import train_flops
 from alp_jax.train import loop as loop_module
 from alp_jax.train.checkpoint import load_params
 from alp_jax.train.loop import Preempted, train
@@ -47,13 +48,15 @@ def test_losses_agree_on_1_and_8_devices(tiny, tmp_path, objective, monkeypatch)
 
 
 def test_training_lowers_the_loss_and_leaves_a_whole_run_folder(tiny, tmp_path):
-    summary = train(tiny("captioning"), tmp_path / "run")
+    config = tiny("captioning")
+    summary = train(config, tmp_path / "run")
     history = losses(tmp_path / "run")
     assert np.mean(history[-3:]) < np.mean(history[:3]) - 0.1
     names = {path.name for path in (tmp_path / "run").iterdir()}
     assert {"config.json", "env.json", "metrics.jsonl", "log.txt", "summary.json", "checkpoints"} <= names
     assert summary["samples_seen"] == 12 * 16
     assert 0 < summary["audio_seconds"] < 12 * 16 * 1.2
+    assert summary["flops"] == pytest.approx(12 * 16 * train_flops(config.model, "captioning", 1.2, 12))
 
 
 def test_a_stopped_run_goes_on_bit_for_bit(tiny, tmp_path, monkeypatch):
