@@ -1,4 +1,4 @@
-"""``alp export``: the audio encoder of a run as a PyTorch folder, compared with JAX on real clips before it exists."""
+"""``alp export``: a run as a folder for PyTorch and its toolboxes, compared with JAX on real clips before it exists."""
 
 import argparse
 import dataclasses
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from alp_jax.cli.parsers import add_action
 from alp_jax.core.errors import UserError
+from alp_jax.core.names import choose
 from alp_jax.core.progress import Progress
 
 if TYPE_CHECKING:
@@ -16,7 +17,16 @@ if TYPE_CHECKING:
     from alp_jax.config import RunConfig
     from alp_jax.interop.verify import Expected
 
-EXAMPLE = "alp export torch --run runs/demo --out export/demo"
+EXAMPLE = """alp export torch --run runs/demo --out export/demo
+  alp export torch --format auden --run runs/demo --out export/auden
+  alp export torch --format auden --part encoder --run runs/demo --out export/encoder
+  alp export torch --format hf --run runs/demo --out export/bert"""
+# what each format can hold of a run, the usual part first
+PARTS = {"torch": ("encoder",), "auden": ("model", "encoder"), "hf": ("text", "decoder")}
+FORMATS = (
+    "torch: the encoder with one module file that needs nothing but PyTorch (default); auden: a model folder of the "
+    "authors' toolbox; hf: the text tower as transformers' BertModel"
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,7 +40,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         sub.add_argument("--clips", type=int, default=8, metavar="N", help="test clips to compare on (default 8)")
         return sub
 
-    torch = action("torch", "export the audio encoder of a run", EXAMPLE)
+    torch = action("torch", "export a run, or a part of it", EXAMPLE)
+    torch.add_argument("--format", choices=PARTS, default="torch", help=FORMATS)
+    torch.add_argument(
+        "--part", metavar="PART", help="auden: model (default) or encoder; hf: text (default) or decoder"
+    )
     torch.add_argument("--run", required=True, metavar="DIR", help="run folder")
     torch.add_argument("--step", type=int, metavar="N", help="which checkpoint; default: the latest")
     torch.add_argument("--out", required=True, metavar="DIR", help="folder to make; an earlier export is replaced")
@@ -51,33 +65,54 @@ def run(args: argparse.Namespace) -> dict:
 
     Raises:
       UserError: wrong folders, no test clips, PyTorch not installed; nothing is written or deleted.
-      ParityError: the PyTorch encoder differs from JAX; the export is deleted.
+      ParityError: what was written differs from JAX; the export is deleted.
     """
+    from alp_jax.cli import export_model
     from alp_jax.interop.verify import require_torch
 
-    require_torch()
     if args.clips < 1:
         raise UserError(f"--clips {args.clips} must be at least 1")
+    form = args.format if args.action == "torch" else "torch"
+    if form == "torch":
+        require_torch()
+    if args.action == "torch":
+        args.part = choose(args.part or PARTS[form][0], PARTS[form], f"--part of --format {form}")
     with Progress("export", 4, "stages") as progress:
         if args.action == "verify":
             result = _verify(args, progress)
         elif args.action == "best":
             folder, score = best_run(args.sweep)
             result = {**_export(folder, None, args, progress), "run": folder.name, "score": score}
+        elif form != "torch":
+            write = {"auden": export_model.export_auden, "hf": export_model.export_hf}[form]
+            result = write(pathlib.Path(args.run), args, progress)
         else:
             result = _export(pathlib.Path(args.run), args.step, args, progress)
     if not args.json:
-        numbers = ", ".join(f"{name} {result[name]:.1e}" for name in ("frames", "pooled", "embed") if name in result)
-        chosen = f" from {result['run']}" if "run" in result else ""
-        print(f"{result['out']}: {result['parameters']} parameters{chosen}")
-        print(
-            f"largest difference from JAX over {result['clips']} clips: {numbers} (allowed {result['tolerance']:.0e})"
-        )
+        print(describe(result))
     return result
 
 
+def describe(result: dict[str, Any]) -> str:
+    """A result in two or three lines."""
+    compared = [name for name in ("frames", "pooled", "embed", "hidden") if name in result]
+    numbers = ", ".join(f"{name} {result[name]:.1e}" for name in compared)
+    over = f"{result['clips']} clips" if "clips" in result else f"{result['texts']} captions"
+    chosen = f" from {result['run']}" if "run" in result else ""
+    lines = [f"{result['out']}: {result['parameters']} parameters{chosen}"]
+    lines.append(f"largest difference from JAX over {over}: {numbers} (allowed {result['tolerance']:.0e})")
+    if "tokenizer" in result:
+        ids = result["tokenizer"]
+        first = f", the first is {ids['example'][:100]!a}" if ids["differ"] else ""
+        lines.append(
+            f"tokenizer.json gives the run's ids on {ids['compared'] - ids['differ']} of {ids['compared']} texts{first}"
+        )
+    return "\n".join(lines)
+
+
 def _export(folder: pathlib.Path, step: int | None, args: argparse.Namespace, progress: Progress) -> dict:
-    from alp_jax.interop.export import check_target, write_export
+    from alp_jax.interop.export import write_export
+    from alp_jax.interop.outbox import check_target
     from alp_jax.interop.verify import verify
     from alp_jax.train.build import read_config
     from alp_jax.train.checkpoint import load_params
@@ -148,13 +183,9 @@ def jax_results(config: "RunConfig", params: dict[str, Any], clips: list["np.nda
     import numpy as np
 
     from alp_jax.features.logmel import log_mel
-    from alp_jax.interop.verify import Expected, pad
+    from alp_jax.interop.verify import Expected, on_cpu, pad
     from alp_jax.train.build import make_model
 
-    try:
-        cpu = jax.local_devices(backend="cpu")[0]
-    except RuntimeError:
-        raise UserError("exports are verified on the CPU, which JAX_PLATFORMS hides: add cpu to it") from None
     config = dataclasses.replace(config, model=dataclasses.replace(config.model, compute_dtype="float32"))
     _, apply = make_model(config)
 
@@ -164,7 +195,7 @@ def jax_results(config: "RunConfig", params: dict[str, Any], clips: list["np.nda
         return *found, (apply(params, *found, method="pool_audio") if "audio_proj" in params else None)
 
     audio_BS, len_B = pad(clips)
-    with jax.default_device(cpu), jax.default_matmul_precision("highest"):
+    with on_cpu():
         frames_BTD, frames_len_B, embed_BE = jax.device_get(encode(params, audio_BS, len_B.astype(np.int32)))
     frames = [frames_TD[:length] for frames_TD, length in zip(frames_BTD, frames_len_B, strict=True)]
     return Expected(frames, np.stack([frames_TD.mean(0) for frames_TD in frames]), embed_BE)

@@ -5,13 +5,23 @@ import json
 import os
 import pathlib
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from alp_jax.core.errors import UserError
 from alp_jax.core.files import read_json
 from alp_jax.data.tokenizer import Tokenizer
 
+if TYPE_CHECKING:
+    import tokenizers
+
 FILE_NAME, CONFIG_NAME = "tokenizer.json", "tokenizer_config.json"
+# What takes these places in the reference's caption models when nothing does; the last spelling is added if need be.
+_CAPTION_TOKENS = {
+    "bos_token": ("<s>",),
+    "eos_token": ("</s>",),
+    "pad_token": ("[PAD]", "<pad>"),
+    "mask_token": ("[MASK]", "<mask>"),
+}
 # Where the special tokens of a tokenizer.json are named, in the order in which they are looked for.
 _ROLE_FILES = (CONFIG_NAME, "special_tokens_map.json")
 _NAMES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
@@ -42,10 +52,66 @@ def read_roles(folder: str | os.PathLike) -> dict[str, str]:
     return found
 
 
+def read_tokenizer(folder: str | os.PathLike, *, captioning: bool = False) -> "JsonTokenizer":
+    """The tokenizer of a model folder.
+
+    Args:
+      captioning: add what the reference's caption models add to a vocabulary, see ``with_caption_tokens``.
+
+    Raises:
+      UserError: as ``JsonTokenizer``.
+    """
+    path = pathlib.Path(folder) / FILE_NAME
+    data, roles = path.read_bytes(), read_roles(folder)
+    if captioning:
+        data, roles = with_caption_tokens(data, roles, f"tokenizer {path}")
+    return JsonTokenizer(data, roles, f"tokenizer {path}")
+
+
+def with_caption_tokens(data: bytes, roles: dict[str, str], name: str) -> tuple[bytes, dict[str, str]]:
+    """A tokenizer.json and its roles with begin, end, padding and mask token, new ones at the end of the vocabulary.
+
+    A classifier's tokens, which ``JsonTokenizer`` takes for begin and end, do not count here.
+    """
+    vocabulary = _load(data, name).get_vocab(with_added_tokens=True)
+    definition, roles = json.loads(data), dict(roles)
+    for role, spellings in _CAPTION_TOKENS.items():
+        if role in roles:
+            continue
+        roles[role] = next((token for token in spellings if token in vocabulary), spellings[-1])
+        if roles[role] not in vocabulary:
+            vocabulary[roles[role]] = 1 + max(vocabulary.values(), default=-1)
+            definition.setdefault("added_tokens", []).append(added_token(vocabulary[roles[role]], roles[role]))
+    return json.dumps(definition, ensure_ascii=False).encode(), roles
+
+
+def added_token(number: int, content: str) -> dict[str, Any]:
+    """A special token as tokenizer.json lists it."""
+    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    return {"id": number, "content": content, **flags}
+
+
+def _load(data: bytes, name: str) -> "tokenizers.Tokenizer":
+    try:
+        import tokenizers
+    except ImportError:
+        raise UserError(f"{name} needs the package tokenizers: pip install 'alp_jax[hf]'") from None
+    try:
+        return tokenizers.Tokenizer.from_str(data.decode())
+    except Exception as error:  # the library raises nothing more specific
+        raise UserError(f"{name} is no tokenizer.json: {error}") from None
+
+
 def _content(value: Any) -> str:
     """A token is written as text or as an object with its ``content``."""
     value = value.get("content") if isinstance(value, dict) else value
     return value if isinstance(value, str) else ""
+
+
+def settings(roles: dict[str, str]) -> bytes:
+    """A tokenizer_config.json; without the class, transformers would guess one from config.json, and guess wrong."""
+    named = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False, **roles}
+    return json.dumps(named, ensure_ascii=False, indent=1, sort_keys=True).encode()
 
 
 class JsonTokenizer(Tokenizer):
@@ -60,15 +126,8 @@ class JsonTokenizer(Tokenizer):
     """
 
     def __init__(self, data: bytes, roles: dict[str, str], name: str = "tokenizer"):
-        try:
-            import tokenizers
-        except ImportError:
-            raise UserError(f"{name} needs the package tokenizers: pip install 'alp_jax[hf]'") from None
         self._data, self._roles, self._name = data, roles, name
-        try:
-            self._tokenizer = tokenizers.Tokenizer.from_str(data.decode())
-        except Exception as error:  # the library raises nothing more specific
-            raise UserError(f"{name} is no tokenizer.json: {error}") from None
+        self._tokenizer = _load(data, name)
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         self._tokenizer.encode_special_tokens = True  # a caption that spells a special token is text
@@ -95,6 +154,17 @@ class JsonTokenizer(Tokenizer):
     def wrapped(self, text: str) -> list[int]:
         """Token ids with the special tokens that the tokenizer itself puts around a text."""
         return self._tokenizer.encode(text).ids
+
+    def check_wrapping(self) -> None:
+        """Raises UserError unless a text is put between the begin and the end token, as ours are."""
+        text = "a dog barks"
+        wanted = [self.bos_id, *self.encode(text), self.eos_id]
+        if self.wrapped(text) != wanted:
+            raise UserError(f"{self._name} makes {self.wrapped(text)} of {text!r}; only {wanted} could be reproduced")
+
+    def files(self) -> dict[str, bytes]:
+        """tokenizer.json and the tokenizer_config.json that names its special tokens."""
+        return {FILE_NAME: self._data, CONFIG_NAME: settings(self._roles)}
 
     def decode(self, ids: Iterable[int]) -> str:
         return self._tokenizer.decode([int(i) for i in ids], skip_special_tokens=True)

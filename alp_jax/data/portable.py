@@ -5,9 +5,8 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from alp_jax.core.errors import UserError
-from alp_jax.data.json_tokenizer import CONFIG_NAME, FILE_NAME, JsonTokenizer
+from alp_jax.data.json_tokenizer import FILE_NAME, JsonTokenizer, added_token
 from alp_jax.data.tokenizer import Tokenizer
-from alp_jax.data.unigram import added_token
 
 # Texts that are not in every data set: letters of other scripts, composed and not, symbols, spaces, nothing.
 PROBES = (
@@ -57,8 +56,6 @@ def portable_tokenizer(tokenizer: Tokenizer, captions: Iterable[str], rows: int 
     unused = [added_token(i, f"<unused_{i}>") for i in range(tokenizer.vocab_size, rows)]
     definition["added_tokens"] = definition.get("added_tokens", []) + unused
     data = json.dumps(definition, ensure_ascii=False, indent=1).encode()
-    # The class is named, since transformers would guess one from the model's config.json, and guess wrong.
-    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False, **roles}
     back = JsonTokenizer(data, roles, FILE_NAME)
     if rows and back.vocab_size != rows:
         raise UserError(f"{FILE_NAME} has {back.vocab_size} ids where {rows} are needed: its ids have gaps")
@@ -75,5 +72,4 @@ def portable_tokenizer(tokenizer: Tokenizer, captions: Iterable[str], rows: int 
             f"{FILE_NAME} encodes {len(differing)} of {compared} captions otherwise than the run's tokenizer, "
             f"the first is {differing[0][:200]!a}"
         )
-    files = {FILE_NAME: data, CONFIG_NAME: json.dumps(settings, ensure_ascii=False, indent=1, sort_keys=True).encode()}
-    return PortableTokenizer(files, compared + len(PROBES), len(differing), differing[0] if differing else "")
+    return PortableTokenizer(back.files(), compared + len(PROBES), len(differing), differing[0] if differing else "")

@@ -12,6 +12,8 @@ from typing import Any
 import sentencepiece
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
+from alp_jax.data.json_tokenizer import added_token
+
 DIFFERENCES = (
     "texts that spell a special token or byte, such as <s>, <mask> or <0x41>",
     "combining marks in an order that Unicode does not call canonical, and marks on letters beyond Latin, Greek, "
@@ -65,12 +67,6 @@ def unigram_definition(model: bytes, processor: sentencepiece.SentencePieceProce
             "byte_fallback": True,
         },
     }
-
-
-def added_token(number: int, content: str) -> dict[str, Any]:
-    """A special token as tokenizer.json lists it."""
-    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
-    return {"id": number, "content": content, **flags}
 
 
 def _normalizers(charsmap: bytes) -> list[dict[str, Any]]:

@@ -1,10 +1,8 @@
 """A trained audio encoder as a folder for PyTorch: weights, settings, one module file, a few lines of use."""
 
 import ast
-import os
 import pathlib
 import shutil
-import tempfile
 from collections.abc import Callable
 from typing import Any
 
@@ -15,11 +13,11 @@ from safetensors.numpy import save
 import alp_jax
 from alp_jax.config import RunConfig, to_dict
 from alp_jax.core.errors import UserError
-from alp_jax.core.files import read_json, write_bytes, write_json, write_text
+from alp_jax.core.files import write_bytes, write_json, write_text
 from alp_jax.interop.names import to_torch
+from alp_jax.interop.outbox import CONFIG, LEFT_BY_USE, MODULE, README, WEIGHTS, read_origin, written
+from alp_jax.interop.reference import require_zipformer
 
-WEIGHTS, CONFIG, MODULE, README = "model.safetensors", "config.json", "alp_encoder.py", "README.md"
-_LEFT_BY_USE = "__pycache__"
 _PACKAGE = "alp_jax.interop.torch_module"
 _PARTS = ("logmel", "layers", "zipformer", "encoder")  # in the order in which they need one another
 
@@ -50,6 +48,8 @@ def encoder_state(params: dict[str, Any]) -> tuple[str, dict[str, np.ndarray]]:
     A model trained against text is of type ``clap`` and keeps its audio projection; others are ``zipformer``.
     """
     params = jax.tree.map(lambda x: np.asarray(x, np.float32), params)
+    if "encoder" not in params:
+        raise UserError("the run holds a text tower only: there is no audio encoder to export")
     if "audio_proj" not in params:
         return "zipformer", to_torch(params["encoder"], "zipformer")
     return "clap", to_torch({"encoder": params["encoder"], "audio_proj": params["audio_proj"]}, "clap")
@@ -71,26 +71,11 @@ def describe(config: RunConfig, kind: str, origin: dict[str, Any]) -> dict[str, 
     }
 
 
-def check_target(out_dir: str | pathlib.Path) -> None:
-    """Raises UserError unless an export may be written to ``out_dir``: absent, empty, or an earlier export."""
-    path = pathlib.Path(out_dir)
-    if not path.exists():
-        return
-    if not path.is_dir():
-        raise UserError(f"--out {path} is a file: choose another place")
-    foreign = sorted({p.name for p in path.iterdir()} - {WEIGHTS, CONFIG, MODULE, README, _LEFT_BY_USE})
-    if foreign:
-        raise UserError(f"--out {path} holds {foreign[0]}, which no export wrote: choose another place")
-    if any(path.iterdir()):
-        check_export(path)
-
-
 def check_export(path: str | pathlib.Path) -> dict[str, Any]:
-    """The config.json of an export; UserError when ``path`` is something else."""
-    path = pathlib.Path(path)
-    settings = read_json(path / CONFIG, "exported configuration")
-    if not isinstance(settings, dict) or "alp" not in settings or not (path / MODULE).is_file():
-        raise UserError(f"{path} is no export of alp_jax")
+    """The config.json of what ``write_export`` wrote; UserError when ``path`` is something else."""
+    settings = read_origin(path)
+    if not (pathlib.Path(path) / MODULE).is_file():
+        raise UserError(f"{path} is no export of alp_jax with a module for PyTorch")
     return settings
 
 
@@ -99,7 +84,7 @@ def remove_export(path: str | pathlib.Path) -> None:
     path = pathlib.Path(path)
     for name in (WEIGHTS, CONFIG, MODULE, README):
         (path / name).unlink(missing_ok=True)
-    shutil.rmtree(path / _LEFT_BY_USE, ignore_errors=True)
+    shutil.rmtree(path / LEFT_BY_USE, ignore_errors=True)
     if not any(path.iterdir()):
         path.rmdir()
 
@@ -120,25 +105,31 @@ def write_export(
     Raises:
       UserError: ``out_dir`` holds something else than an export.
     """
-    check_target(out_dir)
-    out = pathlib.Path(out_dir).absolute()
-    out.parent.mkdir(parents=True, exist_ok=True)
+    with written(out_dir) as made:
+        kind, count = write_module(made, params, config, {"run": run, "step": step})
+        found = check(made)
+        width = max(config.model.encoder.encoder_dim)
+        origin = {"run": run, "step": step, "objective": config.objective.name, "parameters": count}
+        write_text(made / README, _readme(origin, width, kind, found))
+    return {"out": str(out_dir), "model_type": kind, "parameters": count, "width": width, **found}
+
+
+def write_module(
+    folder: pathlib.Path, params: dict[str, Any], config: RunConfig, origin: dict[str, Any]
+) -> tuple[str, int]:
+    """Writes weights, settings and module of the audio side into ``folder``: (model_type, number of parameters).
+
+    Raises:
+      UserError: the encoder is of a kind that the module is not.
+    """
+    require_zipformer(config.model)
     kind, state = encoder_state(params)
     count = sum(value.size for value in state.values())
-    origin = {"run": run, "step": step, "objective": config.objective.name, "parameters": count}
-    width = max(config.model.encoder.encoder_dim)
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as temporary:
-        made = pathlib.Path(temporary) / "export"
-        made.mkdir()
-        write_bytes(made / WEIGHTS, save(state))
-        write_json(made / CONFIG, describe(config, kind, origin))
-        write_text(made / MODULE, single_file())
-        found = check(made)
-        write_text(made / README, _readme(origin, width, kind, found))
-        if out.exists():
-            os.rename(out, pathlib.Path(temporary) / "before")
-        os.rename(made, out)
-    return {"out": str(out_dir), "model_type": kind, "parameters": count, "width": width, **found}
+    origin = {**origin, "objective": config.objective.name, "parameters": count}
+    write_bytes(folder / WEIGHTS, save(state))
+    write_json(folder / CONFIG, describe(config, kind, origin))
+    write_text(folder / MODULE, single_file())
+    return kind, count
 
 
 def _readme(origin: dict[str, Any], width: int, kind: str, found: dict[str, Any]) -> str:

@@ -202,7 +202,7 @@ def to_torch(params: Any, kind: str, *, batch_count: float | None = None) -> dic
     for name, source in _tied_names(table.values(), kind).items():
         state[name] = state[source].copy()
     if batch_count is not None:
-        state[BATCH_COUNT[kind]] = np.float32(batch_count).reshape(())
+        state[BATCH_COUNT[kind]] = np.array(batch_count, np.float32)
     return state
 
 

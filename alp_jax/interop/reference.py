@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from alp_jax.config import to_dict
+from alp_jax.config import ConfigError, to_dict
 from alp_jax.config.resolve import from_dict
 from alp_jax.config.schema import DecoderConfig, ModelConfig, ObjectiveConfig, TextTowerConfig, ZipformerConfig
 from alp_jax.core.errors import UserError
@@ -26,26 +26,35 @@ def zipformer_config(values: dict[str, Any], **changes: Any) -> ZipformerConfig:
     return dataclasses.replace(_pick(ZipformerConfig, values), frontend_channels=FRONTEND_CHANNELS, **changes)
 
 
-def check_zipformer(values: dict[str, Any], where: str) -> None:
-    """Raises UserError unless ``values`` describe a Zipformer whose outputs do not depend on chance."""
+def check_zipformer(values: dict[str, Any]) -> None:
+    """Raises ConfigError unless ``values`` describe a Zipformer whose outputs do not depend on chance."""
     kind = values.get("model_type", "zipformer")
     if kind != "zipformer":
-        raise UserError(f"{where} has model_type {kind!r}: only a zipformer encoder can be read")
+        raise ConfigError(f"the encoder has model_type {kind!r}: only a zipformer can be read")
     for name, default in _CHUNKS.items() if values.get("causal") else ():
         if len(values.get(name, default)) != 1:
-            raise UserError(
-                f"{where} has causal = true and {name} = {values.get(name, default)}, of which the reference draws one "
-                "at every call: leave one in config.json"
+            raise ConfigError(
+                f"causal = true with {name} = {values.get(name, default)}, of which the reference draws one at every "
+                "call: leave one there"
             )
 
 
-def zipformer_values(config: ZipformerConfig) -> dict[str, Any]:
-    """The reference's settings for an encoder.
+def require_zipformer(model: ModelConfig) -> None:
+    """Raises UserError for a model with another encoder."""
+    if model.encoder_kind != "zipformer":
+        raise UserError(
+            f"config.model.encoder_kind = {model.encoder_kind!r} has no place in the format: only zipformer"
+        )
+
+
+def zipformer_values(model: ModelConfig) -> dict[str, Any]:
+    """The reference's settings for the encoder of a model.
 
     Raises:
-      UserError: a setting that the reference does not have and that is not at the reference's constant.
+      UserError: another encoder, or a setting that the reference does not have and that is not at its constant.
     """
-    values = to_dict(config)
+    require_zipformer(model)
+    values = to_dict(model.encoder)
     channels = tuple(values.pop("frontend_channels"))
     if channels != FRONTEND_CHANNELS:
         raise UserError(
@@ -59,28 +68,28 @@ def clap_config(values: dict[str, Any]) -> tuple[ModelConfig, float]:
     """(model, temperature) of a reference config of kind ``clap``.
 
     Raises:
-      UserError: no text tower, or one that is not BERT's.
+      ConfigError: no text tower, or one that is not BERT's.
     """
     if not isinstance(values.get("text_encoder_config"), dict):
-        raise UserError("config.json lacks text_encoder_config: the reference would ask a model hub for one")
+        raise ConfigError("text_encoder_config is missing: the reference would ask a model hub for one")
     model = ModelConfig(
         name="clap",
         encoder=zipformer_config(values.get("audio_encoder_config") or {}),
-        text=text_config(values["text_encoder_config"], "text_encoder_config"),
+        text=text_config(values["text_encoder_config"], "text_encoder_config."),
         shared_emb_dim=values.get("shared_emb_dim", ModelConfig.shared_emb_dim),
     )
     return model, float(values.get("temp", ObjectiveConfig.temperature))
 
 
-def text_config(values: dict[str, Any], where: str) -> TextTowerConfig:
+def text_config(values: dict[str, Any], where: str = "") -> TextTowerConfig:
     """The text tower of a transformers config of kind ``bert`` or ``roberta``.
 
     Raises:
-      UserError: something that our tower cannot be; the message names the key.
+      ConfigError: something that our tower cannot be; the message names the key, with ``where`` before it.
     """
     for name, only in BERT.items():
         if values.get(name, only) not in (only, None):
-            raise UserError(f"{where}.{name} = {values[name]!r}: only {only!r} is supported")
+            raise ConfigError(f"{where}{name} = {values[name]!r}: only {only!r} is supported")
     return _pick(TextTowerConfig, {"vocab_size": 30522, **values})
 
 
@@ -109,7 +118,7 @@ def clap_values(model: ModelConfig, objective: ObjectiveConfig, logit_scale: np.
         temperature = 1.0 / min(math.exp(float(logit_scale)), objective.max_logit_scale)
     return {
         "model_type": "clap",
-        "audio_encoder_config": zipformer_values(model.encoder),
+        "audio_encoder_config": zipformer_values(model),
         "text_encoder_config": text_values(model.text, pad_id),
         "shared_emb_dim": model.shared_emb_dim,
         "temp": temperature,
@@ -126,13 +135,19 @@ def caption_config(values: dict[str, Any], vocab_size: int) -> ModelConfig:
     return ModelConfig(name="audio-caption", encoder=encoder, decoder=_pick(DecoderConfig, decoder))
 
 
+def caption_objective(values: dict[str, Any]) -> ObjectiveConfig:
+    """The objective that a reference config of kind ``audio-caption`` was trained with."""
+    smoothing = values.get("label_smoothing", ObjectiveConfig.label_smoothing)
+    return ObjectiveConfig(name="captioning", label_smoothing=float(smoothing))
+
+
 def caption_values(model: ModelConfig, objective: ObjectiveConfig) -> dict[str, Any]:
     """The reference's settings of kind ``audio-caption``."""
     decoder = to_dict(model.decoder)
     del decoder["vocab_size"]
     return {
         "model_type": "audio-caption",
-        "audio_encoder_config": zipformer_values(model.encoder),
+        "audio_encoder_config": zipformer_values(model),
         **decoder,
         "label_smoothing": objective.label_smoothing,
     }

@@ -1,13 +1,16 @@
 """Proof that an export computes what the JAX encoder computes, in a process that cannot import JAX."""
 
+import contextlib
 import importlib.util
 import math
 import pathlib
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from alp_jax.core.errors import AlpError, UserError
@@ -38,6 +41,17 @@ def require_torch() -> None:
     """Raises UserError unless PyTorch is installed."""
     if importlib.util.find_spec("torch") is None:
         raise UserError("this needs PyTorch, which is not installed: pip install 'alp_jax[torch]'")
+
+
+@contextlib.contextmanager
+def on_cpu() -> Iterator[None]:
+    """Inside, JAX computes on the CPU in full precision; UserError when JAX_PLATFORMS hides the CPU."""
+    try:
+        cpu = jax.local_devices(backend="cpu")[0]
+    except RuntimeError:
+        raise UserError("exports are verified on the CPU, which JAX_PLATFORMS hides: add cpu to it") from None
+    with jax.default_device(cpu), jax.default_matmul_precision("highest"):
+        yield
 
 
 def verify(model_dir: str | pathlib.Path, clips: list[np.ndarray], expected: Expected) -> dict[str, Any]:

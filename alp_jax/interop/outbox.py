@@ -1,0 +1,55 @@
+"""Folders that are handed out: made beside their place, approved there, then moved; only exports are ever replaced."""
+
+import contextlib
+import os
+import pathlib
+import tempfile
+from collections.abc import Iterator
+
+from alp_jax.core.errors import UserError
+from alp_jax.core.files import read_json
+
+CONFIG, WEIGHTS, MODULE, README = "config.json", "model.safetensors", "alp_encoder.py", "README.md"
+LEFT_BY_USE = "__pycache__"
+NAMES = {CONFIG, WEIGHTS, MODULE, README, LEFT_BY_USE, "tokenizer.json", "tokenizer_config.json"}
+
+
+def check_target(out_dir: str | os.PathLike) -> None:
+    """Raises UserError unless an export may be written to ``out_dir``: absent, empty, or an earlier export."""
+    path = pathlib.Path(out_dir)
+    if not path.exists():
+        return
+    if not path.is_dir():
+        raise UserError(f"--out {path} is a file: choose another place")
+    foreign = sorted({p.name for p in path.iterdir()} - NAMES)
+    if foreign:
+        raise UserError(f"--out {path} holds {foreign[0]}, which no export wrote: choose another place")
+    if any(path.iterdir()):
+        read_origin(path)
+
+
+def read_origin(path: str | os.PathLike) -> dict:
+    """The config.json of an export, of any format; UserError when ``path`` is something else."""
+    settings = read_json(pathlib.Path(path) / CONFIG, "exported configuration")
+    if not isinstance(settings, dict) or not isinstance(settings.get("alp"), dict):
+        raise UserError(f"{path} is no export of alp_jax")
+    return settings
+
+
+@contextlib.contextmanager
+def written(out_dir: str | os.PathLike) -> Iterator[pathlib.Path]:
+    """An empty folder that becomes ``out_dir`` when the block ends well, and nothing when it raises.
+
+    Raises:
+      UserError: ``out_dir`` holds something else than an export.
+    """
+    check_target(out_dir)
+    out = pathlib.Path(out_dir).absolute()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as temporary:
+        made = pathlib.Path(temporary) / "export"
+        made.mkdir()
+        yield made
+        if out.exists():
+            os.rename(out, pathlib.Path(temporary) / "before")
+        os.rename(made, out)

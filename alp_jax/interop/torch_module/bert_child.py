@@ -1,0 +1,36 @@
+"""Runs as ``python -I bert_child.py FOLDER IN.json OUT.npz``: transformers' own view of a text tower that was exported.
+
+IN holds ``texts`` and the ``ids`` that the folder's tokenizer must give them; OUT gets ``hidden_<i>`` (L, D).
+"""
+
+import json
+import sys
+
+HIDDEN = ("jax", "jaxlib", "flax", "orbax", "alp_jax")
+
+
+def main(folder: str, source: str, target: str) -> None:
+    for name in HIDDEN:
+        sys.modules[name] = None  # importing it is an error from here on
+    import numpy as np
+    import torch
+    from transformers import AutoTokenizer, BertModel
+
+    with open(source, encoding="utf-8") as file:
+        given = json.load(file)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model, report = BertModel.from_pretrained(folder, add_pooling_layer=False, output_loading_info=True)
+    problems = {name: sorted(found) for name, found in report.items() if found}
+    if problems:
+        raise SystemExit(f"it does not hold a BertModel: {problems}")
+    for text, ids in zip(given["texts"], given["ids"], strict=True):
+        if tokenizer(text).input_ids != ids:
+            raise SystemExit(f"its tokenizer makes {tokenizer(text).input_ids} of {text!a}, not {ids}")
+    batch = tokenizer(given["texts"], padding=True, return_tensors="pt")
+    with torch.inference_mode():
+        hidden = model.eval().float()(batch.input_ids, attention_mask=batch.attention_mask).last_hidden_state
+    np.savez(target, **{f"hidden_{i}": hidden[i, : len(ids)].numpy() for i, ids in enumerate(given["ids"])})
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
