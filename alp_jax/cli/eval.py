@@ -13,6 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--suite", metavar="mini|TASK,...", help="all tasks of the data set (mini) or those named; by default the run's"
     )
     parser.add_argument("--step", type=int, help="checkpoint to evaluate; the last one by default")
+    parser.add_argument("--since", type=int, help="mean of the parameters after this checkpoint (running average)")
     parser.add_argument("--data", metavar="DIR", help="data set; by default the one the run was trained on")
     parser.add_argument("--out", type=pathlib.Path, metavar="DIR", help="where results go; by default RUN/eval")
     parser.add_argument(
@@ -30,7 +31,7 @@ def run(args: argparse.Namespace) -> dict:
     from alp_jax.evaluation.suite import run_suite
     from alp_jax.train.evaluate import eval_model, open_suite
 
-    model, config = eval_model(args.run, args.step)
+    model, config = eval_model(args.run, args.step, args.since)
     if args.data:
         vocabulary = config.data.tokenizer or str(pathlib.Path(config.data.path) / "tokenizer.model")
         data = dataclasses.replace(config.data, path=args.data, tokenizer=vocabulary)

@@ -191,7 +191,8 @@ class DataConfig:
     batch_seconds: float = 640.0  # seconds of padded audio in a global batch
     clips_per_batch: int = 0  # > 0: this many clips in every batch whatever the bucket (fixed negatives)
     clips_multiple: int = 8  # clips in a batch are a multiple of this, so that meshes of that size share them evenly
-    text_budget: int = 128  # tokens per caption before special tokens
+    text_clean: str = "none"  # none | clap | audio_caption: what the reference's recipes do to captions before tokens
+    text_budget: int = 128  # tokens per caption before special tokens, for both objectives
     workers: int = 0  # loader processes per host; 0 reads in threads
 
 
@@ -214,6 +215,9 @@ class TrainConfig:
     keep: int = 3
     max_bad_steps: int = 10  # non-finite steps in a row before the run stops
     batch_count_rate: float = 1.0  # batches by which the encoder's schedules advance in a step
+    average: str = "none"  # none | running (mean over the run, as the reference) | ema; what is evaluated and exported
+    average_period: int = 200  # running: every so many steps the parameters enter the mean
+    ema_decay: float = 0.999  # ema: per step
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,6 +13,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from alp_jax.core.errors import StorageError, UserError
+from alp_jax.optim.averaging import range_average
 
 logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax reports every save at INFO and WARNING
 
@@ -69,28 +70,44 @@ class Checkpoints:
         self._manager.close()
 
 
-def load_params(run_dir: str | pathlib.Path, step: int | None = None) -> tuple[dict, int]:
+def load_params(run_dir: str | pathlib.Path, step: int | None = None, since: int | None = None) -> tuple[dict, int]:
     """The parameters of a run as nested dictionaries of numpy arrays, with the step they are from.
+
+    A run that averages its parameters gives the average.
 
     Args:
       run_dir: a run folder.
       step: which checkpoint; None takes the latest.
+      since: an earlier checkpoint of a run with a running average: the mean over the steps after it.
 
     Raises:
-      UserError: the run has no such checkpoint.
+      UserError: the run has no such checkpoint, or no average.
     """
     path = pathlib.Path(run_dir).absolute() / "checkpoints"
     steps = sorted(int(p.name) for p in path.glob("*") if p.name.isdigit() and (p / "state").is_dir())
-    if not steps or step not in (None, *steps):
-        have = f"it has {', '.join(map(str, steps))}" if steps else "it has none"
-        raise UserError(f"{run_dir} has no checkpoint {'' if step is None else step}: {have}".replace("  ", " "))
+    for wanted in (step, since):
+        if not steps or wanted not in (None, *steps):
+            have = f"it has {', '.join(map(str, steps))}" if steps else "it has none"
+            raise UserError(
+                f"{run_dir} has no checkpoint {'' if wanted is None else wanted}: {have}".replace("  ", " ")
+            )
     step = steps[-1] if step is None else step
+    state = read_checkpoint(path / str(step))
+    if since is None:
+        return state.get("average", state["params"]), step
+    if "average" not in state or since >= step:
+        raise UserError(f"{run_dir}: a mean since step {since} needs config.train.average=running and a later step")
+    return range_average(read_checkpoint(path / str(since))["average"], since, state["average"], step), step
+
+
+def read_checkpoint(folder: pathlib.Path) -> dict:
+    """``params`` and, if there is one, ``average`` of the checkpoint in ``folder``, as numpy arrays."""
     with ocp.StandardCheckpointer() as checkpointer:
-        shapes = checkpointer.metadata(path / str(step) / "state").item_metadata
+        shapes = checkpointer.metadata(folder / "state").item_metadata
         host = jax.sharding.SingleDeviceSharding(jax.devices()[0])
         abstract = jax.tree.map(lambda m: jax.ShapeDtypeStruct(m.shape, m.dtype, sharding=host), dict(shapes))
         try:
-            state = checkpointer.restore(path / str(step) / "state", abstract)
+            state = checkpointer.restore(folder / "state", abstract)
         except (OSError, ValueError, KeyError) as error:
-            raise StorageError(f"checkpoint {path / str(step)} cannot be restored: {error}") from error
-    return jax.tree.map(np.asarray, state["params"]), step
+            raise StorageError(f"checkpoint {folder} cannot be restored: {error}") from error
+    return {name: jax.tree.map(np.asarray, state[name]) for name in ("params", "average") if name in state}

@@ -46,13 +46,19 @@ def open_suite(config: RunConfig, suite: str) -> Suite:
     )
 
 
-def eval_model(run_dir: str | pathlib.Path, step: int | None = None) -> tuple[EvalModel, RunConfig]:
-    """The frozen encoder of a run, ready for evaluation on the default device, and the run's configuration."""
+def eval_model(
+    run_dir: str | pathlib.Path, step: int | None = None, since: int | None = None
+) -> tuple[EvalModel, RunConfig]:
+    """The frozen encoder of a run, ready for evaluation on the default device, and the run's configuration.
+
+    ``step`` and ``since`` as in ``load_params``.
+    """
     config = read_config(run_dir)
-    params, step = load_params(run_dir, step)
+    params, step = load_params(run_dir, step, since)
     if "encoder" not in params:
         raise UserError(f"{run_dir} holds a text tower only: there is no audio encoder to evaluate")
-    return frozen_model(config, params, f"{pathlib.Path(run_dir).name}@{step}"), config
+    when = step if since is None else f"{since}-{step}"
+    return frozen_model(config, params, f"{pathlib.Path(run_dir).name}@{when}"), config
 
 
 def frozen_model(config: RunConfig, params: dict, name: str) -> EvalModel:

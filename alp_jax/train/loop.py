@@ -13,6 +13,7 @@ from alp_jax.core.errors import AlpError, NumericsError, UserError
 from alp_jax.core.files import write_json
 from alp_jax.data.pipeline import plan, train_batches
 from alp_jax.models.accounting import parameters, train_flops
+from alp_jax.optim.averaging import averages
 from alp_jax.optim.optimizer import make_optimizer
 from alp_jax.parallel.mesh import batch_shards, make_mesh, put_batch
 from alp_jax.parallel.rules import infer_shardings
@@ -44,7 +45,7 @@ def train(config: RunConfig, workdir: str | pathlib.Path) -> dict:
     mesh = make_mesh(config.mesh)
     parts = make_parts(config, tokenizer, mesh)
     optimizer = make_optimizer(config.optim, config.train.steps)
-    make_state = state_maker(parts.init, parts.apply, optimizer)
+    make_state = state_maker(parts.init, parts.apply, optimizer, averages(config.train))
     batch_plan = plan(dataset, config.data, seed=config.seed, devices=batch_shards(mesh))
     with RunDir(workdir, config) as run:
         run.write_environment(dataset.fingerprint)

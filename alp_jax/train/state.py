@@ -14,11 +14,11 @@ State = dict[str, Any]
 
 
 def state_maker(
-    init: Callable, apply: Callable, optimizer: optax.GradientTransformation
+    init: Callable, apply: Callable, optimizer: optax.GradientTransformation, average: bool = False
 ) -> Callable[[jax.Array], State]:
     """Returns ``make(seed)``, a fresh state.
 
-    It holds ``params``, ``opt`` (optimiser statistics), ``whitening`` (what the encoder's regularisers last measured),
+    It holds ``params``, ``average`` of them if asked for, ``opt`` (optimiser statistics), ``whitening`` (what the encoder's regularisers last measured),
     ``seed``, ``step`` and ``bad_steps``. The seed is part of the state, so that runs which differ in it alone share
     their compiled programs. ``bad_steps`` counts the steps in a row that were skipped because a loss or gradient was
     not finite.
@@ -30,6 +30,7 @@ def state_maker(
         zero = jnp.zeros((), jnp.int32)
         return {
             "params": params,
+            **({"average": params} if average else {}),
             "opt": optimizer.init(params),
             "whitening": apply(params, method="start_whitening"),
             "seed": seed,

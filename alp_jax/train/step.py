@@ -13,6 +13,7 @@ from alp_jax.features.logmel import log_mel
 from alp_jax.features.spec_augment import spec_augment
 from alp_jax.models.training import TrainInputs
 from alp_jax.objectives.base import Objective
+from alp_jax.optim.averaging import update_average
 from alp_jax.parallel.mesh import batch_sharding, replicated
 from alp_jax.train.state import State
 
@@ -58,6 +59,8 @@ def make_train_step(
         updates, opt = optimizer.update(grads, state["opt"], state["params"])
         params = optax.apply_updates(state["params"], updates)
         new = {"params": params, "opt": opt, "whitening": state["whitening"] + whitening_change}
+        if "average" in state:
+            new["average"] = update_average(config.train, state["average"], params, state["step"] + 1)
         new = jax.tree.map(lambda new, old: jnp.where(finite, new, old), new, {name: state[name] for name in new})
         new_state = {
             **new,

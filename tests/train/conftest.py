@@ -99,7 +99,13 @@ def tiny(tones):
             objective=ObjectiveConfig(name=objective),
             optim=OptimConfig(lr=3e-3, warmup_steps=2),
             mesh=MeshConfig(data=2, fsdp=4),
-            train=TrainConfig(steps=12, log_every=1, save_every=3),
+            train=TrainConfig(
+                steps=12,
+                log_every=1,
+                save_every=3,
+                average="running" if objective == "captioning" else "none",
+                average_period=2,
+            ),
         )
         changed = {name: dataclasses.replace(getattr(config, name), **values) for name, values in sections.items()}
         return dataclasses.replace(config, **changed)

@@ -9,14 +9,16 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from alp_jax.config.schema import OptimConfig
+from alp_jax.config.schema import OptimConfig, TrainConfig
 from alp_jax.interop.golden.case import Case
 from alp_jax.interop.golden.compare import Line, compare
+from alp_jax.optim.averaging import range_average, update_average
 from alp_jax.optim.optimizer import lr_scales
 from alp_jax.optim.scaled_adam import Settings, scaled_adam
 from alp_jax.optim.schedules import eden
 
 TRAJECTORY = 1e-5  # relative: float32 sums in another order
+AVERAGE = 2e-6  # float32 where the reference keeps float64
 RATE = 1e-9  # relative: float64
 
 
@@ -89,6 +91,22 @@ def check_eden(case: Case) -> Iterator[Line]:
             batch, epoch, expected = np.asarray(part["rows"], np.float64).T
             rates = np.asarray(eden(config, jnp.asarray(batch), jnp.asarray(epoch)))
             yield Line(case.name, name, float(np.max(np.abs(rates / expected - 1.0))), RATE)
+
+
+def check_averaging(case: Case) -> Iterator[Line]:
+    """The running average after every update, and the mean over a range from two of them."""
+    config, io = case.config, case.tensors()
+    train = TrainConfig(average="running", average_period=config["average_period"])
+    current, steps = _tensors(io, "cur"), config["update_steps"]
+    average, found = {name: jnp.asarray(value[0]) for name, value in current.items()}, []
+    for i, step in enumerate(steps):
+        average = update_average(train, average, {name: value[i] for name, value in current.items()}, step)
+        found.append(average)
+    first, last = config["range"]
+    over = range_average(found[steps.index(first)], first, found[steps.index(last)], last)
+    for name in current:
+        yield compare(case.name, f"avg.{name}", np.stack([a[name] for a in found]), io[f"avg.{name}"], AVERAGE)
+        yield compare(case.name, f"range_avg.{name}", over[name], io[f"range_avg.{name}"], AVERAGE)
 
 
 def _tensors(io: dict[str, np.ndarray], kind: str) -> dict[str, np.ndarray]:

@@ -53,6 +53,7 @@ CHECKERS: dict[str, Callable[[Case], Iterator[Line]]] = {
     "penalize_abs_values_gt": functions.check_penalty,
     "rel_pos_attn_weights": modules.check_attention_weights,
     "eden": optimizer.check_eden,
+    "model_averaging": optimizer.check_averaging,
     "scaled_adam": optimizer.check_scaled_adam,
     "scaled_adam_groups": optimizer.check_groups,
     "schedules": schedules.check,
