@@ -20,11 +20,13 @@ from alp_jax.core import files
 from alp_jax.core.cores import usable_cores
 from alp_jax.core.errors import UserError
 from alp_jax.core.hashing import fingerprint, hash64
+from alp_jax.core.names import choose
 from alp_jax.data import order
 from alp_jax.data.buckets import BLOCK, Bucket, assign, edges, make_buckets
+from alp_jax.data.captions import caption_ids
 from alp_jax.data.dataset import Dataset
 from alp_jax.data.example import SAMPLE_RATE
-from alp_jax.data.text import normalise
+from alp_jax.data.text import CLEAN_UPS, normalise
 from alp_jax.data.tokenizer import Tokenizer, tokenizer_path
 from alp_jax.data.worker import die_with_parent
 
@@ -68,6 +70,8 @@ def plan(dataset: Dataset, config: DataConfig, *, seed: int, devices: int = 1) -
     Raises:
       UserError: naming the knob, also when ``devices`` could not share every batch evenly.
     """
+    if config.text_budget < 1:
+        raise UserError(f"data.text_budget = {config.text_budget} leaves no token of a caption")
     rows, buckets, _ = _rung(dataset, config)
     for bucket in buckets:
         if bucket.batch % devices:
@@ -86,6 +90,7 @@ def plan(dataset: Dataset, config: DataConfig, *, seed: int, devices: int = 1) -
         "seed": seed,
         "pairs": config.pairs,
         "buckets": [dataclasses.asdict(bucket) for bucket in buckets],
+        "text_clean": choose(config.text_clean, CLEAN_UPS, "config.data.text_clean"),
         "text_budget": config.text_budget,
         "tokenizer": files.sha256(vocabulary) if vocabulary.exists() else "",
     }
@@ -144,6 +149,7 @@ class GlobalBatches(grain.sources.RandomAccessDataSource):
         batch = empty_batch(share, bucket.edge) | {
             "text": np.full((share, self._config.text_budget), self._tokenizer.pad_id, np.int32),
             "text_len": np.zeros(share, np.int32),
+            "text_cut": np.zeros(share, bool),
             "recording": np.zeros(share, np.int32),
             "caption_group": np.zeros(share, np.int32),
             "source": np.zeros(share, np.int32),
@@ -160,7 +166,7 @@ class GlobalBatches(grain.sources.RandomAccessDataSource):
         first = int(crop * (record.num_samples - width + 1)) if record.num_samples > width else 0
         put_audio(batch, i, row, record.audio[first : first + width])
         caption = record.captions[int(choice * len(record.captions))]
-        ids = self._tokenizer.encode(caption)[: self._config.text_budget]
+        ids, batch["text_cut"][i] = caption_ids(caption, self._tokenizer, self._config)
         batch["text"][i, : len(ids)] = ids
         batch["text_len"][i] = len(ids)
         batch["recording"][i] = stable_id(record.recording)
@@ -203,8 +209,9 @@ def train_batches(
 
     Returns dicts of numpy arrays, B the host's rows, S the bucket's samples (the same on all hosts at one step):
     ``audio`` int16[B,S], ``audio_len`` int32[B], ``text`` int32[B,L] without special tokens and padded with
-    ``pad_id``, ``text_len`` int32[B], ``recording`` and ``caption_group`` int32[B] (equal ids: same recording, same
-    normalised caption), ``mask`` bool[B] (False: padding row), ``source`` int32[B], ``row`` int64[B].
+    ``pad_id``, ``text_len`` int32[B], ``text_cut`` bool[B] (the caption was longer than the budget), ``recording`` and
+    ``caption_group`` int32[B] (equal ids: same recording, same normalised caption), ``mask`` bool[B] (False: padding
+    row), ``source`` int32[B], ``row`` int64[B].
 
     Raises:
       UserError: naming the knob when the rung or the batch sizes cannot be had.

@@ -2,30 +2,38 @@
 
 import numpy as np
 
+from alp_jax.config.schema import DataConfig
 from alp_jax.core.clip import SPLITS
+from alp_jax.data.captions import caption_ids
 from alp_jax.data.dataset import Dataset
 from alp_jax.data.example import SAMPLE_RATE
 from alp_jax.data.text import normalise
+from alp_jax.data.tokenizer import Tokenizer
 
 _QUANTILES = (0, 5, 50, 95, 100)
 
 
-def stats(dataset: Dataset) -> dict:
+def stats(dataset: Dataset, tokenizer: Tokenizer | None, config: DataConfig) -> dict:
     """Clips, hours, captions, words and lengths of every split and, within it, every source.
 
     Returns {"clips", "hours", "captions", "pairs" (captions of the ladder), "distinct_words", "distinct_captions",
     "splits": {split: row | {"sources": {source: row}}}} where a row has clips, hours, captions, distinct_words,
-    words_per_caption (mean) and seconds (quantiles 0, 5, 50, 95, 100). Reads every record's text once.
+    words_per_caption (mean), seconds (quantiles 0, 5, 50, 95, 100) and, where there is a tokenizer, truncated_captions
+    (share that ``config.text_budget`` cuts after ``config.text_clean``). Reads every record's text once.
     """
-    texts = [tuple(normalise(c) for c in dataset.read(row, audio=False).captions) for row in range(len(dataset))]
-    everything = _row(dataset, np.arange(len(dataset)), texts)
+    texts, cuts = [], []
+    for row in range(len(dataset)):
+        captions = dataset.read(row, audio=False).captions
+        texts.append(tuple(normalise(caption) for caption in captions))
+        cuts.append(sum(caption_ids(caption, tokenizer, config)[1] for caption in captions) if tokenizer else None)
+    everything = _row(dataset, np.arange(len(dataset)), texts, cuts)
     splits = {}
     for split in SPLITS:
         rows = dataset.rows(split)
         if len(rows):
             present = np.unique(dataset.source[rows])
-            sources = {dataset.sources[s]: _row(dataset, rows[dataset.source[rows] == s], texts) for s in present}
-            splits[split] = _row(dataset, rows, texts) | {"sources": dict(sorted(sources.items()))}
+            sources = {dataset.sources[s]: _row(dataset, rows[dataset.source[rows] == s], texts, cuts) for s in present}
+            splits[split] = _row(dataset, rows, texts, cuts) | {"sources": dict(sorted(sources.items()))}
     return everything | {
         "fingerprint": dataset.fingerprint,
         "pairs": int(dataset.num_captions[dataset.ladder_rows()].sum()),
@@ -34,10 +42,11 @@ def stats(dataset: Dataset) -> dict:
     }
 
 
-def _row(dataset: Dataset, rows: np.ndarray, texts: list[tuple[str, ...]]) -> dict:
+def _row(dataset: Dataset, rows: np.ndarray, texts: list[tuple[str, ...]], cuts: list[int | None]) -> dict:
     seconds = dataset.num_samples[rows] / SAMPLE_RATE
     words = [text.split() for row in rows for text in texts[row]]
-    return {
+    truncated = {} if cuts[0] is None else {"truncated_captions": sum(cuts[r] for r in rows) / max(1, len(words))}
+    return truncated | {
         "clips": len(rows),
         "hours": round(float(seconds.sum()) / 3600, 4),
         "captions": len(words),

@@ -15,6 +15,7 @@ from alp_jax.core import files
 from alp_jax.core.hashing import fingerprint
 from alp_jax.core.names import choose
 from alp_jax.core.progress import Progress
+from alp_jax.data.captions import caption_ids
 from alp_jax.data.dataset import Dataset
 from alp_jax.data.tokenizer import Tokenizer
 from alp_jax.evaluation import floors
@@ -41,7 +42,7 @@ class Suite:
     """The tasks of a data set with everything needed to measure encoders on them.
 
     Args:
-      data_config: ``bucket_seconds`` and ``text_budget`` are used.
+      data_config: ``bucket_seconds``, ``text_clean`` and ``text_budget`` are used.
       only: names of the tasks to run, all when empty.
 
     Raises:
@@ -132,12 +133,12 @@ def linear_alignment(
     return judge_retrieval(task, audio_AV, text_TV), chosen
 
 
-def embed_texts(model: EvalModel, tokenizer: Tokenizer, texts: list[str], budget: int) -> np.ndarray:
-    """text_TE of captions cut at ``budget`` tokens; each distinct caption is embedded once, in one fixed shape."""
+def embed_texts(model: EvalModel, tokenizer: Tokenizer, texts: list[str], config: DataConfig) -> np.ndarray:
+    """text_TE of captions as training reads them; each distinct caption is embedded once, in one fixed shape."""
     distinct = sorted(set(texts))
-    encoded = [tokenizer.encode(text)[:budget] for text in distinct]
+    encoded = [caption_ids(text, tokenizer, config)[0] for text in distinct]
     longest = max(1, *map(len, encoded))
-    width = min(budget, -(-longest // TEXT_MULTIPLE) * TEXT_MULTIPLE)
+    width = min(config.text_budget, -(-longest // TEXT_MULTIPLE) * TEXT_MULTIPLE)
     special = SpecialTokens(tokenizer.pad_id, tokenizer.bos_id, tokenizer.eos_id, tokenizer.mask_id)
     found = []
     for start in range(0, len(encoded), TEXT_BATCH):
@@ -166,7 +167,7 @@ def run_suite(
       the content of the files; for a failed task ``{"task", "pooling", "failed"}``.
     """
     out_dir = pathlib.Path(out_dir)
-    text_identity = [suite.tokenizer.sha256, suite.data_config.text_budget]
+    text_identity = [suite.tokenizer.sha256, suite.data_config.text_clean, suite.data_config.text_budget]
     identity = fingerprint([suite.identity, model.name, model.identity, text_identity])
     jobs = [(name, pooling) for name in suite.names for pooling in suite.poolings(name, model)]
     results = {job: _stored(out_dir, job, identity) for job in jobs}
@@ -204,7 +205,7 @@ def _measures(model: EvalModel, suite: Suite, features: Features) -> Callable[[s
         if pooling == ALIGNMENT:
             return linear_alignment(suite.retrieval, pooled)
         task = suite.retrieval
-        text_TE = embed_texts(model, suite.tokenizer, task.test_captions, suite.data_config.text_budget)
+        text_TE = embed_texts(model, suite.tokenizer, task.test_captions, suite.data_config)
         return judge_retrieval(task, features.joint[features.index(task.test_row)], text_TE), {}
 
     def measure(name: str, pooling: str):

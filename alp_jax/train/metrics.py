@@ -21,19 +21,20 @@ class MetricsLog:
         self._stream = stream or sys.stderr
         self._begin = self._last = time.monotonic()
         self._wait_s = self._audio_s = self._padded_s = 0.0
-        self._steps = self._clips = 0
+        self._steps = self._clips = self._cut = 0
         if self._path.exists():
             kept = [line for line in self._path.read_text().splitlines() if _step_of(line) < start_step]
             self._path.write_text("".join(line + "\n" for line in kept))
         self._file = self._path.open("a", encoding="utf-8")
         self._text = (run_dir / "log.txt").open("a", encoding="utf-8")
 
-    def count(self, wait_s: float, clips: int, audio_s: float, padded_s: float) -> None:
-        """Adds one step: seconds waited for data, clips, seconds of real and of padded audio."""
+    def count(self, wait_s: float, clips: int, audio_s: float, padded_s: float, cut: int) -> None:
+        """Adds one step: seconds waited for data, clips, seconds of real and of padded audio, captions cut short."""
         self._wait_s += wait_s
         self._clips += clips
         self._audio_s += audio_s
         self._padded_s += padded_s
+        self._cut += cut
         self._steps += 1
 
     def write(self, step: int, metrics: dict[str, float]) -> None:
@@ -46,6 +47,7 @@ class MetricsLog:
             "clips_per_second": self._clips / seconds,
             "data_wait_share": min(1.0, self._wait_s / seconds),
             "padding_share": 1 - self._audio_s / max(self._padded_s, 1e-9),
+            "truncated_caption_share": self._cut / max(self._clips, 1),
         }
         self._file.write(json.dumps({"step": step, **metrics, **rates}, sort_keys=True) + "\n")
         self._file.flush()
@@ -57,7 +59,8 @@ class MetricsLog:
         for stream in (self._stream, self._text):
             stream.write(line)
             stream.flush()
-        self._last, self._wait_s, self._audio_s, self._padded_s, self._steps, self._clips = now, 0.0, 0.0, 0.0, 0, 0
+        self._last, self._wait_s, self._audio_s, self._padded_s = now, 0.0, 0.0, 0.0
+        self._steps = self._clips = self._cut = 0
 
     def close(self) -> None:
         self._file.flush()

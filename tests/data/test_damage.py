@@ -17,6 +17,7 @@ import pytest
 import soundfile
 
 from alp_jax.cli.main import main
+from alp_jax.config.schema import DataConfig
 from alp_jax.core.clip import Clip
 from alp_jax.core.errors import DataError, UserError
 from alp_jax.data import tfrecord
@@ -213,7 +214,8 @@ def test_a_damaged_shard_of_an_unfinished_build_is_redone(tmp_path):
 
 
 def test_stats_count_what_is_there(intact):
-    found = stats(open_dataset(intact))
+    found = stats(open_dataset(intact), None, DataConfig())
+    assert "truncated_captions" not in found
     assert (found["clips"], found["captions"], found["pairs"]) == (15, 23, 18)
     assert found["hours"] == pytest.approx(15 * 0.15 / 3600, abs=1e-4)
     assert found["splits"]["test"]["sources"]["t"]["clips"] == 3
@@ -240,6 +242,12 @@ def test_verbs_tell_people_and_programs(tmp_path, capsys):
     assert main(["tokenizer", "--data", out, "--vocab_size", "276", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["vocab_size"] == 276
     assert (tmp_path / "set" / "tokenizer.model").exists()
+    for budget, share in ((3, 1.0), (100, 0.0)):
+        assert main(["data", "--json", "stats", out, "--text_budget", str(budget)]) == 0
+        counted = json.loads(capsys.readouterr().out)
+        assert counted["splits"]["train"]["truncated_captions"] == counted["truncated_captions"] == share
+    assert main(["data", "stats", out, "--text_budget", "3"]) == 0
+    assert "captions of more than 3 tokens, which training cuts: 100.0%" in capsys.readouterr().out
     path = shards(tmp_path / "set")[0]
     path.write_bytes(path.read_bytes()[:-1])
     wrong = [

@@ -20,6 +20,7 @@ from alp_jax.core.errors import UserError
 from alp_jax.data import buckets, ladder, order, pipeline
 from alp_jax.data import tokenizer as tokenizers
 from alp_jax.data.build import build
+from alp_jax.data.captions import caption_ids
 from alp_jax.data.dataset import open_dataset
 from alp_jax.data.text import normalise
 
@@ -126,6 +127,7 @@ def test_what_a_batch_holds(made, reference):
             ids = batch["text"][i, : batch["text_len"][i]].tolist()
             encoded = [tokenizer.encode(c)[:6] for c in record.captions]
             assert ids in encoded
+            assert batch["text_cut"][i] == (len(tokenizer.encode(record.captions[encoded.index(ids)])) > 6)
             assert (batch["text"][i, len(ids) :] == tokenizer.pad_id).all()
             choices.add((len(record.captions), encoded.index(ids)))
             assert batch["recording"][i] == pipeline.stable_id(record.recording)
@@ -133,6 +135,15 @@ def test_what_a_batch_holds(made, reference):
     assert len(offsets) > 5
     assert {(3, 0), (3, 1), (3, 2), (2, 0), (2, 1)} <= choices
     assert normalise("A  Dog,barks! ") == normalise("a dog barks")
+
+
+def test_captions_are_cleaned_before_they_are_cut(made):
+    tokenizer = made[1]
+    loud, quiet = "A DOG , barks *", "a dog barks "
+    config = dataclasses.replace(CONFIG, text_budget=len(tokenizer.encode(quiet)), text_clean="clap")
+    assert caption_ids(loud, tokenizer, config) == (tokenizer.encode(quiet), False)
+    kept = dataclasses.replace(config, text_clean="none")
+    assert caption_ids(loud, tokenizer, kept) == (tokenizer.encode(loud)[: config.text_budget], True)
 
 
 def test_every_clip_of_the_rung_once_per_epoch(made):
@@ -173,6 +184,7 @@ def test_the_plan_changes_exactly_when_the_order_does(made):
     assert 0 < first.padding < 0.5
     assert 0 < first.cropped < 0.3
     others = {"pairs": 40, "bucket_seconds": (0.25, 0.5), "batch_seconds": 8.0, "clips_per_batch": 8, "text_budget": 5}
+    others["text_clean"] = "clap"
     changed = {
         pipeline.plan(dataset, dataclasses.replace(CONFIG, **{k: v}), seed=3).fingerprint for k, v in others.items()
     }
@@ -193,6 +205,8 @@ def test_the_plan_changes_exactly_when_the_order_does(made):
         ({"clips_multiple": 0}, "data.clips_multiple"),
         ({"clips_per_batch": 6}, "data.clips_per_batch"),
         ({"clips_multiple": 1, "batch_seconds": 1.0}, "devices"),
+        ({"text_budget": 0}, "data.text_budget"),
+        ({"text_clean": "clp"}, "data.text_clean"),
     ],
 )
 def test_wrong_settings_name_the_knob(made, change, knob):

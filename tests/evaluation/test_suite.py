@@ -121,7 +121,7 @@ def test_captions_are_embedded_once_and_in_order(suite, dual):
 
     model = dataclasses.replace(dual, embed_text=counted)
     texts = ["dog", "cat", "dog", "rain is a dog"]
-    found = suite_module.embed_texts(model, suite.tokenizer, texts, 8)
+    found = suite_module.embed_texts(model, suite.tokenizer, texts, suite.data_config)
     np.testing.assert_array_equal(found[:, 0], [8, 9, 8, 10])
     assert len(calls) == 1
 

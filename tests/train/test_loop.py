@@ -15,8 +15,10 @@ import pytest
 
 from alp_jax.config.schema import MeshConfig
 from alp_jax.core.errors import NumericsError, UserError
+from alp_jax.data.pipeline import train_batches
 from alp_jax.models.accounting import train_flops
 from alp_jax.train import loop as loop_module
+from alp_jax.train.build import open_data
 from alp_jax.train.checkpoint import load_params, read_checkpoint
 from alp_jax.train.loop import Preempted, train
 
@@ -57,6 +59,13 @@ def test_training_lowers_the_loss_and_leaves_a_whole_run_folder(tiny, tmp_path):
     assert {"config.json", "env.json", "metrics.jsonl", "log.txt", "summary.json", "checkpoints"} <= names
     assert summary["samples_seen"] == 12 * 16
     assert 0 < summary["audio_seconds"] < 12 * 16 * 1.2
+    dataset, tokenizer = open_data(config)
+    batches = train_batches(dataset, config.data, tokenizer, seed=config.seed)
+    cut = [float(next(batches)["text_cut"].mean()) for _ in range(12)]
+    batches.close()
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["truncated_caption_share"] for line in lines] == pytest.approx(cut)
+    assert 0 < max(cut) < 1
     assert summary["flops"] == pytest.approx(12 * 16 * train_flops(config.model, "captioning", 1.2, 12))
 
 
