@@ -88,9 +88,8 @@ def load_params(run_dir: str | pathlib.Path, step: int | None = None, since: int
     for wanted in (step, since):
         if not steps or wanted not in (None, *steps):
             have = f"it has {', '.join(map(str, steps))}" if steps else "it has none"
-            raise UserError(
-                f"{run_dir} has no checkpoint {'' if wanted is None else wanted}: {have}".replace("  ", " ")
-            )
+            which = "" if wanted is None else f" {wanted}"
+            raise UserError(f"{run_dir} has no checkpoint{which}: {have}")
     step = steps[-1] if step is None else step
     state = read_checkpoint(path / str(step))
     if since is None:

@@ -18,10 +18,10 @@ def state_maker(
 ) -> Callable[[jax.Array], State]:
     """Returns ``make(seed)``, a fresh state.
 
-    It holds ``params``, ``average`` of them if asked for, ``opt`` (optimiser statistics), ``whitening`` (what the encoder's regularisers last measured),
-    ``seed``, ``step`` and ``bad_steps``. The seed is part of the state, so that runs which differ in it alone share
-    their compiled programs. ``bad_steps`` counts the steps in a row that were skipped because a loss or gradient was
-    not finite.
+    It holds ``params``, ``average`` of them if asked for, ``opt`` (optimiser statistics), ``whitening`` (what the
+    encoder's regularisers last measured), ``seed``, ``step`` and ``bad_steps``. The seed is part of the state, so that
+    runs which differ in it alone share their compiled programs. ``bad_steps`` counts the steps in a row that were
+    skipped because a loss or gradient was not finite.
     """
 
     def make(seed: jax.Array) -> State:
