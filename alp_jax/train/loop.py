@@ -122,7 +122,7 @@ class _Loop:
     def run(self, state: Any, step_fn, batches, mesh, dataset) -> Any:
         """Steps from ``first`` to the end; saves on the way, at the end and when a signal asks to stop."""
         total, log = self.config.train.steps, MetricsLog(self.path, self.config.train.steps, self.first)
-        previous = None  # (step, metrics on device, rows): read while the next step runs
+        previous = None  # (step, metrics on device, rows, what it took): read while the next step runs
         handlers = {s: signal.signal(s, self._on_signal) for s in (signal.SIGTERM, signal.SIGINT)}
         try:
             for step in range(self.first, total):
@@ -135,11 +135,11 @@ class _Loop:
                 batch = next(batches)
                 waited = time.monotonic() - waited
                 rows, cut = batch.pop("row"), batch.pop("text_cut")
-                self._count(batch, log, waited, int(cut.sum()))
+                took = self._count(batch, waited, int(cut.sum()))
                 state, metrics = step_fn(state, put_batch(batch, mesh))
                 if previous is not None:
                     self._report(log, dataset, *previous)
-                previous = (step, metrics, rows)
+                previous = (step, metrics, rows, took)
             self._report(log, dataset, *previous)
             self.save(total, state)
         finally:
@@ -157,7 +157,8 @@ class _Loop:
             raise KeyboardInterrupt
         self._stop_signal = number
 
-    def _count(self, batch: dict, log: MetricsLog, waited: float, cut: int) -> None:
+    def _count(self, batch: dict, waited: float, cut: int) -> tuple[float, int, float, float, int]:
+        """Adds a batch to the clock; returns what ``MetricsLog.count`` takes."""
         hosts = jax.process_count()
         clips = int(batch["mask"].sum()) * hosts
         seconds = float(batch["audio_len"].sum()) / SAMPLE_RATE * hosts
@@ -167,14 +168,15 @@ class _Loop:
         self.clock["samples_seen"] += clips
         self.clock["audio_seconds"] += seconds
         self.clock["flops"] += rows * hosts * self._row_flops(longest)
-        log.count(waited, clips, seconds, padded, cut * hosts)
+        return waited, clips, seconds, padded, cut * hosts
 
     def _row_flops(self, seconds: float) -> float:
         """FLOPs of a row of the batch as it is computed, padding included."""
         return train_flops(self.config.model, self.config.objective.name, seconds, self.config.data.text_budget)
 
-    def _report(self, log: MetricsLog, dataset, step: int, metrics: dict, rows) -> None:
+    def _report(self, log: MetricsLog, dataset, step: int, metrics: dict, rows, took: tuple) -> None:
         """Looks at a finished step: logs it when due, names its clips when it was not finite."""
+        log.count(*took)
         bad = int(metrics["bad_steps"])
         if bad:
             clips = [dataset.read(int(row)).id for row in rows]

@@ -64,8 +64,8 @@ def test_training_lowers_the_loss_and_leaves_a_whole_run_folder(tiny, tmp_path):
     cut = [float(next(batches)["text_cut"].mean()) for _ in range(12)]
     batches.close()
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
-    assert [json.loads(line)["truncated_caption_share"] for line in lines] == pytest.approx(cut)
-    assert 0 < max(cut) < 1
+    assert [json.loads(line)["truncated_caption_share"] for line in lines] == cut
+    assert min(cut) > 0
     assert summary["flops"] == pytest.approx(12 * 16 * train_flops(config.model, "captioning", 1.2, 12))
 
 
