@@ -129,6 +129,15 @@ def approve(made):
     return {"clips": 1, "frames": 0.0, "pooled": 0.0, "tolerance": verify.TOLERANCE}
 
 
+@pytest.mark.parametrize("kind", ["vit", "conformer"])
+def test_other_encoders_are_refused_and_leave_nothing(tmp_path, kind):
+    config = run_config("contrastive")
+    config = dataclasses.replace(config, model=dataclasses.replace(config.model, encoder_kind=kind))
+    with pytest.raises(UserError, match=f"config.model.encoder_kind = '{kind}' .* only zipformer"):
+        export.write_export(tmp_path / "out", {"encoder": {}}, config, run="demo", step=7, check=lambda made: {})
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_only_an_export_is_replaced(tmp_path, contrastive):
     config, params = contrastive[:2]
     out = tmp_path / "out"
