@@ -6,7 +6,7 @@ Arguments, all optional:
   objective      contrastive | captioning
   pairs          rung of the nested data ladder: 400k, 1m, 4m, 10m, any number, or all
   init           scratch, or the folder of a run or of 'alp import' whose encoder is the start (the paper's supervised
-                 start is an imported speech recogniser's)
+                 start is an AudioSet classifier's)
   model          zipformer_m (the paper's encoder), zipformer_xxs (one CPU), vit_b, conformer_b, ...: see "alp models"
   batch_seconds  seconds of padded audio in a global batch; the paper used 8 x 640
 

@@ -22,7 +22,9 @@ ALLOWED = {
     "evaluation": BASE | BELOW_TRAIN,
     "train": BASE | BELOW_TRAIN | {"evaluation"},
     "scaling": BASE | {"models.accounting"},
-    "interop": BASE | MODEL_SIDE | {"data.text", "evaluation.retrieval", "models", "objectives", "train.checkpoint"},
+    "interop": BASE
+    | MODEL_SIDE
+    | {"data.text", "evaluation.retrieval", "models", "objectives", "optim", "train.checkpoint"},
     "cli": None,  # anything
 }
 # library -> where it may be imported, as path prefixes under alp_jax/
