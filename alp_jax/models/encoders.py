@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from alp_jax.config.schema import ModelConfig
+from alp_jax.core.errors import UserError
 from alp_jax.core.names import choose
 from alp_jax.models.conformer import Conformer
 from alp_jax.models.vit import ViT
@@ -33,6 +34,17 @@ def make_encoder(config: ModelConfig, *, rngs: nnx.Rngs, dtype=jnp.float32) -> n
     if kind == "conformer":
         return Conformer(config.conformer, depthwise=config.depthwise_form, **kw)
     return ViT(config.vit, **kw)
+
+
+def check_features(config: ModelConfig, num_mel_bins: int) -> None:
+    """Raises UserError unless the encoder takes features of ``num_mel_bins``."""
+    kind = encoder_kind(config)
+    name, settings = ("encoder", config.encoder) if kind == "zipformer" else (kind, getattr(config, kind))
+    if settings.feature_dim != num_mel_bins:
+        raise UserError(
+            f"config.model.{name}.feature_dim is {settings.feature_dim} but config.features.num_mel_bins is "
+            f"{num_mel_bins}: make them equal"
+        )
 
 
 def output_dim(config: ModelConfig) -> int:

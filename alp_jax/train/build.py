@@ -15,6 +15,7 @@ from alp_jax.core.files import read_json
 from alp_jax.data.dataset import Dataset, open_dataset
 from alp_jax.data.tokenizer import Tokenizer, tokenizer_path
 from alp_jax.models.dual import AudioTextModel
+from alp_jax.models.encoders import check_features
 from alp_jax.models.functional import functionalize
 from alp_jax.objectives.base import Objective, SpecialTokens
 from alp_jax.objectives.registry import make_objective
@@ -35,7 +36,12 @@ def special_tokens(tokenizer: Tokenizer) -> SpecialTokens:
 
 
 def make_model(config: RunConfig) -> tuple[Callable, Callable]:
-    """(init, apply) of the model that the configuration describes."""
+    """(init, apply) of the model that the configuration describes.
+
+    Raises:
+      UserError: sizes that do not fit together, the number of mel bins among them.
+    """
+    check_features(config.model, config.features.num_mel_bins)
     objective = config.objective
     return functionalize(
         lambda rngs: AudioTextModel(

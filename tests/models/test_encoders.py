@@ -12,7 +12,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from alp_jax.config.schema import ConformerConfig, MeshConfig, ModelConfig, ViTConfig, ZipformerConfig
 from alp_jax.core.errors import UserError
-from alp_jax.models.encoders import KINDS, make_encoder, output_dim
+from alp_jax.models.encoders import KINDS, check_features, make_encoder, output_dim
 from alp_jax.models.functional import functionalize
 from alp_jax.models.training import Sites, TrainInputs
 from alp_jax.parallel.mesh import make_mesh
@@ -247,3 +247,12 @@ def test_sizes_that_do_not_fit_name_the_knob(kind, changes, message):
     config = {kind: dataclasses.replace(getattr(TINY, kind), **changes)} if changes else {}
     with pytest.raises(UserError, match=message):
         build(kind, **config)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_features_of_another_size_are_refused(kind):
+    config = dataclasses.replace(TINY, encoder_kind=kind)
+    check_features(config, BINS)
+    name = "encoder" if kind == "zipformer" else kind
+    with pytest.raises(UserError, match=rf"config\.model\.{name}\.feature_dim is 16 .* num_mel_bins is 15"):
+        check_features(config, 15)
