@@ -254,5 +254,5 @@ def test_features_of_another_size_are_refused(kind):
     config = dataclasses.replace(TINY, encoder_kind=kind)
     check_features(config, BINS)
     name = "encoder" if kind == "zipformer" else kind
-    with pytest.raises(UserError, match=rf"config\.model\.{name}\.feature_dim is 16 .* num_mel_bins is 15"):
+    with pytest.raises(UserError, match=rf"config\.model\.{name}\.feature_dim is 16 but .*num_mel_bins is 15"):
         check_features(config, 15)
