@@ -74,6 +74,16 @@ def test_json_is_one_last_line(capsys):
     assert json.loads(out)["devices"]
 
 
+def test_models_are_listed_with_their_cost(capsys):
+    status, out, _ = run(capsys, "models", "--json")
+    assert status == 0
+    rows = {row["model"]: row for row in json.loads(out)["models"]}
+    assert rows["zipformer_m"]["parameters"] == 65_913_719
+    assert rows["vit_b"]["matches"] == "zipformer_m"
+    status, out, _ = run(capsys, "models", "--seconds", "10")
+    assert "| vit_b | 33,746,944 | 20.408 | 512 | 250 | zipformer_m +2.7 % |" in out
+
+
 def test_a_closed_pipe_is_no_traceback():
     command = f"{sys.executable} -m alp_jax doctor | true"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=ROOT, check=False)
