@@ -111,7 +111,7 @@ def describe(result: dict[str, Any]) -> str:
 
 
 def _export(folder: pathlib.Path, step: int | None, args: argparse.Namespace, progress: Progress) -> dict:
-    from alp_jax.interop.export import write_export
+    from alp_jax.interop.export import require_module, write_export
     from alp_jax.interop.outbox import check_target
     from alp_jax.interop.verify import verify
     from alp_jax.train.build import read_config
@@ -122,6 +122,7 @@ def _export(folder: pathlib.Path, step: int | None, args: argparse.Namespace, pr
     clips = test_clips(args.data or config.data.path, args.clips, config.evaluation.max_seconds)
     progress.update(note="clips read")
     params, step = load_params(folder, step)
+    require_module(params, config)
     expected = jax_results(config, params, clips)
     progress.update(note="computed in JAX")
 

@@ -8,7 +8,8 @@ from alp_jax.core.errors import UserError
 from alp_jax.data.json_tokenizer import FILE_NAME, JsonTokenizer, added_token
 from alp_jax.data.tokenizer import Tokenizer
 
-# Texts that are not in every data set: letters of other scripts, composed and not, symbols, spaces, nothing.
+# Texts that are not in every data set: letters of other scripts, composed and not, symbols, spaces, nothing. None has
+# three equal characters in a row: 000 is 00 and 0, or 0 and 00, and which of them is up to rounding.
 PROBES = (
     "",
     "  two  spaces\tand a\nline ",
@@ -16,7 +17,7 @@ PROBES = (
     "\u0395\u03bb\u03bb\u03b7\u03bd\u03b9\u03ba\u03cc\u03c2 \u0440\u0443\u0441\u0441\u043a\u0438\u0439 \u0419",
     "\u6f22\u5b57 \u304b\u306a \uff76\uff9e\uff77 \ud55c\uad6d\uc5b4 \u1112\u1161\u11ab \uff5e \uff21\uff22",
     "\u0627\u0644\u0639\u0631\u0628\u064a\u0629 \u0939\u093f\u0928\u094d\u0926\u0940 \u05e2\u05d1\u05e8\u05d9\u05ea",
-    "\u00bd \u2122 \ufb01 \u2460 \u2026 \u201cquoted\u201d \u2013 \u00a0 1,000\u20ac 3\u00d74",
+    "\u00bd \u2122 \ufb01 \u2460 \u201cquoted\u201d \u2013 \u00a0 1,250\u20ac 3\u00d74",
     "\U0001f469\u200d\U0001f52c \u2764\ufe0f \U0001f1e9\U0001f1ea 1\ufe0f\u20e3",
     "\u2581 \u2581a a\u2581b <<>> [x] {y} \\z & % $ # @ ~ ^ `",
 )

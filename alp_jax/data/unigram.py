@@ -18,7 +18,7 @@ DIFFERENCES = (
     "texts that spell a special token or byte, such as <s>, <mask> or <0x41>",
     "combining marks in an order that Unicode does not call canonical, and marks on letters beyond Latin, Greek, "
     "Cyrillic, Vietnamese, Hangul and Kana",
-    "ties: two ways to cut a text that are equally probable, where the two libraries round differently",
+    "ties: the same pieces in another order, as in 00 0 and 0 00, where the two libraries round differently",
 )
 _SPACE = "\u2581"  # what sentencepiece writes for a space
 # The table keeps these two, against NFKC and lower case, so they hide behind characters that no text has.

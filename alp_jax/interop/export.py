@@ -42,14 +42,19 @@ def single_file() -> str:
     return "\n".join([header, "", *ordered, ""]) + "\n" + "\n\n\n".join(bodies) + "\n"
 
 
+def require_module(params: dict[str, Any], config: RunConfig) -> None:
+    """Raises UserError unless the module can hold the encoder of ``params``."""
+    if "encoder" not in params:
+        raise UserError("the run holds a text tower only: there is no audio encoder to export")
+    require_zipformer(config.model)
+
+
 def encoder_state(params: dict[str, Any]) -> tuple[str, dict[str, np.ndarray]]:
     """(model_type, state dict of the audio side in the reference's names) of a whole model's parameters.
 
     A model trained against text is of type ``clap`` and keeps its audio projection; others are ``zipformer``.
     """
     params = jax.tree.map(lambda x: np.asarray(x, np.float32), params)
-    if "encoder" not in params:
-        raise UserError("the run holds a text tower only: there is no audio encoder to export")
     if "audio_proj" not in params:
         return "zipformer", to_torch(params["encoder"], "zipformer")
     return "clap", to_torch({"encoder": params["encoder"], "audio_proj": params["audio_proj"]}, "clap")
@@ -120,9 +125,9 @@ def write_module(
     """Writes weights, settings and module of the audio side into ``folder``: (model_type, number of parameters).
 
     Raises:
-      UserError: the encoder is of a kind that the module is not.
+      UserError: see ``require_module``.
     """
-    require_zipformer(config.model)
+    require_module(params, config)
     kind, state = encoder_state(params)
     count = sum(value.size for value in state.values())
     origin = {**origin, "objective": config.objective.name, "parameters": count}

@@ -22,7 +22,7 @@ _BINS = "- The encoder takes {bins} mel bins; the toolbox extracts 80 unless it 
 _TOKENIZER = (
     "- tokenizer.json gives the ids of the run's tokenizer: compared on {compared} texts, {differ} of them differed.\n"
 )
-_UNIGRAM = "  Not proved for, and not always equal on: {differences}.\n"
+_UNIGRAM = "  It is not proved for these, and not always equal:\n"
 _HF = """# Text tower
 
 {parameters} parameters (run {run}, step {step}, {objective} objective), as a folder of transformers:
@@ -54,8 +54,8 @@ def _about_ids(found: dict[str, Any]) -> str:
     if "tokenizer" not in found:
         return ""
     ids = found["tokenizer"]
-    text = _TOKENIZER.format(**ids)
-    return text + (_UNIGRAM.format(differences="; ".join(ids["not_proved"])) if ids["not_proved"] else "")
+    exceptions = [f"  - {what}\n" for what in ids["not_proved"]]
+    return _TOKENIZER.format(**ids) + "".join([_UNIGRAM] * bool(exceptions) + exceptions)
 
 
 def _fill(text: str, origin: dict[str, Any], found: dict[str, Any], **values: str) -> str:
