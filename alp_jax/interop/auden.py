@@ -4,6 +4,7 @@ Their ``AutoModel.from_pretrained(folder)`` is strict about names and shapes, an
 folder are left to ``alp_jax.data``.
 """
 
+import functools
 import math
 import pathlib
 from typing import Any
@@ -72,7 +73,7 @@ def encoder_alone(weights: Weights, settings: dict[str, Any]) -> Imported:
     model = ModelConfig(name="imported", encoder=reference.zipformer_config(settings))
     _check_depth(sum(model.encoder.num_encoder_layers), weights)
     config = run_config(model, ObjectiveConfig(name="none"))
-    params = {"encoder": params_from(weights, _shapes(config)["encoder"], "zipformer")}
+    params = {"encoder": params_from(weights, _shapes(model, config.objective.name)["encoder"], "zipformer")}
     return _imported(weights, "zipformer", config, params, {})
 
 
@@ -92,7 +93,7 @@ def _whole(weights: Weights, kind: str, settings: dict[str, Any]) -> Imported:
     depth = model.text.num_hidden_layers if kind == "clap" else model.decoder.num_decoder_layers
     _check_depth(depth + sum(model.encoder.num_encoder_layers), weights)
     config = run_config(model, objective, text_budget)
-    params = params_from(weights, _shapes(config), kind, outside=outside)
+    params = params_from(weights, _shapes(model, objective.name), kind, outside=outside)
     return _imported(weights, kind, config, params, settings)
 
 
@@ -102,11 +103,9 @@ def _check_depth(layers: int, weights: Weights) -> None:
         raise ConfigError(f"{layers} layers, more than the {len(weights.tensors)} tensors of {weights.path}")
 
 
-def _shapes(config: RunConfig) -> dict[str, Any]:
-    objective = config.objective
-    init, _ = functionalize(
-        lambda rngs: AudioTextModel(config.model, objective.name, temperature=objective.temperature, rngs=rngs)
-    )
+@functools.lru_cache(maxsize=4)
+def _shapes(model: ModelConfig, objective: str) -> dict[str, Any]:
+    init, _ = functionalize(lambda rngs: AudioTextModel(model, objective, rngs=rngs))
     return jax.eval_shape(init, jax.random.key(0))
 
 
