@@ -52,14 +52,14 @@ def read_checkpoint(
     if not isinstance(given, dict):
         raise UserError(f"encoder settings {settings} are no JSON object")
     try:
-        values = {**_Shapes(weights).settings(given), **given}
+        values = {**Shapes(weights).settings(given), **given}
         reference.check_zipformer(values)
         return encoder_alone(weights, values)._replace(model_type="icefall", left_out=others)
     except (ValueError, TypeError, ArithmeticError, LookupError) as error:  # a ConfigError is a ValueError
         raise UserError(f"{settings or weights.path} describes no model that can be built: {error}") from None
 
 
-class _Shapes:
+class Shapes:
     """What the shapes of a state dict say about the model."""
 
     def __init__(self, weights: Weights):
