@@ -19,10 +19,12 @@ from alp_jax.config.schema import (
     ZipformerConfig,
 )
 from alp_jax.core.clip import Clip
+from alp_jax.core.errors import UserError
 from alp_jax.data import build, tokenizer
 from alp_jax.interop import auden, hf_text, parity
-from alp_jax.train.build import make_model
-from alp_jax.train.checkpoint import Checkpoints
+from alp_jax.parallel.mesh import make_mesh
+from alp_jax.train.build import make_model, make_parts
+from alp_jax.train.checkpoint import Checkpoints, load_params
 
 pytest.importorskip("tokenizers")
 
@@ -183,6 +185,30 @@ def test_a_text_tower_goes_to_transformers_and_comes_back(tmp_path, runs, data, 
         capfd, "no text tower", "export", "torch", "--format=hf", "--run", runs["captioning"], "--out", tmp_path / "x"
     )
     assert names(tmp_path) == ["back", "out"]
+
+
+def test_training_starts_from_the_encoder_and_the_text_tower_of_folders(runs, data):
+    words = tokenizer.Tokenizer.load(data / "tokenizer.model")
+    config = RunConfig(
+        init=str(runs["captioning"]), init_text=str(runs["contrastive"]), model=MODEL, data=DataConfig(text_budget=38)
+    )
+    started = make_parts(config, words, make_mesh(config.mesh)).init(jax.random.key(1))
+    for part, source in (("encoder", "captioning"), ("text", "contrastive")):
+        jax.tree.map(np.testing.assert_array_equal, started[part], load_params(runs[source])[0][part])
+    kernel = load_params(runs["contrastive"])[0]["audio_proj"]["hidden"]["kernel"]
+    assert not np.array_equal(started["audio_proj"]["hidden"]["kernel"], kernel)
+    captioning = dataclasses.replace(config, objective=ObjectiveConfig(name="captioning"))
+    wider = dataclasses.replace(MODEL, text=dataclasses.replace(MODEL.text, intermediate_size=18))
+    for wrong, message in (
+        (dataclasses.replace(config, init_text=config.init), "config.init_text = .*captioning has no text"),
+        (captioning, "config.init_text = .*: a model of this objective has no text"),
+        (
+            dataclasses.replace(config, model=wider),
+            r"config.init_text: the text in .* does not fit config.model: layers",
+        ),
+    ):
+        with pytest.raises(UserError, match=message):
+            make_parts(wrong, words, make_mesh(config.mesh))
 
 
 def test_what_the_format_cannot_hold_is_refused_by_name(tmp_path, data, capfd):
