@@ -122,6 +122,7 @@ def test_a_bert_vocabulary_is_read_from_its_folder(tmp_path):
     assert (read.pad_id, read.bos_id, read.eos_id, read.mask_id, read.vocab_size) == (0, 2, 3, 4, 9)
     long = "Dog dogs barks a dog a dog"
     assert read.encode(long) == [5, 5, 7, 6, 7, 8, 5, 8, 5]  # neither cut nor padded as the file would have it
+    assert read.encode("dog") == [5]
     assert read.wrapped(long) == [2, *read.encode(long), 3]
     assert read.decode([2, 8, 5, 3, 0]) == "a dog"
     assert 4 not in read.encode("a [MASK]")
