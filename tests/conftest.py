@@ -19,7 +19,15 @@ os.environ["XLA_FLAGS"] = " ".join(
 os.environ["JAX_CPU_ENABLE_ASYNC_DISPATCH"] = "false"
 
 import jax
+import pytest
 
 _cache = pathlib.Path(os.environ.get("ALP_CACHE", pathlib.Path(tempfile.gettempdir()) / "alp_jax_test_cache"))
 jax.config.update("jax_compilation_cache_dir", str(_cache / "jax"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def forget_programs():
+    """A file's compiled programs go with it: kept to the end they would take some gigabytes."""
+    yield
+    jax.clear_caches()
