@@ -9,7 +9,7 @@ import pytest
 
 from alp_jax.core.errors import UserError
 from alp_jax.data import portable, tokenizer
-from alp_jax.data.json_tokenizer import JsonTokenizer, read_roles
+from alp_jax.data.json_tokenizer import JsonTokenizer, read_roles, with_caption_tokens
 from alp_jax.data.tokenizer import Tokenizer
 
 tokenizers = pytest.importorskip("tokenizers")
@@ -138,6 +138,17 @@ def test_a_bert_vocabulary_is_read_from_its_folder(tmp_path):
     other = Tokenizer.load(tmp_path / "tokenizer.json")
     assert other.mask_id == 8
     assert other.sha256 != read.sha256
+
+
+def test_a_caption_model_adds_the_tokens_that_a_vocabulary_lacks():
+    plain = JsonTokenizer(bert().encode(), BERT)
+    made = JsonTokenizer(*with_caption_tokens(bert().encode(), BERT, "x"))
+    assert (made.bos_id, made.eos_id, made.pad_id, made.mask_id, made.vocab_size) == (9, 10, 0, 4, 11)
+    assert made.roles() == {**BERT, "bos_token": "<s>", "eos_token": "</s>"}
+    assert made.encode("a dog") == plain.encode("a dog")
+    assert made.decode([9, 8, 5, 10]) == "a dog"
+    again = with_caption_tokens(json.dumps(made.definition()).encode(), made.roles(), "x")
+    assert JsonTokenizer(*again).vocab_size == 11
 
 
 def test_what_is_missing_or_damaged_is_one_line(tmp_path):

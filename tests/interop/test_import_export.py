@@ -26,7 +26,7 @@ from alp_jax.parallel.mesh import make_mesh
 from alp_jax.train.build import make_model, make_parts
 from alp_jax.train.checkpoint import Checkpoints, load_params
 
-pytest.importorskip("tokenizers")
+tokenizers = pytest.importorskip("tokenizers")
 
 CAPTIONS = ("A dog barks twice.", "Heavy rain, then thunder", "Zwei Frauen reden über Kaffee", "an old engine idles")
 FILES = ["README.md", "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]
@@ -289,4 +289,14 @@ def test_a_vocabulary_must_fit_the_weights(tmp_path, models, data, capfd):
             (tmp_path / name / file).write_bytes(content)
         command = ["import", "auden", tmp_path / name, "--out", tmp_path / "out"]
         refused(capfd, f"has {VOCABULARY} tokens, the weights have", *command)
+    assert names(tmp_path) == ["caption_a", "clap"]
+    small = {token: i for i, token in enumerate(["<s>", "</s>", "<pad>", "<mask>", "<unk>", "dog"])}
+    words = tokenizers.Tokenizer(tokenizers.models.WordLevel(small, unk_token="<unk>"))
+    for name, message in (
+        ("clap", "only [0, 4, 1] could be reproduced"),
+        ("caption_a", "6 tokens, the weights have 61"),
+    ):
+        (tmp_path / name / "tokenizer.json").write_text(words.to_str())
+        (tmp_path / name / "tokenizer_config.json").unlink()
+        refused(capfd, message, "import", "auden", tmp_path / name, "--out", tmp_path / "out")
     assert names(tmp_path) == ["caption_a", "clap"]
