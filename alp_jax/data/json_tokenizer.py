@@ -98,8 +98,10 @@ def _load(data: bytes, name: str) -> "tokenizers.Tokenizer":
         raise UserError(f"{name} needs the package tokenizers: pip install 'alp_jax[hf]'") from None
     try:
         return tokenizers.Tokenizer.from_str(data.decode())
-    except Exception as error:  # the library raises nothing more specific
-        raise UserError(f"{name} is no tokenizer.json: {error}") from None
+    except BaseException as error:  # the library raises nothing more specific, and its panics are no Exception
+        if isinstance(error, KeyboardInterrupt | SystemExit):
+            raise
+        raise UserError(f"{name} is no tokenizer.json: {' '.join(str(error).split())}") from None
 
 
 def _content(value: Any) -> str:

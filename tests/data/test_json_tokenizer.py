@@ -151,6 +151,14 @@ def test_a_caption_model_adds_the_tokens_that_a_vocabulary_lacks():
     assert JsonTokenizer(*again).vocab_size == 11
 
 
+def test_a_panic_of_the_library_is_one_line_too(ours):
+    definition = ours.definition()
+    table = next(step for step in definition["normalizer"]["normalizers"] if step["type"] == "Precompiled")
+    table["precompiled_charsmap"] = "x"
+    with pytest.raises(UserError, match=r"x is no tokenizer.json: [^\n]*$"):
+        JsonTokenizer(json.dumps(definition).encode(), ours.roles(), "x")
+
+
 def test_what_is_missing_or_damaged_is_one_line(tmp_path):
     path = tmp_path / "tokenizer.json"
     with pytest.raises(UserError, match=r"tokenizer.json: No such file"):
