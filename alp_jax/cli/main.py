@@ -19,6 +19,7 @@ VERBS = {
     "train": ("train", "train one model"),
     "sweep": ("sweep", "train and evaluate a grid of runs, one after another, resumable"),
     "eval": ("eval", "evaluate the frozen encoder of a run"),
+    "embed": ("embed", "one vector per audio file of a folder, from a frozen encoder"),
     "scaling": ("scaling", "fit scaling curves and write the report"),
     "export": ("export", "hand a trained model to PyTorch and its toolboxes, with proof of parity"),
     "import": ("import_", "take an encoder or a text tower from another toolbox as a start"),

@@ -30,6 +30,11 @@ class Progress:
         self._start = self._last = time.monotonic()
         self.done = 0
 
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds since the start."""
+        return time.monotonic() - self._start
+
     def update(self, n: int = 1, note: str = "", eta_s: float | None = None) -> None:
         """Adds ``n`` finished units; ``note`` ends the line; ``eta_s`` is for units that differ in length."""
         self.done += n

@@ -37,7 +37,7 @@ def die_with_parent(parent: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _cap_memory(more_bytes: int) -> None:
+def cap_memory(more_bytes: int) -> None:
     """Limits the address space to ``more_bytes`` above what the imports took; Linux only."""
     try:
         pages = int(pathlib.Path("/proc/self/statm").read_text().split()[0])
@@ -52,7 +52,7 @@ def main(pipe, parent: int, memory_bytes: int) -> None:
     """Body of a worker: writes one shard per message until the pipe closes."""
     die_with_parent(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
-    _cap_memory(memory_bytes)
+    cap_memory(memory_bytes)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # MP3 decoders talk on stderr
     pipe.send(("ready", None))
     with contextlib.suppress(EOFError, BrokenPipeError):

@@ -18,6 +18,8 @@ class EvalModel:
       embed_text: (text_BL int32 token ids without special tokens, text_len_B int32, SpecialTokens) -> embed_BE, in the
         same space; None when the model has no text tower.
       identity: changes when the parameters change; empty means that ``name`` does.
+      project_audio: (frames_BTD, len_B) -> projected_BE float32, the mean over frames that ``pool_audio`` scales to
+        unit length, so that the pieces of a long clip can be joined; None when ``pool_audio`` is.
     """
 
     name: str
@@ -25,6 +27,7 @@ class EvalModel:
     pool_audio: Callable[..., Any] | None = None
     embed_text: Callable[..., Any] | None = None
     identity: str = ""
+    project_audio: Callable[..., Any] | None = None
 
     @property
     def compares_text(self) -> bool:

@@ -97,9 +97,13 @@ class AudioTextModel(nnx.Module):
         """(frames_BTD, len_B) of the audio encoder, deterministic; ``padding`` as in the encoder."""
         return self.encoder(mel_BTF, len_B, padding=padding)
 
+    def project_audio(self, frames_BTD: jax.Array, frames_len_B: jax.Array) -> jax.Array:
+        """projected_BD float32: every frame through the head, then the mean over valid frames."""
+        return masked_mean(self.audio_proj(frames_BTD), frames_len_B)
+
     def pool_audio(self, frames_BTD: jax.Array, frames_len_B: jax.Array) -> jax.Array:
-        """audio_embed_BD: every frame through the head, the mean over valid frames, then unit length."""
-        return unit(masked_mean(self.audio_proj(frames_BTD), frames_len_B))
+        """audio_embed_BD: ``project_audio`` at unit length."""
+        return unit(self.project_audio(frames_BTD, frames_len_B))
 
     def embed_audio(self, mel_BTF: jax.Array, len_B: jax.Array) -> jax.Array:
         """audio_embed_BD, float32 unit vectors, deterministic."""

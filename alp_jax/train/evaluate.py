@@ -80,6 +80,10 @@ def frozen_model(config: RunConfig, params: dict, name: str) -> EvalModel:
         return apply(params, frames_BTD, len_B, method="pool_audio")
 
     @bound
+    def project_audio(params, frames_BTD, len_B):
+        return apply(params, frames_BTD, len_B, method="project_audio")
+
+    @bound
     def embed_text(params, text_BL, text_len_B):
         return apply(params, text_BL, text_len_B, method="embed_text")
 
@@ -91,6 +95,7 @@ def frozen_model(config: RunConfig, params: dict, name: str) -> EvalModel:
         name=name,
         frames=frames,
         pool_audio=pool_audio if contrastive else None,
+        project_audio=project_audio if contrastive else None,
         embed_text=embed_captions if contrastive else None,
         identity=identity,
     )

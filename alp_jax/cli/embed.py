@@ -1,0 +1,85 @@
+"""``alp embed``: one vector per audio file of a folder, from the frozen encoder of a run or an import."""
+
+import argparse
+import dataclasses
+import pathlib
+
+EXAMPLE = "alp embed --model runs/demo --audio my_audio --out emb.parquet"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--model", required=True, type=pathlib.Path, metavar="DIR", help="folder of a run or of an imported encoder"
+    )
+    parser.add_argument("--step", type=int, metavar="N", help="which checkpoint; default: the latest")
+    parser.add_argument(
+        "--audio", required=True, type=pathlib.Path, metavar="DIR", help="folder of audio files, with those below it"
+    )
+    parser.add_argument(
+        "--out",
+        required=True,
+        type=pathlib.Path,
+        metavar="FILE",
+        help="file to make, .npz or .parquet: path, seconds and embedding, sorted by path; after a stop, the same "
+        "command goes on",
+    )
+    parser.add_argument(
+        "--pooling",
+        choices=("mean", "joint"),
+        default="mean",
+        help="mean over the encoder's frames (default), or the audio projection of a contrastive model",
+    )
+    parser.add_argument(
+        "--window_seconds", type=float, default=30.0, metavar="S", help="longer files are cut into windows (default 30)"
+    )
+    parser.add_argument(
+        "--stride_seconds",
+        type=float,
+        default=0.0,
+        metavar="S",
+        help="from window to window; default: no overlap; the mean is over the frames of all windows",
+    )
+    parser.add_argument("--batch_size", type=int, default=8, metavar="N", help="pieces encoded together (default 8)")
+    parser.add_argument(
+        "--max_seconds", type=float, default=3600.0, metavar="S", help="longer files are left out (default 3600)"
+    )
+    parser.add_argument("--workers", type=int, default=2, metavar="N", help="decoding processes (default 2)")
+
+
+def run(args: argparse.Namespace) -> dict:
+    """Embeds the folder and prints where the vectors are and how many files could not be used."""
+    from alp_jax.core.errors import UserError
+    from alp_jax.parallel.runtime import setup_runtime
+
+    if not args.audio.is_dir():
+        raise UserError(f"--audio {args.audio} is not a folder")
+    setup_runtime()
+    from alp_jax.config import to_dict
+    from alp_jax.core.hashing import fingerprint
+    from alp_jax.evaluation.embed import EmbedSettings
+    from alp_jax.evaluation.embed_folder import embed_folder
+    from alp_jax.train.evaluate import eval_model
+
+    settings = EmbedSettings(args.pooling, args.window_seconds, args.stride_seconds, args.batch_size)
+    settings.check()
+    model, config = eval_model(args.model, args.step)
+    # parameters alone do not make an encoder: the same ones give other vectors with other features
+    described = [model.identity, to_dict(config.model), to_dict(config.features)]
+    model = dataclasses.replace(model, identity=fingerprint(described))
+    result = embed_folder(model, args.audio, args.out, settings, max_seconds=args.max_seconds, workers=args.workers)
+    if not args.json:
+        print(describe(result))
+    return result
+
+
+def describe(result: dict) -> str:
+    """A result in one to three lines."""
+    hours = result["seconds"] / 3600
+    lines = [f"{result['out']}: {result['embedded']} files, {hours:.2f} h, vectors of {result['width']}"]
+    if result["failed"]:
+        counts = ", ".join(f"{count} {reason}" for reason, count in result["reasons"].items())
+        lines.append(f"not embedded: {result['failed']} of {result['files']} files ({counts})")
+    if result["others"]:
+        counts = ", ".join(f"{count} {extension}" for extension, count in result["others"].items())
+        lines.append(f"passed over, no audio by extension: {counts}")
+    return "\n".join(lines)

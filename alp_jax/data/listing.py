@@ -1,0 +1,61 @@
+"""The audio files below a folder, in an order that is the same everywhere."""
+
+import dataclasses
+import os
+import pathlib
+from collections import Counter
+
+from alp_jax.core.errors import UserError
+from alp_jax.data.audio import EXTENSIONS
+
+
+@dataclasses.dataclass(frozen=True)
+class AudioFile:
+    """A file by its path relative to the folder (POSIX, UTF-8), its bytes and its time of change."""
+
+    path: str
+    size: int
+    mtime_ns: int
+
+
+def list_audio(folder: str | os.PathLike) -> tuple[list[AudioFile], dict[str, int]]:
+    """The audio files below ``folder`` by extension, sorted by path, and how many others there are of each extension.
+
+    Names that start with a dot are passed over, and so are links to folders.
+
+    Raises:
+      UserError: no folder, no audio in it, or a name that is not UTF-8.
+    """
+    root, found, others = pathlib.Path(folder), [], Counter()
+    if not root.is_dir():
+        raise UserError(f"audio folder {root} does not exist")
+    for parent, folders, names in os.walk(root):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in names:
+            extension = os.path.splitext(name)[1].lower()
+            if name.startswith("."):
+                continue
+            if extension not in EXTENSIONS:
+                others[extension or "none"] += 1
+                continue
+            path = pathlib.Path(parent, name)
+            relative = path.relative_to(root).as_posix()
+            if not _is_utf8(relative):
+                raise UserError(f"the name of {str(path)!a} is not UTF-8: rename the file")
+            try:
+                stat = path.stat()
+            except OSError:  # a dangling link: its turn comes and it is reported as missing
+                found.append(AudioFile(relative, 0, 0))
+            else:
+                found.append(AudioFile(relative, stat.st_size, stat.st_mtime_ns))
+    if not found:
+        raise UserError(f"{root} holds no audio file ({', '.join(sorted(EXTENSIONS))})")
+    return sorted(found, key=lambda file: file.path), dict(sorted(others.items()))
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

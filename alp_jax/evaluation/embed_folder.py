@@ -1,0 +1,197 @@
+"""A folder of audio files to one file of vectors; goes on where it stopped.
+
+Files are taken in parts, in the order of their relative paths. While the work lasts, ``<out>.parts`` holds
+``embed.json`` (what the vectors depend on) and ``part-k.npz`` for every finished part; at the end the parts become
+``out`` in one move and the folder goes.
+"""
+
+import itertools
+import os
+import pathlib
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from alp_jax.core import files
+from alp_jax.core.errors import AlpError, UserError
+from alp_jax.core.hashing import fingerprint
+from alp_jax.core.progress import Progress
+from alp_jax.data import audio
+from alp_jax.data.decode import Failure, decode_files
+from alp_jax.data.example import SAMPLE_RATE
+from alp_jax.data.listing import AudioFile, list_audio
+from alp_jax.evaluation import embed_files
+from alp_jax.evaluation.embed import EmbedSettings, check_pooling, embed
+from alp_jax.evaluation.model import EvalModel
+
+VERSION = 1
+PART_FILES, PART_BYTES = 512, 256 << 20  # a part is what is done again after a stop
+
+
+def embed_folder(
+    model: EvalModel,
+    folder: str | os.PathLike,
+    out: str | os.PathLike,
+    settings: EmbedSettings,
+    *,
+    max_seconds: float = 3600.0,
+    workers: int = 2,
+) -> dict:
+    """Writes the vectors of all audio files below ``folder`` to ``out`` (.npz or .parquet, see ``embed_files``).
+
+    Files that cannot be used are named on standard error and listed in ``out``. When ``out`` is complete already, or
+    a part of the work is done, that is not done again.
+
+    Args:
+      max_seconds: longer files are not used; bounds the memory that one file can take.
+      workers: decoding processes; no result depends on it.
+
+    Returns:
+      ``out``, ``files``, ``embedded``, ``failed``, ``reasons`` (reason -> count), ``others`` (extension -> count),
+      ``seconds`` (embedded audio) and ``width``.
+
+    Raises:
+      UserError: bad settings, no audio, or ``out`` or its parts come from another model, other settings or files.
+      AlpError: not one file could be used; nothing is left.
+    """
+    settings.check()
+    check_pooling(model, settings.pooling)
+    if not audio.Limits().min_seconds <= max_seconds < float("inf") or workers < 1:
+        raise UserError(f"max_seconds {max_seconds:g} must be at least 0.1 and workers {workers} at least 1")
+    out, root = pathlib.Path(out), pathlib.Path(folder)
+    embed_files.check_name(out)
+    found, others = list_audio(root)
+    identity = {
+        "version": VERSION,
+        "model": model.identity or model.name,
+        "settings": [settings.pooling, settings.window, settings.stride, max_seconds],
+        "files": fingerprint([[file.path, file.size, file.mtime_ns] for file in found]),
+    }
+    parts_dir = out.with_name(out.name + ".parts")
+    if out.exists():
+        _check_same(out, embed_files.read_identity(out), identity)
+    else:
+        _claim(parts_dir, identity)
+        parts = list(_cut(found))
+        _work(model, root, parts, parts_dir, settings, audio.Limits(max_seconds=max_seconds), workers)
+        paths = [parts_dir / _name(number) for number in range(len(parts))]
+        if not any(embed_files.read_part(path).count for path in paths):
+            summary = ", ".join(f"{n} {reason}" for reason, n in sorted(embed_files.reasons(paths).items()))
+            shutil.rmtree(parts_dir)
+            raise AlpError(f"none of the {len(found)} audio files in {root} could be used: {summary}")
+        embed_files.join(paths, out, identity)
+    shutil.rmtree(parts_dir, ignore_errors=True)
+    return {"out": str(out), "files": len(found), "others": others, **embed_files.summary(out)}
+
+
+def _check_same(where: pathlib.Path, stored: dict | None, identity: dict) -> None:
+    if stored is None:
+        raise UserError(f"{where} exists and is not from alp embed: choose another --out")
+    differ = [name for name in identity if stored.get(name) != identity[name]]
+    if differ:
+        raise UserError(f"{where} was made with other {' and '.join(differ)}: remove it or choose another --out")
+
+
+def _claim(parts_dir: pathlib.Path, identity: dict) -> None:
+    """Makes the folder of parts this job's."""
+    description = parts_dir / "embed.json"
+    if description.exists():
+        _check_same(parts_dir, files.read_json(description), identity)
+    elif parts_dir.exists() and any(parts_dir.iterdir()):
+        raise UserError(f"{parts_dir} exists and is not from alp embed: choose another --out")
+    else:
+        try:
+            files.write_json(description, identity)
+        except OSError as error:
+            raise UserError(f"{parts_dir} cannot be written: {error.strerror}") from None
+
+
+def _name(number: int) -> str:
+    return f"part-{number:05}.npz"
+
+
+def _cut(found: Sequence[AudioFile]) -> Iterator[list[AudioFile]]:
+    """Parts of at most PART_FILES files and, if that is more than one file, about PART_BYTES bytes."""
+    part, size = [], 0
+    for file in found:
+        part.append(file)
+        size += file.size
+        if len(part) == PART_FILES or size >= PART_BYTES:
+            yield part
+            part, size = [], 0
+    if part:
+        yield part
+
+
+def _work(
+    model: EvalModel,
+    root: pathlib.Path,
+    parts: list[list[AudioFile]],
+    parts_dir: pathlib.Path,
+    settings: EmbedSettings,
+    limits: audio.Limits,
+    workers: int,
+) -> None:
+    """Writes the parts that are not there yet."""
+    todo = [number for number in range(len(parts)) if not (parts_dir / _name(number)).exists()]
+    waiting = [file for number in todo for file in parts[number]]
+    decoded = decode_files([str(root / file.path) for file in waiting], limits, workers=workers)
+    try:
+        with Progress(f"embed with {model.name}", len(waiting), "files") as progress:
+            meter = _Meter(progress, sum(file.size for file in waiting))
+            for number in todo:
+                part = parts[number]
+                sounds = zip(part, itertools.islice(decoded, len(part)), strict=True)
+                _write_part(model, sounds, settings, parts_dir / _name(number), meter)
+    finally:
+        decoded.close()
+
+
+class _Meter:
+    """Progress whose time of arrival goes by bytes, since files differ in length."""
+
+    def __init__(self, progress: Progress, total_bytes: int):
+        self._progress, self._left, self._done, self._seconds = progress, total_bytes, 0, 0.0
+
+    def update(self, file: AudioFile, seconds: float) -> None:
+        self._left, self._done, self._seconds = self._left - file.size, self._done + file.size, self._seconds + seconds
+        eta_s = self._progress.elapsed_s / max(1, self._done) * self._left
+        self._progress.update(note=f"{self._seconds / 3600:.2f} h of audio", eta_s=eta_s)
+
+
+def _write_part(
+    model: EvalModel,
+    sounds: Iterator[tuple[AudioFile, np.ndarray | Failure]],
+    settings: EmbedSettings,
+    path: pathlib.Path,
+    meter: _Meter,
+) -> None:
+    good: list[tuple[str, float]] = []
+    bad: list[tuple[str, str, str]] = []
+
+    def fail(file_path: str, reason: str, detail: str) -> None:
+        bad.append((file_path, reason, detail))
+        print(f"not embedded: {file_path}: {detail}", file=sys.stderr)
+
+    def usable() -> Iterator[tuple[int, np.ndarray]]:
+        for file, sound in sounds:
+            if isinstance(sound, Failure):
+                meter.update(file, 0.0)
+                fail(file.path, *sound)
+                continue
+            meter.update(file, len(sound) / SAMPLE_RATE)
+            good.append((file.path, len(sound) / SAMPLE_RATE))
+            yield len(good) - 1, sound
+
+    vectors = embed(model, usable(), settings)
+    kept = []
+    for number, (file_path, seconds) in enumerate(good):
+        if vectors[number] is None:
+            fail(file_path, "too_short", f"too_short: {seconds:.3f} s give no frame of this encoder")
+        elif not np.isfinite(vectors[number]).all():
+            fail(file_path, "non_finite", "non_finite: the encoder's output is not finite")
+        else:
+            kept.append((file_path, seconds, vectors[number]))
+    embed_files.write_part(path, kept, sorted(bad))
