@@ -1,4 +1,4 @@
-"""Turning a misspelt name into an error message that helps."""
+"""Turning a misspelt name or a senseless number into an error message that helps."""
 
 import difflib
 from collections.abc import Iterable
@@ -19,3 +19,10 @@ def choose(name: str, known: Iterable[str], what: str) -> str:
     if name not in known:
         raise UserError(f"unknown {what} {name!r}{nearest(name, known)}")
     return name
+
+
+def check_positive(where: str, **knobs: float) -> None:
+    """Raises UserError for the first of ``knobs`` that is not above 0, as ``<where>.<knob>``."""
+    for name, value in knobs.items():
+        if not value > 0:
+            raise UserError(f"{where}.{name} is {value}; it must be above 0")

@@ -1,14 +1,16 @@
 """The optimiser that a configuration names."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from alp_jax.config.schema import OptimConfig
 from alp_jax.core.errors import UserError
-from alp_jax.core.names import choose
+from alp_jax.core.names import check_positive, choose
 from alp_jax.optim.scaled_adam import Settings, scaled_adam
 from alp_jax.optim.schedules import learning_rate
 
@@ -20,11 +22,14 @@ def make_optimizer(config: OptimConfig, steps: int) -> optax.GradientTransformat
     """The optimiser for a run of ``steps`` steps.
 
     Raises:
-      UserError: an unknown optimiser or schedule, or a malformed ``lr_scale``.
+      UserError: an unknown optimiser or schedule, a malformed ``lr_scale``, or a number out of its range.
     """
     choose(config.name, OPTIMIZERS, "config.optim.name")
     rules, rate = parse_lr_scale(config.lr_scale), learning_rate(config, steps)
     if config.name == "scaled_adam":
+        check_positive("config.optim", size_period=config.size_period, clipping_period=config.clipping_period)
+        if config.clipping_scale < 0:
+            raise UserError(f"config.optim.clipping_scale is {config.clipping_scale}; 0 turns clipping off")
         settings = Settings(
             config.b1,
             config.b2,
@@ -37,8 +42,12 @@ def make_optimizer(config: OptimConfig, steps: int) -> optax.GradientTransformat
         return scaled_adam(rate, settings, lr_scales=lambda params: lr_scales(params, rules))
     clip = [optax.clip_by_global_norm(config.clip_norm)] if config.clip_norm > 0 else []
     adamw = optax.adamw(rate, config.b1, config.b2, config.eps, weight_decay=config.weight_decay, mask=decay_mask)
-    slower = [optax.stateless(lambda updates, _: _scale(updates, rules))] if rules else []
-    return optax.chain(*clip, adamw, *slower)
+    if not rules:
+        return optax.chain(*clip, adamw)
+    # a frozen parameter has no gradient that could count in the norm of the others
+    learn = optax.stateless(lambda grads, _: _scale(grads, rules, lambda g, scale: g if scale else jnp.zeros_like(g)))
+    slower = optax.stateless(lambda updates, _: _scale(updates, rules, lambda u, scale: u * scale))
+    return optax.chain(learn, *clip, adamw, slower)
 
 
 def decay_mask(params: Any) -> Any:
@@ -87,6 +96,7 @@ def _leaves(tree: Any):
     return jax.tree_util.tree_leaves_with_path(tree)
 
 
-def _scale(updates: Any, rules: dict[str, float]) -> Any:
-    leaves, treedef = jax.tree.flatten(updates)
-    return treedef.unflatten([u * scale for u, scale in zip(leaves, lr_scales(updates, rules), strict=True)])
+def _scale(tree: Any, rules: dict[str, float], how: Callable[[jax.Array, float], jax.Array]) -> Any:
+    """``how(leaf, its factor)`` of every leaf."""
+    leaves, treedef = jax.tree.flatten(tree)
+    return treedef.unflatten([how(leaf, scale) for leaf, scale in zip(leaves, lr_scales(tree, rules), strict=True)])

@@ -72,7 +72,7 @@ def scaled_adam(
 
     Norms run over whole (global) arrays. Parameters with the same learning rate form a group, clipped by itself. A
     gradient of infinite norm becomes zero once a threshold is known; before that it is applied, and a gradient with
-    NaNs always is: the train step leaves both out beforehand.
+    NaNs always is, to its own parameter: the train step leaves both out beforehand.
 
     Args:
       learning_rate: rate by number of earlier updates.
@@ -190,8 +190,8 @@ def _clip(g_N, state, scales, s: Settings) -> Clipping:
     median_G = jnp.sort(norms_GK, axis=1)[:, min(s.clipping_period - 1, s.clipping_period // 4 * 2)]
     whole = (count > 0) & (count % s.clipping_period == 0)
     threshold_G = jnp.where(whole, s.clipping_scale * median_G, threshold_G)
-    factor_G = jnp.where(jnp.isinf(threshold_G), 1.0, jnp.minimum(1.0, threshold_G / (norm_G + 1e-20)))
-    return Clipping(norms_GK, threshold_G, jnp.where(count == 0, 1.0, factor_G))
+    ratio_G = threshold_G / (norm_G + 1e-20)  # of a norm with NaNs not a number, and then not below 1
+    return Clipping(norms_GK, threshold_G, jnp.where(ratio_G < 1.0, ratio_G, 1.0))
 
 
 def _groups(scales: list[float]) -> list[float]:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from alp_jax.config.schema import OptimConfig
-from alp_jax.core.names import choose
+from alp_jax.core.names import check_positive, choose
 
 SCHEDULES = ("cosine", "eden", "eden2", "eden3")
 
@@ -34,9 +34,13 @@ def learning_rate(config: OptimConfig, steps: int) -> optax.Schedule:
     """Learning rate by step, for a run of ``steps`` steps.
 
     Raises:
-      UserError: an unknown schedule.
+      UserError: an unknown schedule, or one without a scale to fall on.
     """
     if choose(config.schedule, SCHEDULES, "config.optim.schedule") != "cosine":
+        check_positive("config.optim", lr_batches=config.lr_batches)
+        if config.schedule == "eden2":
+            return lambda step: eden(config, step + 1.0)
+        check_positive("config.optim", lr_epochs=config.lr_epochs, steps_per_epoch=config.steps_per_epoch)
         return lambda step: eden(config, step + 1.0, jnp.floor(step / config.steps_per_epoch))
     warmup = min(config.warmup_steps, max(1, steps - 1))
     return optax.warmup_cosine_decay_schedule(

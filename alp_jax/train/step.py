@@ -59,9 +59,9 @@ def make_train_step(
         updates, opt = optimizer.update(grads, state["opt"], state["params"])
         params = optax.apply_updates(state["params"], updates)
         new = {"params": params, "opt": opt, "whitening": state["whitening"] + whitening_change}
-        if "average" in state:
-            new["average"] = update_average(config.train, state["average"], params, state["step"] + 1)
         new = jax.tree.map(lambda new, old: jnp.where(finite, new, old), new, {name: state[name] for name in new})
+        if "average" in state:  # of a skipped step too: a running average must not miss one that is due
+            new["average"] = update_average(config.train, state["average"], new["params"], state["step"] + 1)
         new_state = {
             **new,
             "seed": state["seed"],

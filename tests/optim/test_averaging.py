@@ -29,6 +29,13 @@ def test_running_average_is_the_mean_of_every_period():
     np.testing.assert_allclose(between["w"], PARAMS[11:24:4].mean(0), atol=1e-6)
 
 
+def test_running_average_follows_the_parameters_in_the_first_period():
+    history = follow(TrainConfig(average="running", average_period=10))
+    for step in range(1, 11):
+        np.testing.assert_allclose(history[step - 1]["w"], PARAMS[step - 1], atol=1e-6)
+    np.testing.assert_array_equal(history[10]["w"], history[9]["w"])
+
+
 def test_exponential_average_forgets_the_start():
     history = follow(TrainConfig(average="ema", ema_decay=0.5))
     expected = PARAMS[0]
@@ -41,3 +48,15 @@ def test_exponential_average_forgets_the_start():
 def test_unknown_average_is_named():
     with pytest.raises(UserError, match=r"config\.train\.average 'swa'"):
         averages(TrainConfig(average="swa"))
+
+
+@pytest.mark.parametrize(
+    ("knob", "settings"),
+    [
+        ("average_period", {"average": "running", "average_period": 0}),
+        ("ema_decay", {"average": "ema", "ema_decay": 1.0}),
+    ],
+)
+def test_numbers_out_of_range_are_named(knob, settings):
+    with pytest.raises(UserError, match=rf"^config\.train\.{knob} is "):
+        averages(TrainConfig(**settings))

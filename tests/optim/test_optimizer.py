@@ -30,6 +30,20 @@ def test_only_matrices_decay_and_steps_follow_the_formula():
     np.testing.assert_allclose(updates["layer"]["bias"], [0.1], rtol=1e-5)
 
 
+def test_frozen_gradients_do_not_count_in_the_clipping_norm():
+    params = {"encoder": jnp.ones(3), "text": jnp.ones(3)}
+    # an eps far above the gradients keeps Adam from undoing their scale
+    config = OptimConfig(lr_scale="encoder=0", schedule="eden2", clip_norm=1.0, eps=1.0, weight_decay=0.5)
+    optimizer = make_optimizer(config, 10)
+
+    def update(frozen):
+        grads = {"encoder": jnp.full(3, frozen), "text": jnp.full(3, 0.1)}
+        return optimizer.update(grads, optimizer.init(params), params)[0]
+
+    np.testing.assert_array_equal(update(1000.0)["text"], update(0.0)["text"])
+    np.testing.assert_array_equal(update(1000.0)["encoder"], np.zeros(3))
+
+
 def test_unknown_optimiser_is_named():
     with pytest.raises(UserError, match=r"config\.optim\.name 'sgd'"):
         make_optimizer(OptimConfig(name="sgd"), 10)

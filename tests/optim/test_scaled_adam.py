@@ -1,5 +1,6 @@
 """ScaledAdam and Eden against the reference's recorded runs, and what they do where nothing was recorded."""
 
+import json
 import pathlib
 
 import jax
@@ -14,7 +15,7 @@ from alp_jax.interop.golden.case import find_cases
 from alp_jax.interop.golden.runner import run_case
 from alp_jax.optim.optimizer import lr_scales, make_optimizer, parse_lr_scale
 from alp_jax.optim.scaled_adam import scaled_adam
-from alp_jax.optim.schedules import learning_rate
+from alp_jax.optim.schedules import eden, learning_rate
 from alp_jax.parallel.rules import infer_shardings
 
 CASES = {case.name: case for case in find_cases(pathlib.Path(__file__).parent / "golden")}
@@ -49,6 +50,19 @@ def test_an_infinite_gradient_is_left_out_once_a_threshold_is_known():
     np.testing.assert_array_equal(updates["kernel"], still["kernel"])
 
 
+def test_not_a_number_reaches_its_own_parameter_alone():
+    params = {"in": jnp.ones(3), "out": jnp.ones(3)}
+    optimizer = scaled_adam(lambda count: 0.01)
+    state = optimizer.init(params)
+    update = jax.jit(optimizer.update)
+    for _ in range(12):
+        _, state = update(jax.tree.map(jnp.ones_like, params), state, params)
+    updates, after = update({"in": jnp.full(3, jnp.nan), "out": jnp.ones(3)}, state, params)
+    assert float(after.clipping.factor_G[0]) == 1.0
+    assert np.isnan(updates["in"]).all()
+    assert np.isfinite(updates["out"]).all()
+
+
 def test_factors_multiply_along_a_path_and_zero_freezes():
     params = {"encoder": {"in": {"kernel": jnp.ones((2, 2))}, "out": {"kernel": jnp.ones((2, 2))}}, "text": jnp.ones(3)}
     rules = parse_lr_scale("encoder=0.5,encoder/in=0.2,text=0")
@@ -72,12 +86,45 @@ def test_malformed_factors_are_named():
         learning_rate(OptimConfig(schedule="eden4"), 10)
 
 
+@pytest.mark.parametrize(
+    ("knob", "settings"),
+    [
+        ("size_period", {"name": "scaled_adam", "size_period": 0}),
+        ("clipping_period", {"name": "scaled_adam", "clipping_period": 0}),
+        ("clipping_scale", {"name": "scaled_adam", "clipping_scale": -2.0}),
+        ("lr_batches", {"schedule": "eden2", "lr_batches": 0.0}),
+        ("lr_epochs", {"schedule": "eden3", "lr_epochs": 0.0}),
+        ("steps_per_epoch", {"schedule": "eden", "steps_per_epoch": 0.0}),
+    ],
+)
+def test_numbers_out_of_range_are_named(knob, settings):
+    with pytest.raises(UserError, match=rf"^config\.optim\.{knob} is "):
+        make_optimizer(OptimConfig(**settings), 10)
+
+
+def test_knobs_that_are_not_read_may_be_anything():
+    make_optimizer(OptimConfig(schedule="eden2", lr_epochs=0.0, steps_per_epoch=0.0, size_period=0), 10)
+
+
 def test_the_first_update_is_batch_one_of_the_reference():
     rate = learning_rate(OptimConfig(schedule="eden2", lr=0.045, warmup_steps=500), 10_000)
     assert float(rate(jnp.asarray(0))) == pytest.approx(0.0225449998998, rel=1e-6)
     peak = float(rate(jnp.asarray(499)))
     assert peak == pytest.approx(0.0449, rel=2e-3)
     assert float(rate(jnp.asarray(299_999))) == pytest.approx(0.045 / 40, rel=1e-3)
+
+
+@pytest.mark.parametrize("name", ["Eden", "Eden2", "Eden3"])
+def test_rates_on_device_are_exact_in_float32(name):
+    table = json.loads((CASES["eden"].folder / "table.json").read_text())
+    part = table[name]
+    config = OptimConfig(
+        schedule=name.lower(), lr=table["base_lr"], warmup_steps=500, steps_per_epoch=part.get("steps_per_epoch", 1.0)
+    )
+    batch, epoch, expected = np.asarray(part["rows"], np.float64).T  # no epoch is NaN
+    rates = jax.jit(lambda batch, epoch: eden(config, batch, epoch))(np.float32(batch), np.float32(epoch))
+    assert rates.dtype == np.float32
+    np.testing.assert_allclose(rates, expected, rtol=5e-7)
 
 
 def test_every_statistic_has_a_place_on_the_mesh():

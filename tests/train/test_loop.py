@@ -67,6 +67,10 @@ def test_training_lowers_the_loss_and_leaves_a_whole_run_folder(tiny, tmp_path):
     assert [json.loads(line)["truncated_caption_share"] for line in lines] == cut
     assert min(cut) > 0
     assert summary["flops"] == pytest.approx(12 * 16 * train_flops(config.model, "captioning", 1.2, 12))
+    # what is evaluated and exported is the average
+    state, given = read_checkpoint(tmp_path / "run" / "checkpoints" / "12"), leaves(load_params(tmp_path / "run")[0])
+    assert all(given[name].tobytes() == value.tobytes() for name, value in leaves(state["average"]).items())
+    assert any(given[name].tobytes() != value.tobytes() for name, value in leaves(state["params"]).items())
 
 
 def test_a_stopped_run_goes_on_bit_for_bit(tiny, tmp_path, monkeypatch):
@@ -158,14 +162,14 @@ def test_a_run_folder_of_another_configuration_is_refused_and_kept(tiny, tmp_pat
 
 
 def test_a_start_takes_the_encoder_of_another_run(tiny, tmp_path):
-    train(tiny(train={"steps": 0}), tmp_path / "first")
-    start = dataclasses.replace(tiny("captioning", train={"steps": 0}), init=str(tmp_path / "first"))
+    other = tiny("captioning", train={"steps": 0})
+    train(other, tmp_path / "first")
+    start = dataclasses.replace(other, init=str(tmp_path / "first"), seed=1)
     train(start, tmp_path / "second")
     first, second = load_params(tmp_path / "first")[0], load_params(tmp_path / "second")[0]
     assert leaves(first["encoder"]).keys() == leaves(second["encoder"]).keys()
     for name, value in leaves(first["encoder"]).items():
         np.testing.assert_array_equal(value, leaves(second["encoder"])[name])
-    other = tiny("captioning", train={"steps": 0})
-    wider = dataclasses.replace(other.model, encoder=dataclasses.replace(other.model.encoder, encoder_dim=(16, 32)))
+    wider = dataclasses.replace(other.model, encoder=dataclasses.replace(other.model.encoder, encoder_dim=(32,)))
     with pytest.raises(UserError, match=r"config\.init.*does not fit config\.model"):
         train(dataclasses.replace(start, model=wider), tmp_path / "third")
