@@ -192,7 +192,7 @@ def test_training_starts_from_the_encoder_and_the_text_tower_of_folders(runs, da
     config = RunConfig(
         init=str(runs["captioning"]), init_text=str(runs["contrastive"]), model=MODEL, data=DataConfig(text_budget=38)
     )
-    started = make_parts(config, words, make_mesh(config.mesh)).init(jax.random.key(1))
+    started = jax.jit(make_parts(config, words, make_mesh(config.mesh)).init)(jax.random.key(1))
     for part, source in (("encoder", "captioning"), ("text", "contrastive")):
         jax.tree.map(np.testing.assert_array_equal, started[part], load_params(runs[source])[0][part])
     kernel = load_params(runs["contrastive"])[0]["audio_proj"]["hidden"]["kernel"]
