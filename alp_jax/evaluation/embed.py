@@ -1,8 +1,9 @@
 """One vector per sound from a frozen encoder, for sounds of any length, in a few fixed batch shapes.
 
 A sound up to ``window_seconds`` is encoded in one piece. A longer one is cut into windows that start every
-``stride_seconds``; the last window ends with the sound and may be shorter. The vector is the mean over the valid frames
-of all windows: with windows that overlap, a frame counts once for every window it is in.
+``stride_seconds``; the last window ends with the sound and may be shorter, and less than 0.1 s at the end that no
+window covers is left out. The vector is the mean over the valid frames of all windows: with windows that overlap, a frame
+counts once for every window it is in.
 
 A sound's vector depends neither on the batch it is in nor on its padding, beyond rounding.
 """
@@ -24,7 +25,8 @@ from alp_jax.models.heads import masked_mean
 MEAN, JOINT = "mean", "joint"
 POOLINGS = (MEAN, JOINT)
 BUCKET_SECONDS = (1.0, 2.5, 5.0, 10.0, 20.0)  # and the window; each is one compiled program
-SHORTEST_SECONDS = 0.1
+SHORTEST_SECONDS = 0.1  # of a sound and of a window; below it encoders fill up with repeated frames
+_SHORTEST = round(SHORTEST_SECONDS * SAMPLE_RATE)
 _MEAN = jax.jit(masked_mean)
 
 
@@ -84,50 +86,53 @@ def check_pooling(model: EvalModel, pooling: str) -> None:
 
 
 def window_starts(num_samples: int, settings: EmbedSettings) -> range:
-    """First samples of the windows of a sound: as many as it takes to reach the end."""
-    beyond = max(0, num_samples - settings.window)
+    """First samples of the windows of a sound: as many as it takes to leave less than 0.1 s uncovered."""
+    beyond = max(0, num_samples - settings.window - (_SHORTEST - 1))
     return range(0, beyond + settings.stride, settings.stride)
 
 
-def embed(
-    model: EvalModel, sounds: Iterable[tuple[int, np.ndarray]], settings: EmbedSettings
-) -> dict[int, np.ndarray | None]:
+def embed(model: EvalModel, sounds: Iterable[tuple[int, np.ndarray]], settings: EmbedSettings) -> dict[int, np.ndarray]:
     """Vectors of sounds, by the number each comes with.
 
     Only the pieces of unfinished batches are held, so ``sounds`` may be a generator over any amount of audio.
 
     Args:
-      sounds: (number, int16[n] at 16 kHz), each number once.
+      sounds: (number, int16[n] at 16 kHz of at least 0.1 s), each number once.
 
     Returns:
-      number -> float32[D], or None for a sound too short for a frame of this encoder.
+      number -> float32[D], in the order of ``sounds``.
 
     Raises:
-      UserError: a setting out of range, or joint pooling of a model without a projection.
+      UserError: a setting out of range, joint pooling of a model without a projection, or a sound that is too short.
     """
     settings.check()
     check_pooling(model, settings.pooling)
     pool = model.project_audio if settings.pooling == JOINT else _MEAN
-    totals: dict[int, np.ndarray] = {}
+    totals: dict[int, np.ndarray | float] = {}
     frames: dict[int, int] = {}
     waiting = None
-    for batch in _batches(sounds, settings, frames):
+    for batch in _batches(sounds, settings, totals, frames):
         encoded = model.frames(batch["audio"], batch["audio_len"])
         # the result of a batch is fetched when the next one is under way
         waiting, finished = (batch, pool(*encoded), encoded[1]), waiting
         _add(finished, totals, frames)
     _add(waiting, totals, frames)
-    return {number: _finish(totals.get(number), frames[number], settings.pooling) for number in frames}
+    return {number: _finish(total, frames[number], settings.pooling) for number, total in totals.items()}
 
 
 def _batches(
-    sounds: Iterable[tuple[int, np.ndarray]], settings: EmbedSettings, frames: dict[int, int]
+    sounds: Iterable[tuple[int, np.ndarray]], settings: EmbedSettings, totals: dict, frames: dict[int, int]
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Pieces of sounds in batches of one bucket each, full ones first; ``row`` is the sound's number, -1 in padding."""
+    """Pieces of sounds in batches of one bucket each, full ones first; ``row`` is the sound's number, -1 in padding.
+
+    Enters every sound in ``totals`` and ``frames`` with zero.
+    """
     edges_K = settings.edges_K
     pending: list[list[tuple[int, np.ndarray]]] = [[] for _ in edges_K]
     for number, sound in sounds:
-        frames[number] = 0
+        if len(sound) < _SHORTEST:
+            raise UserError(f"sound {number} has {len(sound)} samples: {_SHORTEST} are the least")
+        totals[number], frames[number] = 0.0, 0
         for start in window_starts(len(sound), settings):
             piece = sound[start : start + settings.window].copy()  # a view would hold the whole sound
             k = int(assign(np.array([len(piece)]), edges_K)[0])
@@ -147,20 +152,18 @@ def _batch(pieces: list[tuple[int, np.ndarray]], edge: int, size: int) -> dict[s
     return batch
 
 
-def _add(finished: tuple | None, totals: dict[int, np.ndarray], frames: dict[int, int]) -> None:
-    """Adds frames x mean of every piece in float64; a piece without a valid frame has no mean."""
+def _add(finished: tuple | None, totals: dict[int, np.ndarray | float], frames: dict[int, int]) -> None:
+    """Adds frames x mean of every piece, in float64."""
     if finished is None:
         return
     batch, mean_BD, len_B = finished[0], np.asarray(finished[1], np.float64), np.asarray(finished[2])
-    for i in np.flatnonzero(batch["mask"] & (len_B > 0)):
+    for i in np.flatnonzero(batch["mask"]):
         number = int(batch["row"][i])
-        totals[number] = totals.get(number, 0.0) + len_B[i] * mean_BD[i]
+        totals[number] = totals[number] + len_B[i] * mean_BD[i]
         frames[number] += int(len_B[i])
 
 
-def _finish(total: np.ndarray | None, num_frames: int, pooling: str) -> np.ndarray | None:
-    if total is None:
-        return None
+def _finish(total: np.ndarray, num_frames: int, pooling: str) -> np.ndarray:
     mean_D = total / num_frames
     if pooling == JOINT:
         mean_D /= max(np.linalg.norm(mean_D), 1e-12)

@@ -43,6 +43,8 @@ def test_every_verb_has_help_with_an_example(verb, capsys):
         (["train", "--workdir", "x", f"--config={ROOT}/configs/pretrain.py", "--config.data.path=nope"], "nope"),
         (["train", "--workdir", "x", f"--config={ROOT}/configs/pretrain.py", "stray"], "'stray'"),
         (["eval", "--run", "nope"], "nope"),
+        (["embed", "--model", "nope", "--audio", ".", "--out", "e.npz"], "nope"),
+        (["embed", "--model", "x", "--audio", "nope", "--out", "e.npz"], "--audio nope is not a folder"),
         (["data", "verify", "nope"], "nope"),
         (["sweep", "--sweep", "nope.py", "--out", "x"], "nope.py"),
         (["scaling", "fit", "--ledger", "nope.jsonl", "--out", "x"], "nope.jsonl"),
