@@ -7,10 +7,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 MASKED = -1000.0  # finite, so that a row with nothing to attend to is uniform
+ANGLES = torch.float64  # what relative positions are computed in
 
 
 def ceil_div(a, b: int):
     return (a + b - 1) // b
+
+
+def heads_apart(x: Tensor, heads: int) -> Tensor:
+    """(..., H * D) -> (..., H, D); unlike ``unflatten``, a trace of it holds for other lengths."""
+    return x.reshape(*x.shape[:-1], heads, -1)
 
 
 def swoosh_l(x: Tensor) -> Tensor:
@@ -47,13 +53,12 @@ class Extent:
 
 def relative_positions(length: int, like: Tensor, width: int) -> Tensor:
     """(2 length - 1, width): offsets on a logarithmic scale as angles; the last column is 1."""
-    offset = torch.arange(1 - length, length, dtype=torch.float64, device=like.device)[:, None]
+    offset = torch.arange(1 - length, length, device=like.device)[:, None].to(ANGLES)
     root = math.sqrt(width)
     compressed = root * offset.sign() * torch.log1p(offset.abs() / root)
     angle = torch.atan(compressed * (2 * math.pi / width)) * torch.arange(1, width // 2 + 1, device=like.device)
     table = torch.stack([angle.cos(), angle.sin()], -1).flatten(1)
-    table[:, -1] = 1.0
-    return table.to(like.dtype)
+    return torch.cat([table[:, :-1], torch.ones_like(table[:, :1])], -1).to(like.dtype)
 
 
 class AttentionWeights(nn.Module):
@@ -67,8 +72,8 @@ class AttentionWeights(nn.Module):
         """(B, H, T, T); content and position scores are not divided by the root of the head size."""
         length, wide = x_BTD.shape[1], self.heads * self.query_dim
         parts = self.in_proj(x_BTD).split([wide, wide, self.heads * self.pos_head_dim], -1)
-        q, k, p = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in parts)
-        table_NHP = self.linear_pos(pos_ND).unflatten(-1, (self.heads, -1))
+        q, k, p = (heads_apart(part, self.heads).transpose(1, 2) for part in parts)
+        table_NHP = heads_apart(self.linear_pos(pos_ND), self.heads)
         step = torch.arange(length, device=x_BTD.device)
         table_TSHP = table_NHP[length - 1 - step[:, None] + step]
         scores = q @ k.transpose(-1, -2) + torch.einsum("bhtp,tshp->bhts", p, table_TSHP)
@@ -85,7 +90,7 @@ class SelfAttention(nn.Module):
         self.in_proj, self.out_proj = nn.Linear(width, heads * value_dim), nn.Linear(heads * value_dim, width)
 
     def forward(self, x_BTD: Tensor, weights_BHTT: Tensor) -> Tensor:
-        values = self.in_proj(x_BTD).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        values = heads_apart(self.in_proj(x_BTD), self.heads).transpose(1, 2)
         return self.out_proj((weights_BHTT @ values).transpose(1, 2).flatten(2))
 
 
@@ -121,8 +126,9 @@ class ChunkCausalConv(nn.Module):
 
     def forward(self, x_BCT: Tensor, extent: Extent) -> Tensor:
         length = x_BCT.shape[2]
-        window = min(extent.chunk, length) if extent.chunk > 0 else length
-        chunks = F.pad(x_BCT, (0, -length % window)).unflatten(2, (-1, window)).transpose(1, 2)
+        window = extent.chunk if extent.chunk > 0 else length
+        padded = F.pad(x_BCT, (0, -length % window))
+        chunks = padded.reshape(*padded.shape[:2], -1, window).transpose(1, 2)
         inside = self.chunkwise_conv(chunks.flatten(0, 1)).view(chunks.shape).transpose(1, 2).flatten(2)[..., :length]
         return self.causal_conv(F.pad(x_BCT, (self.half, 0))) + inside * self._scale(length, extent)
 

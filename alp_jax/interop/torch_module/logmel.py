@@ -30,14 +30,17 @@ class LogMel(nn.Module):
         self.register_buffer("window", hann.pow(0.85).float(), persistent=False)
         self.register_buffer("bank", bank.float(), persistent=False)
 
-    def forward(self, audio_BS: Tensor, len_B: Tensor) -> tuple[Tensor, Tensor]:
-        """(mel_BTF, len_B) with (samples + 80) // 160 frames per clip; frames behind the end hold ``PAD_MEL``."""
+    def forward(self, audio_BS: Tensor, len_B: Tensor, least: int = 1) -> tuple[Tensor, Tensor]:
+        """(mel_BTF, len_B) with (samples + 80) // 160 frames per clip; frames behind the end hold ``PAD_MEL``.
+
+        T is that of the longest clip, and at least ``least``.
+        """
         # rounding noise of float32 would show in the logarithm of quiet bins; Apple's devices have nothing wider
         wide = torch.float32 if audio_BS.device.type == "mps" else torch.float64
         scale = 1.0 if audio_BS.is_floating_point() else 1.0 / 32768.0
         audio_BS = audio_BS.to(wide) * scale
         frames_B = (len_B + HOP // 2) // HOP
-        start = torch.arange(int(frames_B.max()), device=len_B.device) * HOP - (WINDOW - HOP) // 2
+        start = torch.arange(frames_B.max().clamp(min=least), device=len_B.device) * HOP - (WINDOW - HOP) // 2
         index = start[:, None] + torch.arange(WINDOW, device=len_B.device)
         period_B11 = 2 * len_B[:, None, None]
         index = index % period_B11  # a clip, then its mirror image, over and over
@@ -45,7 +48,10 @@ class LogMel(nn.Module):
         x = audio_BS.gather(1, index.flatten(1)).view(index.shape)
         x = x - x.mean(-1, keepdim=True)
         x = x - PREEMPHASIS * torch.cat([x[..., :1], x[..., :-1]], -1)
-        spectrum = torch.fft.rfft(x * self.window, FFT)
-        power = spectrum.real.square() + spectrum.imag.square()
-        mel_BTF = (power.to(self.bank.dtype) @ self.bank).clamp(min=MEL_FLOOR).log()
-        return mel_BTF.masked_fill(~valid_mask(frames_B, len(start))[..., None], PAD_MEL), frames_B
+        mel_BTF = (self.power(x * self.window).to(self.bank.dtype) @ self.bank).clamp(min=MEL_FLOOR).log()
+        return mel_BTF.masked_fill(~valid_mask(frames_B, mel_BTF.shape[1])[..., None], PAD_MEL), frames_B
+
+    def power(self, x_BTW: Tensor) -> Tensor:
+        """power_BTK: the power spectrum of windowed frames."""
+        spectrum = torch.fft.rfft(x_BTW, FFT)
+        return spectrum.real.square() + spectrum.imag.square()

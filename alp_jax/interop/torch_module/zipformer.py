@@ -72,9 +72,10 @@ class Downsample(nn.Module):
 
     def forward(self, x_BTD: Tensor, end_B: Tensor) -> Tensor:
         factor = len(self.bias)
-        index_BT = torch.arange(ceil_div(x_BTD.shape[1], factor) * factor, device=x_BTD.device).expand(len(x_BTD), -1)
-        index_BT = torch.minimum(index_BT, end_B[:, None] - 1)
-        windows = x_BTD.gather(1, index_BT[..., None].expand(-1, -1, x_BTD.shape[2])).unflatten(1, (-1, factor))
+        index_T = torch.arange(ceil_div(x_BTD.shape[1], factor) * factor, device=x_BTD.device)
+        index_BT = torch.minimum(index_T, end_B[:, None] - 1)
+        windows = x_BTD.gather(1, index_BT[..., None].expand(-1, -1, x_BTD.shape[2]))
+        windows = windows.reshape(x_BTD.shape[0], -1, factor, x_BTD.shape[2])
         return (windows * self.bias.softmax(0)[:, None]).sum(2)
 
 
@@ -156,8 +157,8 @@ class Zipformer(nn.Module):
         if padding == "exact":
             last_B = len_B.clamp(min=1) - 1
             mel_BTF = F.pad(mel_BTF, (0, 0, 0, max(0, MIN_FRAMES - mel_BTF.shape[1])))
-            index_BT = torch.arange(mel_BTF.shape[1], device=len_B.device).expand(len(len_B), -1)
-            index_BT = torch.where(index_BT < MIN_FRAMES, torch.minimum(index_BT, last_B[:, None]), index_BT)
+            index_T = torch.arange(mel_BTF.shape[1], device=len_B.device)
+            index_BT = torch.where(index_T < MIN_FRAMES, torch.minimum(index_T, last_B[:, None]), index_T)
             mel_BTF = mel_BTF.gather(1, index_BT[..., None].expand_as(mel_BTF))
             len_B = len_B.clamp(min=MIN_FRAMES)
         len_B = (len_B - 7) // 2
