@@ -2,8 +2,8 @@
 
 A sound up to ``window_seconds`` is encoded in one piece. A longer one is cut into windows that start every
 ``stride_seconds``; the last window ends with the sound and may be shorter, and less than 0.1 s at the end that no
-window covers is left out. The vector is the mean over the valid frames of all windows: with windows that overlap, a frame
-counts once for every window it is in.
+window covers is left out. The vector is the mean over the valid frames of all windows: with windows that overlap, a
+frame counts once for every window it is in.
 
 A sound's vector depends neither on the batch it is in nor on its padding, beyond rounding.
 """
