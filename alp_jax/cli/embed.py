@@ -41,7 +41,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--batch_size", type=int, default=8, metavar="N", help="pieces encoded together (default 8)")
     parser.add_argument(
-        "--max_seconds", type=float, default=3600.0, metavar="S", help="longer files are left out (default 3600)"
+        "--max_seconds",
+        type=float,
+        default=1800.0,
+        metavar="S",
+        help="longer files are left out (default 1800); a worker takes up to 1 GB for an hour of 44.1 kHz",
     )
     parser.add_argument("--workers", type=int, default=2, metavar="N", help="decoding processes (default 2)")
 

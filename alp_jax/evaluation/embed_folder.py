@@ -36,7 +36,7 @@ def embed_folder(
     out: str | os.PathLike,
     settings: EmbedSettings,
     *,
-    max_seconds: float = 3600.0,
+    max_seconds: float = 1800.0,
     workers: int = 2,
 ) -> dict:
     """Writes the vectors of all audio files below ``folder`` to ``out`` (.npz or .parquet, see ``embed_files``).
@@ -45,7 +45,7 @@ def embed_folder(
     a part of the work is done, that is not done again.
 
     Args:
-      max_seconds: longer files are not used; bounds the memory that one file can take.
+      max_seconds: longer files are not used; a worker takes up to 1 GB for an hour of 44.1 kHz.
       workers: decoding processes; no result depends on it.
 
     Returns:
