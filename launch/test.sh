@@ -2,7 +2,7 @@
 # The whole test suite, with lint, in the same .venv as the quickstart. Arguments go to pytest.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-bash launch/setup.sh dev torch hf
+bash launch/setup.sh dev torch onnx hf
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
 exec .venv/bin/python -m pytest "$@"

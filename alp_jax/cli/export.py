@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import pathlib
 import statistics
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from alp_jax.cli.parsers import add_action
@@ -18,14 +19,16 @@ if TYPE_CHECKING:
     from alp_jax.interop.verify import Expected
 
 EXAMPLE = """alp export torch --run runs/demo --out export/demo
+  alp export torch --wrappers hear,xares --run runs/demo --out export/demo
+  alp export torch --format onnx --run runs/demo --out export/onnx
   alp export torch --format auden --run runs/demo --out export/auden
   alp export torch --format auden --part encoder --run runs/demo --out export/encoder
   alp export torch --format hf --run runs/demo --out export/bert"""
 # what each format can hold of a run, the usual part first
-PARTS = {"torch": ("encoder",), "auden": ("model", "encoder"), "hf": ("text", "decoder")}
+PARTS = {"torch": ("encoder",), "onnx": ("encoder",), "auden": ("model", "encoder"), "hf": ("text", "decoder")}
 FORMATS = (
-    "torch: the encoder with one module file that needs nothing but PyTorch (default); auden: a model folder of the "
-    "authors' toolbox; hf: the text tower as transformers' BertModel"
+    "torch: the encoder with one module file that needs nothing but PyTorch (default); onnx: waveform to embeddings as "
+    "one ONNX graph; auden: a model folder of the authors' toolbox; hf: the text tower as transformers' BertModel"
 )
 
 
@@ -44,6 +47,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     torch.add_argument("--format", choices=PARTS, default="torch", help=FORMATS)
     torch.add_argument(
         "--part", metavar="PART", help="auden: model (default) or encoder; hf: text (default) or decoder"
+    )
+    torch.add_argument(
+        "--wrappers", metavar="SUITES", help="torch: also modules for benchmark suites, of hear,xares (default: none)"
     )
     torch.add_argument("--run", required=True, metavar="DIR", help="run folder")
     torch.add_argument("--step", type=int, metavar="N", help="which checkpoint; default: the latest")
@@ -68,6 +74,8 @@ def run(args: argparse.Namespace) -> dict:
       ParityError: what was written differs from JAX; the export is deleted.
     """
     from alp_jax.cli import export_model
+    from alp_jax.interop.onnx import require_onnx
+    from alp_jax.interop.outbox import WRAPPERS
     from alp_jax.interop.verify import require_torch
 
     if args.clips < 1:
@@ -75,6 +83,12 @@ def run(args: argparse.Namespace) -> dict:
     form = args.format if args.action == "torch" else "torch"
     if form == "torch":
         require_torch()
+    if form == "onnx":
+        require_onnx()
+    wrappers = (args.wrappers or "").split(",") if args.action == "torch" and args.wrappers is not None else []
+    if wrappers and form != "torch":
+        raise UserError(f"--wrappers belong to --format torch, not to --format {form}")
+    wrappers = [choose(name, WRAPPERS, "--wrappers") for name in wrappers]
     if args.action == "torch":
         args.part = choose(args.part or PARTS[form][0], PARTS[form], f"--part of --format {form}")
     with Progress("export", 4, "stages") as progress:
@@ -83,11 +97,11 @@ def run(args: argparse.Namespace) -> dict:
         elif args.action == "best":
             folder, score = best_run(args.sweep)
             result = {**_export(folder, None, args, progress), "run": folder.name, "score": score}
-        elif form != "torch":
+        elif form in ("auden", "hf"):
             write = {"auden": export_model.export_auden, "hf": export_model.export_hf}[form]
             result = write(pathlib.Path(args.run), args, progress)
         else:
-            result = _export(pathlib.Path(args.run), args.step, args, progress)
+            result = _export(pathlib.Path(args.run), args.step, args, progress, form, wrappers)
     if not args.json:
         print(describe(result))
     return result
@@ -110,8 +124,16 @@ def describe(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _export(folder: pathlib.Path, step: int | None, args: argparse.Namespace, progress: Progress) -> dict:
+def _export(
+    folder: pathlib.Path,
+    step: int | None,
+    args: argparse.Namespace,
+    progress: Progress,
+    form: str = "torch",
+    wrappers: Sequence[str] = (),
+) -> dict:
     from alp_jax.interop.export import require_module, write_export
+    from alp_jax.interop.onnx import write_onnx
     from alp_jax.interop.outbox import check_target
     from alp_jax.interop.verify import verify
     from alp_jax.train.build import read_config
@@ -126,11 +148,15 @@ def _export(folder: pathlib.Path, step: int | None, args: argparse.Namespace, pr
     expected = jax_results(config, params, clips)
     progress.update(note="computed in JAX")
 
-    def check(made: pathlib.Path) -> dict[str, Any]:
-        progress.update(note="written, compares in PyTorch")
-        return verify(made, clips, expected)
+    def check(made: pathlib.Path, child: str = "child.py") -> dict[str, Any]:
+        progress.update(note="written, compares")
+        return verify(made, clips, expected, child=child)
 
-    result = write_export(args.out, params, config, run=folder.resolve().name, step=step, check=check)
+    origin = {"run": folder.resolve().name, "step": step}
+    if form == "onnx":
+        result = write_onnx(args.out, params, config, **origin, check=check)
+    else:
+        result = write_export(args.out, params, config, **origin, check=check, wrappers=wrappers)
     progress.update()
     return result
 

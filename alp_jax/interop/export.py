@@ -3,7 +3,7 @@
 import ast
 import pathlib
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -15,11 +15,16 @@ from alp_jax.config import RunConfig, to_dict
 from alp_jax.core.errors import UserError
 from alp_jax.core.files import write_bytes, write_json, write_text
 from alp_jax.interop.names import to_torch
-from alp_jax.interop.outbox import CONFIG, LEFT_BY_USE, MODULE, README, WEIGHTS, read_origin, written
+from alp_jax.interop.outbox import CONFIG, LEFT_BY_USE, MODULE, README, WEIGHTS, WRAPPERS, read_origin, written
 from alp_jax.interop.reference import require_zipformer
 
 _PACKAGE = "alp_jax.interop.torch_module"
 _PARTS = ("logmel", "layers", "zipformer", "encoder")  # in the order in which they need one another
+
+_USES = {
+    "hear": "HEAR 2021: `hear_module.py` is the module, this folder the model file: `hear-validator hear_module -m .`",
+    "xares": "X-ARES: `xares_encoder.py` is the encoder; the suite wants its path relative to where it is started.",
+}
 
 Check = Callable[[pathlib.Path], dict[str, Any]]
 
@@ -87,7 +92,7 @@ def check_export(path: str | pathlib.Path) -> dict[str, Any]:
 def remove_export(path: str | pathlib.Path) -> None:
     """Deletes what ``write_export`` wrote, and the folder when nothing else is in it."""
     path = pathlib.Path(path)
-    for name in (WEIGHTS, CONFIG, MODULE, README):
+    for name in (WEIGHTS, CONFIG, MODULE, README, *WRAPPERS.values()):
         (path / name).unlink(missing_ok=True)
     shutil.rmtree(path / LEFT_BY_USE, ignore_errors=True)
     if not any(path.iterdir()):
@@ -95,7 +100,14 @@ def remove_export(path: str | pathlib.Path) -> None:
 
 
 def write_export(
-    out_dir: str | pathlib.Path, params: dict[str, Any], config: RunConfig, *, run: str, step: int, check: Check
+    out_dir: str | pathlib.Path,
+    params: dict[str, Any],
+    config: RunConfig,
+    *,
+    run: str,
+    step: int,
+    check: Check,
+    wrappers: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Writes the export beside ``out_dir``, lets ``check`` approve it, then moves it into place.
 
@@ -103,6 +115,7 @@ def write_export(
       params: parameters of the whole model, nested dictionaries of arrays.
       run, step: where they are from.
       check: is given the finished folder; returns its findings or raises, in which case nothing is left behind.
+      wrappers: names in ``outbox.WRAPPERS``, whose modules are written beside.
 
     Returns:
       ``out``, ``model_type``, ``parameters``, ``width`` and what ``check`` found.
@@ -115,7 +128,10 @@ def write_export(
         found = check(made)
         width = max(config.model.encoder.encoder_dim)
         origin = {"run": run, "step": step, "objective": config.objective.name, "parameters": count}
-        write_text(made / README, _readme(origin, width, kind, found))
+        for name in wrappers:
+            source = pathlib.Path(__file__).parent / "torch_module" / WRAPPERS[name]
+            write_text(made / WRAPPERS[name], source.read_text(encoding="utf-8"))
+        write_text(made / README, _readme(origin, width, kind, found, wrappers))
     return {"out": str(out_dir), "model_type": kind, "parameters": count, "width": width, **found}
 
 
@@ -137,8 +153,9 @@ def write_module(
     return kind, count
 
 
-def _readme(origin: dict[str, Any], width: int, kind: str, found: dict[str, Any]) -> str:
+def _readme(origin: dict[str, Any], width: int, kind: str, found: dict[str, Any], wrappers: Sequence[str]) -> str:
     last = "\nunit = encoder.embed_audio(audio, audio_len)  # in the space of captions" if kind == "clap" else ""
+    use = "".join(f"\n{_USES[name]}\n" for name in wrappers)
     return f"""# Audio encoder
 
 {origin["parameters"]} parameters, pretrained with the {origin["objective"]} objective (run {origin["run"]}, step
@@ -152,4 +169,4 @@ frames, frame_len = encoder(audio, audio_len)  # 25 vectors of {width} numbers p
 
 Largest difference from the JAX encoder over {found["clips"]} clips: frames {found["frames"]:.1e}, clip means
 {found["pooled"]:.1e} (allowed {found["tolerance"]:.0e}).
-"""
+{use}"""

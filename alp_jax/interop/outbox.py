@@ -10,8 +10,11 @@ from alp_jax.core.errors import UserError
 from alp_jax.core.files import read_json
 
 CONFIG, WEIGHTS, MODULE, README = "config.json", "model.safetensors", "alp_encoder.py", "README.md"
+GRAPH = "model.onnx"
+WRAPPERS = {"hear": "hear_module.py", "xares": "xares_encoder.py"}  # by the suites that take them
 LEFT_BY_USE = "__pycache__"
-NAMES = {CONFIG, WEIGHTS, MODULE, README, LEFT_BY_USE, "tokenizer.json", "tokenizer_config.json"}
+NAMES = {CONFIG, WEIGHTS, MODULE, README, GRAPH, *WRAPPERS.values(), LEFT_BY_USE}
+NAMES |= {"tokenizer.json", "tokenizer_config.json"}
 
 
 def check_target(out_dir: str | os.PathLike) -> None:

@@ -54,11 +54,14 @@ def on_cpu() -> Iterator[None]:
         yield
 
 
-def verify(model_dir: str | pathlib.Path, clips: list[np.ndarray], expected: Expected) -> dict[str, Any]:
+def verify(
+    model_dir: str | pathlib.Path, clips: list[np.ndarray], expected: Expected, *, child: str = "child.py"
+) -> dict[str, Any]:
     """Compares the export in ``model_dir`` with ``expected`` on ``clips``, each alone and all padded in one batch.
 
     Args:
       clips: int16 samples at 16 kHz.
+      child: what of ``torch_module`` runs the export.
 
     Returns:
       ``clips``, ``seconds`` of audio, the largest |difference| of ``frames``, ``pooled`` and ``embed`` (absent when the
@@ -70,7 +73,7 @@ def verify(model_dir: str | pathlib.Path, clips: list[np.ndarray], expected: Exp
     """
     require_torch()
     rows = [[i] for i in range(len(clips))] + [list(range(len(clips)))]
-    outputs = run_torch(model_dir, [pad([clips[i] for i in row]) for row in rows])
+    outputs = run_child(child, model_dir, [pad([clips[i] for i in row]) for row in rows])
     worst = {"frames": 0.0, "pooled": difference(outputs["pooled"], expected.pooled_ND)}
     if expected.embed_NE is not None:
         worst["embed"] = difference(outputs.get("embed", np.zeros(0)), expected.embed_NE)
@@ -102,13 +105,15 @@ def pad(clips: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     return audio_BS, len_B
 
 
-def run_torch(model_dir: str | pathlib.Path, batches: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, np.ndarray]:
-    """Outputs of the exported module for batches of (audio_BS, len_B), by the names of ``torch_module/child.py``.
+def run_child(
+    script: str, model_dir: str | pathlib.Path, batches: list[tuple[np.ndarray, np.ndarray]]
+) -> dict[str, np.ndarray]:
+    """Outputs of the export for batches of (audio_BS int16, len_B), by the names of ``torch_module/child.py``.
 
     Raises:
       ParityError: the process ended with an error; the message is the last line it printed.
     """
-    child = pathlib.Path(__file__).parent / "torch_module" / "child.py"
+    child = pathlib.Path(__file__).parent / "torch_module" / script
     with tempfile.TemporaryDirectory() as temporary:
         source, target = pathlib.Path(temporary) / "in.npz", pathlib.Path(temporary) / "out.npz"
         arrays = {}
