@@ -24,6 +24,10 @@ RATE = 16000
 SHORT = EmbedSettings(window_seconds=1.0, batch_size=3)
 
 
+class Stopped(Exception):
+    """What ends a job half-way."""
+
+
 @pytest.fixture(scope="session")
 def tiny_encoder():
     """A contrastive model of two narrow zipformer stacks with random weights."""
@@ -181,13 +185,13 @@ def test_a_stopped_job_goes_on(encoder, sounds, tmp_path, in_process):
         nonlocal calls
         calls += 1
         if calls == 2:
-            raise KeyboardInterrupt
+            raise Stopped
         return encoder.frames(*args)
 
     whole, out = tmp_path / "whole.npz", tmp_path / "emb.npz"
     embed_folder(encoder, sounds, whole, SHORT)
     in_process.clear()
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Stopped):
         embed_folder(dataclasses.replace(encoder, frames=frames), sounds, out, SHORT)
     assert not out.exists()
     in_process.clear()
@@ -205,8 +209,8 @@ def test_a_stopped_job_goes_on(encoder, sounds, tmp_path, in_process):
 def test_other_inputs_in_the_same_place_are_refused(encoder, sounds, tmp_path, in_process, monkeypatch, stopped):
     out = tmp_path / "emb.parquet"
     if stopped:
-        monkeypatch.setattr(folders, "_write_part", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
-        with pytest.raises(KeyboardInterrupt):
+        monkeypatch.setattr(folders, "_write_part", lambda *args: (_ for _ in ()).throw(Stopped))
+        with pytest.raises(Stopped):
             embed_folder(encoder, sounds, out, SHORT)
     else:
         embed_folder(encoder, sounds, out, SHORT)
