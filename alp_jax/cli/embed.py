@@ -65,7 +65,6 @@ def run(args: argparse.Namespace) -> dict:
     from alp_jax.train.evaluate import eval_model
 
     settings = EmbedSettings(args.pooling, args.window_seconds, args.stride_seconds, args.batch_size)
-    settings.check()
     model, config = eval_model(args.model, args.step)
     # parameters alone do not make an encoder: the same ones give other vectors with other features
     described = [model.identity, to_dict(config.model), to_dict(config.features)]
