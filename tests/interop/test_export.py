@@ -7,83 +7,21 @@ import shutil
 import jax
 import numpy as np
 import pytest
-import soundfile
 
 from alp_jax.cli import export as cli
 from alp_jax.cli.main import main
-from alp_jax.config import RunConfig, to_dict
-from alp_jax.config.schema import (
-    DataConfig,
-    DecoderConfig,
-    ModelConfig,
-    ObjectiveConfig,
-    TextTowerConfig,
-    ZipformerConfig,
-)
-from alp_jax.core.clip import Clip
 from alp_jax.core.errors import UserError
-from alp_jax.data import build
 from alp_jax.interop import export, verify
-from alp_jax.train.build import make_model
-from alp_jax.train.checkpoint import Checkpoints
 
 pytest.importorskip("torch")
 
 
-def run_config(objective, data="unused", causal=False):
-    encoder = ZipformerConfig(
-        num_encoder_layers=(1, 1, 1),
-        downsampling_factor=(1, 4, 2),
-        encoder_dim=(16, 24, 20),
-        feedforward_dim=(24, 32, 24),
-        num_heads=(2,),
-        query_head_dim=(4,),
-        value_head_dim=(4,),
-        pos_dim=8,
-        encoder_unmasked_dim=(16, 24, 20),
-        cnn_module_kernel=(5, 3, 5),
-        frontend_channels=(2, 4, 8),
-        causal=causal,
-        chunk_size=(8 if causal else -1,),
-        left_context_frames=(16 if causal else -1,),
-    )
-    text = TextTowerConfig(
-        vocab_size=40, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16
-    )
-    decoder = DecoderConfig(vocab_size=40, d_model=16, num_decoder_layers=1, decoder_nhead=2, dim_feedforward=16)
-    model = ModelConfig(name="tiny", encoder=encoder, text=text, decoder=decoder, shared_emb_dim=12)
-    return RunConfig(data=DataConfig(path=str(data)), model=model, objective=ObjectiveConfig(name=objective))
-
-
-def random_params(config, seed=0):
-    """Random values in the shapes of the model, none at a start value that would hide it; nothing is compiled."""
-    rng = np.random.default_rng(seed)
-    shapes = jax.eval_shape(make_model(config)[0], jax.random.key(seed))
-
-    def draw(like):
-        scale = 1 / np.sqrt(np.prod(like.shape[:-1])) if len(like.shape) > 1 else 0.2
-        return np.asarray(scale * rng.standard_normal(like.shape), np.float32)
-
-    return jax.tree.map(draw, shapes)
-
-
-def sounds():
-    """int16 clips of several lengths with loud, quiet and silent stretches."""
-    rng = np.random.default_rng(0)
-    clips = []
-    for length in (400, 5000, 16000, 21357):
-        wave = rng.normal(0, 3000, length) * np.linspace(0, 1, length) ** 3
-        wave[length // 2 : length // 2 + length // 8] = 0
-        clips.append(wave.astype(np.int16))
-    return clips
-
-
 @pytest.fixture(scope="module")
-def contrastive():
+def contrastive(tiny):
     """(config, params, clips, what JAX computes for them)."""
-    config = run_config("contrastive")
-    params = random_params(config)
-    return config, params, sounds(), cli.jax_results(config, params, sounds())
+    config = tiny.run_config("contrastive")
+    params = tiny.random_params(config)
+    return config, params, tiny.sounds(), cli.jax_results(config, params, tiny.sounds())
 
 
 def write(out, contrastive, params=None):
@@ -130,8 +68,8 @@ def approve(made):
 
 
 @pytest.mark.parametrize("kind", ["vit", "conformer"])
-def test_other_encoders_are_refused_and_leave_nothing(tmp_path, kind):
-    config = run_config("contrastive")
+def test_other_encoders_are_refused_and_leave_nothing(tmp_path, tiny, kind):
+    config = tiny.run_config("contrastive")
     config = dataclasses.replace(config, model=dataclasses.replace(config.model, encoder_kind=kind))
     with pytest.raises(UserError, match=f"config.model.encoder_kind = '{kind}' .* only zipformer"):
         export.write_export(tmp_path / "out", {"encoder": {}}, config, run="demo", step=7, check=lambda made: {})
@@ -174,38 +112,6 @@ def test_difference_is_infinite_for_other_shapes_and_numbers_that_are_none():
     assert verify.difference(np.zeros(3), np.ones(3)) == 1.0
     assert verify.difference(np.zeros(3), np.zeros(4)) == np.inf
     assert verify.difference(np.array([np.nan]), np.zeros(1)) == np.inf
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory):
-    """(root, run folder of a causal captioning model, its data set with four test clips)."""
-    root = tmp_path_factory.mktemp("export")
-    clips = []
-    for i, wave in enumerate([*sounds(), *sounds()]):
-        wave = np.maximum(wave, 1)  # silence alone would be left out of the data set
-        path = root / f"{i}.wav"
-        soundfile.write(path, np.tile(wave, 2), 16000, subtype="PCM_16")
-        clips.append(
-            Clip(
-                id=f"noise:{i}",
-                source="noise",
-                recording=f"noise:{i}",
-                audio_path=str(path),
-                captions=("noise",),
-                split="test" if i < 4 else "train",
-                group=str(i),
-            )
-        )
-    build.build(clips, root / "data", source_name="noise", shards=1, workers=1, max_bad_share=0.5)
-    config = run_config("captioning", root / "data", causal=True)
-    config = dataclasses.replace(config, model=dataclasses.replace(config.model, compute_dtype="bfloat16"))
-    run = root / "runs" / "demo"
-    run.mkdir(parents=True)
-    (run / "config.json").write_text(json.dumps(to_dict(config)))
-    checkpoints = Checkpoints(run, keep=1)
-    checkpoints.save(3, {"params": random_params(config)}, {})
-    checkpoints.close()
-    return root, run, root / "data"
 
 
 def test_the_verb_exports_verifies_and_deletes_what_differs(folders, capfd):

@@ -71,6 +71,14 @@ def main(folder: str, target: str) -> None:
             output_names=list(outputs),
             dynamic_axes=axes,
         )
+    written = onnx.load(target)
+    sizes = {"pooled": encoder.width, "frames": encoder.width}
+    if encoder.audio_proj is not None:
+        sizes["embed"] = encoder.audio_proj[-1].out_features
+    for output in written.graph.output:  # the exporter loses them
+        if output.name in sizes:
+            output.type.tensor_type.shape.dim[-1].dim_value = sizes[output.name]
+    onnx.save(written, target)
     onnx.checker.check_model(target, full_check=True)
 
 
