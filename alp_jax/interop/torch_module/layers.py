@@ -15,7 +15,7 @@ def ceil_div(a, b: int):
 
 
 def heads_apart(x: Tensor, heads: int) -> Tensor:
-    """(..., H * D) -> (..., H, D); unlike ``unflatten``, a trace of it holds for other lengths."""
+    """(..., H * D) -> (..., H, D); a trace of ``unflatten`` would note the lengths of its example."""
     return x.reshape(*x.shape[:-1], heads, -1)
 
 
