@@ -85,7 +85,7 @@ def _fetch(args: argparse.Namespace) -> dict:
 
 def _build(args: argparse.Namespace) -> dict:
     from alp_jax.core.errors import UserError
-    from alp_jax.data.build import build
+    from alp_jax.data.building.build import build
 
     for name in ("workers", "shards"):
         if getattr(args, name) < 0:
@@ -165,7 +165,7 @@ def _stats(args: argparse.Namespace) -> dict:
     from alp_jax.core.errors import UserError
     from alp_jax.data.dataset import open_dataset
     from alp_jax.data.stats import stats
-    from alp_jax.data.tokenizer import Tokenizer, tokenizer_path
+    from alp_jax.data.text.tokenizer import Tokenizer, tokenizer_path
 
     if args.text_budget < 1:
         raise UserError(f"--text_budget {args.text_budget} leaves no token of a caption")

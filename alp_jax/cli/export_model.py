@@ -104,9 +104,9 @@ def _tokenizer(run: _Run, kind: str) -> tuple[int, dict[str, bytes], dict[str, A
     """(pad id, tokenizer files by name, what comparing them found) for a model of ``kind``."""
     if kind == "zipformer":
         return 0, {}, {}
-    from alp_jax.data.portable import portable_tokenizer
-    from alp_jax.data.tokenizer import SentencePiece, Tokenizer, tokenizer_path, training_captions
-    from alp_jax.data.unigram import DIFFERENCES
+    from alp_jax.data.text.portable import portable_tokenizer
+    from alp_jax.data.text.tokenizer import SentencePiece, Tokenizer, tokenizer_path, training_captions
+    from alp_jax.data.text.unigram import DIFFERENCES
 
     # the vocabulary of the run, which --data does not change
     tokenizer = Tokenizer.load(tokenizer_path(run.config.data.path, run.config.data))
@@ -158,7 +158,7 @@ def export_hf(folder: pathlib.Path, args: argparse.Namespace, progress: Progress
       ParityError: the written folder does not hold the tower; nothing is left.
     """
     from alp_jax.core.files import write_bytes, write_text
-    from alp_jax.data.tokenizer import Tokenizer, tokenizer_path
+    from alp_jax.data.text.tokenizer import Tokenizer, tokenizer_path
     from alp_jax.interop import hf_text
     from alp_jax.interop.notes import hf_readme
     from alp_jax.interop.outbox import README, written
@@ -198,7 +198,7 @@ def export_hf(folder: pathlib.Path, args: argparse.Namespace, progress: Progress
 
 def _texts(run: _Run, tokenizer) -> tuple[list[str], list[list[int]]]:
     """Captions of the data set, short and long, and their ids with the special tokens around them."""
-    from alp_jax.data.tokenizer import training_captions
+    from alp_jax.data.text.tokenizer import training_captions
 
     captions = sorted(set(itertools.islice(training_captions(run.dataset), CAPTIONS)), key=lambda c: (len(c), c))
     wrapped = [[tokenizer.bos_id, *tokenizer.encode(text), tokenizer.eos_id] for text in captions]

@@ -95,7 +95,7 @@ def _tokenizer_files(folder: pathlib.Path, model: "Imported") -> dict[str, bytes
     text, decoder = "text" in model.params, "decoder" in model.params
     if not (text or decoder):
         return {}
-    from alp_jax.data.json_tokenizer import FILE_NAME, read_tokenizer
+    from alp_jax.data.text.json_tokenizer import FILE_NAME, read_tokenizer
 
     if not (folder / FILE_NAME).is_file():
         raise UserError(

@@ -14,8 +14,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict:
     from alp_jax.core.progress import Progress
-    from alp_jax.data import tokenizer
     from alp_jax.data.dataset import open_dataset
+    from alp_jax.data.text import tokenizer
 
     dataset = open_dataset(args.data)
     out = pathlib.Path(args.out) if args.out else dataset.path / tokenizer.FILE_NAME

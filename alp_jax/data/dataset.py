@@ -16,7 +16,8 @@ from alp_jax.core.clip import SPLITS
 from alp_jax.core.errors import DataError, UserError
 from alp_jax.core.hashing import fingerprint
 from alp_jax.core.names import choose
-from alp_jax.data import build, example, ladder, shard, tfrecord
+from alp_jax.data import example, ladder, tfrecord
+from alp_jax.data.building import build, shard
 
 
 class Dataset:

@@ -16,7 +16,7 @@ import numpy as np
 
 from alp_jax.core.errors import StorageError
 from alp_jax.data import audio
-from alp_jax.data.worker import CLIP_SECONDS, MEMORY_BYTES, START_SECONDS, cap_memory, die_with_parent
+from alp_jax.data.building.worker import CLIP_SECONDS, MEMORY_BYTES, START_SECONDS, cap_memory, die_with_parent
 
 _AHEAD = 2  # decoded files per worker that may wait for an earlier one
 

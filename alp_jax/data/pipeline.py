@@ -23,12 +23,12 @@ from alp_jax.core.hashing import fingerprint, hash64
 from alp_jax.core.names import choose
 from alp_jax.data import order
 from alp_jax.data.buckets import BLOCK, Bucket, assign, edges, make_buckets
-from alp_jax.data.captions import caption_ids
+from alp_jax.data.building.worker import die_with_parent
 from alp_jax.data.dataset import Dataset
 from alp_jax.data.example import SAMPLE_RATE
-from alp_jax.data.text import CLEAN_UPS, normalise
-from alp_jax.data.tokenizer import Tokenizer, tokenizer_path
-from alp_jax.data.worker import die_with_parent
+from alp_jax.data.text.caption_ids import caption_ids
+from alp_jax.data.text.normalise import CLEAN_UPS, normalise
+from alp_jax.data.text.tokenizer import Tokenizer, tokenizer_path
 
 _AHEAD = 3  # batches read ahead per process; a batch is up to tens of megabytes
 

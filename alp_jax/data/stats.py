@@ -4,11 +4,11 @@ import numpy as np
 
 from alp_jax.config.schema import DataConfig
 from alp_jax.core.clip import SPLITS
-from alp_jax.data.captions import caption_ids
 from alp_jax.data.dataset import Dataset
 from alp_jax.data.example import SAMPLE_RATE
-from alp_jax.data.text import normalise
-from alp_jax.data.tokenizer import Tokenizer
+from alp_jax.data.text.caption_ids import caption_ids
+from alp_jax.data.text.normalise import normalise
+from alp_jax.data.text.tokenizer import Tokenizer
 
 _QUANTILES = (0, 5, 50, 95, 100)
 

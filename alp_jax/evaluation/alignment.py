@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from alp_jax.data.text import normalise
+from alp_jax.data.text.normalise import normalise
 from alp_jax.evaluation import retrieval
 from alp_jax.evaluation.probe import standardise
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from alp_jax.config.schema import EvalConfig
 from alp_jax.core.hashing import fingerprint
-from alp_jax.data.text import normalise
+from alp_jax.data.text.normalise import normalise
 from alp_jax.evaluation import bootstrap, metrics, retrieval
 from alp_jax.evaluation.tasks import Table, Task, assert_disjoint, hold_out, subset
 

@@ -15,9 +15,9 @@ from alp_jax.core import files
 from alp_jax.core.hashing import fingerprint
 from alp_jax.core.names import choose
 from alp_jax.core.progress import Progress
-from alp_jax.data.captions import caption_ids
 from alp_jax.data.dataset import Dataset
-from alp_jax.data.tokenizer import Tokenizer
+from alp_jax.data.text.caption_ids import caption_ids
+from alp_jax.data.text.tokenizer import Tokenizer
 from alp_jax.evaluation import floors
 from alp_jax.evaluation.alignment import align
 from alp_jax.evaluation.attention_probe import attention_probe

@@ -16,7 +16,7 @@ from alp_jax.core import files
 from alp_jax.core.clip import Clip, Event
 from alp_jax.core.errors import DataError, UserError
 from alp_jax.data import audio
-from alp_jax.data.build import build
+from alp_jax.data.building.build import build
 from alp_jax.data.dataset import open_dataset
 
 RATE = 16_000
@@ -249,8 +249,9 @@ def test_g722_decodes_with_start_and_duration(tmp_path):
 POISON_SCRIPT = """
 import json, os, pathlib, signal, sys, time
 from alp_jax.core.clip import Clip
-from alp_jax.data import audio, worker
-from alp_jax.data.build import build
+from alp_jax.data import audio
+from alp_jax.data.building import worker
+from alp_jax.data.building.build import build
 
 real_load, real_main = audio.load, worker.main
 

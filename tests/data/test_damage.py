@@ -21,7 +21,7 @@ from alp_jax.config.schema import DataConfig
 from alp_jax.core.clip import Clip
 from alp_jax.core.errors import DataError, UserError
 from alp_jax.data import tfrecord
-from alp_jax.data.build import build
+from alp_jax.data.building.build import build
 from alp_jax.data.dataset import open_dataset
 from alp_jax.data.stats import stats
 
@@ -161,7 +161,7 @@ def test_a_changed_index_is_found(copy):
 BUILDER = """
 import pathlib, sys
 from alp_jax.core.clip import Clip
-from alp_jax.data.build import build
+from alp_jax.data.building.build import build
 if __name__ == "__main__":
     root = pathlib.Path(sys.argv[1])
     wavs = [root / "wav" / f"{i}.wav" for i in range(120)]

@@ -8,9 +8,9 @@ import unicodedata
 import pytest
 
 from alp_jax.core.errors import UserError
-from alp_jax.data import portable, tokenizer
-from alp_jax.data.json_tokenizer import JsonTokenizer, read_roles, with_caption_tokens
-from alp_jax.data.tokenizer import Tokenizer
+from alp_jax.data.text import portable, tokenizer
+from alp_jax.data.text.json_tokenizer import JsonTokenizer, read_roles, with_caption_tokens
+from alp_jax.data.text.tokenizer import Tokenizer
 
 tokenizers = pytest.importorskip("tokenizers")
 

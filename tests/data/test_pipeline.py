@@ -18,11 +18,11 @@ from alp_jax.config.schema import DataConfig
 from alp_jax.core.clip import Clip
 from alp_jax.core.errors import UserError
 from alp_jax.data import buckets, ladder, order, pipeline
-from alp_jax.data import tokenizer as tokenizers
-from alp_jax.data.build import build
-from alp_jax.data.captions import caption_ids
+from alp_jax.data.building.build import build
 from alp_jax.data.dataset import open_dataset
-from alp_jax.data.text import normalise
+from alp_jax.data.text import tokenizer as tokenizers
+from alp_jax.data.text.caption_ids import caption_ids
+from alp_jax.data.text.normalise import normalise
 
 RATE = 16_000
 CONFIG = DataConfig(
@@ -284,7 +284,8 @@ def test_workers_die_with_their_parent(made):
     code = f"""
 import sys, time
 from alp_jax.config.schema import DataConfig
-from alp_jax.data import pipeline, tokenizer
+from alp_jax.data import pipeline
+from alp_jax.data.text import tokenizer
 from alp_jax.data.dataset import open_dataset
 if __name__ == "__main__":
     dataset = open_dataset({str(made[0].path)!r})

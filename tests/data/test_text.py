@@ -3,7 +3,7 @@
 import pytest
 
 from alp_jax.core.errors import UserError
-from alp_jax.data.text import clean
+from alp_jax.data.text.normalise import clean
 
 # caption, clap, audio_caption: recorded from the reference
 RECORDED = [

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from alp_jax.data.text import normalise
+from alp_jax.data.text.normalise import normalise
 from alp_jax.evaluation import retrieval
 from alp_jax.evaluation.alignment import align
 from alp_jax.evaluation.retrieval import Gallery, chance, evaluate, gallery

@@ -20,7 +20,7 @@ from alp_jax.config.schema import (
     ZipformerConfig,
 )
 from alp_jax.core.clip import Clip
-from alp_jax.data import build
+from alp_jax.data.building import build
 from alp_jax.train.build import make_model
 from alp_jax.train.checkpoint import Checkpoints
 

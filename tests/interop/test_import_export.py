@@ -20,7 +20,8 @@ from alp_jax.config.schema import (
 )
 from alp_jax.core.clip import Clip
 from alp_jax.core.errors import UserError
-from alp_jax.data import build, tokenizer
+from alp_jax.data.building import build
+from alp_jax.data.text import tokenizer
 from alp_jax.interop import auden, hf_text, parity
 from alp_jax.parallel.mesh import make_mesh
 from alp_jax.train.build import make_model, make_parts
@@ -245,7 +246,7 @@ def test_a_folder_that_does_not_hold_the_model_never_exists(tmp_path, runs, capf
 
 
 def test_a_tokenizer_with_other_ids_stops_the_export(tmp_path, runs, capfd, monkeypatch):
-    from alp_jax.data import unigram
+    from alp_jax.data.text import unigram
 
     monkeypatch.setattr(unigram, "_normalizers", lambda charsmap: [{"type": "NFKC"}])
     command = [
@@ -280,7 +281,7 @@ def test_mistakes_with_imports_are_one_line_and_write_nothing(tmp_path, models, 
 
 
 def test_a_vocabulary_must_fit_the_weights(tmp_path, models, data, capfd):
-    from alp_jax.data.portable import portable_tokenizer
+    from alp_jax.data.text.portable import portable_tokenizer
 
     made = portable_tokenizer(tokenizer.Tokenizer.load(data / "tokenizer.model"), CAPTIONS)
     for name in ("clap", "caption_a"):

@@ -20,7 +20,8 @@ from alp_jax.config.schema import (
     ZipformerConfig,
 )
 from alp_jax.core.clip import Clip
-from alp_jax.data import build, tokenizer
+from alp_jax.data.building import build
+from alp_jax.data.text import tokenizer
 
 WORDS = ("low", "middle", "high", "very high")
 

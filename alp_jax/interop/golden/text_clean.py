@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 
-from alp_jax.data.text import CLEAN_UPS, clean
+from alp_jax.data.text.normalise import CLEAN_UPS, clean
 from alp_jax.interop.golden.case import Case
 from alp_jax.interop.golden.compare import Line
 

@@ -57,7 +57,7 @@ class Tokenizer(abc.ABC):
             raise UserError(f"tokenizer {path}: {error.strerror}; 'alp tokenizer' trains one") from None
         if path.suffix != ".json":
             return SentencePiece(data, f"tokenizer {path}")
-        from alp_jax.data.json_tokenizer import JsonTokenizer, read_roles
+        from alp_jax.data.text.json_tokenizer import JsonTokenizer, read_roles
 
         return JsonTokenizer(data, read_roles(path.parent), f"tokenizer {path}")
 
@@ -112,7 +112,7 @@ class SentencePiece(Tokenizer):
         return self._processor.DecodeIds([int(i) for i in ids if int(i) >= len(_SPECIAL)])
 
     def definition(self) -> dict[str, Any]:
-        from alp_jax.data.unigram import unigram_definition
+        from alp_jax.data.text.unigram import unigram_definition
 
         return unigram_definition(self._model, self._processor)
 

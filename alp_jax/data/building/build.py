@@ -24,7 +24,8 @@ from alp_jax.core.errors import DataError, UserError
 from alp_jax.core.hashing import fingerprint
 from alp_jax.core.names import choose
 from alp_jax.core.progress import Progress
-from alp_jax.data import audio, example, ladder, shard, worker
+from alp_jax.data import audio, example, ladder
+from alp_jax.data.building import shard, worker
 
 SCHEMA_VERSION = 1
 INFO, INDEX, ACCOUNTING, PLAN = "dataset.json", "index.arrow", "accounting.json", "build.json"

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from multiprocessing import connection
 
 from alp_jax.core.errors import StorageError
-from alp_jax.data import shard
+from alp_jax.data.building import shard
 
 MEMORY_BYTES = 4 << 30  # that one worker may take beyond its imports
 CLIP_SECONDS = 60.0  # for one clip

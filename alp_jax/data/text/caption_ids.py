@@ -1,8 +1,8 @@
 """From a caption to the token ids a model reads; training and evaluation share it."""
 
 from alp_jax.config.schema import DataConfig
-from alp_jax.data.text import clean
-from alp_jax.data.tokenizer import Tokenizer
+from alp_jax.data.text.normalise import clean
+from alp_jax.data.text.tokenizer import Tokenizer
 
 
 def caption_ids(caption: str, tokenizer: Tokenizer, config: DataConfig) -> tuple[list[int], bool]:

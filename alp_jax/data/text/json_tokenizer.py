@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from alp_jax.core.errors import UserError
 from alp_jax.core.files import read_json
-from alp_jax.data.tokenizer import Tokenizer
+from alp_jax.data.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     import tokenizers

@@ -1,0 +1,1 @@
+"""Captions: their normal form, statistics and token ids."""
