@@ -1,0 +1,148 @@
+"""Files by path or URL: local ones through the operating system, ``gs://``, ``s3://``, ``memory://`` through fsspec.
+
+A URL's scheme needs the package that fsspec names for it (gcsfs for ``gs://``, s3fs for ``s3://``). Local paths may be
+given with or without ``file://``.
+"""
+
+import os
+import pathlib
+import shutil
+import tempfile
+
+import fsspec
+
+from alp_jax.core import files
+from alp_jax.core.errors import StorageError, UserError
+
+Location = str | os.PathLike
+
+
+def is_remote(path: Location) -> bool:
+    """Whether ``path`` is a URL of something that is not the local file system."""
+    scheme, mark, _ = os.fspath(path).partition("://")
+    return bool(mark) and scheme != "file"
+
+
+def local(path: Location) -> pathlib.Path:
+    """``path`` as a local path; UserError when it is a remote URL."""
+    if is_remote(path):
+        raise UserError(f"{path} is remote; a local path is needed here")
+    return pathlib.Path(os.fspath(path).removeprefix("file://"))
+
+
+def join(folder: Location, name: str) -> str:
+    """``folder/name``; a URL stays one."""
+    return f"{os.fspath(folder).rstrip('/')}/{name}"
+
+
+def _remote(path: Location):
+    try:
+        return fsspec.core.url_to_fs(os.fspath(path))
+    except (ImportError, ValueError) as error:
+        raise UserError(f"{path} cannot be reached: {error}") from None
+
+
+def size(path: Location) -> int:
+    """Bytes of a file, -1 when there is none."""
+    try:
+        if is_remote(path):
+            system, name = _remote(path)
+            return int(system.size(name))
+        return os.stat(local(path)).st_size
+    except OSError:
+        return -1
+
+
+def read(path: Location) -> bytes:
+    """The whole file; FileNotFoundError or another OSError when it cannot be read."""
+    if is_remote(path):
+        system, name = _remote(path)
+        return system.cat_file(name)
+    return local(path).read_bytes()
+
+
+def read_range(path: Location, offset: int, length: int) -> bytes:
+    """Up to ``length`` bytes from byte ``offset``, fewer at the end of the file; opens the file for this one read."""
+    if is_remote(path):
+        system, name = _remote(path)
+        return system.cat_file(name, start=offset, end=offset + length)
+    fd = os.open(local(path), os.O_RDONLY)
+    try:
+        return os.pread(fd, length, offset)
+    finally:
+        os.close(fd)
+
+
+def write(path: Location, data: bytes) -> None:
+    """Writes the file whole or not at all (object stores show an object when it is complete).
+
+    Raises:
+      StorageError: it could not be written.
+    """
+    try:
+        if is_remote(path):
+            system, name = _remote(path)
+            system.pipe_file(name, data)
+        else:
+            files.write_bytes(local(path), data)
+    except OSError as error:
+        raise StorageError(f"{path} could not be written: {error}") from None
+
+
+def put(source: pathlib.Path, path: Location) -> None:
+    """Moves the finished local file ``source`` to ``path``; on one file system that is a rename.
+
+    Raises:
+      StorageError: it could not be written.
+    """
+    try:
+        if is_remote(path):
+            system, name = _remote(path)
+            system.put_file(str(source), name)
+            source.unlink()
+        else:
+            shutil.move(source, local(path))
+    except OSError as error:
+        raise StorageError(f"{path} could not be written: {error}") from None
+
+
+def names(folder: Location) -> list[str]:
+    """Names of the files and folders in ``folder``, sorted; empty when there is no such folder."""
+    try:
+        if is_remote(folder):
+            system, name = _remote(folder)
+            return sorted(entry.rstrip("/").rpartition("/")[2] for entry in system.ls(name, detail=False))
+        return sorted(os.listdir(local(folder)))
+    except OSError:
+        return []
+
+
+def remove(path: Location) -> None:
+    """Deletes a file if it is there."""
+    if is_remote(path):
+        system, name = _remote(path)
+        if system.exists(name):
+            system.rm_file(name)
+    else:
+        local(path).unlink(missing_ok=True)
+
+
+def local_copy(path: Location, cache: pathlib.Path, name: str) -> pathlib.Path:
+    """A local file with the content of ``path``: itself when it is local, else fetched once as ``cache/name``.
+
+    ``name`` has to identify the content (carry a hash), for a copy that is there is taken as it is.
+    """
+    if not is_remote(path):
+        return local(path)
+    copy = cache / name
+    if not copy.exists():
+        cache.mkdir(parents=True, exist_ok=True)
+        system, remote = _remote(path)
+        handle, partial = tempfile.mkstemp(dir=cache, prefix=f".{name}.")
+        os.close(handle)
+        try:
+            system.get_file(remote, partial)
+            os.replace(partial, copy)
+        finally:
+            pathlib.Path(partial).unlink(missing_ok=True)
+    return copy
