@@ -48,8 +48,10 @@ class ZipformerConfig:
     encoder_unmasked_dim: tuple[int, ...] = (192, 192, 256, 256, 256, 192)
     cnn_module_kernel: tuple[int, ...] = (31, 31, 15, 15, 15, 31)
     causal: bool = False
-    chunk_size: tuple[int, ...] = (-1,)
-    left_context_frames: tuple[int, ...] = (-1,)
+    chunk_size: tuple[int, ...] = (
+        -1,
+    )  # frames at 50 Hz, -1 the whole clip; training draws one per batch, else the first
+    left_context_frames: tuple[int, ...] = (-1,)  # likewise; -1 everything before
     warmup_batches: float = 4000.0  # over which the layers come into play one after another, lowest first
     frontend_channels: tuple[int, int, int] = (8, 32, 128)  # the reference's constants; small models shrink them
 

@@ -11,8 +11,9 @@ import pytest
 from alp_jax.config.schema import ModelConfig, ZipformerConfig
 from alp_jax.core.errors import UserError
 from alp_jax.models.accounting import encoder_flops, parameters
-from alp_jax.models.functional import functionalize
+from alp_jax.models.functional import functionalize, outline
 from alp_jax.models.schedule import NEVER
+from alp_jax.models.training import Training
 from alp_jax.models.zipformer import Zipformer
 from alp_jax.models.zipformer.extent import Extent
 from alp_jax.models.zipformer.frontend import Conv2dSubsampling
@@ -110,6 +111,31 @@ def test_causal_encoder_matches_the_reference(causal_case, case_io, chunk, left)
     downsampled = case[f"{case_io}/mid.stack2.downsampled"].transpose(1, 0, 2)
     np.testing.assert_allclose(taps["stack2.downsampled"], downsampled, atol=1e-4)
     np.testing.assert_allclose(taps["encoder_out"], case[f"{case_io}/out.encoder_out"], atol=1e-4)
+
+
+def test_a_training_step_draws_chunk_size_and_left_context():
+    """The step is that of a model whose only sizes are those that were drawn."""
+    mel_BTF = np.random.default_rng(1).standard_normal((2, 90, 16)).astype(np.float32)
+
+    def make(chunks, lefts):
+        config = ZipformerConfig(**{**vars(TINY), "causal": True, "chunk_size": chunks, "left_context_frames": lefts})
+        init, apply = build(config)
+        sites = outline(lambda rngs: Zipformer(config, rngs=rngs)).sites
+
+        @jax.jit
+        def step(drawn):
+            scalars = jnp.concatenate([drawn, jnp.full(sites.scalars - len(drawn), 0.5)])
+            pools = scalars, jnp.full((sites.clips, 2), 0.9), jnp.ones(sites.whitenings)
+            train = Training(jax.random.key(3), 9000.0, *pools)
+            return apply(random_params(init), mel_BTF, np.array([90, 61]), train=train)[0]
+
+        return step
+
+    drawing, results = make((8, -1), (16, 32)), []
+    for drawn, chunk, left in (((0.1, 0.2), 8, 16), ((0.4, 0.7), 8, 32), ((0.9, 0.2), -1, 16)):
+        results.append(drawing(jnp.array(drawn)))
+        np.testing.assert_allclose(results[-1], make((chunk,), (left,))(jnp.zeros(0)), atol=1e-5)
+    assert min(np.abs(results[0] - other).max() for other in results[1:]) > 1e-4
 
 
 def check_module(case, name, make, run, time_major):
@@ -240,7 +266,7 @@ def test_bfloat16_stays_close_and_parameters_stay_float32():
         ({"num_heads": (2, 2, 2)}, "num_heads"),
         ({"cnn_module_kernel": (4,)}, "cnn_module_kernel"),
         ({"causal": True, "chunk_size": (6,)}, "chunk_size"),
-        ({"causal": True, "chunk_size": (4, 8)}, "chunk_size"),
+        ({"causal": True, "chunk_size": (4, 6)}, "chunk_size"),
         ({"causal": True, "chunk_size": (4,), "left_context_frames": (4,)}, "left_context_frames"),
         ({"pos_dim": 7}, "pos_dim"),
     ],

@@ -43,7 +43,7 @@ def _extent(x_BTD: jax.Array, inputs: dict, chunk: int = -1) -> Extent:
     num_clips, length = x_BTD.shape[:2]
     valid = ~inputs["key_padding_mask"] if "key_padding_mask" in inputs else jnp.ones((num_clips, length), bool)
     allowed = ~inputs["attn_mask"] if "attn_mask" in inputs else None
-    return Extent(valid, jnp.full(num_clips, length), allowed, chunk)
+    return Extent(valid, jnp.full(num_clips, length), allowed, (chunk,))
 
 
 def check_feedforward(case: Case) -> Iterator[Line]:

@@ -1,5 +1,6 @@
 """Convolution module: a gated depthwise convolution along time, symmetric or causal in chunks."""
 
+import functools
 import math
 
 import jax
@@ -38,17 +39,22 @@ class ChunkCausalDepthwiseConv1d(nnx.Module):
         self.chunkwise_conv_scale = nnx.Param(jnp.zeros((2, width, taps)))  # left edge, right edge
 
     def __call__(self, x_BTC: jax.Array, extent: Extent) -> jax.Array:
+        length = x_BTC.shape[1]
+        by_size = [functools.partial(self._inside, min(c, length) if c > 0 else length) for c in extent.chunks]
+        inside_BTC = by_size[0](x_BTC) if extent.choice is None else jax.lax.switch(extent.choice, by_size, x_BTC)
+        return self.causal_conv(x_BTC) + inside_BTC * self._scale(length, extent).astype(x_BTC.dtype)
+
+    def _inside(self, window: int, x_BTC: jax.Array) -> jax.Array:
+        """The convolution of every chunk of ``window`` frames by itself."""
         num_clips, length, width = x_BTC.shape
-        window = min(extent.chunk, length) if extent.chunk > 0 else length
         chunks = jnp.pad(x_BTC, ((0, 0), (0, -length % window), (0, 0))).reshape(-1, window, width)
-        chunks = self.chunkwise_conv(chunks, extent).reshape(num_clips, -1, width)[:, :length]
-        return self.causal_conv(x_BTC, extent) + chunks * self._scale(length, extent).astype(x_BTC.dtype)
+        return self.chunkwise_conv(chunks).reshape(num_clips, -1, width)[:, :length]
 
     def _scale(self, length: int, extent: Extent) -> jax.Array:
         """scale_BTC: 1 plus the corrections at the edges of each clip's own chunks."""
         left_KC, right_KC = jnp.swapaxes(self.chunkwise_conv_scale[...], 1, 2)
         taps, end_B1 = left_KC.shape[0], extent.end_B[:, None]
-        chunk_B1 = jnp.minimum(end_B1, extent.chunk) if extent.chunk > 0 else end_B1
+        chunk_B1 = jnp.minimum(end_B1, extent.chunk(length))
         from_left_BT = jnp.arange(length) % chunk_B1
         from_right_BT = from_left_BT - chunk_B1 + taps
 

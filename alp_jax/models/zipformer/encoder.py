@@ -69,15 +69,17 @@ def check(config: ZipformerConfig) -> None:
         raise UserError(f"model.encoder.pos_dim={config.pos_dim} must be even")
     if not config.causal:
         return
-    if len(config.chunk_size) != 1 or len(config.left_context_frames) != 1:
-        raise UserError("model.encoder.chunk_size and left_context_frames take one value each")
-    chunk, left = config.chunk_size[0], config.left_context_frames[0]
-    if chunk > 0 and any(chunk % factor for factor in factors):
-        raise UserError(f"model.encoder.chunk_size={chunk} must be a multiple of every downsampling_factor {factors}")
-    if chunk > 0 and left >= 0:
-        needed = max(k // 2 * factor for k, factor in zip(taps, factors, strict=True))
-        if max(left // chunk, 1) * chunk < needed:
-            raise UserError(f"model.encoder.left_context_frames={left} must reach back {needed} frames or more")
+    if not config.chunk_size or not config.left_context_frames:
+        raise UserError("model.encoder.chunk_size and left_context_frames need a value each")
+    needed = max(k // 2 * factor for k, factor in zip(taps, factors, strict=True))
+    for chunk in config.chunk_size:
+        if chunk > 0 and any(chunk % factor for factor in factors):
+            raise UserError(
+                f"model.encoder.chunk_size={chunk} must be a multiple of every downsampling_factor {factors}"
+            )
+        for left in config.left_context_frames:
+            if chunk > 0 and left >= 0 and max(left // chunk, 1) * chunk < needed:
+                raise UserError(f"model.encoder.left_context_frames={left} must reach back {needed} frames or more")
 
 
 def layer_skip_rates(config: ZipformerConfig) -> list[tuple[Schedule, ...]]:
@@ -130,8 +132,6 @@ class Zipformer(nnx.Module):
       UserError: sizes that do not fit together.
     """
 
-    own_sites = Sites(clips=2)
-
     def __init__(
         self,
         config: ZipformerConfig,
@@ -169,6 +169,8 @@ class Zipformer(nnx.Module):
         )
         self.downsample_output = Downsample(config.output_downsampling_factor)
         self.feature_mask_rate = 0.125
+        self.random_chunks = config.causal and max(len(config.chunk_size), len(config.left_context_frames)) > 1
+        self.own_sites = Sites(clips=2, scalars=2 if self.random_chunks else 0)
         self.sites = sites_of(self)
 
     def __call__(
@@ -204,11 +206,12 @@ class Zipformer(nnx.Module):
         else:
             end_B = jnp.full_like(len_B, output_length(mel_BTF.shape[1]))
         draws = Training.drawn(train, self.sites, len(len_B)) if isinstance(train, TrainInputs) else train
+        chunking = self._chunking(draws)
         x = self.encoder_embed(mel_BTF, end_B, draws)
         len_B = output_length(len_B)
         note("encoder_embed", x)
         note("encoder_embed_lens", len_B)
-        extent = self._extent(x.shape[1], len_B, end_B)
+        extent = self._extent(x.shape[1], len_B, end_B, *chunking)
         masks = [None] * len(self.encoders)
         if draws is not None:
             masks = feature_masks(self.config.encoder_dim, self.unmasked_dim, self.feature_mask_rate, draws, self.dtype)
@@ -233,12 +236,24 @@ class Zipformer(nnx.Module):
         self(mel_BTF, len_B, padding=padding, note=found.__setitem__)
         return found
 
-    def _extent(self, length: int, len_B: jax.Array, end_B: jax.Array) -> Extent:
+    def _chunking(self, draws: Training | None) -> tuple[tuple[int, ...], jax.Array | None, int | jax.Array]:
+        """Chunk sizes, which one holds, left context: a training step draws among the configured, else the first."""
+        chunks, lefts = self.config.chunk_size, self.config.left_context_frames
+        if draws is None or not self.random_chunks:
+            return chunks[:1], None, lefts[0]
+        choice, left = (
+            jnp.minimum((draws.draw() * size).astype(jnp.int32), size - 1) for size in (len(chunks), len(lefts))
+        )
+        return chunks, choice, jnp.array(lefts)[left]
+
+    def _extent(self, length: int, len_B: jax.Array, end_B: jax.Array, chunks, choice, left_frames) -> Extent:
         valid_BT = jnp.arange(length) < len_B[:, None]
-        chunk = self.config.chunk_size[0] if self.config.causal else -1
-        if chunk <= 0:
+        if not self.config.causal:
             return Extent(valid_BT, end_B)
-        return Extent(valid_BT, end_B, chunk_mask(length, chunk, self.config.left_context_frames[0]), chunk)
+        extent = Extent(valid_BT, end_B, chunks=chunks, choice=choice)
+        if chunks == (-1,):
+            return extent
+        return extent._replace(allowed_TT=chunk_mask(length, extent.chunk(length), left_frames))
 
     def _finish(self, outputs: list[jax.Array], len_B, end_B, note: Note) -> tuple[jax.Array, jax.Array]:
         """Channels of the last stack, then those that only earlier and wider stacks have, at the output rate."""
