@@ -34,7 +34,7 @@ def stages(args: argparse.Namespace) -> list[tuple[str, list[str], float]]:
         (
             "train and evaluate the grid",
             ["sweep", "--sweep", args.sweep, "--data", data, "--out", sweep, "--parallel", at_once],
-            11.0,
+            12.0,
         ),
         ("fit scaling curves", ["scaling", "fit", "--ledger", ledger, "--out", report], 0.3),
         (

@@ -96,7 +96,6 @@ def _small(text_width: int, **encoder) -> ModelConfig:
 
 
 _ZIPFORMER_XS = _small_zipformer((64, 96, 128, 96), (1, 2, 4, 2), 4, (8, 16, 32))
-_ZIPFORMER_MINI = _small_zipformer((24, 32, 48, 32), (1, 2, 4, 2), 2, (2, 4, 8))
 _ZIPFORMER_XXS = _small_zipformer((32, 48), (2, 4), 2, (4, 8, 8))
 _VIT_S = ViTConfig(width=384, num_layers=9, num_heads=6, mlp_dim=1536)
 _VIT_XXS = ViTConfig(width=40, num_layers=3, num_heads=2, mlp_dim=160)
@@ -110,7 +109,6 @@ _PRESETS = {
     "zipformer_m_causal": ModelConfig(encoder=ZIPFORMER_M_CAUSAL),
     "zipformer_s": ModelConfig(encoder=ZIPFORMER_S),
     "zipformer_xs": _small(128, encoder=_ZIPFORMER_XS),
-    "zipformer_mini": _small(64, encoder=_ZIPFORMER_MINI),
     "zipformer_xxs": _small(64, encoder=_ZIPFORMER_XXS),
     "vit_b": ModelConfig(encoder_kind="vit"),
     "vit_s": ModelConfig(encoder_kind="vit", vit=_VIT_S),

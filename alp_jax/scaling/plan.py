@@ -42,7 +42,7 @@ def load_sweep(file: str | pathlib.Path) -> dict[str, Any]:
 
     Returns:
       ``config`` (path of a config file), ``shared`` (overrides of every run), ``runs`` (flat override dictionaries,
-      each with its ``kind``) and ``typical_seconds`` (kind -> seconds).
+      each with its ``kind``) and ``typical_seconds`` (kind -> seconds, and ``step`` -> seconds of every step beside).
 
     Raises:
       UserError: no such file, an error inside it, or a missing or unknown key.
@@ -99,7 +99,8 @@ def plan_runs(
         if identity in runs:
             raise UserError(f"sweep run {overrides} is in the list twice, the other time as {runs[identity].id}")
         name = f"{_slug(kind, own)}-{identity[:8]}"
-        seconds = float(sweep["typical_seconds"][kind])
+        typical = sweep["typical_seconds"]
+        seconds = float(typical[kind]) + float(typical.get("step", 0.0)) * settings["train"]["steps"]
         runs[identity] = PlannedRun(name, kind, config, tuple(flags), settings, seconds)
     return list(runs.values())
 

@@ -69,7 +69,8 @@ def gather(sweep: pathlib.Path, stats: dict[str, Any] | None) -> dict[str, Any]:
     environments = [_optional(sweep / "runs" / run["id"] / "env.json") for run in done]
     rungs = sorted({row["pairs"] for row in rows if row["steps"]})
     seeds = sorted({row["seed"] for row in rows if row["steps"]})
-    facts = {"rungs": rungs, "seeds": seeds, "fits": fits}
+    steps = sorted({(row["pairs"], row["steps"]) for row in rows if row["steps"]})
+    facts = {"rungs": rungs, "seeds": seeds, "steps": steps, "fits": fits}
     configs = [_optional(sweep / "runs" / run["id"] / "config.json") for run in done]
     return {
         "name": state["name"],
@@ -212,8 +213,14 @@ def _limits(facts: dict[str, Any], panels: list[Panel], stats: dict[str, Any] | 
             f"Small differences. With {len(seeds)} seed{'s' * (len(seeds) != 1)} per point the spread between runs is "
             "hardly known; intervals rest mostly on the test clips."
         )
+    if len({steps for _, steps in facts["steps"]}) > 1:
+        spans = ", ".join(f"{steps:,} at {format_count(pairs)}" for pairs, steps in facts["steps"])
+        limits.append(
+            f"What more pairs do on their own. Runs also differ in steps ({spans}), so a curve shows more data and "
+            "longer training together."
+        )
     limits.append(
-        "Which objective is better at scale. The objectives saw the same number of steps, not the same computation "
+        "Which objective is better at scale. At a rung the objectives saw the same steps, not the same computation "
         "tuned for each; learning rate and batch were not tuned per objective or per rung."
     )
     hours = f"{stats['hours']:.1f} hours in all" if stats and "hours" in stats else "a small corpus"

@@ -96,10 +96,11 @@ class Sweep:
         return self._records[run.id]
 
     def expected_seconds(self, run: PlannedRun) -> float:
-        """Mean over finished runs of the same kind, else the sweep file's typical duration."""
-        same = [r["seconds"] for r in self._records.values() if r["kind"] == run.kind and r["status"] == "done"]
-        same = [seconds for seconds in same if seconds > 0]
-        return sum(same) / len(same) if same else run.typical_seconds
+        """The sweep file's typical duration, corrected by what finished runs of the same kind took of theirs."""
+        records = {other: self._records[other.id] for other in self.runs if other.kind == run.kind}
+        same = {other: r["seconds"] for other, r in records.items() if r["status"] == "done" and r["seconds"] > 0}
+        typical = sum(other.typical_seconds for other in same)
+        return run.typical_seconds * sum(same.values()) / typical if typical else run.typical_seconds
 
     def seconds_left(self, waiting: Iterable[PlannedRun], active: Iterable[_Active] = ()) -> float:
         """Until the last run ends, if every run takes what is expected and begins as soon as a place is free."""

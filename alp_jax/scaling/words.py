@@ -70,7 +70,7 @@ GLOSSARY = {
     "R@k": "recall at k: share of queries with a right answer among the first k",
     "rung": "a step of the data ladder; smaller rungs are contained in larger ones",
     "seed": "number that decides initial parameters and the order of the data",
-    "steps": "updates of the parameters, the same number at every rung",
+    "steps": "updates of the parameters",
     "untrained": "the same encoder with its initial random parameters, under the same probes",
     "Zipformer": "the audio encoder: stacks of attention and convolution layers at several frame rates",
 }

@@ -17,7 +17,6 @@ ENCODERS = {  # name -> (parameters, GFLOP on 10 s, width)
     "zipformer_m_causal": (66_475_639, 19.909, 512),
     "zipformer_s": (21_989_779, 12.079, 256),
     "zipformer_xs": (1_194_095, 0.951, 128),
-    "zipformer_mini": (158_305, 0.149, 48),
     "zipformer_xxs": (108_199, 0.091, 48),
     "vit_b": (33_746_944, 20.408, 512),
     "vit_s": (19_018_752, 11.838, 384),

@@ -38,8 +38,10 @@ def test_planned_runs_resolve_to_what_they_say():
         assert (run.kind == "untrained") == (run.settings["train"]["steps"] == 0)
         assert run.settings["objective"]["name"] in run.id
         assert f"seed{run.settings['seed']}" in run.id
-    trained = [run.settings["train"]["steps"] for run in runs if run.kind == "trained"]
-    assert len(set(trained)) == 1
+    trained = [run for run in runs if run.kind == "trained"]
+    steps = {(run.settings["data"]["pairs"], run.settings["train"]["steps"]) for run in trained}
+    assert [pairs for pairs, _ in sorted(steps)] == [1000, 4000, 16000]
+    assert len({round(run.typical_seconds - 0.1 * run.settings["train"]["steps"], 6) for run in trained}) == 1
 
 
 def test_ids_follow_the_resolved_settings_but_not_the_place_of_the_data():

@@ -1,5 +1,6 @@
 """The driver with children that take a tenth of a second: each run once, whatever dies."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -198,7 +199,10 @@ def test_measured_durations_replace_the_typical_ones(tmp_path):
     driver = Sweep("grid", runs, tmp_path, command)
     assert driver.expected_seconds(runs[1]) == 1.0
     driver.run(runs[:1])
-    assert 0.1 <= driver.expected_seconds(runs[1]) < 1.0
+    expected = driver.expected_seconds(runs[1])
+    assert 0.1 <= expected < 1.0
+    longer = dataclasses.replace(runs[1], typical_seconds=3.0)
+    assert driver.expected_seconds(longer) == pytest.approx(3 * expected)
 
 
 def test_the_real_command_trains_evaluates_and_shares_baselines(tmp_path):
