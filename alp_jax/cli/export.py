@@ -53,6 +53,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     torch.add_argument("--run", required=True, metavar="DIR", help="run folder")
     torch.add_argument("--step", type=int, metavar="N", help="which checkpoint; default: the latest")
+    torch.add_argument(
+        "--since", type=int, metavar="N", help="mean of the parameters after this checkpoint (running average)"
+    )
     torch.add_argument("--out", required=True, metavar="DIR", help="folder to make; an earlier export is replaced")
     best = action("best", "export the encoder of a sweep's best run", "alp export best --sweep runs/mini --out export")
     best.add_argument("--sweep", required=True, metavar="DIR", help="sweep folder, with its ledger")
@@ -96,12 +99,12 @@ def run(args: argparse.Namespace) -> dict:
             result = _verify(args, progress)
         elif args.action == "best":
             folder, score = best_run(args.sweep)
-            result = {**_export(folder, None, args, progress), "run": folder.name, "score": score}
+            result = {**_export(folder, None, None, args, progress), "run": folder.name, "score": score}
         elif form in ("auden", "hf"):
             write = {"auden": export_model.export_auden, "hf": export_model.export_hf}[form]
             result = write(pathlib.Path(args.run), args, progress)
         else:
-            result = _export(pathlib.Path(args.run), args.step, args, progress, form, wrappers)
+            result = _export(pathlib.Path(args.run), args.step, args.since, args, progress, form, wrappers)
     if not args.json:
         print(describe(result))
     return result
@@ -127,6 +130,7 @@ def describe(result: dict[str, Any]) -> str:
 def _export(
     folder: pathlib.Path,
     step: int | None,
+    since: int | None,
     args: argparse.Namespace,
     progress: Progress,
     form: str = "torch",
@@ -143,7 +147,7 @@ def _export(
     config = read_config(folder)
     clips = test_clips(args.data or config.data.path, args.clips, config.evaluation.max_seconds)
     progress.update(note="clips read")
-    params, step = load_params(folder, step)
+    params, step = load_params(folder, step, since)
     require_module(params, config)
     expected = jax_results(config, params, clips)
     progress.update(note="computed in JAX")
@@ -152,7 +156,7 @@ def _export(
         progress.update(note="written, compares")
         return verify(made, clips, expected, child=child)
 
-    origin = {"run": folder.resolve().name, "step": step}
+    origin = {"run": folder.resolve().name, "step": step, "since": since}
     if form == "onnx":
         result = write_onnx(args.out, params, config, **origin, check=check)
     else:
@@ -173,7 +177,7 @@ def _verify(args: argparse.Namespace, progress: Progress) -> dict:
     config = read_config(folder)
     clips = test_clips(args.data or config.data.path, args.clips, config.evaluation.max_seconds)
     progress.update(note="clips read")
-    params, step = load_params(folder, origin["step"])
+    params, step = load_params(folder, origin["step"], origin.get("since"))
     expected = jax_results(config, params, clips)
     progress.update(note="computed in JAX")
     try:

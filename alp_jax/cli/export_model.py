@@ -27,6 +27,7 @@ class _Run(NamedTuple):
 
     folder: pathlib.Path
     step: int
+    since: int | None
     config: "RunConfig"
     params: dict[str, Any]
     dataset: "Dataset"
@@ -35,6 +36,7 @@ class _Run(NamedTuple):
         import alp_jax
 
         about = {"run": self.folder.resolve().name, "step": self.step, "objective": self.config.objective.name}
+        about |= {} if self.since is None else {"since": self.since}
         return {"version": alp_jax.__version__, "format": form, "model": self.config.model.name, **about}
 
 
@@ -46,8 +48,8 @@ def _open(folder: pathlib.Path, args: argparse.Namespace) -> _Run:
 
     check_target(args.out)
     config = read_config(folder)
-    params, step = load_params(folder, args.step)
-    return _Run(folder, step, config, params, open_dataset(args.data or config.data.path))
+    params, step = load_params(folder, args.step, args.since)
+    return _Run(folder, step, args.since, config, params, open_dataset(args.data or config.data.path))
 
 
 def export_auden(folder: pathlib.Path, args: argparse.Namespace, progress: Progress) -> dict[str, Any]:

@@ -108,12 +108,13 @@ def write_export(
     step: int,
     check: Check,
     wrappers: Sequence[str] = (),
+    since: int | None = None,
 ) -> dict[str, Any]:
     """Writes the export beside ``out_dir``, lets ``check`` approve it, then moves it into place.
 
     Args:
       params: parameters of the whole model, nested dictionaries of arrays.
-      run, step: where they are from.
+      run, step, since: where they are from; ``since``: they are the mean over the steps after that one.
       check: is given the finished folder; returns its findings or raises, in which case nothing is left behind.
       wrappers: names in ``outbox.WRAPPERS``, whose modules are written beside.
 
@@ -124,13 +125,14 @@ def write_export(
       UserError: ``out_dir`` holds something else than an export.
     """
     with written(out_dir) as made:
-        kind, count = write_module(made, params, config, {"run": run, "step": step})
+        source = {"run": run, "step": step} | ({} if since is None else {"since": since})
+        kind, count = write_module(made, params, config, source)
         found = check(made)
         width = max(config.model.encoder.encoder_dim)
         origin = {"run": run, "step": step, "objective": config.objective.name, "parameters": count}
         for name in wrappers:
-            source = pathlib.Path(__file__).parent / "torch_module" / WRAPPERS[name]
-            write_text(made / WRAPPERS[name], source.read_text(encoding="utf-8"))
+            module = pathlib.Path(__file__).parent / "torch_module" / WRAPPERS[name]
+            write_text(made / WRAPPERS[name], module.read_text(encoding="utf-8"))
         write_text(made / README, _readme(origin, width, kind, found, wrappers))
     return {"out": str(out_dir), "model_type": kind, "parameters": count, "width": width, **found}
 

@@ -67,13 +67,14 @@ def write_onnx(
     *,
     run: str,
     step: int,
+    since: int | None = None,
     check: Callable[[pathlib.Path, str], dict[str, Any]],
 ) -> dict[str, Any]:
     """Writes model.onnx, config.json and README.md beside ``out_dir``, and moves them there when ``check`` approves.
 
     Args:
       params: parameters of the whole model, nested dictionaries of arrays.
-      run, step: where they are from.
+      run, step, since: where they are from; ``since``: they are the mean over the steps after that one.
       check: is given the folder and the name of what runs it, as ``verify.verify`` is; returns its findings or raises.
 
     Returns:
@@ -83,7 +84,8 @@ def write_onnx(
       UserError: ``out_dir`` holds something else than an export, or the model cannot be one graph.
       ParityError: the graph cannot be written or run, or differs; nothing is left.
     """
-    origin = {"run": run, "step": step, "objective": config.objective.name}
+    mean = {} if since is None else {"since": since}
+    origin = {"run": run, "step": step, **mean, "objective": config.objective.name}
     with written(out_dir) as made, tempfile.TemporaryDirectory(dir=made.parent) as module:
         kind, count = write_module(pathlib.Path(module), params, config, origin)
         if 4 * count > MAX_BYTES:

@@ -13,6 +13,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from alp_jax.core.errors import StorageError, UserError
+from alp_jax.core.files import read_json
 from alp_jax.optim.averaging import range_average
 
 logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax reports every save at INFO and WARNING
@@ -94,7 +95,8 @@ def load_params(run_dir: str | pathlib.Path, step: int | None = None, since: int
     state = read_checkpoint(path / str(step))
     if since is None:
         return state.get("average", state["params"]), step
-    if "average" not in state or since >= step:
+    kind = read_json(path.parent / "config.json", "run config")["train"]["average"]
+    if kind != "running" or since >= step:
         raise UserError(f"{run_dir}: a mean since step {since} needs config.train.average=running and a later step")
     return range_average(read_checkpoint(path / str(since))["average"], since, state["average"], step), step
 

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 import soundfile
+from safetensors.numpy import load_file
 
 from alp_jax.cli.main import main
 from alp_jax.config import RunConfig, to_dict
@@ -16,6 +17,7 @@ from alp_jax.config.schema import (
     ModelConfig,
     ObjectiveConfig,
     TextTowerConfig,
+    TrainConfig,
     ZipformerConfig,
 )
 from alp_jax.core.clip import Clip
@@ -164,6 +166,24 @@ def test_the_encoder_alone_is_written_without_a_tokenizer(tmp_path, runs, capfd)
     assert made["model_type"] == "zipformer"
     assert "embed" not in made
     assert names(tmp_path / "out") == FILES[:3]
+
+
+def test_an_export_can_hold_the_mean_since_an_earlier_checkpoint(tmp_path, data, capfd):
+    """Running averages a over steps 1 to 10 and b over 1 to 20: the last ten average 2 b - a."""
+    run = make_run(tmp_path / "run", data, "contrastive", step=5, train=TrainConfig(average="running"))
+    first = load_params(run)[0]
+    second = jax.tree.map(lambda a: 1.05 * a, first)
+    checkpoints = Checkpoints(run, keep=2)
+    for step, average in ((10, first), (20, second)):
+        checkpoints.save(step, {"params": first, "average": average}, {})
+    checkpoints.close()
+    arguments = ("export", "torch", "--format", "auden", "--part", "encoder", "--run", run, "--out", tmp_path / "out")
+    alp(capfd, *arguments, "--since", 10)
+    bias = load_file(tmp_path / "out" / "model.safetensors")["encoder_embed.out.bias"]
+    np.testing.assert_allclose(bias, 1.1 * first["encoder"]["encoder_embed"]["out"]["bias"], rtol=1e-5)
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["alp"]["since"] == 10
+    (run / "config.json").write_text((run / "config.json").read_text().replace('"running"', '"ema"'))
+    refused(capfd, "needs config.train.average=running", *arguments, "--since", 10)
 
 
 def test_a_text_tower_goes_to_transformers_and_comes_back(tmp_path, runs, data, capfd):
