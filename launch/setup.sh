@@ -4,13 +4,20 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python=${PYTHON:-python3}
-extras=$*
 "$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || {
   echo "setup: Python 3.11 to 3.13 is needed; '$python' is $("$python" --version 2>&1). Set PYTHON." >&2
   exit 2
 }
 stamp=$(cat requirements.txt pyproject.toml launch/setup.sh | sha256sum | cut -d' ' -f1)
-if [ "$(cat .venv/installed 2>/dev/null || true)" != "$stamp $extras" ]; then
+have_stamp= extras=
+[ ! -f .venv/installed ] || read -r have_stamp extras <.venv/installed
+[ "$have_stamp" = "$stamp" ] || extras=
+missing=
+for extra in "$@"; do
+  case " $extras " in *" $extra "*) ;; *) missing="$missing $extra" ;; esac
+done
+if [ "$have_stamp" != "$stamp" ] || [ -n "$missing" ]; then
+  extras=$(echo $extras $missing)
   [ -x .venv/bin/python ] || "$python" -m venv .venv || {
     echo "setup: '$python -m venv' failed; on Debian and Ubuntu install the package python3-venv." >&2
     exit 2
