@@ -23,7 +23,7 @@ class Clip:
       id: unique over all sources, qualified by the source: ``audiocaps:1a2b3c-30``.
       source: name of the corpus or of the part of it that is mixed and counted on its own.
       recording: what leaks are matched on, ``<namespace>:<id>``; clips cut from one recording share it.
-      audio_path: absolute path of a file the decoder can read.
+      audio_path: absolute path of a file the decoder can read; "" when no audio was asked for.
       start_s: where the clip starts in the file, seconds.
       duration_s: length in seconds; None means to the end of the file.
       captions: texts that describe the clip; training needs at least one.
@@ -33,6 +33,10 @@ class Clip:
       split: one of ``train``, ``valid``, ``test``; decided by group, never by clip.
       group: the unit that splits are made of (package, kit, persona, track).
       license: short licence name of the source.
+      member: which record of ``audio_path`` holds the audio when that file is a container: a row number for .parquet,
+        a record number for .array_record; "" for a plain audio file.
+      recording_start_s: where the clip starts in ``recording``, seconds; None when that is not known. It differs from
+        ``start_s`` when the file itself was cut out of the recording.
     """
 
     id: str
@@ -48,9 +52,26 @@ class Clip:
     split: str = "train"
     group: str = ""
     license: str = ""
+    member: str = ""
+    recording_start_s: float | None = None
 
     def __post_init__(self):
         if self.split not in SPLITS:
             raise ValueError(f"clip {self.id}: split {self.split!r} is not one of {', '.join(SPLITS)}")
         if not self.id or not self.source or not self.recording:
             raise ValueError(f"clip {self.id!r}: id, source and recording must not be empty")
+
+
+@dataclasses.dataclass(frozen=True)
+class Rejected:
+    """A row of published metadata that cannot become a clip.
+
+    Attributes:
+      where: file and row, record or line: ``captions.csv row 12``.
+      reason: a short key that is counted: ``empty_caption``, ``not_utf8``, ``bad_time``, ...
+      detail: what is wrong with this row, for people.
+    """
+
+    where: str
+    reason: str
+    detail: str = ""
