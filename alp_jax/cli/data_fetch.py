@@ -1,0 +1,35 @@
+"""``alp data fetch``: download a corpus that can be had without an account."""
+
+import argparse
+from collections.abc import Callable
+
+from alp_jax.core.paths import cache_dir
+
+
+def add(action: Callable[..., argparse.ArgumentParser]) -> None:
+    fetch = action("fetch", "download and unpack a corpus", "alp data fetch mini --tier s")
+    fetch.add_argument("corpus", choices=("mini",))
+    add_tier(fetch)
+
+
+def add_tier(parser: argparse.ArgumentParser) -> None:
+    """The options that say how much of the mini corpus is meant and where it lies."""
+    parser.add_argument("--tier", choices=("s", "m", "l"), default="s", help="how much of the mini corpus (default: s)")
+    parser.add_argument(
+        "--cache", metavar="DIR", default=str(cache_dir()), help="where packages go (default: %(default)s)"
+    )
+
+
+def run(args: argparse.Namespace) -> dict:
+    from alp_jax.corpora import mini
+
+    packages = mini.fetch(args.cache, args.tier)
+    missing = sorted(name for name, entry in packages.items() if "missing" in entry)
+    if not args.json:
+        print(
+            f"mini corpus, tier {args.tier}: {len(packages) - len(missing)} of {len(packages)} packages in {args.cache}"
+        )
+        for name in missing:
+            print(f"  missing {name}: {packages[name]['missing']}")
+        print(f"next: alp data build mini --tier {args.tier} --cache {args.cache} --out data/mini")
+    return {"cache": str(args.cache), "tier": args.tier, "packages": packages, "missing": missing}
