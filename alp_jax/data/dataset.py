@@ -17,7 +17,8 @@ from alp_jax.core.errors import DataError, UserError
 from alp_jax.core.hashing import fingerprint
 from alp_jax.core.names import choose
 from alp_jax.data import example, ladder, tfrecord
-from alp_jax.data.building import build, shard
+from alp_jax.data.building import shard
+from alp_jax.data.schema import AUDIT, INDEX, INFO, PLAN, SCHEMA_VERSION
 
 
 class Dataset:
@@ -48,11 +49,11 @@ class Dataset:
     @functools.cached_property
     def _table(self) -> pa.Table:
         try:
-            table = pa.ipc.open_file(pa.memory_map(str(self.path / build.INDEX))).read_all()
+            table = pa.ipc.open_file(pa.memory_map(str(self.path / INDEX))).read_all()
         except (OSError, pa.ArrowInvalid) as error:
-            raise DataError(f"{self.path / build.INDEX} cannot be read: {error}") from None
+            raise DataError(f"{self.path / INDEX} cannot be read: {error}") from None
         if len(table) != self.num_clips:
-            raise DataError(f"{self.path / build.INDEX} has {len(table)} rows, dataset.json says {self.num_clips}")
+            raise DataError(f"{self.path / INDEX} has {len(table)} rows, dataset.json says {self.num_clips}")
         return table
 
     def _numpy(self, name: str) -> np.ndarray:
@@ -69,12 +70,12 @@ class Dataset:
 
     @functools.cached_property
     def num_captions(self) -> np.ndarray:
-        """int32[N]."""
+        """uint16[N]."""
         return self._numpy("num_captions")
 
     @functools.cached_property
     def ladder(self) -> np.ndarray:
-        """int64[N], rank among the training clips with captions; -1 outside."""
+        """int32[N], rank among the training clips with captions that are in use; -1 outside."""
         return self._numpy("ladder")
 
     @functools.cached_property
@@ -91,6 +92,16 @@ class Dataset:
         """int8[N], index into ``alp_jax.core.clip.SPLITS``."""
         codes = np.array([SPLITS.index(name) for name in self._names("split")], np.int8)
         return codes[self._numpy("split")]
+
+    @functools.cached_property
+    def excluded(self) -> np.ndarray:
+        """int8[N], index into ``exclusions``."""
+        return self._numpy("excluded")
+
+    @functools.cached_property
+    def exclusions(self) -> tuple[str, ...]:
+        """Reasons why clips are not used; "" is that of the clips in use."""
+        return self._names("excluded")
 
     @functools.cached_property
     def recording(self) -> pa.Array:
@@ -122,8 +133,10 @@ class Dataset:
         return found
 
     def rows(self, split: str) -> np.ndarray:
-        """Rows of one split in stored order; int64[n]."""
-        return np.flatnonzero(self.split == SPLITS.index(choose(split, SPLITS, "split")))
+        """Rows of one split that are in use, in stored order; int64[n]."""
+        chosen = self.split == SPLITS.index(choose(split, SPLITS, "split"))
+        used = np.array([not reason for reason in self.exclusions], bool)
+        return np.flatnonzero(chosen & used[self.excluded])
 
     def ladder_rows(self, pairs: int = 0) -> np.ndarray:
         """Rows of the rung of ``pairs`` audio-caption pairs in ladder order (0: all training clips); int64[n].
@@ -140,8 +153,9 @@ class Dataset:
           DataError: naming the first damaged shard and record, and how many more shards are damaged.
         """
         problems = []
-        if files.sha256(self.path / build.INDEX) != self.info["index"]["sha256"]:
-            problems.append(f"{self.path / build.INDEX} is not the one that was built")
+        for name, entry in ((INDEX, self.info["index"]), (AUDIT, self.info["audit"])):
+            if files.sha256(self.path / name) != entry["sha256"]:
+                problems.append(f"{self.path / name} is not the one that was built")
         bounds = np.searchsorted(self._place[0], np.arange(len(self.info["shards"]) + 1))
         for number, entry in enumerate(self.info["shards"]):
             try:
@@ -178,21 +192,23 @@ class Dataset:
 def _read_info(path: pathlib.Path) -> dict:
     if not path.is_dir():
         raise UserError(f"data set {path} does not exist; 'alp data build' makes one")
-    if not (path / build.INFO).exists():
-        if (path / build.PLAN).exists():
+    if not (path / INFO).exists():
+        if (path / PLAN).exists():
             raise DataError(f"data set {path} is only half built; run the same 'alp data build' again to finish it")
-        raise UserError(f"{path} is not a data set: it has no {build.INFO}")
-    info = files.read_json(path / build.INFO, "data set description")
+        raise UserError(f"{path} is not a data set: it has no {INFO}")
+    info = files.read_json(path / INFO, "data set description")
     if not isinstance(info, dict) or "checksum" not in info:
-        raise DataError(f"{path / build.INFO} is not a data set description")
+        raise DataError(f"{path / INFO} is not a data set description")
     if info["checksum"] != fingerprint({key: value for key, value in info.items() if key != "checksum"}):
-        raise DataError(f"{path / build.INFO} was edited after the build; restore it or build the data set again")
-    if info["schema_version"] != build.SCHEMA_VERSION:
-        raise UserError(f"{path} has schema version {info['schema_version']}, this code reads {build.SCHEMA_VERSION}")
-    for entry in [*info["shards"], info["index"]]:
+        raise DataError(f"{path / INFO} was edited after the build; restore it or build the data set again")
+    if info["schema_version"] != SCHEMA_VERSION:
+        raise UserError(
+            f"{path} has schema version {info['schema_version']}, this code reads {SCHEMA_VERSION}; build it again"
+        )
+    for entry in [*info["shards"], info["index"], info["audit"]]:
         size = shard.file_bytes(path / entry["name"])
         if size != entry["bytes"]:
-            state = "is missing" if size < 0 else f"has {size} bytes, {build.INFO} says {entry['bytes']}"
+            state = "is missing" if size < 0 else f"has {size} bytes, {INFO} says {entry['bytes']}"
             raise DataError(f"{path / entry['name']} {state}; restore it or build the data set again")
     return info
 

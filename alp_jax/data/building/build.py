@@ -26,9 +26,8 @@ from alp_jax.core.names import choose
 from alp_jax.core.progress import Progress
 from alp_jax.data import audio, example, ladder
 from alp_jax.data.building import shard, worker
+from alp_jax.data.schema import ACCOUNTING, AUDIT, AUDIT_SCHEMA, INDEX, INDEX_SCHEMA, INFO, PLAN, SCHEMA_VERSION
 
-SCHEMA_VERSION = 1
-INFO, INDEX, ACCOUNTING, PLAN = "dataset.json", "index.arrow", "accounting.json", "build.json"
 NAMES_PER_REASON = 1000
 _CLIPS_PER_SHARD, _MAX_SHARDS = 256, 1024
 
@@ -160,19 +159,19 @@ def _write_shards(tasks: list[shard.Task], workers: int, settings: dict) -> list
 
 
 def _index(tasks: list[shard.Task], metas: list[dict]) -> tuple[pa.Table, list[dict]]:
-    """The index table of the data set, and name, size, record count and SHA-256 of every shard."""
+    """All columns of the data set, and name, size, record count and SHA-256 of every shard."""
     tables = [shard.read_index(task.path)[0].replace_schema_metadata(None) for task in tasks]
     table = pa.concat_tables(tables).combine_chunks()
     counts = [len(t) for t in tables]
+    columns = {name: table[name].combine_chunks() for name in table.column_names}
+    columns["shard"] = pa.array(np.repeat(np.arange(len(tables), dtype=np.int32), counts))
+    columns["row"] = pa.array(np.concatenate([np.arange(count, dtype=np.int32) for count in counts]))
+    columns["excluded"] = pa.array([""] * len(table), pa.string())
     in_ladder = np.array(pc.equal(table["split"], "train")) & (np.array(table["num_captions"]) > 0)
-    ranks = ladder.ranks(table["id"].to_pylist(), in_ladder)
-    for name in ("source", "split", "group"):
-        column = table.schema.get_field_index(name)
-        table = table.set_column(column, name, table[name].combine_chunks().dictionary_encode())
-    table = table.append_column("ladder", pa.array(ranks))
-    table = table.append_column("shard", pa.array(np.repeat(np.arange(len(tables), dtype=np.int32), counts)))
-    rows = np.concatenate([np.arange(count, dtype=np.int32) for count in counts])
-    table = table.append_column("row", pa.array(rows))
+    columns["ladder"] = pa.array(ladder.ranks(table["id"].to_pylist(), in_ladder).astype(np.int32))
+    for name in ("source", "split", "excluded"):
+        columns[name] = columns[name].dictionary_encode().cast(INDEX_SCHEMA.field(name).type)
+    table = pa.table(columns)
     return table, [{key: meta[key] for key in ("name", "records", "bytes", "sha256")} for meta in metas]
 
 
@@ -217,10 +216,12 @@ def account(clips: Sequence[Clip], table: pa.Table, failures: list) -> dict:
 
 
 def _finish(out: pathlib.Path, table: pa.Table, shards: list[dict], accounting: dict, facts: dict) -> None:
-    files.write_bytes(out / INDEX, shard.ipc_bytes(table))
+    tables = {"index": (INDEX, INDEX_SCHEMA), "audit": (AUDIT, AUDIT_SCHEMA)}
+    for name, schema in tables.values():
+        files.write_bytes(out / name, shard.ipc_bytes(table.select(schema.names).cast(schema)))
     info = facts | {
         "schema_version": SCHEMA_VERSION,
-        "fingerprint": content_fingerprint(shards),
+        "fingerprint": content_fingerprint(shards, table["excluded"].chunk(0)),
         "sample_rate": example.SAMPLE_RATE,
         "num_clips": len(table),
         "ladder_seed": ladder.SEED,
@@ -233,9 +234,10 @@ def _finish(out: pathlib.Path, table: pa.Table, shards: list[dict], accounting: 
             "pyarrow": pa.__version__,
         },
         "shards": shards,
-        "index": {"name": INDEX, "bytes": (out / INDEX).stat().st_size, "sha256": files.sha256(out / INDEX)},
         "accounting": accounting,
     }
+    for key, (name, _) in tables.items():
+        info[key] = {"name": name, "bytes": (out / name).stat().st_size, "sha256": files.sha256(out / name)}
     files.write_json(out / INFO, info | {"checksum": fingerprint(info)})
     for partial in out.glob(".*"):  # left by killed workers
         partial.unlink()
@@ -243,6 +245,12 @@ def _finish(out: pathlib.Path, table: pa.Table, shards: list[dict], accounting: 
     (out / ACCOUNTING).unlink(missing_ok=True)
 
 
-def content_fingerprint(shards: list[dict]) -> str:
-    """Identity of the data: changes when any stored byte changes and with nothing else."""
-    return fingerprint([SCHEMA_VERSION, ladder.SEED, [(entry["name"], entry["sha256"]) for entry in shards]])
+def content_fingerprint(shards: list[dict], excluded: pa.DictionaryArray) -> str:
+    """Identity of the data: changes when a stored byte or the set of excluded clips changes, and with nothing else."""
+    codes, reasons = excluded.indices.to_numpy(), excluded.dictionary.to_pylist()
+    out = {
+        reason: hashlib.blake2b(np.flatnonzero(codes == code).astype("<i8").tobytes(), digest_size=16).hexdigest()
+        for code, reason in enumerate(reasons)
+        if reason
+    }
+    return fingerprint([SCHEMA_VERSION, ladder.SEED, [(entry["name"], entry["sha256"]) for entry in shards], out])

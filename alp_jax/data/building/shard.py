@@ -9,28 +9,26 @@ import dataclasses
 import hashlib
 import io
 import json
+import math
 import os
 import pathlib
 from collections.abc import Callable
 
+import numpy as np
 import pyarrow as pa
 
 from alp_jax.core import files
 from alp_jax.core.clip import Clip
-from alp_jax.data import audio, example, tfrecord
+from alp_jax.core.hashing import hash64
+from alp_jax.data import audio, example, ladder, tfrecord
+from alp_jax.data.schema import AUDIT_SCHEMA, INDEX_SCHEMA
+from alp_jax.data.text.normalise import normalise
 
 COLUMNS = pa.schema(
-    [
-        ("offset", pa.int64()),  # of the frame in the shard
-        ("length", pa.int64()),  # of the data, bytes
-        ("id", pa.string()),
-        ("source", pa.string()),
-        ("recording", pa.string()),
-        ("split", pa.string()),
-        ("group", pa.string()),
-        ("num_samples", pa.int32()),
-        ("num_captions", pa.int32()),
-    ]
+    [INDEX_SCHEMA.field(name) for name in ("offset", "length", "id")]
+    + [pa.field(name, pa.string()) for name in ("source", "recording", "split", "group")]
+    + [INDEX_SCHEMA.field(name) for name in ("num_samples", "num_captions")]
+    + list(AUDIT_SCHEMA)
 )
 FINISHING = -1  # announced instead of a clip number when all clips are done and the files are being closed
 _META = b"alp_jax"
@@ -92,8 +90,9 @@ def write(task: Task, poisoned: dict[int, str], started: Callable[[int], None]) 
                 framed = tfrecord.frame(data)
                 file.write(framed)
                 digest.update(framed)
-                row = (offset, len(data), clip.id, clip.source, clip.recording, clip.split, clip.group)
-                for column, value in zip(columns.values(), (*row, len(sound), len(clip.captions)), strict=True):
+                row = (offset, len(data), clip.id, clip.source, clip.recording, clip.split, clip.group, len(sound))
+                row += (len(clip.captions), *_comparable(clip, sound))
+                for column, value in zip(columns.values(), row, strict=True):
                     column.append(value)
                 offset += len(framed)
             started(FINISHING)
@@ -113,6 +112,18 @@ def write(task: Task, poisoned: dict[int, str], started: Callable[[int], None]) 
     table = pa.table(columns, schema=COLUMNS.with_metadata({_META: json.dumps(meta)}))
     files.write_bytes(index_path(path), ipc_bytes(table))
     return meta
+
+
+def _comparable(clip: Clip, sound: np.ndarray) -> tuple:
+    """The row of ``sound``, int16[n], in ``audit.arrow``."""
+    start_s = math.nan if clip.recording_start_s is None else clip.recording_start_s
+    captions = [hash64(0, normalise(caption)) for caption in clip.captions]
+    return start_s, ladder.place(clip.id)[0], audio_hash(sound), captions, []
+
+
+def audio_hash(sound: np.ndarray) -> int:
+    """64-bit BLAKE2b of int16 samples, little endian."""
+    return int.from_bytes(hashlib.blake2b(sound.astype("<i2").tobytes(), digest_size=8).digest(), "little")
 
 
 def ipc_bytes(table: pa.Table) -> bytes:

@@ -1,0 +1,38 @@
+"""What a built data set consists of: the names of its files and the columns of its two tables.
+
+``index.arrow`` is what training opens (memory-mapped); ``audit.arrow`` has the same rows and is opened only to compare
+clips with each other: audits, merges and overlap checks. Both are Arrow IPC files of one record batch.
+"""
+
+import pyarrow as pa
+
+SCHEMA_VERSION = 2
+INFO, INDEX, AUDIT, ACCOUNTING, PLAN = "dataset.json", "index.arrow", "audit.arrow", "accounting.json", "build.json"
+
+CODES = pa.dictionary(pa.int8(), pa.string())
+INDEX_SCHEMA = pa.schema(
+    [
+        ("shard", pa.int32()),  # number of the shard in dataset.json
+        ("row", pa.int32()),  # number of the record in the shard
+        ("offset", pa.int64()),  # of the frame in the shard, bytes
+        ("length", pa.int32()),  # of the data, bytes
+        ("id", pa.string()),
+        ("source", pa.dictionary(pa.int32(), pa.string())),
+        ("recording", pa.string()),
+        ("split", CODES),
+        ("group", pa.string()),
+        ("num_samples", pa.int32()),  # at 16 kHz
+        ("num_captions", pa.uint16()),
+        ("excluded", CODES),  # why the clip is not used; "" when it is
+        ("ladder", pa.int32()),  # rank; -1 outside: no training clip, no captions, or excluded
+    ]
+)
+AUDIT_SCHEMA = pa.schema(
+    [
+        ("start_s", pa.float32()),  # where the clip starts in its recording; NaN when that is not known
+        ("place", pa.uint64()),  # hash of the id, by which the ladder is ordered
+        ("audio_hash", pa.uint64()),  # BLAKE2b of the stored int16 samples, little endian
+        ("caption_hashes", pa.list_(pa.uint64())),  # hash64(0, normalise(caption)) of every caption
+        ("fingerprint", pa.list_(pa.uint32())),  # landmarks that survive re-encoding, trimming and gain
+    ]
+)
