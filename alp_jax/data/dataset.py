@@ -18,7 +18,7 @@ from alp_jax.core.hashing import fingerprint
 from alp_jax.core.names import choose
 from alp_jax.data import example, ladder, tfrecord
 from alp_jax.data.building import shard
-from alp_jax.data.schema import AUDIT, INDEX, INFO, PLAN, SCHEMA_VERSION
+from alp_jax.data.schema import INFO, PLAN, SCHEMA_VERSION
 
 
 class Dataset:
@@ -48,12 +48,13 @@ class Dataset:
 
     @functools.cached_property
     def _table(self) -> pa.Table:
+        path = self.path / self.info["index"]["name"]
         try:
-            table = pa.ipc.open_file(pa.memory_map(str(self.path / INDEX))).read_all()
+            table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
         except (OSError, pa.ArrowInvalid) as error:
-            raise DataError(f"{self.path / INDEX} cannot be read: {error}") from None
+            raise DataError(f"{path} cannot be read: {error}") from None
         if len(table) != self.num_clips:
-            raise DataError(f"{self.path / INDEX} has {len(table)} rows, dataset.json says {self.num_clips}")
+            raise DataError(f"{path} has {len(table)} rows, dataset.json says {self.num_clips}")
         return table
 
     def _numpy(self, name: str) -> np.ndarray:
@@ -153,9 +154,9 @@ class Dataset:
           DataError: naming the first damaged shard and record, and how many more shards are damaged.
         """
         problems = []
-        for name, entry in ((INDEX, self.info["index"]), (AUDIT, self.info["audit"])):
-            if files.sha256(self.path / name) != entry["sha256"]:
-                problems.append(f"{self.path / name} is not the one that was built")
+        for entry in (self.info["index"], self.info["audit"]):
+            if files.sha256(self.path / entry["name"]) != entry["sha256"]:
+                problems.append(f"{self.path / entry['name']} is not the one that was built")
         bounds = np.searchsorted(self._place[0], np.arange(len(self.info["shards"]) + 1))
         for number, entry in enumerate(self.info["shards"]):
             try:
