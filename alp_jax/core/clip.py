@@ -4,6 +4,23 @@ import dataclasses
 from collections.abc import Mapping
 
 SPLITS = ("train", "valid", "test")
+AUDIO_EXTENSIONS = frozenset(
+    {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".g722", ".gsm"}
+)  # that the decoder reads, in lower case
+REJECTIONS = {
+    "wrong_columns": "a row with another number of cells than the header",
+    "bad_csv": "quotes that do not pair up",
+    "not_utf8": "bytes that are not UTF-8",
+    "bad_json": "a line that is not a JSON object",
+    "bad_record": "a field that is missing or of another type than published",
+    "bad_id": "an id that does not have the published form",
+    "bad_time": "a start, end or duration that is not a number of seconds of 0 or more",
+    "empty_caption": "no caption",
+    "other_task": "a record of a task other than captioning",
+    "ambiguous_audio": "several audio files have the name, in different folders",
+    "outside_folder": "a path that leaves the audio folder",
+    "group_in_two_splits": "a group that an earlier row has put into another split",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,10 +85,14 @@ class Rejected:
 
     Attributes:
       where: file and row, record or line: ``captions.csv row 12``.
-      reason: a short key that is counted: ``empty_caption``, ``not_utf8``, ``bad_time``, ...
+      reason: what is counted, a key of REJECTIONS.
       detail: what is wrong with this row, for people.
     """
 
     where: str
     reason: str
     detail: str = ""
+
+    def __post_init__(self):
+        if self.reason not in REJECTIONS:
+            raise ValueError(f"{self.where}: reason {self.reason!r} is not one of {', '.join(REJECTIONS)}")

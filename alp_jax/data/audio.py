@@ -14,6 +14,7 @@ import numpy as np
 import soundfile
 import soxr
 
+from alp_jax.core.clip import AUDIO_EXTENSIONS
 from alp_jax.data.example import SAMPLE_RATE
 
 REASONS = {
@@ -36,7 +37,6 @@ REASONS = {
 CONTAINERS = {"WAV", "WAVEX", "RF64", "FLAC", "OGG", "MP3", "AIFF", "AU"}
 ENCODINGS = {"PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW"}
 ENCODINGS |= {"VORBIS", "OPUS", "MPEG_LAYER_III", "MPEG_LAYER_II"}
-EXTENSIONS = {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".g722", ".gsm"}
 MAX_CHANNELS = 16
 MIN_RATE, MAX_RATE = 4_000, 384_000
 SILENCE = 1e-4  # peak, full scale 1
@@ -82,7 +82,7 @@ def load(path: str, start_s: float, duration_s: float | None, limits: Limits) ->
     except OSError as error:
         raise BadAudio("missing", error.strerror) from None
     extension = path.suffix.lower()
-    if extension not in EXTENSIONS:
+    if extension not in AUDIO_EXTENSIONS:
         raise BadAudio("unsupported", f"extension {extension!r}")
     if size == 0:
         raise BadAudio("empty")

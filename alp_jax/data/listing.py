@@ -5,8 +5,8 @@ import os
 import pathlib
 from collections import Counter
 
+from alp_jax.core.clip import AUDIO_EXTENSIONS
 from alp_jax.core.errors import UserError
-from alp_jax.data.audio import EXTENSIONS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +35,7 @@ def list_audio(folder: str | os.PathLike) -> tuple[list[AudioFile], dict[str, in
             extension = os.path.splitext(name)[1].lower()
             if name.startswith("."):
                 continue
-            if extension not in EXTENSIONS:
+            if extension not in AUDIO_EXTENSIONS:
                 others[extension or "none"] += 1
                 continue
             path = pathlib.Path(parent, name)
@@ -49,7 +49,7 @@ def list_audio(folder: str | os.PathLike) -> tuple[list[AudioFile], dict[str, in
             else:
                 found.append(AudioFile(relative, stat.st_size, stat.st_mtime_ns))
     if not found:
-        raise UserError(f"{root} holds no audio file ({', '.join(sorted(EXTENSIONS))})")
+        raise UserError(f"{root} holds no audio file ({', '.join(sorted(AUDIO_EXTENSIONS))})")
     return sorted(found, key=lambda file: file.path), dict(sorted(others.items()))
 
 
