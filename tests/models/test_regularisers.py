@@ -47,6 +47,29 @@ def test_balancer_follows_the_gradient_of_its_penalty():
     assert changed.tolist() == [True, changed[1], True, True, True, changed[5]]
 
 
+@pytest.mark.parametrize(
+    ("settings", "limit", "of"),
+    [  # facts of the reference: 0.8139535143 atanh(2 share - 1), and sqrt(pi / 2) of a mean absolute value
+        ({"min_positive": 0.3, "max_positive": 1.0}, -0.3448305, "mean"),
+        ({"min_positive": 0.0, "max_positive": 0.9}, 0.8942193, "mean"),
+        ({"min_positive": 0.0, "max_positive": 1.0, "min_abs": 0.5}, 0.6266571, "rms"),
+        ({"min_positive": 0.0, "max_positive": 1.0, "max_abs": 2.0}, 2.5066283, "rms"),
+    ],
+)
+def test_balancer_acts_from_the_limits_of_the_reference_on(settings, limit, of):
+    """A channel a thousandth inside the limit is left alone, one as far outside is pushed back."""
+    outward = -1 if settings.get("min_positive") or settings.get("min_abs") else 1
+    noise = RNG.normal(size=512)
+    noise = (noise - noise.mean()) / noise.std()
+    for factor, acts in ((1 - 1e-3 * outward * np.sign(limit), False), (1 + 1e-3 * outward * np.sign(limit), True)):
+        x = noise + factor * limit if of == "mean" else noise * factor * limit
+        balancer = make_certain(Balancer(**{"min_abs": 0.0, "max_abs": 100.0, **settings}), 1.0)
+        train = Training(jax.random.key(0), 0.0, jnp.zeros(1), jnp.zeros((0, 1)), jnp.zeros(0))
+        upstream = jnp.ones((1, 512, 1))
+        found = gradient(lambda x, b=balancer, t=train: b(x, t), jnp.asarray(x, jnp.float32)[None, :, None], upstream)
+        assert bool(np.any(np.asarray(found) != 1.0)) == acts
+
+
 def test_nothing_acts_above_its_probability():
     x, upstream = 3 * normal(8, 4) + 1, normal(8, 4)
     settings = (1, (0.025, 0.25), 0.01)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from alp_jax.interop.golden.case import Case
-from alp_jax.interop.golden.compare import FORWARD, Line, compare, compare_gradient
+from alp_jax.interop.golden.compare import GRADIENT, MODULE_FORWARD, MODULE_GRADIENT, Line, compare, compare_gradient
 from alp_jax.interop.names import from_torch, to_torch
 from alp_jax.models.functional import functionalize, outline
 from alp_jax.models.training import Sites, sites_of
@@ -50,9 +50,10 @@ def check_function(
     y, grad_params, grad_inputs = forward_and_backward({} if params is None else params, moving, upstream)
     found = {f"{prefix}grad.{name}": value for name, value in grad_inputs.items()}
     found |= {f"{prefix}gradp.{name}": value for name, value in names(grad_params).items()}
-    yield compare(case.name, f"{prefix}out.y", y, io[f"{prefix}out.y"], FORWARD, relative=True)
+    yield compare(case.name, f"{prefix}out.y", y, io[f"{prefix}out.y"], MODULE_FORWARD, relative=True)
     kinds = (f"{prefix}grad.", f"{prefix}gradp.")
-    yield from gradient_lines(case, found, {name: value for name, value in io.items() if name.startswith(kinds)})
+    expected = {name: value for name, value in io.items() if name.startswith(kinds)}
+    yield from gradient_lines(case, found, expected, MODULE_GRADIENT)
 
 
 def check_module(
@@ -81,11 +82,13 @@ def check_module(
     yield from check_function(case, lambda params, inputs: run(apply, params, inputs, sites), params, names)
 
 
-def gradient_lines(case: Case, found: dict[str, Any], expected: dict[str, np.ndarray]) -> Iterator[Line]:
+def gradient_lines(
+    case: Case, found: dict[str, Any], expected: dict[str, np.ndarray], tolerance: float = GRADIENT
+) -> Iterator[Line]:
     """One line per gradient of the reference; none of ours may be without a counterpart unless it is zero."""
     largest = max(float(np.max(np.abs(value), initial=0.0)) for value in expected.values())
     for name in sorted(expected):
-        yield compare_gradient(case.name, name, found.get(name, np.zeros(0)), expected[name], largest)
+        yield compare_gradient(case.name, name, found.get(name, np.zeros(0)), expected[name], largest, tolerance)
     for name in sorted(found.keys() - expected.keys()):
         size = np.max(np.abs(np.asarray(found[name])), initial=0.0)
         yield compare(case.name, f"{name} (not in the reference)", size, np.zeros(()), 0)
