@@ -32,9 +32,14 @@ def write_text(path: str | os.PathLike, text: str) -> None:
     write_bytes(path, text.encode())
 
 
+def json_text(value: Any) -> str:
+    """``value`` as indented JSON with sorted keys; NaN and infinity are refused (ValueError)."""
+    return json.dumps(value, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n"
+
+
 def write_json(path: str | os.PathLike, value: Any) -> None:
-    """Writes ``value`` as indented JSON with sorted keys; NaN and infinity are refused (ValueError)."""
-    write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n")
+    """Writes ``value`` as ``json_text``."""
+    write_text(path, json_text(value))
 
 
 def read_json(path: str | os.PathLike, what: str = "file") -> Any:

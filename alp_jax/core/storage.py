@@ -4,10 +4,13 @@ A URL's scheme needs the package that fsspec names for it (gcsfs for ``gs://``, 
 given with or without ``file://``.
 """
 
+import contextlib
 import os
 import pathlib
 import shutil
 import tempfile
+from collections.abc import Iterator
+from typing import BinaryIO
 
 import fsspec
 
@@ -33,6 +36,11 @@ def local(path: Location) -> pathlib.Path:
 def join(folder: Location, name: str) -> str:
     """``folder/name``; a URL stays one."""
     return f"{os.fspath(folder).rstrip('/')}/{name}"
+
+
+def resolve(folder: Location, name: str) -> str:
+    """The file that ``name`` means in ``folder``: a URL or absolute path means itself."""
+    return name if "://" in name or os.path.isabs(name) else join(folder, name)
 
 
 def _remote(path: Location):
@@ -71,6 +79,37 @@ def read_range(path: Location, offset: int, length: int) -> bytes:
         return os.pread(fd, length, offset)
     finally:
         os.close(fd)
+
+
+def open_binary(path: Location) -> BinaryIO:
+    """A seekable file to read from; of a remote one only what is read travels. OSError when it cannot be opened."""
+    if is_remote(path):
+        system, name = _remote(path)
+        return system.open(name, "rb", cache_type="none")
+    return open(local(path), "rb")
+
+
+@contextlib.contextmanager
+def partial(path: Location) -> Iterator[pathlib.Path]:
+    """A local file to write; it becomes ``path``, synced and whole, when the block ends, and nothing when it raises.
+
+    Raises:
+      StorageError: it could not be put there.
+    """
+    if is_remote(path):
+        handle, name = tempfile.mkstemp()
+        os.close(handle)
+        file = pathlib.Path(name)
+    else:
+        file = local(path).with_name(f".{local(path).name}.{os.getpid()}")
+        file.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        yield file
+        with open(file, "rb") as written:
+            os.fsync(written.fileno())
+        put(file, path)
+    finally:
+        file.unlink(missing_ok=True)
 
 
 def write(path: Location, data: bytes) -> None:

@@ -4,16 +4,21 @@ Containers and encodings are on an allow-list, and seconds, channels, rate and b
 anything large is allocated. Run it in a worker process (``worker.py``): decoders are C code and files may be hostile.
 """
 
+import contextlib
 import dataclasses
+import io
+import math
 import os
 import pathlib
 import re
+from typing import BinaryIO
 
 import G722
 import numpy as np
 import soundfile
 import soxr
 
+from alp_jax.core import storage
 from alp_jax.core.clip import AUDIO_EXTENSIONS
 from alp_jax.data.example import SAMPLE_RATE
 
@@ -32,7 +37,6 @@ REASONS = {
     "silent": "peak below -80 dBFS",
     "decoder_crashed": "the decoder process died or ran out of memory",
     "decoder_timeout": "the decoder did not finish in time",
-    "duplicate_id": "an id that an earlier clip has",
 }
 CONTAINERS = {"WAV", "WAVEX", "RF64", "FLAC", "OGG", "MP3", "AIFF", "AU"}
 ENCODINGS = {"PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW"}
@@ -47,6 +51,9 @@ _MAGIC = (b"RIFF", b"RF64", b"fLaC", b"OggS", b"FORM", b".snd", b"ID3")
 _UNKNOWN_FORMAT, _INCOMPLETE_INFO = 1, 24  # libsndfile error codes; 24 is a sample rate or channel count of 0
 _DECLARED = re.compile(r"(?:data|SSND|Data Size)\s*:\s*(\d+) \(should be (\d+)\)")
 _STREAMED = 0x7FFF0000  # writers that do not know the length declare about this much or more
+
+
+Source = pathlib.Path | bytes  # a file, or what was in it
 
 
 class BadAudio(Exception):
@@ -66,22 +73,16 @@ class Limits:
     max_bytes: int = 2 << 30
 
 
-def load(path: str, start_s: float, duration_s: float | None, limits: Limits) -> np.ndarray:
+def load(path: str, start_s: float, duration_s: float | None, limits: Limits, member: str = "") -> np.ndarray:
     """The stretch of ``path`` from ``start_s`` that lasts ``duration_s`` (None: to the end) as int16[n], 16 kHz mono.
 
-    A stretch that reaches over the end of the file ends there.
+    A stretch that reaches over the end of the file ends there. ``path`` may be a URL, and with ``member`` a container
+    of audio files (``containers.read_member``); both are read into memory first.
 
     Raises:
       BadAudio: with the reason; nothing is ever repaired or replaced.
     """
-    path = pathlib.Path(path)
-    try:
-        size = os.stat(path).st_size
-        if not path.is_file():
-            raise BadAudio("missing", "not a regular file")
-    except OSError as error:
-        raise BadAudio("missing", error.strerror) from None
-    extension = path.suffix.lower()
+    source, extension, size = _encoded(path, member, limits)
     if extension not in AUDIO_EXTENSIONS:
         raise BadAudio("unsupported", f"extension {extension!r}")
     if size == 0:
@@ -91,10 +92,10 @@ def load(path: str, start_s: float, duration_s: float | None, limits: Limits) ->
     if duration_s is not None and duration_s > limits.max_seconds:
         raise BadAudio("too_long", f"{duration_s:g} s")
     try:
-        sound, rate = _decode(path, extension, size, start_s, duration_s, limits)
+        sound, rate = _decode(source, extension, size, start_s, duration_s, limits)
     except soundfile.LibsndfileError as error:
         reason = {_UNKNOWN_FORMAT: "not_audio", _INCOMPLETE_INFO: "bad_rate"}.get(error.code, "corrupt")
-        if not _looks_like_audio(path):  # libsndfile believes the name of an .mp3
+        if not _looks_like_audio(source):  # libsndfile believes the name of an .mp3
             reason = "not_audio"
         raise BadAudio(reason, str(error)) from None
     except PermissionError as error:
@@ -102,8 +103,35 @@ def load(path: str, start_s: float, duration_s: float | None, limits: Limits) ->
     return _finish(sound, rate, limits)
 
 
-def _looks_like_audio(path: pathlib.Path) -> bool:
-    with open(path, "rb") as file:
+def _encoded(path: str, member: str, limits: Limits) -> tuple[Source, str, int]:
+    """What to decode, its extension in lower case, and its bytes."""
+    if member:
+        from alp_jax.data import containers  # which raises BadAudio itself
+
+        data, extension = containers.read_member(path, member, limits.max_bytes)
+        return data, extension.lower(), len(data)
+    extension = os.path.splitext(path)[1].lower()
+    try:
+        if storage.is_remote(path):
+            size = storage.size(path)
+            if size < 0:
+                raise BadAudio("missing", "no such object")
+            return (storage.read(path) if size <= limits.max_bytes else b""), extension, size
+        file = storage.local(path)
+        size = os.stat(file).st_size
+        if not file.is_file():
+            raise BadAudio("missing", "not a regular file")
+    except OSError as error:
+        raise BadAudio("missing", error.strerror or str(error)) from None
+    return file, extension, size
+
+
+def _open(source: Source) -> contextlib.AbstractContextManager[BinaryIO]:
+    return contextlib.nullcontext(io.BytesIO(source)) if isinstance(source, bytes) else open(source, "rb")
+
+
+def _looks_like_audio(source: Source) -> bool:
+    with _open(source) as file:
         head = file.read(4)
     return head.startswith(_MAGIC) or (
         len(head) > 1 and head[0] == 0xFF and head[1] >= 0xE0
@@ -125,34 +153,51 @@ def _finish(sound: np.ndarray, rate: int, limits: Limits) -> np.ndarray:
     return np.clip(np.rint(sound * 32768.0), -32768, 32767).astype(np.int16)
 
 
-def _decode(path, extension, size, start_s, duration_s, limits) -> tuple[np.ndarray, int]:
+@dataclasses.dataclass(frozen=True)
+class Measures:
+    """``clipped`` is the share of samples at full scale; ``level_db`` the mean power, full scale 0 dB."""
+
+    clipped: float
+    level_db: float
+
+
+def measure(sound: np.ndarray) -> Measures:
+    """Measures int16[n], n > 0, that is not silent."""
+    power = np.square(sound, dtype=np.float64).mean() / 32768.0**2
+    full = np.count_nonzero((sound == 32767) | (sound == -32768))
+    return Measures(full / len(sound), 10 * math.log10(power))
+
+
+def _decode(source: Source, extension, size, start_s, duration_s, limits) -> tuple[np.ndarray, int]:
     if extension == ".g722":
         if size / _G722_BYTES_PER_S > start_s + limits.max_seconds and duration_s is None:
             raise BadAudio("too_long", f"{size / _G722_BYTES_PER_S:.0f} s")
-        whole = np.array(G722.G722(SAMPLE_RATE, 64_000).decode(path.read_bytes()), np.float32) / 32768.0
+        with _open(source) as file:
+            whole = np.array(G722.G722(SAMPLE_RATE, 64_000).decode(file.read()), np.float32) / 32768.0
         first = round(start_s * SAMPLE_RATE)
         last = None if duration_s is None else first + round(duration_s * SAMPLE_RATE)
         return whole[first:last], SAMPLE_RATE
     raw = {}
     if extension == ".gsm":
-        _check_gsm(path, size)
+        _check_gsm(source, size)
         raw = {"format": "RAW", "subtype": "GSM610", "samplerate": _GSM_RATE, "channels": 1}
-    with soundfile.SoundFile(path, **raw) as file:
+    with soundfile.SoundFile(io.BytesIO(source) if isinstance(source, bytes) else source, **raw) as file:
         if not raw:
-            _check_header(file, path, size)
+            _check_header(file, source, size)
         return _read(file, start_s, duration_s, limits), file.samplerate
 
 
-def _check_gsm(path: pathlib.Path, size: int) -> None:
+def _check_gsm(source: Source, size: int) -> None:
     """GSM 06.10 has no header, but every frame of 33 bytes starts with the same four bits."""
-    first = np.frombuffer(path.read_bytes(), np.uint8)[::_GSM_BYTES]
+    with _open(source) as file:
+        first = np.frombuffer(file.read(), np.uint8)[::_GSM_BYTES]
     if (first[:1] >> 4 != _GSM_MAGIC).any():
         raise BadAudio("not_audio", "no GSM frame at the start")
     if size % _GSM_BYTES or (first >> 4 != _GSM_MAGIC).any():
         raise BadAudio("corrupt", "not a whole number of GSM frames")
 
 
-def _check_header(file: soundfile.SoundFile, path: pathlib.Path, size: int) -> None:
+def _check_header(file: soundfile.SoundFile, source: Source, size: int) -> None:
     if file.format not in CONTAINERS or file.subtype not in ENCODINGS:
         raise BadAudio("unsupported", f"{file.format} {file.subtype}")
     if not MIN_RATE <= file.samplerate <= MAX_RATE:
@@ -164,12 +209,12 @@ def _check_header(file: soundfile.SoundFile, path: pathlib.Path, size: int) -> N
         if int(actual) < int(declared) < _STREAMED:
             raise BadAudio("corrupt", f"{actual} of {declared} bytes of audio are there")
     if file.format == "OGG":
-        _check_last_page(path, size)
+        _check_last_page(source, size)
 
 
-def _check_last_page(path: pathlib.Path, size: int) -> None:
+def _check_last_page(source: Source, size: int) -> None:
     """The last Ogg page must end within the file (RFC 3533, section 6: 27 bytes, segment table, segments)."""
-    with open(path, "rb") as file:
+    with _open(source) as file:
         file.seek(max(0, size - 131_072))  # two pages at their largest
         tail = file.read()
     start = tail.rfind(b"OggS")

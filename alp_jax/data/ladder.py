@@ -4,7 +4,7 @@ The order is by a seeded hash of the clip id alone, so every rung contains the s
 source changes nobody else's place relative to another.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -15,18 +15,37 @@ SEED = 2026
 OUTSIDE = -1
 
 
-def place(clip_id: str) -> tuple[int, str]:
-    """What clips are ordered by: the hash of the id, then the id itself should two hashes meet."""
-    return hash64(SEED, clip_id), clip_id
+def place(clip_id: str) -> int:
+    """The 64-bit hash of the id by which clips are ordered."""
+    return hash64(SEED, clip_id)
 
 
-def ranks(ids: Sequence[str], inside: np.ndarray) -> np.ndarray:
-    """Rank of every clip among those with ``inside`` bool[N] set; int64[N], OUTSIDE for the others."""
-    members = np.flatnonzero(inside)
-    order = sorted(members, key=lambda row: place(ids[row]))
-    ladder = np.full(len(ids), OUTSIDE, np.int64)
-    ladder[order] = np.arange(len(order))
+def order(place_N: np.ndarray, id_of: Callable[[int], str]) -> np.ndarray:
+    """Rows in ladder order, int64[N]: by ``place_N`` uint64, then by id where two hashes meet, then as they came.
+
+    ``id_of`` gives the id of a row; it is asked only about rows whose hashes meet.
+    """
+    rows = np.argsort(place_N, kind="stable")
+    sorted_N = place_N[rows]
+    tied = np.flatnonzero(sorted_N[1:] == sorted_N[:-1])
+    for run in np.split(tied, np.flatnonzero(np.diff(tied) > 1) + 1) if len(tied) else ():
+        first, last = int(run[0]), int(run[-1]) + 2
+        rows[first:last] = sorted(rows[first:last].tolist(), key=id_of)
+    return rows
+
+
+def along(order_N: np.ndarray, inside_N: np.ndarray) -> np.ndarray:
+    """Rank of the rows with ``inside_N`` bool set, in the order of ``order_N``; OUTSIDE elsewhere; int32[N]."""
+    ladder = np.full(len(order_N), OUTSIDE, np.int32)
+    members = order_N[inside_N[order_N]]
+    ladder[members] = np.arange(len(members), dtype=np.int32)
     return ladder
+
+
+def ranks(ids: Sequence[str], inside_N: np.ndarray) -> np.ndarray:
+    """As ``along``, for clips that are known by their ids alone."""
+    place_N = np.fromiter((place(clip_id) for clip_id in ids), np.uint64, len(ids))
+    return along(order(place_N, lambda row: ids[row]), inside_N)
 
 
 def rung(ladder: np.ndarray, num_captions: np.ndarray, pairs: int) -> np.ndarray:

@@ -273,7 +273,7 @@ if __name__ == "__main__":
     worker.main = main
     folder = pathlib.Path(sys.argv[1])
     clips = [Clip(id=p.name, source="s", recording=p.name, audio_path=str(p)) for p in sorted(folder.iterdir())]
-    options = {"shards": 1, "workers": 1, "max_bad_share": 1, "settings": {"clip_seconds": 1.5}}
+    options = {"shards": 1, "workers": 1, "max_bad_share": 1, "watch": {"clip_seconds": 1.5}}
     print(json.dumps(build(clips, sys.argv[2], source_name="x", **options)))
 """
 

@@ -1,256 +1,233 @@
 """Clips to a data set: shards written in parallel, one index table, and an account of every clip.
 
 The clip's place (shard and row) follows from the ladder's hash order, so the same clips give the same bytes with any
-number of workers, and a small rung lies in the first shards. A build that stops goes on where it stopped.
+engine and number of workers, and a small rung lies in the first shards. A build that stops goes on where it stopped.
 """
 
+import contextlib
 import dataclasses
-import hashlib
-import json
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import soundfile
-import soxr
 
-from alp_jax.core import files
-from alp_jax.core.clip import SPLITS, Clip
+from alp_jax.core import files, storage
+from alp_jax.core.clip import Clip, Rejected
 from alp_jax.core.cores import usable_cores
 from alp_jax.core.errors import DataError, UserError
 from alp_jax.core.hashing import fingerprint
 from alp_jax.core.names import choose
 from alp_jax.core.progress import Progress
-from alp_jax.data import audio, example, ladder
-from alp_jax.data.building import shard, worker
-from alp_jax.data.schema import ACCOUNTING, AUDIT, AUDIT_SCHEMA, INDEX, INDEX_SCHEMA, INFO, PLAN, SCHEMA_VERSION
+from alp_jax.data import audio, example
+from alp_jax.data.building import plan, shard, tables, worker
+from alp_jax.data.building.account import account, bad, reasons_line
+from alp_jax.data.building.filters import CaptionFilter
+from alp_jax.data.schema import ACCOUNTING, AUDIT_SCHEMA, INDEX_SCHEMA, INFO, PLAN, SCHEMA_VERSION
 
-NAMES_PER_REASON = 1000
+ENGINES = ("pool", "beam")
+PLAN_ROWS = "plan.arrow"
 _CLIPS_PER_SHARD, _MAX_SHARDS = 256, 1024
+_SPOOL = ".plan.spool"
+_LONGEST_S = 60_000.0  # whose samples and bytes still fit the index
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What decides the content of a data set besides its clips.
+
+    Attributes:
+      codec: ``flac`` or ``pcm``.
+      shards: number of shards; 0 chooses 256 clips a shard and at most 1024 shards.
+      limits: what a clip may be.
+      dedupe: ``source``, ``all`` or ``none``: among which clips a stretch of a recording, and a sound, may be used
+        only once.
+      captions: which captions of training clips are kept.
+    """
+
+    codec: str = "flac"
+    shards: int = 0
+    limits: audio.Limits = dataclasses.field(default_factory=audio.Limits)
+    dedupe: str = "source"
+    captions: CaptionFilter = dataclasses.field(default_factory=CaptionFilter)
+
+    def __post_init__(self):
+        choose(self.codec, example.CODECS, "codec")
+        choose(self.dedupe, plan.DEDUPE, "dedupe")
+        if self.shards < 0:
+            raise UserError(f"shards = {self.shards}: must not be negative")
+        if not 0 < self.limits.min_seconds <= self.limits.max_seconds:
+            limits = self.limits
+            raise UserError(f"max_seconds = {limits.max_seconds}: must be at least min_seconds = {limits.min_seconds}")
+        if self.limits.max_seconds > _LONGEST_S:
+            raise UserError(f"max_seconds = {self.limits.max_seconds}: at most {_LONGEST_S:g}")
 
 
 def build(
-    clips: Sequence[Clip],
-    out_dir: str | os.PathLike,
+    clips: Iterable[Clip | Rejected],
+    out_dir: storage.Location,
     *,
     source_name: str,
-    codec: str = "flac",
-    shards: int = 0,
-    workers: int = 0,
     max_bad_share: float = 0.05,
-    min_seconds: float = 0.1,
-    max_seconds: float = 600.0,
-    settings: Mapping[str, float] | None = None,
+    engine: str = "pool",
+    workers: int = 0,
+    beam_options: Sequence[str] = (),
+    watch: Mapping[str, float] | None = None,
+    **settings,
 ) -> dict:
-    """Builds the data set ``out_dir`` from ``clips`` and returns its accounting (what ``dataset.json`` holds).
+    """Builds the data set ``out_dir`` from a stream of clips and returns its accounting (as in ``dataset.json``).
 
     Args:
       source_name: name of the collection, kept in ``dataset.json``.
-      codec: ``flac`` or ``pcm``.
-      shards: number of shards; 0 chooses 256 clips a shard and at most 1024 shards.
-      workers: decoding processes; 0 takes one per core.
-      max_bad_share: share of clips that may be unusable before the build fails.
-      settings: keyword arguments of ``worker.run``.
+      max_bad_share: share of clips and rows that may be unusable before the build fails.
+      engine: ``pool``, processes on this machine, or ``beam``.
+      workers: decoding processes of the pool; 0 takes one per core.
+      beam_options: command line options of Apache Beam, such as ``--runner=DataflowRunner``.
+      watch: keyword arguments of ``worker.run``.
+      settings: the fields of ``Settings``, and ``min_seconds``, ``max_seconds`` for its limits.
 
     Raises:
       UserError: no clips, a bad setting, or ``out_dir`` holds something else; nothing is overwritten.
       DataError: too many unusable clips; ``accounting.json`` in ``out_dir`` says which and why.
       StorageError: shards could not be written.
     """
-    choose(codec, example.CODECS, "codec")
     if not 0 <= max_bad_share <= 1:
         raise UserError(f"max_bad_share = {max_bad_share}: must be between 0 and 1")
-    if not 0 < min_seconds <= max_seconds:
-        raise UserError(f"max_seconds = {max_seconds}: must be at least min_seconds = {min_seconds}")
-    out = pathlib.Path(out_dir)
-    unique, duplicates = _unique(clips)
-    if not unique:
-        raise UserError(f"no clips to build {out} from")
-    limits = audio.Limits(min_seconds, max_seconds)
-    tasks = _tasks(unique, out, codec, limits, shards or min(_MAX_SHARDS, -(-len(unique) // _CLIPS_PER_SHARD)))
-    if _claim(out, tasks[0].plan):
-        return files.read_json(out / INFO)["accounting"]
-    metas = _write_shards(tasks, workers or len(usable_cores()), dict(settings or {}))
-    table, hashes = _index(tasks, metas)
-    accounting = account(clips, table, [f for meta in metas for f in meta["failures"]] + duplicates)
-    bad = accounting["unusable"] / accounting["expected"]
-    if bad > max_bad_share or not len(table):
-        files.write_json(out / ACCOUNTING, accounting)
-        raise DataError(
-            f"{accounting['unusable']} of {accounting['expected']} clips are unusable ({bad:.1%}, above max_bad_share "
-            f"= {max_bad_share:g}): {reasons_line(accounting)}; {out / ACCOUNTING} names them"
+    choose(engine, ENGINES, "engine")
+    limits = {name: settings.pop(name) for name in ("min_seconds", "max_seconds") if name in settings}
+    chosen = Settings(**settings, limits=audio.Limits(**limits))
+    out = os.fspath(out_dir)
+    _check_folder(out)
+    with _spool_path(out) as path:
+        spooled = plan.spool(clips, path, dedupe=chosen.dedupe, captions=chosen.captions)
+        if not len(spooled):
+            raise UserError(f"no clips to build {out} from{_rejected(spooled)}")
+        order = plan.arrange(spooled, chosen.dedupe)
+        shards = min(len(order), chosen.shards or min(_MAX_SHARDS, -(-len(order) // _CLIPS_PER_SHARD)))
+        identity = fingerprint([SCHEMA_VERSION, plan.digest(spooled, order), dataclasses.asdict(chosen), shards])
+        if _claim(out, identity):
+            return tables.read_json(out, INFO)["accounting"]
+        counts = plan.write(spooled, order, shards, storage.join(out, PLAN_ROWS))
+    tasks = [
+        shard.Task(
+            storage.join(out, shard.name(s, shards)),
+            identity,
+            storage.join(out, PLAN_ROWS),
+            s,
+            counts[s],
+            chosen.codec,
+            chosen.limits,
         )
-    _finish(
-        out,
-        table,
-        hashes,
-        accounting,
-        {"collection": source_name, "codec": codec, "plan": tasks[0].plan} | limits_of(limits),
-    )
-    return accounting
-
-
-def limits_of(limits: audio.Limits) -> dict:
-    return {"limits": dataclasses.asdict(limits)}
-
-
-def reasons_line(accounting: Mapping) -> str:
-    """``3 missing, 1 corrupt``, most frequent first."""
-    counts = {reason: entry["count"] for reason, entry in accounting["reasons"].items()}
-    return ", ".join(f"{counts[reason]} {reason}" for reason in sorted(counts, key=lambda r: (-counts[r], r)))
-
-
-def _unique(clips: Sequence[Clip]) -> tuple[list[Clip], list]:
-    seen, unique, duplicates = set(), [], []
-    for clip in clips:
-        if clip.id in seen:
-            duplicates.append([clip.id, clip.audio_path, "duplicate_id", -1])
-        else:
-            seen.add(clip.id)
-            unique.append(clip)
-    return unique, duplicates
-
-
-def _tasks(clips: list[Clip], out: pathlib.Path, codec: str, limits: audio.Limits, shards: int) -> list[shard.Task]:
-    """Cuts the hash order into ``shards`` stretches; the plan covers everything but the folder the audio lies in."""
-    clips = sorted(clips, key=lambda clip: ladder.place(clip.id))
-    digest = hashlib.blake2b(digest_size=16)
-    for clip in clips:
-        row = dataclasses.asdict(clip) | {"audio_path": pathlib.Path(clip.audio_path).name, "labels": dict(clip.labels)}
-        digest.update(json.dumps(row, sort_keys=True).encode())
-    plan = fingerprint([SCHEMA_VERSION, digest.hexdigest(), codec, limits_of(limits), shards])
-    bounds = [len(clips) * s // shards for s in range(shards + 1)]
-    return [
-        shard.Task(str(out / shard.name(s, shards)), plan, tuple(clips[bounds[s] : bounds[s + 1]]), codec, limits)
         for s in range(shards)
     ]
+    todo = [task for task in tasks if not shard.finished(task)]
+    if engine == "beam":
+        from alp_jax.data.building import beam
+
+        beam.run(todo, beam_options, dict(watch or {}))
+    else:
+        with Progress("build shards", sum(task.clips for task in todo), "clips") as progress:
+            for started in worker.run(todo, workers or len(usable_cores()), **dict(watch or {})):
+                progress.update(started)
+    return _finish(out, tasks, spooled, chosen, {"collection": source_name, "plan": identity}, max_bad_share)
 
 
-def _claim(out: pathlib.Path, plan: str) -> bool:
-    """Makes the folder this build's; True when the data set is already complete."""
-    if out.exists() and not out.is_dir():
+def _check_folder(out: str) -> None:
+    if not storage.is_remote(out) and storage.local(out).exists() and not storage.local(out).is_dir():
         raise UserError(f"{out} is a file; choose a folder for the data set")
+    names = set(storage.names(out)) - {_SPOOL}
+    if names and not names & {INFO, PLAN}:
+        raise UserError(f"{out} is not empty and is not a data set; choose an empty folder")
+
+
+@contextlib.contextmanager
+def _spool_path(out: str) -> Iterator[pathlib.Path]:
+    """Where clips are spooled: in the folder of a local data set, which goes again when nothing came of it."""
+    if storage.is_remote(out):
+        with tempfile.TemporaryDirectory() as folder:
+            yield pathlib.Path(folder, _SPOOL)
+        return
+    folder = storage.local(out)
+    made = not folder.exists()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield folder / _SPOOL
+    except PermissionError as error:
+        raise UserError(f"{folder} cannot be written: {error.strerror}") from None
+    finally:
+        (folder / _SPOOL).unlink(missing_ok=True)
+        if made and folder.exists() and not any(folder.iterdir()):
+            folder.rmdir()
+
+
+def _rejected(spooled: plan.Spool) -> str:
+    """What became of the rows there were: ``: 3 empty_caption, such as FILE row 1``."""
+    left_out = sorted(spooled.left_out.items(), key=lambda item: -item[1].count)
+    return ": " + ", ".join(f"{e.count} {reason}, such as {e.names[0]}" for reason, e in left_out) if left_out else ""
+
+
+def _claim(out: str, identity: str) -> bool:
+    """Makes the folder this build's; True when the data set is already complete."""
+    names = set(storage.names(out))
     for name in (INFO, PLAN):
-        if (out / name).exists():
-            if files.read_json(out / name).get("plan") != plan:
+        if name in names:
+            if tables.read_json(out, name).get("plan") != identity:
                 raise UserError(
-                    f"{out} holds another build (other clips, codec, shards or limits); choose an empty folder"
+                    f"{out} holds another build (other clips, codec, shards, limits or filters); choose an empty folder"
                 )
             return name == INFO
-    if out.exists() and any(out.iterdir()):
-        raise UserError(f"{out} is not empty and is not a data set; choose an empty folder")
-    files.write_json(out / PLAN, {"plan": plan})
+    storage.write(storage.join(out, PLAN), files.json_text({"plan": identity}).encode())
     return False
 
 
-def _write_shards(tasks: list[shard.Task], workers: int, settings: dict) -> list[dict]:
-    """Writes the shards that are not finished yet; returns the metadata of all of them in order."""
-    metas = {task.path: shard.finished(task) for task in tasks}
-    todo = [task for task in tasks if metas[task.path] is None]
-    with Progress("build shards", sum(len(task.clips) for task in todo), "clips") as progress:
-        for started, meta in worker.run(todo, workers, **settings):
-            progress.update(started)
-            if meta:
-                metas[str(pathlib.Path(todo[0].path).with_name(meta["name"]))] = meta
-    return [metas[task.path] for task in tasks]
-
-
-def _index(tasks: list[shard.Task], metas: list[dict]) -> tuple[pa.Table, list[dict]]:
-    """All columns of the data set, and name, size, record count and SHA-256 of every shard."""
-    tables = [shard.read_index(task.path)[0].replace_schema_metadata(None) for task in tasks]
-    table = pa.concat_tables(tables).combine_chunks()
-    counts = [len(t) for t in tables]
-    columns = {name: table[name].combine_chunks() for name in table.column_names}
-    columns["shard"] = pa.array(np.repeat(np.arange(len(tables), dtype=np.int32), counts))
-    columns["row"] = pa.array(np.concatenate([np.arange(count, dtype=np.int32) for count in counts]))
-    columns["excluded"] = pa.array([""] * len(table), pa.string())
-    in_ladder = np.array(pc.equal(table["split"], "train")) & (np.array(table["num_captions"]) > 0)
-    columns["ladder"] = pa.array(ladder.ranks(table["id"].to_pylist(), in_ladder).astype(np.int32))
-    for name in ("source", "split", "excluded"):
-        columns[name] = columns[name].dictionary_encode().cast(INDEX_SCHEMA.field(name).type)
-    table = pa.table(columns)
-    return table, [{key: meta[key] for key in ("name", "records", "bytes", "sha256")} for meta in metas]
-
-
-def account(clips: Sequence[Clip], table: pa.Table, failures: list) -> dict:
-    """Every clip accounted for: totals, reasons with names (capped), and a row per source and split."""
-    reasons = {}
-    for clip_id, path, reason, _ in sorted(failures):
-        entry = reasons.setdefault(reason, {"meaning": audio.REASONS[reason], "count": 0, "clips": []})
-        entry["count"] += 1
-        if len(entry["clips"]) < NAMES_PER_REASON:
-            entry["clips"].append(f"{clip_id} ({path})")
-    sources = {}
-    for clip in clips:
-        entry = sources.setdefault(clip.source, {"expected": 0, "unusable": {}, "splits": {}})
-        entry["expected"] += 1
-    source_of = {clip.id: clip.source for clip in clips}
-    for clip_id, _, reason, _ in failures:
-        unusable = sources[source_of[clip_id]]["unusable"]
-        unusable[reason] = unusable.get(reason, 0) + 1
-    grouped = table.select(["source", "split", "num_samples", "num_captions"]).group_by(["source", "split"])
-    for row in grouped.aggregate(
-        [("num_samples", "sum"), ("num_samples", "count"), ("num_captions", "sum")]
-    ).to_pylist():
-        sources[row["source"]]["splits"][row["split"]] = {
-            "clips": row["num_samples_count"],
-            "hours": round(row["num_samples_sum"] / example.SAMPLE_RATE / 3600, 4),
-            "captions": row["num_captions_sum"],
-        }
-    splits = {}
-    for split in SPLITS:
-        parts = [entry["splits"][split] for entry in sources.values() if split in entry["splits"]]
-        if parts:
-            splits[split] = {key: round(sum(part[key] for part in parts), 4) for key in ("clips", "hours", "captions")}
-    return {
-        "expected": len(clips),
-        "usable": len(table),
-        "unusable": len(failures),
-        "reasons": reasons,
-        "splits": splits,
-        "sources": sources,
-    }
-
-
-def _finish(out: pathlib.Path, table: pa.Table, shards: list[dict], accounting: dict, facts: dict) -> None:
-    tables = {"index": (INDEX, INDEX_SCHEMA), "audit": (AUDIT, AUDIT_SCHEMA)}
-    for name, schema in tables.values():
-        files.write_bytes(out / name, shard.ipc_bytes(table.select(schema.names).cast(schema)))
-    info = facts | {
-        "schema_version": SCHEMA_VERSION,
-        "fingerprint": content_fingerprint(shards, table["excluded"].chunk(0)),
-        "sample_rate": example.SAMPLE_RATE,
-        "num_clips": len(table),
-        "ladder_seed": ladder.SEED,
-        "resampler": "soxr HQ",
-        "versions": {
-            "soundfile": soundfile.__version__,
-            "libsndfile": soundfile.__libsndfile_version__,
-            "soxr": soxr.__version__,
-            "numpy": np.__version__,
-            "pyarrow": pa.__version__,
-        },
-        "shards": shards,
+def _finish(
+    out: str, tasks: list[shard.Task], spooled: plan.Spool, chosen: Settings, about: dict, max_bad_share: float
+) -> dict:
+    """Puts the tables together, decides whether enough is usable, and makes the folder a data set."""
+    found = tables.collect([task.path for task in tasks])
+    index = _index(found.clips, chosen.dedupe)
+    accounting = account(spooled.expected, spooled.left_out, found.failures, index)
+    unusable = bad(accounting)
+    if unusable / accounting["expected"] > max_bad_share or not len(index):
+        storage.write(storage.join(out, ACCOUNTING), files.json_text(accounting).encode())
+        raise DataError(
+            f"{unusable} of {accounting['expected']} clips are unusable ({unusable / accounting['expected']:.1%}, "
+            f"above max_bad_share = {max_bad_share:g}): {reasons_line(accounting)}; "
+            f"{storage.join(out, ACCOUNTING)} names them"
+        )
+    info = tables.facts() | about
+    info |= {
+        "codec": chosen.codec,
+        "limits": dataclasses.asdict(chosen.limits),
+        "dedupe": chosen.dedupe,
+        "caption_filter": dataclasses.asdict(chosen.captions) | {"dropped": spooled.dropped_captions},
+        "fingerprint": tables.content_fingerprint(found.shards, index["excluded"]),
+        "num_clips": len(index),
+        "shards": found.shards,
+        "index": tables.write_index(out, index),
+        "audit": tables.write_audit(out, found.clips),
         "accounting": accounting,
     }
-    for key, (name, _) in tables.items():
-        info[key] = {"name": name, "bytes": (out / name).stat().st_size, "sha256": files.sha256(out / name)}
-    files.write_json(out / INFO, info | {"checksum": fingerprint(info)})
-    for partial in out.glob(".*"):  # left by killed workers
-        partial.unlink()
-    (out / PLAN).unlink(missing_ok=True)
-    (out / ACCOUNTING).unlink(missing_ok=True)
+    tables.write_info(out, info)
+    for name in storage.names(out):
+        if name in (PLAN, PLAN_ROWS, ACCOUNTING) or name.startswith((".clips-", ".index.", ".plan.")):
+            storage.remove(storage.join(out, name))  # the latter are left by killed workers
+    return accounting
 
 
-def content_fingerprint(shards: list[dict], excluded: pa.DictionaryArray) -> str:
-    """Identity of the data: changes when a stored byte or the set of excluded clips changes, and with nothing else."""
-    codes, reasons = excluded.indices.to_numpy(), excluded.dictionary.to_pylist()
-    out = {
-        reason: hashlib.blake2b(np.flatnonzero(codes == code).astype("<i8").tobytes(), digest_size=16).hexdigest()
-        for code, reason in enumerate(reasons)
-        if reason
-    }
-    return fingerprint([SCHEMA_VERSION, ladder.SEED, [(entry["name"], entry["sha256"]) for entry in shards], out])
+def _index(clips: pa.Table, dedupe: str) -> pa.Table:
+    """The columns of the index, and what was measured; clips that sound as an earlier training clip are excluded."""
+    for name in ("source", "split"):
+        coded = clips[name].combine_chunks().dictionary_encode().cast(INDEX_SCHEMA.field(name).type)
+        clips = clips.set_column(clips.schema.get_field_index(name), name, coded)
+    order = np.arange(len(clips))  # rows come in ladder order
+    again = np.zeros(len(clips), bool)
+    if dedupe != "none":
+        source = clips["source"].combine_chunks().indices.to_numpy()
+        sound = tables.scoped(clips["audio_hash"].to_numpy(), source, dedupe)
+        again = tables.repeats(sound, order, tables.named(clips["split"], "train"))
+    excluded = tables.codes((tables.IN_USE, "duplicate_audio"), again, INDEX_SCHEMA.field("excluded").type)
+    index = clips.drop_columns(AUDIT_SCHEMA.names).append_column("excluded", excluded)
+    return tables.with_ladder(index, order)

@@ -7,20 +7,19 @@ so a shard counts as finished exactly when its index is there and fits.
 
 import dataclasses
 import hashlib
-import io
 import json
 import math
 import os
-import pathlib
 from collections.abc import Callable
 
 import numpy as np
 import pyarrow as pa
 
-from alp_jax.core import files
+from alp_jax.core import storage
 from alp_jax.core.clip import Clip
 from alp_jax.core.hashing import hash64
 from alp_jax.data import audio, example, ladder, tfrecord
+from alp_jax.data.building import plan
 from alp_jax.data.schema import AUDIT_SCHEMA, INDEX_SCHEMA
 from alp_jax.data.text.normalise import normalise
 
@@ -29,6 +28,7 @@ COLUMNS = pa.schema(
     + [pa.field(name, pa.string()) for name in ("source", "recording", "split", "group")]
     + [INDEX_SCHEMA.field(name) for name in ("num_samples", "num_captions")]
     + list(AUDIT_SCHEMA)
+    + [pa.field(name, pa.float32()) for name in ("clipped", "level_db", "short_s")]  # short_s: seconds not in the file
 )
 FINISHING = -1  # announced instead of a clip number when all clips are done and the files are being closed
 _META = b"alp_jax"
@@ -36,11 +36,19 @@ _META = b"alp_jax"
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """Everything that decides the bytes of one shard; ``plan`` is the fingerprint of the whole build."""
+    """Everything that decides the bytes of one shard.
+
+    Attributes:
+      path: location of the shard.
+      fingerprint: identity of the whole build.
+      plan_file: location of the plan, whose record batch ``number`` holds the ``clips`` clips.
+    """
 
     path: str
-    plan: str
-    clips: tuple[Clip, ...]
+    fingerprint: str
+    plan_file: str
+    number: int
+    clips: int
     codec: str
     limits: audio.Limits
 
@@ -49,20 +57,12 @@ def name(shard: int, shards: int) -> str:
     return f"clips-{shard:05}-of-{shards:05}.tfrecord"
 
 
-def index_path(path: str | os.PathLike) -> pathlib.Path:
-    return pathlib.Path(f"{path}.index")
+def index_path(path: storage.Location) -> str:
+    return f"{path}.index"
 
 
-def file_bytes(path: str) -> int:
-    """Size of a file, -1 when there is none: tells whether a failed file has been replaced since."""
-    try:
-        return os.stat(path).st_size
-    except OSError:
-        return -1
-
-
-def write(task: Task, poisoned: dict[int, str], started: Callable[[int], None]) -> dict:
-    """Decodes the clips of ``task`` and writes shard and index atomically; returns the index metadata.
+def write(task: Task, poisoned: dict[int, str], started: Callable[[int], None]) -> None:
+    """Decodes the clips of ``task`` and writes shard and index atomically.
 
     Args:
       poisoned: clip number -> reason, for clips that killed or hung an earlier worker; they are not tried again.
@@ -70,55 +70,48 @@ def write(task: Task, poisoned: dict[int, str], started: Callable[[int], None]) 
         FINISHING when all are done.
     """
     columns = {field.name: [] for field in COLUMNS}
-    failures, offset = [], 0
-    path = pathlib.Path(task.path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    digest = hashlib.sha256()
-    try:
-        with open(partial, "wb") as file:
-            for number, clip in enumerate(task.clips):
-                started(number)
-                try:
-                    if number in poisoned:
-                        raise audio.BadAudio(poisoned[number])
-                    sound = audio.load(clip.audio_path, clip.start_s, clip.duration_s, task.limits)
-                except (audio.BadAudio, MemoryError) as error:
-                    reason = error.reason if isinstance(error, audio.BadAudio) else "decoder_crashed"
-                    failures.append([clip.id, clip.audio_path, reason, file_bytes(clip.audio_path)])
-                    continue
-                data = example.encode(clip, sound, task.codec)
-                framed = tfrecord.frame(data)
-                file.write(framed)
-                digest.update(framed)
-                row = (offset, len(data), clip.id, clip.source, clip.recording, clip.split, clip.group, len(sound))
-                row += (len(clip.captions), *_comparable(clip, sound))
-                for column, value in zip(columns.values(), row, strict=True):
-                    column.append(value)
-                offset += len(framed)
-            started(FINISHING)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    failures, offset, digest = [], 0, hashlib.sha256()
+    clips = plan.read(task.plan_file, task.number)
+    with storage.partial(task.path) as partial, open(partial, "wb") as file:
+        for number, clip in enumerate(clips):
+            started(number)
+            try:
+                if number in poisoned:
+                    raise audio.BadAudio(poisoned[number])
+                sound = audio.load(clip.audio_path, clip.start_s, clip.duration_s, task.limits, clip.member)
+            except (audio.BadAudio, MemoryError) as error:
+                reason = error.reason if isinstance(error, audio.BadAudio) else "decoder_crashed"
+                failures.append([clip.id, clip.source, clip.audio_path, reason, storage.size(clip.audio_path)])
+                continue
+            data = example.encode(clip, sound, task.codec)
+            framed = tfrecord.frame(data)
+            file.write(framed)
+            digest.update(framed)
+            for column, value in zip(columns.values(), _row(clip, sound, offset, len(data)), strict=True):
+                column.append(value)
+            offset += len(framed)
+        started(FINISHING)
     meta = {
-        "plan": task.plan,
-        "name": path.name,
+        "plan": task.fingerprint,
+        "name": os.path.basename(task.path),
         "records": len(columns["id"]),
         "bytes": offset,
         "sha256": digest.hexdigest(),
         "failures": failures,
     }
     table = pa.table(columns, schema=COLUMNS.with_metadata({_META: json.dumps(meta)}))
-    files.write_bytes(index_path(path), ipc_bytes(table))
-    return meta
+    write_table(index_path(task.path), table)
 
 
-def _comparable(clip: Clip, sound: np.ndarray) -> tuple:
-    """The row of ``sound``, int16[n], in ``audit.arrow``."""
+def _row(clip: Clip, sound: np.ndarray, offset: int, length: int) -> tuple:
+    """The values of COLUMNS for one stored clip, ``sound`` int16[n]."""
+    place = (offset, length, clip.id, clip.source, clip.recording, clip.split, clip.group, len(sound))
     start_s = math.nan if clip.recording_start_s is None else clip.recording_start_s
     captions = [hash64(0, normalise(caption)) for caption in clip.captions]
-    return start_s, ladder.place(clip.id)[0], audio_hash(sound), captions, []
+    compared = (start_s, ladder.place(clip.id), audio_hash(sound), captions, [])
+    measured = audio.measure(sound)
+    short_s = 0.0 if clip.duration_s is None else max(0.0, clip.duration_s - len(sound) / example.SAMPLE_RATE)
+    return (*place, len(clip.captions), *compared, measured.clipped, measured.level_db, short_s)
 
 
 def audio_hash(sound: np.ndarray) -> int:
@@ -126,29 +119,42 @@ def audio_hash(sound: np.ndarray) -> int:
     return int.from_bytes(hashlib.blake2b(sound.astype("<i2").tobytes(), digest_size=8).digest(), "little")
 
 
-def ipc_bytes(table: pa.Table) -> bytes:
-    """An Arrow IPC file with the whole table in one record batch, so that columns map to memory without a copy."""
-    sink = io.BytesIO()
-    with pa.ipc.new_file(sink, table.schema) as writer:
+def write_table(path: storage.Location, table: pa.Table) -> None:
+    """An Arrow IPC file with the whole table in one record batch, so that columns map to memory without a copy.
+
+    Raises:
+      StorageError: it could not be written.
+    """
+    with storage.partial(path) as partial, pa.ipc.new_file(str(partial), table.schema) as writer:
         writer.write_table(table.combine_chunks())
-    return sink.getvalue()
 
 
-def read_index(path: str | os.PathLike) -> tuple[pa.Table, dict] | None:
-    """Table and metadata beside the shard ``path``; None when there is no whole index."""
+def read_index(path: storage.Location) -> tuple[pa.Table, dict] | None:
+    """Table (of a local shard mapped to memory) and metadata beside ``path``; None when there is no whole index."""
+    path = index_path(path)
     try:
-        with pa.OSFile(str(index_path(path))) as file:
+        with storage.open_binary(path) if storage.is_remote(path) else pa.memory_map(path) as file:
             table = pa.ipc.open_file(file).read_all()
         return table, json.loads(table.schema.metadata[_META])
     except (OSError, pa.ArrowInvalid, KeyError, TypeError, ValueError):
         return None
 
 
-def finished(task: Task) -> dict | None:
-    """Metadata of a shard that needs no work: index and shard are whole, of this plan, and no failed file changed."""
+def finished(task: Task) -> bool:
+    """Whether a shard needs no work: index and shard are whole, of this plan, and no failed file changed."""
     found = read_index(task.path)
-    if found is None or found[1]["plan"] != task.plan or file_bytes(task.path) != found[1]["bytes"]:
-        return None
-    if any(file_bytes(source) != size for _, source, _, size in found[1]["failures"]):
-        return None
-    return found[1]
+    if found is None or found[1]["plan"] != task.fingerprint or storage.size(task.path) != found[1]["bytes"]:
+        return False
+    return all(storage.size(source) == size for _, _, source, _, size in found[1]["failures"])
+
+
+def file_bytes(path: storage.Location) -> int:
+    return storage.size(path)
+
+
+def ipc_bytes(table: pa.Table) -> bytes:
+    """What ``write_table`` writes."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table.combine_chunks())
+    return sink.getvalue().to_pybytes()

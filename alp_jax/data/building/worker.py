@@ -4,6 +4,7 @@ Tasks and results travel over one pipe per worker. A worker announces each clip 
 or falls silent, that clip is marked and the shard is started again without it, so one bad file costs one clip.
 """
 
+import collections
 import contextlib
 import multiprocessing
 import os
@@ -21,6 +22,7 @@ from alp_jax.data.building import shard
 MEMORY_BYTES = 4 << 30  # that one worker may take beyond its imports
 CLIP_SECONDS = 60.0  # for one clip
 START_SECONDS = 120.0  # for imports on a busy machine
+_UNEXPLAINED_DEATHS = 3  # that one shard may cost: the machine may have run out of memory
 
 
 def die_with_parent(parent: int) -> None:
@@ -59,13 +61,13 @@ def main(pipe, parent: int, memory_bytes: int) -> None:
         while True:
             task, poisoned = pipe.recv()
             try:
-                meta = shard.write(task, poisoned, lambda number: pipe.send(("clip", number)))
+                shard.write(task, poisoned, lambda number: pipe.send(("clip", number)))
             except BrokenPipeError:
                 raise
             except Exception as error:
                 pipe.send(("error", f"{type(error).__name__}: {error}"))
             else:
-                pipe.send(("done", meta))
+                pipe.send(("done", None))
 
 
 class _Worker:
@@ -99,8 +101,8 @@ def run(
     *,
     clip_seconds: float = CLIP_SECONDS,
     memory_bytes: int = MEMORY_BYTES,
-) -> Iterator[tuple[int, dict | None]]:
-    """Writes all shards; yields (clips started since the last yield, metadata of a finished shard or None).
+) -> Iterator[int]:
+    """Writes all shards; yields how many clips were started since the last yield.
 
     The count is negative when a shard has to be started again.
 
@@ -109,29 +111,30 @@ def run(
     """
     waiting = [(task, {}) for task in reversed(tasks)]
     pool: list[_Worker] = []
+    deaths: collections.Counter = collections.Counter()
     try:
         while waiting or any(w.task for w in pool):
             while len(pool) < min(workers, len(waiting) + sum(w.task is not None for w in pool)):
                 pool.append(_Worker(memory_bytes))
             connection.wait([w.pipe for w in pool], timeout=0.5)
             for worker in list(pool):
-                started, meta, alive = _listen(worker, waiting, clip_seconds)
-                if started or meta:
-                    yield started, meta
+                started, alive = _listen(worker, waiting, clip_seconds)
+                if started:
+                    yield started
                 if not alive:
                     pool.remove(worker)
-                    _bury(worker, waiting)
-                    yield -worker.started, None
+                    _bury(worker, waiting, deaths)
+                    yield -worker.started
     finally:
         for worker in pool:
             worker.kill()
 
 
-def _listen(worker: _Worker, waiting: list, clip_seconds: float) -> tuple[int, dict | None, bool]:
-    """Takes the messages of one worker; returns clips started, a finished shard's metadata, and whether it lives."""
-    started, meta = 0, None
+def _listen(worker: _Worker, waiting: list, clip_seconds: float) -> tuple[int, bool]:
+    """Takes the messages of one worker until it is free; returns clips started, and whether it lives."""
+    started, free = 0, False
     try:
-        while meta is None and worker.pipe.poll():
+        while not free and worker.pipe.poll():
             kind, value = worker.pipe.recv()
             if kind == "clip" and value == shard.FINISHING:
                 worker.clip, worker.deadline = None, float("inf")
@@ -142,17 +145,20 @@ def _listen(worker: _Worker, waiting: list, clip_seconds: float) -> tuple[int, d
                 continue
             if kind == "error":
                 raise StorageError(f"shard {worker.task.path} could not be written: {value}")
-            meta = value
+            free = True  # it has started, or its shard is done
             worker.task, worker.deadline = None, float("inf")
             if waiting:
                 worker.give(*waiting.pop())
     except (EOFError, ConnectionResetError):
-        return started, meta, False
-    return started, meta, time.monotonic() < worker.deadline
+        return started, False
+    return started, time.monotonic() < worker.deadline
 
 
-def _bury(worker: _Worker, waiting: list) -> None:
-    """Ends a dead or hung worker and puts its shard back with the guilty clip marked."""
+def _bury(worker: _Worker, waiting: list, deaths: collections.Counter) -> None:
+    """Ends a dead or hung worker and puts its shard back with the guilty clip marked.
+
+    ``deaths`` counts by shard those that no clip explains.
+    """
     hung = worker.process.is_alive() and time.monotonic() >= worker.deadline
     worker.kill()
     if worker.task is None:
@@ -160,5 +166,8 @@ def _bury(worker: _Worker, waiting: list) -> None:
     if worker.clip is not None:
         blame = {worker.clip: "decoder_timeout" if hung else "decoder_crashed"}
         waiting.append((worker.task, worker.poisoned | blame))
-    else:
-        waiting.append((worker.task, worker.poisoned))
+        return
+    deaths[worker.task.path] += 1
+    if deaths[worker.task.path] > _UNEXPLAINED_DEATHS:
+        raise StorageError(f"shard {worker.task.path}: workers end with code {worker.process.exitcode}")
+    waiting.append((worker.task, worker.poisoned))

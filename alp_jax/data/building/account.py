@@ -1,0 +1,136 @@
+"""The account of a data set: what was expected, what is stored, what is not and why, by split and source."""
+
+from collections.abc import Mapping
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from alp_jax.core.clip import REJECTIONS, SPLITS
+from alp_jax.data import audio, example
+from alp_jax.data.building.plan import NAMES_PER_REASON, LeftOut
+
+MEANINGS = (
+    audio.REASONS
+    | REJECTIONS
+    | {
+        "duplicate_id": "an id that an earlier clip has",
+        "duplicate_stretch": "a stretch of a recording that another clip is",
+        "duplicate_audio": "the same sound as another training clip",
+        "filtered_captions": "no caption that the filter keeps",
+    }
+)
+CURATED = ("duplicate_stretch", "filtered_captions")  # left out by choice: no sign of bad data
+FAILURES = pa.schema([(name, pa.string()) for name in ("id", "source", "path", "reason")])
+_CLIPPED, _QUIET_DB, _SHORT_S = 1e-3, -50.0, 0.1
+
+
+def account(expected: Mapping[str, int], left_out: Mapping[str, LeftOut], failures: pa.Table, stored: pa.Table) -> dict:
+    """Every clip accounted for: expected = usable + unusable, usable = those in the splits + excluded.
+
+    Args:
+      expected: clips by source.
+      left_out: what never reached a shard.
+      failures: FAILURES, clips that could not be decoded.
+      stored: the columns of the index, and what was measured of every clip.
+    """
+    reasons, unusable = _failed(failures)
+    for reason, entry in left_out.items():
+        known = reasons.setdefault(reason, {"meaning": MEANINGS[reason], "count": 0, "clips": []})
+        known["count"] += entry.count
+        known["clips"] = sorted([*known["clips"], *entry.names])[:NAMES_PER_REASON]
+        for source, count in entry.sources.items():
+            of_source = unusable.setdefault(source, {})
+            of_source[reason] = of_source.get(reason, 0) + count
+    rejected = sum(entry.count - sum(entry.sources.values()) for entry in left_out.values())
+    measured = _measured(stored)
+    sources = {
+        source: {"expected": count, "unusable": unusable.get(source, {})} | measured.get(source, {})
+        for source, count in expected.items()
+    }
+    return in_use(
+        {
+            "expected": sum(expected.values()) + rejected,
+            "usable": len(stored),
+            "unusable": sum(entry["count"] for entry in reasons.values()),
+            "reasons": reasons,
+            "sources": sources,
+        },
+        stored,
+    )
+
+
+def in_use(accounting: Mapping, index: pa.Table) -> dict:
+    """``accounting`` with what is in use of it, by split and source, and how many are excluded and why."""
+    grouped = index.select(["source", "split", "excluded", "num_samples", "num_captions"]).group_by(
+        ["source", "split", "excluded"]
+    )
+    rows = grouped.aggregate([("num_samples", "sum"), ("num_samples", "count"), ("num_captions", "sum")]).to_pylist()
+    sources = {
+        source: {key: value for key, value in entry.items() if key not in ("splits", "excluded")}
+        | {"splits": {}, "excluded": {}}
+        for source, entry in accounting["sources"].items()
+    }
+    excluded: dict[str, int] = {}
+    for row in sorted(rows, key=lambda row: (row["source"], SPLITS.index(row["split"]), row["excluded"])):
+        entry, count = sources[row["source"]], row["num_samples_count"]
+        if row["excluded"]:
+            entry["excluded"][row["excluded"]] = entry["excluded"].get(row["excluded"], 0) + count
+            excluded[row["excluded"]] = excluded.get(row["excluded"], 0) + count
+        else:
+            entry["splits"][row["split"]] = {
+                "clips": count,
+                "hours": round(row["num_samples_sum"] / example.SAMPLE_RATE / 3600, 4),
+                "captions": row["num_captions_sum"],
+            }
+    splits = {}
+    for split in SPLITS:
+        parts = [entry["splits"][split] for entry in sources.values() if split in entry["splits"]]
+        if parts:
+            splits[split] = {key: round(sum(part[key] for part in parts), 4) for key in ("clips", "hours", "captions")}
+    return {**accounting, "splits": splits, "sources": sources, "excluded": excluded}
+
+
+def reasons_line(accounting: Mapping) -> str:
+    """``3 missing, 1 corrupt``, most frequent first."""
+    counts = {reason: entry["count"] for reason, entry in accounting["reasons"].items()}
+    return ", ".join(f"{counts[reason]} {reason}" for reason in sorted(counts, key=lambda r: (-counts[r], r)))
+
+
+def bad(accounting: Mapping) -> int:
+    """Clips and rows that are unusable for a fault of theirs."""
+    return sum(entry["count"] for reason, entry in accounting["reasons"].items() if reason not in CURATED)
+
+
+def _failed(failures: pa.Table) -> tuple[dict, dict]:
+    """What could not be decoded: {reason: {meaning, count, clips}} and {source: {reason: count}}."""
+    reasons, unusable = {}, {}
+    for row in failures.group_by(["source", "reason"]).aggregate([([], "count_all")]).to_pylist():
+        unusable.setdefault(row["source"], {})[row["reason"]] = row["count_all"]
+    for reason in sorted(pc.unique(failures["reason"]).to_pylist()):
+        of_reason = failures.filter(pc.equal(failures["reason"], reason))
+        first = of_reason.take(pc.select_k_unstable(of_reason, NAMES_PER_REASON, [("id", "ascending")])).to_pylist()
+        names = [f"{row['id']} ({row['path']})" for row in first]
+        reasons[reason] = {"meaning": MEANINGS[reason], "count": len(of_reason), "clips": names}
+    return reasons, unusable
+
+
+def _measured(stored: pa.Table) -> dict:
+    """By source: clips with samples at full scale, quiet ones, ones that end before they should; mean level."""
+    table = pa.table(
+        {
+            "source": stored["source"],
+            "clipped": pc.greater(stored["clipped"], _CLIPPED),
+            "quiet": pc.less(stored["level_db"], _QUIET_DB),
+            "shorter_than_stated": pc.greater(stored["short_s"], _SHORT_S),
+            "level_db": stored["level_db"],
+        }
+    )
+    counted = ("clipped", "quiet", "shorter_than_stated")
+    found = table.group_by("source").aggregate([*((name, "sum") for name in counted), ("level_db", "mean")])
+    return {
+        row["source"]: {
+            "measured": {name: row[f"{name}_sum"] for name in counted}
+            | {"mean_level_db": round(row["level_db_mean"], 1)}
+        }
+        for row in found.to_pylist()
+    }

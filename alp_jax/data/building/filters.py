@@ -1,0 +1,52 @@
+"""Optional rules for the captions of training clips; off by default, and recorded in ``dataset.json``."""
+
+import collections
+import dataclasses
+
+from alp_jax.core.clip import Clip
+from alp_jax.core.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class CaptionFilter:
+    """Which captions of training clips are kept; evaluation splits are never touched.
+
+    Attributes:
+      min_words, max_words: limits on words separated by blanks; 0 is no limit.
+      min_ascii: share of the characters that must be ASCII, 0 to 1.
+    """
+
+    min_words: int = 0
+    max_words: int = 0
+    min_ascii: float = 0.0
+
+    def __post_init__(self):
+        for name in ("min_words", "max_words", "min_ascii"):
+            if getattr(self, name) < 0:
+                raise UserError(f"{name} = {getattr(self, name)}: must not be negative")
+        if 0 < self.max_words < self.min_words:
+            raise UserError(f"max_words = {self.max_words}: must be at least min_words = {self.min_words}")
+        if self.min_ascii > 1:
+            raise UserError(f"min_ascii = {self.min_ascii}: is a share, at most 1")
+
+    def why_not(self, caption: str) -> str:
+        """Why a caption is not kept: ``too_few_words``, ``too_many_words``, ``not_ascii``; "" when it is."""
+        words = len(caption.split())
+        if words < self.min_words:
+            return "too_few_words"
+        if 0 < self.max_words < words:
+            return "too_many_words"
+        if sum(map(str.isascii, caption)) < self.min_ascii * len(caption):
+            return "not_ascii"
+        return ""
+
+    def apply(self, clip: Clip, dropped: collections.Counter) -> Clip | None:
+        """``clip`` with the captions it keeps; None when it had some and keeps none. ``dropped`` counts reasons."""
+        if self == CaptionFilter() or clip.split != "train" or not clip.captions:
+            return clip
+        reasons = [self.why_not(caption) for caption in clip.captions]
+        dropped.update(filter(None, reasons))
+        kept = tuple(caption for caption, reason in zip(clip.captions, reasons, strict=True) if not reason)
+        if not kept:
+            return None
+        return clip if len(kept) == len(clip.captions) else dataclasses.replace(clip, captions=kept)

@@ -1,0 +1,258 @@
+"""What a build is going to do: a stream of clips becomes a columnar file with one record batch per shard.
+
+Clips are spooled to disk in batches as they come; only hashes stay in memory. Their order (the ladder's) and the
+duplicates among them follow from the hashes, and the plan file is gathered from the spool, so ten million clips need
+some hundred bytes of memory each and never Python objects at once.
+"""
+
+import collections
+import dataclasses
+import hashlib
+import os
+import pathlib
+from collections.abc import Iterable
+
+import numpy as np
+import pyarrow as pa
+
+from alp_jax.core import storage
+from alp_jax.core.clip import SPLITS, Clip, Rejected
+from alp_jax.core.errors import UserError
+from alp_jax.data import ladder
+from alp_jax.data.building import rows
+from alp_jax.data.building.filters import CaptionFilter
+
+DEDUPE = ("source", "all", "none")
+NAMES_PER_REASON = 1000
+MAX_CAPTIONS = 65_535  # of one clip; the index counts them in 16 bits
+_BATCH = 32_768  # clips that are Python objects at a time
+_EVALUATION_FIRST = {name: rank for rank, name in enumerate(reversed(SPLITS))}
+
+
+@dataclasses.dataclass
+class LeftOut:
+    """Clips and rows that do not even get a place in a shard, with the names of the first of them."""
+
+    count: int = 0
+    names: list[str] = dataclasses.field(default_factory=list)
+    sources: collections.Counter = dataclasses.field(default_factory=collections.Counter)
+
+    def add(self, name: str, source: str | None = None) -> None:
+        self.count += 1
+        if len(self.names) < NAMES_PER_REASON:
+            self.names.append(name)
+        if source is not None:
+            self.sources[source] += 1
+
+
+@dataclasses.dataclass
+class Spool:
+    """Clips on disk in the order they came, and what is known about them in memory; N clips.
+
+    Attributes:
+      path: Arrow IPC file of ``rows.SCHEMA``, all batches but the last of ``_BATCH`` rows.
+      place, stretch: uint64[N], hash of the id, and of recording and time.
+      rank: int8[N], 0 for clips that duplicates never push out (test), 2 for those that go first (train).
+      source: int32[N], index into ``sources``.
+      digest: uint8[N, 16].
+      expected: clips of every source that came.
+      left_out: reason -> what of them was not spooled or is not built, and rows that never became clips.
+      dropped_captions: captions that the filter took, by reason.
+    """
+
+    path: pathlib.Path
+    place: np.ndarray
+    stretch: np.ndarray
+    rank: np.ndarray
+    source: np.ndarray
+    digest: np.ndarray
+    sources: list[str]
+    expected: dict[str, int]
+    left_out: dict[str, LeftOut]
+    dropped_captions: dict[str, int]
+
+    def __len__(self) -> int:
+        return len(self.place)
+
+    def gather(self, rows_N: np.ndarray) -> pa.Table:
+        """The rows ``rows_N`` in that order; reads only the batches they are in."""
+        with pa.memory_map(str(self.path)) as file:
+            reader = pa.ipc.open_file(file)
+            by_batch = np.argsort(rows_N // _BATCH, kind="stable")
+            numbers, starts = np.unique(rows_N[by_batch] // _BATCH, return_index=True)
+            parts = np.split(rows_N[by_batch] % _BATCH, starts[1:])
+            taken = [reader.get_batch(int(n)).take(pa.array(part)) for n, part in zip(numbers, parts, strict=True)]
+            back = np.empty(len(rows_N), np.int64)
+            back[by_batch] = np.arange(len(rows_N))
+            return pa.Table.from_batches(taken, rows.SCHEMA).combine_chunks().take(pa.array(back))
+
+
+class _Writer:
+    """Collects clips and writes them batch by batch."""
+
+    def __init__(self, path: pathlib.Path, dedupe: str, captions: CaptionFilter):
+        self._file = pa.ipc.new_file(str(path), rows.SCHEMA)
+        self._dedupe, self._filter = dedupe, captions
+        self._rows: list[tuple] = []
+        self._columns: dict[str, list] = {name: [] for name in ("place", "stretch", "rank", "source")}
+        self._digests, self._arrays = bytearray(), collections.defaultdict(list)
+        self.sources: dict[str, int] = {}
+        self.left_out: dict[str, LeftOut] = collections.defaultdict(LeftOut)
+        self.expected, self.dropped = collections.Counter(), collections.Counter()
+
+    def add(self, clip: Clip) -> None:
+        source = self.sources.setdefault(clip.source, len(self.sources))
+        self.expected[clip.source] += 1
+        kept = self._filter.apply(clip, self.dropped)
+        if kept is None:
+            return self.left_out["filtered_captions"].add(_name(clip.id, clip.audio_path), clip.source)
+        clip, values = kept, rows.row(kept)
+        times = (clip.start_s, clip.recording_start_s or 0.0, 0.0 if clip.duration_s is None else clip.duration_s)
+        if not min(times) >= 0 or clip.duration_s == 0:
+            return self.left_out["bad_time"].add(_name(clip.id, clip.audio_path), clip.source)
+        if len(clip.captions) > MAX_CAPTIONS:
+            return self.left_out["bad_record"].add(_name(clip.id, clip.audio_path), clip.source)
+        try:
+            self._digests += rows.digest(values)
+        except (UnicodeEncodeError, ValueError) as error:
+            reason = "not_utf8" if isinstance(error, UnicodeEncodeError) else "bad_time"
+            return self.left_out[reason].add(_name(ascii(clip.id), ascii(clip.audio_path)), clip.source)
+        self._rows.append(values)
+        facts = (ladder.place(clip.id), _stretch(clip, self._dedupe), _EVALUATION_FIRST[clip.split], source)
+        for column, value in zip(self._columns.values(), facts, strict=True):
+            column.append(value)
+        if len(self._rows) == _BATCH:
+            self._flush()
+        return None
+
+    def _flush(self) -> None:
+        types = {"place": np.uint64, "stretch": np.uint64, "rank": np.int8, "source": np.int32}
+        for name, column in self._columns.items():
+            self._arrays[name].append(np.array(column, types[name]))
+            column.clear()
+        if self._rows:
+            self._file.write_batch(rows.batch(self._rows))
+        self._rows.clear()
+
+    def close(self) -> dict:
+        self._flush()
+        self._file.close()
+        arrays = {name: np.concatenate(parts) for name, parts in self._arrays.items()}
+        return arrays | {"digest": np.frombuffer(bytes(self._digests), np.uint8).reshape(-1, 16)}
+
+
+def spool(clips: Iterable[Clip | Rejected], path: pathlib.Path, *, dedupe: str, captions: CaptionFilter) -> Spool:
+    """Writes the clips of a stream to ``path`` in the order they come; rejected rows are counted by reason.
+
+    Args:
+      dedupe: ``source``, ``all`` or ``none``: where one stretch of one recording may be only once.
+    """
+    writer = _Writer(path, dedupe, captions)
+    for clip in clips:
+        if isinstance(clip, Rejected):
+            writer.left_out[clip.reason].add(f"{clip.where}: {clip.detail}" if clip.detail else clip.where)
+        else:
+            writer.add(clip)
+    return Spool(
+        path,
+        **writer.close(),
+        sources=list(writer.sources),
+        expected=dict(writer.expected),
+        left_out=dict(writer.left_out),
+        dropped_captions=dict(writer.dropped),
+    )
+
+
+def _name(clip_id: str, path: str) -> str:
+    return f"{clip_id} ({path})"
+
+
+def _stretch(clip: Clip, dedupe: str) -> int:
+    """Hash of what makes two clips the same stretch of the same recording; where that is unknown, of the same file."""
+    if clip.recording_start_s is None:
+        where = (os.path.basename(clip.audio_path), clip.member, clip.start_s)
+    else:
+        where = ("", "", clip.recording_start_s)
+    key = repr((clip.source if dedupe == "source" else "", clip.recording, *where, clip.duration_s))
+    return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "little")
+
+
+def arrange(spooled: Spool, dedupe: str) -> np.ndarray:
+    """The rows that are built in ladder order, int64[n]; the others join ``spooled.left_out``.
+
+    Of one id the first clip that came stays. Of one stretch that of an evaluation split stays, else the first in
+    ladder order.
+    """
+    ids = _Ids(spooled)
+    order = ladder.order(spooled.place, ids)
+    place = spooled.place[order]
+    again = np.zeros(len(order), bool)
+    for at in (np.flatnonzero(place[1:] == place[:-1]) + 1).tolist():
+        again[at] = ids(int(order[at])) == ids(int(order[at - 1]))
+    _leave_out(spooled, "duplicate_id", order[again])
+    order = order[~again]
+    if dedupe == "none":
+        return order
+    stretch = spooled.stretch[order]
+    by_stretch = np.lexsort((spooled.rank[order], stretch))
+    again = np.zeros(len(order), bool)
+    again[by_stretch[1:]] = stretch[by_stretch[1:]] == stretch[by_stretch[:-1]]
+    _leave_out(spooled, "duplicate_stretch", order[again])
+    return order[~again]
+
+
+class _Ids:
+    """Ids of single rows, read from the spool a batch at a time."""
+
+    def __init__(self, spooled: Spool):
+        self._reader = pa.ipc.open_file(pa.memory_map(str(spooled.path)))
+        self._number, self._ids = -1, None
+
+    def __call__(self, row: int) -> str:
+        if row // _BATCH != self._number:
+            self._number = row // _BATCH
+            self._ids = self._reader.get_batch(self._number).column("id")
+        return self._ids[row % _BATCH].as_py()
+
+
+def _leave_out(spooled: Spool, reason: str, rows_n: np.ndarray) -> None:
+    if not len(rows_n):
+        return
+    entry = spooled.left_out.setdefault(reason, LeftOut())
+    entry.count += len(rows_n)
+    counts = np.bincount(spooled.source[rows_n], minlength=len(spooled.sources))
+    entry.sources.update({name: int(n) for name, n in zip(spooled.sources, counts, strict=True) if n})
+    named = spooled.gather(rows_n[:NAMES_PER_REASON])
+    pairs = zip(named["id"].to_pylist(), named["audio_path"].to_pylist(), strict=True)
+    entry.names += [_name(*pair) for pair in pairs]
+
+
+def digest(spooled: Spool, order: np.ndarray) -> str:
+    """Identity of the clips ``order`` in that order, but for the folder their audio lies in."""
+    found = hashlib.blake2b(digest_size=16)
+    for first in range(0, len(order), _BATCH):
+        found.update(spooled.digest[order[first : first + _BATCH]].tobytes())
+    return found.hexdigest()
+
+
+def write(spooled: Spool, order: np.ndarray, shards: int, path: storage.Location) -> list[int]:
+    """Writes the plan file, one record batch per shard; returns the number of clips of each."""
+    bounds = [len(order) * s // shards for s in range(shards + 1)]
+    with storage.partial(path) as partial, pa.ipc.new_file(str(partial), rows.SCHEMA) as file:
+        for s in range(shards):
+            table = spooled.gather(order[bounds[s] : bounds[s + 1]])
+            file.write_batch(table.combine_chunks().to_batches()[0])
+    return [bounds[s + 1] - bounds[s] for s in range(shards)]
+
+
+def read(path: storage.Location, shard: int) -> list[Clip]:
+    """The clips of one shard; of a remote plan only their part travels.
+
+    Raises:
+      UserError: the plan file is not there or is damaged.
+    """
+    try:
+        with storage.open_binary(path) as file:
+            return list(rows.clips(pa.ipc.open_file(file).get_batch(shard)))
+    except (OSError, pa.ArrowInvalid) as error:
+        raise UserError(f"plan {path} cannot be read: {error}; start the build again") from None

@@ -1,0 +1,85 @@
+"""Clips as rows of Arrow tables: what a plan file holds, and how clips come out of it again."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from alp_jax.core.clip import Clip, Event
+
+_TEXTS = pa.list_(pa.string())
+SCHEMA = pa.schema(
+    [
+        *((name, pa.string()) for name in ("id", "source", "recording", "audio_path", "member")),
+        *((name, pa.float64()) for name in ("start_s", "duration_s", "recording_start_s")),
+        ("captions", _TEXTS),
+        ("tags", _TEXTS),
+        ("tasks", _TEXTS),  # names of labels
+        ("labels", _TEXTS),
+        ("onset_s", pa.list_(pa.float64())),  # of events
+        ("offset_s", pa.list_(pa.float64())),
+        ("events", _TEXTS),
+        *((name, pa.string()) for name in ("split", "group", "license")),
+    ]
+)
+_AUDIO_PATH = SCHEMA.get_field_index("audio_path")
+
+
+def row(clip: Clip) -> tuple:
+    """The values of ``SCHEMA`` for one clip."""
+    tasks = sorted(clip.labels)
+    return (
+        clip.id,
+        clip.source,
+        clip.recording,
+        clip.audio_path,
+        clip.member,
+        clip.start_s,
+        clip.duration_s,
+        clip.recording_start_s,
+        clip.captions,
+        clip.tags,
+        tasks,
+        [clip.labels[task] for task in tasks],
+        [event.onset_s for event in clip.events],
+        [event.offset_s for event in clip.events],
+        [event.label for event in clip.events],
+        clip.split,
+        clip.group,
+        clip.license,
+    )
+
+
+def digest(values: tuple) -> bytes:
+    """16 bytes that identify a row, but for the folder its audio lies in.
+
+    Raises:
+      UnicodeEncodeError: a text that is no valid Unicode (half of a surrogate pair).
+      ValueError: a number that is not finite.
+    """
+    name = values[_AUDIO_PATH].rpartition("/")[2]
+    known = (*values[:_AUDIO_PATH], name, *values[_AUDIO_PATH + 1 :])
+    text = json.dumps(known, ensure_ascii=False, allow_nan=False)
+    return hashlib.blake2b(text.encode(), digest_size=16).digest()
+
+
+def batch(rows: Sequence[tuple]) -> pa.RecordBatch:
+    """Rows as one record batch of ``SCHEMA``."""
+    columns: list[tuple[Any, ...]] = list(zip(*rows, strict=True))
+    arrays = [pa.array(column, field.type) for column, field in zip(columns, SCHEMA, strict=True)]
+    return pa.record_batch(arrays, schema=SCHEMA)
+
+
+def clips(table: pa.RecordBatch) -> Iterator[Clip]:
+    """The clips of a record batch, in order."""
+    columns = {name: table.column(name).to_pylist() for name in SCHEMA.names}
+    for number in range(table.num_rows):
+        value = {name: column[number] for name, column in columns.items()}
+        labels = dict(zip(value.pop("tasks"), value.pop("labels"), strict=True))
+        events = zip(value.pop("onset_s"), value.pop("offset_s"), value.pop("events"), strict=True)
+        captions, tags = tuple(value.pop("captions")), tuple(value.pop("tags"))
+        yield Clip(
+            **value, captions=captions, tags=tags, labels=labels, events=tuple(Event(*event) for event in events)
+        )

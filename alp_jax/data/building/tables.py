@@ -1,0 +1,166 @@
+"""The tables of a data set and ``dataset.json``: put together from finished shards, and written so that a stop at any
+moment leaves the data set as it was or as it is going to be."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import soundfile
+import soxr
+
+from alp_jax.core import files, storage
+from alp_jax.core.errors import DataError, UserError
+from alp_jax.core.hashing import fingerprint
+from alp_jax.data import example, ladder
+from alp_jax.data.building import account, shard
+from alp_jax.data.schema import AUDIT, AUDIT_SCHEMA, INDEX, INDEX_SCHEMA, INFO, SCHEMA_VERSION
+
+IN_USE = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Collected:
+    """Finished shards.
+
+    Attributes:
+      clips: ``shard.COLUMNS`` and ``shard`` and ``row`` of every clip.
+      failures: ``account.FAILURES``.
+      shards: their entries in ``dataset.json``.
+    """
+
+    clips: pa.Table
+    failures: pa.Table
+    shards: list[dict]
+
+
+def collect(paths: Sequence[storage.Location]) -> Collected:
+    """Reads the indices of finished shards, one after another; nothing becomes an object per clip.
+
+    Raises:
+      DataError: an index is gone.
+    """
+    tables, failures, entries = [], [], []
+    for number, path in enumerate(paths):
+        found = shard.read_index(path)
+        if found is None:
+            raise DataError(f"{shard.index_path(path)} is missing or damaged; run the same 'alp data build' again")
+        table, meta = found
+        place = {"shard": np.full(len(table), number, np.int32), "row": np.arange(len(table), dtype=np.int32)}
+        for name, values in place.items():
+            table = table.append_column(name, pa.array(values))
+        tables.append(table.replace_schema_metadata(None))
+        columns = list(zip(*((i, s, p, r) for i, s, p, r, _ in meta["failures"]), strict=True)) or [[]] * 4
+        failures.append(pa.table([pa.array(c, pa.string()) for c in columns], schema=account.FAILURES))
+        entries.append({key: meta[key] for key in ("name", "records", "bytes", "sha256")})
+    return Collected(pa.concat_tables(tables), pa.concat_tables(failures), entries)
+
+
+def codes(names: Sequence[str], code_N: np.ndarray, dictionary: pa.DataType) -> pa.DictionaryArray:
+    """A dictionary column: the name of every row by its number."""
+    return pa.DictionaryArray.from_arrays(pa.array(code_N.astype(dictionary.index_type.to_pandas_dtype())), list(names))
+
+
+def named(column: pa.ChunkedArray, name: str) -> np.ndarray:
+    """Which rows of a dictionary column are ``name``; bool[N]."""
+    column = column.combine_chunks()
+    known = column.dictionary.to_pylist()
+    return column.indices.to_numpy() == (known.index(name) if name in known else -1)
+
+
+def in_ladder(index: pa.Table) -> np.ndarray:
+    """Which rows belong to the ladder: training clips with captions that are in use; bool[N]."""
+    return named(index["split"], "train") & named(index["excluded"], IN_USE) & (index["num_captions"].to_numpy() > 0)
+
+
+def with_ladder(index: pa.Table, order_N: np.ndarray) -> pa.Table:
+    """``index`` with the column ``ladder`` made anew along the ladder order of all rows."""
+    ranks = pa.array(ladder.along(order_N, in_ladder(index)))
+    at = index.schema.get_field_index("ladder")
+    return index.append_column("ladder", ranks) if at < 0 else index.set_column(at, "ladder", ranks)
+
+
+def repeats(key_N: np.ndarray, order_N: np.ndarray, among_N: np.ndarray) -> np.ndarray:
+    """Which of the rows ``among_N`` bool have the key of another one before them in ``order_N``; bool[N]."""
+    rows = order_N[among_N[order_N]]
+    key = key_N[rows]
+    by_key = np.argsort(key, kind="stable")
+    again = np.zeros(len(key_N), bool)
+    again[rows[by_key[1:]][key[by_key[1:]] == key[by_key[:-1]]]] = True
+    return again
+
+
+def scoped(key_N: np.ndarray, source_N: np.ndarray, dedupe: str) -> np.ndarray:
+    """Keys uint64[N] that are equal within what ``dedupe`` (source or all) compares."""
+    if dedupe == "all":
+        return key_N
+    salt = np.array([int(fingerprint(code), 16) for code in range(int(source_N.max(initial=0)) + 1)], np.uint64)
+    return key_N ^ salt[source_N]
+
+
+def content_fingerprint(shards: Sequence[dict], excluded: pa.ChunkedArray) -> str:
+    """Identity of the data: changes when a stored byte or the set of excluded clips changes, and with nothing else."""
+    column = excluded.combine_chunks()
+    numbers, reasons = column.indices.to_numpy(), column.dictionary.to_pylist()
+    out = {}
+    for code, reason in enumerate(reasons):
+        rows = np.flatnonzero(numbers == code).astype("<i8")
+        if reason != IN_USE and len(rows):
+            out[reason] = hashlib.blake2b(rows.tobytes(), digest_size=16).hexdigest()
+    return fingerprint([SCHEMA_VERSION, ladder.SEED, [entry["sha256"] for entry in shards], out])
+
+
+def facts() -> dict:
+    """What every ``dataset.json`` says of the code that made the data set."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "sample_rate": example.SAMPLE_RATE,
+        "ladder_seed": ladder.SEED,
+        "resampler": "soxr HQ",
+        "versions": {
+            "soundfile": soundfile.__version__,
+            "libsndfile": soundfile.__libsndfile_version__,
+            "soxr": soxr.__version__,
+            "numpy": np.__version__,
+            "pyarrow": pa.__version__,
+        },
+    }
+
+
+def write_index(folder: storage.Location, index: pa.Table, name: str = INDEX) -> dict:
+    """Writes the index table; returns its entry for ``dataset.json``."""
+    shard.write_table(storage.join(folder, name), index.select(INDEX_SCHEMA.names).cast(INDEX_SCHEMA))
+    return file_entry(folder, name)
+
+
+def write_audit(folder: storage.Location, clips: pa.Table) -> dict:
+    """Writes what audits compare, one record batch per chunk of ``clips``; returns its entry for ``dataset.json``."""
+    with storage.partial(storage.join(folder, AUDIT)) as partial, pa.ipc.new_file(str(partial), AUDIT_SCHEMA) as file:
+        file.write_table(clips.select(AUDIT_SCHEMA.names).cast(AUDIT_SCHEMA))
+    return file_entry(folder, AUDIT)
+
+
+def file_entry(folder: storage.Location, name: str) -> dict:
+    path = storage.join(folder, name)
+    with storage.open_binary(path) as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {"name": name, "bytes": storage.size(path), "sha256": digest}
+
+
+def read_json(folder: storage.Location, name: str) -> dict:
+    """A JSON object of the folder; UserError when it is none."""
+    path = storage.join(folder, name)
+    try:
+        found = json.loads(storage.read(path))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is not readable JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise UserError(f"{path} is not a JSON object")
+    return found
+
+
+def write_info(folder: storage.Location, info: dict) -> None:
+    """Writes ``dataset.json``: from then on the data set is what ``info`` says."""
+    storage.write(storage.join(folder, INFO), files.json_text(info | {"checksum": fingerprint(info)}).encode())
