@@ -129,13 +129,20 @@ def _data(objective: str, source: str, pairs: int, public_text: bool, text_budge
         pairs=pairs,  # paper: nested subsets
         # paper: 50k subwords, here trained on the captions; code: train.yaml
         tokenizer=public if public_text else "",
+        sources="",  # paper: all of them
+        mixture="",  # paper: not stated; code: sampled by hours
         bucket_seconds=(3.0, 5.0, 8.0, 10.0, 15.0, 20.0, 30.0, 60.0),  # ours; code: data_module.py keeps 1 to 60 s
+        crop_seconds=60.0,  # without effect beside these buckets, as max_padding
+        max_padding=0.1,
         batch_seconds={"paper": 8 * 640.0, "code": 8 * 600.0}[source],  # paper: training; code: data.sampler
         clips_per_batch=0,  # both: by seconds
         clips_multiple=8,  # both: 8 GPUs
         text_clean={"contrastive": "clap", "captioning": "audio_caption"}[objective],  # code: data_module.py
         text_budget=text_budget,  # code: clap/model.py, audio_caption's train.yaml
+        read="random",  # this and the following: the numbers are the same
+        window_shards=8,
         workers=8,
+        prefetch_mb=8192,
     )
 
 

@@ -186,15 +186,33 @@ class OptimConfig:
 class DataConfig:
     """Which shards, how many pairs, and how they become batches."""
 
-    path: str = "data/mini"
+    path: str = "data/mini"  # folder or URL
     pairs: int = 0  # audio-caption pairs of the nested ladder; 0 takes every training clip
+    sources: str = ""  # NAME,... takes only these, -NAME,... all but these; empty all
+    mixture: str = (
+        ""  # NAME=WEIGHT,... clips of each source, or in stages STEP:NAME=WEIGHT,...;STEP:... ; empty as stored
+    )
     tokenizer: str = ""  # sentencepiece model or tokenizer.json; empty takes tokenizer.model beside the data set
-    bucket_seconds: tuple[float, ...] = (2.0, 4.0, 6.0, 8.0, 10.0, 15.0, 20.0, 30.0)  # longer clips are cropped
+    bucket_seconds: tuple[float, ...] = (
+        2.0,
+        4.0,
+        6.0,
+        8.0,
+        10.0,
+        15.0,
+        20.0,
+        30.0,
+    )  # longer clips are cropped; () chooses
+    crop_seconds: float = 30.0  # of chosen buckets: longer clips are cropped to this
+    max_padding: float = 0.1  # of chosen buckets: above this share of padding, clips are cropped a little to fit
     batch_seconds: float = 640.0  # seconds of padded audio in a global batch
     clips_per_batch: int = 0  # > 0: this many clips in every batch whatever the bucket (fixed negatives)
     clips_multiple: int = 8  # clips in a batch are a multiple of this, so that meshes of that size share them evenly
     text_clean: str = "none"  # none | clap | audio_caption: what the reference's recipes do to captions before tokens
     text_budget: int = 128  # tokens per caption before special tokens, for both objectives
+    read: str = "random"  # random | sequential: clips in any order, or shard after shard, shuffled inside window_shards
+    window_shards: int = 8  # of sequential reading; a host keeps up to three windows of a remote data set on its disk
+    prefetch_mb: int = 2048  # a host holds no more than this in batches read ahead
     workers: int = 0  # loader processes per host; 0 reads in threads
 
 

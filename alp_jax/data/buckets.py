@@ -1,4 +1,4 @@
-"""Fixed batch shapes by duration, how much padding they cost, and how often each is used."""
+"""Fixed batch shapes by duration: given, or chosen for the least padding."""
 
 import dataclasses
 
@@ -9,7 +9,9 @@ from alp_jax.core.errors import UserError
 from alp_jax.data.example import SAMPLE_RATE
 
 MAX_BUCKETS = 8  # every bucket is one more compiled program
-BLOCK = 256  # steps in which every bucket appears an exact number of times
+_HOP = 160  # samples between feature frames, the finest steps in which lengths are told apart
+_MAX_BINS = 1024
+_MAX_CROP = 25  # per cent
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,7 +22,7 @@ class Bucket:
       edge: samples per row; clips up to this length land here, longer ones than the last edge are cropped to it.
       batch: clips in a global batch.
       clips: clips of the rung in this bucket.
-      per_block: steps that use this bucket in every block of ``BLOCK`` steps.
+      per_block: steps that use this bucket in every block of ``order.BLOCK`` steps, of the first stage of a mixture.
     """
 
     edge: int
@@ -37,9 +39,14 @@ def edges(bucket_seconds: tuple[float, ...], knob: str = "data.bucket_seconds") 
     return samples
 
 
-def assign(num_samples: np.ndarray, edges_K: np.ndarray) -> np.ndarray:
-    """Bucket of every clip, int64[N]: the first whose edge is not shorter, else the last."""
-    return np.minimum(np.searchsorted(edges_K, num_samples), len(edges_K) - 1)
+def shortest(num_samples: np.ndarray, crop_percent: int) -> np.ndarray:
+    """What is left of clips when up to ``crop_percent`` of their length may be cut off, in samples."""
+    return -(-np.asarray(num_samples, np.int64) * (100 - crop_percent) // 100)
+
+
+def assign(num_samples: np.ndarray, edges_K: np.ndarray, crop_percent: int = 0) -> np.ndarray:
+    """Bucket of every clip, int64[N]: the first that holds all but ``crop_percent`` of it, else the last."""
+    return np.minimum(np.searchsorted(edges_K, shortest(num_samples, crop_percent)), len(edges_K) - 1)
 
 
 def batch_size(edge: int, config: DataConfig) -> int:
@@ -58,29 +65,55 @@ def batch_size(edge: int, config: DataConfig) -> int:
     return max(multiple, int(config.batch_seconds * SAMPLE_RATE) // edge // multiple * multiple)
 
 
-def per_block(share_K: np.ndarray, block: int) -> np.ndarray:
-    """Splits ``block`` steps by the positive shares, each at least one, largest remainders first; int64[K]."""
-    ideal = share_K / share_K.sum() * (block - len(share_K))
-    counts = np.floor(ideal).astype(np.int64) + 1
-    rest = block - counts.sum()
-    counts[np.argsort(-(ideal % 1), kind="stable")[:rest]] += 1
-    return counts
+class Lengths:
+    """A histogram of clip lengths up to ``longest`` samples, filled piece by piece, that chooses bucket edges."""
+
+    def __init__(self, longest: int):
+        self._longest = longest
+        self._width = -(-longest // (_MAX_BINS * _HOP)) * _HOP
+        bins = -(-longest // self._width)
+        self._count, self._sum, self._max = (np.zeros(bins, np.int64) for _ in range(3))
+
+    def add(self, num_samples: np.ndarray) -> None:
+        """Counts clips; longer ones count as ``longest``."""
+        samples = np.clip(num_samples, 1, self._longest).astype(np.int64)
+        bin_N = (samples - 1) // self._width
+        self._count += np.bincount(bin_N, minlength=len(self._count))
+        np.add.at(self._sum, bin_N, samples)
+        np.maximum.at(self._max, bin_N, samples)
+
+    def choose(self, max_padding: float, most: int = MAX_BUCKETS) -> tuple[np.ndarray, int]:
+        """At most ``most`` edges, int64[K], and the per cent of a clip that may be cropped to fit a shorter one.
+
+        Nothing is cropped if the best edges without leave at most ``max_padding`` of the batches empty, else as little
+        as brings it there, or ``_MAX_CROP`` per cent.
+        """
+        used = np.flatnonzero(self._count)
+        count, total, longest = self._count[used], self._sum[used], self._max[used]
+        for crop_percent in range(_MAX_CROP + 1):
+            edges_K = _least_padding(count, shortest(longest, crop_percent), most)
+            edge = edges_K[assign(longest, edges_K, crop_percent)]
+            kept = np.where(longest <= edge, total, count * edge).sum()
+            if kept >= (1 - max_padding) * (count * edge).sum():
+                break
+        return edges_K, crop_percent
 
 
-def make_buckets(num_samples: np.ndarray, config: DataConfig) -> tuple[list[Bucket], list[np.ndarray]]:
-    """The buckets that have clips, and for each the positions of its clips in ``num_samples`` int32[N].
+def _least_padding(count: np.ndarray, edge: np.ndarray, most: int) -> np.ndarray:
+    """The at most ``most`` of the increasing lengths ``edge``, of ``count`` clips each, that pad the clips least.
 
-    Steps are given to buckets in proportion to the batches one epoch of their clips makes.
+    Dynamic programming: the least padded total of the first clips with one edge more at a time. Whole numbers
+    throughout, so every machine finds the same edges.
     """
-    edges_K = edges(config.bucket_seconds)
-    bucket_N = assign(num_samples, edges_K)
-    members = [np.flatnonzero(bucket_N == k) for k in range(len(edges_K))]
-    used = [k for k in range(len(edges_K)) if len(members[k])]
-    sizes = [batch_size(int(edges_K[k]), config) for k in used]
-    shares = np.array([len(members[k]) / size for k, size in zip(used, sizes, strict=True)])
-    counts = per_block(shares, BLOCK)
-    buckets = [
-        Bucket(int(edges_K[k]), size, len(members[k]), int(count))
-        for k, size, count in zip(used, sizes, counts, strict=True)
-    ]
-    return buckets, [members[k] for k in used]
+    bins, upto = len(count), np.append(0, np.cumsum(count))
+    cost = np.append(0, upto[1:] * edge)  # with one edge
+    choices = [np.zeros(bins, np.int64)]
+    for _ in range(min(most, bins) - 1):
+        ways = [cost[:j] + (upto[j] - upto[:j]) * edge[j - 1] for j in range(1, bins + 1)]
+        choices.append(np.array([np.argmin(way) for way in ways]))
+        cost = np.append(0, [way[i] for way, i in zip(ways, choices[-1], strict=True)])
+    chosen, j = [], bins
+    while j:
+        chosen.append(edge[j - 1])
+        j = int(choices.pop()[j - 1])
+    return np.unique(chosen)

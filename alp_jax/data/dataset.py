@@ -18,6 +18,7 @@ from alp_jax.core.hashing import fingerprint
 from alp_jax.core.names import choose
 from alp_jax.data import example, ladder, tfrecord
 from alp_jax.data.building import shard
+from alp_jax.data.mapped import MappedTable
 from alp_jax.data.schema import INFO, PLAN, SCHEMA_VERSION
 
 
@@ -47,42 +48,40 @@ class Dataset:
         return f"Dataset({str(self.path)!r}, clips={self.num_clips}, fingerprint={self.fingerprint})"
 
     @functools.cached_property
-    def _table(self) -> pa.Table:
+    def _index(self) -> MappedTable:
         path = self.path / self.info["index"]["name"]
-        try:
-            table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-        except (OSError, pa.ArrowInvalid) as error:
-            raise DataError(f"{path} cannot be read: {error}") from None
-        if len(table) != self.num_clips:
-            raise DataError(f"{path} has {len(table)} rows, dataset.json says {self.num_clips}")
-        return table
+        mapped = MappedTable(path)
+        if len(mapped.table) != self.num_clips:
+            raise DataError(f"{path} has {len(mapped.table)} rows, dataset.json says {self.num_clips}")
+        return mapped
 
-    def _numpy(self, name: str) -> np.ndarray:
-        column = self._table[name].chunk(0)
-        return (column.indices if isinstance(column, pa.DictionaryArray) else column).to_numpy()
+    def release(self) -> None:
+        """Gives back the memory that shows pages of the index; what was read stays valid."""
+        if "_index" in vars(self):
+            self._index.release()
 
     def _names(self, name: str) -> tuple[str, ...]:
-        return tuple(self._table[name].chunk(0).dictionary.to_pylist())
+        return tuple(self._index.column(name).dictionary.to_pylist())
 
     @functools.cached_property
     def num_samples(self) -> np.ndarray:
         """int32[N], samples at 16 kHz."""
-        return self._numpy("num_samples")
+        return self._index.numpy("num_samples")
 
     @functools.cached_property
     def num_captions(self) -> np.ndarray:
         """uint16[N]."""
-        return self._numpy("num_captions")
+        return self._index.numpy("num_captions")
 
     @functools.cached_property
     def ladder(self) -> np.ndarray:
         """int32[N], rank among the training clips with captions that are in use; -1 outside."""
-        return self._numpy("ladder")
+        return self._index.numpy("ladder")
 
     @functools.cached_property
     def source(self) -> np.ndarray:
         """int32[N], index into ``sources``."""
-        return self._numpy("source")
+        return self._index.numpy("source")
 
     @functools.cached_property
     def sources(self) -> tuple[str, ...]:
@@ -92,12 +91,12 @@ class Dataset:
     def split(self) -> np.ndarray:
         """int8[N], index into ``alp_jax.core.clip.SPLITS``."""
         codes = np.array([SPLITS.index(name) for name in self._names("split")], np.int8)
-        return codes[self._numpy("split")]
+        return codes[self._index.numpy("split")]
 
     @functools.cached_property
     def excluded(self) -> np.ndarray:
         """int8[N], index into ``exclusions``."""
-        return self._numpy("excluded")
+        return self._index.numpy("excluded")
 
     @functools.cached_property
     def exclusions(self) -> tuple[str, ...]:
@@ -107,16 +106,20 @@ class Dataset:
     @functools.cached_property
     def recording(self) -> pa.Array:
         """Arrow strings [N]; ``np.asarray`` makes them Python strings, all at once."""
-        return self._table["recording"].chunk(0)
+        return self._index.column("recording")
 
     @functools.cached_property
     def id(self) -> pa.Array:
         """Arrow strings [N]."""
-        return self._table["id"].chunk(0)
+        return self._index.column("id")
 
     @functools.cached_property
     def _place(self) -> tuple[np.ndarray, ...]:
-        return tuple(self._numpy(name) for name in ("shard", "row", "offset", "length"))
+        return tuple(self._index.numpy(name) for name in ("shard", "row", "offset", "length"))
+
+    def shard_starts(self) -> np.ndarray:
+        """First row of every shard, and the number of clips; int64[shards + 1]."""
+        return np.searchsorted(self._place[0], np.arange(len(self.info["shards"]) + 1))
 
     def read(self, row: int, audio: bool = True) -> example.Record:
         """The clip at ``row``, its checksums verified; ``audio=False`` leaves the sound undecoded (None).
@@ -157,7 +160,7 @@ class Dataset:
         for entry in (self.info["index"], self.info["audit"]):
             if files.sha256(self.path / entry["name"]) != entry["sha256"]:
                 problems.append(f"{self.path / entry['name']} is not the one that was built")
-        bounds = np.searchsorted(self._place[0], np.arange(len(self.info["shards"]) + 1))
+        bounds = self.shard_starts()
         for number, entry in enumerate(self.info["shards"]):
             try:
                 self._verify_shard(entry, slice(int(bounds[number]), int(bounds[number + 1])))

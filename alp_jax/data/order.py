@@ -1,57 +1,83 @@
-"""What global batch ``step`` consists of, as a pure function of (clips, seed, step). Nothing here has state.
+"""What global batch ``step`` consists of, as a pure function of (recipe, seed, step). Nothing here has state.
 
-Philox streams are keyed by (seed, index) with the purpose in the counter, so no draw depends on an earlier one, on the
-number of hosts or on the number of workers.
+A run is cut into blocks of ``BLOCK`` steps. In each of them every bucket is used an exact number of times, and the
+clips those uses take are divided among the components of the mixture in exact numbers (``mixture.py`` says which).
+Every component has, in every bucket, an endless stream of its own clips: one permutation of them after another.
 """
 
+import bisect
 import dataclasses
 import functools
+import itertools
 
 import numpy as np
 
-from alp_jax.data.buckets import BLOCK, Bucket
+from alp_jax.data.streams import EXAMPLE, MIX, SCHEDULE, SHUFFLE, keys, permute, philox
+from alp_jax.data.windows import Windows, pass_schedule
 
-VERSION = 1  # part of every fingerprint: raise it when anything here changes the order
-_SCHEDULE, _EXAMPLE, _SHUFFLE = 1, 2, 3  # purposes of the random streams
-_MASK = (1 << 64) - 1
-_ROUNDS = 8
-
-
-def philox(seed: int, purpose: int, index: int) -> np.random.Generator:
-    """Random stream ``index`` of one purpose."""
-    return np.random.Generator(np.random.Philox(key=[seed & _MASK, index], counter=[0, 0, 0, purpose]))
+VERSION = 1  # part of every fingerprint: raise it when anything here, in streams.py or windows.py changes the order
+BLOCK = 256  # steps in which every bucket and every component appears an exact number of times
 
 
-def _mix(x: np.ndarray) -> np.ndarray:
-    """splitmix64's finaliser on uint64."""
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
+@dataclasses.dataclass(frozen=True, eq=False)
+class Stage:
+    """What every block is made of from one step on.
 
-
-def permute(index_N: np.ndarray, size: int, keys_R: np.ndarray) -> np.ndarray:
-    """Places of ``index_N`` in a pseudo-random permutation of range(size), without building the permutation.
-
-    A Feistel network on the next even power of two, walked until it lands inside (Black and Rogaway 2002, "Ciphers
-    with arbitrary finite domains"). ``keys_R`` uint64 holds one key per round.
+    Attributes:
+      start: first step, a multiple of ``BLOCK``.
+      steps_K: int64, steps of a block that use each bucket; they add up to ``BLOCK``.
+      entries_KC: int64, clips that those steps take from each component; rows add up to steps x batch.
     """
-    half = np.uint64(max(1, (max(size - 1, 1).bit_length() + 1) // 2))
-    low = np.uint64((1 << int(half)) - 1)
-    out = np.array(index_N, np.uint64)
-    todo = np.arange(out.size)
-    while todo.size:
-        left, right = out[todo] >> half, out[todo] & low
-        for key in keys_R:
-            left, right = right, left ^ (_mix(right + key) & low)
-        out[todo] = left << half | right
-        todo = todo[out[todo] >= size]
-    return out.astype(np.int64)
+
+    start: int
+    steps_K: np.ndarray
+    entries_KC: np.ndarray
 
 
-@functools.lru_cache(maxsize=1024)
-def _shuffle_keys(seed: int, bucket: int, epoch: int) -> np.ndarray:
-    stream = philox(seed, _SHUFFLE + (bucket << 8), epoch)
-    return stream.integers(0, _MASK, _ROUNDS, np.uint64, endpoint=True)
+@dataclasses.dataclass(frozen=True, eq=False)
+class Recipe:
+    """All that the order depends on beside the seed.
+
+    Attributes:
+      batch_K: clips in a global batch of each bucket.
+      size_KC: int64, clips that each component has in each bucket.
+      component_C: number by which the component's random streams are known; 0 where there is only one.
+      stages: by start; the first starts at 0.
+      windows: where the clips lie in shards, for an order that visits shards one after another; None for one that does
+        not care where clips lie.
+    """
+
+    batch_K: tuple[int, ...]
+    size_KC: np.ndarray
+    component_C: tuple[int, ...]
+    stages: tuple[Stage, ...]
+    windows: Windows | None = None
+
+    @property
+    def in_passes(self) -> bool:
+        """Whether buckets follow each other as passes over the shards need them, and not block by block."""
+        return self.windows is not None and len(self.component_C) == 1
+
+    def stage(self, step: int) -> int:
+        """Index of the stage that ``step`` is in."""
+        return bisect.bisect_right([stage.start for stage in self.stages], step) - 1
+
+    @functools.cached_property
+    def _before(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Uses of every bucket and entries of every (bucket, component) before each stage."""
+        before = [(np.zeros_like(self.stages[0].steps_K), np.zeros_like(self.stages[0].entries_KC))]
+        for stage, after in itertools.pairwise(self.stages):
+            blocks = (after.start - stage.start) // BLOCK
+            uses, entries = before[-1]
+            before.append((uses + blocks * stage.steps_K, entries + blocks * stage.entries_KC))
+        return before
+
+    def before(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+        """Uses of every bucket int64[K], and clips taken from every component int64[K, C], before ``step``'s block."""
+        s = self.stage(step)
+        stage, (uses, entries) = self.stages[s], self._before[s]
+        blocks = (step - stage.start) // BLOCK
+        return uses + blocks * stage.steps_K, entries + blocks * stage.entries_KC
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,40 +86,64 @@ class Step:
 
     Attributes:
       bucket: index of the bucket.
-      member_B: int64, which of the bucket's clips.
+      first: entry of the bucket's stream that the batch begins with.
+      component_B: int64, from which component each clip is.
+      member_B: int64, which of the component's clips in the bucket.
       crop_B: float64 in [0, 1), where a clip that is too long is cut.
       caption_B: float64 in [0, 1), which of its captions is taken.
     """
 
     bucket: int
+    first: int
+    component_B: np.ndarray
     member_B: np.ndarray
     crop_B: np.ndarray
     caption_B: np.ndarray
 
 
-def schedule(buckets: list[Bucket], seed: int, step: int) -> tuple[int, int]:
+def schedule(recipe: Recipe, seed: int, step: int) -> tuple[int, int]:
     """Bucket of ``step`` and how many earlier steps used that bucket."""
+    if recipe.in_passes:
+        return pass_schedule(tuple(recipe.size_KC[:, 0].tolist()), recipe.batch_K, seed, step)
+    steps_K = recipe.stages[recipe.stage(step)].steps_K
     block, position = divmod(step, BLOCK)
-    order = philox(seed, _SCHEDULE, block).permutation(
-        np.repeat(np.arange(len(buckets)), [b.per_block for b in buckets])
-    )
+    order = philox(seed, SCHEDULE, block).permutation(np.repeat(np.arange(len(steps_K)), steps_K))
     bucket = int(order[position])
-    return bucket, block * buckets[bucket].per_block + int(np.count_nonzero(order[:position] == bucket))
+    return bucket, int(recipe.before(step)[0][bucket] + np.count_nonzero(order[:position] == bucket))
 
 
-def shuffled(bucket: int, size: int, seed: int, start: int, count: int) -> np.ndarray:
-    """Entries ``start`` to ``start + count`` of a bucket's endless stream: one permutation of range(size) per epoch."""
-    entry = np.arange(start, start + count)
-    member = np.empty(count, np.int64)
-    for epoch in range(start // size, (start + count - 1) // size + 1):
-        here = entry // size == epoch
-        member[here] = permute(entry[here] % size, size, _shuffle_keys(seed, bucket, epoch))
-    return member
+def shuffled(bucket: int, size: int, seed: int, entry_N: np.ndarray, component: int = 0) -> np.ndarray:
+    """Entries of a component's endless stream in a bucket: one permutation of range(size) per epoch; int64[N]."""
+    epoch_N, place_N = np.divmod(entry_N, size)
+    member_N = np.empty(len(epoch_N), np.int64)
+    for epoch in np.unique(epoch_N):
+        here = epoch_N == epoch
+        member_N[here] = permute(place_N[here], size, keys(seed, SHUFFLE, bucket, int(epoch), component))
+    return member_N
 
 
-def compose(buckets: list[Bucket], seed: int, step: int) -> Step:
+def _divide(recipe: Recipe, seed: int, step: int, bucket: int, entry_B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Component of every entry of a bucket's stream, and the entry of the component's own stream that it is."""
+    if len(recipe.component_C) == 1:
+        return np.zeros(len(entry_B), np.int64), entry_B
+    before_C, counts_C = recipe.before(step)[1][bucket], recipe.stages[recipe.stage(step)].entries_KC[bucket]
+    place_B = permute(entry_B - before_C.sum(), int(counts_C.sum()), keys(seed, MIX, bucket, step // BLOCK))
+    ends_C = np.cumsum(counts_C)
+    component_B = np.searchsorted(ends_C, place_B, side="right")
+    return component_B, place_B + (before_C + counts_C - ends_C)[component_B]
+
+
+def compose(recipe: Recipe, seed: int, step: int) -> Step:
     """The whole global batch ``step``; hosts take contiguous rows of it."""
-    bucket, use = schedule(buckets, seed, step)
-    batch, size = buckets[bucket].batch, buckets[bucket].clips
-    draws = philox(seed, _EXAMPLE, step).random((batch, 2))
-    return Step(bucket, shuffled(bucket, size, seed, use * batch, batch), draws[:, 0], draws[:, 1])
+    bucket, use = schedule(recipe, seed, step)
+    batch = recipe.batch_K[bucket]
+    component_B, entry_B = _divide(recipe, seed, step, bucket, use * batch + np.arange(batch))
+    member_B = np.empty(batch, np.int64)
+    for c in np.unique(component_B):
+        here, component = component_B == c, recipe.component_C[c]
+        if recipe.windows is None:
+            member_B[here] = shuffled(bucket, int(recipe.size_KC[bucket, c]), seed, entry_B[here], component)
+        else:
+            member_B[here] = recipe.windows.members(bucket, int(c), component, seed, entry_B[here])
+    draws = philox(seed, EXAMPLE, step).random((batch, 2))
+    return Step(bucket, use * batch, component_B, member_B, draws[:, 0], draws[:, 1])

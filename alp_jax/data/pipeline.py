@@ -5,7 +5,6 @@ global batch follows from the plan's fingerprint and the step alone (``order.py`
 decide who reads it. So resuming is starting at a step.
 """
 
-import dataclasses
 import functools
 import os
 import sys
@@ -16,96 +15,21 @@ import numpy as np
 from absl import flags
 
 from alp_jax.config.schema import DataConfig
-from alp_jax.core import files
 from alp_jax.core.cores import usable_cores
 from alp_jax.core.errors import UserError
-from alp_jax.core.hashing import fingerprint, hash64
-from alp_jax.core.names import choose
+from alp_jax.core.hashing import hash64
 from alp_jax.data import order
-from alp_jax.data.buckets import BLOCK, Bucket, assign, edges, make_buckets
+from alp_jax.data.batch_plan import check_share, make_recipe
+from alp_jax.data.buckets import assign, edges
 from alp_jax.data.building.worker import die_with_parent
 from alp_jax.data.dataset import Dataset
 from alp_jax.data.example import SAMPLE_RATE
+from alp_jax.data.rung import Rung, open_rung
 from alp_jax.data.text.caption_ids import caption_ids
-from alp_jax.data.text.normalise import CLEAN_UPS, normalise
-from alp_jax.data.text.tokenizer import Tokenizer, tokenizer_path
+from alp_jax.data.text.normalise import normalise
+from alp_jax.data.text.tokenizer import Tokenizer
 
-_AHEAD = 3  # batches read ahead per process; a batch is up to tens of megabytes
-
-
-@dataclasses.dataclass(frozen=True)
-class BatchPlan:
-    """How a rung becomes batches.
-
-    Attributes:
-      fingerprint: changes when anything changes that the content of a batch depends on; hosts and workers do not.
-      buckets: the shapes in use, see ``Bucket``.
-      pairs, clips, hours: of the rung.
-      padding: share of samples in the batches that is padding.
-      cropped: share of the rung's audio that one pass does not see because clips are longer than the last bucket.
-      batches_per_epoch: steps after which as many clips were taken as there are.
-    """
-
-    fingerprint: str
-    buckets: tuple[Bucket, ...]
-    pairs: int
-    clips: int
-    hours: float
-    padding: float
-    cropped: float
-    batches_per_epoch: float
-
-
-def _rung(dataset: Dataset, config: DataConfig) -> tuple[np.ndarray, list[Bucket], list[np.ndarray]]:
-    rows = dataset.ladder_rows(config.pairs)
-    if not len(rows):
-        raise UserError(f"data set {dataset.path} has no training clips with captions")
-    buckets, members = make_buckets(dataset.num_samples[rows], config)
-    return rows, buckets, [rows[member] for member in members]
-
-
-def plan(dataset: Dataset, config: DataConfig, *, seed: int, devices: int = 1) -> BatchPlan:
-    """Describes the batches of a run before it starts.
-
-    Raises:
-      UserError: naming the knob, also when ``devices`` could not share every batch evenly.
-    """
-    if config.text_budget < 1:
-        raise UserError(f"data.text_budget = {config.text_budget} leaves no token of a caption")
-    rows, buckets, _ = _rung(dataset, config)
-    for bucket in buckets:
-        if bucket.batch % devices:
-            raise UserError(
-                f"batches of {bucket.batch} clips do not divide over {devices} devices: "
-                f"set data.clips_multiple = {config.clips_multiple} to a multiple of {devices}"
-            )
-    samples = dataset.num_samples[rows].astype(np.int64)
-    edges_K = edges(config.bucket_seconds)
-    kept = np.minimum(samples, edges_K[-1])
-    vocabulary = tokenizer_path(dataset.path, config)
-    identity = {
-        "order": order.VERSION,
-        "block": BLOCK,
-        "data": dataset.fingerprint,
-        "seed": seed,
-        "pairs": config.pairs,
-        "buckets": [dataclasses.asdict(bucket) for bucket in buckets],
-        "text_clean": choose(config.text_clean, CLEAN_UPS, "config.data.text_clean"),
-        "text_budget": config.text_budget,
-        "tokenizer": files.sha256(vocabulary) if vocabulary.exists() else "",
-    }
-    steps = np.array([b.per_block for b in buckets], float)
-    per_step = (steps / BLOCK * [b.batch for b in buckets]).sum()
-    return BatchPlan(
-        fingerprint=fingerprint(identity),
-        buckets=tuple(buckets),
-        pairs=int(dataset.num_captions[rows].sum()),
-        clips=len(rows),
-        hours=float(samples.sum() / SAMPLE_RATE / 3600),
-        padding=float(1 - kept.sum() / edges_K[assign(samples, edges_K)].sum()),
-        cropped=float(1 - kept.sum() / samples.sum()),
-        batches_per_epoch=float(len(rows) / per_step),
-    )
+_AHEAD = 4  # batches ready ahead per process, if memory allows
 
 
 def stable_id(text: str) -> int:
@@ -119,21 +43,16 @@ class GlobalBatches(grain.sources.RandomAccessDataSource):
     def __init__(self, dataset: Dataset, config: DataConfig, tokenizer: Tokenizer, seed: int, host: int, hosts: int):
         self._dataset, self._config, self._tokenizer = dataset, config, tokenizer
         self._seed, self._host, self._hosts = seed, host, hosts
-        for bucket in self._shapes[0]:
-            if bucket.batch % hosts:
-                raise UserError(
-                    f"batches of {bucket.batch} clips do not divide over {hosts} hosts: "
-                    f"set data.clips_multiple = {config.clips_multiple} to a multiple of {hosts}"
-                )
+        check_share(self._parts[1], config, hosts, "hosts")
 
     def __getstate__(self):
-        return {name: value for name, value in vars(self).items() if name != "_shapes"}
+        return {name: value for name, value in vars(self).items() if name != "_parts"}
 
     @functools.cached_property
-    def _shapes(self) -> tuple[list[Bucket], list[np.ndarray]]:
-        """Buckets and their rows; every process derives them from the index, nothing of that size is sent around."""
-        _, buckets, rows = _rung(self._dataset, self._config)
-        return buckets, rows
+    def _parts(self) -> tuple[Rung, order.Recipe]:
+        """Every process derives them from the index, nothing of that size is sent around."""
+        rung = open_rung(self._dataset, self._config)
+        return rung, make_recipe(rung, self._dataset, self._config)
 
     def __len__(self) -> int:
         return sys.maxsize // 2
@@ -141,23 +60,38 @@ class GlobalBatches(grain.sources.RandomAccessDataSource):
     def __repr__(self) -> str:
         return f"GlobalBatches({self._dataset!r}, host {self._host} of {self._hosts})"
 
+    @property
+    def batch_bytes(self) -> int:
+        """Bytes of this host's part of the largest batch."""
+        rung, recipe = self._parts
+        row = [2 * edge + 4 * self._config.text_budget + 64 for edge in rung.summary.edges]
+        return max(batch // self._hosts * size for batch, size in zip(recipe.batch_K, row, strict=True))
+
+    def clips(self, step: int) -> tuple[int, np.ndarray, np.ndarray, np.ndarray]:
+        """Samples per row of global batch ``step``, and of this host's clips: rows of the index, crops, captions."""
+        rung, recipe = self._parts
+        what = order.compose(recipe, self._seed, step)
+        share = recipe.batch_K[what.bucket] // self._hosts
+        mine = slice(self._host * share, (self._host + 1) * share)
+        row = np.empty(share, np.int64)
+        for c in np.unique(what.component_B[mine]):
+            here = what.component_B[mine] == c
+            row[here] = rung.rows(what.bucket, int(c))[what.member_B[mine][here]]
+        rung.release()
+        return rung.summary.edges[what.bucket], row, what.crop_B[mine], what.caption_B[mine]
+
     def __getitem__(self, step: int) -> dict[str, np.ndarray]:
-        buckets, rows = self._shapes
-        what = order.compose(buckets, self._seed, int(step))
-        bucket = buckets[what.bucket]
-        share = bucket.batch // self._hosts
-        batch = empty_batch(share, bucket.edge) | {
-            "text": np.full((share, self._config.text_budget), self._tokenizer.pad_id, np.int32),
-            "text_len": np.zeros(share, np.int32),
-            "text_cut": np.zeros(share, bool),
-            "recording": np.zeros(share, np.int32),
-            "caption_group": np.zeros(share, np.int32),
-            "source": np.zeros(share, np.int32),
+        width, row, crop, caption = self.clips(int(step))
+        batch = empty_batch(len(row), width) | {
+            "text": np.full((len(row), self._config.text_budget), self._tokenizer.pad_id, np.int32),
+            "text_len": np.zeros(len(row), np.int32),
+            "text_cut": np.zeros(len(row), bool),
+            "recording": np.zeros(len(row), np.int32),
+            "caption_group": np.zeros(len(row), np.int32),
+            "source": np.zeros(len(row), np.int32),
         }
-        for i in range(share):
-            of_batch = self._host * share + i
-            row = rows[what.bucket][what.member_B[of_batch]]
-            self._fill(batch, i, int(row), what.crop_B[of_batch], what.caption_B[of_batch])
+        for i in range(len(row)):
+            self._fill(batch, i, int(row[i]), crop[i], caption[i])
         return batch
 
     def _fill(self, batch: dict[str, np.ndarray], i: int, row: int, crop: float, choice: float) -> None:
@@ -218,15 +152,31 @@ def train_batches(
       DataError: while iterating, when a record is damaged.
     """
     source = GlobalBatches(dataset, config, tokenizer, seed, host, hosts)
-    threads = 1 if config.workers else min(_AHEAD, len(usable_cores()))
+    threads, ahead = _ahead(config, source.batch_bytes)
     batches = grain.MapDataset.source(source)[start_step:]
-    batches = batches.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=_AHEAD))
+    if not config.workers:
+        return iter(batches.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=ahead)))
+    if not flags.FLAGS.is_parsed():  # grain's workers read absl flags, which only absl's own main parses
+        flags.FLAGS.mark_as_parsed()
+    one_by_one = batches.to_iter_dataset(grain.ReadOptions(num_threads=0, prefetch_buffer_size=0))
+    options = grain.MultiprocessingOptions(num_workers=config.workers, per_worker_buffer_size=ahead)
+    return iter(one_by_one.mp_prefetch(options, worker_init_fn=functools.partial(_start_worker, os.getpid())))
+
+
+def _ahead(config: DataConfig, batch_bytes: int) -> tuple[int, int]:
+    """Threads, and batches that are ready ahead (with ``data.workers``: per worker), within ``data.prefetch_mb``."""
+    room = config.prefetch_mb * 10**6 // batch_bytes
+    # a worker holds one batch that it makes and one that it hands over beside those that are ready
+    least = config.workers * 3 or 1
+    if room < least:
+        raise UserError(
+            f"data.prefetch_mb = {config.prefetch_mb} has room for {room} batches of {batch_bytes / 1e6:.1f} MB; "
+            f"{least} are needed with data.workers = {config.workers}"
+        )
     if config.workers:
-        if not flags.FLAGS.is_parsed():  # grain's workers read absl flags, which only absl's own main parses
-            flags.FLAGS.mark_as_parsed()
-        options = grain.MultiprocessingOptions(num_workers=config.workers, per_worker_buffer_size=1)
-        batches = batches.mp_prefetch(options, worker_init_fn=functools.partial(_start_worker, os.getpid()))
-    return iter(batches)
+        return 0, min(_AHEAD, room // config.workers - 2)
+    ahead = min(_AHEAD, room)
+    return min(ahead, len(usable_cores())), ahead
 
 
 def eval_batches(

@@ -11,7 +11,8 @@ import jax
 from alp_jax.config import RunConfig
 from alp_jax.core.errors import AlpError, NumericsError, UserError
 from alp_jax.core.files import write_json
-from alp_jax.data.pipeline import plan, train_batches
+from alp_jax.data.batch_plan import plan
+from alp_jax.data.pipeline import train_batches
 from alp_jax.models.accounting import parameters, train_flops
 from alp_jax.optim.averaging import averages
 from alp_jax.optim.optimizer import make_optimizer

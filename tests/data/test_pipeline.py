@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 from alp_jax.config.schema import DataConfig
 from alp_jax.core.clip import Clip
 from alp_jax.core.errors import UserError
-from alp_jax.data import buckets, ladder, order, pipeline
+from alp_jax.data import batch_plan, ladder, pipeline
 from alp_jax.data.building.build import build
 from alp_jax.data.dataset import open_dataset
+from alp_jax.data.rung import open_rung
 from alp_jax.data.text import tokenizer as tokenizers
 from alp_jax.data.text.caption_ids import caption_ids
 from alp_jax.data.text.normalise import normalise
@@ -148,49 +149,29 @@ def test_captions_are_cleaned_before_they_are_cut(made):
 
 def test_every_clip_of_the_rung_once_per_epoch(made):
     dataset, _ = made
-    plan = pipeline.plan(dataset, CONFIG, seed=3)
-    assert sum(bucket.clips for bucket in plan.buckets) == len(dataset.ladder_rows()) == 53
-    for index, bucket in enumerate(plan.buckets):
-        for epoch in range(3):
-            entries = order.shuffled(index, bucket.clips, 3, epoch * bucket.clips, bucket.clips)
-            assert sorted(entries) == list(range(bucket.clips))
-    stream = order.shuffled(0, 10, 3, 0, 35)
-    pieces = [order.shuffled(0, 10, 3, s, 7) for s in range(0, 35, 7)]
-    np.testing.assert_array_equal(np.concatenate(pieces), stream)
-    assert not np.array_equal(stream[:10], stream[10:20])
-
-
-def test_bucket_schedule_is_exact_in_every_block(made):
-    plan = pipeline.plan(made[0], CONFIG, seed=3)
-    uses = [0] * len(plan.buckets)
-    for block in range(2):
-        counts = np.zeros(len(plan.buckets), int)
-        for step in range(block * buckets.BLOCK, (block + 1) * buckets.BLOCK):
-            bucket, use = order.schedule(plan.buckets, 3, step)
-            assert use == uses[bucket]
-            uses[bucket] += 1
-            counts[bucket] += 1
-        assert counts.tolist() == [b.per_block for b in plan.buckets]
-    batches = np.array([b.clips / b.batch for b in plan.buckets])
-    np.testing.assert_allclose([b.per_block / buckets.BLOCK for b in plan.buckets], batches / batches.sum(), atol=0.01)
-    assert buckets.per_block(np.array([1.0, 1e6]), 256).tolist() == [1, 255]
-    assert buckets.per_block(np.array([1.0, 1.0, 1.0]), 256).sum() == 256
+    rung = open_rung(dataset, CONFIG)
+    rows = [rung.rows(bucket, 0) for bucket in range(len(rung.summary.edges))]
+    assert sorted(np.concatenate(rows)) == sorted(dataset.ladder_rows())
+    assert len(rung) == 53
+    plan = batch_plan.plan(dataset, CONFIG, seed=3)
+    assert [bucket.clips for bucket in plan.buckets] == [len(r) for r in rows]
+    assert (plan.pairs, plan.clips) == (dataset.num_captions[dataset.ladder_rows()].sum(), 53)
 
 
 def test_the_plan_changes_exactly_when_the_order_does(made):
     dataset, _ = made
-    first = pipeline.plan(dataset, CONFIG, seed=3)
-    assert pipeline.plan(open_dataset(dataset.path), dataclasses.replace(CONFIG, workers=5), seed=3) == first
+    first = batch_plan.plan(dataset, CONFIG, seed=3)
+    assert batch_plan.plan(open_dataset(dataset.path), dataclasses.replace(CONFIG, workers=5), seed=3) == first
     assert 0 < first.padding < 0.5
     assert 0 < first.cropped < 0.3
     others = {"pairs": 40, "bucket_seconds": (0.25, 0.5), "batch_seconds": 8.0, "clips_per_batch": 8, "text_budget": 5}
     others["text_clean"] = "clap"
     changed = {
-        pipeline.plan(dataset, dataclasses.replace(CONFIG, **{k: v}), seed=3).fingerprint for k, v in others.items()
+        batch_plan.plan(dataset, dataclasses.replace(CONFIG, **{k: v}), seed=3).fingerprint for k, v in others.items()
     }
-    changed.add(pipeline.plan(dataset, CONFIG, seed=4).fingerprint)
+    changed.add(batch_plan.plan(dataset, CONFIG, seed=4).fingerprint)
     assert len(changed | {first.fingerprint}) == len(others) + 2
-    fixed = pipeline.plan(dataset, dataclasses.replace(CONFIG, clips_per_batch=8), seed=3)
+    fixed = batch_plan.plan(dataset, dataclasses.replace(CONFIG, clips_per_batch=8), seed=3)
     assert {b.batch for b in fixed.buckets} == {8}
 
 
@@ -198,7 +179,6 @@ def test_the_plan_changes_exactly_when_the_order_does(made):
     ("change", "knob"),
     [
         ({"pairs": 10**6}, "data.pairs"),
-        ({"bucket_seconds": ()}, "data.bucket_seconds"),
         ({"bucket_seconds": (2.0, 1.0)}, "data.bucket_seconds"),
         ({"bucket_seconds": tuple(range(1, 10))}, "data.bucket_seconds"),
         ({"batch_seconds": 0.0}, "data.batch_seconds"),
@@ -211,7 +191,7 @@ def test_the_plan_changes_exactly_when_the_order_does(made):
 )
 def test_wrong_settings_name_the_knob(made, change, knob):
     with pytest.raises(UserError, match=knob):
-        pipeline.plan(made[0], dataclasses.replace(CONFIG, **change), seed=0, devices=4)
+        batch_plan.plan(made[0], dataclasses.replace(CONFIG, **change), seed=0, devices=4)
     if knob == "devices":
         with pytest.raises(UserError, match="hosts"):
             pipeline.train_batches(made[0], dataclasses.replace(CONFIG, **change), made[1], seed=0, hosts=4)
@@ -232,24 +212,6 @@ def test_eval_batches_give_every_row_once_in_fixed_shapes(made):
         seen += batch["row"][batch["mask"]].tolist()
     assert sorted(seen) == sorted(rows)
     assert shapes == {(8, 4000), (4, 8000), (2, 16000)}
-
-
-@settings(max_examples=40, deadline=None)
-@given(st.integers(1, 3000), st.integers(0, 2**40))
-def test_permutation_is_one(size, seed):
-    keys = order._shuffle_keys(seed, 0, 0)
-    assert sorted(order.permute(np.arange(size), size, keys)) == list(range(size))
-
-
-def test_permutation_is_even_and_works_at_ten_million():
-    first = np.array([order.permute(np.arange(10), 10, order._shuffle_keys(seed, 0, 0)) for seed in range(2000)])
-    for place in range(10):
-        counts = np.bincount(first[:, place], minlength=10)
-        assert ((counts - 200) ** 2 / 200).sum() < 40  # chi squared, 9 degrees: 1e-5 beyond 39
-    far = order.permute(np.arange(9_999_000, 10_000_000), 10_000_000, order._shuffle_keys(1, 0, 0))
-    assert len(set(far.tolist())) == 1000
-    assert far.max() < 10_000_000
-    assert 0.4 < far.mean() / 10_000_000 < 0.6
 
 
 @settings(max_examples=50, deadline=None)
