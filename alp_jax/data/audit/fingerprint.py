@@ -1,0 +1,118 @@
+"""Landmarks of a sound, by which it is recognised after re-encoding, resampling, trimming and a change of gain.
+
+Follows Wang, "An Industrial-Strength Audio Search Algorithm" (ISMIR 2003), with three peaks to a landmark in place of
+two: peaks of the spectrogram below 3.75 kHz (so that 8 kHz copies agree), their times interpolated between frames, make
+a landmark of three frequencies and two distances in time. A clip keeps few of its landmarks, and two versions of a
+sound keep the same ones: the lowest of a hash of the landmark, weighted so that loud ones, which survive coding, are
+preferred (bottom-k sampling). What is stored per landmark is another part of that hash and the time.
+"""
+
+import numpy as np
+import scipy.fft
+
+HASH_BITS, TIME_BITS = 24, 8  # of a stored value; the time is in frames of 16 ms and wraps
+PER_STRETCH, STRETCH = 64, 480_000  # landmarks kept for every started 30 s
+
+_WINDOW, _HOP = 1024, 256  # samples at 16 kHz
+_LOW, _HIGH = 8, 240  # bins of 15.6 Hz: 125 Hz to 3.75 kHz
+_AROUND_T, _AROUND_F = 6, 8  # frames and bins on each side within which a peak is the largest
+_LEVEL_T = 32  # frames on each side whose maximum a peak's level is relative to
+_FAINTEST = 1e-5  # relative level, power
+_NOISE = 1024.0  # power of a bin that rounding to int16 can reach
+_AHEAD = 6  # peaks after the first of a landmark among which the other two are
+_MIN_SPAN, _MAX_SPAN = 2.0, 60.0  # frames from the first peak to the last
+_BINS, _FRAMES = 2, 4.0  # what frequencies and distances are rounded to
+_PREFER = 0.2  # exponent of the relative level in a landmark's weight
+_BLOCK = 1024  # frames at a time
+_HANN = np.hanning(_WINDOW).astype(np.float32)
+_J, _K = (n + 1 for n in np.triu_indices(_AHEAD, 1))
+
+
+def fingerprint(audio: np.ndarray) -> np.ndarray:
+    """Landmarks of int16[n] at 16 kHz: uint32[k], ascending, ``hash << 8 | time``, hashes distinct within the clip.
+
+    k is at most 64 for every started half minute; less for sounds of few peaks, 0 for a steady tone or near silence.
+    """
+    hashes, weights, times = _landmarks(*_peaks(audio))
+    mixed, first = np.unique(_mix(hashes), return_index=True)
+    limit = PER_STRETCH * -(-len(audio) // STRETCH)
+    if len(mixed) > limit:
+        uniform = ((mixed >> np.uint64(40)).astype(np.float64) + 0.5) / 2.0**24
+        kept = np.argpartition(-np.log(uniform) / weights[first], limit)[:limit]
+        mixed, first = mixed[kept], first[kept]
+    stored = (mixed & np.uint64((1 << HASH_BITS) - 1)) << np.uint64(TIME_BITS)
+    stored |= np.rint(times[first]).astype(np.uint64) & np.uint64((1 << TIME_BITS) - 1)
+    found = np.sort(stored.astype(np.uint32))
+    return found[np.flatnonzero(np.diff(found >> TIME_BITS, prepend=1 << HASH_BITS))]
+
+
+def _peaks(audio: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Times (frames, float64), frequencies (bins, int64) and relative levels of the peaks, by time."""
+    samples = audio.astype(np.float32)
+    if len(samples) < _WINDOW:
+        samples = np.pad(samples, (0, _WINDOW - len(samples)))
+    frames = np.lib.stride_tricks.sliding_window_view(samples, _WINDOW)[::_HOP]
+    halo = max(_AROUND_T, _LEVEL_T)
+    parts = []
+    for start in range(0, len(frames), _BLOCK):
+        begin = max(0, start - halo)
+        power = _power(frames[begin : start + _BLOCK + halo])
+        t, f, level = _peaks_of(power, slice(start - begin, start - begin + _BLOCK))
+        parts.append((t + begin, f + _LOW, level))
+    t, f, level = (np.concatenate(column) for column in zip(*parts, strict=True))
+    order = np.argsort(t, kind="stable")
+    return t[order], f[order], level[order]
+
+
+def _power(frames: np.ndarray) -> np.ndarray:
+    spectrum = scipy.fft.rfft(frames * _HANN, axis=1)[:, _LOW:_HIGH]
+    return spectrum.real**2 + spectrum.imag**2
+
+
+def _peaks_of(power_TF: np.ndarray, inside: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    largest = _running_max(_running_max(power_TF.T, _AROUND_F).T, _AROUND_T)[inside]
+    loudest = _running_max(power_TF.max(1, keepdims=True), _LEVEL_T)[inside]
+    here = power_TF[inside]
+    t, f = np.nonzero((here == largest) & (here > np.maximum(_FAINTEST * loudest, _NOISE)))
+    value, level = here[t, f], here[t, f] / loudest[t, 0]
+    t = t + inside.start
+    before, after = (np.log(power_TF[np.clip(t + d, 0, len(power_TF) - 1), f] + 1e-3) for d in (-1, 1))
+    curve = np.minimum(before - 2 * np.log(value) + after, -1e-6)
+    shift = np.clip((before - after) / (2 * curve), -0.5, 0.5)
+    shift[(t == 0) | (t == len(power_TF) - 1)] = 0
+    return t + shift.astype(np.float64), f, level.astype(np.float64)
+
+
+def _running_max(values: np.ndarray, reach: int) -> np.ndarray:
+    """Maximum over ``reach`` rows to each side, by windows that double; the edges see fewer rows."""
+    width, have = 2 * reach + 1, 1
+    found = np.pad(values, ((reach, reach), (0, 0)))
+    while have < width:
+        step = min(have, width - have)
+        found = np.maximum(found[:-step], found[step:])
+        have += step
+    return found
+
+
+def _landmarks(t: np.ndarray, f: np.ndarray, level: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Packed landmarks (uint64), their weights, and the times of their first peaks."""
+    n = len(t)
+    i = np.repeat(np.arange(n), len(_J))
+    j, k = i + np.tile(_J, n), i + np.tile(_K, n)
+    whole = k < n
+    i, j, k = i[whole], j[whole], k[whole]
+    f = f // _BINS
+    near, far = t[j] - t[i], t[k] - t[i]
+    # three times one frequency is a hum or a tone, which many sounds have
+    good = (far >= _MIN_SPAN) & (far < _MAX_SPAN) & ((f[i] != f[j]) | (f[j] != f[k]))
+    i, j, k, near, far = i[good], j[good], k[good], near[good], far[good]
+    packed = (f[i] << 16 | f[j] << 8 | f[k]) << 8
+    packed |= np.rint(near / _FRAMES).astype(np.int64) << 4 | np.rint(far / _FRAMES).astype(np.int64)
+    return packed.astype(np.uint64), (level[i] * level[j] * level[k]) ** _PREFER, t[i]
+
+
+def _mix(values: np.ndarray) -> np.ndarray:
+    """One-to-one scrambling of uint64 (multiplications and shifts as in SplitMix64)."""
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))
