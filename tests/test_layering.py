@@ -12,7 +12,7 @@ BELOW_TRAIN = {"corpora", "data", "features", "parallel", "models", "objectives"
 ALLOWED = {
     "core": set(),
     "config": set(),
-    "corpora": BASE,
+    "corpora": BASE | {"data.array_records"},
     "data": BASE,
     "features": BASE,
     "parallel": BASE,

@@ -5,179 +5,156 @@ Columns (CSV) or keys (JSONL): ``file_name`` (or ``path``, ``audio``) relative t
 semicolons, or a list), ``start``, ``duration`` (seconds), ``label_<task>``, ``group``, ``recording``, ``license``.
 """
 
-import csv
-import io
-import json
-import math
+import functools
 import os
 import pathlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
-from alp_jax.core.clip import SPLITS, Clip
+from alp_jax.core.clip import SPLITS, Clip, Rejected
 from alp_jax.core.errors import UserError
+from alp_jax.corpora import tables
+from alp_jax.corpora.adapter import Adapter, Clips, Option
+from alp_jax.corpora.audio_files import below
+from alp_jax.corpora.rows import BadRow, check_utf8, plain, seconds, tags, texts, to_clips
 
 _PATH_KEYS = ("file_name", "path", "audio")
-_PLAIN_KEYS = {*_PATH_KEYS, "caption", "captions", "id", "split", "tags", "start", "duration", "group", "recording"}
+_OTHER_KEYS = {"caption", "captions", "id", "split", "tags", "start", "duration", "group", "recording", "license"}
+_PATTERN = re.compile(r"caption_\d|label_\w+")
 _EXPECTED = "file_name (or path, audio), caption or caption_1..caption_9, and optionally id, split, tags, start, " \
             "duration, label_<task>, group, recording, license"  # fmt: skip
 
 
-def clips(audio_dir: str | os.PathLike, captions_file: str | os.PathLike, source: str = "folder") -> list[Clip]:
-    """One clip per row of ``captions_file``, in file order.
+def clips(
+    metadata: Sequence[pathlib.Path],
+    audio: pathlib.Path | None = None,
+    split: str | None = None,
+    source: str = "folder",
+) -> Clips:
+    """One clip per row, in file order.
 
     A row without captions is kept (it may carry labels); a file that does not exist is kept too, the builder counts
     it. The default split is ``train`` and the default recording and group are the path, so that rows that cut one
-    file share them.
+    file share them. A group belongs to the split of its first row.
 
     Raises:
-      UserError: no folder or table, unknown or missing columns, a value that cannot be read, a path outside the
-        folder, or an id that comes twice; the message names the row.
+      UserError: an unknown or missing column, a table of another kind, or one without rows.
     """
-    root, table = pathlib.Path(audio_dir).absolute(), pathlib.Path(captions_file)
-    if not root.is_dir():
-        raise UserError(f"audio folder {root} does not exist")
-    found: list[Clip] = []
-    row_of: dict[str, str] = {}
-    for where, row in _rows(table):
-        clip = _clip(root, row, f"{table} {where}", source)
-        if clip.id in row_of:
-            raise UserError(
-                f"{table}: id {clip.id!r} is in {row_of[clip.id]} and in {where}; give one an id of its own"
-            )
-        row_of[clip.id] = where
-        found.append(clip)
-    if not found:
-        raise UserError(f"captions file {table} has no rows")
-    splits: dict[str, str] = {}
-    for clip in found:
-        if splits.setdefault(clip.group, clip.split) != clip.split:
-            other = splits[clip.group]
-            raise UserError(
-                f"{table} {row_of[clip.id]}: group {clip.group!r} is in {clip.split} here and in {other} before; "
-                "one group, one split"
-            )
-    return found
+    make = _Rows(audio, split, source)
+    for path in metadata:
+        empty = True
+        for clip in to_clips(f"{path} line", _rows(path), make.clip):
+            empty = False
+            yield clip
+        if empty:
+            raise UserError(f"{path} has no rows")
 
 
-def _rows(table: pathlib.Path) -> Iterator[tuple[str, dict]]:
-    try:
-        text = table.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise UserError(f"captions file {table} cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"captions file {table} is not UTF-8 at byte {error.start}") from None
-    if table.suffix.lower() == ".csv":
-        yield from _csv_rows(table, text)
-    elif table.suffix.lower() in (".jsonl", ".ndjson"):
-        yield from _json_rows(table, text)
+def _rows(path: pathlib.Path) -> Iterator[tuple[int, dict] | Rejected]:
+    if path.suffix.lower() == ".csv":
+        yield from tables.csv_dicts(path, lambda header: _check_keys(header, f"{path} header"))
+    elif path.suffix.lower() in (".jsonl", ".ndjson"):
+        for row in tables.jsonl_rows(path):
+            if not isinstance(row, Rejected):
+                _check_keys(list(row[1]), f"{path} line {row[0]}")
+            yield row
     else:
-        raise UserError(f"captions file {table} must end in .csv or .jsonl")
-
-
-def _csv_rows(table: pathlib.Path, text: str) -> Iterator[tuple[str, dict]]:
-    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-    try:
-        _check_keys(reader.fieldnames or [], f"{table} header")
-        for row in reader:
-            where = f"line {reader.line_num}"
-            if None in row or None in row.values():
-                raise UserError(f"{table} {where} does not have {len(reader.fieldnames)} columns")
-            yield where, {key.strip(): value for key, value in row.items()}
-    except csv.Error as error:
-        raise UserError(f"{table} line {reader.line_num} is not CSV: {error}") from None
-
-
-def _json_rows(table: pathlib.Path, text: str) -> Iterator[tuple[str, dict]]:
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise UserError(f"{table} line {number} is not JSON: {error}") from None
-        if not isinstance(row, dict):
-            raise UserError(f"{table} line {number} is not a JSON object")
-        _check_keys(list(row), f"{table} line {number}")
-        yield f"line {number}", {key: value for key, value in row.items() if value is not None}
+        raise UserError(f"{path} must end in .csv or .jsonl")
 
 
 def _check_keys(keys: list[str], where: str) -> None:
     keys = [key.strip() for key in keys]
-    known = [
-        key for key in keys if key in _PLAIN_KEYS or key == "license" or re.fullmatch(r"caption_\d|label_\w+", key)
-    ]
-    unknown = [key for key in keys if key not in known]
+    known = {*_PATH_KEYS, *_OTHER_KEYS}
+    unknown = [key for key in keys if key not in known and not _PATTERN.fullmatch(key)]
     if unknown or not set(_PATH_KEYS) & set(keys):
         problem = f"unknown column {unknown[0]!r}" if unknown else "no column for the file"
         raise UserError(f"{where}: {problem}; expected {_EXPECTED}")
 
 
-def _clip(root: pathlib.Path, row: Mapping, where: str, source: str) -> Clip:
-    name = next((str(row[key]).strip() for key in _PATH_KEYS if row.get(key)), "")
-    path = _inside(root, name, where)
-    relpath = path.relative_to(root).as_posix()
-    start = _seconds(row, "start", where) or 0.0
-    duration = _seconds(row, "duration", where)
-    if duration == 0.0:
-        raise UserError(f"{where}: duration is 0; leave it empty for the whole file")
-    split = str(row.get("split") or "train").strip()
-    if split not in SPLITS:
-        raise UserError(f"{where}: split {split!r} is not one of {', '.join(SPLITS)}")
-    cut = f"#{start:g}" if start or duration else ""
-    return Clip(
-        id=f"{source}:{row.get('id') or relpath + cut}",
-        source=source,
-        recording=f"{source}:{row.get('recording') or relpath}",
-        audio_path=str(path),
-        start_s=start,
-        duration_s=duration,
-        captions=_captions(row, where),
-        tags=_texts(row.get("tags"), "tags", where, separator=";"),
-        labels={
-            key.removeprefix("label_"): str(row[key]) for key in row if key.startswith("label_") and row[key] != ""
-        },
-        split=split,
-        group=str(row.get("group") or row.get("recording") or relpath),
-        license=str(row.get("license") or ""),
-    )
+class _Rows:
+    def __init__(self, audio: pathlib.Path | None, split: str | None, source: str):
+        self._root = pathlib.Path(os.path.abspath(audio)) if audio is not None else None
+        self._split, self._source = split, source
+        self._split_of: dict[str, str] = {}  # group -> split
+        self._resolved = functools.lru_cache(maxsize=1024)(os.path.realpath)
+
+    def clip(self, row: Mapping) -> Clip:
+        name = next((str(row[key]).strip() for key in _PATH_KEYS if row.get(key)), "")
+        path, relative = self._inside(name)
+        start = self._seconds(row, "start") or 0.0
+        duration = self._seconds(row, "duration")
+        if duration == 0.0:
+            raise BadRow("bad_time", "duration is 0; leave it empty for the whole file")
+        split = self._split or str(row.get("split") or "train").strip()
+        if split not in SPLITS:
+            raise BadRow("bad_record", f"split {split!r} is not one of {', '.join(SPLITS)}")
+        single = {key: str(row.get(key) or "") for key in ("id", "recording", "group", "license")}
+        labels = {
+            key.removeprefix("label_"): str(row[key])
+            for key in row
+            if key.startswith("label_") and row[key] not in ("", None)
+        }
+        for text in (*single.values(), *labels.values()):
+            check_utf8(text, "row")
+        group = single["group"] or single["recording"] or relative
+        if self._split_of.setdefault(group, split) != split:
+            raise BadRow("group_in_two_splits", f"{group!r} is in {split} here and in {self._split_of[group]} before")
+        cut = f"#{plain(start)}" if start or duration else ""
+        return Clip(
+            id=f"{self._source}:{single['id'] or relative + cut}",
+            source=self._source,
+            recording=f"{self._source}:{single['recording'] or relative}",
+            audio_path=path,
+            start_s=start,
+            duration_s=duration,
+            captions=_captions(row),
+            tags=tags(_listed(row.get("tags"), ";")),
+            labels=labels,
+            split=split,
+            group=group,
+            license=single["license"],
+            recording_start_s=start,
+        )
+
+    def _inside(self, name: str) -> tuple[str, str]:
+        """(absolute path, path relative to the folder); BadRow when links or dots lead out of the folder."""
+        check_utf8(name, "file name")
+        root, path = self._root, below(self._root, name)
+        if root is None:
+            return "", os.path.normpath(name)
+        folder, last = os.path.split(path)
+        real = os.path.join(self._resolved(folder), last)
+        if os.path.islink(path):
+            real = os.path.realpath(path)
+        if not real.startswith(os.path.join(self._resolved(str(root)), "")):
+            raise BadRow("outside_folder", f"{name!r} lies outside {root}")
+        return path, os.path.relpath(path, root)
+
+    @staticmethod
+    def _seconds(row: Mapping, key: str) -> float | None:
+        value = row.get(key)
+        return None if value is None or value == "" else seconds(value, key)
 
 
-def _inside(root: pathlib.Path, name: str, where: str) -> pathlib.Path:
-    if not name:
-        raise UserError(f"{where}: the file name is empty")
-    path = pathlib.Path(os.path.normpath(root / name))
-    if "\0" in name or not path.is_relative_to(root) or not path.resolve().is_relative_to(root.resolve()):
-        raise UserError(f"{where}: {name!r} lies outside the audio folder {root}")
-    return path
-
-
-def _seconds(row: Mapping, key: str, where: str) -> float | None:
-    value = row.get(key)
-    if value is None or value == "":
-        return None
-    try:
-        seconds = float(value)
-    except (TypeError, ValueError):
-        seconds = math.nan
-    if not (math.isfinite(seconds) and seconds >= 0):
-        raise UserError(f"{where}: {key} {value!r} is not a number of seconds")
-    return seconds
-
-
-def _captions(row: Mapping, where: str) -> tuple[str, ...]:
-    texts = list(_texts(row.get("captions"), "captions", where))
+def _captions(row: Mapping) -> tuple[str, ...]:
+    values = list(_listed(row.get("captions")))
     for key in ("caption", *(f"caption_{n}" for n in range(10))):
-        texts += _texts(row.get(key), key, where)
-    return tuple(dict.fromkeys(texts))
+        if key in row:
+            values += _listed(row[key])
+    return tuple(dict.fromkeys(texts(values, "caption")))
 
 
-def _texts(value: object, key: str, where: str, separator: str = "") -> tuple[str, ...]:
-    """Texts of a cell or list; line breaks and runs of blanks become one blank, empty texts are dropped."""
-    if value is None:
-        return ()
-    if isinstance(value, str):
-        value = value.split(separator) if separator else [value]
-    if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
-        raise UserError(f"{where}: {key} must be text or a list of texts")
-    return tuple(text for text in (" ".join(text.split()) for text in value) if text)
+def _listed(value: object, separator: str = "") -> list:
+    if isinstance(value, str) and separator:
+        return value.split(separator)
+    return value if isinstance(value, list) else [value]
+
+
+ADAPTER = Adapter(
+    read=clips,
+    help="your own audio folder with a table of captions",
+    metadata=f"one table, .csv or .jsonl, with {_EXPECTED}",
+    audio="the folder that file_name is relative to",
+    suffixes=(".csv", ".jsonl", ".ndjson"),
+    options={"source": Option("the source that the clips are counted under", "folder")},
+)

@@ -1,18 +1,25 @@
-"""Own folders: columns, quoting, defaults, and one-line errors that name the row."""
+"""Own folders: columns, quoting, defaults, rows that are rejected, and one-line errors about the table."""
 
 import json
 
 import pytest
 
+from alp_jax.core.clip import Rejected
 from alp_jax.core.errors import UserError
-from alp_jax.corpora import folder
+from alp_jax.corpora import registry
 
 
-def read(tmp_path, text, name="captions.csv"):
+def read(tmp_path, text, name="captions.csv", **settings):
     (tmp_path / "audio").mkdir(exist_ok=True)
     table = tmp_path / name
     table.write_bytes(text if isinstance(text, bytes) else text.encode())
-    return folder.clips(tmp_path / "audio", table)
+    return list(registry.read("folder", [table], **{"audio": tmp_path / "audio", **settings}))
+
+
+def rejects(tmp_path, text, where, reason, detail, name="captions.csv"):
+    bad = [row for row in read(tmp_path, text, name) if isinstance(row, Rejected)]
+    assert [(row.where, row.reason) for row in bad] == [(f"{tmp_path / name} {where}", reason)]
+    assert detail in bad[0].detail
 
 
 def fails(tmp_path, text, match, name="captions.csv"):
@@ -55,57 +62,73 @@ def test_cuts_of_one_file_share_the_recording(tmp_path):
 
 @pytest.mark.parametrize("name", ["../x.wav", "/etc/passwd", "a/../../x.wav"])
 def test_paths_stay_inside(tmp_path, name):
-    fails(tmp_path, f"path,caption\n{name},x\n", r"line 2: .* lies outside the audio folder")
+    rejects(tmp_path, f"path,caption\n{name},x\n", "line 2", "outside_folder", "lies outside")
 
 
 def test_links_out_of_the_folder_are_refused(tmp_path):
-    (tmp_path / "audio").mkdir()
+    (tmp_path / "audio" / "in").mkdir(parents=True)
     (tmp_path / "audio" / "link").symlink_to("/etc")
-    fails(tmp_path, "path,caption\nlink/passwd,x\n", "lies outside")
+    (tmp_path / "audio" / "file").symlink_to("/etc/passwd")
+    (tmp_path / "audio" / "in" / "side").symlink_to(tmp_path / "audio" / "in")
+    for name in ("link/passwd", "file"):
+        rejects(tmp_path, f"path,caption\n{name},x\n", "line 2", "outside_folder", "lies outside")
+    (clip,) = read(tmp_path, "path,caption\nin/side/a.wav,x\n")
+    assert clip.recording == "folder:in/side/a.wav"
+
+
+def test_without_audio_and_with_settings(tmp_path):
+    (clip,) = read(tmp_path, "path,caption\na/b.wav,x\n", audio=None, split="valid", source="mine")
+    assert (clip.id, clip.audio_path, clip.split, clip.source) == ("mine:a/b.wav", "", "valid", "mine")
 
 
 @pytest.mark.parametrize(
-    ("text", "match"),
+    ("text", "where", "reason", "detail"),
     [
-        ("file,caption\na.wav,x\n", r"unknown column 'file'; expected file_name \(or path, audio\), caption"),
-        ("caption\nx\n", "no column for the file; expected file_name"),
-        ("path,caption\na.wav,x\na.wav,y\n", "id 'folder:a.wav' is in line 2 and in line 3"),
-        ("path,caption,split\na.wav,x,dev\n", "line 2: split 'dev' is not one of train, valid, test"),
-        ("path,caption,start\na.wav,x,soon\n", "line 2: start 'soon' is not a number of seconds"),
-        ("path,caption,duration\na.wav,x,-1\n", "duration '-1'"),
-        ("path,caption,duration\na.wav,x,0\n", "duration is 0"),
-        ("path,caption\na.wav\n", "line 2 does not have 2 columns"),
-        ("path,caption\na.wav,x,y\n", "line 2 does not have 2 columns"),
-        ("path,caption\n,x\n", "the file name is empty"),
-        ("path,caption\n", "has no rows"),
+        ("path,caption,split\na.wav,x,dev\n", "line 2", "bad_record", "split 'dev' is not one of train, valid, test"),
+        ("path,caption,start\na.wav,x,soon\n", "line 2", "bad_time", "start is 'soon', not a number of seconds"),
+        ("path,caption,duration\na.wav,x,-1\n", "line 2", "bad_time", "duration is '-1'"),
+        ("path,caption,duration\na.wav,x,0\n", "line 2", "bad_time", "duration is 0"),
+        ("path,caption\na.wav\n", "line 2", "wrong_columns", "1 cells, the header has 2"),
+        ("path,caption\na.wav,x,y\n", "line 2", "wrong_columns", "3 cells"),
+        ("path,caption\n,x\n", "line 2", "bad_id", "file name ''"),
+        (b"path,caption\na.wav,\xff\n", "line 2", "not_utf8", "0xFF"),
+        ('path,caption\na.wav,"x\n', "line 2", "bad_csv", ""),
         (
             "path,caption,split,group\na.wav,x,train,g\nb.wav,x,test,g\n",
-            "line 3: group 'g' is in test here and in train",
+            "line 3",
+            "group_in_two_splits",
+            "'g' is in test",
         ),
-        (b"path,caption\na.wav,\xff\n", "not UTF-8"),
-        ('path,caption\na.wav,"x\n', "is not CSV"),
     ],
 )
-def test_csv_mistakes_are_named(tmp_path, text, match):
-    fails(tmp_path, text, match)
+def test_rows_that_cannot_be_used(tmp_path, text, where, reason, detail):
+    rejects(tmp_path, text, where, reason, detail)
 
 
 @pytest.mark.parametrize(
-    ("text", "match"),
+    ("text", "reason"),
     [
-        ("[]\n", "line 1 is not a JSON object"),
-        ("{\n", "line 1 is not JSON"),
-        ('{"path": "a.wav", "captions": [1]}\n', "captions must be text or a list of texts"),
-        ('{"path": "a.wav", "text": "x"}\n', "unknown column 'text'"),
+        ("[]\n", "bad_json"),
+        ("{\n", "bad_json"),
+        ('{"path": "a.wav", "captions": [1]}\n', "bad_record"),
+        ('{"path": "a.wav", "tags": {"x": 1}}\n', "bad_record"),
     ],
 )
-def test_jsonl_mistakes_are_named(tmp_path, text, match):
-    fails(tmp_path, text, match, "c.jsonl")
+def test_lines_that_cannot_be_used(tmp_path, text, reason):
+    rejects(tmp_path, text, "line 1", reason, "", "c.jsonl")
 
 
-def test_missing_table_folder_and_wrong_suffix(tmp_path):
-    with pytest.raises(UserError, match=r"audio folder .* does not exist"):
-        folder.clips(tmp_path / "none", tmp_path / "c.csv")
-    with pytest.raises(UserError, match="cannot be read: No such file"):
-        folder.clips(tmp_path, tmp_path / "c.csv")
-    fails(tmp_path, "x", r"must end in \.csv or \.jsonl", "c.txt")
+@pytest.mark.parametrize(
+    ("text", "name", "match"),
+    [
+        ("file,caption\na.wav,x\n", "c.csv", r"unknown column 'file'; expected file_name \(or path, audio\), caption"),
+        ("caption\nx\n", "c.csv", "no column for the file; expected file_name"),
+        ("path,caption\n", "c.csv", "has no rows"),
+        ('{"path": "a.wav", "text": "x"}\n', "c.jsonl", "line 1: unknown column 'text'"),
+        ("x", "c.txt", r"must end in \.csv or \.jsonl"),
+    ],
+)
+def test_tables_of_another_form(tmp_path, text, name, match):
+    with pytest.raises(UserError, match=match) as caught:
+        read(tmp_path, text, name)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,92 @@
+"""What every corpus adapter is: a function from metadata files to clips, and what users need to know to call it."""
+
+import dataclasses
+import os
+import pathlib
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from alp_jax.core.clip import SPLITS, Clip, Rejected
+from alp_jax.core.errors import UserError
+
+Clips = Iterator[Clip | Rejected]
+SPLIT_WORDS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "valid"),
+    **dict.fromkeys(("test", "eval", "evaluation", "holdout"), "test"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Option:
+    """A setting of an adapter, given as text. ``choices`` empty: any text."""
+
+    help: str
+    default: str = ""
+    choices: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Adapter:
+    """A corpus that ``registry.read`` can read.
+
+    Attributes:
+      read: ``(metadata paths, audio root or None, split or None, **options) -> clips and rejected rows``, streaming.
+      help: one line about the corpus.
+      metadata: which files it expects, as published.
+      audio: what the audio folder holds and how files are found in it; "" when the metadata holds the audio.
+      suffixes: the metadata files that are taken out of a folder given in their place; empty: the folder itself.
+      options: name -> Option.
+    """
+
+    read: Callable[..., Clips]
+    help: str
+    metadata: str
+    audio: str
+    suffixes: tuple[str, ...]
+    options: Mapping[str, Option] = dataclasses.field(default_factory=dict)
+
+
+def split_words(name: str, extra: Mapping[str, str] | None = None) -> set[str]:
+    """The splits that the words of a name stand for."""
+    words = SPLIT_WORDS | dict(extra or {})
+    return {words[word] for word in re.findall("[a-z]+", name.lower()) if word in words}
+
+
+def split_of(path: pathlib.Path, given: str | None, default: str | None, extra: Mapping[str, str] | None = None) -> str:
+    """The split of a metadata file: ``given``, else what its name says, else ``default``.
+
+    Args:
+      extra: words that mean something else in this corpus than in SPLIT_WORDS.
+
+    Raises:
+      UserError: the name says nothing and there is no default, or it names several splits.
+    """
+    found = split_words(path.name, extra)
+    if given is not None:
+        return given
+    if len(found) == 1:
+        return found.pop()
+    if not found and default is not None:
+        return default
+    problem = "several splits" if found else "no split"
+    raise UserError(f"{path}: the name tells {problem}; give --split {'|'.join(SPLITS)}, one call for each split")
+
+
+def metadata_files(paths: Sequence[pathlib.Path], suffixes: Sequence[str]) -> list[pathlib.Path]:
+    """``paths`` with folders replaced by the files in them that have one of ``suffixes``, sorted."""
+    found = []
+    for path in paths:
+        if path.is_dir() and suffixes:
+            try:
+                inside = sorted(path / name for name in os.listdir(path) if name.endswith(tuple(suffixes)))
+            except OSError as error:
+                raise UserError(f"metadata folder {path} cannot be read: {error.strerror}") from None
+            if not inside:
+                raise UserError(f"metadata folder {path} holds no {' or '.join(suffixes)} file")
+            found += inside
+        elif path.exists():
+            found.append(path)
+        else:
+            raise UserError(f"metadata {path} does not exist")
+    return found

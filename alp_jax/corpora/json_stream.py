@@ -1,0 +1,116 @@
+"""Records of a JSON file of any size, one at a time: a list of objects, or an object that holds the list."""
+
+import json
+import pathlib
+import re
+from collections.abc import Iterator, Sequence
+
+from alp_jax.core.clip import Rejected
+from alp_jax.core.errors import UserError
+from alp_jax.corpora import tables
+from alp_jax.corpora.rows import BadRow, check_utf8
+
+_CHUNK = 1 << 20  # characters read at a time
+_LONGEST = 64 << 20  # characters of one value; nothing published comes near
+_BLANKS = re.compile(r"[ \t\r\n]*")
+_ESCAPED_BYTES = re.compile("[\udc80-\udcff]")
+
+
+def json_rows(path: pathlib.Path, member: str = "", required: Sequence[str] = ()) -> Iterator:
+    """(record number from 1, object) of every record; memory holds one chunk of the file.
+
+    Args:
+      member: the key whose value is the list; "" when the file itself is the list.
+      required: keys that the first record must have.
+
+    Yields:
+      Rejected for a record that is not an object or has bytes that are not UTF-8.
+
+    Raises:
+      UserError: not JSON or another structure, with the number of the record before which reading stopped.
+    """
+    with tables.open_text(path) as file:
+        reader, number = _Reader(file), 0
+        try:
+            if member:
+                _seek_member(reader, member)
+            for record, raw in reader.elements():
+                number += 1
+                try:
+                    if not raw.isascii() and _ESCAPED_BYTES.search(raw):
+                        check_utf8(raw, "record")
+                    if not isinstance(record, dict):
+                        raise BadRow("bad_json", "not a JSON object")
+                except BadRow as error:
+                    yield Rejected(f"{path} record {number}", error.reason, error.detail)
+                    continue
+                if number == 1:
+                    tables.check_keys(path, record, required)
+                yield number, record
+        except (ValueError, RecursionError, OSError, EOFError) as error:
+            shape = f'{{"{member}": [{{...}}, ...]}}' if member else "[{...}, ...]"
+            raise UserError(f"{path} is not JSON of the form {shape}: {error}, after record {number}") from None
+
+
+def _seek_member(reader: "_Reader", member: str) -> None:
+    reader.expect("{")
+    while True:
+        key = reader.value()[0]
+        reader.expect(":")
+        if key == member:
+            return
+        reader.value()
+        reader.expect(",")
+
+
+class _Reader:
+    """Takes values off the front of a text that is read chunk by chunk."""
+
+    def __init__(self, file):
+        self._file, self._text, self._at = file, "", 0
+        self._decode = json.JSONDecoder().raw_decode
+
+    def _more(self) -> bool:
+        chunk = self._file.read(_CHUNK)
+        self._text, self._at = self._text[self._at :] + chunk, 0
+        return bool(chunk)
+
+    def peek(self) -> str:
+        """The next character that is not blank, "" at the end."""
+        while True:
+            self._at = _BLANKS.match(self._text, self._at).end()
+            if self._at < len(self._text):
+                return self._text[self._at]
+            if not self._more():
+                return ""
+
+    def expect(self, mark: str) -> None:
+        if self.peek() != mark:
+            raise ValueError(f"{mark!r} expected, found {self.peek()!r}")
+        self._at += 1
+
+    def value(self) -> tuple[object, str]:
+        """The next JSON value and its text; ValueError when there is none."""
+        self.peek()
+        while True:
+            text, at = self._text, self._at
+            try:
+                value, end = self._decode(text, at)
+                if end == len(text) and self._more():  # a number may go on in the next chunk
+                    continue
+                self._at += end - at
+                return value, text[at:end]
+            except json.JSONDecodeError as error:
+                if len(self._text) - self._at > _LONGEST or not self._more():
+                    raise ValueError(error.msg) from None
+
+    def elements(self) -> Iterator[tuple[object, str]]:
+        """The elements of the list that comes next."""
+        self.expect("[")
+        if self.peek() == "]":
+            return
+        while True:
+            yield self.value()
+            if self.peek() == "]":
+                return
+            self.expect(",")

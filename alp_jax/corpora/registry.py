@@ -1,0 +1,80 @@
+"""Every corpus that can be read, by name."""
+
+import os
+import pathlib
+from collections.abc import Sequence
+
+from alp_jax.core import storage
+from alp_jax.core.clip import SPLITS
+from alp_jax.core.errors import UserError
+from alp_jax.core.names import choose
+from alp_jax.corpora import (
+    audiocaps,
+    audiosetcaps,
+    clotho,
+    folder,
+    fusionaudio,
+    jamendomaxcaps,
+    lhotse,
+    musiccaps,
+    paraspeechcaps,
+    tfds,
+    wavcaps,
+)
+from alp_jax.corpora.adapter import Clips, metadata_files
+
+ADAPTERS = {
+    "audiocaps": audiocaps.ADAPTER,
+    "audiosetcaps": audiosetcaps.ADAPTER,
+    "clotho": clotho.ADAPTER,
+    "folder": folder.ADAPTER,
+    "fusionaudio": fusionaudio.ADAPTER,
+    "jamendomaxcaps": jamendomaxcaps.ADAPTER,
+    "lhotse": lhotse.ADAPTER,
+    "musiccaps": musiccaps.ADAPTER,
+    "paraspeechcaps": paraspeechcaps.ADAPTER,
+    "tfds": tfds.ADAPTER,
+    "wavcaps": wavcaps.ADAPTER,
+}
+
+
+def read(
+    name: str,
+    metadata: Sequence[str | os.PathLike],
+    audio: str | os.PathLike | None = None,
+    split: str | None = None,
+    **options: str,
+) -> Clips:
+    """The clips of a corpus, streaming, with rows that cannot be used as ``Rejected`` in their place.
+
+    Everything that can be checked without reading the metadata is checked before this returns.
+
+    Args:
+      name: key of ADAPTERS.
+      metadata: the published files, or folders that hold them.
+      audio: folder of the audio; None for statistics of captions and audits, where ``Clip.audio_path`` is "".
+      split: the split of every clip; None: what the metadata or its file names say.
+      options: settings of the adapter.
+
+    Raises:
+      UserError: unknown name, option or value; files that do not exist; and, while iterating, metadata of another
+        form than published.
+    """
+    adapter = ADAPTERS[choose(name, ADAPTERS, "corpus")]
+    for key, value in options.items():
+        if not adapter.options:
+            raise UserError(f"{name} has no options, not {key!r}")
+        option = adapter.options[choose(key, adapter.options, f"option of {name}")]
+        if option.choices and value != option.default:
+            choose(value, option.choices, f"{key} of {name}")
+    if split is not None:
+        choose(split, SPLITS, "split")
+    if not metadata:
+        raise UserError(f"{name} needs --metadata: {adapter.metadata}")
+    root = None
+    if audio is not None:
+        root = pathlib.Path(os.path.abspath(storage.local(audio)))
+        if not root.is_dir():
+            raise UserError(f"audio folder {root} does not exist")
+    files = metadata_files([storage.local(path) for path in metadata], adapter.suffixes)
+    return adapter.read(files, root, split, **options)

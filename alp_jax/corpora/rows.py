@@ -1,0 +1,117 @@
+"""From one row of published metadata to a clip, or to the reason why not."""
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
+
+from alp_jax.core.clip import Clip, Rejected
+
+T = TypeVar("T")
+
+
+class BadRow(Exception):
+    """A row that cannot become a clip; ``reason`` is a key of ``core.clip.REJECTIONS``."""
+
+    def __init__(self, reason: str, detail: str = ""):
+        super().__init__(f"{reason}: {detail}")
+        self.reason, self.detail = reason, detail
+
+
+def to_clips(
+    place: str, rows: Iterable[tuple[int, T] | Rejected], make: Callable[[T], Clip]
+) -> Iterator[Clip | Rejected]:
+    """Makes a clip of every row; ``place`` and the row's number say where a rejected one is."""
+    for row in rows:
+        if isinstance(row, Rejected):
+            yield row
+            continue
+        try:
+            yield make(row[1])
+        except BadRow as error:
+            yield Rejected(f"{place} {row[0]}", error.reason, error.detail)
+
+
+def texts(values: Iterable[object], name: str) -> tuple[str, ...]:
+    """The texts in their order; line breaks and runs of blanks become one blank, empty texts are dropped.
+
+    Raises:
+      BadRow: something else than text, or text that UTF-8 cannot hold (half of a surrogate pair).
+    """
+    found = []
+    for value in values:
+        if value is None:
+            continue
+        if not isinstance(value, str):
+            raise BadRow("bad_record", f"{name} is {type(value).__name__}, not text")
+        if not value.isascii():
+            check_utf8(value, name)
+        value = " ".join(value.split())
+        if value:
+            found.append(value)
+    return tuple(found)
+
+
+def tags(values: object, name: str = "tags") -> tuple[str, ...]:
+    """``texts`` of a list, each once; nothing for what is no list."""
+    return tuple(dict.fromkeys(texts(values, name))) if isinstance(values, list) else ()
+
+
+def captions(values: Iterable[object], name: str = "caption") -> tuple[str, ...]:
+    """``texts`` that must leave at least one. A text that comes twice is kept twice, as it was published."""
+    found = texts(values, name)
+    if not found:
+        raise BadRow("empty_caption", f"{name} is empty")
+    return found
+
+
+def check_utf8(text: str, name: str) -> None:
+    """Raises BadRow for text that cannot be stored as UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        byte = ord(text[error.start]) - 0xDC00  # what surrogateescape makes of an undecodable byte
+        detail = f"byte 0x{byte:02X} is not UTF-8" if 0x80 <= byte <= 0xFF else "half of a surrogate pair"
+        raise BadRow("not_utf8", f"{name}: {detail}") from None
+
+
+def seconds(value: object, name: str) -> float:
+    """A number of seconds, 0 or more; BadRow for anything else."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not 0 <= number < math.inf:
+        raise BadRow("bad_time", f"{name} is {value!r}, not a number of seconds")
+    return number
+
+
+def stretch(start: object, end: object, names: tuple[str, str] = ("start", "end")) -> tuple[float, float]:
+    """(start, duration) in seconds of a stretch given by its ends; BadRow unless the end comes after the start."""
+    first, last = seconds(start, names[0]), seconds(end, names[1])
+    if last <= first:
+        raise BadRow("bad_time", f"{names[1]} {last:g} s is not after {names[0]} {first:g} s")
+    return first, last - first
+
+
+def plain(number: float) -> str:
+    """A number of seconds as names of clips and files have it: without a point when it is whole."""
+    return str(int(number)) if number == int(number) else f"{number:.6f}".rstrip("0")
+
+
+def field(record: dict, name: str, kind: type | tuple = str) -> object:
+    """``record[name]`` of the type ``kind``; BadRow when it is missing or of another type."""
+    value = record.get(name)
+    if not isinstance(value, kind) or isinstance(value, bool):
+        what = "is missing" if value is None else f"is {type(value).__name__}"
+        raise BadRow("bad_record", f"{name} {what}")
+    return value
+
+
+def identifier(record: dict, name: str = "id") -> str:
+    """A text or whole number that names a recording: not empty, and without blanks at its ends or path separators."""
+    value = str(field(record, name, (str, int)))
+    if not value.isascii():
+        check_utf8(value, name)
+    if not value or value != value.strip() or "/" in value or "\\" in value or "\0" in value:
+        raise BadRow("bad_id", f"{name} is {value!r}")
+    return value

@@ -1,0 +1,95 @@
+"""Audio that lies inside a larger file: rows of parquet as the HF datasets library writes them, records of TFDS."""
+
+import pathlib
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from alp_jax.core.clip import AUDIO_EXTENSIONS
+from alp_jax.core.errors import UserError
+from alp_jax.data import array_records
+from alp_jax.data.audio import BadAudio
+
+_COLUMN = "audio"
+
+
+class MemberReader:
+    """Reads members one at a time and keeps its place: going through a file in order reads it once.
+
+    Parquet has no random access to a row: its row group is read up to it, one row in memory at a time.
+    """
+
+    def __init__(self):
+        self._place: tuple | None = None  # (path, size, time of change, row group) that _rows goes through
+        self._file: pq.ParquetFile | None = None
+        self._rows, self._next = iter(()), 0
+
+    def read(self, path: str, member: str, max_bytes: int) -> tuple[bytes, str]:
+        """The encoded audio of a member, and the extension of such a file (``.mp3``, ``.flac``, ``.wav``).
+
+        Args:
+          path: a parquet file with a column ``audio`` of struct{bytes, path}, or a shard of a TFDS data set.
+          member: row number in the file, or record number in the shard, from 0.
+          max_bytes: larger audio is refused.
+
+        Raises:
+          BadAudio: ``missing``, ``empty``, ``too_large``, ``corrupt`` or ``unsupported``, for this member.
+        """
+        if not member.isdecimal():
+            raise BadAudio("missing", f"{path} has no member {member!r}")
+        try:
+            if ".array_record" in pathlib.Path(path).name:
+                data, extension = array_records.read_audio(path, int(member))
+            else:
+                data, extension = self._row(pathlib.Path(path), int(member))
+        except FileNotFoundError:
+            raise BadAudio("missing", f"{path} does not exist") from None
+        except (ValueError, OSError, IndexError, UserError, pa.ArrowException) as error:
+            raise BadAudio("corrupt", f"{path} member {member}: {error}") from None
+        if not data:
+            raise BadAudio("empty", f"{path} member {member}")
+        if len(data) > max_bytes:
+            raise BadAudio("too_large", f"{path} member {member}: {len(data)} bytes")
+        return data, extension
+
+    def _row(self, path: pathlib.Path, row: int) -> tuple[bytes, str]:
+        status = path.stat()
+        version = (path, status.st_size, status.st_mtime_ns)
+        if self._place is None or self._place[:3] != version:
+            self._place, self._file = None, pq.ParquetFile(path, memory_map=True)
+            self._place = (*version, -1)
+        first = 0
+        for group in range(self._file.num_row_groups):
+            count = self._file.metadata.row_group(group).num_rows
+            if row < first + count:
+                break
+            first += count
+        else:
+            raise BadAudio("missing", f"{path} has {first} rows, no row {row}")
+        if self._place[3] != group or row < self._next:
+            columns = [f"{_COLUMN}.bytes", f"{_COLUMN}.path"]
+            self._rows = self._file.iter_batches(1, row_groups=[group], columns=columns, use_threads=False)
+            self._place, self._next = (*version, group), first
+        while self._next <= row:
+            batch = next(self._rows)
+            self._next += 1
+        value = batch.column(0)[0].as_py()
+        if not value or value.get("bytes") is None:
+            raise BadAudio("missing", f"{path} row {row} has no audio bytes")
+        return value["bytes"], _extension(value.get("path") or "", value["bytes"])
+
+
+def _extension(name: str, data: bytes) -> str:
+    """The extension that a name states, else what the first bytes look like."""
+    stated = pathlib.PurePath(name).suffix.lower()
+    if stated in AUDIO_EXTENSIONS:
+        return stated
+    for start, extension in ((b"RIFF", ".wav"), (b"fLaC", ".flac"), (b"OggS", ".ogg"), (b"ID3", ".mp3")):
+        if data.startswith(start):
+            return extension
+    if len(data) > 1 and data[0] == 0xFF and data[1] >= 0xE0:  # an MPEG frame
+        return ".mp3"
+    raise BadAudio("unsupported", f"audio named {name!r} of no known format")
+
+
+read_member = MemberReader().read

@@ -1,0 +1,48 @@
+"""Corpora by name: everything that can be wrong with a request is named before anything is read."""
+
+import pytest
+
+from alp_jax.core.errors import UserError
+from alp_jax.corpora import registry
+
+
+@pytest.fixture
+def table(tmp_path):
+    path = tmp_path / "val.csv"
+    path.write_text("youtube_id,start_time,caption\nabcdefghijk,0,a\n")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "match"),
+    [
+        ("audiocap", {}, "unknown corpus 'audiocap' .did you mean 'audiocaps'"),
+        ("audiocaps", {"versoin": "1"}, "unknown option of audiocaps 'versoin' .did you mean 'version'"),
+        ("audiocaps", {"version": "3"}, "unknown version of audiocaps '3' .known: 1, 2"),
+        ("clotho", {"version": "1"}, "clotho has no options, not 'version'"),
+        ("audiocaps", {"split": "val"}, "unknown split 'val'"),
+        ("audiocaps", {"audio": "/no/such/folder"}, "audio folder /no/such/folder does not exist"),
+        ("audiocaps", {"audio": "gs://bucket/audio"}, "is remote; a local path is needed"),
+        ("audiocaps", {"metadata": []}, "audiocaps needs --metadata: train.csv, val.csv, test.csv"),
+        ("audiocaps", {"metadata": ["/no/such.csv"]}, "metadata /no/such.csv does not exist"),
+    ],
+)
+def test_requests_are_checked_before_reading(table, name, settings, match):
+    with pytest.raises(UserError, match=match):
+        registry.read(name, **{"metadata": [table], **settings})
+
+
+def test_a_folder_stands_for_the_metadata_in_it(tmp_path, table):
+    (tmp_path / "readme.txt").touch()
+    assert len(list(registry.read("audiocaps", [tmp_path]))) == 1
+    with pytest.raises(UserError, match=r"holds no _final.json or _final_2s.json file"):
+        registry.read("wavcaps", [tmp_path])
+
+
+def test_every_adapter_says_what_it_needs():
+    for name, adapter in registry.ADAPTERS.items():
+        assert adapter.help, name
+        assert adapter.metadata, name
+        for option in adapter.options.values():
+            assert option.help, name
+            assert not option.choices or option.default in ("", *option.choices), name
