@@ -2,10 +2,27 @@
 
 import argparse
 import pathlib
+import shlex
 from collections.abc import Callable
 
 from alp_jax.cli.data_fetch import add_tier
+from alp_jax.core.clip import SPLITS
+from alp_jax.core.errors import UserError
 
+CORPORA = (
+    "mini",
+    "folder",
+    "audiocaps",
+    "audiosetcaps",
+    "clotho",
+    "fusionaudio",
+    "jamendomaxcaps",
+    "lhotse",
+    "musiccaps",
+    "paraspeechcaps",
+    "tfds",
+    "wavcaps",
+)
 _NAMES_SHOWN = 3
 
 
@@ -14,58 +31,70 @@ def add(action: Callable[..., argparse.ArgumentParser]) -> None:
         "build",
         "decode clips into shards, with an account of every clip; run again to go on after a stop",
         "alp data build mini --out data/mini\n"
-        "  alp data build folder --audio recordings --captions captions.csv --out data/mine",
+        "  alp data build folder --audio recordings --metadata captions.csv --out data/mine\n"
+        "  alp data build audiocaps --metadata train.csv val.csv test.csv --audio wavs --out data/audiocaps",
     )
-    build.add_argument("corpus", choices=("mini", "folder"))
-    build.add_argument("--out", required=True, metavar="DIR", help="empty folder, or one this build had begun")
+    build.add_argument("corpus", choices=CORPORA, metavar="CORPUS", help=", ".join(CORPORA))
+    build.add_argument("--out", required=True, metavar="DIR", help="empty folder or URL, or one this build had begun")
     add_tier(build)
-    build.add_argument("--audio", metavar="DIR", help="folder: where the audio files are")
-    build.add_argument("--captions", metavar="FILE", help="folder: .csv or .jsonl with file_name and caption columns")
+    build.add_argument("--metadata", nargs="+", metavar="FILE", help="the corpus's files as they were published")
+    build.add_argument("--audio", metavar="DIR", help="where the audio files are")
+    build.add_argument("--split", choices=SPLITS, help="split of all clips (default: what the metadata says)")
+    build.add_argument("--option", action="append", default=[], metavar="KEY=VALUE", help="a setting of the corpus")
     build.add_argument("--codec", choices=("flac", "pcm"), default="flac", help="how audio is stored (default: flac)")
-    build.add_argument("--workers", type=int, default=0, metavar="N", help="decoding processes (default: one per core)")
     build.add_argument("--shards", type=int, default=0, metavar="N", help="number of shards (default: 256 clips each)")
     build.add_argument(
         "--max_bad_share", type=float, default=0.05, metavar="X", help="fail above this share (default: 0.05)"
     )
+    build.add_argument("--min_seconds", type=float, default=0.1, metavar="S", help="shortest clip (default: 0.1)")
     build.add_argument("--max_seconds", type=float, default=600.0, metavar="S", help="longest clip (default: 600)")
+    build.add_argument(
+        "--dedupe",
+        choices=("source", "all", "none"),
+        default="source",
+        help="use a stretch of a recording, and a sound, once in a source, once in all, or none (default: source)",
+    )
+    captions = build.add_argument_group("captions of training clips that are kept (default: all)")
+    captions.add_argument("--min_words", type=int, default=0, metavar="N")
+    captions.add_argument("--max_words", type=int, default=0, metavar="N")
+    captions.add_argument("--min_ascii", type=float, default=0.0, metavar="X", help="share of ASCII characters")
+    engine = build.add_argument_group("how it is computed; the data set is the same with any")
+    engine.add_argument("--engine", choices=("pool", "beam"), default="pool", help="processes here, or Apache Beam")
+    engine.add_argument("--workers", type=int, default=0, metavar="N", help="processes (default: one per core)")
+    engine.add_argument("--beam_options", default="", metavar="'--runner=...'", help="command line options of Beam")
 
 
 def run(args: argparse.Namespace) -> dict:
-    from alp_jax.core.errors import UserError
+    from alp_jax.core import storage
     from alp_jax.data.building.build import build
+    from alp_jax.data.building.filters import CaptionFilter
 
     for name in ("workers", "shards"):
         if getattr(args, name) < 0:
             raise UserError(f"--{name} {getattr(args, name)}: must not be negative")
-    left_out = {}
-    if args.corpus == "mini":
-        from alp_jax.corpora import mini
-
-        if args.audio or args.captions:
-            raise UserError("--audio and --captions belong to 'alp data build folder'")
-        clips, left_out = mini.collect(args.cache, args.tier)
-    else:
-        from alp_jax.corpora import folder
-
-        if not args.audio or not args.captions:
-            raise UserError("'alp data build folder' needs --audio DIR and --captions FILE.csv or FILE.jsonl")
-        clips = folder.clips(args.audio, args.captions)
+    captions = CaptionFilter(args.min_words, args.max_words, args.min_ascii)
+    clips, left_out = _mini(args) if args.corpus == "mini" else (_published(args), {})
     accounting = build(
         clips,
         args.out,
         source_name=args.corpus,
+        max_bad_share=args.max_bad_share,
+        engine=args.engine,
+        workers=args.workers,
+        beam_options=shlex.split(args.beam_options),
         codec=args.codec,
         shards=args.shards,
-        workers=args.workers,
-        max_bad_share=args.max_bad_share,
+        min_seconds=args.min_seconds,
         max_seconds=args.max_seconds,
+        dedupe=args.dedupe,
+        captions=captions,
     )
     if args.corpus == "mini":
         from alp_jax.corpora.mini import credits
 
-        credits.write(args.cache, clips, pathlib.Path(args.out) / "CREDITS")
+        credits.write(args.cache, clips, storage.local(args.out) / "CREDITS")
     if not args.json:
-        _print_accounting(args.out, accounting)
+        print_accounting(args.out, accounting)
         if left_out:
             reasons = ", ".join(
                 f"{left_out[key]} {key.replace('_', ' ')}" for key in ("duplicates", "unreadable", "too_short")
@@ -77,7 +106,29 @@ def run(args: argparse.Namespace) -> dict:
     return {"out": str(args.out), "accounting": accounting, "left_out": left_out}
 
 
-def _print_accounting(out: str, accounting: dict) -> None:
+def _mini(args: argparse.Namespace) -> tuple[list, dict]:
+    from alp_jax.corpora import mini
+
+    for name in ("audio", "metadata", "split", "option"):
+        if getattr(args, name):
+            raise UserError(f"--{name} is not for the mini corpus, which is read from --cache")
+    return mini.collect(args.cache, args.tier)
+
+
+def _published(args: argparse.Namespace):
+    from alp_jax.corpora import registry
+
+    options = dict(text.partition("=")[::2] for text in args.option)
+    for key, value in options.items():
+        if not value:
+            raise UserError(f"--option {key}: give it as KEY=VALUE")
+    if not args.metadata or (not args.audio and registry.ADAPTERS[args.corpus].audio):
+        raise UserError(f"'alp data build {args.corpus}' needs --metadata FILE... and --audio DIR")
+    return registry.read(args.corpus, args.metadata, args.audio, args.split, **options)
+
+
+def print_accounting(out: str, accounting: dict) -> None:
+    """The account for people: what is in use by split and source, what is not and why."""
     print(f"{out}: {accounting['usable']} of {accounting['expected']} clips")
     rows = [(split, split, row) for split, row in accounting["splits"].items()]
     for source, entry in sorted(accounting["sources"].items()):
@@ -86,6 +137,12 @@ def _print_accounting(out: str, accounting: dict) -> None:
     for split, name, row in rows:
         label = f"{name}" if name == split else f"  {name} {split}"
         print(f"  {label:<28}{row['clips']:>8}{row['hours']:>9.3f}{row['captions']:>10}")
+    for reason, count in sorted(accounting["excluded"].items()):
+        print(f"stored but not used: {count} {reason}")
+    for key, text in (("clipped", "reach full scale"), ("shorter_than_stated", "end before their stated end")):
+        count = sum(entry["measured"][key] for entry in accounting["sources"].values() if "measured" in entry)
+        if count:
+            print(f"stored and used: {count} clips that {text}")
     if accounting["unusable"]:
         print(f"unusable: {accounting['unusable']} (all names in {pathlib.Path(out) / 'dataset.json'})")
     for reason, entry in sorted(accounting["reasons"].items(), key=lambda item: -item[1]["count"]):

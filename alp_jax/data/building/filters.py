@@ -42,7 +42,7 @@ class CaptionFilter:
 
     def apply(self, clip: Clip, dropped: collections.Counter) -> Clip | None:
         """``clip`` with the captions it keeps; None when it had some and keeps none. ``dropped`` counts reasons."""
-        if self == CaptionFilter() or clip.split != "train" or not clip.captions:
+        if not (self.min_words or self.max_words or self.min_ascii) or clip.split != "train" or not clip.captions:
             return clip
         reasons = [self.why_not(caption) for caption in clip.captions]
         dropped.update(filter(None, reasons))

@@ -8,6 +8,7 @@ some hundred bytes of memory each and never Python objects at once.
 import collections
 import dataclasses
 import hashlib
+import itertools
 import os
 import pathlib
 from collections.abc import Iterable
@@ -74,7 +75,7 @@ class Spool:
     def __len__(self) -> int:
         return len(self.place)
 
-    def gather(self, rows_N: np.ndarray) -> pa.Table:
+    def gather(self, rows_N: np.ndarray) -> pa.RecordBatch:
         """The rows ``rows_N`` in that order; reads only the batches they are in."""
         with pa.memory_map(str(self.path)) as file:
             reader = pa.ipc.open_file(file)
@@ -84,7 +85,7 @@ class Spool:
             taken = [reader.get_batch(int(n)).take(pa.array(part)) for n, part in zip(numbers, parts, strict=True)]
             back = np.empty(len(rows_N), np.int64)
             back[by_batch] = np.arange(len(rows_N))
-            return pa.Table.from_batches(taken, rows.SCHEMA).combine_chunks().take(pa.array(back))
+            return pa.concat_batches(taken).take(pa.array(back))
 
 
 class _Writer:
@@ -238,11 +239,14 @@ def digest(spooled: Spool, order: np.ndarray) -> str:
 def write(spooled: Spool, order: np.ndarray, shards: int, path: storage.Location) -> list[int]:
     """Writes the plan file, one record batch per shard; returns the number of clips of each."""
     bounds = [len(order) * s // shards for s in range(shards + 1)]
+    at_once = max(1, _BATCH * shards // len(order))  # shards that are gathered together
     with storage.partial(path) as partial, pa.ipc.new_file(str(partial), rows.SCHEMA) as file:
-        for s in range(shards):
-            table = spooled.gather(order[bounds[s] : bounds[s + 1]])
-            file.write_batch(table.combine_chunks().to_batches()[0])
-    return [bounds[s + 1] - bounds[s] for s in range(shards)]
+        for first in range(0, shards, at_once):
+            edges = bounds[first : first + at_once + 1]
+            batch = spooled.gather(order[edges[0] : edges[-1]])
+            for start, end in itertools.pairwise(edges):
+                file.write_batch(batch.slice(start - edges[0], end - start))
+    return [end - start for start, end in itertools.pairwise(bounds)]
 
 
 def read(path: storage.Location, shard: int) -> list[Clip]:

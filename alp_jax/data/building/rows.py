@@ -24,6 +24,7 @@ SCHEMA = pa.schema(
         *((name, pa.string()) for name in ("split", "group", "license")),
     ]
 )
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
 _AUDIO_PATH = SCHEMA.get_field_index("audio_path")
 
 
@@ -61,8 +62,7 @@ def digest(values: tuple) -> bytes:
     """
     name = values[_AUDIO_PATH].rpartition("/")[2]
     known = (*values[:_AUDIO_PATH], name, *values[_AUDIO_PATH + 1 :])
-    text = json.dumps(known, ensure_ascii=False, allow_nan=False)
-    return hashlib.blake2b(text.encode(), digest_size=16).digest()
+    return hashlib.blake2b(_ENCODER.encode(known).encode(), digest_size=16).digest()
 
 
 def batch(rows: Sequence[tuple]) -> pa.RecordBatch:

@@ -19,6 +19,7 @@ from alp_jax.core import storage
 from alp_jax.core.clip import Clip
 from alp_jax.core.hashing import hash64
 from alp_jax.data import audio, example, ladder, tfrecord
+from alp_jax.data.audit.fingerprint import fingerprint
 from alp_jax.data.building import plan
 from alp_jax.data.schema import AUDIT_SCHEMA, INDEX_SCHEMA
 from alp_jax.data.text.normalise import normalise
@@ -108,7 +109,7 @@ def _row(clip: Clip, sound: np.ndarray, offset: int, length: int) -> tuple:
     place = (offset, length, clip.id, clip.source, clip.recording, clip.split, clip.group, len(sound))
     start_s = math.nan if clip.recording_start_s is None else clip.recording_start_s
     captions = [hash64(0, normalise(caption)) for caption in clip.captions]
-    compared = (start_s, ladder.place(clip.id), audio_hash(sound), captions, [])
+    compared = (start_s, ladder.place(clip.id), audio_hash(sound), captions, fingerprint(sound))
     measured = audio.measure(sound)
     short_s = 0.0 if clip.duration_s is None else max(0.0, clip.duration_s - len(sound) / example.SAMPLE_RATE)
     return (*place, len(clip.captions), *compared, measured.clipped, measured.level_db, short_s)

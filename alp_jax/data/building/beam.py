@@ -1,0 +1,49 @@
+"""The shards of a build on Apache Beam: the same tasks and bytes as with the pool, on any runner.
+
+Work comes in shards; audio never passes through Beam, every task writes its shard to where the data set is. Each task
+runs in a child process of the Beam worker, so a file that kills its decoder costs its row and not the worker.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from alp_jax.core.errors import StorageError, UserError
+from alp_jax.data.building import shard, worker
+
+
+def run(tasks: Sequence[shard.Task], options: Sequence[str], watch: Mapping[str, float]) -> None:
+    """Writes all shards and waits for the end.
+
+    Args:
+      options: Beam's command line options; without ``--runner`` Beam's in-process FnApiRunner is used.
+      watch: keyword arguments of ``worker.run``.
+
+    Raises:
+      UserError: Beam is not installed, or does not take the options.
+      StorageError: a shard could not be written.
+    """
+    try:
+        import apache_beam as beam
+        from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+        from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+    except ImportError as error:
+        raise UserError(f"--engine beam needs Apache Beam: pip install 'alp_jax[beam]' ({error})") from None
+    if not tasks:
+        return
+    try:
+        chosen = PipelineOptions(list(options))
+        # Beam's own default fetches a program from the network when it runs
+        runner = chosen.view_as(StandardOptions).runner or FnApiRunner()
+        pipeline = beam.Pipeline(runner, chosen)
+    except (ValueError, SystemExit) as error:
+        raise UserError(f"--beam_options {' '.join(options)}: {error}") from None
+    pipeline | beam.Create(list(tasks)) | beam.Reshuffle() | beam.Map(write, dict(watch))
+    try:
+        pipeline.run().wait_until_finish()
+    except Exception as error:  # whatever a runner makes of a failing task
+        raise StorageError(f"the Beam pipeline failed: {type(error).__name__}: {error}") from error
+
+
+def write(task: shard.Task, watch: Mapping[str, float]) -> None:
+    """Writes one shard in a child process."""
+    for _ in worker.run([task], 1, **watch):
+        pass
