@@ -33,6 +33,7 @@ OWNERS = {
     "orbax": ("train/checkpoint.py",),
     "grain": ("data/",),
     "tensorflow_datasets": ("data/",),
+    "array_record": ("data/",),
     "sentencepiece": ("data/",),
     "tokenizers": ("data/",),
     "transformers": ("interop/",),

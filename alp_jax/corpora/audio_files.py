@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Iterator
 
 from alp_jax.core.clip import AUDIO_EXTENSIONS
 from alp_jax.core.errors import UserError
-from alp_jax.corpora.rows import BadRow
+from alp_jax.corpora.rows import BadRow, check_utf8
 
 _PREFERRED = ".wav"  # of a file that is not there
 
@@ -42,23 +42,33 @@ class AudioFiles:
         """
         if self._root is None:
             return ""
-        if self._places is None:
-            self._scan()
         expected = ""
         for stem in stems:
             expected = expected or stem
-            place = self._places.get(stem)
-            if place is not None:
-                if stem in self._again:
-                    place = self._best(stem, [place, *self._again[stem]])
-                return f"{place[0]}{stem}{place[1]}"
+            found = self.find(stem)
+            if found:
+                return found
         if not expected or "/" in expected or "\0" in expected:
             raise BadRow("bad_id", f"{expected!r} cannot be the name of a file")
         return os.path.join(self._root, expected + _PREFERRED)
 
+    def find(self, stem: str) -> str:
+        """The file of that stem, "" when there is none; BadRow when files of different folders have it."""
+        if self._places is None:
+            self._scan()
+        place = self._places.get(stem)
+        if place is None:
+            return ""
+        if stem in self._again:
+            place = self._best(stem, [place, *self._again[stem]])
+        path = f"{place[0]}{stem}{place[1]}"
+        if not path.isascii():
+            check_utf8(path, "audio file")
+        return path
+
     def parquet(self) -> list[pathlib.Path]:
         """The parquet files below the folder, sorted."""
-        if self._root is not None and self._places is None:
+        if self._places is None:
             self._scan()
         return self._tables
 
@@ -70,6 +80,8 @@ class AudioFiles:
 
     def _scan(self) -> None:
         self._places = {}
+        if self._root is None:
+            return
         for folder, names in self._folders():
             prefix = os.path.join(folder, "")
             place_of = {}

@@ -2,7 +2,8 @@
 
 Published as ``final_caption30sec.jsonl`` (``{id, caption, start_time, end_time}``: a stretch of a track), dated JSONL
 files with metadata of tracks (optional here: tags and licences, kept in memory), and the audio as mp3 bytes in parquet
-files with an ``audio`` column (``bytes`` and ``path``, ``<id>.mp3``). Clips are cut out of the whole tracks.
+files with an ``audio`` column (``bytes`` and ``path``, ``<id>.mp3``). Clips are cut out of the whole tracks. A row of
+parquet is read together with its row group, some hundred MB; tracks that were saved as files are taken first.
 """
 
 import os
@@ -70,12 +71,13 @@ class _Tracks:
 
     def find(self, track: str) -> tuple[str, str]:
         """(path, member) of a track."""
-        if self._rows is None:
+        found = self._files.find(track)
+        if not found and self._rows is None:
             self._index()
-        if track in self._rows:
+        if not found and track in self._rows:
             table, row = self._rows[track]
             return self._paths[table], str(row)
-        return self._files.path([track]), ""
+        return found or self._files.path([track]), ""
 
     def _index(self) -> None:
         self._rows = {}
@@ -85,11 +87,10 @@ class _Tracks:
                 columns = {column.path for column in map(file.schema.column, range(len(file.schema)))}
                 if not {"audio.bytes", "audio.path"} <= columns:
                     raise UserError(f"{path}: no column 'audio' with bytes and path, only {', '.join(sorted(columns))}")
-                row = 0
-                for batch in file.iter_batches(columns=["audio.path"]):
-                    for name in batch.column(0).field("path").to_pylist():
-                        self._rows.setdefault(os.path.splitext(os.path.basename(name or ""))[0], (table, row))
-                        row += 1
+                rows = tables.batches(path, file, ["audio.path"])
+                names = (name for batch in rows for name in batch.column(0).field("path").to_pylist())
+                for row, name in enumerate(names):
+                    self._rows.setdefault(os.path.splitext(os.path.basename(name or ""))[0], (table, row))
 
 
 def _clip(record: dict, split: str, tracks: _Tracks, facts: dict) -> Clip:

@@ -23,6 +23,7 @@ from alp_jax.corpora.rows import BadRow, check_utf8
 _HEAD = 4096
 _MOST_LINES = 64  # of one CSV row: a quote that is never closed must not swallow the file
 _BATCH = 4096  # rows of parquet that are in memory at a time
+_PAGES = 1 << 20  # bytes read at a time
 
 
 def open_text(path: pathlib.Path) -> io.TextIOWrapper:
@@ -214,9 +215,9 @@ def check_keys(path: pathlib.Path, record: dict, required: Sequence[str]) -> Non
 def open_parquet(path: pathlib.Path) -> pq.ParquetFile:
     """Opens a parquet file; UserError when it cannot be read as one."""
     try:
-        return pq.ParquetFile(path, memory_map=True)
+        return pq.ParquetFile(path, pre_buffer=False, buffer_size=_PAGES)
     except (OSError, pa.ArrowException) as error:
-        raise UserError(f"{path} cannot be read as parquet: {error}") from None
+        raise UserError(f"{path} cannot be read as parquet: {' '.join(str(error).split())}") from None
 
 
 def parquet_rows(
@@ -233,17 +234,23 @@ def parquet_rows(
         _check_columns(path, schema.names, required, optional)
         for name in set(wanted) & set(schema.names):
             kind = schema.field(name).type
-            if pa.types.is_struct(kind) or pa.types.is_list(kind) != (name in lists):
+            holds_lists = pa.types.is_list(kind) or pa.types.is_large_list(kind)
+            if pa.types.is_struct(kind) or holds_lists != (name in lists):
                 wanted_kind = "a list of texts" if name in lists else "text or a number"
                 raise UserError(f"{path}: column {name!r} is {kind}, not {wanted_kind}")
         present = [name for name in wanted if name in schema.names]
         number = 0
-        try:
-            for batch in file.iter_batches(_BATCH, columns=present):
-                columns = {name: itertools.repeat(None, len(batch)) for name in wanted}
-                columns |= {name: column.to_pylist() for name, column in zip(present, batch.columns, strict=True)}
-                for values in zip(*columns.values(), strict=True):
-                    number += 1
-                    yield number, values
-        except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
-            raise UserError(f"{path} is damaged after row {number}: {error}") from None
+        for batch in batches(path, file, present):
+            columns = {name: itertools.repeat(None, len(batch)) for name in wanted}
+            columns |= {name: column.to_pylist() for name, column in zip(present, batch.columns, strict=True)}
+            for values in zip(*columns.values(), strict=True):
+                number += 1
+                yield number, values
+
+
+def batches(path: pathlib.Path, file: pq.ParquetFile, columns: list[str]) -> Iterator[pa.RecordBatch]:
+    """The rows of an open parquet file in pieces; UserError when it turns out to be damaged."""
+    try:
+        yield from file.iter_batches(_BATCH, columns=columns)
+    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is damaged: {' '.join(str(error).split())}") from None

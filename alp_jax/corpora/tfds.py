@@ -8,13 +8,16 @@ Reads what ``tfds build NAME --file_format=array_record`` prepared, without Tens
 import pathlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from alp_jax.core.clip import Clip, Rejected
 from alp_jax.core.errors import UserError
 from alp_jax.core.names import choose
 from alp_jax.corpora.adapter import SPLIT_WORDS, Adapter, Clips, Option
 from alp_jax.corpora.rows import BadRow, check_utf8
-from alp_jax.data import array_records
+
+if TYPE_CHECKING:
+    from alp_jax.data import array_records
 
 _VIDEO = ("youtube_id",)  # voxceleb
 
@@ -36,6 +39,8 @@ def clips(
     Raises:
       UserError: not a prepared data set, another file format, shards missing, or unknown features.
     """
+    from alp_jax.data import array_records  # takes a second to load
+
     del audio
     for folder in metadata:
         info = array_records.read_info(folder)
@@ -46,15 +51,16 @@ def clips(
             here = split or SPLIT_WORDS.get(tfds_split)
             if here is None:
                 raise UserError(f"{folder}: split {tfds_split!r} is none of train, validation, test; give --split")
-            yield from _split(info, tfds_split, shards, here, names or list(info.classes), group)
+            records = {path: array_records.scalars(path, info, count) for path, count in shards.items()}
+            yield from _split(info, tfds_split, records, here, names or list(info.classes), group)
 
 
 def _split(
-    info: array_records.Info, name: str, shards: Mapping[str, int], split: str, labels: list[str], group: str
+    info: "array_records.Info", name: str, shards: Mapping[str, Iterator], split: str, labels: list[str], group: str
 ) -> Iterator[Clip | Rejected]:
     number = 0
-    for path, count in shards.items():
-        for record, values in enumerate(array_records.scalars(path, info, count)):
+    for path, records in shards.items():
+        for record, values in enumerate(records):
             try:
                 yield _clip(info, f"{name}-{number}", path, record, values, split, labels, group)
             except BadRow as error:
@@ -63,7 +69,7 @@ def _split(
 
 
 def _clip(
-    info: array_records.Info,
+    info: "array_records.Info",
     own: str,
     path: str,
     record: int,

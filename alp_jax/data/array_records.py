@@ -220,7 +220,10 @@ def read_audio(path: str, record: int) -> tuple[bytes, str]:
     if sound.encoded_file:
         return values[0], sound.encoded_file
     if kind == "bytes_list":
-        data = zlib.decompress(values[0]) if sound.encoding == "zlib" else values[0]
+        try:
+            data = zlib.decompress(values[0]) if sound.encoding == "zlib" else values[0]
+        except zlib.error as error:
+            raise ValueError(str(error)) from None
         samples = np.frombuffer(data, np.dtype(sound.dtype).newbyteorder("<"))
     else:
         samples = np.array(values, np.float32 if kind == "float_list" else np.int64)

@@ -11,18 +11,18 @@ from alp_jax.data import array_records
 from alp_jax.data.audio import BadAudio
 
 _COLUMN = "audio"
+_PAGES = 1 << 20  # bytes read at a time
 
 
 class MemberReader:
     """Reads members one at a time and keeps its place: going through a file in order reads it once.
 
-    Parquet has no random access to a row: its row group is read up to it, one row in memory at a time.
+    Parquet has no random access to a row: its row group is read up to it, one row in memory at a time. Files whose
+    column has a dictionary (small row groups as pyarrow writes them) have twice the row group in memory.
     """
 
     def __init__(self):
-        self._place: tuple | None = None  # (path, size, time of change, row group) that _rows goes through
-        self._file: pq.ParquetFile | None = None
-        self._rows, self._next = iter(()), 0
+        self._close()
 
     def read(self, path: str, member: str, max_bytes: int) -> tuple[bytes, str]:
         """The encoded audio of a member, and the extension of such a file (``.mp3``, ``.flac``, ``.wav``).
@@ -44,8 +44,9 @@ class MemberReader:
                 data, extension = self._row(pathlib.Path(path), int(member))
         except FileNotFoundError:
             raise BadAudio("missing", f"{path} does not exist") from None
-        except (ValueError, OSError, IndexError, UserError, pa.ArrowException) as error:
-            raise BadAudio("corrupt", f"{path} member {member}: {error}") from None
+        except (ValueError, LookupError, TypeError, AttributeError, OSError, UserError, pa.ArrowException) as error:
+            self._close()
+            raise BadAudio("corrupt", f"{path} member {member}: {' '.join(str(error).split())}") from None
         if not data:
             raise BadAudio("empty", f"{path} member {member}")
         if len(data) > max_bytes:
@@ -56,7 +57,8 @@ class MemberReader:
         status = path.stat()
         version = (path, status.st_size, status.st_mtime_ns)
         if self._place is None or self._place[:3] != version:
-            self._place, self._file = None, pq.ParquetFile(path, memory_map=True)
+            self._close()
+            self._file = pq.ParquetFile(path, pre_buffer=False, buffer_size=_PAGES)
             self._place = (*version, -1)
         first = 0
         for group in range(self._file.num_row_groups):
@@ -68,15 +70,23 @@ class MemberReader:
             raise BadAudio("missing", f"{path} has {first} rows, no row {row}")
         if self._place[3] != group or row < self._next:
             columns = [f"{_COLUMN}.bytes", f"{_COLUMN}.path"]
+            self._rows = iter(())  # frees the group before the next one is read
             self._rows = self._file.iter_batches(1, row_groups=[group], columns=columns, use_threads=False)
             self._place, self._next = (*version, group), first
         while self._next <= row:
-            batch = next(self._rows)
+            batch = next(self._rows, None)
+            if batch is None:
+                raise ValueError(f"row group {group} has fewer rows than stated")
             self._next += 1
         value = batch.column(0)[0].as_py()
         if not value or value.get("bytes") is None:
             raise BadAudio("missing", f"{path} row {row} has no audio bytes")
         return value["bytes"], _extension(value.get("path") or "", value["bytes"])
+
+    def _close(self) -> None:
+        self._place: tuple | None = None  # (path, size, time of change, row group) that _rows goes through
+        self._file: pq.ParquetFile | None = None
+        self._rows, self._next = iter(()), 0
 
 
 def _extension(name: str, data: bytes) -> str:

@@ -92,3 +92,10 @@ def test_paths_below_a_root():
     for name in ("../x.wav", "/data/audio2/x.wav", "/etc/passwd", "."):
         with pytest.raises(BadRow, match="outside_folder"):
             below(root, name)
+
+
+def test_folders_whose_names_are_not_utf8(tmp_path):
+    os.makedirs(os.fsencode(tmp_path) + b"/caf\xe9")
+    open(os.fsencode(tmp_path) + b"/caf\xe9/x.wav", "wb").close()
+    with pytest.raises(BadRow, match="not_utf8: audio file: byte 0xE9"):
+        AudioFiles(tmp_path).path(["x"])

@@ -100,7 +100,9 @@ def stretch(track, start, end, caption="Calm piano."):
 
 
 def test_jamendo_stretches_of_tracks_in_parquet(tmp_path):
-    captions = jamendo(tmp_path, stretch("1100001", 0, 30), stretch("1100001", 30.0, 45.5), stretch(7, 0, 30))
+    captions = jamendo(
+        tmp_path, stretch("1100001", 0, 30), stretch("1100001", 30.0, 45.5), stretch(7, 0, 30), stretch(5, 0, 30)
+    )
     info = {"tags": {"genres": ["jazz"], "instruments": ["piano", "jazz"], "vartags": []}, "speed": "low"}
     track = {"id": "1100001", "name": "x", "license_ccurl": "http://cc/by", "musicinfo": info}
     facts = jamendo(tmp_path, track, {"id": "2", "musicinfo": {}}, name="2008-01-01.jsonl")
@@ -110,7 +112,8 @@ def test_jamendo_stretches_of_tracks_in_parquet(tmp_path):
         column = pa.array([{"bytes": b"x", "path": path} for path in tracks])
         pq.write_table(pa.table({"audio": column}), audio / "data" / f"{name}.parquet")
     (audio / "7.mp3").touch()
-    first, second, third = read("jamendomaxcaps", facts, captions, audio=audio)[0]
+    (audio / "5.mp3").touch()
+    first, second, third, saved = read("jamendomaxcaps", facts, captions, audio=audio)[0]
     assert (first.id, first.audio_path, first.member) == (
         "jamendomaxcaps:1100001-0",
         str(audio / "data/b.parquet"),
@@ -120,6 +123,7 @@ def test_jamendo_stretches_of_tracks_in_parquet(tmp_path):
     assert (second.recording, second.recording_start_s, second.tags) == ("jamendo:1100001", 30.0, ("jazz", "piano"))
     assert second.license == "http://cc/by"
     assert (third.recording, third.audio_path, third.member) == ("jamendo:7", str(audio / "7.mp3"), "")
+    assert (saved.audio_path, saved.member) == (str(audio / "5.mp3"), "")  # a file comes before a row
     assert read("jamendomaxcaps", captions)[0][0].audio_path == ""
 
 
