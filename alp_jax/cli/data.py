@@ -1,9 +1,9 @@
-"""``alp data``: fetch, build, verify and describe data sets; one module per action."""
+"""``alp data``: fetch, build, merge, verify and describe data sets; one module per action."""
 
 import argparse
 import functools
 
-from alp_jax.cli import data_build, data_fetch, data_stats, data_verify
+from alp_jax.cli import data_build, data_fetch, data_merge, data_stats, data_verify
 from alp_jax.cli.parsers import add_action
 
 EXAMPLE = "alp data fetch mini && alp data build mini --out data/mini && alp data stats data/mini"
@@ -11,6 +11,7 @@ EXAMPLE = "alp data fetch mini && alp data build mini --out data/mini && alp dat
 ACTIONS = {
     "fetch": data_fetch,
     "build": data_build,
+    "merge": data_merge,
     "verify": data_verify,
     "stats": data_stats,
 }

@@ -1,7 +1,8 @@
 """What a built data set consists of: the names of its files and the columns of its two tables.
 
 ``index.arrow`` is what training opens (memory-mapped); ``audit.arrow`` has the same rows and is opened only to compare
-clips with each other: audits, merges and overlap checks. Both are Arrow IPC files of one record batch.
+clips with each other: audits, merges and overlap checks. Both are Arrow IPC files, the index of one record batch, the
+other of one for every shard.
 """
 
 import pyarrow as pa

@@ -126,11 +126,22 @@ def _measured(stored: pa.Table) -> dict:
         }
     )
     counted = ("clipped", "quiet", "shorter_than_stated")
-    found = table.group_by("source").aggregate([*((name, "sum") for name in counted), ("level_db", "mean")])
+    found = table.group_by("source").aggregate(
+        [*((name, "sum") for name in counted), ("level_db", "mean"), ("level_db", "count")]
+    )
     return {
         row["source"]: {
             "measured": {name: row[f"{name}_sum"] for name in counted}
-            | {"mean_level_db": round(row["level_db_mean"], 1)}
+            | {"clips": row["level_db_count"], "mean_level_db": round(row["level_db_mean"], 2)}
         }
         for row in found.to_pylist()
     }
+
+
+def add_measured(first: Mapping | None, second: Mapping) -> dict:
+    """What was measured of the clips of both; ``first`` None: of none."""
+    if first is None:
+        return dict(second)
+    total = {key: first[key] + second[key] for key in first if key != "mean_level_db"}
+    weighted = sum(part["mean_level_db"] * part["clips"] for part in (first, second))
+    return total | {"mean_level_db": round(weighted / total["clips"], 2)}

@@ -221,13 +221,13 @@ def _index(clips: pa.Table, dedupe: str) -> pa.Table:
     """The columns of the index, and what was measured; clips that sound as an earlier training clip are excluded."""
     for name in ("source", "split"):
         coded = clips[name].combine_chunks().dictionary_encode().cast(INDEX_SCHEMA.field(name).type)
-        clips = clips.set_column(clips.schema.get_field_index(name), name, coded)
+        clips = tables.replaced(clips, name, coded)
     order = np.arange(len(clips))  # rows come in ladder order
     again = np.zeros(len(clips), bool)
     if dedupe != "none":
         source = clips["source"].combine_chunks().indices.to_numpy()
         sound = tables.scoped(clips["audio_hash"].to_numpy(), source, dedupe)
         again = tables.repeats(sound, order, tables.named(clips["split"], "train"))
-    excluded = tables.codes((tables.IN_USE, "duplicate_audio"), again, INDEX_SCHEMA.field("excluded").type)
+    excluded = tables.exclusions((tables.IN_USE, "duplicate_audio"), again.astype(int))
     index = clips.drop_columns(AUDIT_SCHEMA.names).append_column("excluded", excluded)
     return tables.with_ladder(index, order)

@@ -147,15 +147,3 @@ def finished(task: Task) -> bool:
     if found is None or found[1]["plan"] != task.fingerprint or storage.size(task.path) != found[1]["bytes"]:
         return False
     return all(storage.size(source) == size for _, _, source, _, size in found[1]["failures"])
-
-
-def file_bytes(path: storage.Location) -> int:
-    return storage.size(path)
-
-
-def ipc_bytes(table: pa.Table) -> bytes:
-    """What ``write_table`` writes."""
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_file(sink, table.schema) as writer:
-        writer.write_table(table.combine_chunks())
-    return sink.getvalue().to_pybytes()

@@ -4,7 +4,7 @@ moment leaves the data set as it was or as it is going to be."""
 import dataclasses
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +14,7 @@ import soxr
 from alp_jax.core import files, storage
 from alp_jax.core.errors import DataError, UserError
 from alp_jax.core.hashing import fingerprint
+from alp_jax.core.paths import cache_dir
 from alp_jax.data import example, ladder
 from alp_jax.data.building import account, shard
 from alp_jax.data.schema import AUDIT, AUDIT_SCHEMA, INDEX, INDEX_SCHEMA, INFO, SCHEMA_VERSION
@@ -58,9 +59,12 @@ def collect(paths: Sequence[storage.Location]) -> Collected:
     return Collected(pa.concat_tables(tables), pa.concat_tables(failures), entries)
 
 
-def codes(names: Sequence[str], code_N: np.ndarray, dictionary: pa.DataType) -> pa.DictionaryArray:
-    """A dictionary column: the name of every row by its number."""
-    return pa.DictionaryArray.from_arrays(pa.array(code_N.astype(dictionary.index_type.to_pandas_dtype())), list(names))
+def exclusions(reasons: Sequence[str], code_N: np.ndarray) -> pa.DictionaryArray:
+    """The column ``excluded`` from the number of every row's reason; its dictionary is sorted, from "" on."""
+    names = sorted({IN_USE, *(reasons[code] for code in np.unique(code_N))})
+    number = [names.index(reason) if reason in names else -1 for reason in reasons]
+    codes = np.array(number, np.int8)[code_N]
+    return pa.DictionaryArray.from_arrays(pa.array(codes), names).cast(INDEX_SCHEMA.field("excluded").type)
 
 
 def named(column: pa.ChunkedArray, name: str) -> np.ndarray:
@@ -78,8 +82,12 @@ def in_ladder(index: pa.Table) -> np.ndarray:
 def with_ladder(index: pa.Table, order_N: np.ndarray) -> pa.Table:
     """``index`` with the column ``ladder`` made anew along the ladder order of all rows."""
     ranks = pa.array(ladder.along(order_N, in_ladder(index)))
-    at = index.schema.get_field_index("ladder")
-    return index.append_column("ladder", ranks) if at < 0 else index.set_column(at, "ladder", ranks)
+    return replaced(index, "ladder", ranks) if "ladder" in index.column_names else index.append_column("ladder", ranks)
+
+
+def replaced(table: pa.Table, name: str, column: pa.Array) -> pa.Table:
+    """``table`` with another column ``name``."""
+    return table.set_column(table.schema.get_field_index(name), name, column)
 
 
 def repeats(key_N: np.ndarray, order_N: np.ndarray, among_N: np.ndarray) -> np.ndarray:
@@ -147,6 +155,24 @@ def file_entry(folder: storage.Location, name: str) -> dict:
     with storage.open_binary(path) as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return {"name": name, "bytes": storage.size(path), "sha256": digest}
+
+
+def read_table(folder: storage.Location, entry: Mapping, columns: Sequence[str] | None = None) -> pa.Table:
+    """A table of a data set by its entry in ``dataset.json``, mapped to memory; ``columns`` None: all.
+
+    Raises:
+      DataError: it is not the table that was written.
+    """
+    path = storage.resolve(folder, entry["name"])
+    try:
+        local = storage.local_copy(path, cache_dir() / "indexes", f"{entry['sha256']}.arrow")
+        with open(local, "rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != entry["sha256"]:
+                raise DataError(f"{path} is not the table that was built; restore it or build the data set again")
+        table = pa.ipc.open_file(pa.memory_map(str(local))).read_all()
+    except (OSError, pa.ArrowInvalid) as error:
+        raise DataError(f"{path} cannot be read: {error}") from None
+    return table.select(list(columns)) if columns else table
 
 
 def read_json(folder: storage.Location, name: str) -> dict:
