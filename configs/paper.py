@@ -141,6 +141,7 @@ def _data(objective: str, source: str, pairs: int, public_text: bool, text_budge
         text_budget=text_budget,  # code: clap/model.py, audio_caption's train.yaml
         read="random",  # this and the following: the numbers are the same
         window_shards=8,
+        shard_cache_gb=64.0,
         workers=8,
         prefetch_mb=8192,
     )

@@ -211,7 +211,8 @@ class DataConfig:
     text_clean: str = "none"  # none | clap | audio_caption: what the reference's recipes do to captions before tokens
     text_budget: int = 128  # tokens per caption before special tokens, for both objectives
     read: str = "random"  # random | sequential: clips in any order, or shard after shard, shuffled inside window_shards
-    window_shards: int = 8  # of sequential reading; a host keeps up to three windows of a remote data set on its disk
+    window_shards: int = 8  # of sequential reading: shards whose clips are shuffled together
+    shard_cache_gb: float = 64.0  # of sequential reading: shards of a remote data set that a host keeps on its disk
     prefetch_mb: int = 2048  # a host holds no more than this in batches read ahead
     workers: int = 0  # loader processes per host; 0 reads in threads
 

@@ -1,45 +1,53 @@
 """A built data set: a memory-mapped index, records read by row with their checksums, and the ladder.
 
-Opening costs a few file sizes and one memory map whatever the number of clips. A ``Dataset`` travels to other
-processes as its path alone and holds no open files, so nothing is shared across fork or spawn.
+Opening costs a listing of the folder and one memory map whatever the number of clips. A ``Dataset`` travels to other
+processes as its path alone and holds no open files, so nothing is shared across fork or spawn. The folder may be a URL
+of an object store: the index is copied to the cache folder once, records are read by range.
 """
 
 import functools
-import os
-import pathlib
+import hashlib
+import io
+import json
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
 
-from alp_jax.core import files
+from alp_jax.core import storage
 from alp_jax.core.clip import SPLITS
 from alp_jax.core.errors import DataError, UserError
 from alp_jax.core.hashing import fingerprint
 from alp_jax.core.names import choose
+from alp_jax.core.paths import cache_dir
 from alp_jax.data import example, ladder, tfrecord
-from alp_jax.data.building import shard
 from alp_jax.data.mapped import MappedTable
 from alp_jax.data.schema import INFO, PLAN, SCHEMA_VERSION
+from alp_jax.data.shard_cache import ShardCache
+
+_READS_PER_RELEASE = 64  # every read shows some pages of the index to this process
 
 
 class Dataset:
     """See ``open_dataset``. Columns are numpy views into the memory-mapped index, one entry per clip.
 
     Attributes:
-      path: folder of the data set.
+      path: folder of the data set: a local path, or a URL as a string.
       info: content of ``dataset.json``.
       fingerprint: identity of the stored clips.
       num_clips: number of clips N.
     """
 
-    def __init__(self, path: str | os.PathLike):
-        self.path = pathlib.Path(path)
+    def __init__(self, path: storage.Location):
+        self.path = str(path) if storage.is_remote(path) else storage.local(path)
         self.info = _read_info(self.path)
         self.fingerprint: str = self.info["fingerprint"]
         self.num_clips: int = self.info["num_clips"]
+        self._reads = 0
 
     def __getstate__(self):
-        return {"path": self.path, "info": self.info, "fingerprint": self.fingerprint, "num_clips": self.num_clips}
+        names = ("path", "info", "fingerprint", "num_clips", "_reads")
+        return {name: getattr(self, name) for name in names}
 
     def __len__(self) -> int:
         return self.num_clips
@@ -49,11 +57,15 @@ class Dataset:
 
     @functools.cached_property
     def _index(self) -> MappedTable:
-        path = self.path / self.info["index"]["name"]
-        mapped = MappedTable(path)
+        entry = self.info["index"]
+        path = self._file(entry)
+        mapped = MappedTable(storage.local_copy(path, cache_dir() / "indexes", f"{entry['sha256']}.arrow"))
         if len(mapped.table) != self.num_clips:
             raise DataError(f"{path} has {len(mapped.table)} rows, dataset.json says {self.num_clips}")
         return mapped
+
+    def _file(self, entry: dict) -> str:
+        return storage.resolve(self.path, entry["name"])
 
     def release(self) -> None:
         """Gives back the memory that shows pages of the index; what was read stays valid."""
@@ -62,6 +74,10 @@ class Dataset:
 
     def _names(self, name: str) -> tuple[str, ...]:
         return tuple(self._index.column(name).dictionary.to_pylist())
+
+    def column(self, name: str) -> np.ndarray:
+        """A column of ``schema.INDEX_SCHEMA`` as a view: numbers, or the codes of a column of names."""
+        return self._index.numpy(name)
 
     @functools.cached_property
     def num_samples(self) -> np.ndarray:
@@ -115,7 +131,7 @@ class Dataset:
 
     @functools.cached_property
     def _place(self) -> tuple[np.ndarray, ...]:
-        return tuple(self._index.numpy(name) for name in ("shard", "row", "offset", "length"))
+        return tuple(self.column(name) for name in ("shard", "row", "offset", "length"))
 
     def shard_starts(self) -> np.ndarray:
         """First row of every shard, and the number of clips; int64[shards + 1]."""
@@ -129,12 +145,35 @@ class Dataset:
         """
         if not 0 <= row < self.num_clips:
             raise IndexError(f"row {row} of {self.num_clips}")
+        return next(self.read_many([row], audio=audio))
+
+    def read_many(
+        self, rows: Sequence[int], *, shards: ShardCache | None = None, audio: bool = True
+    ) -> Iterator[example.Record]:
+        """The clips at ``rows`` one after another, as ``read``; those of a remote data set are fetched side by side.
+
+        Args:
+          shards: where to read shards from, if not from the data set's folder.
+
+        Raises:
+          DataError: as ``read``, when the clip is reached.
+        """
+        places = [self._frame(int(row), shards) for row in rows]
+        blocks = tfrecord.fetch(places) if storage.is_remote(self.path) and shards is None else None
+        for i, (row, place) in enumerate(zip(rows, places, strict=True)):
+            data = tfrecord.unpack(blocks[i], place) if blocks else tfrecord.read_at(place)
+            found = example.decode(data, str(place), audio)
+            if found.id != self.id[int(row)].as_py():
+                raise DataError(f"{place} is clip {found.id}, the index says {self.id[int(row)]}")
+            self._reads += 1
+            if self._reads % _READS_PER_RELEASE == 0:
+                self.release()
+            yield found
+
+    def _frame(self, row: int, shards: ShardCache | None) -> tfrecord.Frame:
         number, record, offset, length = (int(column[row]) for column in self._place)
-        path = self.path / self.info["shards"][number]["name"]
-        found = example.decode(tfrecord.read_at(path, offset, length, record), f"{path} record {record}", audio)
-        if found.id != self.id[row].as_py():
-            raise DataError(f"{path} record {record} is clip {found.id}, the index says {self.id[row]}")
-        return found
+        path = shards.path(number) if shards else self._file(self.info["shards"][number])
+        return tfrecord.Frame(path, record, offset, length)
 
     def rows(self, split: str) -> np.ndarray:
         """Rows of one split that are in use, in stored order; int64[n]."""
@@ -156,10 +195,11 @@ class Dataset:
         Raises:
           DataError: naming the first damaged shard and record, and how many more shards are damaged.
         """
-        problems = []
         for entry in (self.info["index"], self.info["audit"]):
-            if files.sha256(self.path / entry["name"]) != entry["sha256"]:
-                problems.append(f"{self.path / entry['name']} is not the one that was built")
+            with storage.open_binary(self._file(entry)) as file:
+                if hashlib.file_digest(file, "sha256").hexdigest() != entry["sha256"]:
+                    raise DataError(f"{self._file(entry)} is not the one that was built")
+        problems = []
         bounds = self.shard_starts()
         for number, entry in enumerate(self.info["shards"]):
             try:
@@ -175,11 +215,14 @@ class Dataset:
         return {"clips": self.num_clips, "shards": len(shards), "bytes": sum(entry["bytes"] for entry in shards)}
 
     def _verify_shard(self, entry: dict, rows: slice) -> None:
-        path = self.path / entry["name"]
+        path = self._file(entry)
         offsets, lengths, ids = self._place[2][rows], self._place[3][rows], self.id[rows]
-        with open(path, "rb") as file:
+        remote = storage.is_remote(path)
+        with io.BytesIO(storage.read(path)) if remote else storage.open_binary(path) as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            file.seek(0)
             count = 0
-            for offset, data in tfrecord.scan(file, str(path), path.stat().st_size):
+            for offset, data in tfrecord.scan(file, path, storage.size(path)):
                 where = f"{path} record {count}"
                 if count >= len(offsets) or (offset, len(data)) != (offsets[count], lengths[count]):
                     raise DataError(f"{where}: is not where the index says")
@@ -189,35 +232,41 @@ class Dataset:
                 count += 1
         if count != entry["records"]:
             raise DataError(f"{path} has {count} records, dataset.json says {entry['records']}")
-        if files.sha256(path) != entry["sha256"]:
+        if digest != entry["sha256"]:
             raise DataError(f"{path} is not the shard that was built (SHA-256 differs)")
 
 
-def _read_info(path: pathlib.Path) -> dict:
-    if not path.is_dir():
+def _read_info(path: storage.Location) -> dict:
+    sizes = storage.sizes(path)
+    if not sizes and not (not storage.is_remote(path) and path.is_dir()):
         raise UserError(f"data set {path} does not exist; 'alp data build' makes one")
-    if not (path / INFO).exists():
-        if (path / PLAN).exists():
+    if INFO not in sizes:
+        if PLAN in sizes:
             raise DataError(f"data set {path} is only half built; run the same 'alp data build' again to finish it")
         raise UserError(f"{path} is not a data set: it has no {INFO}")
-    info = files.read_json(path / INFO, "data set description")
+    where = storage.join(path, INFO)
+    try:
+        info = json.loads(storage.read(where))
+    except (OSError, ValueError) as error:
+        raise UserError(f"data set description {where} is not readable JSON: {error}") from None
     if not isinstance(info, dict) or "checksum" not in info:
-        raise DataError(f"{path / INFO} is not a data set description")
+        raise DataError(f"{where} is not a data set description")
     if info["checksum"] != fingerprint({key: value for key, value in info.items() if key != "checksum"}):
-        raise DataError(f"{path / INFO} was edited after the build; restore it or build the data set again")
+        raise DataError(f"{where} was edited after the build; restore it or build the data set again")
     if info["schema_version"] != SCHEMA_VERSION:
         raise UserError(
             f"{path} has schema version {info['schema_version']}, this code reads {SCHEMA_VERSION}; build it again"
         )
     for entry in [*info["shards"], info["index"], info["audit"]]:
-        size = shard.file_bytes(path / entry["name"])
+        file = storage.resolve(path, entry["name"])
+        size = sizes[entry["name"]] if entry["name"] in sizes else storage.size(file)
         if size != entry["bytes"]:
             state = "is missing" if size < 0 else f"has {size} bytes, {INFO} says {entry['bytes']}"
-            raise DataError(f"{path / entry['name']} {state}; restore it or build the data set again")
+            raise DataError(f"{file} {state}; restore it or build the data set again")
     return info
 
 
-def open_dataset(path: str | os.PathLike) -> Dataset:
+def open_dataset(path: storage.Location) -> Dataset:
     """Opens a built data set after checking its description and the sizes of its files.
 
     Raises:

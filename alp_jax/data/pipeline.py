@@ -15,16 +15,18 @@ import numpy as np
 from absl import flags
 
 from alp_jax.config.schema import DataConfig
+from alp_jax.core import storage
 from alp_jax.core.cores import usable_cores
 from alp_jax.core.errors import UserError
 from alp_jax.core.hashing import hash64
 from alp_jax.data import order
 from alp_jax.data.batch_plan import check_share, make_recipe
-from alp_jax.data.buckets import assign, edges
+from alp_jax.data.buckets import Lengths, assign, edges
 from alp_jax.data.building.worker import die_with_parent
 from alp_jax.data.dataset import Dataset
-from alp_jax.data.example import SAMPLE_RATE
+from alp_jax.data.example import SAMPLE_RATE, Record
 from alp_jax.data.rung import Rung, open_rung
+from alp_jax.data.shard_cache import ShardCache
 from alp_jax.data.text.caption_ids import caption_ids
 from alp_jax.data.text.normalise import normalise
 from alp_jax.data.text.tokenizer import Tokenizer
@@ -44,6 +46,7 @@ class GlobalBatches(grain.sources.RandomAccessDataSource):
         self._dataset, self._config, self._tokenizer = dataset, config, tokenizer
         self._seed, self._host, self._hosts = seed, host, hosts
         check_share(self._parts[1], config, hosts, "hosts")
+        self._shards = _shard_cache(dataset, config) if config.read == "sequential" else None
 
     def __getstate__(self):
         return {name: value for name, value in vars(self).items() if name != "_parts"}
@@ -78,6 +81,8 @@ class GlobalBatches(grain.sources.RandomAccessDataSource):
             here = what.component_B[mine] == c
             row[here] = rung.rows(what.bucket, int(c))[what.member_B[mine][here]]
         rung.release()
+        if recipe.in_passes:
+            self._shards.ahead(recipe.windows.around(what.bucket, self._seed, what.first))
         return rung.summary.edges[what.bucket], row, what.crop_B[mine], what.caption_B[mine]
 
     def __getitem__(self, step: int) -> dict[str, np.ndarray]:
@@ -90,12 +95,11 @@ class GlobalBatches(grain.sources.RandomAccessDataSource):
             "caption_group": np.zeros(len(row), np.int32),
             "source": np.zeros(len(row), np.int32),
         }
-        for i in range(len(row)):
-            self._fill(batch, i, int(row[i]), crop[i], caption[i])
+        for i, record in enumerate(self._dataset.read_many(row, shards=self._shards)):
+            self._fill(batch, i, int(row[i]), record, crop[i], caption[i])
         return batch
 
-    def _fill(self, batch: dict[str, np.ndarray], i: int, row: int, crop: float, choice: float) -> None:
-        record = self._dataset.read(row)
+    def _fill(self, batch: dict[str, np.ndarray], i: int, row: int, record: Record, crop: float, choice: float) -> None:
         width = batch["audio"].shape[1]
         first = int(crop * (record.num_samples - width + 1)) if record.num_samples > width else 0
         put_audio(batch, i, row, record.audio[first : first + width])
@@ -106,6 +110,17 @@ class GlobalBatches(grain.sources.RandomAccessDataSource):
         batch["recording"][i] = stable_id(record.recording)
         batch["caption_group"][i] = stable_id(normalise(caption))
         batch["source"][i] = self._dataset.source[row]
+
+
+def _shard_cache(dataset: Dataset, config: DataConfig) -> ShardCache:
+    limit = config.shard_cache_gb * 1e9
+    window = config.window_shards * max(entry["bytes"] for entry in dataset.info["shards"])
+    if storage.is_remote(dataset.path) and limit < 2 * window:
+        raise UserError(
+            f"data.shard_cache_gb = {config.shard_cache_gb:g} must hold two windows of data.window_shards = "
+            f"{config.window_shards} shards, {2 * window / 1e9:.1f} GB"
+        )
+    return ShardCache(dataset.path, dataset.info["shards"], limit)
 
 
 def empty_batch(rows: int, width: int) -> dict[str, np.ndarray]:
@@ -189,18 +204,26 @@ def eval_batches(
 ) -> Iterator[dict[str, np.ndarray]]:
     """Every row once, shortest bucket first, in one fixed shape per bucket; longer clips keep their first max_seconds.
 
+    Without ``bucket_seconds`` the buckets are those with the least padding.
+
     Yields dicts of ``audio`` int16[B,S], ``audio_len`` int32[B], ``row`` int64[B] (-1 in padding rows) and ``mask``
     bool[B], with B = max(1, batch_seconds // bucket).
     """
     if max_seconds <= 0 or batch_seconds <= 0:
         raise UserError("evaluation.max_seconds and evaluation.batch_seconds must be positive")
-    edges_K = edges((*(seconds for seconds in bucket_seconds if seconds < max_seconds), max_seconds))
+    if bucket_seconds:
+        edges_K = edges((*(seconds for seconds in bucket_seconds if seconds < max_seconds), max_seconds))
+    else:
+        lengths = Lengths(round(max_seconds * SAMPLE_RATE))
+        lengths.add(dataset.num_samples[rows])
+        edges_K = lengths.choose(max_padding=1.0)[0] if len(rows) else edges((max_seconds,))
     bucket_N = assign(dataset.num_samples[rows], edges_K)
     for k, edge in enumerate(edges_K):
         here = np.asarray(rows)[bucket_N == k]
         size = max(1, int(batch_seconds * SAMPLE_RATE) // int(edge))
         for start in range(0, len(here), size):
             batch = empty_batch(size, int(edge))
-            for i, row in enumerate(here[start : start + size]):
-                put_audio(batch, i, int(row), dataset.read(int(row)).audio[:edge])
+            chosen = here[start : start + size]
+            for i, record in enumerate(dataset.read_many(chosen)):
+                put_audio(batch, i, int(chosen[i]), record.audio[:edge])
             yield batch

@@ -14,13 +14,14 @@ import numpy as np
 import pyarrow as pa
 
 from alp_jax.config.schema import DataConfig
-from alp_jax.core.errors import DataError, UserError
+from alp_jax.core.errors import DataError, StorageError, UserError
 from alp_jax.core.hashing import fingerprint
 from alp_jax.core.paths import cache_dir
 from alp_jax.data import buckets, mixture
+from alp_jax.data.building.shard import write_table
 from alp_jax.data.dataset import Dataset
 from alp_jax.data.example import SAMPLE_RATE
-from alp_jax.data.mapped import MappedTable, write_table
+from alp_jax.data.mapped import MappedTable
 
 CHUNK = 1 << 20  # clips looked at at a time
 BIG = 1 << 20  # clips from which a rung is kept in a file
@@ -92,7 +93,7 @@ def open_rung(dataset: Dataset, config: DataConfig) -> Rung:
     if len(rung) >= BIG:
         try:
             write_table(path, _table(rung))
-        except OSError:
+        except (OSError, StorageError):
             return rung  # a cache that cannot be written costs memory and nothing else
         return _load(path) or rung
     return rung

@@ -4,13 +4,14 @@ Byte-identical to what TensorFlow writes; both checksums are checked on every re
 commonly skip. Damage raises DataError that names the shard and the record.
 """
 
-import os
+import dataclasses
 import struct
 from collections.abc import Iterator
 from typing import BinaryIO
 
 import google_crc32c
 
+from alp_jax.core import storage
 from alp_jax.core.errors import DataError
 
 HEADER = 12  # bytes before the data
@@ -48,27 +49,46 @@ def _data(body: bytes, length: int, where: str) -> bytes:
     return data
 
 
-def read_at(path: str | os.PathLike, offset: int, length: int, record: int) -> bytes:
-    """Data of the record whose frame starts at byte ``offset`` and holds ``length`` bytes according to the index.
+@dataclasses.dataclass(frozen=True)
+class Frame:
+    """Where a record lies according to the index: its frame starts at byte ``offset`` and holds ``length`` bytes."""
 
-    Opens the file for this one read, so nothing is shared between threads or processes.
+    path: storage.Location
+    record: int
+    offset: int
+    length: int
+
+    def __str__(self) -> str:
+        return f"{self.path} record {self.record}"
+
+
+def read_at(frame: Frame) -> bytes:
+    """Data of one record. Opens the file for this one read, so nothing is shared between threads or processes.
 
     Raises:
       DataError: the file is missing or unreadable, a checksum fails, or the stored length is not the index's.
     """
-    where = f"{path} record {record}"
     try:
-        fd = os.open(path, os.O_RDONLY)
-        try:
-            block = os.pread(fd, HEADER + length + FOOTER, offset)
-        finally:
-            os.close(fd)
+        block = storage.read_range(frame.path, frame.offset, HEADER + frame.length + FOOTER)
     except OSError as error:
-        raise DataError(f"{where}: cannot be read: {error.strerror}") from None
-    stored = _length(block[:HEADER], where)
-    if stored != length:
-        raise DataError(f"{where}: the shard says {stored} bytes and the index says {length}")
-    return _data(block[HEADER:], length, where)
+        raise DataError(f"{frame}: cannot be read: {error.strerror or error}") from None
+    return unpack(block, frame)
+
+
+def fetch(frames: list[Frame]) -> list[bytes]:
+    """The bytes of many frames, for ``unpack``; requests to an object store run side by side."""
+    try:
+        return storage.read_ranges([(f.path, f.offset, HEADER + f.length + FOOTER) for f in frames])
+    except OSError as error:
+        raise DataError(f"{frames[0]} or a later one of {len(frames)} cannot be read: {error}") from None
+
+
+def unpack(block: bytes, frame: Frame) -> bytes:
+    """Data of the record in the bytes of its frame; DataError as ``read_at``."""
+    stored = _length(block[:HEADER], str(frame))
+    if stored != frame.length:
+        raise DataError(f"{frame}: the shard says {stored} bytes and the index says {frame.length}")
+    return _data(block[HEADER:], frame.length, str(frame))
 
 
 def scan(file: BinaryIO, name: str, size: int) -> Iterator[tuple[int, bytes]]:

@@ -54,16 +54,15 @@ class Windows:
                 member_N[here] = inside - upto_S[visit] + ends_S[shard]
         return member_N
 
-    def ahead(self, bucket: int, seed: int, entry: int) -> np.ndarray:
-        """Shards of the window after the one that holds ``entry`` of the bucket's first component."""
+    def around(self, bucket: int, seed: int, entry: int) -> tuple[int, ...]:
+        """Shards of the window that holds ``entry`` of the bucket's first component, and of the window after it."""
         ends_S = self.ends_KCS[bucket, 0]
         epoch, place = divmod(entry, int(ends_S[-1]))
         visit_S = self.visits(seed, epoch)
         upto_S = np.cumsum(np.diff(ends_S, prepend=0)[visit_S])
-        after = (int(np.searchsorted(upto_S, place, side="right")) // self.width + 1) * self.width
-        if after >= len(self.shards):
-            visit_S, after = self.visits(seed, epoch + 1), 0
-        return self.shards[visit_S[after : after + self.width]]
+        first = int(np.searchsorted(upto_S, place, side="right")) // self.width * self.width
+        line = np.concatenate([visit_S[first:], self.visits(seed, epoch + 1)[: self.width]])
+        return tuple(self.shards[line[: 2 * self.width]].tolist())
 
 
 @functools.lru_cache(maxsize=8)

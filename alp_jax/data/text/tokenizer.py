@@ -15,8 +15,9 @@ from typing import Any
 import sentencepiece
 
 from alp_jax.config.schema import DataConfig
-from alp_jax.core import files
+from alp_jax.core import files, storage
 from alp_jax.core.errors import UserError
+from alp_jax.core.paths import cache_dir
 
 FILE_NAME = "tokenizer.model"
 NORMALIZATION = "nmt_nfkc_cf"  # NFKC and case folding, fixed: part of what a token id means
@@ -120,9 +121,19 @@ class SentencePiece(Tokenizer):
         return {f"{role}_token": self._processor.IdToPiece(number) for role, number in _SPECIAL.items()}
 
 
-def tokenizer_path(dataset_path: str | os.PathLike, config: DataConfig) -> pathlib.Path:
-    """The configured model file, or ``tokenizer.model`` beside the data set."""
-    return pathlib.Path(config.tokenizer) if config.tokenizer else pathlib.Path(dataset_path) / FILE_NAME
+def tokenizer_path(dataset_path: storage.Location, config: DataConfig) -> pathlib.Path:
+    """The configured model file, or ``tokenizer.model`` beside the data set; a remote one is copied to the cache."""
+    path = config.tokenizer or storage.join(dataset_path, FILE_NAME)
+    if not storage.is_remote(path):
+        return storage.local(path)
+    try:
+        content = storage.read(path)
+    except OSError:
+        return pathlib.Path(path)  # does not exist, as whoever opens it will say
+    copy = cache_dir() / "tokenizers" / hashlib.sha256(content).hexdigest() / path.rpartition("/")[2]
+    if not copy.exists():
+        files.write_bytes(copy, content)
+    return copy
 
 
 def training_captions(dataset) -> Iterable[str]:
