@@ -16,7 +16,7 @@ def apply(folder: storage.Location, rows: np.ndarray, reasons: Sequence[str], *,
     """Excludes clips of the data set ``folder``; returns its accounting. The fingerprint of the data set changes.
 
     The new index is a new file, and one write of ``dataset.json`` puts it in place of the old one, so the data set is
-    whole at any moment; whoever has the old index open keeps it.
+    whole at any moment. The old index stays until the next call, for whoever has opened the data set before.
 
     Args:
       rows: int64[n], rows of the index.
@@ -43,10 +43,11 @@ def apply(folder: storage.Location, rows: np.ndarray, reasons: Sequence[str], *,
     if content == info["fingerprint"]:
         return info["accounting"]
     accounting = account.in_use(info["accounting"], index)
-    old = info["index"]["name"]
     entry = tables.write_index(folder, index, f"index-{content}.arrow")
     tables.write_info(folder, info | {"index": entry, "fingerprint": content, "accounting": accounting})
-    storage.remove(storage.join(folder, old))
+    for name in storage.names(folder):
+        if name.startswith("index") and name.endswith(".arrow") and name not in (entry["name"], info["index"]["name"]):
+            storage.remove(storage.join(folder, name))
     return accounting
 
 

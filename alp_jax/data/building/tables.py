@@ -189,4 +189,5 @@ def read_json(folder: storage.Location, name: str) -> dict:
 
 def write_info(folder: storage.Location, info: dict) -> None:
     """Writes ``dataset.json``: from then on the data set is what ``info`` says."""
+    info = {key: value for key, value in info.items() if key != "checksum"}
     storage.write(storage.join(folder, INFO), files.json_text(info | {"checksum": fingerprint(info)}).encode())

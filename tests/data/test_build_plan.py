@@ -1,0 +1,269 @@
+"""What a build is going to do: the order of clips, duplicates, rejected rows, filters; and what the account says."""
+
+import dataclasses
+import math
+import pathlib
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import soundfile
+
+from alp_jax.core import files
+from alp_jax.core.clip import Clip, Event, Rejected
+from alp_jax.core.errors import DataError, UserError
+from alp_jax.core.hashing import hash64
+from alp_jax.data import ladder
+from alp_jax.data.building import plan, rows, shard, worker
+from alp_jax.data.building.build import build
+from alp_jax.data.building.filters import CaptionFilter
+from alp_jax.data.dataset import open_dataset
+from alp_jax.data.text.normalise import normalise
+
+RATE = 16_000
+
+
+@pytest.fixture(autouse=True)
+def inline(monkeypatch):
+    """Shards are written in this process: no test here is about processes."""
+
+    def run(tasks, workers, **watch):
+        for task in tasks:
+            shard.write(task, {}, lambda number: None)
+            yield task.clips
+
+    monkeypatch.setattr(worker, "run", run)
+
+
+def clip(i, **fields):
+    return Clip(**({"id": f"a:{i}", "source": "a", "recording": f"r:{i}", "audio_path": f"/x/{i}.wav"} | fields))
+
+
+def spool(clips, tmp_path, dedupe="source", captions=None):
+    spooled = plan.spool(clips, tmp_path / "spool", dedupe=dedupe, captions=captions or CaptionFilter())
+    return spooled, plan.arrange(spooled, dedupe)
+
+
+def kept(spooled, order):
+    return spooled.gather(order)["id"].to_pylist()
+
+
+def test_a_plan_holds_the_clips_in_ladder_order_and_gives_them_back(tmp_path, monkeypatch):
+    monkeypatch.setattr(plan, "_BATCH", 8)  # several batches, several gathers
+    clips = [
+        clip(
+            i,
+            duration_s=None if i % 3 else 1.5,
+            recording_start_s=None if i % 2 else i / 7,
+            captions=("x", "ü" * i)[: i % 3],
+            tags=("t",),
+            labels={"b": "2", "a": "1"} if i % 4 else {},
+            events=(Event(0.1, 0.7, "beep"),) * (i % 2),
+            split=("train", "valid", "test")[i % 3],
+            group="g",
+            license="CC0",
+            member=str(i),
+        )
+        for i in range(50)
+    ]
+    spooled, order = spool(clips, tmp_path)
+    counts = plan.write(spooled, order, 7, tmp_path / "plan.arrow")
+    found = [c for s in range(7) for c in plan.read(tmp_path / "plan.arrow", s)]
+    assert found == sorted(clips, key=lambda c: hash64(ladder.SEED, c.id))
+    assert counts == [len(plan.read(tmp_path / "plan.arrow", s)) for s in range(7)]
+    assert max(counts) - min(counts) <= 1
+    backwards, backwards_order = spool(clips[::-1], tmp_path)
+    assert plan.digest(backwards, backwards_order) == plan.digest(spooled, order)
+    moved = [dataclasses.replace(c, audio_path=f"/elsewhere/{pathlib.Path(c.audio_path).name}") for c in clips]
+    assert plan.digest(*spool(moved, tmp_path)) == plan.digest(spooled, order)
+    for change in ({"captions": ("y",)}, {"start_s": 0.5}, {"labels": {"a": "9"}}, {"member": "z"}, {"license": ""}):
+        changed = [dataclasses.replace(clips[0], **change), *clips[1:]]
+        assert plan.digest(*spool(changed, tmp_path)) != plan.digest(spooled, order), change
+
+
+def test_hashes_that_meet_fall_back_on_the_id(tmp_path, monkeypatch):
+    monkeypatch.setattr(ladder, "place", lambda clip_id: 7)
+    spooled, order = spool([clip(i) for i in (3, 1, 2, 1)], tmp_path)
+    assert kept(spooled, order) == ["a:1", "a:2", "a:3"]
+    assert (spooled.left_out["duplicate_id"].count, spooled.left_out["duplicate_id"].names) == (1, ["a:1 (/x/1.wav)"])
+    assert ladder.ranks(["c", "a", "b"], np.array([True, True, False])).tolist() == [1, 0, -1]
+
+
+def test_of_one_stretch_an_evaluation_clip_stays_else_the_first_of_the_ladder(tmp_path, monkeypatch):
+    monkeypatch.setattr(plan, "_BATCH", 3)
+    same = {"recording": "youtube:x", "recording_start_s": 30.0, "duration_s": 10.0}
+    clips = [clip(i, **same) for i in range(6)] + [
+        clip("test", **same, split="test"),
+        clip("later", **same | {"recording_start_s": 40.0}),
+        clip("longer", **same | {"duration_s": 11.0}),
+        clip("other", **same, source="b"),
+        clip("whole", recording="youtube:x"),
+        clip("member", recording="youtube:x", audio_path="/x/whole.wav", member="1"),
+    ]
+    spooled, order = spool(clips, tmp_path)
+    others = {"a:later", "a:longer", "a:whole", "a:member"}
+    assert set(kept(spooled, order)) == others | {"a:test", "a:other"}
+    assert spooled.left_out["duplicate_stretch"].sources == {"a": 6}
+    spooled, order = spool(clips, tmp_path, dedupe="all")
+    assert set(kept(spooled, order)) == others | {"a:test"}
+    assert len(spool(clips, tmp_path, dedupe="none")[1]) == len(clips)
+    train = clips[:6]
+    first = min((c.id for c in train), key=lambda name: hash64(ladder.SEED, name))
+    for some in (train, train[::-1]):
+        assert kept(*spool(some, tmp_path)) == [first]
+
+
+def test_rows_that_cannot_be_used_are_counted_and_named(tmp_path):
+    broken = [
+        Rejected("a.csv row 3", "empty_caption"),
+        Rejected("a.csv row 9", "bad_time", "start 'x'"),
+        clip("nan", start_s=math.nan),
+        clip("minus", start_s=-1.0),
+        clip("none", duration_s=0.0),
+        clip("unknown", recording_start_s=math.nan),
+        clip("late", duration_s=math.inf),
+        clip("half", captions=("\ud800",)),
+        clip("many", captions=("x",) * 70_000),
+    ]
+    spooled, order = spool([*broken, clip(1)], tmp_path)
+    assert kept(spooled, order) == ["a:1"]
+    assert {reason: entry.count for reason, entry in spooled.left_out.items()} == {
+        "empty_caption": 1,
+        "bad_time": 6,
+        "not_utf8": 1,
+        "bad_record": 1,
+    }
+    assert spooled.left_out["bad_time"].names[0] == "a.csv row 9: start 'x'"
+    assert spooled.left_out["bad_time"].sources == {"a": 5}
+    assert spooled.expected == {"a": 8}
+    with pytest.raises(UserError, match=r"no clips to build .*: 1 empty_caption, such as a.csv row 3"):
+        build(broken[:1], tmp_path / "set", source_name="x")
+    assert not (tmp_path / "set").exists()
+
+
+def test_captions_are_filtered_for_training_only(tmp_path):
+    rules = CaptionFilter(min_words=2, max_words=4, min_ascii=0.8)
+    clips = [
+        clip(1, captions=("one", "two words", "four words are enough", "but five words are not")),
+        clip(2, captions=("no",)),
+        clip(3, captions=("no",), split="test"),
+        clip(4),
+        clip(5, captions=("две собаки", "deux chiens à la")),
+    ]
+    spooled, order = spool(clips, tmp_path, captions=rules)
+    table = spooled.gather(order)
+    found = dict(zip(table["id"].to_pylist(), table["captions"].to_pylist(), strict=True))
+    assert found == {
+        "a:1": ["two words", "four words are enough"],
+        "a:3": ["no"],
+        "a:4": [],
+        "a:5": ["deux chiens à la"],
+    }
+    assert spooled.left_out["filtered_captions"].count == 1
+    assert spooled.dropped_captions == {"too_few_words": 2, "too_many_words": 1, "not_ascii": 1}
+    for bad in ({"min_words": -1}, {"min_words": 3, "max_words": 2}, {"min_ascii": 1.5}):
+        with pytest.raises(UserError, match=next(iter(bad))):
+            CaptionFilter(**bad)
+
+
+def wav(path, hz, level=0.3, seconds=0.5):
+    sound = np.clip(level * np.sin(2 * np.pi * hz * np.arange(round(seconds * RATE)) / RATE), -1, 1)
+    soundfile.write(path, sound.astype(np.float32), RATE, subtype="PCM_16")
+    return str(path)
+
+
+def test_equal_sounds_are_used_once_and_every_clip_is_accounted_for(tmp_path):
+    paths = [wav(tmp_path / f"{i}.wav", 300) for i in range(4)] + [wav(tmp_path / "other.wav", 400)]
+    loud, faint = wav(tmp_path / "loud.wav", 300, level=3.0), wav(tmp_path / "faint.wav", 300, level=0.002)
+    clips = [clip(i, audio_path=path, captions=("a tone",)) for i, path in enumerate(paths)]
+    clips += [
+        clip("b", source="b", audio_path=paths[0], captions=("a tone",), recording_start_s=2.5),
+        clip("test", audio_path=paths[1], captions=("a Tone!",), split="test"),
+        clip("loud", audio_path=loud),
+        clip("faint", audio_path=faint),
+        clip("short", audio_path=paths[4], captions=("x",), start_s=0.1, duration_s=3.0),
+        clip("lost", audio_path=str(tmp_path / "lost.wav")),
+        clip("lost", audio_path=str(tmp_path / "lost.wav")),
+        Rejected("a.csv row 7", "empty_caption"),
+    ]
+    accounting = build(clips, tmp_path / "set", source_name="x", shards=2, max_bad_share=0.3)
+    dataset = open_dataset(tmp_path / "set")
+    out = {dataset.id[row].as_py() for row in np.flatnonzero(dataset.excluded)}
+    same = sorted((f"a:{i}" for i in range(4)), key=lambda name: hash64(ladder.SEED, name))
+    assert out == set(same[1:])
+    assert [dataset.exclusions[code] for code in dataset.excluded].count("duplicate_audio") == 3
+    in_ladder = {dataset.id[row].as_py() for row in dataset.ladder_rows()}
+    assert in_ladder == {same[0], "a:4", "a:b", "a:short"}
+    assert (accounting["expected"], accounting["usable"], accounting["unusable"]) == (13, 10, 3)
+    assert {reason: entry["count"] for reason, entry in accounting["reasons"].items()} == {
+        "missing": 1,
+        "duplicate_id": 1,
+        "empty_caption": 1,
+    }
+    assert accounting["excluded"] == {"duplicate_audio": 3}
+    assert sum(row["clips"] for row in accounting["splits"].values()) + 3 == accounting["usable"]
+    a = accounting["sources"]["a"]
+    assert (a["expected"], a["unusable"], a["excluded"]) == (
+        11,
+        {"missing": 1, "duplicate_id": 1},
+        {"duplicate_audio": 3},
+    )
+    assert a["splits"]["test"] == {"clips": 1, "hours": 0.0001, "captions": 1}
+    measured = {key: a["measured"][key] for key in ("clips", "clipped", "quiet", "shorter_than_stated")}
+    assert measured == {"clips": 9, "clipped": 1, "quiet": 1, "shorter_than_stated": 1}
+    with pytest.raises(DataError, match=r"3 of 13 clips are unusable"):
+        build(clips, tmp_path / "strict", source_name="x", shards=2)
+    assert files.read_json(tmp_path / "strict" / "accounting.json") == accounting
+    everything = build(clips, tmp_path / "all", source_name="x", shards=2, max_bad_share=0.3, dedupe="all")
+    assert everything["excluded"] == {"duplicate_audio": 4}
+    assert build(clips, tmp_path / "none", source_name="x", max_bad_share=0.3, dedupe="none")["excluded"] == {}
+
+
+def test_what_audits_compare_is_stored_beside_the_index(tmp_path):
+    clips = [
+        clip(
+            i,
+            audio_path=wav(tmp_path / f"{i}.wav", 300 + i),
+            captions=("A tone!", "b")[: i % 3],
+            recording_start_s=float(i) if i else None,
+        )
+        for i in range(5)
+    ]
+    build(clips, tmp_path / "set", source_name="x", shards=2)
+    dataset = open_dataset(tmp_path / "set")
+    table = pa.ipc.open_file(str(tmp_path / "set" / dataset.info["audit"]["name"])).read_all()
+    by_id = {c.id: c for c in clips}
+    for row, values in enumerate(table.to_pylist()):
+        known, record = by_id[dataset.id[row].as_py()], dataset.read(row)
+        assert values["place"] == hash64(ladder.SEED, known.id)
+        assert values["caption_hashes"] == [hash64(0, normalise(text)) for text in known.captions]
+        assert values["audio_hash"] == shard.audio_hash(record.audio)
+        stated = known.recording_start_s
+        assert values["start_s"] == stated if stated is not None else math.isnan(values["start_s"])
+    assert table.num_rows == 5
+    assert table["place"].to_pylist() == sorted(table["place"].to_pylist())
+
+
+def test_only_its_own_or_an_empty_folder_is_taken(tmp_path):
+    clips = [clip(i, audio_path=wav(tmp_path / f"{i}.wav", 300 + i)) for i in range(3)]
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(UserError, match="is a file"):
+        build(clips, tmp_path / "file", source_name="x")
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / ".plan.spool").write_text("of a build that was killed while it read the metadata")
+
+    def breaks():
+        yield clips[0]
+        raise UserError("captions.csv header: no column for the file")
+
+    with pytest.raises(UserError, match="no column"):
+        build(breaks(), tmp_path / "new", source_name="x")
+    assert not (tmp_path / "new").exists()
+    build(clips, tmp_path / "set", source_name="x", shards=9)
+    names = {p.name for p in (tmp_path / "set").iterdir()}
+    shards = {f"clips-0000{s}-of-00003.tfrecord{end}" for s in range(3) for end in ("", ".index")}
+    assert names == shards | {"dataset.json", "index.arrow", "audit.arrow"}
+
+
+def test_rows_keep_the_types_of_a_clip():
+    assert {field.name for field in dataclasses.fields(Clip)} <= set(rows.SCHEMA.names) | {"labels"}
