@@ -49,6 +49,14 @@ def test_a_quote_that_is_never_closed_costs_one_row(tmp_path):
     assert bad == [("t.csv line 3", "bad_csv")]
 
 
+def test_rows_of_very_many_lines_are_taken_for_open_quotes(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text('id,caption\n1,"' + "\n" * 70 + '"\n2,fine\n')
+    first, *_, last = tables.csv_rows(path, ("id", "caption"))
+    assert "not closed within 64 lines" in first.detail
+    assert last == (73, ("2", "fine"))
+
+
 def test_rows_that_do_not_fit_are_counted_by_reason(tmp_path):
     good, bad = csv_rows(tmp_path, b'id,caption\n1\n2,a,b\n3,caf\xe9\n4,"a"b\n5,caf\xc3\xa9\n')
     assert good == [(6, ("5", "café"))]
