@@ -36,6 +36,7 @@ OWNERS = {
     "array_record": ("data/",),
     "sentencepiece": ("data/",),
     "tokenizers": ("data/",),
+    "apache_beam": ("data/building/beam.py",),
     "transformers": ("interop/",),
     "torch": ("interop/",),
 }

@@ -4,14 +4,14 @@ Work comes in shards; audio never passes through Beam, every task writes its sha
 runs in a child process of the Beam worker, so a file that kills its decoder costs its row and not the worker.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from alp_jax.core.errors import StorageError, UserError
 from alp_jax.data.building import shard, worker
 
 
-def run(tasks: Sequence[shard.Task], options: Sequence[str], watch: Mapping[str, float]) -> None:
-    """Writes all shards and waits for the end.
+def engine(options: Sequence[str], watch: Mapping[str, float]) -> Callable[[Sequence[shard.Task]], None]:
+    """What writes all shards and waits for the end; it raises StorageError when a shard could not be written.
 
     Args:
       options: Beam's command line options; without ``--runner`` Beam's in-process FnApiRunner is used.
@@ -19,7 +19,6 @@ def run(tasks: Sequence[shard.Task], options: Sequence[str], watch: Mapping[str,
 
     Raises:
       UserError: Beam is not installed, or does not take the options.
-      StorageError: a shard could not be written.
     """
     try:
         import apache_beam as beam
@@ -27,8 +26,6 @@ def run(tasks: Sequence[shard.Task], options: Sequence[str], watch: Mapping[str,
         from apache_beam.runners.portability.fn_api_runner import FnApiRunner
     except ImportError as error:
         raise UserError(f"--engine beam needs Apache Beam: pip install 'alp_jax[beam]' ({error})") from None
-    if not tasks:
-        return
     try:
         chosen = PipelineOptions(list(options))
         # Beam's own default fetches a program from the network when it runs
@@ -36,11 +33,17 @@ def run(tasks: Sequence[shard.Task], options: Sequence[str], watch: Mapping[str,
         pipeline = beam.Pipeline(runner, chosen)
     except (ValueError, SystemExit) as error:
         raise UserError(f"--beam_options {' '.join(options)}: {error}") from None
-    pipeline | beam.Create(list(tasks)) | beam.Reshuffle() | beam.Map(write, dict(watch))
-    try:
-        pipeline.run().wait_until_finish()
-    except Exception as error:  # whatever a runner makes of a failing task
-        raise StorageError(f"the Beam pipeline failed: {type(error).__name__}: {error}") from error
+
+    def run(tasks: Sequence[shard.Task]) -> None:
+        if not tasks:
+            return
+        pipeline | beam.Create(list(tasks)) | beam.Reshuffle() | beam.Map(write, dict(watch))
+        try:
+            pipeline.run().wait_until_finish()
+        except Exception as error:  # whatever a runner makes of a failing task
+            raise StorageError(f"the Beam pipeline failed: {type(error).__name__}: {error}") from error
+
+    return run
 
 
 def write(task: shard.Task, watch: Mapping[str, float]) -> None:

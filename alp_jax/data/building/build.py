@@ -9,7 +9,7 @@ import dataclasses
 import os
 import pathlib
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -95,7 +95,7 @@ def build(
     """
     if not 0 <= max_bad_share <= 1:
         raise UserError(f"max_bad_share = {max_bad_share}: must be between 0 and 1")
-    choose(engine, ENGINES, "engine")
+    run = _engine(engine, workers, beam_options, watch or {})
     limits = {name: settings.pop(name) for name in ("min_seconds", "max_seconds") if name in settings}
     chosen = Settings(**settings, limits=audio.Limits(**limits))
     out = os.fspath(out_dir)
@@ -122,16 +122,27 @@ def build(
         )
         for s in range(shards)
     ]
-    todo = [task for task in tasks if not shard.finished(task)]
-    if engine == "beam":
+    run([task for task in tasks if not shard.finished(task)])
+    return _finish(out, tasks, spooled, chosen, {"collection": source_name, "plan": identity}, max_bad_share)
+
+
+def _engine(
+    name: str, workers: int, beam_options: Sequence[str], watch: Mapping[str, float]
+) -> Callable[[Sequence[shard.Task]], None]:
+    """What carries out the tasks."""
+    if choose(name, ENGINES, "engine") == "beam":
         from alp_jax.data.building import beam
 
-        beam.run(todo, beam_options, dict(watch or {}))
-    else:
-        with Progress("build shards", sum(task.clips for task in todo), "clips") as progress:
-            for started in worker.run(todo, workers or len(usable_cores()), **dict(watch or {})):
+        return beam.engine(beam_options, watch)
+    if beam_options:
+        raise UserError(f"beam_options {' '.join(beam_options)}: are for engine = beam")
+
+    def run(tasks: Sequence[shard.Task]) -> None:
+        with Progress("build shards", sum(task.clips for task in tasks), "clips") as progress:
+            for started in worker.run(tasks, workers or len(usable_cores()), **watch):
                 progress.update(started)
-    return _finish(out, tasks, spooled, chosen, {"collection": source_name, "plan": identity}, max_bad_share)
+
+    return run
 
 
 def _check_folder(out: str) -> None:
