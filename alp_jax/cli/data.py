@@ -3,7 +3,7 @@
 import argparse
 import functools
 
-from alp_jax.cli import data_build, data_fetch, data_merge, data_stats, data_verify
+from alp_jax.cli import data_audit, data_build, data_fetch, data_merge, data_stats, data_verify
 from alp_jax.cli.parsers import add_action
 
 EXAMPLE = "alp data fetch mini && alp data build mini --out data/mini && alp data stats data/mini"
@@ -14,6 +14,7 @@ ACTIONS = {
     "merge": data_merge,
     "verify": data_verify,
     "stats": data_stats,
+    "audit": data_audit,
 }
 
 

@@ -1,0 +1,161 @@
+"""``alp data audit``: which training clips are evaluation clips, and marks that take them out of use."""
+
+import argparse
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from alp_jax.core.clip import SPLITS
+from alp_jax.core.errors import UserError
+
+if TYPE_CHECKING:
+    from alp_jax.data.audit.sets import EvalSet
+    from alp_jax.data.dataset import Dataset
+
+AUDIT = "audit.json"
+OWN_SPLITS = ("valid", "test")
+SETS = (
+    "DIR (valid and test split of a built data set), DIR:test, CORPUS:FILE[,FILE...][,OPTION=VALUE] (published "
+    "metadata, compared by recording and caption), blacklist:FILE (as WavCaps publishes them)"
+)
+
+
+def add(action: Callable[..., argparse.ArgumentParser]) -> None:
+    audit = action(
+        "audit",
+        "find training clips that are evaluation clips: by recording, by sound, by near-duplicate sound, by caption",
+        "alp data audit data/mine --against data/other:test clotho:clotho_captions_evaluation.csv --exclude\n"
+        "  alp data audit audiocaps:train.csv --against audiocaps:test.csv",
+    )
+    audit.add_argument(
+        "data", metavar="DIR|CORPUS:FILE", help="a built data set, or published metadata of training clips"
+    )
+    add_against(audit)
+    audit.add_argument("--exclude", action="store_true", help="take what is found out of use; no shard is touched")
+    audit.add_argument(
+        "--kinds",
+        nargs="+",
+        metavar="KIND",
+        help="kinds that --exclude acts on (default: recording audio near caption)",
+    )
+    audit.add_argument("--replace", action="store_true", help="--exclude: take back what earlier audits excluded first")
+    audit.add_argument("--out", metavar="FILE", help=f"the audit as JSON (default: DIR/{AUDIT} for a data set)")
+
+
+def add_against(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--against",
+        nargs="+",
+        default=[],
+        metavar="SET",
+        help=f"evaluation sets beside the data set's own valid and test splits: {SETS}",
+    )
+
+
+def run(args: argparse.Namespace) -> dict:
+    from alp_jax.core import files, storage
+    from alp_jax.data.audit.audit import audit, exclude
+    from alp_jax.data.audit.kinds import KINDS
+    from alp_jax.data.dataset import open_dataset
+
+    corpus = _corpus(args.data)
+    if corpus and args.exclude:
+        raise UserError(f"--exclude needs a built data set; {args.data} is metadata")
+    if not args.exclude and (args.replace or args.kinds):
+        raise UserError("--replace and --kinds belong to --exclude")
+    train = _read(args.data, *corpus, "train") if corpus else open_dataset(args.data)
+    found = audit(train, sets(args.against, None if corpus else train))
+    summary = {"data": args.data} | found.summary()
+    if args.exclude:
+        summary["accounting"] = exclude(train, found, args.kinds or KINDS, replace=args.replace)
+    out = args.out or ("" if corpus else storage.join(args.data, AUDIT))
+    if out:
+        storage.write(out, files.json_text(summary).encode())
+    if not args.json:
+        print_audit(summary)
+        if out:
+            print(f"all of it: {out}")
+    return summary
+
+
+def sets(against: Sequence[str], dataset: "Dataset | None") -> "list[EvalSet]":
+    """The evaluation sets that ``against`` names, after the valid and test splits of ``dataset``.
+
+    Raises:
+      UserError: naming the set that cannot be read.
+    """
+    from alp_jax.data.audit.sets import of_splits
+
+    found = of_splits(dataset, OWN_SPLITS) if dataset is not None else []
+    for text in against:
+        found += [one for one in _sets(text) if one.name not in {other.name for other in found}]
+    return found
+
+
+def _sets(text: str) -> "list[EvalSet]":
+    from alp_jax.data.audit import sets as eval_sets
+    from alp_jax.data.dataset import open_dataset
+
+    if text.startswith("blacklist:"):
+        return [eval_sets.of_blacklist(text.partition(":")[2])]
+    if corpus := _corpus(text):
+        return [eval_sets.of_clips(text, _read(text, *corpus, "test"), (corpus[0],))]
+    folder, _, split = text.rpartition(":")
+    if split not in SPLITS or not folder:
+        folder, split = text, ""
+    dataset = open_dataset(folder)
+    found = eval_sets.of_splits(dataset, [split] if split else OWN_SPLITS)
+    if not found:
+        raise UserError(f"--against {text}: {folder} has no clips in {split or ' or '.join(OWN_SPLITS)}")
+    return found
+
+
+def _corpus(text: str) -> tuple[str, list[str]] | None:
+    """(corpus, files and options) of ``CORPUS:FILE[,FILE...][,OPTION=VALUE...]``; None for a path or URL."""
+    from alp_jax.corpora import registry
+
+    name, colon, rest = text.partition(":")
+    if not colon or rest.startswith("//") or name not in registry.ADAPTERS:
+        return None
+    return name, rest.split(",")
+
+
+def _read(text: str, name: str, parts: list[str], split: str):
+    from alp_jax.corpora import registry
+    from alp_jax.corpora.adapter import split_words
+
+    options = [part for part in parts if part.partition("=")[0] in registry.ADAPTERS[name].options and "=" in part]
+    paths = [part for part in parts if part not in options]
+    if not all(paths):
+        raise UserError(f"{text}: give the published files as {name}:FILE or {name}:FILE,FILE")
+    if all(len(split_words(path.rpartition("/")[2])) == 1 for path in paths):
+        split = None  # the names tell it, and ids are those that a build gives
+    return registry.read(name, paths, None, split, **dict(part.partition("=")[::2] for part in options))
+
+
+def print_audit(summary: dict) -> None:
+    """A table of source and kind, examples, what is found of every evaluation set, and warnings."""
+    from alp_jax.data.audit.kinds import KINDS
+
+    total = sum(summary["clips"].values())
+    print(f"{summary['data']}: {summary['leaks']} of {total} training clips are evaluation clips")
+    print(f"  {'source':<28}{'clips':>10}" + "".join(f"{kind:>11}" for kind in KINDS) + f"{'any':>11}")
+    for source, entry in summary["sources"].items():
+        counts = "".join(f"{entry['kinds'][kind]['clips']:>11}" for kind in KINDS)
+        print(f"  {source:<28}{entry['clips']:>10}{counts}{entry['leaks']:>11}")
+    print(f"  {'evaluation set':<28}{'clips':>10}" + "".join(f"{kind:>11}" for kind in KINDS) + f"{'any':>11}")
+    for one in summary["sets"]:
+        counts = "".join(f"{one['found'][kind]:>11}" for kind in KINDS)
+        name = one["name"] if len(one["name"]) < 28 else f"...{one['name'][-24:]}"
+        print(f"  {name:<28}{one['clips']:>10}{counts}{one['found_by_any']:>11}")
+        if not one["with_audio"]:
+            print("    has no audio here: compared by recording and caption only")
+        if one["rejected"]:
+            print(f"    rows not used: {', '.join(f'{n} {reason}' for reason, n in one['rejected'].items())}")
+    for source, entry in summary["sources"].items():
+        for kind in KINDS:
+            for example in entry["kinds"][kind]["examples"][:1]:
+                print(f"  e.g. {kind}: {source} {example['train']} is {example['evaluation']}")
+    if summary["unspecific_captions"]:
+        print(f"{summary['unspecific_captions']} more training clips share a caption that says too little about a clip")
+    for line in summary["warnings"]:
+        print(f"warning: {line}")

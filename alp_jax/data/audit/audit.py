@@ -1,0 +1,191 @@
+"""Every training clip that is an evaluation clip, and marks that take them out of use.
+
+The evaluation side is held in memory (some kilobytes a clip), the training side is streamed, so ten million training
+clips can be compared with a hundred thousand evaluation clips on one core in minutes.
+"""
+
+import dataclasses
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from alp_jax.core.clip import Clip, Rejected
+from alp_jax.core.errors import UserError
+from alp_jax.core.names import choose
+from alp_jax.core.progress import Progress
+from alp_jax.data.audit import columns, known
+from alp_jax.data.audit.columns import Columns
+from alp_jax.data.audit.kinds import CAPTION, KINDS, ByAudio, ByCaption, ByLandmarks, ByRecording, Found
+from alp_jax.data.audit.sets import EvalSet, Held
+from alp_jax.data.building import exclusions
+from alp_jax.data.dataset import Dataset
+
+LEAK = "leak:"  # what the reasons of excluded clips begin with
+EXAMPLES = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Audit:
+    """What an audit found.
+
+    Attributes:
+      clips: training clips compared, by source.
+      found: kind -> row (int64), source and id of training clips, and ``held``, the number of an evaluation clip each;
+        a clip is at most once under a kind and may be under several.
+      seen: kind -> bool[E], the evaluation clips that were found.
+      held: the evaluation side.
+      unspecific: training clips that share only captions which say nothing about the clip.
+      rejected: rows of the training metadata that could not be used, by reason.
+      warnings: known overlaps that this audit could not look for.
+    """
+
+    clips: Mapping[str, int]
+    found: Mapping[str, pa.Table]
+    seen: Mapping[str, np.ndarray]
+    held: Held
+    unspecific: int
+    rejected: Mapping[str, int]
+    warnings: Sequence[str]
+
+    def leaks(self, kinds: Sequence[str] = KINDS) -> tuple[np.ndarray, list[str]]:
+        """Rows of the training clips found by any of ``kinds``, and a reason such as ``leak:audio`` for each."""
+        chosen = [kind for kind in KINDS if kind in kinds]  # the surest names the reason
+        rows = np.concatenate([self.found[kind]["row"].to_numpy() for kind in chosen] or [np.zeros(0, np.int64)])
+        number = np.repeat(np.arange(len(chosen)), [len(self.found[kind]) for kind in chosen])
+        rows, first = np.unique(rows, return_index=True)
+        return rows, [LEAK + chosen[n] for n in number[first]]
+
+    def summary(self) -> dict:
+        """The audit as JSON: counts by source and kind, examples, and what is found of every evaluation set."""
+        return {
+            "clips": dict(self.clips),
+            "leaks": len(self.leaks()[0]),
+            "sources": {name: self._of_source(name) for name in sorted(self.clips)},
+            "sets": [self._of_set(number) for number in range(len(self.held.sets))],
+            "unspecific_captions": self.unspecific,
+            "rejected": dict(self.rejected),
+            "warnings": list(self.warnings),
+        }
+
+    def _of_source(self, source: str) -> dict:
+        kinds, rows = {}, []
+        for kind, table in self.found.items():
+            mine = table.filter(pc.equal(table["source"], source))
+            rows.append(mine["row"].to_numpy())
+            examples = [
+                {"train": entry["id"], "evaluation": self.held.clips.id[entry["held"]].as_py(), "set": self._set(entry)}
+                for entry in mine.slice(0, EXAMPLES).to_pylist()
+            ]
+            kinds[kind] = {"clips": len(mine), "examples": examples}
+        return {"clips": self.clips[source], "leaks": len(np.unique(np.concatenate(rows))), "kinds": kinds}
+
+    def _set(self, entry: dict) -> str:
+        return self.held.sets[int(self.held.owner[entry["held"]])].name
+
+    def _of_set(self, number: int) -> dict:
+        one = self.held.sets[number]
+        mine = self.held.owner == number
+        return {
+            "name": one.name,
+            "clips": len(one.clips),
+            "with_audio": int(one.clips.has_audio.sum()),
+            "rejected": dict(one.rejected),
+            "found": {kind: int((seen & mine).sum()) for kind, seen in self.seen.items()},
+            "found_by_any": int((np.any(list(self.seen.values()), axis=0) & mine).sum()),
+        }
+
+
+def audit(train: Dataset | Iterable[Clip | Rejected], against: Sequence[EvalSet]) -> Audit:
+    """Compares training clips with evaluation sets.
+
+    Args:
+      train: a built data set, of which the training clips in use are compared, or clips without audio (of these all
+        are training clips).
+      against: see ``sets.py``.
+
+    Raises:
+      UserError: nothing to compare, on either side.
+      DataError: a data set is damaged.
+    """
+    if isinstance(train, Dataset):
+        rows = train.rows("train")
+        return compare(columns.of_dataset(train, rows), against, total=len(rows))
+    rejected = Counter()
+    return compare((block for block, _ in columns.of_clips(train, rejected)), against, rejected=rejected)
+
+
+def compare(
+    blocks: Iterable[Columns],
+    against: Sequence[EvalSet],
+    *,
+    total: int | None = None,
+    rejected: Counter | None = None,
+) -> Audit:
+    """``audit`` of training clips that come in blocks; ``total`` is how many there will be, for the progress."""
+    if not against:
+        raise UserError("nothing to audit against: the data set has no valid or test split; give --against SETS")
+    held = Held.of(against)
+    kinds = {kind: by(held) for kind, by in zip(KINDS, (ByRecording, ByAudio, ByLandmarks, ByCaption), strict=True)}
+    clips, parts = Counter(), {kind: [] for kind in KINDS}
+    with Progress("audit", total, "clips") as progress:
+        for block in _counted(blocks, clips):
+            for kind, by in kinds.items():
+                if kind == CAPTION:
+                    found, several = by.match(block)
+                    parts[kind].append(_rows(block, found).append_column("several", pa.array(several)))
+                else:
+                    parts[kind].append(_rows(block, by.match(block)))
+            progress.update(len(block))
+    if not clips:
+        raise UserError("no training clips to audit" + "".join(f", {n} {why}" for why, n in (rejected or {}).items()))
+    found = {kind: pa.concat_tables(tables) for kind, tables in parts.items()}
+    found[CAPTION], unspecific = kinds[CAPTION].finish(found[CAPTION])
+    return Audit(
+        clips=dict(sorted(clips.items())),
+        found=found,
+        seen={kind: by.seen for kind, by in kinds.items()},
+        held=held,
+        unspecific=unspecific,
+        rejected=dict(sorted((rejected or {}).items())),
+        warnings=known.warnings(clips, {name for one in against for name in one.covers}),
+    )
+
+
+def _counted(blocks: Iterable[Columns], clips: Counter) -> Iterator[Columns]:
+    for block in blocks:
+        count = np.bincount(block.source, minlength=len(block.sources)).tolist()
+        clips.update({name: n for name, n in zip(block.sources, count, strict=True) if n})
+        yield block
+
+
+def _rows(block: Columns, found: Found) -> pa.Table:
+    names = pa.DictionaryArray.from_arrays(pa.array(block.source[found.place]), list(block.sources))
+    return pa.table(
+        {
+            "row": block.row[found.place],
+            "source": names.cast(pa.string()),
+            "id": block.id.take(pa.array(found.place)),
+            "held": found.held,
+        }
+    )
+
+
+def exclude(dataset: Dataset, found: Audit, kinds: Sequence[str] = KINDS, *, replace: bool = False) -> dict:
+    """Marks what ``found`` names so that it is not trained on; returns the accounting. No shard is touched.
+
+    Args:
+      dataset: the one that was audited. It keeps showing the old state; open it again.
+      kinds: which kinds of leaks.
+      replace: take back first what earlier audits have excluded.
+
+    Raises:
+      UserError: an unknown kind.
+      StorageError: the data set cannot be written.
+    """
+    for kind in kinds:
+        choose(kind, KINDS, "kind of leak")
+    rows, reasons = found.leaks(kinds)
+    return exclusions.apply(dataset.path, rows, reasons, replace=LEAK if replace else "")

@@ -1,0 +1,192 @@
+"""Clips as columns: what audits compare, out of a built data set or out of a stream of clips, in blocks."""
+
+import dataclasses
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from alp_jax.core import storage
+from alp_jax.core.clip import Clip, Rejected
+from alp_jax.core.errors import DataError
+from alp_jax.core.hashing import hash64
+from alp_jax.core.paths import cache_dir
+from alp_jax.data.dataset import Dataset
+from alp_jax.data.example import SAMPLE_RATE
+from alp_jax.data.schema import AUDIT_SCHEMA
+from alp_jax.data.text.normalise import normalise
+
+BLOCK = 50_000  # clips
+ALWAYS = float(1 << 20)  # seconds; later than any clip ends
+
+
+@dataclasses.dataclass(frozen=True)
+class Ragged:
+    """Several values for each of N clips: those of clip i are ``values[bounds[i]:bounds[i + 1]]``; bounds[0] is 0."""
+
+    values: np.ndarray
+    bounds: np.ndarray
+
+    @classmethod
+    def of(cls, lists: Sequence[Sequence[int]], dtype: type) -> "Ragged":
+        bounds = np.concatenate([[0], np.cumsum([len(values) for values in lists], dtype=np.int64)])
+        return cls(np.array([value for values in lists for value in values], dtype), bounds)
+
+    @classmethod
+    def of_arrow(cls, column: pa.ListArray) -> "Ragged":
+        bounds = column.offsets.to_numpy().astype(np.int64)
+        return cls(column.values.slice(bounds[0], bounds[-1] - bounds[0]).to_numpy(), bounds - bounds[0])
+
+    @property
+    def owner(self) -> np.ndarray:
+        """int64[M], which clip each value belongs to."""
+        return np.repeat(np.arange(len(self.bounds) - 1), np.diff(self.bounds))
+
+
+@dataclasses.dataclass(frozen=True)
+class Columns:
+    """N clips.
+
+    Attributes:
+      row: int64[N], numbers of the clips where they come from.
+      id, recording: Arrow strings[N].
+      source: int32[N], index into ``sources``.
+      begin_s, end_s: float64[N], the stretch of the recording; 0 and ALWAYS where that is not known.
+      has_audio: bool[N]; without, ``audio_hash`` is 0 and the fingerprint empty.
+      audio_hash: uint64[N].
+      caption: uint64 hashes of the normalised captions.
+      fingerprint: uint32, see ``fingerprint.py``.
+    """
+
+    row: np.ndarray
+    id: pa.Array
+    recording: pa.Array
+    source: np.ndarray
+    sources: tuple[str, ...]
+    begin_s: np.ndarray
+    end_s: np.ndarray
+    has_audio: np.ndarray
+    audio_hash: np.ndarray
+    caption: Ragged
+    fingerprint: Ragged
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+
+def concat(parts: Sequence[Columns]) -> Columns:
+    """All clips of ``parts``, at least one, in their order."""
+    sources = tuple(sorted({name for part in parts for name in part.sources}))
+    joined = {
+        name: np.concatenate([getattr(part, name) for part in parts])
+        for name in ("row", "begin_s", "end_s", "has_audio", "audio_hash")
+    }
+    numbers = [np.array([sources.index(name) for name in part.sources], np.int32) for part in parts]
+    return Columns(
+        id=pa.concat_arrays([part.id for part in parts]),
+        recording=pa.concat_arrays([part.recording for part in parts]),
+        source=np.concatenate([number[part.source] for number, part in zip(numbers, parts, strict=True)]),
+        sources=sources,
+        caption=_concat([part.caption for part in parts]),
+        fingerprint=_concat([part.fingerprint for part in parts]),
+        **joined,
+    )
+
+
+def _concat(parts: Sequence[Ragged]) -> Ragged:
+    lengths = np.concatenate([np.diff(part.bounds) for part in parts])
+    values = np.concatenate([part.values for part in parts])
+    return Ragged(values, np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]))
+
+
+def stretch(begin_s: np.ndarray, seconds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """begin_s and end_s from starts and lengths that are NaN where they are not known."""
+    known = ~np.isnan(begin_s)
+    end_s = np.where(known & ~np.isnan(seconds), begin_s + seconds, ALWAYS)
+    return np.where(known, begin_s, 0.0), np.minimum(end_s, ALWAYS)
+
+
+def of_dataset(dataset: Dataset, rows: np.ndarray, block: int = BLOCK) -> Iterator[Columns]:
+    """The clips ``rows`` (int64, ascending) of a built data set, at most ``block`` at a time.
+
+    Raises:
+      DataError: audit.arrow is damaged.
+    """
+    table = _audit_table(dataset)
+    for start in range(0, len(rows), block):
+        here = rows[start : start + block]
+        first = int(here[0])
+        chosen = np.zeros(int(here[-1]) - first + 1, bool)
+        chosen[here - first] = True
+        found = table.slice(first, len(chosen)).filter(pa.array(chosen)).combine_chunks()
+        column = {name: found[name].combine_chunks() for name in found.column_names}
+        seconds = dataset.num_samples[here] / SAMPLE_RATE
+        begin_s, end_s = stretch(column["start_s"].to_numpy().astype(np.float64), seconds)
+        yield Columns(
+            row=here,
+            id=dataset.id.take(pa.array(here)),
+            recording=dataset.recording.take(pa.array(here)),
+            source=dataset.source[here],
+            sources=dataset.sources,
+            begin_s=begin_s,
+            end_s=end_s,
+            has_audio=np.ones(len(here), bool),
+            audio_hash=column["audio_hash"].to_numpy(),
+            caption=Ragged.of_arrow(column["caption_hashes"]),
+            fingerprint=Ragged.of_arrow(column["fingerprint"]),
+        )
+
+
+def _audit_table(dataset: Dataset) -> pa.Table:
+    entry = dataset.info["audit"]
+    path = storage.resolve(dataset.path, entry["name"])
+    local = storage.local_copy(path, cache_dir() / "indexes", f"{entry['sha256']}.arrow")
+    try:
+        table = pa.ipc.open_file(pa.memory_map(str(local))).read_all()
+    except (OSError, pa.ArrowInvalid) as error:
+        raise DataError(f"{path} cannot be read: {error}") from None
+    if len(table) != len(dataset) or not set(AUDIT_SCHEMA.names) <= set(table.column_names):
+        raise DataError(f"{path} does not have the rows and columns that dataset.json says")
+    return table
+
+
+def of_clips(clips: Iterable[Clip | Rejected], rejected: Counter, block: int = BLOCK) -> Iterator[tuple[Columns, list]]:
+    """A stream of clips without their audio, and the captions of each, at most ``block`` at a time.
+
+    Args:
+      rejected: gains the number of rows that could not be used, by reason.
+    """
+    held, first = [], 0
+    for clip in clips:
+        if isinstance(clip, Rejected):
+            rejected[clip.reason] += 1
+            continue
+        held.append(clip)
+        if len(held) == block:
+            yield _of_clips(held, first), [clip.captions for clip in held]
+            held, first = [], first + len(held)
+    if held:
+        yield _of_clips(held, first), [clip.captions for clip in held]
+
+
+def _of_clips(clips: list[Clip], first: int) -> Columns:
+    sources = tuple(sorted({clip.source for clip in clips}))
+    number = {name: i for i, name in enumerate(sources)}
+    begin_s, end_s = stretch(
+        np.array([np.nan if clip.recording_start_s is None else clip.recording_start_s for clip in clips], float),
+        np.array([np.nan if clip.duration_s is None else clip.duration_s for clip in clips], float),
+    )
+    return Columns(
+        row=np.arange(first, first + len(clips)),
+        id=pa.array([clip.id for clip in clips], pa.string()),
+        recording=pa.array([clip.recording for clip in clips], pa.string()),
+        source=np.array([number[clip.source] for clip in clips], np.int32),
+        sources=sources,
+        begin_s=begin_s,
+        end_s=end_s,
+        has_audio=np.zeros(len(clips), bool),
+        audio_hash=np.zeros(len(clips), np.uint64),
+        caption=Ragged.of([[hash64(0, normalise(text)) for text in clip.captions] for clip in clips], np.uint64),
+        fingerprint=Ragged.of([[] for _ in clips], np.uint32),
+    )
