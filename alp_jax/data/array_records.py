@@ -21,7 +21,7 @@ from tensorflow_datasets.proto import tf_example_generated_pb2
 from alp_jax.core import files
 from alp_jax.core.errors import UserError
 
-_BATCH = 64  # records read at a time
+_BATCH = 16  # records read at a time
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,7 +143,7 @@ def _names(folder: pathlib.Path, feature: str) -> tuple[str, ...]:
 def _sound(folder: pathlib.Path, features: Mapping[str, Mapping]) -> Sound:
     found = [name for name, part in features.items() if part.get("pythonClassName", "").endswith(".Audio")]
     if not found:
-        raise UserError(f"{folder} has no audio feature; it has {', '.join(sorted(features))}")
+        raise UserError(f"{folder} has no feature of class Audio; it has {', '.join(sorted(features))}")
     if len(found) > 1:
         raise UserError(f"{folder} has several audio features, {', '.join(found)}; only one can be read")
     audio = features[found[0]].get("audio", {})

@@ -7,6 +7,7 @@ import pytest
 from alp_jax.core.clip import Rejected
 from alp_jax.core.errors import UserError
 from alp_jax.corpora import registry
+from alp_jax.data.building import account
 
 A, B, Y = "-abc_DEF012", "Zbcdefghijk", "Yabcdefghij"  # video ids
 
@@ -220,3 +221,8 @@ def test_other_columns_are_a_user_error_that_names_the_expected_ones(tmp_path):
     fails("is not JSON of the form", "wavcaps", table, part="bbc")
     fails("is not JSON of the form", "fusionaudio", table)
     fails("cannot be read as parquet", "paraspeechcaps", table)
+
+
+def test_records_of_other_tasks_are_no_sign_of_bad_data():
+    counts = {"other_task": 5, "bad_id": 2}
+    assert account.bad({"reasons": {reason: {"count": count} for reason, count in counts.items()}}) == 2

@@ -19,7 +19,7 @@ MEANINGS = (
         "filtered_captions": "no caption that the filter keeps",
     }
 )
-CURATED = ("duplicate_stretch", "filtered_captions")  # left out by choice: no sign of bad data
+CURATED = ("duplicate_stretch", "filtered_captions", "other_task")  # left out by choice: no sign of bad data
 FAILURES = pa.schema([(name, pa.string()) for name in ("id", "source", "path", "reason")])
 _CLIPPED, _QUIET_DB, _SHORT_S = 1e-3, -50.0, 0.1
 
