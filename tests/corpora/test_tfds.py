@@ -200,7 +200,9 @@ def test_data_sets_that_cannot_be_read(instruments, tmp_path):
         "holds tfrecord files; prepare it with: tfds build toy --file_format=array_record",
         prepare(tmp_path / "a", form, {"train": train}, {}, fileFormat="tfrecord"),
     )
-    fails("has no feature of class Audio; it has label", prepare(tmp_path / "b", {"label": LABEL}, {"train": train}, {}))
+    fails(
+        "has no feature of class Audio; it has label", prepare(tmp_path / "b", {"label": LABEL}, {"train": train}, {})
+    )
     silent = {"audio": audio_feature(sampleRate=None)}
     fails("does not state the sample rate of 'audio'", prepare(tmp_path / "c", silent, {"train": train}, {}))
     fails("split 'extra' is none of", prepare(tmp_path / "d", form, {"extra": train}, {}))
