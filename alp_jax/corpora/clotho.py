@@ -26,9 +26,7 @@ _RATE = 44_100
 _WORDS = {"development": "train", "dev": "train"}
 
 
-def clips(
-    metadata: Sequence[pathlib.Path], audio: pathlib.Path | None = None, split: str | None = None
-) -> Clips:  # fmt: skip
+def clips(metadata: Sequence[pathlib.Path], audio: pathlib.Path | None = None, split: str | None = None) -> Clips:
     """The clips of each captions table; metadata tables are joined by split and file name.
 
     Raises:
