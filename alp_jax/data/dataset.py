@@ -9,7 +9,7 @@ import functools
 import hashlib
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -25,7 +25,7 @@ from alp_jax.data.mapped import MappedTable
 from alp_jax.data.schema import INFO, PLAN, SCHEMA_VERSION
 from alp_jax.data.shard_cache import ShardCache
 
-_READS_PER_RELEASE = 64  # every read shows some pages of the index to this process
+_PLACE = ("shard", "row", "offset", "length")
 
 
 class Dataset:
@@ -43,10 +43,9 @@ class Dataset:
         self.info = _read_info(self.path)
         self.fingerprint: str = self.info["fingerprint"]
         self.num_clips: int = self.info["num_clips"]
-        self._reads = 0
 
     def __getstate__(self):
-        names = ("path", "info", "fingerprint", "num_clips", "_reads")
+        names = ("path", "info", "fingerprint", "num_clips")
         return {name: getattr(self, name) for name in names}
 
     def __len__(self) -> int:
@@ -78,6 +77,10 @@ class Dataset:
     def column(self, name: str) -> np.ndarray:
         """A column of ``schema.INDEX_SCHEMA`` as a view: numbers, or the codes of a column of names."""
         return self._index.numpy(name)
+
+    def values(self, name: str, rows: Iterable[int]) -> np.ndarray:
+        """What ``column`` has at some rows; costs no memory however many rows are asked for one after another."""
+        return self._index.values(name, rows)
 
     @functools.cached_property
     def num_samples(self) -> np.ndarray:
@@ -131,7 +134,7 @@ class Dataset:
 
     @functools.cached_property
     def _place(self) -> tuple[np.ndarray, ...]:
-        return tuple(self.column(name) for name in ("shard", "row", "offset", "length"))
+        return tuple(self.column(name) for name in _PLACE)
 
     def shard_starts(self) -> np.ndarray:
         """First row of every shard, and the number of clips; int64[shards + 1]."""
@@ -143,8 +146,6 @@ class Dataset:
         Raises:
           DataError: naming shard and record when anything does not fit.
         """
-        if not 0 <= row < self.num_clips:
-            raise IndexError(f"row {row} of {self.num_clips}")
         return next(self.read_many([row], audio=audio))
 
     def read_many(
@@ -163,15 +164,17 @@ class Dataset:
         for i, (row, place) in enumerate(zip(rows, places, strict=True)):
             data = tfrecord.unpack(blocks[i], place) if blocks else tfrecord.read_at(place)
             found = example.decode(data, str(place), audio)
-            if found.id != self.id[int(row)].as_py():
-                raise DataError(f"{place} is clip {found.id}, the index says {self.id[int(row)]}")
-            self._reads += 1
-            if self._reads % _READS_PER_RELEASE == 0:
-                self.release()
+            listed = self._index.text("id", int(row))
+            if found.id != listed:
+                raise DataError(f"{place} is clip {found.id}, the index says {listed}")
             yield found
 
     def _frame(self, row: int, shards: ShardCache | None) -> tfrecord.Frame:
-        number, record, offset, length = (int(column[row]) for column in self._place)
+        if not 0 <= row < self.num_clips:
+            raise IndexError(f"row {row} of {self.num_clips}")
+        number, record, offset, length = (int(self._index.values(name, (row,))[0]) for name in _PLACE)
+        if not 0 <= number < len(self.info["shards"]):
+            raise DataError(f"{self._file(self.info['index'])} is damaged: row {row} lies in shard {number}")
         path = shards.path(number) if shards else self._file(self.info["shards"][number])
         return tfrecord.Frame(path, record, offset, length)
 

@@ -3,6 +3,7 @@
 import contextlib
 import mmap
 import os
+from collections.abc import Iterable
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +12,10 @@ from alp_jax.core.errors import DataError
 
 
 class MappedTable:
-    """A file of one record batch, mapped to memory; all processes of a host share its pages.
+    """A file of one record batch: whole columns through a memory map, single rows by reading a few bytes of the file.
+
+    Rows that are scattered over a big map would show ever more of it to the process, since the system maps a stretch
+    of pages for every one that is touched; reading their bytes leaves memory as it is.
 
     Raises:
       DataError: it cannot be read.
@@ -19,10 +23,12 @@ class MappedTable:
 
     def __init__(self, path: str | os.PathLike):
         self._path = path
+        self._known: dict[str, tuple[int, np.dtype]] = {}
         try:
-            with open(path, "rb") as file:
-                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-            self.table = pa.ipc.open_file(pa.BufferReader(pa.py_buffer(self._map))).read_all()
+            self._file = open(path, "rb", buffering=0)  # noqa: SIM115  stays open for reads of rows
+            self._map = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
+            self._buffer = pa.py_buffer(self._map)
+            self.table = pa.ipc.open_file(pa.BufferReader(self._buffer)).read_all()
         except (OSError, ValueError, pa.ArrowInvalid) as error:
             raise DataError(f"{path} cannot be read: {error}") from None
 
@@ -38,6 +44,34 @@ class MappedTable:
             return (column.indices if isinstance(column, pa.DictionaryArray) else column).to_numpy()
         except pa.ArrowInvalid as error:
             raise DataError(f"{self._path} is damaged: {error}") from None
+
+    def values(self, name: str, rows: Iterable[int]) -> np.ndarray:
+        """What ``numpy`` has at some rows, read from the file."""
+        first, dtype = self._places(name)
+        width, descriptor = dtype.itemsize, self._file.fileno()
+        return np.frombuffer(b"".join(os.pread(descriptor, width, first + width * int(row)) for row in rows), dtype)
+
+    def text(self, name: str, row: int) -> str:
+        """One value of a column of strings, read from the file."""
+        (first, dtype), data = self._places(name), self._place(self.column(name).buffers()[2])
+        try:
+            begin, end = np.frombuffer(os.pread(self._file.fileno(), 8, first + 4 * row), dtype)
+            return os.pread(self._file.fileno(), int(end - begin), data + int(begin)).decode()
+        except (OSError, ValueError) as error:
+            raise DataError(f"{self._path} is damaged: {name} of row {row}: {error}") from None
+
+    def _places(self, name: str) -> tuple[int, np.dtype]:
+        """Where in the file the numbers of a column begin, and their type; of strings: their bounds."""
+        if name not in self._known:
+            column = self.column(name)
+            if isinstance(column, pa.DictionaryArray):
+                column = column.indices
+            dtype = np.int32 if pa.types.is_string(column.type) else column.type.to_pandas_dtype()
+            self._known[name] = self._place(column.buffers()[1]), np.dtype(dtype)
+        return self._known[name]
+
+    def _place(self, buffer: pa.Buffer) -> int:
+        return buffer.address - self._buffer.address
 
     def release(self) -> None:
         """Gives back the pages that were read; the next access finds them in the page cache again."""

@@ -93,7 +93,7 @@ class GlobalBatches(grain.sources.RandomAccessDataSource):
             "text_cut": np.zeros(len(row), bool),
             "recording": np.zeros(len(row), np.int32),
             "caption_group": np.zeros(len(row), np.int32),
-            "source": np.zeros(len(row), np.int32),
+            "source": self._dataset.values("source", row).astype(np.int32),
         }
         for i, record in enumerate(self._dataset.read_many(row, shards=self._shards)):
             self._fill(batch, i, int(row[i]), record, crop[i], caption[i])
@@ -109,7 +109,6 @@ class GlobalBatches(grain.sources.RandomAccessDataSource):
         batch["text_len"][i] = len(ids)
         batch["recording"][i] = stable_id(record.recording)
         batch["caption_group"][i] = stable_id(normalise(caption))
-        batch["source"][i] = self._dataset.source[row]
 
 
 def _shard_cache(dataset: Dataset, config: DataConfig) -> ShardCache:

@@ -23,7 +23,7 @@ from alp_jax.data.dataset import Dataset
 from alp_jax.data.example import SAMPLE_RATE
 from alp_jax.data.mapped import MappedTable
 
-CHUNK = 1 << 20  # clips looked at at a time
+CHUNK = 1 << 18  # clips looked at at a time
 BIG = 1 << 20  # clips from which a rung is kept in a file
 _RANK_BINS = 1 << 16
 _FORMAT, _META = 1, b"alp_jax_rung"
