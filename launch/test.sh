@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# The whole test suite, with lint, in the same .venv as the quickstart. Arguments go to pytest.
+# The whole test suite, with lint, in the same .venv as the quickstart: two processes, a file at a time, slow files first.
+# Arguments go to pytest.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 bash launch/setup.sh dev torch onnx hf
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
-exec .venv/bin/python -m pytest "$@"
+exec .venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder "$@"

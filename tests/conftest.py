@@ -26,6 +26,14 @@ jax.config.update("jax_compilation_cache_dir", str(_cache / "jax"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
+SLOW = ("tests/train/", "tests/interop/", "tests/evaluation/")
+
+
+def pytest_collection_modifyitems(items):
+    """Files that take minutes come first, so that two processes end at about the same time."""
+    items.sort(key=lambda item: next((i for i, part in enumerate(SLOW) if part in str(item.path)), len(SLOW)))
+
+
 @pytest.fixture(autouse=True, scope="module")
 def forget_programs():
     """A file's compiled programs go with it: kept to the end they would take some gigabytes."""
