@@ -22,6 +22,7 @@ from alp_jax.data.building import shard
 MEMORY_BYTES = 4 << 30  # that one worker may take beyond its imports
 CLIP_SECONDS = 60.0  # for one clip
 START_SECONDS = 120.0  # for imports on a busy machine
+_LOOK_SECONDS = 0.5  # between looks at silent workers
 _UNEXPLAINED_DEATHS = 3  # that one shard may cost: the machine may have run out of memory
 
 
@@ -111,12 +112,16 @@ def run(
     """
     waiting = [(task, {}) for task in reversed(tasks)]
     pool: list[_Worker] = []
+    looked = time.monotonic()
     deaths: collections.Counter = collections.Counter()
     try:
         while waiting or any(w.task for w in pool):
             while len(pool) < min(workers, len(waiting) + sum(w.task is not None for w in pool)):
                 pool.append(_Worker(memory_bytes))
-            connection.wait([w.pipe for w in pool], timeout=0.5)
+            connection.wait([w.pipe for w in pool], timeout=_LOOK_SECONDS)
+            looked, before = time.monotonic(), looked
+            for worker in pool:  # when this process was stopped or starved, so were they
+                worker.deadline += max(0.0, looked - before - 2 * _LOOK_SECONDS)
             for worker in list(pool):
                 started, alive = _listen(worker, waiting, clip_seconds)
                 if started:
@@ -157,13 +162,19 @@ def _listen(worker: _Worker, waiting: list, clip_seconds: float) -> tuple[int, b
 def _bury(worker: _Worker, waiting: list, deaths: collections.Counter) -> None:
     """Ends a dead or hung worker and puts its shard back with the guilty clip marked.
 
-    ``deaths`` counts by shard those that no clip explains.
+    A clip that was too slow, or whose worker was killed from outside (by the system when memory is short), is tried
+    once more: the machine may be to blame. ``deaths`` counts those, and by shard the deaths that no clip explains.
     """
     hung = worker.process.is_alive() and time.monotonic() >= worker.deadline
     worker.kill()
     if worker.task is None:
         raise StorageError(f"a decoding worker ended with code {worker.process.exitcode} before it took any work")
     if worker.clip is not None:
+        case = (worker.task.path, worker.clip)
+        deaths[case] += 1
+        if (hung or worker.process.exitcode == -signal.SIGKILL) and deaths[case] == 1:
+            waiting.append((worker.task, worker.poisoned))
+            return
         blame = {worker.clip: "decoder_timeout" if hung else "decoder_crashed"}
         waiting.append((worker.task, worker.poisoned | blame))
         return
