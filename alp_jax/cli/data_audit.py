@@ -38,6 +38,13 @@ def add(action: Callable[..., argparse.ArgumentParser]) -> None:
         help="kinds that --exclude acts on (default: recording audio near caption)",
     )
     audit.add_argument("--replace", action="store_true", help="--exclude: take back what earlier audits excluded first")
+    audit.add_argument(
+        "--planted",
+        type=int,
+        default=0,
+        metavar="N",
+        help="instead: plant N leaks of the test split (renamed, re-encoded, trimmed, gain, caption) and count the found",
+    )
     audit.add_argument("--out", metavar="FILE", help=f"the audit as JSON (default: DIR/{AUDIT} for a data set)")
 
 
@@ -58,6 +65,8 @@ def run(args: argparse.Namespace) -> dict:
     from alp_jax.data.dataset import open_dataset
 
     corpus = _corpus(args.data)
+    if args.planted:
+        return _planted(args, corpus)
     if corpus and args.exclude:
         raise UserError(f"--exclude needs a built data set; {args.data} is metadata")
     if not args.exclude and (args.replace or args.kinds):
@@ -75,6 +84,23 @@ def run(args: argparse.Namespace) -> dict:
         if out:
             print(f"all of it: {out}")
     return summary
+
+
+def _planted(args: argparse.Namespace, corpus: tuple | None) -> dict:
+    from alp_jax.data.audit.kinds import KINDS
+    from alp_jax.data.audit.planted import measure
+    from alp_jax.data.dataset import open_dataset
+
+    if corpus or args.against or args.exclude:
+        raise UserError("--planted needs a built data set and goes without --against and --exclude")
+    found = measure(open_dataset(args.data), args.planted)
+    if not args.json:
+        print(f"{args.data}: training clips found by 'alp data audit'")
+        print(f"  {'':<28}{'clips':>10}{'found':>11}{'right':>11}" + "".join(f"{kind:>11}" for kind in KINDS))
+        for name, row in (*found["planted"].items(), ("the others", found["others"])):
+            counts = "".join(f"{row.get(key, ''):>11}" for key in ("found", "right", *KINDS))
+            print(f"  {name:<28}{row['clips']:>10}{counts}")
+    return found
 
 
 def sets(against: Sequence[str], dataset: "Dataset | None") -> "list[EvalSet]":

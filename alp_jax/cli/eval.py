@@ -29,14 +29,14 @@ def run(args: argparse.Namespace) -> dict:
     setup_runtime()
     from alp_jax.core.errors import AlpError, UserError
     from alp_jax.evaluation.suite import run_suite
-    from alp_jax.train.evaluate import eval_model, open_suite
+    from alp_jax.train.evaluate import eval_model, open_suite, trained_on
 
     model, config = eval_model(args.run, args.step, args.since)
     if args.data:
         vocabulary = config.data.tokenizer or str(pathlib.Path(config.data.path) / "tokenizer.model")
         data = dataclasses.replace(config.data, path=args.data, tokenizer=vocabulary)
         config = dataclasses.replace(config, data=data)
-    suite = open_suite(config, args.suite or config.evaluation.suite)
+    suite = open_suite(config, args.suite or config.evaluation.suite, trained_on(args.run))
     if not suite.names:
         raise UserError(f"data set {config.data.path} has no task: it needs labels, tags or captions in train and test")
     out = args.out or args.run / "eval"
@@ -44,6 +44,7 @@ def run(args: argparse.Namespace) -> dict:
     results = run_suite(model, suite, out, floors_path=floors, keep_features=args.keep_features)
     if not args.json:
         print(table(results))
+        print("\n".join(overlaps(results)))
     failed = [f"{result['task']}-{result['pooling']}" for result in results if "failed" in result]
     if failed:
         raise AlpError(f"{len(failed)} of {len(results)} results failed: {', '.join(failed)}; reasons are in {out}")
@@ -65,3 +66,15 @@ def table(results: list[dict]) -> str:
             f"{r['chance']:>6.3f} {r['floor']:>6.3f}"
         )
     return "\n".join(lines)
+
+
+def overlaps(results: list[dict]) -> list[str]:
+    """What is known of training clips among the test clips, a line for every task that has any."""
+    found = {r["task"]: r["overlap"] for r in results if "overlap" in r}
+    unknown = {shares["unknown"] for shares in found.values() if "unknown" in shares}
+    lines = [f"test clips that were trained on: {why}" for why in sorted(unknown)]
+    for task, shares in found.items():
+        if shares.get("any"):
+            kinds = ", ".join(f"{share:.1%} by {kind}" for kind, share in shares.items() if share and kind != "any")
+            lines.append(f"{task}: {shares['any']:.1%} of the test clips were trained on ({kinds})")
+    return lines or ["no test clip was trained on"]

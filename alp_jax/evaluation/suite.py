@@ -18,7 +18,7 @@ from alp_jax.core.progress import Progress
 from alp_jax.data.dataset import Dataset
 from alp_jax.data.text.caption_ids import caption_ids
 from alp_jax.data.text.tokenizer import Tokenizer
-from alp_jax.evaluation import floors
+from alp_jax.evaluation import floors, overlap
 from alp_jax.evaluation.alignment import align
 from alp_jax.evaluation.attention_probe import attention_probe
 from alp_jax.evaluation.features import Features, extract
@@ -28,7 +28,7 @@ from alp_jax.evaluation.protocol import DIRECTIONS, Measured, RetrievalTask, jud
 from alp_jax.evaluation.tasks import Task, build_tasks, read_table
 from alp_jax.objectives.base import SpecialTokens
 
-VERSION = 2  # of the results: raised when they gain or change a metric
+VERSION = 3  # of the results: raised when they gain or change a metric
 MEAN, ATTENTION, JOINT, ALIGNMENT = "mean", "attention", "joint", "linear_alignment"
 TEXT_BATCH, TEXT_MULTIPLE = 64, 16
 
@@ -44,6 +44,7 @@ class Suite:
     Args:
       data_config: ``bucket_seconds``, ``text_clean`` and ``text_budget`` are used.
       only: names of the tasks to run, all when empty.
+      trained: what the encoders were trained on, for the share of it among the test clips; None: not known.
 
     Raises:
       UserError: a name in ``only`` that is no task of this data set.
@@ -59,8 +60,9 @@ class Suite:
         data_config: DataConfig,
         feature_config: FeatureConfig,
         only: Iterable[str] = (),
+        trained: overlap.Trained | None = None,
     ):
-        self.dataset, self.tokenizer, self.config = dataset, tokenizer, config
+        self.dataset, self.tokenizer, self.config, self.trained = dataset, tokenizer, config, trained
         self.data_config, self.feature_config = data_config, feature_config
         table = read_table(dataset)
         self.tasks = {task.name: task for task in build_tasks(table, config)}
@@ -85,6 +87,12 @@ class Suite:
         """All rows of the data set that the named tasks need."""
         plans = [self.retrieval if name in DIRECTIONS else self.tasks[name] for name in names]
         return np.unique(np.concatenate([np.concatenate([plan.train_row, plan.test_row]) for plan in plans]))
+
+    @functools.cached_property
+    def overlaps(self) -> dict[str, dict]:
+        """Task -> share of its test clips that were trained on, see ``overlap.shares``."""
+        plans = {name: self.retrieval if name in DIRECTIONS else self.tasks[name] for name in self.names}
+        return overlap.shares(self.trained, self.dataset, {name: plan.test_row for name, plan in plans.items()})
 
     def extract(self, model: EvalModel, names: Iterable[str], folder: pathlib.Path, **options) -> Features:
         buckets = self.data_config.bucket_seconds
@@ -251,6 +259,7 @@ def _one(suite: Suite, name, pooling, measure, floor: dict[str, float], out_dir:
         "split_hash": plan.split_hash,
         "seconds": round(time.monotonic() - started, 3),
         "data_fingerprint": suite.dataset.fingerprint,
+        "overlap": suite.overlaps[name],
     }
     files.write_json(out_dir / f"{name}-{pooling}.json", result)
     failed.unlink(missing_ok=True)

@@ -10,7 +10,9 @@ import numpy as np
 
 from alp_jax.config import RunConfig
 from alp_jax.core.errors import UserError
+from alp_jax.core.files import read_json
 from alp_jax.evaluation.model import EvalModel
+from alp_jax.evaluation.overlap import Trained
 from alp_jax.evaluation.suite import Suite, run_suite, task_names
 from alp_jax.features.logmel import log_mel
 from alp_jax.objectives.base import SpecialTokens
@@ -29,12 +31,23 @@ def evaluate_run(run_dir: str | pathlib.Path, floors: str | None = None) -> list
     model, config = eval_model(run_dir)
     if config.evaluation.suite == "none":
         return []
-    suite = open_suite(config, config.evaluation.suite)
+    suite = open_suite(config, config.evaluation.suite, trained_on(run_dir))
     return run_suite(model, suite, run_dir / "eval", floors_path=pathlib.Path(floors or run_dir / "floors.json"))
 
 
-def open_suite(config: RunConfig, suite: str) -> Suite:
-    """The tasks that ``suite`` names (as ``config.evaluation.suite`` does), on the run's data set."""
+def trained_on(run_dir: str | pathlib.Path) -> Trained | None:
+    """What a run was trained on; None for a folder that was imported and not trained here."""
+    path = pathlib.Path(run_dir) / "env.json"
+    if not path.exists():
+        return None
+    return Trained(read_config(run_dir).data, read_json(path, "run environment")["data_fingerprint"])
+
+
+def open_suite(config: RunConfig, suite: str, trained: Trained | None = None) -> Suite:
+    """The tasks that ``suite`` names (as ``config.evaluation.suite`` does), on the data set of ``config``.
+
+    ``trained``: what the encoder was trained on, should that be known.
+    """
     dataset, tokenizer = open_data(config)
     return Suite(
         dataset,
@@ -43,6 +56,7 @@ def open_suite(config: RunConfig, suite: str) -> Suite:
         data_config=config.data,
         feature_config=config.features,
         only=task_names(suite),
+        trained=trained,
     )
 
 

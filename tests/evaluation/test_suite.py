@@ -16,7 +16,7 @@ from alp_jax.evaluation.suite import Suite, run_suite
 
 KEYS = {
     "task", "pooling", "metric", "value", "interval", "chance", "floor", "metrics", "n_train", "n_test", "classes",
-    "groups_train", "groups_test", "split_hash", "seconds", "data_fingerprint", "fingerprint",
+    "groups_train", "groups_test", "split_hash", "seconds", "data_fingerprint", "fingerprint", "overlap",
 }  # fmt: skip
 WORDS = ("a", "number", "is", "dog", "cat", "rain")
 

@@ -123,14 +123,15 @@ def compare(
     *,
     total: int | None = None,
     rejected: Counter | None = None,
+    label: str = "audit",
 ) -> Audit:
-    """``audit`` of training clips that come in blocks; ``total`` is how many there will be, for the progress."""
+    """``audit`` of training clips that come in blocks; ``label`` and their number ``total`` are for the progress."""
     if not against:
         raise UserError("nothing to audit against: the data set has no valid or test split; give --against SETS")
     held = Held.of(against)
     kinds = {kind: by(held) for kind, by in zip(KINDS, (ByRecording, ByAudio, ByLandmarks, ByCaption), strict=True)}
     clips, parts = Counter(), {kind: [] for kind in KINDS}
-    with Progress("audit", total, "clips") as progress:
+    with Progress(label, total, "clips") as progress:
         for block in _counted(blocks, clips):
             for kind, by in kinds.items():
                 if kind == CAPTION:

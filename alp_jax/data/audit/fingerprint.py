@@ -14,6 +14,7 @@ HASH_BITS, TIME_BITS = 24, 8  # of a stored value; the time is in frames of 16 m
 PER_STRETCH, STRETCH = 64, 480_000  # landmarks kept for every started 30 s
 
 _WINDOW, _HOP = 1024, 256  # samples at 16 kHz
+_SHORT, _FINER = 80_000, 2  # samples up to which frames are closer: short clips have few landmarks to lose
 _LOW, _HIGH = 8, 240  # bins of 15.6 Hz: 125 Hz to 3.75 kHz
 _AROUND_T, _AROUND_F = 6, 8  # frames and bins on each side within which a peak is the largest
 _LEVEL_T = 32  # frames on each side whose maximum a peak's level is relative to
@@ -47,21 +48,22 @@ def fingerprint(audio: np.ndarray) -> np.ndarray:
 
 
 def _peaks(audio: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Times (frames, float64), frequencies (bins, int64) and relative levels of the peaks, by time."""
+    """Times (frames of _HOP, float64), frequencies (bins, int64) and relative levels of the peaks, by time."""
+    finer = _FINER if len(audio) <= _SHORT else 1
     samples = audio.astype(np.float32)
     if len(samples) < _WINDOW:
         samples = np.pad(samples, (0, _WINDOW - len(samples)))
-    frames = np.lib.stride_tricks.sliding_window_view(samples, _WINDOW)[::_HOP]
-    halo = max(_AROUND_T, _LEVEL_T)
+    frames = np.lib.stride_tricks.sliding_window_view(samples, _WINDOW)[:: _HOP // finer]
+    halo = _LEVEL_T * finer
     parts = []
     for start in range(0, len(frames), _BLOCK):
         begin = max(0, start - halo)
         power = _power(frames[begin : start + _BLOCK + halo])
-        t, f, level = _peaks_of(power, slice(start - begin, start - begin + _BLOCK))
+        t, f, level = _peaks_of(power, slice(start - begin, start - begin + _BLOCK), finer)
         parts.append((t + begin, f + _LOW, level))
     t, f, level = (np.concatenate(column) for column in zip(*parts, strict=True))
     order = np.argsort(t, kind="stable")
-    return t[order], f[order], level[order]
+    return t[order] / finer, f[order], level[order]
 
 
 def _power(frames: np.ndarray) -> np.ndarray:
@@ -69,9 +71,9 @@ def _power(frames: np.ndarray) -> np.ndarray:
     return spectrum.real**2 + spectrum.imag**2
 
 
-def _peaks_of(power_TF: np.ndarray, inside: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    largest = _running_max(_running_max(power_TF.T, _AROUND_F).T, _AROUND_T)[inside]
-    loudest = _running_max(power_TF.max(1, keepdims=True), _LEVEL_T)[inside]
+def _peaks_of(power_TF: np.ndarray, inside: slice, finer: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    largest = _running_max(_running_max(power_TF.T, _AROUND_F).T, _AROUND_T * finer)[inside]
+    loudest = _running_max(power_TF.max(1, keepdims=True), _LEVEL_T * finer)[inside]
     here = power_TF[inside]
     t, f = np.nonzero((here == largest) & (here > np.maximum(_FAINTEST * loudest, _NOISE)))
     value, level = here[t, f], here[t, f] / loudest[t, 0]

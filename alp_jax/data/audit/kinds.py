@@ -16,8 +16,8 @@ from alp_jax.data.text.normalise import normalise
 
 RECORDING, AUDIO, NEAR, CAPTION = KINDS = ("recording", "audio", "near", "caption")  # surest first
 TOUCH_S = 0.05  # stretches of a recording may share so much without counting, for times are rounded
-# A caption of fewer words, or of more clips on either side, says nothing about a clip; nor does a single one when both
-# clips have several, for people and templates repeat themselves.
+# A caption of fewer words, or of more clips on either side, says nothing about a clip. Nor does one of several, for
+# people and templates repeat themselves: SEVERAL must be shared, or all that one of the two clips has.
 SPECIFIC_WORDS, SPECIFIC_CLIPS, SEVERAL = 5, 3, 2
 
 
@@ -101,9 +101,9 @@ class ByCaption:
         self.seen = np.zeros(len(held.clips), bool)
         self._captions = held.captions
         self._hash, key = np.unique(held.clips.caption.values, return_inverse=True)
-        pairs = np.unique(key * len(self.seen) + held.clips.caption.owner)  # by caption, each clip once
-        self._clip = pairs % len(self.seen)
-        self._first = np.searchsorted(pairs // len(self.seen), np.arange(len(self._hash) + 1))
+        self._pairs = np.unique(key * len(self.seen) + held.clips.caption.owner)  # by caption, each clip once
+        self._clip = self._pairs % len(self.seen)
+        self._first = np.searchsorted(self._pairs // len(self.seen), np.arange(len(self._hash) + 1))
         self._several = np.bincount(self._clip, minlength=len(self.seen))
 
     def match(self, block: Columns) -> tuple[Found, np.ndarray]:
@@ -131,18 +131,24 @@ class ByCaption:
         for number in np.flatnonzero(specific):
             specific[number] = self._words(number) >= SPECIFIC_WORDS
         place = np.repeat(np.arange(len(key)), np.where(specific[key], tested[key], 0))
-        rank = np.arange(len(place)) - np.searchsorted(place, place)
-        clip = self._clip[self._first[key[place]] + rank]
-        _, first, shared = np.unique(
-            row[place] * len(self.seen) + clip, return_index=True, return_counts=True
-        )  # pairs of clips
-        enough = shared >= np.minimum(SEVERAL, np.minimum(several[place[first]], self._several[clip[first]]))
+        clip = self._clip[self._first[key[place]] + np.arange(len(place)) - np.searchsorted(place, place)]
+        _, first, shared = np.unique(row[place] * len(self.seen) + clip, return_index=True, return_counts=True)
+        fewest = np.minimum(several[place[first]], self._several[clip[first]])
+        enough = (shared >= SEVERAL) | (self._shared(row, key, row[place[first]], clip[first]) >= fewest)
         place, clip = place[first[enough]], clip[first[enough]]
         self.seen[clip] = True
         _, once = np.unique(row[place], return_index=True)
         table = found.take(pa.array(place[once])).drop_columns("several")
         table = table.set_column(table.schema.get_field_index("held"), "held", pa.array(clip[once]))
         return table, len(np.unique(row)) - len(once)
+
+    def _shared(self, row: np.ndarray, key: np.ndarray, rows: np.ndarray, clips: np.ndarray) -> np.ndarray:
+        """How many captions, specific or not, each of ``rows`` shares with the clip beside it in ``clips``."""
+        order = np.argsort(row, kind="stable")
+        begin, end = (np.searchsorted(row[order], rows, side=side) for side in ("left", "right"))
+        which = np.repeat(np.arange(len(rows)), end - begin)
+        own = key[order[np.arange(len(which)) - np.searchsorted(which, which) + begin[which]]]
+        return np.bincount(which[np.isin(own * len(self.seen) + clips[which], self._pairs)], minlength=len(rows))
 
     def _words(self, key: int) -> int:
         texts = (normalise(text) for text in self._captions(int(self._clip[self._first[key]])))

@@ -1,0 +1,142 @@
+"""Plants leaks among the training clips of a data set and counts which of them an audit finds."""
+
+import io
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import soundfile
+import soxr
+
+from alp_jax.core.errors import UserError
+from alp_jax.core.hashing import hash64
+from alp_jax.data.audit import columns
+from alp_jax.data.audit.audit import Audit, compare
+from alp_jax.data.audit.columns import ALWAYS, Columns, Ragged
+from alp_jax.data.audit.fingerprint import fingerprint
+from alp_jax.data.audit.kinds import KINDS
+from alp_jax.data.audit.sets import EvalSet, of_rows
+from alp_jax.data.building.shard import audio_hash
+from alp_jax.data.dataset import Dataset
+from alp_jax.data.example import SAMPLE_RATE
+from alp_jax.data.text.normalise import normalise
+
+WAYS = ("renamed", "re_encoded", "trimmed", "gain", "caption")
+# container, encoding, sample rate, compression level of libsndfile (0 least): 24 to 64 kbit/s, and telephone rate
+CODECS = (
+    ("MP3", "MPEG_LAYER_III", 44_100, 0.89),
+    ("OGG", "VORBIS", 22_050, 0.8),
+    ("MP3", "MPEG_LAYER_III", 16_000, 0.89),
+    ("OGG", "OPUS", 48_000, 0.9),
+    ("FLAC", "PCM_16", 8_000, 0.5),
+)
+TRIMMED, GAIN_DB = (0.3, 0.5), (-12.0, 6.0)
+_CHUNK = 4096  # frames; libsndfile's encoders take no long buffers
+
+
+def re_encode(sound: np.ndarray, codec: tuple[str, str, int, float]) -> np.ndarray:
+    """int16[n] at 16 kHz through one of CODECS and back; lossy encoders may add some milliseconds."""
+    container, encoding, rate, level = codec
+    wave = soxr.resample(sound.astype(np.float32) / 32768, SAMPLE_RATE, rate)
+    options = {} if container == "FLAC" else {"compression_level": level}
+    buffer = io.BytesIO()
+    with soundfile.SoundFile(buffer, "w", rate, 1, format=container, subtype=encoding, **options) as file:
+        for start in range(0, len(wave), _CHUNK):
+            file.write(wave[start : start + _CHUNK])
+    buffer.seek(0)
+    wave, rate = soundfile.read(buffer, dtype="float32")
+    return _to_int16(soxr.resample(wave, rate, SAMPLE_RATE))
+
+
+def trim(sound: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Takes away 30 to 50 % of int16[n], some from each end."""
+    away = int(len(sound) * rng.uniform(*TRIMMED))
+    first = int(rng.integers(0, away + 1))
+    return sound[first : len(sound) - (away - first)]
+
+
+def change_gain(sound: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """int16[n] by -12 to +6 dB; what goes beyond full scale is clipped."""
+    return _to_int16(sound.astype(np.float32) / 32768 * 10 ** (rng.uniform(*GAIN_DB) / 20))
+
+
+def _to_int16(wave: np.ndarray) -> np.ndarray:
+    return np.clip(np.rint(wave * 32768.0), -32768, 32767).astype(np.int16)
+
+
+def measure(dataset: Dataset, count: int, seed: int = 0) -> dict:
+    """Plants ``count`` leaks of the test split, the same number in each of WAYS, and audits the training split.
+
+    A copied caption comes with the sound of a training clip, the other leaks with captions that nothing else has.
+
+    Returns {"planted": way -> {"clips", "found" (by any kind), "right" (with the clip it was made from), and the
+    number by each kind}, "others": {"clips", "found", and by kind}: the training clips as they are}.
+
+    Raises:
+      UserError: fewer test or training clips than are needed.
+    """
+    each = count // len(WAYS)
+    test, train = dataset.rows("test"), dataset.rows("train")
+    captioned = test[dataset.num_captions[test] > 0]
+    if not 1 <= each <= min(len(train), len(captioned), len(test) // len(WAYS)):
+        raise UserError(
+            f"{count} planted leaks: {dataset.path} has {len(train)} training and {len(test)} test clips "
+            f"({len(captioned)} with captions); at least {len(WAYS)} leaks, each of another test clip, are planted"
+        )
+    rng = np.random.default_rng(seed)
+    evaluation = of_rows("test", dataset, test)
+    copied = rng.choice(captioned, each, replace=False)
+    used = rng.permutation(np.setdiff1d(test, copied))[: each * (len(WAYS) - 1)]
+    origin = np.append(used, copied)
+    sounds = [_sound(dataset, int(row), i // each, i % each, rng) for i, row in enumerate(used)]
+    sounds += [dataset.read(int(row)).audio for row in rng.choice(train, each, replace=False)]
+    texts = [(f"planted {i}",) for i in range(len(used))]
+    texts += [dataset.read(int(row), audio=False).captions for row in copied]
+    block = _block(sounds, texts, len(dataset))
+    blocks = itertools.chain(columns.of_dataset(dataset, train), [block])
+    return _count(compare(blocks, [evaluation], total=len(train) + len(block)), evaluation, origin, each, len(dataset))
+
+
+def _sound(dataset: Dataset, row: int, way: int, number: int, rng: np.random.Generator) -> np.ndarray:
+    sound = dataset.read(row).audio
+    if WAYS[way] == "re_encoded":
+        return re_encode(sound, CODECS[number % len(CODECS)])
+    return {"renamed": lambda a, _: a, "trimmed": trim, "gain": change_gain}[WAYS[way]](sound, rng)
+
+
+def _block(sounds: Sequence[np.ndarray], texts: Sequence[Sequence[str]], first: int) -> Columns:
+    names = pa.array([f"planted:{i}" for i in range(len(sounds))])
+    return Columns(
+        row=first + np.arange(len(sounds)),
+        id=names,
+        recording=names,
+        source=np.zeros(len(sounds), np.int32),
+        sources=("planted",),
+        begin_s=np.zeros(len(sounds)),
+        end_s=np.full(len(sounds), ALWAYS),
+        has_audio=np.ones(len(sounds), bool),
+        audio_hash=np.array([audio_hash(sound) for sound in sounds], np.uint64),
+        caption=Ragged.of([[hash64(0, normalise(text)) for text in of_clip] for of_clip in texts], np.uint64),
+        fingerprint=Ragged.of([fingerprint(sound).tolist() for sound in sounds], np.uint32),
+    )
+
+
+def _count(found: Audit, evaluation: EvalSet, origin: np.ndarray, each: int, first: int) -> dict:
+    by_kind, right = {}, np.zeros(len(origin), bool)
+    others = {}
+    for kind in KINDS:
+        row, held = (found.found[kind][name].to_numpy() for name in ("row", "held"))
+        planted = row >= first
+        by_kind[kind] = np.isin(first + np.arange(len(origin)), row)
+        right[row[planted] - first] |= evaluation.clips.row[held[planted]] == origin[row[planted] - first]
+        others[kind] = int((~planted).sum())
+    result = {}
+    for number, way in enumerate(WAYS):
+        part = slice(number * each, (number + 1) * each)
+        some = np.any([hits[part] for hits in by_kind.values()], axis=0)
+        result[way] = {"clips": each, "found": int(some.sum()), "right": int(right[part].sum())}
+        result[way] |= {kind: int(hits[part].sum()) for kind, hits in by_kind.items()}
+    rows = np.unique(np.concatenate([table["row"].to_numpy() for table in found.found.values()]))
+    clips = sum(n for source, n in found.clips.items() if source != "planted")
+    return {"planted": result, "others": {"clips": clips, "found": int((rows < first).sum())} | others}

@@ -1,0 +1,65 @@
+"""How much of what an encoder is tested on it was trained on: the share of test clips that are in the training rung."""
+
+import dataclasses
+from collections.abc import Mapping
+
+import numpy as np
+
+from alp_jax.config.schema import DataConfig
+from alp_jax.core.errors import AlpError
+from alp_jax.data.audit import columns
+from alp_jax.data.audit.audit import compare
+from alp_jax.data.audit.sets import of_rows
+from alp_jax.data.dataset import Dataset, open_dataset
+from alp_jax.data.rung import open_rung
+
+ANY = "any"
+UNKNOWN = "unknown"
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """What a run was trained on: its settings, and the fingerprint that the data set had then."""
+
+    data: DataConfig
+    fingerprint: str
+
+
+def shares(trained: Trained | None, dataset: Dataset, tests: Mapping[str, np.ndarray]) -> dict[str, dict]:
+    """For every task of ``tests`` (rows of ``dataset``), the share of its clips that are in the training rung.
+
+    The clips of all tasks are compared once, as ``alp data audit`` does. What an encoder that training began with had
+    seen before is not known here.
+
+    Returns task -> {"recording", "audio", "near", "caption", "any"}: shares of 0 to 1, or {"unknown": why}.
+    """
+    if trained is None:
+        return {name: {UNKNOWN: "it is not known what the encoder was trained on"} for name in tests}
+    rows = np.unique(np.concatenate(list(tests.values())))
+    try:
+        seen = _seen(trained, dataset, rows)
+    except AlpError as error:
+        return {name: {UNKNOWN: str(error)} for name in tests}
+    if seen is None:
+        why = f"{trained.data.path} is not what the run was trained on: clips were excluded or it was built again"
+        return {name: {UNKNOWN: why} for name in tests}
+    return {
+        name: {kind: float(np.mean(found[np.searchsorted(rows, test)])) for kind, found in seen.items()}
+        for name, test in tests.items()
+    }
+
+
+def _seen(trained: Trained, dataset: Dataset, rows: np.ndarray) -> dict[str, np.ndarray] | None:
+    """kind -> bool for every one of ``rows``; None when the training data has changed since."""
+    train = dataset if str(trained.data.path) == str(dataset.path) else open_dataset(trained.data.path)
+    if train.fingerprint != trained.fingerprint:
+        return None
+    rung = open_rung(train, trained.data)
+    cells = [
+        rung.rows(bucket, component)
+        for bucket in range(len(rung.summary.edges))
+        for component in range(len(rung.summary.components))
+    ]
+    blocks = columns.of_dataset(train, np.sort(np.concatenate(cells)).astype(np.int64))
+    found = compare(blocks, [of_rows("test", dataset, rows)], total=len(rung), label="overlap")
+    return dict(found.seen) | {ANY: np.any(list(found.seen.values()), axis=0)}

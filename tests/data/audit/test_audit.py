@@ -1,0 +1,151 @@
+"""A built data set with leaks in it: found by kind, taken out of use, put back; planted leaks and their recall."""
+
+import json
+
+import numpy as np
+import pytest
+import soundfile
+
+from alp_jax.cli.main import main
+from alp_jax.core.clip import Clip
+from alp_jax.core.errors import DataError
+from alp_jax.data.audit import sets
+from alp_jax.data.audit.audit import audit, exclude
+from alp_jax.data.audit.planted import measure
+from alp_jax.data.building.build import build
+from alp_jax.data.dataset import open_dataset
+
+TESTS, TRAINING = 20, 8
+LEAKS = {
+    "mine:same-recording": "recording",
+    "mine:same-samples": "audio",
+    "mine:cut": "near",
+    "mine:copied-captions": "caption",
+}
+
+
+@pytest.fixture(scope="session")
+def leaky(tmp_path_factory, sound):
+    """Clips 0 to 19 of the test split, and training clips of which four are LEAKS."""
+    root = tmp_path_factory.mktemp("leaky")
+
+    def write(name, wave):
+        soundfile.write(root / f"{name}.wav", wave, 16000, subtype="PCM_16")
+        return str(root / f"{name}.wav")
+
+    def clip(name, wave, split, **fields):
+        fields = {"recording": f"mine:{name}", "captions": (f"what {name} sounds like to me",)} | fields
+        return Clip(id=f"mine:{name}", source="mine", audio_path=write(name, wave), split=split, group=name, **fields)
+
+    clips = [
+        clip(f"test-{i}", sound(i, 2.5), "test", captions=(f"somebody made sound number {i}", "a sound"), **place)
+        for i in range(TESTS)
+        for place in [{"recording": f"tube:{i}", "recording_start_s": 10.0}]
+    ]
+    clips += [clip(f"train-{i}", sound(100 + i, 2.5), "train") for i in range(TRAINING)]
+    clips += [
+        clip("same-recording", sound(200, 2.5), "train", recording="tube:3", recording_start_s=12.0),
+        clip("other-stretch", sound(201, 2.5), "train", recording="tube:3", recording_start_s=14.0),
+        clip("same-samples", sound(4, 2.5), "train"),
+        clip("cut", sound(5, 2.5)[9000:33000] // 2, "train"),
+        clip("copied-captions", sound(202, 2.5), "train", captions=("A sound.", "Somebody made SOUND number 6")),
+    ]
+    build(clips, root / "data", source_name="mine", codec="pcm", shards=2, workers=1)
+    return root / "data"
+
+
+@pytest.fixture
+def copy_of(tmp_path):
+    """Returns ``copy(folder)``, a data set of one's own to change."""
+
+    def copy(folder):
+        (tmp_path / "data").mkdir()
+        for file in folder.iterdir():
+            (tmp_path / "data" / file.name).write_bytes(file.read_bytes())
+        return tmp_path / "data"
+
+    return copy
+
+
+def found_in(folder):
+    dataset = open_dataset(folder)
+    result = audit(dataset, sets.of_splits(dataset, ("valid", "test")))
+    return {kind: sorted(table["id"].to_pylist()) for kind, table in result.found.items()}
+
+
+def test_each_leak_is_found_as_what_it_is_and_nothing_else(leaky):
+    assert found_in(leaky) == {
+        "recording": ["mine:same-recording"],
+        "audio": ["mine:same-samples"],
+        "near": ["mine:cut", "mine:same-samples"],
+        "caption": ["mine:copied-captions"],
+    }
+
+
+def test_excluded_leaks_leave_the_ladder_and_come_back(leaky, copy_of):
+    folder = copy_of(leaky)
+    before = open_dataset(folder)
+    result = audit(before, sets.of_splits(before, ("test",)))
+    assert exclude(before, result)["excluded"] == {f"leak:{kind}": 1 for kind in LEAKS.values()}
+    after = open_dataset(folder)
+    assert after.fingerprint != before.fingerprint
+    reasons = {after.id[row].as_py(): after.exclusions[after.excluded[row]] for row in range(len(after))}
+    assert {name: reason for name, reason in reasons.items() if reason} == {k: f"leak:{v}" for k, v in LEAKS.items()}
+    assert (after.ladder[after.excluded != after.exclusions.index("")] == -1).all()
+    assert len(after.ladder_rows()) == len(before.ladder_rows()) - 4
+    assert not any(found_in(folder).values())  # what is not used does not leak
+    again = audit(after, sets.of_splits(after, ("test",)))
+    assert exclude(after, again)["excluded"] == {f"leak:{kind}": 1 for kind in LEAKS.values()}  # it stays out
+    exclude(after, again, replace=True)
+    assert open_dataset(folder).fingerprint == before.fingerprint
+
+
+def test_the_command_writes_the_audit_and_excludes_chosen_kinds(leaky, copy_of, capsys):
+    folder = copy_of(leaky)
+    argv = ["data", "audit", str(folder), "--exclude", "--kinds", "audio", "near"]
+    assert main(argv) == 0
+    text = capsys.readouterr().out
+    assert "4 of 13 training clips are evaluation clips" in text
+    assert "audio: mine mine:same-samples is mine:test-4" in text
+    summary = json.loads((folder / "audit.json").read_text())
+    assert summary["accounting"]["excluded"] == {"leak:audio": 1, "leak:near": 1}
+    assert summary["sets"][0]["found"] == {"recording": 1, "audio": 1, "near": 2, "caption": 1}
+    assert main([*argv[:-1], "nearly"]) == 2
+    assert "did you mean 'near'" in capsys.readouterr().err
+
+
+def test_another_data_set_is_an_evaluation_set_by_split(leaky, copy_of, capsys):
+    folder = str(copy_of(leaky))
+    assert main(["data", "audit", folder, "--against", f"{leaky}:train", "--json"]) == 0
+    (_, other) = json.loads(capsys.readouterr().out)["sets"]
+    assert (other["name"], other["found"]["audio"]) == (f"{leaky}:train", 13)
+    assert main(["data", "audit", folder, "--against", f"{leaky}:valid"]) == 2
+    assert "has no clips in valid" in capsys.readouterr().err
+
+
+def test_a_damaged_audit_table_is_named(leaky, copy_of):
+    folder = copy_of(leaky)
+    data = (folder / "audit.arrow").read_bytes()
+    (folder / "audit.arrow").write_bytes(data[:-200] + bytes(200))
+    with pytest.raises(DataError, match=r"audit\.arrow cannot be read"):
+        found_in(folder)
+
+
+def test_planted_leaks_are_found_and_the_others_left_alone(leaky):
+    found = measure(open_dataset(leaky), 20)
+    for way, kind in (("renamed", "audio"), ("re_encoded", "near"), ("trimmed", "near"), ("gain", "near")):
+        row = found["planted"][way]
+        assert (row["clips"], row["found"], row["right"], row[kind]) == (4, 4, 4, 4), way
+    assert found["planted"]["caption"]["caption"] == 4
+    assert found["others"] == {"clips": 13, "found": 4, "recording": 1, "audio": 1, "near": 2, "caption": 1}
+
+
+def test_more_leaks_than_test_clips_are_refused(leaky, capsys):
+    assert main(["data", "audit", str(leaky), "--planted", "40"]) == 2
+    assert "40 planted leaks" in capsys.readouterr().err
+
+
+def test_nothing_to_compare_is_said(leaky):
+    dataset = open_dataset(leaky)
+    assert np.array_equal(dataset.rows("valid"), [])
+    assert main(["data", "audit", str(leaky), "--kinds", "near"]) == 2

@@ -1,0 +1,115 @@
+"""Evaluation sets as users name them, blacklists as they are published, and overlaps that are known."""
+
+import json
+
+import pytest
+
+from alp_jax.cli import data_audit
+from alp_jax.cli.main import main
+from alp_jax.core.errors import UserError
+from alp_jax.data.audit import known, sets
+
+CAPTION = "A man speaks while water runs into a sink"
+
+
+@pytest.fixture
+def audiocaps(tmp_path):
+    def write(name, *rows):
+        path = tmp_path / name
+        lines = [f"{i},{video},{start},{caption}" for i, (video, start, caption) in enumerate(rows)]
+        path.write_text("audiocap_id,youtube_id,start_time,caption\n" + "\n".join(lines) + "\n")
+        return path
+
+    return write
+
+
+def blacklist(tmp_path, content):
+    path = tmp_path / "blacklist_exclude_test_ac.json"
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    return path
+
+
+def test_blacklists_name_recordings_and_the_sets_they_stand_for(tmp_path):
+    found = sets.of_blacklist(
+        blacklist(tmp_path, {"AudioSet": ["YvfY_TJq7n_U.wav", "nonsense"], "FreeSound": ["156", 17, "Not found"]})
+    )
+    assert found.clips.recording.to_pylist() == ["youtube:vfY_TJq7n_U", "freesound:156", "freesound:17"]
+    assert found.rejected == {"bad_id": 2}
+    assert {"audiocaps", "clotho"} <= set(found.covers)
+
+
+@pytest.mark.parametrize(
+    "content", ["[]", "{}", '{"AudioSet": "Yabc.wav"}', '{"Sounds": []}', '{"AudioSet": []}', "not JSON"]
+)
+def test_other_files_are_no_blacklists(content, tmp_path):
+    with pytest.raises(UserError, match=r"blacklist_exclude_test_ac\.json"):
+        sets.of_blacklist(blacklist(tmp_path, content))
+
+
+def test_metadata_is_audited_without_any_audio(audiocaps, tmp_path, capsys):
+    rows = [("aaaaaaaaaaa", 30, "x"), ("bbbbbbbbbbb", 0, CAPTION), ("vfY_TJq7n_U", 0, "y"), ("ccccccccccc", 0, "z")]
+    train = audiocaps("train.csv", *rows)
+    test = audiocaps("test.csv", ("aaaaaaaaaaa", 35, "q"), ("ddddddddddd", 0, CAPTION), ("short", 0, "w"))
+    listed = blacklist(tmp_path, {"AudioSet": ["YvfY_TJq7n_U.wav"]})
+    argv = ["data", "audit", f"audiocaps:{train}", "--against", f"audiocaps:{test}", f"blacklist:{listed}"]
+    assert main([*argv, "--json", "--out", str(tmp_path / "a.json")]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert json.loads((tmp_path / "a.json").read_text()) == summary
+    assert summary["leaks"] == 3
+    kinds = summary["sources"]["audiocaps"]["kinds"]
+    assert (kinds["recording"]["clips"], kinds["caption"]["clips"]) == (2, 1)
+    example = kinds["caption"]["examples"][0]
+    assert example["train"] == "audiocaps:bbbbbbbbbbb-0"
+    assert example["evaluation"] == "audiocaps:ddddddddddd-0"
+    assert [one["found_by_any"] for one in summary["sets"]] == [2, 1]
+    assert summary["sets"][0]["rejected"] == {"bad_id": 1}
+    assert main(argv) == 0
+    text = capsys.readouterr().out
+    assert "3 of 4 training clips are evaluation clips" in text
+    assert "has no audio here" in text
+
+
+@pytest.mark.parametrize(
+    ("against", "words"),
+    [
+        (["nowhere"], "data set nowhere does not exist"),
+        (["nowhere:test"], "data set nowhere does not exist"),
+        (["audiocaps:nowhere.csv"], "nowhere.csv"),
+        (["audiocaps:"], "give the published files"),
+        (["audiocap:test.csv"], "audiocap:test.csv"),
+        (["blacklist:nowhere.json"], "nowhere.json"),
+        ([], "--against SETS"),
+    ],
+)
+def test_sets_that_cannot_be_read_are_named(against, words, audiocaps, capsys):
+    train = audiocaps("train.csv", ("aaaaaaaaaaa", 30, "x"))
+    against = ["--against", *against] if against else []
+    assert main(["data", "audit", f"audiocaps:{train}", *against]) == 2
+    captured = capsys.readouterr()
+    assert words in captured.err
+    assert captured.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [(["--exclude"], "built data set"), (["--kinds", "near"], "--exclude"), (["--planted", "5"], "built data set")],
+)
+def test_metadata_cannot_be_changed(flags, words, audiocaps, capsys):
+    train = audiocaps("train.csv", ("aaaaaaaaaaa", 30, "x"))
+    assert main(["data", "audit", f"audiocaps:{train}", "--against", f"audiocaps:{train}", *flags]) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_options_of_a_corpus_and_urls_are_told_from_files(audiocaps):
+    test = audiocaps("test.csv", ("aaaaaaaaaaa", 30, "x"))
+    (found,) = data_audit.sets([f"audiocaps:{test},version=2"], None)
+    assert found.clips.sources == ("audiocaps_v2",)
+    assert data_audit._corpus("gs://bucket/data:test") is None
+
+
+def test_known_overlaps_warn_until_the_set_is_given():
+    assert known.warnings(["mini-music"], []) == []
+    lines = known.warnings(["wavcaps_freesound", "mini-music"], ["esc50", "urbansound8k", "fsd50k"])
+    assert len(lines) == 1
+    assert "wavcaps_freesound holds 89.0 % of Clotho" in lines[0]
+    assert known.warnings(["wavcaps_audioset"], ["audiocaps_v2", "vggsound"]) == []
