@@ -98,8 +98,6 @@ def load(path: str, start_s: float, duration_s: float | None, limits: Limits, me
         if not _looks_like_audio(source):  # libsndfile believes the name of an .mp3
             reason = "not_audio"
         raise BadAudio(reason, str(error)) from None
-    except PermissionError as error:
-        raise BadAudio("missing", error.strerror) from None
     return _finish(sound, rate, limits)
 
 
@@ -121,6 +119,8 @@ def _encoded(path: str, member: str, limits: Limits) -> tuple[Source, str, int]:
         size = os.stat(file).st_size
         if not file.is_file():
             raise BadAudio("missing", "not a regular file")
+        with open(file, "rb"):  # libsndfile does not say that it may not
+            pass
     except OSError as error:
         raise BadAudio("missing", error.strerror or str(error)) from None
     return file, extension, size

@@ -3,16 +3,21 @@
 import copy
 import dataclasses
 import json
+import os
 import pathlib
+import shutil
 import struct
 import subprocess
 import sys
+import tempfile
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import soundfile
 
-from alp_jax.core import files
+from alp_jax.core import files, storage
 from alp_jax.core.clip import Clip, Event
 from alp_jax.core.errors import DataError, UserError
 from alp_jax.data import audio
@@ -231,6 +236,48 @@ def test_formats_and_rates_decode_to_the_same_tone(tmp_path, name, rate, kwargs)
     middle = slice(400, -400)
     error = got[middle] / 32768 - want[middle]
     assert np.sqrt((error**2).mean()) < (0.05 if name == "a.gsm" else 0.02)
+
+
+def test_a_file_that_may_not_be_read_is_missing():
+    folder = pathlib.Path(tempfile.mkdtemp())
+    user = os.geteuid()
+    try:
+        folder.chmod(0o755)
+        soundfile.write(folder / "a.wav", tone(0.5), RATE)
+        (folder / "locked").mkdir()
+        soundfile.write(folder / "locked" / "a.wav", tone(0.5), RATE)
+        (folder / "a.wav").chmod(0)
+        (folder / "locked").chmod(0)
+        os.seteuid(user or 65534)  # root may read everything
+        for name in ("a.wav", "locked/a.wav"):
+            with pytest.raises(audio.BadAudio, match="missing: Permission denied"):
+                audio.load(str(folder / name), 0.0, None, audio.Limits())
+    finally:
+        os.seteuid(user)
+        (folder / "locked").chmod(0o755)
+        shutil.rmtree(folder)
+
+
+def test_audio_is_read_from_urls_and_out_of_containers(tmp_path):
+    sound = tone(1.0)
+    for name in ("a.flac", "a.ogg", "a.wav"):
+        soundfile.write(tmp_path / name, sound, RATE)
+        want = audio.load(str(tmp_path / name), 0.25, 0.5, audio.Limits())
+        storage.write(f"memory://audio/{name}", (tmp_path / name).read_bytes())
+        np.testing.assert_array_equal(audio.load(f"memory://audio/{name}", 0.25, 0.5, audio.Limits()), want)
+        np.testing.assert_array_equal(audio.load(f"file://{tmp_path / name}", 0.25, 0.5, audio.Limits()), want)
+    encoded = (tmp_path / "a.flac").read_bytes()
+    rows = [{"bytes": encoded, "path": "x.flac"}, {"bytes": b"no sound", "path": "y.wav"}, {"bytes": None, "path": "z"}]
+    pq.write_table(pa.table({"audio": rows}), tmp_path / "rows.parquet")
+    clips = [Clip(f"p:{i}", "p", f"r:{i}", str(tmp_path / "rows.parquet"), 0.25, 0.5, member=str(i)) for i in range(4)]
+    accounting = build(clips, tmp_path / "set", source_name="p", shards=1, workers=1, max_bad_share=0.9)
+    stored = open_dataset(tmp_path / "set").read(0).audio
+    np.testing.assert_array_equal(stored, audio.load(str(tmp_path / "a.flac"), 0.25, 0.5, audio.Limits()))
+    assert {reason: entry["count"] for reason, entry in accounting["reasons"].items()} == {"missing": 2, "not_audio": 1}
+    with pytest.raises(audio.BadAudio, match="missing"):
+        audio.load("memory://audio/none.wav", 0.0, None, audio.Limits())
+    with pytest.raises(audio.BadAudio, match="too_large"):
+        audio.load("memory://audio/a.wav", 0.0, None, audio.Limits(max_bytes=100))
 
 
 def test_g722_decodes_with_start_and_duration(tmp_path):

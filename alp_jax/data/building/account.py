@@ -91,8 +91,8 @@ def in_use(accounting: Mapping, index: pa.Table) -> dict:
 
 
 def reasons_line(accounting: Mapping) -> str:
-    """``3 missing, 1 corrupt``, most frequent first."""
-    counts = {reason: entry["count"] for reason, entry in accounting["reasons"].items()}
+    """``3 missing, 1 corrupt``, most frequent first, of what ``bad`` counts."""
+    counts = {reason: entry["count"] for reason, entry in accounting["reasons"].items() if reason not in CURATED}
     return ", ".join(f"{counts[reason]} {reason}" for reason in sorted(counts, key=lambda r: (-counts[r], r)))
 
 

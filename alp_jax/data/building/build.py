@@ -138,6 +138,8 @@ def _engine(
         raise UserError(f"beam_options {' '.join(beam_options)}: are for engine = beam")
 
     def run(tasks: Sequence[shard.Task]) -> None:
+        if not tasks:
+            return
         with Progress("build shards", sum(task.clips for task in tasks), "clips") as progress:
             for started in worker.run(tasks, workers or len(usable_cores()), **watch):
                 progress.update(started)
