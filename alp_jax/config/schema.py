@@ -211,7 +211,7 @@ class DataConfig:
     text_clean: str = "none"  # none | clap | audio_caption: what the reference's recipes do to captions before tokens
     text_budget: int = 128  # tokens per caption before special tokens, for both objectives
     read: str = "random"  # random | sequential: clips in any order, or shard after shard, shuffled inside window_shards
-    window_shards: int = 8  # of sequential reading: shards whose clips are shuffled together
+    window_shards: int = 8  # of sequential reading: shards shuffled together; better no fewer than hosts
     shard_cache_gb: float = 64.0  # of sequential reading: shards of a remote data set that a host keeps on its disk
     prefetch_mb: int = 2048  # a host holds no more than this in batches read ahead
     workers: int = 0  # loader processes per host; 0 reads in threads
@@ -234,6 +234,7 @@ class TrainConfig:
     log_every: int = 50
     save_every: int = 4000
     keep: int = 3
+    accept_data_change: bool = False  # go on with a run although its data or config.data changed its batches
     max_bad_steps: int = 10  # non-finite steps in a row before the run stops
     batch_count_rate: float = 1.0  # batches by which the encoder's schedules advance in a step
     average: str = "none"  # none | running (mean over the run, as the reference) | ema; what is evaluated and exported

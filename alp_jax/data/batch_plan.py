@@ -86,7 +86,8 @@ def make_recipe(rung: Rung, dataset: Dataset, config: DataConfig) -> order.Recip
     names, sizes = summary.components, np.array(summary.clips, np.int64)
     mixed = len(names) > 1
     if config.mixture:
-        weights = mixture.parse(config.mixture, names if mixed else _sources(rung, dataset))
+        chosen, present = mixture.select(config.sources, dataset.sources), _sources(rung, dataset)
+        weights = mixture.parse(config.mixture, present, [name for name in chosen if name not in present])
     if config.mixture and mixed:
         numbers = tuple(hash64(0, name) for name in names)  # a source keeps its streams whatever the others are
         stages = tuple(

@@ -149,27 +149,31 @@ class Dataset:
         return next(self.read_many([row], audio=audio))
 
     def read_many(
-        self, rows: Sequence[int], *, shards: ShardCache | None = None, audio: bool = True
+        self, rows: Sequence[int], *, shards: ShardCache | None = None, audio: bool | Sequence[example.Crop] = True
     ) -> Iterator[example.Record]:
-        """The clips at ``rows`` one after another, as ``read``; those of a remote data set are fetched side by side.
+        """The clips at ``rows`` one after another, as ``read``; those of a remote data set are fetched all at once.
 
         Args:
           shards: where to read shards from, if not from the data set's folder.
+          audio: False leaves the sound undecoded; crops, one for each clip, decode a stretch of it.
 
         Raises:
           DataError: as ``read``, when the clip is reached.
         """
-        places = [self._frame(int(row), shards) for row in rows]
-        blocks = tfrecord.fetch(places) if storage.is_remote(self.path) and shards is None else None
-        for i, (row, place) in enumerate(zip(rows, places, strict=True)):
-            data = tfrecord.unpack(blocks[i], place) if blocks else tfrecord.read_at(place)
-            found = example.decode(data, str(place), audio)
+        blocks = None
+        if storage.is_remote(self.path) and shards is None:
+            blocks = tfrecord.fetch([self.frame(int(row)) for row in rows])
+        for i, row in enumerate(rows):
+            frame = self.frame(int(row), shards)
+            data = tfrecord.unpack(blocks[i], frame) if blocks else tfrecord.read_at(frame)
+            found = example.decode(data, str(frame), audio if isinstance(audio, bool) else audio[i])
             listed = self._index.text("id", int(row))
             if found.id != listed:
-                raise DataError(f"{place} is clip {found.id}, the index says {listed}")
+                raise DataError(f"{frame} is clip {found.id}, the index says {listed}")
             yield found
 
-    def _frame(self, row: int, shards: ShardCache | None) -> tfrecord.Frame:
+    def frame(self, row: int, shards: ShardCache | None = None) -> tfrecord.Frame:
+        """Where the record of the clip at ``row`` lies."""
         if not 0 <= row < self.num_clips:
             raise IndexError(f"row {row} of {self.num_clips}")
         number, record, offset, length = (int(self._index.values(name, (row,))[0]) for name in _PLACE)

@@ -18,7 +18,7 @@ _LABEL = "labels/"
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """One stored clip. ``audio`` is int16[num_samples], 16 kHz mono, or None when it was not asked for."""
+    """One stored clip. ``audio`` is int16, 16 kHz mono: all ``num_samples``, a stretch, or None, as was asked for."""
 
     id: str
     source: str
@@ -43,11 +43,37 @@ def encode_audio(audio: np.ndarray, codec: str) -> bytes:
     return buffer.getvalue()
 
 
-def decode_audio(data: bytes, codec: str) -> np.ndarray:
-    """The int16[n] that ``encode_audio`` was given."""
+@dataclasses.dataclass(frozen=True)
+class Crop:
+    """A stretch of up to ``width`` samples; ``at`` in [0, 1) says where in a longer clip it lies."""
+
+    at: float
+    width: int
+
+    def first(self, num_samples: int) -> int:
+        """Sample that the stretch begins with."""
+        return int(self.at * (num_samples - self.width + 1)) if num_samples > self.width else 0
+
+
+def decode_audio(data: bytes, codec: str, num_samples: int, crop: Crop | None = None) -> np.ndarray:
+    """The int16[num_samples] that ``encode_audio`` was given, or a stretch of it, of which alone the rest is decoded.
+
+    Raises:
+      ValueError: ``data`` holds another number of samples.
+    """
+    first, width = (crop.first(num_samples), crop.width) if crop else (0, num_samples)
     if codec == "pcm":
-        return np.frombuffer(data, "<i2").astype(np.int16)
-    return soundfile.read(io.BytesIO(data), dtype="int16")[0]
+        sound = np.frombuffer(data, "<i2").astype(np.int16)
+        held, sound = len(sound), sound[first : first + width]
+    else:
+        with soundfile.SoundFile(io.BytesIO(data)) as file:
+            held = file.frames
+            if first:
+                file.seek(first)
+            sound = file.read(width, dtype="int16")
+    if held != num_samples or len(sound) != min(width, num_samples):
+        raise ValueError(f"it holds {held} samples and says {num_samples}")
+    return sound
 
 
 def encode(clip: Clip, audio: np.ndarray, codec: str) -> bytes:
@@ -73,8 +99,10 @@ def encode(clip: Clip, audio: np.ndarray, codec: str) -> bytes:
     return example.SerializeToString(deterministic=True)
 
 
-def decode(data: bytes, where: str, audio: bool = True) -> Record:
-    """Inverse of ``encode``; ``where`` names the record in errors and ``audio=False`` skips decoding the sound.
+def decode(data: bytes, where: str, audio: bool | Crop = True) -> Record:
+    """Inverse of ``encode``; ``where`` names the record in errors.
+
+    ``audio=False`` skips decoding the sound, a ``Crop`` decodes what is needed of it.
 
     Raises:
       DataError: ``data`` is not such a record, or its audio has another length than it says.
@@ -88,9 +116,10 @@ def decode(data: bytes, where: str, audio: bool = True) -> Record:
         (num_samples,) = feature["num_samples"].int64_list.value
         single = {name: texts(name)[0] for name in ("id", "source", "recording", "split", "group", "license", "codec")}
         codec = single.pop("codec")
-        sound = decode_audio(feature["audio"].bytes_list.value[0], codec) if audio else None
+        crop = audio if isinstance(audio, Crop) else None
+        sound = decode_audio(feature["audio"].bytes_list.value[0], codec, num_samples, crop) if audio else None
         onsets, offsets = feature["events/onset"].float_list.value, feature["events/offset"].float_list.value
-        record = Record(
+        return Record(
             **single,
             audio=sound,
             num_samples=num_samples,
@@ -101,6 +130,3 @@ def decode(data: bytes, where: str, audio: bool = True) -> Record:
         )
     except (DecodeError, ValueError, IndexError, soundfile.LibsndfileError) as error:
         raise DataError(f"{where}: not a record of this project: {error}") from None
-    if sound is not None and len(sound) != num_samples:
-        raise DataError(f"{where}: holds {len(sound)} samples and says {num_samples}")
-    return record

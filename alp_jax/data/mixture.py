@@ -42,8 +42,10 @@ def select(text: str, known: Sequence[str]) -> tuple[str, ...]:
     return chosen
 
 
-def parse(text: str, sources: Sequence[str]) -> tuple[Weights, ...]:
+def parse(text: str, sources: Sequence[str], absent: Sequence[str] = ()) -> tuple[Weights, ...]:
     """``a=3,b=1`` or, in stages, ``0:a=3,b=1;25600:a=1,b=1``; every source of the run needs a weight in every stage.
+
+    ``absent`` are chosen sources that have no clip in the rung: they need no weight and can have none but 0.
 
     Raises:
       UserError: naming ``data.mixture``, the stage and what is wrong with it.
@@ -56,7 +58,9 @@ def parse(text: str, sources: Sequence[str]) -> tuple[Weights, ...]:
             raise UserError(f"{where}: begin it with its first step, as in 0:a=1,b=1;25600:a=3,b=1")
         weights = _weights(body, where)
         for name in weights:
-            _known(name, sources, where)
+            _known(name, [*sources, *absent], where)
+            if name in absent and weights[name]:
+                raise UserError(f"{where}: source {name!r} has no clips in this rung; its weight can only be 0")
         for name in sources:
             if name not in weights:
                 raise UserError(f"{where}: source {name!r} has no weight; give it one, or leave it out in data.sources")
@@ -86,7 +90,7 @@ def _weights(body: str, where: str) -> dict[str, int]:
 
 def _known(name: str, known: Sequence[str], where: str) -> None:
     if name not in known:
-        raise UserError(f"{where}: there is no source {name!r} in the rung{nearest(name, known)}")
+        raise UserError(f"{where}: there is no source {name!r}{nearest(name, known)}")
 
 
 def largest_remainder(share_N: Sequence[float], total: int, least: int = 0) -> np.ndarray:

@@ -24,7 +24,7 @@ from alp_jax.data.batch_plan import check_share, make_recipe
 from alp_jax.data.buckets import Lengths, assign, edges
 from alp_jax.data.building.worker import die_with_parent
 from alp_jax.data.dataset import Dataset
-from alp_jax.data.example import SAMPLE_RATE, Record
+from alp_jax.data.example import SAMPLE_RATE, Crop, Record
 from alp_jax.data.rung import Rung, open_rung
 from alp_jax.data.shard_cache import ShardCache
 from alp_jax.data.text.caption_ids import caption_ids
@@ -76,18 +76,36 @@ class GlobalBatches(grain.sources.RandomAccessDataSource):
         what = order.compose(recipe, self._seed, step)
         share = recipe.batch_K[what.bucket] // self._hosts
         mine = slice(self._host * share, (self._host + 1) * share)
-        row = np.empty(share, np.int64)
-        for c in np.unique(what.component_B[mine]):
-            here = what.component_B[mine] == c
-            row[here] = rung.rows(what.bucket, int(c))[what.member_B[mine][here]]
+        row_B = np.empty(len(what.member_B), np.int64)
+        for c in np.unique(what.component_B):
+            here = what.component_B == c
+            row_B[here] = rung.rows(what.bucket, int(c))[what.member_B[here]]
         rung.release()
+        if recipe.windows:
+            row_B.sort()
         if recipe.in_passes:
-            self._shards.ahead(recipe.windows.around(what.bucket, self._seed, what.first))
-        return rung.summary.edges[what.bucket], row, what.crop_B[mine], what.caption_B[mine]
+            windows = recipe.windows.around(what.bucket, self._seed, what.first)
+            self._shards.ahead(tuple(shard for window in windows for shard in self._near(window)))
+        return rung.summary.edges[what.bucket], row_B[mine], what.crop_B[mine], what.caption_B[mine]
+
+    def _near(self, window: list[int]) -> list[int]:
+        """The shards of a window that this host's stretch of a sorted batch lies in, and one more on either side."""
+        first = self._host * len(window) // self._hosts - 1
+        last = -(-(self._host + 1) * len(window) // self._hosts) + 1
+        return window[max(0, first) : last]
 
     def __getitem__(self, step: int) -> dict[str, np.ndarray]:
         width, row, crop, caption = self.clips(int(step))
-        batch = empty_batch(len(row), width) | {
+        batch = self.blank(row, width)
+        crops = [Crop(at, width) for at in crop]
+        for i, record in enumerate(self._dataset.read_many(row, shards=self._shards, audio=crops)):
+            put_audio(batch, i, int(row[i]), record.audio)
+            self.put_text(batch, i, record, caption[i])
+        return batch
+
+    def blank(self, row: np.ndarray, width: int) -> dict[str, np.ndarray]:
+        """A batch for the clips at ``row`` before their sounds and captions are in it."""
+        return empty_batch(len(row), width) | {
             "text": np.full((len(row), self._config.text_budget), self._tokenizer.pad_id, np.int32),
             "text_len": np.zeros(len(row), np.int32),
             "text_cut": np.zeros(len(row), bool),
@@ -95,14 +113,9 @@ class GlobalBatches(grain.sources.RandomAccessDataSource):
             "caption_group": np.zeros(len(row), np.int32),
             "source": self._dataset.values("source", row).astype(np.int32),
         }
-        for i, record in enumerate(self._dataset.read_many(row, shards=self._shards)):
-            self._fill(batch, i, int(row[i]), record, crop[i], caption[i])
-        return batch
 
-    def _fill(self, batch: dict[str, np.ndarray], i: int, row: int, record: Record, crop: float, choice: float) -> None:
-        width = batch["audio"].shape[1]
-        first = int(crop * (record.num_samples - width + 1)) if record.num_samples > width else 0
-        put_audio(batch, i, row, record.audio[first : first + width])
+    def put_text(self, batch: dict[str, np.ndarray], i: int, record: Record, choice: float) -> None:
+        """Fills row ``i`` with one of the captions, ``choice`` in [0, 1), and what tells duplicates."""
         caption = record.captions[int(choice * len(record.captions))]
         ids, batch["text_cut"][i] = caption_ids(caption, self._tokenizer, self._config)
         batch["text"][i, : len(ids)] = ids
@@ -223,6 +236,6 @@ def eval_batches(
         for start in range(0, len(here), size):
             batch = empty_batch(size, int(edge))
             chosen = here[start : start + size]
-            for i, record in enumerate(dataset.read_many(chosen)):
-                put_audio(batch, i, int(chosen[i]), record.audio[:edge])
+            for i, record in enumerate(dataset.read_many(chosen, audio=[Crop(0.0, int(edge))] * len(chosen))):
+                put_audio(batch, i, int(chosen[i]), record.audio)
             yield batch

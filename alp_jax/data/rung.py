@@ -127,7 +127,7 @@ def _make(dataset: Dataset, config: DataConfig, chosen: tuple[str, ...]) -> Rung
     inside_S = np.array([name in chosen for name in dataset.sources])
     limit = _limit(dataset, inside_S, config.pairs)
     pieces = functools.partial(_pieces, dataset, inside_S, limit)
-    edges_K, crop_percent = _edges(dataset, config, pieces)
+    edges_K, crop_percent = _edges(dataset, config, inside_S)
     K, S = len(edges_K), len(dataset.sources)
     totals = [np.zeros((K, S), np.int64) for _ in range(4)]
     for rows in pieces():
@@ -196,8 +196,11 @@ def _limit(dataset: Dataset, inside_S: np.ndarray, pairs: int) -> int:
     return first + int(np.searchsorted(np.cumsum(count(first, min(last, first + width), 1)), missing))
 
 
-def _edges(dataset: Dataset, config: DataConfig, pieces) -> tuple[np.ndarray, int]:
-    """Bucket lengths in samples, and the per cent of a clip that may be cropped to fit a shorter one."""
+def _edges(dataset: Dataset, config: DataConfig, inside_S: np.ndarray) -> tuple[np.ndarray, int]:
+    """Bucket lengths in samples, and the per cent of a clip that may be cropped to fit a shorter one.
+
+    They are chosen for the whole ladder, so that all of its rungs have the same shapes.
+    """
     if config.bucket_seconds:
         return buckets.edges(config.bucket_seconds), 0
     if not config.crop_seconds > 0:
@@ -205,7 +208,7 @@ def _edges(dataset: Dataset, config: DataConfig, pieces) -> tuple[np.ndarray, in
     if not 0 <= config.max_padding < 1:
         raise UserError(f"data.max_padding = {config.max_padding:g}: must be at least 0 and below 1")
     lengths = buckets.Lengths(round(config.crop_seconds * SAMPLE_RATE))
-    for rows in pieces():
+    for rows in _pieces(dataset, inside_S, len(dataset)):
         lengths.add(dataset.num_samples[rows])
     return lengths.choose(config.max_padding)
 

@@ -4,6 +4,12 @@ In every epoch the shards come in an order of their own and are cut into windows
 window. All buckets go through the shards together, in passes: pass ``e`` uses every bucket as often as it takes to
 bring it through its clips for the ``e``-th time, its uses spread evenly. So at any time one window, or two at a border,
 holds every clip that is needed, and the order is still a pure function of the step, the same on any number of hosts.
+
+The clips of a global batch are sorted by where they lie, so a host, which takes a stretch of every batch, needs about
+its share of a window's shards: with as many shards in a window as there are hosts, one or two.
+
+A mixture by weight brings sources through their clips at different speeds; then every source in every bucket has a
+window of its own, and a cache needs room for all of them.
 """
 
 import bisect
@@ -54,15 +60,16 @@ class Windows:
                 member_N[here] = inside - upto_S[visit] + ends_S[shard]
         return member_N
 
-    def around(self, bucket: int, seed: int, entry: int) -> tuple[int, ...]:
-        """Shards of the window that holds ``entry`` of the bucket's first component, and of the window after it."""
+    def around(self, bucket: int, seed: int, entry: int) -> tuple[list[int], list[int]]:
+        """Shards of the window that holds ``entry`` of the bucket's first component, and of the next one; sorted."""
         ends_S = self.ends_KCS[bucket, 0]
         epoch, place = divmod(entry, int(ends_S[-1]))
         visit_S = self.visits(seed, epoch)
         upto_S = np.cumsum(np.diff(ends_S, prepend=0)[visit_S])
         first = int(np.searchsorted(upto_S, place, side="right")) // self.width * self.width
-        line = np.concatenate([visit_S[first:], self.visits(seed, epoch + 1)[: self.width]])
-        return tuple(self.shards[line[: 2 * self.width]].tolist())
+        now, then = visit_S[first : first + self.width], visit_S[first + self.width : first + 2 * self.width]
+        then = then if len(then) else self.visits(seed, epoch + 1)[: self.width]
+        return sorted(self.shards[now].tolist()), sorted(self.shards[then].tolist())
 
 
 @functools.lru_cache(maxsize=8)

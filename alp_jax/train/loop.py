@@ -58,7 +58,7 @@ def train(config: RunConfig, workdir: str | pathlib.Path) -> dict:
             state, first = create_state(make_state, config.seed, mesh), 0
         else:
             state, saved = checkpoints.restore(first, abstract_state(make_state, mesh))
-            clock = _resume_clock(saved, clock, run.path)
+            clock = _resume_clock(saved, clock, run.path, config.train.accept_data_change)
         shardings = infer_shardings(state_shapes(make_state), mesh)
         step_fn = make_train_step(parts.apply, parts.objective, optimizer, config, mesh, shardings)
         loop = _Loop(config, run.path, checkpoints, clock, first)
@@ -86,13 +86,19 @@ def train(config: RunConfig, workdir: str | pathlib.Path) -> dict:
     return summary
 
 
-def _resume_clock(saved: dict, fresh: dict, path: pathlib.Path) -> dict:
-    if saved["data_fingerprint"] != fresh["data_fingerprint"]:
+def _resume_clock(saved: dict, fresh: dict, path: pathlib.Path, accept: bool) -> dict:
+    """What goes on from ``saved``; a change of the data's order is refused, or accepted and written down."""
+    old, new = saved["data_fingerprint"], fresh["data_fingerprint"]
+    if old != new and not accept:
         raise UserError(
-            f"--workdir {path} was trained on data order {saved['data_fingerprint']}, this configuration gives "
-            f"{fresh['data_fingerprint']}: the shards or the tokenizer changed; start a new run folder"
+            f"--workdir {path} was trained on data order {old}, this configuration gives {new}: the shards, the "
+            "tokenizer or settings of config.data changed; start a new run folder, or go on with the other data by "
+            "--config.train.accept_data_change=true"
         )
-    return saved
+    if old != new:
+        with open(path / "data_changes.jsonl", "a", encoding="utf-8") as file:
+            file.write(json.dumps({"samples_seen": saved["samples_seen"], "from": old, "to": new}) + "\n")
+    return {**saved, "data_fingerprint": new}
 
 
 def _summary(config: RunConfig, path: pathlib.Path, params: int, clock: dict) -> dict:

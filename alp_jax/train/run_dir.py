@@ -17,6 +17,9 @@ from alp_jax.core.files import read_json, write_json, write_text
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "soundfile", "sentencepiece")
 
+# settings that may differ when a run goes on: the batches, which their fingerprint stands for, stay the same
+_FREE = {"train.accept_data_change", "data.path", "data.workers", "data.prefetch_mb", "data.shard_cache_gb"}
+
 
 class RunDir:
     """An open run folder, locked against other writers until it is closed.
@@ -40,13 +43,16 @@ class RunDir:
             raise UserError(f"--workdir {self.path} is in use by another process") from None
         settings = to_dict(config)
         if (self.path / "config.json").exists():
-            difference = first_difference(read_json(self.path / "config.json", "run configuration"), settings)
+            held = read_json(self.path / "config.json", "run configuration")
+            free = _FREE | ({"data"} if config.train.accept_data_change else set())
+            difference = first_difference(_without(held, free), _without(settings, free))
             if difference:
                 self.close()
                 key, old, new = difference
                 raise UserError(f"--workdir {self.path} holds a run with {key} = {old!r}, not {new!r}: choose another")
-        else:
-            write_json(self.path / "config.json", settings)
+            if held == settings:
+                return
+        write_json(self.path / "config.json", settings)
 
     def close(self) -> None:
         self._lock.close()
@@ -92,6 +98,15 @@ def first_difference(old, new, where: str = "config") -> tuple | None:
                 return difference
         return None
     return None if old == new else (where, old, new)
+
+
+def _without(settings: dict, names: set[str], where: str = "") -> dict:
+    """Nested settings less those whose dotted names are given."""
+    return {
+        key: _without(value, names, f"{where}{key}.") if isinstance(value, dict) else value
+        for key, value in settings.items()
+        if where + key not in names
+    }
 
 
 def _git_revision() -> str:

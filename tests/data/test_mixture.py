@@ -35,6 +35,10 @@ def test_stages_are_parsed():
     first, second = mixture.parse(text, SOURCES)
     assert (first.start, first.weights) == (0, {"audiocaps": 3, "clotho": 1, "music-caps": 0})
     assert (second.start, second.weights["music-caps"]) == (512, 2)
+    (stage,) = mixture.parse("audiocaps=1,clotho=0", SOURCES[:1], absent=SOURCES[1:])
+    assert stage.weights == {"audiocaps": 1, "clotho": 0}
+    with pytest.raises(UserError, match="'clotho' has no clips in this rung"):
+        mixture.parse("audiocaps=1,clotho=2", SOURCES[:1], absent=SOURCES[1:])
     assert mixture.parse("audiocaps=1,clotho=2,music-caps=3", SOURCES)[0].start == 0
 
 

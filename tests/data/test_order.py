@@ -110,7 +110,8 @@ def test_windows_hold_every_clip_once_per_epoch_and_few_shards_at_a_time():
         what = order.compose(made, 5, step)
         shards = np.searchsorted(made.windows.ends_KCS[what.bucket, 0], what.member_B, side="right")
         visited |= set(shards.tolist())
-        at_once.append((set(shards.tolist()), set(made.windows.around(what.bucket, 5, what.first))))
+        now, then = made.windows.around(what.bucket, 5, what.first)
+        at_once.append((set(shards.tolist()), {*now, *then}))
     assert visited == set(range(40))
     for span in range(0, 800, 8):  # 8 steps touch two windows, or three at a border of passes
         assert len(set().union(*(now for now, _ in at_once[span : span + 8]))) <= 12

@@ -161,6 +161,28 @@ def test_a_run_folder_of_another_configuration_is_refused_and_kept(tiny, tmp_pat
     assert before == {p: p.stat().st_mtime_ns for p in (tmp_path / "run").rglob("*") if p.is_file()}
 
 
+def test_a_run_goes_on_with_other_data_only_when_told_to(tiny, tmp_path, monkeypatch):
+    config, run = tiny(train={"steps": 0}), tmp_path / "run"
+    train(config, run)
+    reader = dataclasses.replace(config, data=dataclasses.replace(config.data, workers=3))
+    train(reader, run)  # who reads does not matter
+    assert json.loads((run / "config.json").read_text())["data"]["workers"] == 3
+    fewer = dataclasses.replace(config, data=dataclasses.replace(config.data, pairs=20))
+    with pytest.raises(UserError, match=r"config\.data\.pairs = 0, not 20"):
+        train(fewer, run)
+    first = loop_module.plan
+    monkeypatch.setattr(loop_module, "plan", lambda *a, **k: dataclasses.replace(first(*a, **k), fingerprint="other"))
+    with pytest.raises(UserError, match=r"gives other: .*--config\.train\.accept_data_change=true"):
+        train(config, run)
+    monkeypatch.undo()
+    accepting = dataclasses.replace(fewer, train=dataclasses.replace(fewer.train, accept_data_change=True))
+    train(accepting, run)
+    (change,) = [json.loads(line) for line in (run / "data_changes.jsonl").read_text().splitlines()]
+    assert change["from"] != change["to"]
+    with pytest.raises(UserError, match=r"config\.seed"):
+        train(dataclasses.replace(accepting, seed=9), run)
+
+
 def test_a_start_takes_the_encoder_of_another_run(tiny, tmp_path):
     other = tiny("captioning", train={"steps": 0})
     train(other, tmp_path / "first")

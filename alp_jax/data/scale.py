@@ -1,0 +1,157 @@
+"""What a big index costs: time to open and to plan, memory of a process, look-ups of batches, exactness over hosts."""
+
+import dataclasses
+import os
+import pathlib
+import resource
+import time
+
+import numpy as np
+
+from alp_jax.config.schema import DataConfig
+from alp_jax.core.progress import Progress
+from alp_jax.data.batch_plan import plan
+from alp_jax.data.dataset import Dataset, open_dataset
+from alp_jax.data.forecast import RUNGS
+from alp_jax.data.pipeline import GlobalBatches
+from alp_jax.data.rung import open_rung
+
+_SAMPLES = 40  # of memory, over a run
+
+
+def memory_mb() -> dict[str, float]:
+    """Resident memory of this process, its part that is shared with nobody else's pages, and its proportional share."""
+    kb = {}
+    for line in pathlib.Path("/proc/self/smaps_rollup").read_text().splitlines()[1:]:
+        name, value, *_ = line.split()
+        kb[name.rstrip(":")] = int(value)
+    return {"rss": kb["Rss"] / 1e3, "pss": kb["Pss"] / 1e3, "anonymous": kb["Anonymous"] / 1e3}
+
+
+def measure(
+    path: str, cache: str, config: DataConfig, *, lookups: int, steps: int, hosts: tuple[int, ...], batches: int
+) -> dict:
+    """Opens, plans and reads the data set at ``path`` in this process; run it in a fresh one.
+
+    Args:
+      cache: folder that becomes this process's cache folder; nothing is planned in it yet.
+      config: how batches are made; rungs and buckets vary.
+      lookups: random global batches that are looked up.
+      steps: of the run that is continued on each number of ``hosts`` in turn and compared with one host's.
+      batches: that are read, one after another, while memory is watched; 0 reads none.
+
+    Returns:
+      seconds, megabytes and facts, by name.
+    """
+    os.environ["ALP_CACHE"] = cache
+    before, start = memory_mb(), time.perf_counter()
+    dataset = open_dataset(path)
+    columns = [dataset.column(name) for name in ("shard", "offset", "num_samples", "ladder", "source")]
+    dataset.read(len(dataset) - 1)
+    found = {
+        "clips": len(columns[0]),
+        "open_s": time.perf_counter() - start,
+        "open_mb": _more_than(before),
+    }
+    found["rungs"] = _rungs(dataset, config)
+    start = time.perf_counter()
+    source = GlobalBatches(dataset, config, _NoTokens(), 0, 0, 1)
+    found["restore_s"] = time.perf_counter() - start
+    found["lookup_ms"] = _lookups(source, lookups)
+    found["hosts_agree"] = _hosts_agree(dataset, config, steps, hosts)
+    found["planned_mb"] = _more_than(before) | {"peak": _peak_mb() - before["rss"]}
+    if batches:
+        found["memory"] = _watch(source, batches)
+    return found
+
+
+def _more_than(before: dict[str, float]) -> dict[str, float]:
+    return {key: round(value - before[key], 1) for key, value in memory_mb().items()}
+
+
+def _peak_mb() -> float:
+    """The most memory that was ever resident in this process."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+
+
+class _NoTokens:
+    """Stands for a tokenizer where captions do not matter."""
+
+    pad_id = 0
+
+    def encode(self, text: str) -> list[int]:
+        return [1] * len(text.split())
+
+
+def _rungs(dataset: Dataset, config: DataConfig) -> dict:
+    """Time to plan every rung, whether it holds the one before, and how far shares of sources are from the whole's."""
+    total = int(dataset.num_captions[dataset.ladder >= 0].sum())
+    dataset.release()
+    found, before, shares = {}, np.empty(0, np.int32), {}
+    for name, pairs in ({name: count for name, count in RUNGS.items() if count < total} | {"all": 0}).items():
+        start = time.perf_counter()
+        settings = dataclasses.replace(config, pairs=pairs)
+        chosen = plan(dataset, settings, seed=0)
+        seconds = time.perf_counter() - start
+        rung = open_rung(dataset, settings)
+        cells = np.ndindex(len(rung.summary.edges), len(rung.summary.components))
+        rows = np.sort(np.concatenate([rung.rows(*cell) for cell in cells]))
+        clips = np.array(rung.summary.source_clips).sum(0)
+        shares[name] = clips / clips.sum()
+        found[name] = {
+            "pairs": chosen.pairs,
+            "plan_s": seconds,
+            "padding": chosen.padding,
+            "cropped": chosen.cropped,
+            "buckets": len(chosen.buckets),
+            "holds_the_one_before": bool((rows[np.searchsorted(rows, before).clip(max=len(rows) - 1)] == before).all()),
+        }
+        before = rows
+        rung.release()
+    for name, share in shares.items():
+        found[name]["largest_share_off"] = float(np.abs(share - shares["all"]).max())
+    return found
+
+
+def _lookups(source: GlobalBatches, count: int) -> dict[str, float]:
+    """Milliseconds to find out what random global batches consist of, first look-ups included."""
+    steps = np.random.default_rng(0).integers(0, 10**7, count)
+    took = []
+    for step in steps.tolist():
+        start = time.perf_counter()
+        source.clips(step)
+        took.append(1e3 * (time.perf_counter() - start))
+    return {"mean": float(np.mean(took)), "99 %": float(np.quantile(took, 0.99)), "max": float(np.max(took))}
+
+
+def _hosts_agree(dataset: Dataset, config: DataConfig, steps: int, hosts: tuple[int, ...]) -> bool:
+    """Whether a run that is continued on other numbers of hosts takes the same rows, crops and captions."""
+    alone = GlobalBatches(dataset, config, _NoTokens(), 0, 0, 1)
+    for turn, count in enumerate(hosts):
+        parts = [GlobalBatches(dataset, config, _NoTokens(), 0, host, count) for host in range(count)]
+        for step in range(turn * steps, (turn + 1) * steps):
+            width, *want = alone.clips(step)
+            got = [part.clips(step) for part in parts]
+            together = [np.concatenate(piece) for piece in zip(*(g[1:] for g in got), strict=True)]
+            if {g[0] for g in got} != {width} or not all(map(np.array_equal, together, want)):
+                return False
+    return True
+
+
+def _watch(source: GlobalBatches, batches: int) -> dict:
+    """Memory while ``batches`` batches are read: its course, and how far it strays from its mean after the start."""
+    course, clips, start = [], 0, time.perf_counter()
+    with Progress("read batches", batches, "batches") as progress:
+        for step in range(batches):
+            clips += len(source[step]["row"])
+            progress.update()
+            if step % max(1, batches // _SAMPLES) == 0:
+                course.append(memory_mb()["rss"])
+    settled = np.array(course[len(course) // 10 :])
+    return {
+        "batches": batches,
+        "clips": clips,
+        "clips_per_s": clips / (time.perf_counter() - start),
+        "rss_mb": [round(value) for value in course],
+        "largest_deviation": float(np.abs(settled / settled.mean() - 1).max()),
+    }

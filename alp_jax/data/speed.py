@@ -1,0 +1,134 @@
+"""How fast clips come: per stage on one core, and for the loader as training uses it."""
+
+import contextlib
+import multiprocessing
+import os
+import pathlib
+import time
+from collections.abc import Iterator
+
+import numpy as np
+
+from alp_jax.config.schema import DataConfig
+from alp_jax.data import example, tfrecord
+from alp_jax.data.batch_plan import plan
+from alp_jax.data.dataset import Dataset
+from alp_jax.data.example import SAMPLE_RATE, Crop
+from alp_jax.data.pipeline import GlobalBatches, put_audio, train_batches
+from alp_jax.data.rung import open_rung
+from alp_jax.data.text.tokenizer import Tokenizer
+
+# look: what is in the batch; read: bytes of the frame; crc: both checksums; parse: the record without its sound;
+# decode: the part of the sound that is kept; crop: into its row; text: token ids; batch: the empty arrays
+STAGES = ("look", "read", "crc", "parse", "decode", "crop", "text", "batch")
+
+
+class _Clock:
+    """Seconds of this thread's processor time by stage."""
+
+    def __init__(self):
+        self.seconds = dict.fromkeys(STAGES, 0.0)
+
+    @contextlib.contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        start = time.thread_time()
+        yield
+        self.seconds[stage] += time.thread_time() - start
+
+
+def stages(dataset: Dataset, config: DataConfig, tokenizer: Tokenizer, clips: int, seed: int = 0) -> dict:
+    """Processor time of every stage over at least ``clips`` clips of a run, one after another on one core.
+
+    Returns:
+      ``clips``; ``audio_seconds`` per clip as kept; ``stages``: by name ``ms`` per clip and ``clips_per_s_core``; and
+      the same two numbers for all of them as ``ms`` and ``clips_per_s_core``.
+    """
+    source, clock, done, kept = GlobalBatches(dataset, config, tokenizer, seed, 0, 1), _Clock(), 0, 0
+    for step in range(1, 10**9):
+        if done >= clips:
+            break
+        with clock("look"):
+            width, rows, crops, choices = source.clips(step)
+        with clock("batch"):
+            batch = source.blank(rows, width)
+        for i, row in enumerate(rows.tolist()):
+            with clock("read"):
+                frame = dataset.frame(row)
+                block = tfrecord.fetch([frame])[0]
+            with clock("crc"):
+                data = tfrecord.unpack(block, frame)
+            with clock("parse"):
+                example.decode(data, "", audio=False)
+            with clock("decode"):
+                record = example.decode(data, "", Crop(crops[i], width))
+            with clock("crop"):
+                put_audio(batch, i, row, record.audio)
+            with clock("text"):
+                source.put_text(batch, i, record, choices[i])
+        done, kept = done + len(rows), kept + int(batch["audio_len"].sum())
+    clock.seconds["decode"] -= clock.seconds["parse"]  # which it did again
+    per_clip = {name: 1e3 * max(0.0, seconds) / done for name, seconds in clock.seconds.items()}
+    return {
+        "clips": done,
+        "audio_seconds": kept / done / SAMPLE_RATE,
+        "stages": {name: _rate(ms) for name, ms in per_clip.items()},
+    } | _rate(sum(per_clip.values()))
+
+
+def _rate(ms: float) -> dict[str, float | None]:
+    return {"ms": round(ms, 4), "clips_per_s_core": round(1e3 / ms, 1) if ms else None}
+
+
+def loader(dataset: Dataset, config: DataConfig, tokenizer: Tokenizer, clips: int, seed: int = 0) -> dict:
+    """The loader as training uses it, over at least ``clips`` clips once its first batch is there.
+
+    Returns:
+      ``workers``, ``clips``, ``clips_per_s``, ``audio_s_per_s`` and, of this process and its workers together,
+      ``processor_ms`` per clip (None on systems that do not tell).
+    """
+    batches = train_batches(dataset, config, tokenizer, seed=seed)
+    try:
+        next(batches)
+        done = kept = 0
+        start, before = time.perf_counter(), processor_seconds()
+        while done < clips:
+            batch = next(batches)
+            done, kept = done + len(batch["row"]), kept + int(batch["audio_len"].sum())
+        seconds, used = time.perf_counter() - start, processor_seconds() - before
+    finally:
+        batches.close()
+    return {
+        "workers": config.workers,
+        "clips": done,
+        "clips_per_s": round(done / seconds, 1),
+        "audio_s_per_s": round(kept / SAMPLE_RATE / seconds, 1),
+        "processor_ms": round(1e3 * used / done, 3),
+    }
+
+
+def processor_seconds() -> float:
+    """Processor time so far of this process and, where the system tells, of its running child processes."""
+    total = time.process_time()
+    for child in multiprocessing.active_children():
+        with contextlib.suppress(OSError):
+            fields = pathlib.Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()
+            total += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return total
+
+
+def clips_per_step(dataset: Dataset, config: DataConfig) -> float:
+    """Clips in a global batch, on average over a block of steps."""
+    buckets = plan(dataset, config, seed=0).buckets
+    return sum(bucket.batch * bucket.per_block for bucket in buckets) / sum(bucket.per_block for bucket in buckets)
+
+
+def write_flac(dataset: Dataset, config: DataConfig, folder: pathlib.Path) -> list[tuple[str, str]]:
+    """Writes every clip of a rung as a FLAC file, as it is stored; returns (path, first caption) of each."""
+    rung, written = open_rung(dataset, config), []
+    cells = np.ndindex(len(rung.summary.edges), len(rung.summary.components))
+    rows = np.sort(np.concatenate([rung.rows(*cell) for cell in cells]))
+    for row, record in zip(rows.tolist(), dataset.read_many(rows), strict=True):
+        path = folder / f"{row:08}.flac"
+        path.write_bytes(example.encode_audio(record.audio, "flac"))
+        written.append((str(path), record.captions[0]))
+    return written
