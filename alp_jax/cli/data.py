@@ -1,9 +1,9 @@
-"""``alp data``: fetch, build, merge, verify and describe data sets; one module per action."""
+"""``alp data``: fetch, build, merge, verify, describe and plan data sets; one module per action."""
 
 import argparse
 import functools
 
-from alp_jax.cli import data_audit, data_build, data_fetch, data_merge, data_stats, data_verify
+from alp_jax.cli import data_audit, data_build, data_fetch, data_merge, data_plan, data_stats, data_verify
 from alp_jax.cli.parsers import add_action
 
 EXAMPLE = "alp data fetch mini && alp data build mini --out data/mini && alp data stats data/mini"
@@ -15,6 +15,7 @@ ACTIONS = {
     "verify": data_verify,
     "stats": data_stats,
     "audit": data_audit,
+    "plan": data_plan,
 }
 
 
