@@ -35,6 +35,7 @@ OWNERS = {
     "tensorflow_datasets": ("data/",),
     "array_record": ("data/",),
     "sentencepiece": ("data/",),
+    "py3langid": ("data/",),
     "tokenizers": ("data/",),
     "apache_beam": ("data/building/beam.py",),
     "transformers": ("interop/",),

@@ -3,7 +3,16 @@
 import argparse
 import functools
 
-from alp_jax.cli import data_audit, data_build, data_fetch, data_merge, data_plan, data_stats, data_verify
+from alp_jax.cli import (
+    data_audit,
+    data_build,
+    data_captions,
+    data_fetch,
+    data_merge,
+    data_plan,
+    data_stats,
+    data_verify,
+)
 from alp_jax.cli.parsers import add_action
 
 EXAMPLE = "alp data fetch mini && alp data build mini --out data/mini && alp data stats data/mini"
@@ -15,6 +24,7 @@ ACTIONS = {
     "verify": data_verify,
     "stats": data_stats,
     "audit": data_audit,
+    "captions": data_captions,
     "plan": data_plan,
 }
 

@@ -106,9 +106,9 @@ def _tokenizer(run: _Run, kind: str) -> tuple[int, dict[str, bytes], dict[str, A
     """(pad id, tokenizer files by name, what comparing them found) for a model of ``kind``."""
     if kind == "zipformer":
         return 0, {}, {}
+    from alp_jax.data.text.piece_model import DIFFERENCES
     from alp_jax.data.text.portable import portable_tokenizer
     from alp_jax.data.text.tokenizer import SentencePiece, Tokenizer, tokenizer_path, training_captions
-    from alp_jax.data.text.unigram import DIFFERENCES
 
     # the vocabulary of the run, which --data does not change
     tokenizer = Tokenizer.load(tokenizer_path(run.config.data.path, run.config.data))

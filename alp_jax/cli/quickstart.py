@@ -24,13 +24,15 @@ def stages(args: argparse.Namespace) -> list[tuple[str, list[str], float]]:
     """(title, command, typical minutes on two cores) of every stage."""
     out = pathlib.Path(args.out)
     data, sweep, report = str(out / "data" / "mini"), str(out / "runs" / "mini"), str(out / "report")
+    stats, captions = str(out / "data" / "stats.json"), str(out / "data" / "captions.json")
     ledger = str(pathlib.Path(sweep) / "ledger.jsonl")
     at_once = str(min(2, len(usable_cores())))  # two runs with a core each do half as much again as one with two
     return [
         ("fetch real audio", ["data", "fetch", "mini", "--tier", args.tier], 0.7),
         ("build shards", ["data", "build", "mini", "--tier", args.tier, "--codec", "pcm", "--out", data], 0.6),
         ("train the vocabulary", ["tokenizer", "--data", data, "--vocab_size", "2048"], 0.1),
-        ("describe the data", ["data", "stats", data, "--out", str(out / "data" / "stats.json")], 0.1),
+        ("count the clips", ["data", "stats", data, "--out", stats], 0.1),
+        ("describe the captions", ["data", "captions", data, "--out", captions], 0.1),
         (
             "train and evaluate the grid",
             ["sweep", "--sweep", args.sweep, "--data", data, "--out", sweep, "--parallel", at_once],
@@ -39,7 +41,7 @@ def stages(args: argparse.Namespace) -> list[tuple[str, list[str], float]]:
         ("fit scaling curves", ["scaling", "fit", "--ledger", ledger, "--out", report], 0.3),
         (
             "write the report",
-            ["scaling", "report", "--sweep", sweep, "--stats", str(out / "data" / "stats.json"), "--out", report],
+            ["scaling", "report", "--sweep", sweep, "--stats", stats, "--captions", captions, "--out", report],
             0.1,
         ),
         ("export the best encoder", ["export", "best", "--sweep", sweep, "--out", str(out / "export")], 0.4),

@@ -6,7 +6,9 @@ from collections import Counter
 from alp_jax.cli.parsers import add_action
 
 EXAMPLE = "alp scaling fit --ledger runs/mini/ledger.jsonl --out report"
-_REPORT_EXAMPLE = "alp scaling report --sweep runs/mini --stats data/stats.json --out report"
+_REPORT_EXAMPLE = (
+    "alp scaling report --sweep runs/mini --stats data/stats.json --captions data/captions.json --out report"
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     report = add_action(actions, "report", "write one self-contained HTML page about a sweep", _REPORT_EXAMPLE)
     report.add_argument("--sweep", required=True, metavar="DIR", help="sweep folder")
     report.add_argument("--stats", metavar="FILE", help="JSON of 'alp data stats' about the corpus")
+    report.add_argument("--captions", metavar="FILE", help="JSON of 'alp data captions' about the corpus")
     report.add_argument("--out", required=True, metavar="DIR", help="folder for index.html and report.md")
 
 
@@ -61,7 +64,7 @@ def _fit(args: argparse.Namespace) -> dict:
 def _report(args: argparse.Namespace) -> dict:
     from alp_jax.scaling.report import write_report
 
-    files = write_report(args.sweep, args.out, args.stats)
+    files = write_report(args.sweep, args.out, args.stats, args.captions)
     if not args.json:
         print(f"report: {files[0]}\nas text: {files[1]}")
     return {"files": [str(file) for file in files]}

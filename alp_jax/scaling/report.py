@@ -1,7 +1,6 @@
 """One page about a sweep: what was measured, how it compares, what it cost, and what it cannot tell."""
 
 import datetime
-import importlib.resources
 import pathlib
 from typing import Any
 
@@ -12,6 +11,7 @@ from alp_jax.core.errors import UserError
 from alp_jax.core.files import read_json, write_text
 from alp_jax.core.progress import clock
 from alp_jax.scaling import words
+from alp_jax.scaling.corpus import read_corpus
 from alp_jax.scaling.figures import SERIES, panel_svg
 from alp_jax.scaling.ledger import Ledger
 from alp_jax.scaling.settings import setting_rows
@@ -30,30 +30,36 @@ DASH, MINUS = "\u2013", "\u2212"
 
 
 def write_report(
-    sweep: str | pathlib.Path, out: str | pathlib.Path, stats: str | pathlib.Path | None = None
+    sweep: str | pathlib.Path,
+    out: str | pathlib.Path,
+    stats: str | pathlib.Path | None = None,
+    captions: str | pathlib.Path | None = None,
 ) -> list[pathlib.Path]:
     """Writes ``index.html`` (opens offline, needs nothing else) and ``report.md`` into ``out``.
 
     Args:
-      sweep: folder of ``alp sweep``. stats: JSON file of ``alp data stats``.
+      sweep: folder of ``alp sweep``. stats: JSON file of ``alp data stats``. captions: that of ``alp data captions``.
 
     Raises:
-      UserError: no such sweep, no results in it, or a stats file that is none.
+      UserError: no such sweep, no results in it, or a file of statistics that is none.
     """
-    context = gather(pathlib.Path(sweep), None if stats is None else read_json(stats, "--stats"))
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    context = gather(pathlib.Path(sweep), read_corpus(stats, captions))
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("alp_jax.scaling"),
+        autoescape=jinja2.select_autoescape(["html"]),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+    )
     environment.filters |= {"percent": percent, "count": count, "clock": clock, "number": number, "signed": signed}
     files = []
-    for template, name, escape in (("report.html", "index.html", True), ("report.txt", "report.md", False)):
-        environment.autoescape = escape
-        text = importlib.resources.files("alp_jax.scaling").joinpath("templates", template).read_text(encoding="utf-8")
+    for template, name in (("report.html", "index.html"), ("report.txt", "report.md")):
         files.append(pathlib.Path(out) / name)
-        write_text(files[-1], environment.from_string(text).render(context))
+        write_text(files[-1], environment.get_template(template).render(context))
     return files
 
 
-def gather(sweep: pathlib.Path, stats: dict[str, Any] | None) -> dict[str, Any]:
-    """Everything the templates show, from the files of a sweep folder."""
+def gather(sweep: pathlib.Path, corpus: dict[str, Any]) -> dict[str, Any]:
+    """Everything the templates show, from the files of a sweep folder and ``read_corpus``."""
     if not (sweep / "sweep.json").is_file():
         raise UserError(f"--sweep {sweep} has no sweep.json: it is no folder of 'alp sweep'")
     state = read_json(sweep / "sweep.json", "sweep state")
@@ -97,9 +103,9 @@ def gather(sweep: pathlib.Path, stats: dict[str, Any] | None) -> dict[str, Any]:
         "excluded": excluded,
         "problems": ledger.problems,
         "protocol": _protocol(sweep, done),
-        "stats": stats,
+        **corpus,
         "settings": setting_rows([config for config in configs if config]),
-        "limits": _limits(facts, panels, stats),
+        "limits": _limits(facts, panels, corpus["stats"]),
         "glossary": words.GLOSSARY,
         "words": words,
         "format_count": format_count,
@@ -223,7 +229,7 @@ def _limits(facts: dict[str, Any], panels: list[Panel], stats: dict[str, Any] | 
         "Which objective is better at scale. At a rung the objectives saw the same steps, not the same computation "
         "tuned for each; learning rate and batch were not tuned per objective or per rung."
     )
-    hours = f"{stats['hours']:.1f} hours in all" if stats and "hours" in stats else "a small corpus"
+    hours = f"{stats['hours']:.1f} hours in all" if stats else "a small corpus"
     limits.append(
         f"Anything about audio in general. The corpus is {hours}; with few packages, kits, voices and tracks the "
         "groups carry their own sound, so a class may be told from its group's recording conditions."

@@ -17,10 +17,10 @@ import pytest
 import soundfile
 
 from alp_jax.cli.main import main
-from alp_jax.config.schema import DataConfig
 from alp_jax.core.clip import Clip
 from alp_jax.core.errors import DataError, UserError
 from alp_jax.data import tfrecord
+from alp_jax.data.building import exclusions
 from alp_jax.data.building.build import build
 from alp_jax.data.dataset import open_dataset
 from alp_jax.data.stats import stats
@@ -213,14 +213,18 @@ def test_a_damaged_shard_of_an_unfinished_build_is_redone(tmp_path):
     assert {p.name: p.read_bytes() for p in (tmp_path / "set").iterdir()} == whole
 
 
-def test_stats_count_what_is_there(intact):
-    found = stats(open_dataset(intact), None, DataConfig())
-    assert "truncated_captions" not in found
-    assert (found["clips"], found["captions"], found["pairs"]) == (15, 23, 18)
+def test_stats_count_what_is_in_use(copy):
+    found = stats(open_dataset(copy))
+    assert (found["clips"], found["captions"], found["pairs"], found["excluded"]) == (15, 23, 18, {})
     assert found["hours"] == pytest.approx(15 * 0.15 / 3600, abs=1e-4)
     assert found["splits"]["test"]["sources"]["t"]["clips"] == 3
-    assert found["distinct_captions"] == 16
-    assert found["distinct_words"] == 15 + 5  # numbers; a, tone, number, the, same
+    assert found["seconds"] == dict.fromkeys(("0", "5", "50", "95", "100"), 0.15)
+    dataset = open_dataset(copy)
+    exclusions.apply(copy, dataset.rows("test"), ["leak:audio"] * 3)
+    left = stats(open_dataset(copy))
+    assert (left["clips"], left["captions"], left["pairs"]) == (12, 18, 18)
+    assert (left["excluded"]["leak:audio"]["clips"], left["excluded"]["leak:audio"]["captions"]) == (3, 5)
+    assert list(left["splits"]) == ["train"]
 
 
 def test_verbs_tell_people_and_programs(tmp_path, capsys):
@@ -242,12 +246,11 @@ def test_verbs_tell_people_and_programs(tmp_path, capsys):
     assert main(["tokenizer", "--data", out, "--vocab_size", "276", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["vocab_size"] == 276
     assert (tmp_path / "set" / "tokenizer.model").exists()
-    for budget, share in ((3, 1.0), (100, 0.0)):
-        assert main(["data", "--json", "stats", out, "--text_budget", str(budget)]) == 0
-        counted = json.loads(capsys.readouterr().out)
-        assert counted["splits"]["train"]["truncated_captions"] == counted["truncated_captions"] == share
-    assert main(["data", "stats", out, "--text_budget", "3"]) == 0
-    assert "captions of more than 3 tokens, which training cuts: 100.0%" in capsys.readouterr().out
+    for budget, cut in ((3, 4), (100, 0)):
+        assert main(["data", "--json", "captions", out, "--text_budget", str(budget)]) == 0
+        assert json.loads(capsys.readouterr().out)["all"]["tokens_per_caption"]["truncated"] == cut
+    assert main(["data", "captions", out, "--text_budget", "3"]) == 0
+    assert "of more than 3, which training cuts: 100.0%" in capsys.readouterr().out
     path = shards(tmp_path / "set")[0]
     path.write_bytes(path.read_bytes()[:-1])
     wrong = [

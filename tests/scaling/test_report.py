@@ -8,6 +8,7 @@ import pytest
 
 from alp_jax.cli import main as cli
 from alp_jax.core.errors import UserError
+from alp_jax.data.text.statistics import CaptionStatistics
 from alp_jax.scaling import report, words
 from alp_jax.scaling.ledger import collect
 from alp_jax.scaling.report import write_report
@@ -120,13 +121,58 @@ def test_a_difference_within_its_interval_is_undecided():
 
 def test_statistics_of_the_corpus_are_shown(sweep, tmp_path, monkeypatch):
     monkeypatch.setattr(report, "fit_table", lambda rows: {"fits": [], "excluded": []})
-    row = {"clips": 4321, "hours": 1.5, "captions": 9, "distinct_words": 8, "words_per_caption": 3.5}
+    row = {"clips": 4321, "hours": 1.5, "captions": 9}
     row["seconds"] = {"0": 0.1, "5": 0.2, "50": 1.25, "95": 7.5, "100": 9.0}
     stats = row | {"pairs": 16_000, "splits": {"train": row | {"sources": {"rattles & bells": row}}}}
+    stats["excluded"] = {"leak:audio": row | {"clips": 77}}
     (tmp_path / "stats.json").write_text(json.dumps(stats))
-    source = write_report(sweep, tmp_path / "out", tmp_path / "stats.json")[0].read_text()
+    page, text = write_report(sweep, tmp_path / "out", tmp_path / "stats.json")
+    source = page.read_text()
     assert "rattles &amp; bells" in source
     assert "1.5 hours" in source
+    assert "77 clips (leak:audio)" in source
+    assert "| train | rattles & bells | 4321 | 1.5 | 9 |" in text.read_text()
+
+
+def describe(path, captions):
+    """Statistics of captions by source, as the verb writes them."""
+    found = CaptionStatistics(lambda text: len(text.split()), budget=2, exact=8)
+    for source, texts in captions.items():
+        for i, text in enumerate(texts):
+            found.add(source, "train", f"{source}:{i}", [text])
+    path.write_text(json.dumps(found.result()))
+    return path
+
+
+def test_captions_of_the_corpus_are_shown(sweep, tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "fit_table", lambda rows: {"fits": [], "excluded": []})
+    texts = {
+        "bells": ["a <b>bell</b> rings loudly and", "Ein Hund bellt in der Ferne", "a bell rings twice now", "a bell"],
+        "rain": ["rain falls on the roof", "rain falls on the roof", "possibly rain"],
+    }
+    page_file, text_file = write_report(sweep, tmp_path / "out", captions=describe(tmp_path / "c.json", texts))
+    page = Page()
+    page.feed(page_file.read_text())
+    page.close()
+    assert not page.open
+    assert "<b>bell" not in page_file.read_text()
+    text = " ".join(" ".join(page.text).split())
+    assert "cut off ends in the middle" in text
+    assert "1 14.29 bells, 25.00% a <b>bell</b> rings loudly and" in text
+    assert "“Ein Hund bellt in der Ferne” (de, bells)" in text
+    assert "rain falls on the roof 66.67%" in text
+    assert "~" in text
+    assert "cut at 2, %" in text
+    assert "- cut off (defect; ends in the middle" in text_file.read_text()
+    assert "| rain | 3 | 2 / 5 / 5 | 6 |" in text_file.read_text()
+
+
+def test_files_that_are_no_statistics_are_named(sweep, tmp_path):
+    (tmp_path / "x.json").write_text('{"clips": 3}')
+    with pytest.raises(UserError, match=r"--stats .*x\.json is not what 'alp data stats --out FILE' writes"):
+        write_report(sweep, tmp_path / "out", stats=tmp_path / "x.json")
+    with pytest.raises(UserError, match=r"--captions .*x\.json is not what 'alp data captions --out FILE' writes"):
+        write_report(sweep, tmp_path / "out", captions=tmp_path / "x.json")
 
 
 def test_one_rung_makes_a_report_without_fits(tmp_path, finished):

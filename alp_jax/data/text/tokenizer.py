@@ -1,6 +1,6 @@
 """Token ids of captions, from a sentencepiece model of ours or the tokenizer.json of another toolbox.
 
-Ours: unigram, lower-cased, with byte fallback, so no text is unknown.
+Ours: unigram or BPE, lower-cased, with byte fallback, so no text is unknown.
 """
 
 import abc
@@ -9,7 +9,8 @@ import io
 import os
 import pathlib
 import re
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import sentencepiece
@@ -17,13 +18,16 @@ import sentencepiece
 from alp_jax.config.schema import DataConfig
 from alp_jax.core import files, storage
 from alp_jax.core.errors import UserError
+from alp_jax.core.names import choose
 from alp_jax.core.paths import cache_dir
 
 FILE_NAME = "tokenizer.model"
 NORMALIZATION = "nmt_nfkc_cf"  # NFKC and case folding, fixed: part of what a token id means
 MASK = "<mask>"
 _SPECIAL = {"pad": 0, "bos": 1, "eos": 2, "unk": 3, "mask": 4}
-_SAMPLED = 2_000_000  # captions that training looks at; more do not change the vocabulary noticeably
+KINDS = ("unigram", "bpe")
+_MOST_WORDS = 4_000_000  # different words that are counted at a time: about 0.5 GB
+_READ = 256  # records that are read at a time
 _LARGEST = re.compile(r"value <= (\d+)")
 _SMALLEST = re.compile(r"required_chars\. \d+ vs (\d+)")
 
@@ -113,9 +117,9 @@ class SentencePiece(Tokenizer):
         return self._processor.DecodeIds([int(i) for i in ids if int(i) >= len(_SPECIAL)])
 
     def definition(self) -> dict[str, Any]:
-        from alp_jax.data.text.unigram import unigram_definition
+        from alp_jax.data.text.piece_model import definition
 
-        return unigram_definition(self._model, self._processor)
+        return definition(self._model, self._processor)
 
     def roles(self) -> dict[str, str]:
         return {f"{role}_token": self._processor.IdToPiece(number) for role, number in _SPECIAL.items()}
@@ -136,24 +140,59 @@ def tokenizer_path(dataset_path: storage.Location, config: DataConfig) -> pathli
     return copy
 
 
-def training_captions(dataset) -> Iterable[str]:
+def training_captions(dataset) -> Iterator[str]:
     """Captions of the training split in ladder order, straight from the records."""
-    for row in dataset.ladder_rows():
-        yield from dataset.read(int(row), audio=False).captions
+    rows = dataset.ladder_rows()
+    for first in range(0, len(rows), _READ):
+        for record in dataset.read_many(rows[first : first + _READ], audio=False):
+            yield from record.captions
 
 
-def train(captions: Iterable[str], out_path: str | os.PathLike, vocab_size: int) -> Tokenizer:
-    """Trains on ``captions`` (streamed) and writes the model atomically; equal captions give equal bytes.
+def count_words(captions: Iterable[str], most: int = _MOST_WORDS) -> Counter[str]:
+    """How often each stretch of text without blanks occurs, as it is written.
+
+    Whenever more than ``most`` are different, the rarest are forgotten: those seen once, then twice and so on until
+    half as many are left.
+    """
+    counts: Counter[str] = Counter()
+    for caption in captions:
+        counts.update(caption.split())
+        if len(counts) > most:
+            floor = sorted(counts.values(), reverse=True)[most // 2]
+            counts = Counter({word: n for word, n in counts.items() if n > floor})
+    return counts
+
+
+def train(captions: Iterable[str], out_path: str | os.PathLike, vocab_size: int, kind: str = "unigram") -> Tokenizer:
+    """``train_on_words`` on the words of ``captions``, which are streamed."""
+    return train_on_words(count_words(captions), out_path, vocab_size, kind)
+
+
+def train_on_words(
+    counts: Mapping[str, int], out_path: str | os.PathLike, vocab_size: int, kind: str = "unigram"
+) -> Tokenizer:
+    """Trains a model and writes it atomically; equal counts give equal bytes.
+
+    No piece crosses a blank, so how often each word occurs is all that matters, and sentencepiece gets only that:
+    memory follows the number of different words, and the order of the captions does not matter. The pieces of BPE are
+    those of training on the captions themselves. For unigram sentencepiece then takes its first candidates from the
+    list of words, which made a difference of 0.1% in tokens per caption on AudioCaps, Clotho and SoundBible.
+
+    Args:
+      counts: how often each word occurs, as it is written.
+      kind: one of KINDS.
 
     Raises:
       UserError: ``vocab_size`` is too large or too small for these captions; the message says what fits.
     """
+    choose(kind, KINDS, "kind")
     model = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.Train(
-            sentence_iterator=iter(captions),
+            sentence_iterator=(f"{word}\t{counts[word]}" for word in sorted(counts)),
+            input_format="tsv",
             model_writer=model,
-            model_type="unigram",
+            model_type=kind,
             vocab_size=vocab_size,
             byte_fallback=True,
             character_coverage=0.9998,
@@ -163,21 +202,24 @@ def train(captions: Iterable[str], out_path: str | os.PathLike, vocab_size: int)
             eos_id=2,
             unk_id=3,
             control_symbols=[MASK],
-            input_sentence_size=_SAMPLED,
-            shuffle_input_sentence=False,
             num_threads=1,  # sums in another order round differently
             minloglevel=2,
         )
     except (RuntimeError, ValueError) as error:
-        text = str(error)
-        if limit := _LARGEST.search(text):
-            problem = f"too large for these captions: the largest possible is {limit[1]}"
-        elif limit := _SMALLEST.search(text):
-            problem = f"too small: bytes, characters and special tokens alone need {limit[1]}"
-        elif "sentences_.empty()" in text:
-            raise UserError("there are no captions to train a vocabulary on") from None
-        else:
-            problem = f"refused by sentencepiece: {text}"
-        raise UserError(f"vocab_size = {vocab_size} is {problem}") from None
+        raise UserError(_refusal(str(error), vocab_size, kind)) from None
     files.write_bytes(out_path, model.getvalue())
-    return Tokenizer.load(out_path)
+    return SentencePiece(model.getvalue(), f"tokenizer {out_path}")
+
+
+def _refusal(error: str, vocab_size: int, kind: str) -> str:
+    """What an error of sentencepiece says to whoever chose ``vocab_size``."""
+    if "sentences_.empty()" in error:
+        return "there are no captions to train a vocabulary on"
+    if limit := _LARGEST.search(error):
+        other = "; bpe allows more" if kind == "unigram" else ""
+        problem = f"too large for these captions: the largest possible is {limit[1]}{other}"
+    elif limit := _SMALLEST.search(error):
+        problem = f"too small: bytes, characters and special tokens alone need {limit[1]}"
+    else:
+        problem = f"refused by sentencepiece: {error}"
+    return f"vocab_size = {vocab_size} is {problem}"

@@ -18,29 +18,29 @@ DIFFERENCES = (
     "texts that spell a special token or byte, such as <s>, <mask> or <0x41>",
     "combining marks in an order that Unicode does not call canonical, and marks on letters beyond Latin, Greek, "
     "Cyrillic, Vietnamese, Hangul and Kana",
-    "ties: the same pieces in another order, as in 00 0 and 0 00, where the two libraries round differently",
+    "ties: the same pieces in another order, as in 00 0 and 0 00, where the two libraries decide differently",
 )
 _SPACE = "\u2581"  # what sentencepiece writes for a space
 # The table keeps these two, against NFKC and lower case, so they hide behind characters that no text has.
 _KEPT = {"\u0130": ("Regex", "\u0130|I\u0307", "\ufdd0"), "\uff5e": ("String", "\uff5e", "\ufdd1")}
 # A piece that no text is cut into gets a score that no sum of a few real pieces falls below.
 _NEVER = -1000.0
+_BPE = 2  # sentencepiece's number for that kind of model
 
 
-def unigram_definition(model: bytes, processor: sentencepiece.SentencePieceProcessor) -> dict[str, Any]:
-    """Content of the tokenizer.json for ``model``, which ``processor`` has loaded."""
+def definition(model: bytes, processor: sentencepiece.SentencePieceProcessor) -> dict[str, Any]:
+    """Content of the tokenizer.json for ``model``, unigram or BPE, which ``processor`` has loaded."""
     size = processor.GetPieceSize()
     pieces = [processor.IdToPiece(i) for i in range(size)]
     special = [i for i in range(size) if processor.IsControl(i) or processor.IsUnknown(i)]
-    normal = [not (i in special or processor.IsByte(i)) for i in range(size)]
-    scores = [processor.GetScore(i) if normal[i] else _NEVER for i in range(size)]
+    parsed = _message_type().FromString(model)
     bos, eos = pieces[processor.bos_id()], pieces[processor.eos_id()]
     return {
         "version": "1.0",
         "truncation": None,
         "padding": None,
         "added_tokens": [added_token(i, pieces[i]) for i in special],
-        "normalizer": {"type": "Sequence", "normalizers": _normalizers(_charsmap(model))},
+        "normalizer": {"type": "Sequence", "normalizers": _normalizers(parsed.normalizer_spec.precompiled_charsmap)},
         "pre_tokenizer": None,
         "post_processor": {
             "type": "TemplateProcessing",
@@ -60,12 +60,35 @@ def unigram_definition(model: bytes, processor: sentencepiece.SentencePieceProce
                 {"type": "Strip", "content": " ", "start": 1, "stop": 0},
             ],
         },
-        "model": {
-            "type": "Unigram",
-            "unk_id": processor.unk_id(),
-            "vocab": [list(entry) for entry in zip(pieces, scores, strict=True)],
-            "byte_fallback": True,
-        },
+        "model": (_bpe if parsed.trainer_spec.model_type == _BPE else _unigram)(processor, pieces, special),
+    }
+
+
+def _unigram(processor, pieces: list[str], special: list[int]) -> dict[str, Any]:
+    never = {*special, *(i for i in range(len(pieces)) if processor.IsByte(i))}
+    vocab = [[piece, _NEVER if i in never else processor.GetScore(i)] for i, piece in enumerate(pieces)]
+    return {"type": "Unigram", "unk_id": processor.unk_id(), "vocab": vocab, "byte_fallback": True}
+
+
+def _bpe(processor, pieces: list[str], special: list[int]) -> dict[str, Any]:
+    """Merges are not stored: a piece is merged from any two pieces that make it, and pieces are in order of merging."""
+    normal = {piece for i, piece in enumerate(pieces) if i not in special and not processor.IsByte(i)}
+    merges = []
+    for piece in pieces:
+        if piece in normal:
+            cuts = ((piece[:i], piece[i:]) for i in range(1, len(piece)))
+            merges += [list(pair) for pair in cuts if normal.issuperset(pair)]
+    return {
+        "type": "BPE",
+        "dropout": None,
+        "unk_token": pieces[processor.unk_id()],
+        "continuing_subword_prefix": None,
+        "end_of_word_suffix": None,
+        "fuse_unk": True,
+        "byte_fallback": True,
+        "ignore_merges": False,
+        "vocab": {piece: i for i, piece in enumerate(pieces)},
+        "merges": merges,
     }
 
 
@@ -95,21 +118,19 @@ def _sequence(name: str, part: int) -> dict[str, Any]:
     return {"Sequence": {"id": name, "type_id": part}}
 
 
-def _charsmap(model: bytes) -> bytes:
-    """The normalisation table inside a sentencepiece model, which its library does not hand out."""
-    return _message_type().FromString(model).normalizer_spec.precompiled_charsmap
-
-
 @functools.cache
 def _message_type():
-    """The two fields of sentencepiece's ModelProto that matter here (its own module demands the newest protobuf)."""
+    """What matters here of sentencepiece's ModelProto (its own module demands the newest protobuf)."""
     kinds = descriptor_pb2.FieldDescriptorProto
     file = descriptor_pb2.FileDescriptorProto(name="alp_jax/sentencepiece.proto", package="alp_jax", syntax="proto2")
+    trainer = file.message_type.add(name="TrainerSpec")
+    trainer.field.add(name="model_type", number=3, type=kinds.TYPE_INT32, label=kinds.LABEL_OPTIONAL)
     normalizer = file.message_type.add(name="NormalizerSpec")
     normalizer.field.add(name="precompiled_charsmap", number=2, type=kinds.TYPE_BYTES, label=kinds.LABEL_OPTIONAL)
     model = file.message_type.add(name="Model")
-    spec = model.field.add(name="normalizer_spec", number=3, type=kinds.TYPE_MESSAGE, label=kinds.LABEL_OPTIONAL)
-    spec.type_name = ".alp_jax.NormalizerSpec"
+    for name, number, part in (("trainer_spec", 2, trainer), ("normalizer_spec", 3, normalizer)):
+        spec = model.field.add(name=name, number=number)
+        spec.type, spec.label, spec.type_name = kinds.TYPE_MESSAGE, kinds.LABEL_OPTIONAL, f".alp_jax.{part.name}"
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
     return message_factory.GetMessageClass(pool.FindMessageTypeByName("alp_jax.Model"))

@@ -21,9 +21,9 @@ CAPTIONS = [f"{subject} {verb} {place}." for subject in SUBJECTS for verb in VER
 BERT = {"cls_token": "[CLS]", "sep_token": "[SEP]", "pad_token": "[PAD]", "mask_token": "[MASK]", "unk_token": "[UNK]"}
 
 
-@pytest.fixture(scope="module")
-def ours(tmp_path_factory):
-    return tokenizer.train(CAPTIONS, tmp_path_factory.mktemp("vocabulary") / "tokenizer.model", 320)
+@pytest.fixture(scope="module", params=tokenizer.KINDS)
+def ours(request, tmp_path_factory):
+    return tokenizer.train(CAPTIONS, tmp_path_factory.mktemp("vocabulary") / "tokenizer.model", 320, request.param)
 
 
 @pytest.fixture(scope="module")

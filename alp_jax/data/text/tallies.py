@@ -1,0 +1,291 @@
+"""What is counted about captions, each kind on its own: ``add(block)``, ``merge(other)``, ``row()``."""
+
+import array
+import dataclasses
+import functools
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from alp_jax.core.hashing import hash64
+from alp_jax.data.text import artefacts, language
+from alp_jax.data.text.counters import DistinctHashes, FrequentTexts, HashSample
+from alp_jax.data.text.normalise import normalise
+
+EQUAL_SIZE = 1000  # captions on which sources are compared
+OPENING = 4  # words
+TOP, SHOWN = 10, 3
+_TEXTS = 1 << 16  # openings, repeated captions and captions of a sample that are kept
+_QUANTILES = (0, 5, 25, 50, 75, 95, 100)
+_LONGEST = 4096  # words or tokens; more count as this many
+
+
+class Numbers(dict):
+    """Numbers words in the order of their first use, and hashes them."""
+
+    def __init__(self):
+        super().__init__()
+        self._hashes = array.array("Q")
+
+    def __missing__(self, word: str) -> int:
+        self[word] = number = len(self)
+        self._hashes.append(hash64(0, word))
+        return number
+
+    def hashes(self, numbers: np.ndarray) -> np.ndarray:
+        """uint64 hashes of words, which unlike their numbers are the same in any order of captions."""
+        return np.frombuffer(self._hashes, np.uint64)[numbers] if self else np.zeros(0, np.uint64)
+
+
+@dataclasses.dataclass(frozen=True)
+class Block:
+    """Some captions, taken apart once for everything that is counted.
+
+    Attributes:
+      captions: the texts. normal: the same, normalised.
+      keys: uint64[n], for samples.
+      lengths: int64[n], words of each.
+      words: int64[W], numbers of all words, one caption after another. hashes: uint64[W], of the same.
+      owner: int64[W], the caption of each.
+      known: how many words have a number by now.
+    """
+
+    captions: list[str]
+    normal: list[str]
+    keys: np.ndarray
+    lengths: np.ndarray
+    words: np.ndarray
+    hashes: np.ndarray
+    owner: np.ndarray
+    known: int
+
+    @staticmethod
+    def of(captions: list[str], keys: Sequence[int], numbers: Numbers) -> "Block":
+        normal = [normalise(caption) for caption in captions]
+        split = [text.split() for text in normal]
+        lengths = np.fromiter(map(len, split), np.int64, len(split))
+        words = np.fromiter((numbers[word] for text in split for word in text), np.int64, int(lengths.sum()))
+        owner = np.repeat(np.arange(len(split)), lengths)
+        hashes = numbers.hashes(words)
+        return Block(captions, normal, np.array(keys, np.uint64), lengths, words, hashes, owner, len(numbers))
+
+
+class Lengths:
+    """Quantiles of a number of each caption.
+
+    Args:
+      measure: block -> int64[n].
+    """
+
+    def __init__(self, name: str, measure: Callable[[Block], np.ndarray], budget: int | None = None):
+        self._name, self._measure, self._budget = name, measure, budget
+        self._counts = np.zeros(_LONGEST + 1, np.int64)
+
+    def add(self, block: Block) -> None:
+        self._counts += np.bincount(np.minimum(self._measure(block), _LONGEST), minlength=_LONGEST + 1)
+
+    def merge(self, other: "Lengths") -> None:
+        self._counts += other._counts
+
+    def row(self) -> dict[str, Any]:
+        total = int(self._counts.sum())
+        ranks = np.array(_QUANTILES) * (total - 1) // 100
+        values = np.searchsorted(np.cumsum(self._counts), ranks, "right")
+        found = {str(q): int(value) for q, value in zip(_QUANTILES, values, strict=True)}
+        found["mean"] = round(float(self._counts @ np.arange(_LONGEST + 1)) / total, 2)
+        if self._budget is not None:
+            found |= {"budget": self._budget, "truncated": int(self._counts[self._budget + 1 :].sum())}
+        return {self._name: found}
+
+
+class Diversity:
+    """Distinct words and Distinct-n (Li et al., A Diversity-Promoting Objective Function, 2016).
+
+    Args:
+      exact: how many n-grams are counted exactly.
+    """
+
+    def __init__(self, exact: int):
+        self._counts = np.zeros(0, np.int64)
+        self._seen = {2: DistinctHashes(exact), 3: DistinctHashes(exact)}
+        self._all = Counter({2: 0, 3: 0})
+        self._sample = HashSample(EQUAL_SIZE)
+
+    def add(self, block: Block) -> None:
+        self._counts = _sum(self._counts, np.bincount(block.words, minlength=block.known))
+        for n, seen in self._seen.items():
+            found = ngrams(block.hashes, block.owner, n)
+            seen.add(found)
+            self._all[n] += len(found)
+        self._sample.add(block.keys, block.normal)
+
+    def merge(self, other: "Diversity") -> None:
+        self._counts = _sum(self._counts, other._counts)
+        for n, seen in self._seen.items():
+            seen.merge(other._seen[n])
+        self._all.update(other._all)
+        self._sample.merge(other._sample)
+
+    def row(self) -> dict[str, Any]:
+        total, distinct = int(self._counts.sum()), int(np.count_nonzero(self._counts))
+        shares = {"1": _share(distinct, total, 0.0)}
+        shares |= {str(n): _share(seen.count()[0], self._all[n], seen.count()[1]) for n, seen in self._seen.items()}
+        return {
+            "words": total,
+            "distinct_words": distinct,
+            "words_used_once": int(np.count_nonzero(self._counts == 1)),
+            "distinct_n": shares,
+            "at_equal_size": self._at_equal_size() if self._sample.seen >= EQUAL_SIZE else None,
+        }
+
+    def _at_equal_size(self) -> dict[str, float]:
+        block = Block.of(self._sample.texts(), [], Numbers())
+        found = {n: ngrams(block.hashes, block.owner, n) for n in (1, 2, 3)}
+        return {str(n): round(len(np.unique(grams)) / max(1, len(grams)), 4) for n, grams in found.items()}
+
+
+class Repetition:
+    """Duplicates, the captions that come most often, and how they begin."""
+
+    def __init__(self):
+        self._hashes: dict[str, list[np.ndarray]] = {"exact": [], "normalised": []}
+        self._texts, self._openings = FrequentTexts(_TEXTS), FrequentTexts(_TEXTS)
+
+    def add(self, block: Block) -> None:
+        for texts, found in zip((block.captions, block.normal), self._hashes.values(), strict=True):
+            found.append(np.fromiter((hash64(0, text) for text in texts), np.uint64, len(texts)))
+        self._texts.add(block.normal)
+        self._openings.add(
+            " ".join(text.split(" ", OPENING)[:OPENING])
+            for text, length in zip(block.normal, block.lengths, strict=True)
+            if length >= OPENING
+        )
+
+    def merge(self, other: "Repetition") -> None:
+        for name, found in self._hashes.items():
+            found += other._hashes[name]
+        self._texts.merge(other._texts)
+        self._openings.merge(other._openings)
+
+    def row(self) -> dict[str, Any]:
+        hashes = {name: np.concatenate(found) for name, found in self._hashes.items()}
+        total = len(hashes["exact"])
+        openings = self._openings.top(TOP)
+        return {
+            "duplicates": {name: total - len(np.unique(found)) for name, found in hashes.items()},
+            "most_repeated": [{"text": text, "captions": n} for text, n in self._texts.top(TOP) if n > 1],
+            "openings": [{"text": text, "captions": n} for text, n in openings],
+            "common_openings": sum(n for _, n in openings),
+            "counts_too_low_by": max(self._texts.slack, self._openings.slack),
+        }
+
+
+class Language:
+    """Captions that are not English: by script in all of them, by language in a sample."""
+
+    def __init__(self):
+        self._sample = HashSample(_TEXTS)
+        self._not_ascii = 0
+        self._parts = [self]
+
+    def add(self, block: Block) -> None:
+        self._sample.add(block.keys, block.captions)
+        self._not_ascii += sum(not caption.isascii() for caption in block.captions)
+
+    def merge(self, other: "Language") -> None:
+        """Takes ``other`` as a part that is weighted by its size."""
+        self._parts = [part for part in (*self._parts, *other._parts) if part._sample.seen]
+        self._not_ascii += other._not_ascii
+
+    @functools.cached_property
+    def _foreign(self) -> list[tuple[str, str]]:
+        texts = self._sample.texts()
+        return [(code, text) for code, text in zip(language.foreign(texts), texts, strict=True) if code]
+
+    def row(self) -> dict[str, Any]:
+        found: Counter[str] = Counter()
+        for part in self._parts:
+            weight = part._sample.seen / len(part._sample.texts())
+            for code, _ in part._foreign:
+                found[code] += weight
+        ordered = sorted(found.items(), key=lambda item: (-item[1], item[0]))
+        examples = [{"language": code, "text": text} for part in self._parts for code, text in part._foreign]
+        return {
+            "not_ascii": self._not_ascii,
+            "not_english": {
+                "captions": round(sum(found.values())),
+                "languages": {code: round(n) for code, n in ordered},
+                "examples": examples[:SHOWN],
+                "looked_at": sum(len(part._sample.texts()) for part in self._parts),
+            },
+        }
+
+
+class Artefacts:
+    """Captions with each of ``artefacts.ARTEFACTS``, the first few of each, and those with any defect."""
+
+    def __init__(self):
+        self._found: dict[str, tuple[int, list[str]]] = {}
+        self._defects = 0
+
+    def add(self, block: Block) -> None:
+        looped = [(int(position), "word_loop") for position in artefacts.loops(block.words, block.owner)]
+        defective = set()
+        for position, name in (*artefacts.find(block.captions), *looped):
+            self._note(name, 1, [block.captions[position]])
+            if artefacts.ARTEFACTS[name].defect:
+                defective.add(position)
+        self._defects += len(defective)
+
+    def _note(self, name: str, captions: int, examples: list[str]) -> None:
+        count, shown = self._found.get(name, (0, []))
+        if len(shown) < SHOWN:
+            shown = list(dict.fromkeys(shown + examples))[:SHOWN]
+        self._found[name] = count + captions, shown
+
+    def merge(self, other: "Artefacts") -> None:
+        self._defects += other._defects
+        for name, (count, examples) in other._found.items():
+            self._note(name, count, examples)
+
+    def row(self) -> dict[str, Any]:
+        found = {name: self._found[name] for name in artefacts.ARTEFACTS if name in self._found}
+        return {
+            "defects": self._defects,
+            "artefacts": {name: {"captions": count, "examples": shown} for name, (count, shown) in found.items()},
+        }
+
+
+def ngrams(words: np.ndarray, owner: np.ndarray, n: int) -> np.ndarray:
+    """A 64-bit hash of every n-gram that lies within one caption; uint64[at most W - n + 1].
+
+    Args:
+      words: uint64[W], hashes of words. owner: int[W], caption of each.
+    """
+    hashes = words
+    for i in range(1, n):
+        hashes = _mixed(hashes[:-1] * np.uint64(3) + words[i:])
+    return hashes[owner[n - 1 :] == owner[: len(owner) - n + 1]] if len(words) >= n else hashes[:0]
+
+
+def _mixed(values: np.ndarray) -> np.ndarray:
+    """A one-to-one map of 64 bits that spreads them (the finaliser of SplitMix64, Steele et al. 2014)."""
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))
+
+
+def _sum(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """a + b where the shorter one goes on with zeros."""
+    total = np.zeros(max(len(a), len(b)), np.int64)
+    total[: len(a)] += a
+    total[: len(b)] += b
+    return total
+
+
+def _share(distinct: int, total: int, error: float) -> dict[str, Any]:
+    """``error`` is the relative standard error of ``distinct``, 0 when it is exact."""
+    share = {"distinct": distinct, "all": total, "share": round(distinct / max(1, total), 6)}
+    return share | ({"standard_error": round(error, 6)} if error else {})

@@ -1,0 +1,107 @@
+"""The report's section about the corpus: from the files of ``alp data stats`` and ``alp data captions``."""
+
+import pathlib
+from typing import Any
+
+from alp_jax.core.errors import UserError
+from alp_jax.core.files import read_json
+
+_NGRAMS = ("1", "2", "3")
+_SHOWN = 3
+
+
+def read_corpus(
+    stats: str | pathlib.Path | None, captions: str | pathlib.Path | None
+) -> dict[str, dict[str, Any] | None]:
+    """{"stats", "captions"} as the templates show them; None for what was not given.
+
+    Raises:
+      UserError: a file is missing or is not what the verb writes.
+    """
+    return {
+        "stats": None if stats is None else _read(stats, "stats", "splits"),
+        "captions": None if captions is None else _caption_tables(_read(captions, "captions", "sources")),
+    }
+
+
+def _read(path: str | pathlib.Path, verb: str, key: str) -> dict[str, Any]:
+    content = read_json(path, f"--{verb}")
+    if not isinstance(content, dict) or key not in content:
+        raise UserError(f"--{verb} {path} is not what 'alp data {verb} --out FILE' writes: it has no {key!r}")
+    return content
+
+
+def _caption_tables(result: dict[str, Any]) -> dict[str, Any]:
+    sources, everything = result["sources"], result["all"]
+    rows = [_row(name, row) for name, row in sources.items()]
+    rows += [_row("all", everything)] if len(sources) > 1 else []
+    artefacts = [
+        _artefact(name, kind, sources, everything)
+        for name, kind in result["artefacts"].items()
+        if name in everything["artefacts"]
+    ]
+    return {
+        "rows": rows,
+        "all": _row("all", everything),
+        "has_tokens": "tokens_per_caption" in everything,
+        "estimated": any(row["estimated"] for row in rows),
+        "artefacts": sorted(artefacts, key=lambda artefact: (not artefact["defect"], -artefact["share"])),
+        "repetition": [_repetition(name, row) for name, row in sources.items()],
+        "foreign": [
+            {"source": name, **example} for name, row in sources.items() for example in row["not_english"]["examples"]
+        ][: 2 * _SHOWN],
+        "definitions": result["definitions"],
+    }
+
+
+def _row(name: str, row: dict[str, Any]) -> dict[str, Any]:
+    captions, grams, equal = row["captions"], row["distinct_n"], row["at_equal_size"]
+    tokens = row.get("tokens_per_caption")
+    return {
+        "source": name,
+        "captions": captions,
+        "clips": row["clips"],
+        "words": row["words_per_caption"],
+        "distinct_words": row["distinct_words"],
+        "distinct": [grams[n]["share"] for n in _NGRAMS],
+        "estimated": any("standard_error" in grams[n] for n in _NGRAMS),
+        "equal": [equal[n] for n in _NGRAMS] if equal else [None] * len(_NGRAMS),
+        "repeated": row["duplicates"]["exact"] / captions,
+        "same_words": row["duplicates"]["normalised"] / captions,
+        "not_english": row["not_english"]["captions"] / captions,
+        "defects": row["defects"] / captions,
+        "tokens": tokens,
+        "truncated": tokens["truncated"] / captions if tokens else None,
+    }
+
+
+def _artefact(name: str, kind: dict[str, Any], sources: dict[str, Any], everything: dict[str, Any]) -> dict[str, Any]:
+    shares = {
+        source: row["artefacts"][name]["captions"] / row["captions"]
+        for source, row in sources.items()
+        if name in row["artefacts"]
+    }
+    most = max(shares, key=lambda source: shares[source])
+    found = everything["artefacts"][name]
+    return {
+        "name": name.replace("_", " "),
+        "meaning": kind["meaning"],
+        "defect": kind["defect"],
+        "captions": found["captions"],
+        "share": found["captions"] / everything["captions"],
+        "most_in": most,
+        "most_share": shares[most],
+        "example": sources[most]["artefacts"][name]["examples"][0],
+    }
+
+
+def _repetition(name: str, row: dict[str, Any]) -> dict[str, Any]:
+    def shown(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [{"text": each["text"], "share": each["captions"] / row["captions"]} for each in found[:_SHOWN]]
+
+    return {
+        "source": name,
+        "openings": shown(row["openings"]),
+        "common": row["common_openings"] / row["captions"],
+        "repeated": shown(row["most_repeated"]),
+    }
