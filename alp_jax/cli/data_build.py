@@ -58,6 +58,7 @@ def add(action: Callable[..., argparse.ArgumentParser]) -> None:
     captions.add_argument("--min_words", type=int, default=0, metavar="N")
     captions.add_argument("--max_words", type=int, default=0, metavar="N")
     captions.add_argument("--min_ascii", type=float, default=0.0, metavar="X", help="share of ASCII characters")
+    captions.add_argument("--no_defects", action="store_true", help="drop refusals, prompts, markup and the like")
     engine = build.add_argument_group("how it is computed; the data set is the same with any")
     engine.add_argument("--engine", choices=("pool", "beam"), default="pool", help="processes here, or Apache Beam")
     engine.add_argument("--workers", type=int, default=0, metavar="N", help="processes (default: one per core)")
@@ -72,7 +73,7 @@ def run(args: argparse.Namespace) -> dict:
     for name in ("workers", "shards"):
         if getattr(args, name) < 0:
             raise UserError(f"--{name} {getattr(args, name)}: must not be negative")
-    captions = CaptionFilter(args.min_words, args.max_words, args.min_ascii)
+    captions = CaptionFilter(args.min_words, args.max_words, args.min_ascii, args.no_defects)
     clips, left_out = _mini(args) if args.corpus == "mini" else (_published(args), {})
     accounting = build(
         clips,
@@ -142,7 +143,7 @@ def print_accounting(out: str, accounting: dict) -> None:
     for key, text in (("clipped", "reach full scale"), ("shorter_than_stated", "end before their stated end")):
         count = sum(entry["measured"][key] for entry in accounting["sources"].values() if "measured" in entry)
         if count:
-            print(f"stored and used: {count} clips that {text}")
+            print(f"stored as they are: {count} that {text}")
     if accounting["unusable"]:
         print(f"unusable: {accounting['unusable']} (all names in {pathlib.Path(out) / 'dataset.json'})")
     for reason, entry in sorted(accounting["reasons"].items(), key=lambda item: -item[1]["count"]):

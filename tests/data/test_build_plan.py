@@ -9,14 +9,15 @@ import pyarrow as pa
 import pytest
 import soundfile
 
-from alp_jax.core import files
+from alp_jax.core import files, storage
 from alp_jax.core.clip import Clip, Event, Rejected
 from alp_jax.core.errors import DataError, UserError
 from alp_jax.core.hashing import hash64
 from alp_jax.data import ladder
-from alp_jax.data.building import plan, rows, shard, worker
+from alp_jax.data.building import exclusions, plan, rows, shard, worker
 from alp_jax.data.building.build import build
 from alp_jax.data.building.filters import CaptionFilter
+from alp_jax.data.building.merge import merge
 from alp_jax.data.dataset import open_dataset
 from alp_jax.data.text.normalise import normalise
 
@@ -161,6 +162,12 @@ def test_captions_are_filtered_for_training_only(tmp_path):
     }
     assert spooled.left_out["filtered_captions"].count == 1
     assert spooled.dropped_captions == {"too_few_words": 2, "too_many_words": 1, "not_ascii": 1}
+    clips[0] = clip(1, captions=("I'm sorry, I cannot hear it", "Caption: rain", "rain falls"))
+    spooled, order = spool(clips[:4], tmp_path, captions=CaptionFilter(no_defects=True))
+    table = spooled.gather(order)
+    found = dict(zip(table["id"].to_pylist(), table["captions"].to_pylist(), strict=True))
+    assert found == {"a:1": ["rain falls"], "a:2": ["no"], "a:3": ["no"], "a:4": []}
+    assert spooled.dropped_captions == {"refusal": 1, "label": 1}
     for bad in ({"min_words": -1}, {"min_words": 3, "max_words": 2}, {"min_ascii": 1.5}):
         with pytest.raises(UserError, match=next(iter(bad))):
             CaptionFilter(**bad)
@@ -267,3 +274,25 @@ def test_only_its_own_or_an_empty_folder_is_taken(tmp_path):
 
 def test_rows_keep_the_types_of_a_clip():
     assert {field.name for field in dataclasses.fields(Clip)} <= set(rows.SCHEMA.names) | {"labels"}
+
+
+def test_a_data_set_is_built_where_a_url_points(tmp_path, monkeypatch):
+    monkeypatch.setenv("ALP_CACHE", str(tmp_path / "cache"))
+    clips = [clip(i, audio_path=wav(tmp_path / f"{i}.wav", 300 + i), captions=("a",)) for i in range(5)]
+    accounting = build(clips, "memory://sets/tones", source_name="x", shards=2)
+    build(clips, f"file://{tmp_path}/tones", source_name="x", shards=2)
+    local = {path.name: path.read_bytes() for path in (tmp_path / "tones").iterdir()}
+    assert {name: storage.read(f"memory://sets/tones/{name}") for name in storage.names("memory://sets/tones")} == local
+    dataset = open_dataset("memory://sets/tones")
+    assert dataset.verify()["clips"] == 5
+    assert dataset.read(3).audio is not None
+    assert build(clips, "memory://sets/tones", source_name="x", shards=2) == accounting
+    with pytest.raises(UserError, match="another build"):
+        build(clips[1:], "memory://sets/tones", source_name="x", shards=2)
+    exclusions.apply("memory://sets/tones", np.array([1]), ["leak:audio"])
+    assert open_dataset("memory://sets/tones").info["accounting"]["excluded"] == {"leak:audio": 1}
+    build([dataclasses.replace(c, id=f"b:{c.id}") for c in clips], "memory://sets/more", source_name="x", shards=1)
+    merge(["memory://sets/tones", "memory://sets/more"], str(tmp_path / "merged"), dedupe="all")
+    merged = open_dataset(tmp_path / "merged")
+    assert merged.verify()["clips"] == 10
+    assert merged.info["accounting"]["excluded"] == {"duplicate_audio": 4, "leak:audio": 1}

@@ -2,9 +2,11 @@
 
 import collections
 import dataclasses
+from collections.abc import Sequence
 
 from alp_jax.core.clip import Clip
 from alp_jax.core.errors import UserError
+from alp_jax.data.text import artefacts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -14,11 +16,13 @@ class CaptionFilter:
     Attributes:
       min_words, max_words: limits on words separated by blanks; 0 is no limit.
       min_ascii: share of the characters that must be ASCII, 0 to 1.
+      no_defects: whether captions with a defect of ``artefacts.DEFECTS`` go, such as a language model's refusal.
     """
 
     min_words: int = 0
     max_words: int = 0
     min_ascii: float = 0.0
+    no_defects: bool = False
 
     def __post_init__(self):
         for name in ("min_words", "max_words", "min_ascii"):
@@ -40,13 +44,24 @@ class CaptionFilter:
             return "not_ascii"
         return ""
 
-    def apply(self, clip: Clip, dropped: collections.Counter) -> Clip | None:
-        """``clip`` with the captions it keeps; None when it had some and keeps none. ``dropped`` counts reasons."""
-        if not (self.min_words or self.max_words or self.min_ascii) or clip.split != "train" or not clip.captions:
-            return clip
-        reasons = [self.why_not(caption) for caption in clip.captions]
+    def apply(self, clips: Sequence[Clip], dropped: collections.Counter) -> list[Clip | None]:
+        """Every clip with the captions it keeps; None when it had some and keeps none. ``dropped`` counts reasons."""
+        if self == CaptionFilter():
+            return list(clips)
+        train = [clip for clip in clips if clip.split == "train"]
+        texts = [caption for clip in train for caption in clip.captions]
+        reasons = [self.why_not(caption) for caption in texts]
+        if self.no_defects:
+            for position, name in artefacts.find(texts):
+                if name in artefacts.DEFECTS and not reasons[position]:
+                    reasons[position] = name
         dropped.update(filter(None, reasons))
-        kept = tuple(caption for caption, reason in zip(clip.captions, reasons, strict=True) if not reason)
-        if not kept:
-            return None
-        return clip if len(kept) == len(clip.captions) else dataclasses.replace(clip, captions=kept)
+        reason = iter(reasons)
+        return [clip if clip.split != "train" else _keep(clip, [next(reason) for _ in clip.captions]) for clip in clips]
+
+
+def _keep(clip: Clip, reasons: Sequence[str]) -> Clip | None:
+    kept = tuple(caption for caption, reason in zip(clip.captions, reasons, strict=True) if not reason)
+    if len(kept) == len(clip.captions):
+        return clip
+    return dataclasses.replace(clip, captions=kept) if kept else None

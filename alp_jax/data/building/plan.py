@@ -11,7 +11,7 @@ import hashlib
 import itertools
 import os
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +19,7 @@ import pyarrow as pa
 from alp_jax.core import storage
 from alp_jax.core.clip import SPLITS, Clip, Rejected
 from alp_jax.core.errors import UserError
+from alp_jax.core.progress import Progress
 from alp_jax.data import ladder
 from alp_jax.data.building import rows
 from alp_jax.data.building.filters import CaptionFilter
@@ -26,7 +27,8 @@ from alp_jax.data.building.filters import CaptionFilter
 DEDUPE = ("source", "all", "none")
 NAMES_PER_REASON = 1000
 MAX_CAPTIONS = 65_535  # of one clip; the index counts them in 16 bits
-_BATCH = 32_768  # clips that are Python objects at a time
+_BATCH = 32_768  # rows that are Python objects at a time
+_TAKEN = 4096  # clips that are taken from the stream at a time
 _EVALUATION_FIRST = {name: rank for rank, name in enumerate(reversed(SPLITS))}
 
 
@@ -101,13 +103,24 @@ class _Writer:
         self.left_out: dict[str, LeftOut] = collections.defaultdict(LeftOut)
         self.expected, self.dropped = collections.Counter(), collections.Counter()
 
-    def add(self, clip: Clip) -> None:
+    def add_all(self, items: Sequence[Clip | Rejected]) -> None:
+        """Takes clips and rejected rows in their order."""
+        clips = [item for item in items if isinstance(item, Clip)]
+        kept = iter(self._filter.apply(clips, self.dropped))
+        for item in items:
+            if isinstance(item, Rejected):
+                self.left_out[item.reason].add(f"{item.where}: {item.detail}" if item.detail else item.where)
+                continue
+            self.expected[item.source] += 1
+            clip = next(kept)
+            if clip is None:
+                self.left_out["filtered_captions"].add(_name(item.id, item.audio_path), item.source)
+            else:
+                self._add(clip)
+
+    def _add(self, clip: Clip) -> None:
         source = self.sources.setdefault(clip.source, len(self.sources))
-        self.expected[clip.source] += 1
-        kept = self._filter.apply(clip, self.dropped)
-        if kept is None:
-            return self.left_out["filtered_captions"].add(_name(clip.id, clip.audio_path), clip.source)
-        clip, values = kept, rows.row(kept)
+        values = rows.row(clip)
         times = (clip.start_s, clip.recording_start_s or 0.0, 0.0 if clip.duration_s is None else clip.duration_s)
         if not min(times) >= 0 or clip.duration_s == 0:
             return self.left_out["bad_time"].add(_name(clip.id, clip.audio_path), clip.source)
@@ -149,11 +162,10 @@ def spool(clips: Iterable[Clip | Rejected], path: pathlib.Path, *, dedupe: str, 
       dedupe: ``source``, ``all`` or ``none``: where one stretch of one recording may be only once.
     """
     writer = _Writer(path, dedupe, captions)
-    for clip in clips:
-        if isinstance(clip, Rejected):
-            writer.left_out[clip.reason].add(f"{clip.where}: {clip.detail}" if clip.detail else clip.where)
-        else:
-            writer.add(clip)
+    stream, progress = iter(clips), Progress("read metadata", None, "rows")
+    while items := list(itertools.islice(stream, _TAKEN)):
+        writer.add_all(items)
+        progress.update(len(items))
     return Spool(
         path,
         **writer.close(),

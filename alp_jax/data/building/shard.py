@@ -134,7 +134,7 @@ def read_index(path: storage.Location) -> tuple[pa.Table, dict] | None:
     """Table (of a local shard mapped to memory) and metadata beside ``path``; None when there is no whole index."""
     path = index_path(path)
     try:
-        with storage.open_binary(path) if storage.is_remote(path) else pa.memory_map(path) as file:
+        with storage.open_binary(path) if storage.is_remote(path) else pa.memory_map(str(storage.local(path))) as file:
             table = pa.ipc.open_file(file).read_all()
         return table, json.loads(table.schema.metadata[_META])
     except (OSError, pa.ArrowInvalid, KeyError, TypeError, ValueError):
