@@ -66,7 +66,7 @@ class MappedTable:
             column = self.column(name)
             if isinstance(column, pa.DictionaryArray):
                 column = column.indices
-            dtype = np.int32 if pa.types.is_string(column.type) else column.type.to_pandas_dtype()
+            dtype = np.int32 if pa.types.is_string(column.type) else pa.array([], column.type).to_numpy().dtype
             self._known[name] = self._place(column.buffers()[1]), np.dtype(dtype)
         return self._known[name]
 
