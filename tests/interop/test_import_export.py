@@ -23,7 +23,7 @@ from alp_jax.config.schema import (
 from alp_jax.core.clip import Clip
 from alp_jax.core.errors import UserError
 from alp_jax.data.building import build
-from alp_jax.data.text import tokenizer
+from alp_jax.data.text import piece_model, tokenizer
 from alp_jax.interop import auden, hf_text, parity
 from alp_jax.parallel.mesh import make_mesh
 from alp_jax.train.build import make_model, make_parts
@@ -266,9 +266,7 @@ def test_a_folder_that_does_not_hold_the_model_never_exists(tmp_path, runs, capf
 
 
 def test_a_tokenizer_with_other_ids_stops_the_export(tmp_path, runs, capfd, monkeypatch):
-    from alp_jax.data.text import unigram
-
-    monkeypatch.setattr(unigram, "_normalizers", lambda charsmap: [{"type": "NFKC"}])
+    monkeypatch.setattr(piece_model, "_normalizers", lambda charsmap: [{"type": "NFKC"}])
     command = [
         "export",
         "torch",
