@@ -8,6 +8,7 @@ from alp_jax.core.clip import SPLITS
 from alp_jax.core.errors import UserError
 
 if TYPE_CHECKING:
+    from alp_jax.core import storage
     from alp_jax.data.audit.sets import EvalSet
     from alp_jax.data.dataset import Dataset
 
@@ -43,7 +44,7 @@ def add(action: Callable[..., argparse.ArgumentParser]) -> None:
         type=int,
         default=0,
         metavar="N",
-        help="instead: plant N leaks of the test split (renamed, re-encoded, trimmed, gain, caption) and count the found",
+        help="instead: plant N leaks of the test split (renamed, re-encoded, trimmed, ...) and count those found",
     )
     audit.add_argument("--out", metavar="FILE", help=f"the audit as JSON (default: DIR/{AUDIT} for a data set)")
 
@@ -86,9 +87,30 @@ def run(args: argparse.Namespace) -> dict:
     return summary
 
 
+def after_build(folder: "storage.Location", against: "Sequence[EvalSet]", keep_leaks: bool) -> dict | None:
+    """Audits the new data set ``folder`` and, unless ``keep_leaks``, takes what is found out of use.
+
+    Returns what ``run`` returns, or None when there is no evaluation set to compare with.
+    """
+    from alp_jax.core import files, storage
+    from alp_jax.data.audit.audit import audit, exclude
+    from alp_jax.data.dataset import open_dataset
+
+    train = open_dataset(folder)
+    against = [*sets([], train), *against]
+    if not against:
+        return None
+    found = audit(train, against)
+    summary = {"data": str(folder)} | found.summary()
+    if not keep_leaks:
+        summary["accounting"] = exclude(train, found)
+    storage.write(storage.join(folder, AUDIT), files.json_text(summary).encode())
+    return summary
+
+
 def _planted(args: argparse.Namespace, corpus: tuple | None) -> dict:
     from alp_jax.data.audit.kinds import KINDS
-    from alp_jax.data.audit.planted import measure
+    from alp_jax.data.audit.planted import LONG_S, measure
     from alp_jax.data.dataset import open_dataset
 
     if corpus or args.against or args.exclude:
@@ -96,10 +118,11 @@ def _planted(args: argparse.Namespace, corpus: tuple | None) -> dict:
     found = measure(open_dataset(args.data), args.planted)
     if not args.json:
         print(f"{args.data}: training clips found by 'alp data audit'")
-        print(f"  {'':<28}{'clips':>10}{'found':>11}{'right':>11}" + "".join(f"{kind:>11}" for kind in KINDS))
+        columns = ("clips", "found", "right", *KINDS, "long", "long_found")
+        print(f"  {'':<12}" + "".join(f"{name:>11}" for name in columns))
         for name, row in (*found["planted"].items(), ("the others", found["others"])):
-            counts = "".join(f"{row.get(key, ''):>11}" for key in ("found", "right", *KINDS))
-            print(f"  {name:<28}{row['clips']:>10}{counts}")
+            print(f"  {name:<12}" + "".join(f"{row.get(key, ''):>11}" for key in columns))
+        print(f"long: clips of {LONG_S:g} s and more; right: found together with the clip it was made from")
     return found
 
 
@@ -163,7 +186,8 @@ def print_audit(summary: dict) -> None:
     from alp_jax.data.audit.kinds import KINDS
 
     total = sum(summary["clips"].values())
-    print(f"{summary['data']}: {summary['leaks']} of {total} training clips are evaluation clips")
+    state = f", {summary['out_of_use']} of them out of use already" if summary["out_of_use"] else ""
+    print(f"{summary['data']}: {summary['leaks']} of {total} training clips are evaluation clips{state}")
     print(f"  {'source':<28}{'clips':>10}" + "".join(f"{kind:>11}" for kind in KINDS) + f"{'any':>11}")
     for source, entry in summary["sources"].items():
         counts = "".join(f"{entry['kinds'][kind]['clips']:>11}" for kind in KINDS)

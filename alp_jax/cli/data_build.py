@@ -5,6 +5,7 @@ import pathlib
 import shlex
 from collections.abc import Callable
 
+from alp_jax.cli import data_audit
 from alp_jax.cli.data_fetch import add_tier
 from alp_jax.core.clip import SPLITS
 from alp_jax.core.errors import UserError
@@ -54,6 +55,8 @@ def add(action: Callable[..., argparse.ArgumentParser]) -> None:
         default="source",
         help="use a stretch of a recording, and a sound, once in a source, once in all, or none (default: source)",
     )
+    data_audit.add_against(build)
+    build.add_argument("--keep_leaks", action="store_true", help="use training clips that are evaluation clips, too")
     captions = build.add_argument_group("captions of training clips that are kept (default: all)")
     captions.add_argument("--min_words", type=int, default=0, metavar="N")
     captions.add_argument("--max_words", type=int, default=0, metavar="N")
@@ -74,6 +77,7 @@ def run(args: argparse.Namespace) -> dict:
         if getattr(args, name) < 0:
             raise UserError(f"--{name} {getattr(args, name)}: must not be negative")
     captions = CaptionFilter(args.min_words, args.max_words, args.min_ascii, args.no_defects)
+    against = data_audit.sets(args.against, None)  # before anything is built, for it may be misspelt
     clips, left_out = _mini(args) if args.corpus == "mini" else (_published(args), {})
     accounting = build(
         clips,
@@ -94,6 +98,9 @@ def run(args: argparse.Namespace) -> dict:
         from alp_jax.corpora.mini import credits
 
         credits.write(args.cache, clips, storage.local(args.out) / "CREDITS")
+    audit = data_audit.after_build(args.out, against, args.keep_leaks)
+    if audit:
+        accounting = audit.get("accounting", accounting)
     if not args.json:
         print_accounting(args.out, accounting)
         if left_out:
@@ -103,8 +110,10 @@ def run(args: argparse.Namespace) -> dict:
             print(f"left out before the build: {reasons}")
         if left_out and left_out["missing"]:
             print(f"packages not fetched: {', '.join(left_out['missing'])}")
+        if audit:
+            data_audit.print_audit(audit)
         print(f"next: alp tokenizer --data {args.out}")
-    return {"out": str(args.out), "accounting": accounting, "left_out": left_out}
+    return {"out": str(args.out), "accounting": accounting, "left_out": left_out, "audit": audit}
 
 
 def _mini(args: argparse.Namespace) -> tuple[list, dict]:
@@ -123,8 +132,10 @@ def _published(args: argparse.Namespace):
     for key, value in options.items():
         if not value:
             raise UserError(f"--option {key}: give it as KEY=VALUE")
-    if not args.metadata or (not args.audio and registry.ADAPTERS[args.corpus].audio):
-        raise UserError(f"'alp data build {args.corpus}' needs --metadata FILE... and --audio DIR")
+    adapter = registry.ADAPTERS[args.corpus]
+    if not args.metadata or (not args.audio and adapter.audio):
+        audio = f" and --audio DIR ({adapter.audio})" if adapter.audio else ""
+        raise UserError(f"'alp data build {args.corpus}' needs --metadata FILE... ({adapter.metadata}){audio}")
     return registry.read(args.corpus, args.metadata, args.audio, args.split, **options)
 
 

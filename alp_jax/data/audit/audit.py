@@ -40,6 +40,7 @@ class Audit:
       unspecific: training clips that share only captions which say nothing about the clip.
       rejected: rows of the training metadata that could not be used, by reason.
       warnings: known overlaps that this audit could not look for.
+      unused: how many of the training clips that were found earlier audits have taken out of use.
     """
 
     clips: Mapping[str, int]
@@ -49,12 +50,13 @@ class Audit:
     unspecific: int
     rejected: Mapping[str, int]
     warnings: Sequence[str]
+    unused: int = 0
 
     def leaks(self, kinds: Sequence[str] = KINDS) -> tuple[np.ndarray, list[str]]:
         """Rows of the training clips found by any of ``kinds``, and a reason such as ``leak:audio`` for each."""
         chosen = [kind for kind in KINDS if kind in kinds]  # the surest names the reason
         rows = np.concatenate([self.found[kind]["row"].to_numpy() for kind in chosen] or [np.zeros(0, np.int64)])
-        number = np.repeat(np.arange(len(chosen)), [len(self.found[kind]) for kind in chosen])
+        number = np.repeat(np.arange(len(chosen)), np.array([len(self.found[kind]) for kind in chosen], np.int64))
         rows, first = np.unique(rows, return_index=True)
         return rows, [LEAK + chosen[n] for n in number[first]]
 
@@ -63,6 +65,7 @@ class Audit:
         return {
             "clips": dict(self.clips),
             "leaks": len(self.leaks()[0]),
+            "out_of_use": self.unused,
             "sources": {name: self._of_source(name) for name in sorted(self.clips)},
             "sets": [self._of_set(number) for number in range(len(self.held.sets))],
             "unspecific_captions": self.unspecific,
@@ -102,8 +105,8 @@ def audit(train: Dataset | Iterable[Clip | Rejected], against: Sequence[EvalSet]
     """Compares training clips with evaluation sets.
 
     Args:
-      train: a built data set, of which the training clips in use are compared, or clips without audio (of these all
-        are training clips).
+      train: a built data set, of which the training clips are compared that are in use or that audits have excluded,
+        or clips without audio (of these all are training clips).
       against: see ``sets.py``.
 
     Raises:
@@ -111,8 +114,10 @@ def audit(train: Dataset | Iterable[Clip | Rejected], against: Sequence[EvalSet]
       DataError: a data set is damaged.
     """
     if isinstance(train, Dataset):
-        rows = train.rows("train")
-        return compare(columns.of_dataset(train, rows), against, total=len(rows))
+        leaked = np.array([reason.startswith(LEAK) for reason in train.exclusions], bool)[train.excluded]
+        rows = np.union1d(train.rows("train"), np.flatnonzero(leaked))
+        found = compare(columns.of_dataset(train, rows), against, total=len(rows))
+        return dataclasses.replace(found, unused=int(leaked[found.leaks()[0]].sum()))
     rejected = Counter()
     return compare((block for block, _ in columns.of_clips(train, rejected)), against, rejected=rejected)
 

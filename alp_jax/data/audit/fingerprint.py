@@ -5,6 +5,8 @@ two: peaks of the spectrogram below 3.75 kHz (so that 8 kHz copies agree), their
 a landmark of three frequencies and two distances in time. A clip keeps few of its landmarks, and two versions of a
 sound keep the same ones: the lowest of a hash of the landmark, weighted so that loud ones, which survive coding, are
 preferred (bottom-k sampling). What is stored per landmark is another part of that hash and the time.
+
+Only fingerprints of one making can be compared: whoever changes a number here raises ``data.schema.SCHEMA_VERSION``.
 """
 
 import numpy as np
@@ -24,7 +26,7 @@ _AHEAD = 6  # peaks after the first of a landmark among which the other two are
 _MIN_SPAN, _MAX_SPAN = 2.0, 60.0  # frames from the first peak to the last
 _BINS, _FRAMES = 2, 4.0  # what frequencies and distances are rounded to
 _PREFER = 0.2  # exponent of the relative level in a landmark's weight
-_BLOCK = 1024  # frames at a time
+_BLOCK, _TRANSFORMS = 1024, 64  # frames looked at and transformed at a time, so that they stay in the cache
 _HANN = np.hanning(_WINDOW).astype(np.float32)
 _J, _K = (n + 1 for n in np.triu_indices(_AHEAD, 1))
 
@@ -53,13 +55,13 @@ def _peaks(audio: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     samples = audio.astype(np.float32)
     if len(samples) < _WINDOW:
         samples = np.pad(samples, (0, _WINDOW - len(samples)))
-    frames = np.lib.stride_tricks.sliding_window_view(samples, _WINDOW)[:: _HOP // finer]
+    power_TF = _power(np.lib.stride_tricks.sliding_window_view(samples, _WINDOW)[:: _HOP // finer])
     halo = _LEVEL_T * finer
     parts = []
-    for start in range(0, len(frames), _BLOCK):
+    for start in range(0, len(power_TF), _BLOCK):
         begin = max(0, start - halo)
-        power = _power(frames[begin : start + _BLOCK + halo])
-        t, f, level = _peaks_of(power, slice(start - begin, start - begin + _BLOCK), finer)
+        inside = slice(start - begin, start - begin + _BLOCK)
+        t, f, level = _peaks_of(power_TF[begin : start + _BLOCK + halo], inside, finer)
         parts.append((t + begin, f + _LOW, level))
     t, f, level = (np.concatenate(column) for column in zip(*parts, strict=True))
     order = np.argsort(t, kind="stable")
@@ -67,8 +69,12 @@ def _peaks(audio: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _power(frames: np.ndarray) -> np.ndarray:
-    spectrum = scipy.fft.rfft(frames * _HANN, axis=1)[:, _LOW:_HIGH]
-    return spectrum.real**2 + spectrum.imag**2
+    power_TF = np.empty((len(frames), _HIGH - _LOW), np.float32)
+    for start in range(0, len(frames), _TRANSFORMS):
+        part = slice(start, start + _TRANSFORMS)
+        spectrum = scipy.fft.rfft(frames[part] * _HANN, axis=1)[:, _LOW:_HIGH]
+        power_TF[part] = spectrum.real**2 + spectrum.imag**2
+    return power_TF
 
 
 def _peaks_of(power_TF: np.ndarray, inside: slice, finer: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -13,7 +13,7 @@ import numpy as np
 from alp_jax.data.audit.fingerprint import HASH_BITS, TIME_BITS
 
 # Landmarks that agree in time, and distinct times among them; many in a short clip count too.
-MIN_VOTES, MIN_TIMES = 4, 3
+MIN_VOTES, MIN_TIMES = 5, 3
 MANY_VOTES, FEW_TIMES = 8, 2
 COMMON = 64  # clips; a landmark that more of the held side have says nothing
 _SLACK = 1  # frames by which two clips may disagree about a shift

@@ -32,6 +32,7 @@ CODECS = (
     ("FLAC", "PCM_16", 8_000, 0.5),
 )
 TRIMMED, GAIN_DB = (0.3, 0.5), (-12.0, 6.0)
+LONG_S = 1.0  # seconds from which clips are also counted on their own: shorter ones have few landmarks
 _CHUNK = 4096  # frames; libsndfile's encoders take no long buffers
 
 
@@ -70,8 +71,9 @@ def measure(dataset: Dataset, count: int, seed: int = 0) -> dict:
 
     A copied caption comes with the sound of a training clip, the other leaks with captions that nothing else has.
 
-    Returns {"planted": way -> {"clips", "found" (by any kind), "right" (with the clip it was made from), and the
-    number by each kind}, "others": {"clips", "found", and by kind}: the training clips as they are}.
+    Returns {"planted": way -> {"clips", "found" (by any kind), "right" (with the clip it was made from), the number by
+    each kind, and "long" and "long_found", of clips made from LONG_S and more}, "others": {"clips", "found", and by
+    kind}: the training clips as they are}.
 
     Raises:
       UserError: fewer test or training clips than are needed.
@@ -95,7 +97,8 @@ def measure(dataset: Dataset, count: int, seed: int = 0) -> dict:
     texts += [dataset.read(int(row), audio=False).captions for row in copied]
     block = _block(sounds, texts, len(dataset))
     blocks = itertools.chain(columns.of_dataset(dataset, train), [block])
-    return _count(compare(blocks, [evaluation], total=len(train) + len(block)), evaluation, origin, each, len(dataset))
+    found = compare(blocks, [evaluation], total=len(train) + len(block))
+    return _count(found, evaluation, origin, each, dataset)
 
 
 def _sound(dataset: Dataset, row: int, way: int, number: int, rng: np.random.Generator) -> np.ndarray:
@@ -122,7 +125,9 @@ def _block(sounds: Sequence[np.ndarray], texts: Sequence[Sequence[str]], first: 
     )
 
 
-def _count(found: Audit, evaluation: EvalSet, origin: np.ndarray, each: int, first: int) -> dict:
+def _count(found: Audit, evaluation: EvalSet, origin: np.ndarray, each: int, dataset: Dataset) -> dict:
+    first = len(dataset)
+    long = dataset.num_samples[origin] >= LONG_S * SAMPLE_RATE
     by_kind, right = {}, np.zeros(len(origin), bool)
     others = {}
     for kind in KINDS:
@@ -136,6 +141,7 @@ def _count(found: Audit, evaluation: EvalSet, origin: np.ndarray, each: int, fir
         part = slice(number * each, (number + 1) * each)
         some = np.any([hits[part] for hits in by_kind.values()], axis=0)
         result[way] = {"clips": each, "found": int(some.sum()), "right": int(right[part].sum())}
+        result[way] |= {"long": int(long[part].sum()), "long_found": int((some & long[part]).sum())}
         result[way] |= {kind: int(hits[part].sum()) for kind, hits in by_kind.items()}
     rows = np.unique(np.concatenate([table["row"].to_numpy() for table in found.found.values()]))
     clips = sum(n for source, n in found.clips.items() if source != "planted")

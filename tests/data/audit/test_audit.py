@@ -73,6 +73,12 @@ def found_in(folder):
     return {kind: sorted(table["id"].to_pylist()) for kind, table in result.found.items()}
 
 
+def exclusions_of(folder):
+    dataset = open_dataset(folder)
+    reasons = (dataset.exclusions[number] for number in dataset.excluded)
+    return {name: reason for name, reason in zip(dataset.id.to_pylist(), reasons, strict=True) if reason}
+
+
 def test_each_leak_is_found_as_what_it_is_and_nothing_else(leaky):
     assert found_in(leaky) == {
         "recording": ["mine:same-recording"],
@@ -89,14 +95,19 @@ def test_excluded_leaks_leave_the_ladder_and_come_back(leaky, copy_of):
     assert exclude(before, result)["excluded"] == {f"leak:{kind}": 1 for kind in LEAKS.values()}
     after = open_dataset(folder)
     assert after.fingerprint != before.fingerprint
-    reasons = {after.id[row].as_py(): after.exclusions[after.excluded[row]] for row in range(len(after))}
-    assert {name: reason for name, reason in reasons.items() if reason} == {k: f"leak:{v}" for k, v in LEAKS.items()}
+    assert exclusions_of(folder) == {name: f"leak:{kind}" for name, kind in LEAKS.items()}
     assert (after.ladder[after.excluded != after.exclusions.index("")] == -1).all()
     assert len(after.ladder_rows()) == len(before.ladder_rows()) - 4
-    assert not any(found_in(folder).values())  # what is not used does not leak
     again = audit(after, sets.of_splits(after, ("test",)))
-    assert exclude(after, again)["excluded"] == {f"leak:{kind}": 1 for kind in LEAKS.values()}  # it stays out
-    exclude(after, again, replace=True)
+    assert again.unused == 4
+    assert {name: table.to_pydict() for name, table in again.found.items()} == {
+        name: table.to_pydict() for name, table in result.found.items()
+    }
+    exclude(after, again)
+    assert open_dataset(folder).fingerprint == after.fingerprint
+    exclude(after, again, ["audio"], replace=True)
+    assert exclusions_of(folder) == {"mine:same-samples": "leak:audio"}
+    exclude(after, again, [], replace=True)
     assert open_dataset(folder).fingerprint == before.fingerprint
 
 
@@ -149,3 +160,29 @@ def test_nothing_to_compare_is_said(leaky):
     dataset = open_dataset(leaky)
     assert np.array_equal(dataset.rows("valid"), [])
     assert main(["data", "audit", str(leaky), "--kinds", "near"]) == 2
+
+
+@pytest.fixture
+def recordings(tmp_path, sound):
+    """Arguments of ``alp data build`` for a folder in which the training clip a.wav is the test clip b.wav."""
+    (tmp_path / "audio").mkdir()
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        soundfile.write(tmp_path / "audio" / f"{name}.wav", sound(seed, 1.0), 16000, subtype="PCM_16")
+    lines = ["file_name,caption,split", "a.wav,one,train", "b.wav,two,test", "c.wav,three,train"]
+    (tmp_path / "captions.csv").write_text("\n".join(lines) + "\n")
+    argv = ["data", "build", "folder", "--audio", str(tmp_path / "audio"), "--metadata", str(tmp_path / "captions.csv")]
+    return [*argv, "--workers", "1", "--out", str(tmp_path / "out")]
+
+
+@pytest.mark.parametrize(("flags", "used"), [([], 1), (["--keep_leaks"], 2)])
+def test_a_build_leaves_leaks_out_unless_told_otherwise(recordings, flags, used, capsys):
+    for _ in range(2):  # the second one finds everything done
+        assert main([*recordings, *flags]) == 0
+        assert "1 of 2 training clips are evaluation clips" in capsys.readouterr().out
+        assert len(open_dataset(recordings[-1]).ladder_rows()) == used
+
+
+def test_a_misspelt_evaluation_set_stops_a_build_before_it_starts(recordings, tmp_path, capsys):
+    assert main([*recordings, "--against", "nowhere:test"]) == 2
+    assert "nowhere" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

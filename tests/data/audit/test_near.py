@@ -18,7 +18,7 @@ def slow(held, query):
             for shift in range(256):
                 agree = [k for k in common if (mine[k] - theirs[k] - shift + 1) % 256 < 3]
                 times = len({mine[k] for k in agree})
-                if (len(agree) >= 4 and times >= 3) or (len(agree) >= 8 and times >= 2):
+                if (len(agree) >= 5 and times >= 3) or (len(agree) >= 8 and times >= 2):
                     votes.append(len(agree))
             if votes:
                 result.append((q, h, max(votes)))
