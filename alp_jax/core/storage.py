@@ -117,22 +117,26 @@ def partial(path: Location) -> Iterator[pathlib.Path]:
     """A local file to write; it becomes ``path``, synced and whole, when the block ends, and nothing when it raises.
 
     Raises:
-      StorageError: it could not be put there.
+      StorageError: it could not be written; an OSError of the block becomes one.
     """
-    if is_remote(path):
-        handle, name = tempfile.mkstemp()
+    file, folder, prefix = None, None, None
+    try:
+        if not is_remote(path):
+            folder, prefix = local(path).parent, f".{local(path).name}."
+            folder.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=folder, prefix=prefix)
         os.close(handle)
         file = pathlib.Path(name)
-    else:
-        file = local(path).with_name(f".{local(path).name}.{os.getpid()}")
-        file.parent.mkdir(parents=True, exist_ok=True)
-    try:
+        file.chmod(0o644)
         yield file
         with open(file, "rb") as written:
             os.fsync(written.fileno())
         put(file, path)
+    except OSError as error:
+        raise StorageError(f"{path} could not be written: {error}") from None
     finally:
-        file.unlink(missing_ok=True)
+        if file:
+            file.unlink(missing_ok=True)
 
 
 def write(path: Location, data: bytes) -> None:

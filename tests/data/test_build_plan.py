@@ -9,10 +9,13 @@ import pyarrow as pa
 import pytest
 import soundfile
 
+from alp_jax.cli import data_build
+from alp_jax.cli.main import main
 from alp_jax.core import files, storage
 from alp_jax.core.clip import Clip, Event, Rejected
 from alp_jax.core.errors import DataError, UserError
 from alp_jax.core.hashing import hash64
+from alp_jax.corpora import registry
 from alp_jax.data import ladder
 from alp_jax.data.building import exclusions, plan, rows, shard, worker
 from alp_jax.data.building.build import build
@@ -270,6 +273,26 @@ def test_only_its_own_or_an_empty_folder_is_taken(tmp_path):
     names = {p.name for p in (tmp_path / "set").iterdir()}
     shards = {f"clips-0000{s}-of-00003.tfrecord{end}" for s in range(3) for end in ("", ".index")}
     assert names == shards | {"dataset.json", "index.arrow", "audit.arrow"}
+
+
+def test_every_corpus_can_be_named_and_says_what_it_needs(capsys):
+    assert set(data_build.CORPORA) == {"mini", *registry.ADAPTERS}
+    build_to = ["data", "build", "--out", "/nowhere"]
+    for argv, word in (
+        (["audiocaps"], "needs --metadata FILE... (train.csv, val.csv, test.csv"),
+        (["audiocaps", "--metadata", "x.csv"], "and --audio DIR"),
+        (["tfds"], "needs --metadata FILE... (version folders"),
+        (["audiocap", "--metadata", "x.csv"], "audiocap"),
+        (["audiocaps", "--metadata", "x.csv", "--audio", "/", "--option", "version"], "KEY=VALUE"),
+        (["audiocaps", "--metadata", "x.csv", "--audio", "/", "--option", "verson=1"], "did you mean 'version'"),
+        (["mini", "--metadata", "x.csv"], "--metadata is not for the mini corpus"),
+        (["folder", "--metadata", "x.csv", "--audio", "/", "--min_words", "-1"], "min_words"),
+        (["folder", "--metadata", "x.csv", "--audio", "/", "--beam_options", "--runner=x"], "beam_options"),
+    ):
+        assert main([*build_to, *argv]) == 2, argv
+        error = capsys.readouterr().err
+        assert word in error
+        assert error.count("\n") == 1
 
 
 def test_rows_keep_the_types_of_a_clip():

@@ -1,7 +1,9 @@
 """The shards of a build on Apache Beam: the same tasks and bytes as with the pool, on any runner.
 
 Work comes in shards; audio never passes through Beam, every task writes its shard to where the data set is. Each task
-runs in a child process of the Beam worker, so a file that kills its decoder costs its row and not the worker.
+runs in a child process of the Beam worker, so a file that kills its decoder costs its row and not the worker. Workers
+on other machines need alp_jax (a container image or ``--setup_file``), the data set under a URL or a shared path, and
+the audio where the clips say it is.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -17,7 +17,7 @@ import pyarrow as pa
 from alp_jax.core import files, storage
 from alp_jax.core.clip import Clip, Rejected
 from alp_jax.core.cores import usable_cores
-from alp_jax.core.errors import DataError, UserError
+from alp_jax.core.errors import DataError, StorageError, UserError
 from alp_jax.core.hashing import fingerprint
 from alp_jax.core.names import choose
 from alp_jax.core.progress import Progress
@@ -168,7 +168,9 @@ def _spool_path(out: str) -> Iterator[pathlib.Path]:
         folder.mkdir(parents=True, exist_ok=True)
         yield folder / _SPOOL
     except PermissionError as error:
-        raise UserError(f"{folder} cannot be written: {error.strerror}") from None
+        raise UserError(f"{folder} cannot be written: {error}") from None
+    except OSError as error:
+        raise StorageError(f"the plan of {folder} could not be written: {error}") from None
     finally:
         (folder / _SPOOL).unlink(missing_ok=True)
         if made and folder.exists() and not any(folder.iterdir()):
