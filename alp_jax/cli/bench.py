@@ -82,8 +82,16 @@ def _data(args: argparse.Namespace) -> dict:
         rival = functools.partial(_in_child, _torch, files, tokenizer, round(batch), config, args.clips)
         turns = [(child(), rival()) for _ in range(_ROUNDS)]
     ours, theirs = (sorted(turn, key=lambda t: t["clips_per_s"])[_ROUNDS // 2] for turn in zip(*turns, strict=True))
-    ratio = round(ours["clips_per_s"] / theirs["clips_per_s"], 3)
+    ratio = {
+        "audio_s_per_s": round(ours["audio_s_per_s"] / theirs["audio_s_per_s"], 3),
+        "audio_s_per_processor_s": round(_per_processor(ours) / _per_processor(theirs), 3),
+    }
     return {"path": args.data, "read": config.read} | found | {"loader": ours, "torch": theirs, "times_torch": ratio}
+
+
+def _per_processor(found: dict) -> float:
+    """Seconds of audio for a second of processor time."""
+    return found["audio_s_per_s"] / found["clips_per_s"] / found["processor_ms"]
 
 
 def _torch(files, tokenizer, batch: int, config, clips: int) -> dict:

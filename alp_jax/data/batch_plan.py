@@ -135,7 +135,8 @@ def padding(rung: Rung, entries_KC: np.ndarray) -> float:
         kept = kept[:, np.array(summary.source_clips).any(0)]
     clips = np.array(summary.clips)
     heard = (entries_KC * kept / np.maximum(1, clips)).sum()
-    return float(1 - heard / (entries_KC.sum(1) * summary.edges).sum())
+    room = (entries_KC.sum(1) * summary.edges).sum()
+    return float(1 - heard / room) if room else 0.0
 
 
 def _identity(dataset, config: DataConfig, seed: int, rung: Rung, recipe: order.Recipe, buckets) -> dict:

@@ -191,17 +191,17 @@ def train_batches(
 
 
 def _ahead(config: DataConfig, batch_bytes: int) -> tuple[int, int]:
-    """Threads, and batches that are ready ahead (with ``data.workers``: per worker), within ``data.prefetch_mb``."""
+    """Threads, and how far to read ahead (with ``data.workers``: each of them), within ``data.prefetch_mb``."""
     room = config.prefetch_mb * 10**6 // batch_bytes
-    # a worker holds one batch that it makes and one that it hands over beside those that are ready
-    least = config.workers * 3 or 1
+    # grain keeps `ahead` batches on both sides of a worker's queue, and holds three more: made, copied, handed over
+    least = config.workers * 5 or 1
     if room < least:
         raise UserError(
             f"data.prefetch_mb = {config.prefetch_mb} has room for {room} batches of {batch_bytes / 1e6:.1f} MB; "
             f"{least} are needed with data.workers = {config.workers}"
         )
     if config.workers:
-        return 0, min(_AHEAD, room // config.workers - 2)
+        return 0, min(_AHEAD, (room // config.workers - 3) // 2)
     ahead = min(_AHEAD, room)
     return min(ahead, len(usable_cores())), ahead
 

@@ -1,8 +1,6 @@
 """How fast clips come: per stage on one core, and for the loader as training uses it."""
 
 import contextlib
-import multiprocessing
-import os
 import pathlib
 import time
 from collections.abc import Iterator
@@ -10,6 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from alp_jax.config.schema import DataConfig
+from alp_jax.core.cores import processor_seconds
 from alp_jax.data import example, tfrecord
 from alp_jax.data.batch_plan import plan
 from alp_jax.data.dataset import Dataset
@@ -104,16 +103,6 @@ def loader(dataset: Dataset, config: DataConfig, tokenizer: Tokenizer, clips: in
         "audio_s_per_s": round(kept / SAMPLE_RATE / seconds, 1),
         "processor_ms": round(1e3 * used / done, 3),
     }
-
-
-def processor_seconds() -> float:
-    """Processor time so far of this process and, where the system tells, of its running child processes."""
-    total = time.process_time()
-    for child in multiprocessing.active_children():
-        with contextlib.suppress(OSError):
-            fields = pathlib.Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()
-            total += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-    return total
 
 
 def clips_per_step(dataset: Dataset, config: DataConfig) -> float:

@@ -106,6 +106,35 @@ def test_starting_at_a_step_is_resuming_there(made, reference, start):
     assert_equal(take(made, 4, start=start, hosts=2), reference[start : start + 4])
 
 
+def test_batches_read_ahead_are_bounded_in_bytes(made, monkeypatch):
+    config = dataclasses.replace(CONFIG, batch_seconds=30.0, prefetch_mb=2)  # 0.96 MB of sound and the texts
+    started, real = [], pipeline.GlobalBatches.__getitem__
+    monkeypatch.setattr(
+        pipeline.GlobalBatches, "__getitem__", lambda self, step: started.append(step) or real(self, step)
+    )
+    batches = pipeline.train_batches(made[0], config, made[1], seed=3)
+    for taken in range(1, 5):
+        next(batches)
+        time.sleep(0.05)
+        assert len(started) <= taken + 2
+    batches.close()
+    size = pipeline.GlobalBatches(made[0], config, made[1], 3, 0, 1).batch_bytes
+    assert (
+        max(
+            sum(a.nbytes for a in real(pipeline.GlobalBatches(made[0], config, made[1], 3, 0, 1), s).values())
+            for s in range(8)
+        )
+        <= size
+        < 10**6
+    )
+    for workers, megabytes in ((0, 0), (2, 9)):
+        tight = dataclasses.replace(config, workers=workers, prefetch_mb=megabytes)
+        with pytest.raises(UserError, match=rf"data\.prefetch_mb = {megabytes} .* are needed"):
+            pipeline.train_batches(made[0], tight, made[1], seed=3)
+    assert pipeline._ahead(dataclasses.replace(config, workers=2, prefetch_mb=10), 10**6) == (0, 1)
+    assert pipeline._ahead(dataclasses.replace(config, workers=2, prefetch_mb=99), 10**6) == (0, 4)
+
+
 def test_what_a_batch_holds(made, reference):
     dataset, tokenizer = made
     assert not np.array_equal(take(made, 1, seed=4)[0]["row"], reference[0]["row"])

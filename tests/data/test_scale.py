@@ -99,6 +99,10 @@ def test_a_plan_says_what_batches_hold(small):
     assert plan["padding"] == pytest.approx(1 - heard / room, abs=1e-9)
     for bucket in plan["buckets"]:
         assert bucket["steps_share"] == pytest.approx(widths[round(bucket["seconds"] * RATE)] / steps)
+    alone = forecast.forecast(small, dataclasses.replace(config, mixture="clotho=1,wavcaps=0"), seed=3, steps=steps)
+    assert (alone["sources"]["wavcaps"]["drawn"], alone["sources"]["wavcaps"]["runs_out"]) == (0.0, None)
+    assert [bucket["steps_share"] for bucket in alone["buckets"]] == [1.0, 0.0]
+    assert alone["buckets"][1]["padding"] == 0.0
     short = forecast.forecast(small, config, seed=3, steps=1)
     assert {row["runs_out"] for row in short["sources"].values()} == {None}
     in_passes = forecast.forecast(small, dataclasses.replace(config, mixture="", read="sequential"), seed=3, steps=100)
