@@ -11,7 +11,7 @@ Sized for two CPU cores with a run on each (``--parallel 2``).
 import itertools
 
 OBJECTIVES = ("contrastive", "captioning")
-STEPS = {"1k": 400, "4k": 600, "16k": 1000}  # at each rung
+STEPS = {"1k": 300, "4k": 500, "16k": 900}  # at each rung
 SEEDS = (0, 1)
 
 
@@ -47,7 +47,7 @@ def get_sweep() -> dict:
             "config.train.log_every": 10,
             "config.train.save_every": 100,
             "config.evaluation.max_seconds": 2.0,
-            "config.evaluation.suite": "sound_event,persona,drum,soundtrack,tags,text_to_audio,audio_to_text",
+            "config.evaluation.suite": "sound_event,speaker,persona,drum,soundtrack,tags,text_to_audio,audio_to_text",
         },
         "runs": runs,
         # what the estimate of the finish starts from, seconds on one core; measured runs replace it
