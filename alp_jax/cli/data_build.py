@@ -33,10 +33,14 @@ def add(action: Callable[..., argparse.ArgumentParser]) -> None:
         "decode clips into shards, with an account of every clip; run again to go on after a stop",
         "alp data build mini --out data/mini\n"
         "  alp data build folder --audio recordings --metadata captions.csv --out data/mine\n"
-        "  alp data build audiocaps --metadata train.csv val.csv test.csv --audio wavs --out data/audiocaps",
+        "  alp data build audiocaps --metadata train.csv val.csv test.csv --audio wavs --out data/audiocaps\n"
+        "  alp data build audiocaps --metadata train.csv val.csv test.csv --dry_run",
     )
     build.add_argument("corpus", choices=CORPORA, metavar="CORPUS", help=", ".join(CORPORA))
-    build.add_argument("--out", required=True, metavar="DIR", help="empty folder or URL, or one this build had begun")
+    build.add_argument("--out", metavar="DIR", help="empty folder or URL, or one this build had begun")
+    build.add_argument(
+        "--dry_run", action="store_true", help="only account for the metadata: no --out, and --audio only to find files"
+    )
     add_tier(build)
     build.add_argument("--metadata", nargs="+", metavar="FILE", help="the corpus's files as they were published")
     build.add_argument("--audio", metavar="DIR", help="where the audio files are")
@@ -76,9 +80,14 @@ def run(args: argparse.Namespace) -> dict:
     for name in ("workers", "shards"):
         if getattr(args, name) < 0:
             raise UserError(f"--{name} {getattr(args, name)}: must not be negative")
-    captions = CaptionFilter(args.min_words, args.max_words, args.min_ascii, args.no_defects)
+    settings = {name: getattr(args, name) for name in ("codec", "shards", "min_seconds", "max_seconds", "dedupe")}
+    settings["captions"] = CaptionFilter(args.min_words, args.max_words, args.min_ascii, args.no_defects)
+    if args.dry_run:
+        return _preview(args, settings)
+    if not args.out:
+        raise UserError("--out DIR is needed (or --dry_run)")
     against = data_audit.sets(args.against, None)  # before anything is built, for it may be misspelt
-    clips, left_out = _mini(args) if args.corpus == "mini" else (_published(args), {})
+    clips, left_out = _clips(args)
     accounting = build(
         clips,
         args.out,
@@ -87,12 +96,7 @@ def run(args: argparse.Namespace) -> dict:
         engine=args.engine,
         workers=args.workers,
         beam_options=shlex.split(args.beam_options),
-        codec=args.codec,
-        shards=args.shards,
-        min_seconds=args.min_seconds,
-        max_seconds=args.max_seconds,
-        dedupe=args.dedupe,
-        captions=captions,
+        **settings,
     )
     if args.corpus == "mini":
         from alp_jax.corpora.mini import credits
@@ -103,17 +107,36 @@ def run(args: argparse.Namespace) -> dict:
         accounting = audit.get("accounting", accounting)
     if not args.json:
         print_accounting(args.out, accounting)
-        if left_out:
-            reasons = ", ".join(
-                f"{left_out[key]} {key.replace('_', ' ')}" for key in ("duplicates", "unreadable", "too_short")
-            )
-            print(f"left out before the build: {reasons}")
-        if left_out and left_out["missing"]:
-            print(f"packages not fetched: {', '.join(left_out['missing'])}")
+        _print_left_out(left_out)
         if audit:
             data_audit.print_audit(audit)
         print(f"next: alp tokenizer --data {args.out}")
     return {"out": str(args.out), "accounting": accounting, "left_out": left_out, "audit": audit}
+
+
+def _preview(args: argparse.Namespace, settings: dict) -> dict:
+    from alp_jax.data.building.build import Settings
+    from alp_jax.data.building.preview import preview
+
+    for name in ("out", "against"):
+        if getattr(args, name):
+            raise UserError(f"--{name} does not go with --dry_run, which writes and compares nothing")
+    clips, left_out = _clips(args)
+    found = preview(clips, Settings.of(**settings))
+    if not args.json:
+        what = "metadata and files" if args.audio or args.corpus == "mini" else "metadata"
+        print_accounting(f"{args.corpus}, {what}", found, "the JSON line of --json")
+        for source, count in found["without_length"].items():
+            print(f"hours leave out {count} clips of {source}, whose metadata does not state their length")
+        for reason, count in sorted(found["dropped_captions"].items()):
+            print(f"captions that the filter drops: {count} {reason}")
+        _print_left_out(left_out)
+        print(f"a build would write {found['shards']} shards; nothing was written")
+    return {"out": None, "accounting": found, "left_out": left_out, "audit": None}
+
+
+def _clips(args: argparse.Namespace) -> tuple:
+    return _mini(args) if args.corpus == "mini" else (_published(args), {})
 
 
 def _mini(args: argparse.Namespace) -> tuple[list, dict]:
@@ -133,14 +156,27 @@ def _published(args: argparse.Namespace):
         if not value:
             raise UserError(f"--option {key}: give it as KEY=VALUE")
     adapter = registry.ADAPTERS[args.corpus]
-    if not args.metadata or (not args.audio and adapter.audio):
+    if not args.metadata or (not args.audio and adapter.audio and not args.dry_run):
         audio = f" and --audio DIR ({adapter.audio})" if adapter.audio else ""
         raise UserError(f"'alp data build {args.corpus}' needs --metadata FILE... ({adapter.metadata}){audio}")
     return registry.read(args.corpus, args.metadata, args.audio, args.split, **options)
 
 
-def print_accounting(out: str, accounting: dict) -> None:
-    """The account for people: what is in use by split and source, what is not and why."""
+def _print_left_out(left_out: dict) -> None:
+    if left_out:
+        reasons = ", ".join(
+            f"{left_out[key]} {key.replace('_', ' ')}" for key in ("duplicates", "unreadable", "too_short")
+        )
+        print(f"left out before the build: {reasons}")
+    if left_out and left_out["missing"]:
+        print(f"packages not fetched: {', '.join(left_out['missing'])}")
+
+
+def print_accounting(out: str, accounting: dict, names_in: str = "") -> None:
+    """The account for people: what is in use by split and source, what is not and why.
+
+    ``names_in`` says where all names are; "": in the data set ``out``.
+    """
     print(f"{out}: {accounting['usable']} of {accounting['expected']} clips")
     rows = [(split, split, row) for split, row in accounting["splits"].items()]
     for source, entry in sorted(accounting["sources"].items()):
@@ -156,7 +192,7 @@ def print_accounting(out: str, accounting: dict) -> None:
         if count:
             print(f"stored as they are: {count} that {text}")
     if accounting["unusable"]:
-        print(f"unusable: {accounting['unusable']} (all names in {pathlib.Path(out) / 'dataset.json'})")
+        print(f"unusable: {accounting['unusable']} (all names in {names_in or pathlib.Path(out) / 'dataset.json'})")
     for reason, entry in sorted(accounting["reasons"].items(), key=lambda item: -item[1]["count"]):
         names = ", ".join(name.split(" (")[0] for name in entry["clips"][:_NAMES_SHOWN])
         more = ", ..." if entry["count"] > _NAMES_SHOWN else ""

@@ -1,6 +1,7 @@
 """What a build is going to do: the order of clips, duplicates, rejected rows, filters; and what the account says."""
 
 import dataclasses
+import json
 import math
 import pathlib
 
@@ -18,9 +19,10 @@ from alp_jax.core.hashing import hash64
 from alp_jax.corpora import registry
 from alp_jax.data import ladder
 from alp_jax.data.building import exclusions, plan, rows, shard, worker
-from alp_jax.data.building.build import build
+from alp_jax.data.building.build import Settings, build
 from alp_jax.data.building.filters import CaptionFilter
 from alp_jax.data.building.merge import merge
+from alp_jax.data.building.preview import preview
 from alp_jax.data.dataset import open_dataset
 from alp_jax.data.text.normalise import normalise
 
@@ -252,6 +254,47 @@ def test_what_audits_compare_is_stored_beside_the_index(tmp_path):
         assert values["start_s"] == stated if stated is not None else math.isnan(values["start_s"])
     assert table.num_rows == 5
     assert table["place"].to_pylist() == sorted(table["place"].to_pylist())
+
+
+def test_a_dry_run_gives_the_account_of_a_build_without_decoding(tmp_path, capsys):
+    lines = ["file_name,caption,split,start,duration"]
+    for i in range(6):
+        wav(tmp_path / f"{i}.wav", 300 + i)
+        lines.append(f"{i}.wav,tone number {i},{'test' if i == 5 else 'train'},0,0.5")
+    lines += ["0.wav,once more,train,0,0.5", "1.wav,one,train,0,0.5", "2.wav,too late,train,x,0.5"]
+    lines += ["none.wav,not there,train,0,0.5"]
+    (tmp_path / "captions.csv").write_text("\n".join(lines) + "\n")
+    argv = ["data", "build", "folder", "--metadata", str(tmp_path / "captions.csv"), "--min_words", "2"]
+    audio = ["--audio", str(tmp_path)]
+    assert main([*argv, *audio, "--dry_run", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)["accounting"]
+    assert main([*argv, *audio, "--out", str(tmp_path / "set"), "--max_bad_share", "0.5", "--json"]) == 0
+    made = json.loads(capsys.readouterr().out)["accounting"]
+    assert (told["shards"], told["without_length"], told["dropped_captions"]) == (1, {}, {"too_few_words": 1})
+    for entry in made["sources"].values():
+        del entry["measured"]
+    assert {key: told[key] for key in made} == made
+    assert made["reasons"].keys() == {"bad_time", "duplicate_id", "filtered_captions", "missing"}
+    assert main([*argv, "--dry_run"]) == 0
+    text = capsys.readouterr().out
+    assert "folder, metadata: 7 of 10 clips" in text  # whether files are there is not known
+    assert "nothing was written" in text
+    assert main([*argv, *audio, "--dry_run", "--out", "x"]) == 2
+    assert "--out does not go with --dry_run" in capsys.readouterr().err
+    assert main([*argv, *audio]) == 2
+    assert "--out DIR is needed" in capsys.readouterr().err
+
+
+def test_without_audio_only_stated_stretches_are_duplicates(tmp_path):
+    same = {"recording": "r", "audio_path": "", "duration_s": 1.0}
+    placed = {"recording_start_s": 3.0}
+    clips = [clip(0, **same), clip(1, **same), clip(2, **same, **placed), clip(3, **same, **placed)]
+    found = preview(clips, Settings())
+    assert (found["usable"], found["reasons"]["duplicate_stretch"]["count"]) == (3, 1)
+    assert found["without_length"] == {}
+    assert preview([clip(0, audio_path="")], Settings())["without_length"] == {"a": 1}
+    with pytest.raises(UserError, match="no clips to build from: 1 empty_caption"):
+        preview([Rejected("a.csv row 3", "empty_caption")], Settings())
 
 
 def test_only_its_own_or_an_empty_folder_is_taken(tmp_path):

@@ -31,7 +31,7 @@ def account(expected: Mapping[str, int], left_out: Mapping[str, LeftOut], failur
       expected: clips by source.
       left_out: what never reached a shard.
       failures: FAILURES, clips that could not be decoded.
-      stored: the columns of the index, and what was measured of every clip.
+      stored: the columns of the index, and what was measured of every clip if that is known.
     """
     reasons, unusable = _failed(failures)
     for reason, entry in left_out.items():
@@ -42,7 +42,7 @@ def account(expected: Mapping[str, int], left_out: Mapping[str, LeftOut], failur
             of_source = unusable.setdefault(source, {})
             of_source[reason] = of_source.get(reason, 0) + count
     rejected = sum(entry.count - sum(entry.sources.values()) for entry in left_out.values())
-    measured = _measured(stored)
+    measured = _measured(stored) if "level_db" in stored.column_names else {}
     sources = {
         source: {"expected": count, "unusable": unusable.get(source, {})} | measured.get(source, {})
         for source, count in expected.items()

@@ -64,6 +64,12 @@ class Settings:
         if self.limits.max_seconds > _LONGEST_S:
             raise UserError(f"max_seconds = {self.limits.max_seconds}: at most {_LONGEST_S:g}")
 
+    @classmethod
+    def of(cls, **settings) -> "Settings":
+        """From the fields, and ``min_seconds`` and ``max_seconds`` for its limits; UserError names a bad one."""
+        limits = {name: settings.pop(name) for name in ("min_seconds", "max_seconds") if name in settings}
+        return cls(**settings, limits=audio.Limits(**limits))
+
 
 def build(
     clips: Iterable[Clip | Rejected],
@@ -86,7 +92,7 @@ def build(
       workers: decoding processes of the pool; 0 takes one per core.
       beam_options: command line options of Apache Beam, such as ``--runner=DataflowRunner``.
       watch: keyword arguments of ``worker.run``.
-      settings: the fields of ``Settings``, and ``min_seconds``, ``max_seconds`` for its limits.
+      settings: as of ``Settings.of``.
 
     Raises:
       UserError: no clips, a bad setting, or ``out_dir`` holds something else; nothing is overwritten.
@@ -96,16 +102,15 @@ def build(
     if not 0 <= max_bad_share <= 1:
         raise UserError(f"max_bad_share = {max_bad_share}: must be between 0 and 1")
     run = _engine(engine, workers, beam_options, watch or {})
-    limits = {name: settings.pop(name) for name in ("min_seconds", "max_seconds") if name in settings}
-    chosen = Settings(**settings, limits=audio.Limits(**limits))
+    chosen = Settings.of(**settings)
     out = os.fspath(out_dir)
     _check_folder(out)
     with _spool_path(out) as path:
         spooled = plan.spool(clips, path, dedupe=chosen.dedupe, captions=chosen.captions)
         if not len(spooled):
-            raise UserError(f"no clips to build {out} from{_rejected(spooled)}")
+            raise UserError(f"no clips to build {out} from{rejected_line(spooled)}")
         order = plan.arrange(spooled, chosen.dedupe)
-        shards = min(len(order), chosen.shards or min(_MAX_SHARDS, -(-len(order) // _CLIPS_PER_SHARD)))
+        shards = num_shards(len(order), chosen.shards)
         identity = fingerprint([SCHEMA_VERSION, plan.digest(spooled, order), dataclasses.asdict(chosen), shards])
         if _claim(out, identity):
             return tables.read_json(out, INFO)["accounting"]
@@ -177,7 +182,12 @@ def _spool_path(out: str) -> Iterator[pathlib.Path]:
             folder.rmdir()
 
 
-def _rejected(spooled: plan.Spool) -> str:
+def num_shards(clips: int, asked: int) -> int:
+    """How many shards so many clips get; ``asked`` 0 leaves it to the build."""
+    return min(clips, asked or min(_MAX_SHARDS, -(-clips // _CLIPS_PER_SHARD)))
+
+
+def rejected_line(spooled: plan.Spool) -> str:
     """What became of the rows there were: ``: 3 empty_caption, such as FILE row 1``."""
     left_out = sorted(spooled.left_out.items(), key=lambda item: -item[1].count)
     return ": " + ", ".join(f"{e.count} {reason}, such as {e.names[0]}" for reason, e in left_out) if left_out else ""

@@ -181,9 +181,12 @@ def _name(clip_id: str, path: str) -> str:
 
 
 def _stretch(clip: Clip, dedupe: str) -> int:
-    """Hash of what makes two clips the same stretch of the same recording; where that is unknown, of the same file."""
+    """Hash of what makes two clips the same stretch of the same recording; where that is unknown, of the same file.
+
+    Clips that were read without audio tell no file, so that none of them is like another.
+    """
     if clip.recording_start_s is None:
-        where = (os.path.basename(clip.audio_path), clip.member, clip.start_s)
+        where = (os.path.basename(clip.audio_path) or clip.id, clip.member, clip.start_s)
     else:
         where = ("", "", clip.recording_start_s)
     key = repr((clip.source if dedupe == "source" else "", clip.recording, *where, clip.duration_s))

@@ -1,0 +1,80 @@
+"""What a build would do, told from the metadata alone: the account of a build before a sound is decoded."""
+
+import pathlib
+import tempfile
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from alp_jax.core import storage
+from alp_jax.core.clip import Clip, Rejected
+from alp_jax.core.errors import UserError
+from alp_jax.data.building import account, plan
+from alp_jax.data.building.build import Settings, num_shards, rejected_line
+from alp_jax.data.example import SAMPLE_RATE
+
+_PIECE = 65_536  # clips that are looked at at a time
+
+
+def preview(clips: Iterable[Clip | Rejected], chosen: Settings) -> dict:
+    """The account that ``build`` would begin with; nothing is written and no audio is opened.
+
+    Returns:
+      As ``build``, where ``usable`` are the clips it would try to decode and hours those that the metadata states.
+      Files are only looked for, so ``missing`` counts clips whose file is not there, and nothing where clips were read
+      without a folder of audio. Also ``shards``, ``without_length`` (clips whose length the metadata does not state,
+      by source) and ``dropped_captions`` (by reason).
+
+    Raises:
+      UserError: no clips.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        spooled = plan.spool(clips, pathlib.Path(folder, "spool"), dedupe=chosen.dedupe, captions=chosen.captions)
+        if not len(spooled):
+            raise UserError(f"no clips to build from{rejected_line(spooled)}")
+        order = plan.arrange(spooled, chosen.dedupe)
+        pieces = list(_pieces(spooled, order))
+    failures, stored = (pa.concat_tables(tables) for tables in zip(*pieces, strict=True))
+    unknown = stored.filter(pc.equal(stored["num_samples"], 0)).group_by("source").aggregate([([], "count_all")])
+    return account.account(spooled.expected, spooled.left_out, failures, stored) | {
+        "shards": num_shards(len(stored), chosen.shards),
+        "without_length": dict(sorted((row["source"], row["count_all"]) for row in unknown.to_pylist())),
+        "dropped_captions": spooled.dropped_captions,
+    }
+
+
+def _pieces(spooled: plan.Spool, order: np.ndarray) -> Iterator[tuple[pa.Table, pa.Table]]:
+    """(clips whose file is missing, the others as columns of an index), in the order they came."""
+    known: dict[str, bool] = {}  # containers hold many clips
+    order = np.sort(order)
+    for first in range(0, len(order), _PIECE):
+        batch = pa.table(spooled.gather(order[first : first + _PIECE]))
+        there = pa.array([_exists(path, member, known) for path, member in _files(batch)])
+        lost, kept = batch.filter(pc.invert(there)), batch.filter(there)
+        reason = pa.array(["missing"] * len(lost), pa.string())
+        failures = pa.table([lost["id"], lost["source"], lost["audio_path"], reason], schema=account.FAILURES)
+        samples = pc.round(pc.multiply(pc.fill_null(kept["duration_s"], 0.0), float(SAMPLE_RATE)))
+        columns = {
+            "source": kept["source"],
+            "split": kept["split"],
+            "excluded": pa.array([""] * len(kept), pa.string()),
+            "num_samples": samples.cast(pa.int64()),
+            "num_captions": pc.list_value_length(kept["captions"]),
+        }
+        yield failures, pa.table(columns)
+
+
+def _files(batch: pa.Table) -> Iterator[tuple[str, str]]:
+    return zip(batch["audio_path"].to_pylist(), batch["member"].to_pylist(), strict=True)
+
+
+def _exists(path: str, member: str, known: dict[str, bool]) -> bool:
+    if not path:
+        return True  # no audio was asked for
+    if not member:
+        return storage.size(path) >= 0
+    if path not in known:
+        known[path] = storage.size(path) >= 0
+    return known[path]
