@@ -1,22 +1,44 @@
-"""``alp data verify``: read every byte of a data set."""
+"""``alp data verify``: read every byte of a data set, and try whether damage would be noticed."""
 
 import argparse
 from collections.abc import Callable
 
+from alp_jax.core.errors import DataError, UserError
+
 
 def add(action: Callable[..., argparse.ArgumentParser]) -> None:
-    verify = action("verify", "read every byte and check it", "alp data verify data/mini")
+    verify = action(
+        "verify", "read every byte and check it", "alp data verify data/mini\n  alp data verify data/mini --flips 10000"
+    )
     verify.add_argument("path", metavar="DIR")
+    verify.add_argument(
+        "--flips",
+        type=int,
+        default=0,
+        metavar="N",
+        help="then change N single bytes, one at a time in copies in memory, and count how many reading notices",
+    )
 
 
 def run(args: argparse.Namespace) -> dict:
     from alp_jax.core.progress import Progress
     from alp_jax.data.dataset import open_dataset
+    from alp_jax.data.flips import flips
 
+    if args.flips < 0:
+        raise UserError(f"--flips {args.flips}: must not be negative")
     dataset = open_dataset(args.path)
     with Progress("verify shards", len(dataset), "clips") as progress:
         result = dataset.verify(progress)
     if not args.json:
         size = f"{result['bytes'] / 1e6:.1f} MB"
         print(f"{args.path}: {result['clips']} clips in {result['shards']} shards, {size}, all intact")
+    if args.flips:
+        found = flips(dataset, args.flips)
+        told = f"{found['noticed']} of {found['flips']} changed bytes, in {found['records']} records, were noticed"
+        if found["noticed"] < found["flips"]:
+            raise DataError(f"{args.path}: only {told}")
+        if not args.json:
+            print(told)
+        result |= found
     return result | {"fingerprint": dataset.fingerprint}

@@ -23,6 +23,7 @@ from alp_jax.data import tfrecord
 from alp_jax.data.building import exclusions
 from alp_jax.data.building.build import build
 from alp_jax.data.dataset import open_dataset
+from alp_jax.data.flips import flips
 from alp_jax.data.stats import stats
 
 RATE = 16_000
@@ -91,6 +92,21 @@ def test_every_flipped_byte_is_found_and_named(copy):
                 dataset.verify()
     path.write_bytes(good)
     assert dataset.verify()["clips"] == 15
+
+
+def test_flips_can_be_tried_on_any_data_set_and_a_miss_is_told(copy, capsys, monkeypatch):
+    before = {p.name: p.read_bytes() for p in copy.iterdir()}
+    assert main(["data", "verify", str(copy), "--flips", "10000"]) == 0
+    assert "10000 of 10000 changed bytes, in 15 records, were noticed" in capsys.readouterr().out
+    assert main(["data", "verify", str(copy), "--flips", "20", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["noticed"] == 20
+    assert main(["data", "verify", str(copy), "--flips", "-1"]) == 2
+    assert {p.name: p.read_bytes() for p in copy.iterdir()} == before
+    monkeypatch.setattr(tfrecord, "_data", lambda body, length, where: body[:length])  # a reader that does not look
+    found = flips(open_dataset(copy), 2000)
+    assert 0 < found["noticed"] < 200  # those in lengths
+    assert main(["data", "verify", str(copy), "--flips", "100"]) == 44
+    assert "only" in capsys.readouterr().err
 
 
 def test_cut_missing_swapped_and_grown_shards_are_refused_at_opening(copy):
@@ -177,7 +193,7 @@ def test_a_killed_build_goes_on_and_gives_the_same_bytes(tmp_path):
     subprocess.run([*command, "whole", "1"], check=True, capture_output=True)
     want = {p.name: p.read_bytes() for p in (tmp_path / "whole").iterdir()}
     out, finished = tmp_path / "set", {}
-    for workers in ("1", "2"):
+    for workers in ("1", "2", "1"):
         process = subprocess.Popen([*command, "set", workers], stderr=subprocess.DEVNULL)
         while len(list(out.glob("*.index"))) <= len(finished):
             assert process.poll() is None, "the build ended before it could be killed"

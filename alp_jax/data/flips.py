@@ -1,0 +1,50 @@
+"""A self-test on a data set's own records: does reading notice when a single byte is another one?"""
+
+import numpy as np
+
+from alp_jax.core.errors import DataError
+from alp_jax.core.progress import Progress
+from alp_jax.data import tfrecord
+from alp_jax.data.dataset import Dataset
+
+
+def flips(dataset: Dataset, count: int, seed: int = 0) -> dict[str, int]:
+    """Changes ``count`` bytes of the shards, one at a time and in memory only, and reads the record around each.
+
+    Places are drawn uniformly from all bytes of all shards, lengths and checksums among them, and so are the new values
+    of the bytes. The shards themselves stay as they are.
+
+    Returns:
+      {"flips", "noticed", "records" (how many different ones were hit)}.
+
+    Raises:
+      DataError: a record is damaged as it is.
+    """
+    lengths = dataset.column("length").astype(np.int64) + tfrecord.HEADER + tfrecord.FOOTER
+    ends = np.cumsum(lengths)
+    rng = np.random.default_rng(seed)
+    places = np.sort(rng.integers(0, ends[-1], count))
+    changes = rng.integers(1, 256, count)
+    rows = np.searchsorted(ends, places, side="right")
+    noticed, held = 0, (-1, b"", None)
+    with Progress("flip bytes", count, "flips") as progress:
+        for row, place, change in zip(rows.tolist(), places.tolist(), changes.tolist(), strict=True):
+            if row != held[0]:
+                frame = dataset.frame(row)
+                (block,) = tfrecord.fetch([frame])
+                tfrecord.unpack(block, frame)
+                held = (row, block, frame)
+            _, block, frame = held
+            damaged = bytearray(block)
+            damaged[place - int(ends[row] - lengths[row])] ^= change
+            noticed += _noticed(bytes(damaged), frame)
+            progress.update()
+    return {"flips": count, "noticed": noticed, "records": len(np.unique(rows))}
+
+
+def _noticed(block: bytes, frame: tfrecord.Frame) -> bool:
+    try:
+        tfrecord.unpack(block, frame)
+    except DataError:
+        return True
+    return False
