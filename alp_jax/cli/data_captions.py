@@ -92,6 +92,7 @@ def _print(result: dict) -> None:
     print(_HEAD)
     for name, row in rows.items():
         _print_row(name, row)
+    print(f"distinct words: {result['definitions']['distinct_words']}")
     for name, row in rows.items():
         if name in result["sources"]:
             _print_findings(name, row, result["artefacts"])

@@ -16,7 +16,8 @@ from alp_jax.data.text.tallies import Artefacts, Block, Diversity, Language, Len
 
 DEFINITIONS = {
     "words": "NFKC and case folded text, cut at everything but letters, digits and _, so that it's is two words",
-    "distinct_words": "different words; the CaptionStew paper has 56,586 and does not say how it cut its captions",
+    "distinct_words": "different words; the CaptionStew paper has 56,586 in 10.7 million captions and does not say how "
+    "it cut them",
     "distinct_n": "Distinct-n (Li et al. 2016): different n-grams of words over all n-grams; none crosses captions. "
     "With a standard_error, distinct is an estimate and that is its relative error",
     "at_equal_size": "Distinct-n of 1,000 captions drawn by a hash of clip and caption: Distinct-n falls with size, so "
