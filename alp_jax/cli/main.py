@@ -46,11 +46,19 @@ def overview() -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs ``argv`` and returns the exit status."""
-    argv = sys.argv[1:] if argv is None else argv
+    """Runs ``argv`` and returns the exit status; the processes of a run of several end together."""
+    code, line = _run(sys.argv[1:] if argv is None else argv)
+    hosts = sys.modules.get("alp_jax.parallel.hosts")  # loaded by the commands that run on several hosts
+    if hosts is not None:
+        hosts.leave(code, line)
+    return code
+
+
+def _run(argv: list[str]) -> tuple[int, str]:
+    """The exit status of ``argv``, and the line that explains a failure."""
     if not argv or argv[0] in ("-h", "--help"):
         print(overview())
-        return 0 if argv else 2
+        return (0 if argv else 2), ""
     try:
         if argv[0] not in VERBS:
             close = difflib.get_close_matches(argv[0], VERBS, n=1)
@@ -65,7 +73,7 @@ def main(argv: list[str] | None = None) -> int:
         result = module.run(args)
         if args.json:
             print(json.dumps(result, sort_keys=True, allow_nan=False))
-        return 0
+        return 0, ""
     except (UserError, ConfigError) as error:
         return _fail(error, 2)
     except AlpError as error:
@@ -74,9 +82,10 @@ def main(argv: list[str] | None = None) -> int:
         return _fail("interrupted; the same command goes on where it stopped", 130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        return 1, ""
 
 
-def _fail(error: object, code: int) -> int:
-    print("alp: " + " ".join(str(error).split()), file=sys.stderr)
-    return code
+def _fail(error: object, code: int) -> tuple[int, str]:
+    line = " ".join(str(error).split())
+    print("alp: " + line, file=sys.stderr)
+    return code, line

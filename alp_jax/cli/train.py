@@ -2,6 +2,7 @@
 
 import argparse
 
+from alp_jax.cli.cluster import add_cluster_arguments, cluster_config
 from alp_jax.cli.configuration import add_config_argument, load_config
 
 EXAMPLE = "alp train --workdir runs/demo --config=configs/pretrain.py:objective=contrastive,pairs=400k"
@@ -11,14 +12,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workdir", required=True, metavar="DIR", help="run folder; an interrupted run goes on there")
     parser.add_argument("--evaluate", action="store_true", help="evaluate the frozen encoder after the last step")
     parser.add_argument("--floors", metavar="FILE", help="file in which runs on the same data share baseline results")
+    add_cluster_arguments(parser)
     add_config_argument(parser)
 
 
 def run(args: argparse.Namespace) -> dict:
     config = load_config(args.config, args.overrides)
+    from alp_jax.config import to_dict
+    from alp_jax.parallel import hosts
     from alp_jax.parallel.runtime import setup_runtime
 
     setup_runtime()
+    hosts.initialize(cluster_config(args))
+    hosts.require_same(to_dict(config))
     from alp_jax.train.evaluate import evaluate_run
     from alp_jax.train.loop import train
     from alp_jax.train.run_dir import mark_done

@@ -272,3 +272,20 @@ class RunConfig:
     mesh: MeshConfig = MeshConfig()
     train: TrainConfig = TrainConfig()
     evaluation: EvalConfig = EvalConfig()
+
+
+CLUSTERS = ("env", "none", "slurm", "tpu", "gke")
+
+
+@dataclasses.dataclass(frozen=True)
+class ClusterConfig:
+    """The processes of a run and where this one stands among them; flags of a start, not settings of a run."""
+
+    kind: str = (
+        "env"  # env (ALP_COORDINATOR, ALP_NUM_PROCESSES, ALP_PROCESS_ID, or one process) | none | slurm | tpu | gke
+    )
+    coordinator: str = ""  # HOST:PORT on which process 0 listens
+    bind: str = ""  # address:port it binds to when that is not what coordinator resolves to
+    num_processes: int = 0  # 0: from the environment
+    process_id: int = -1  # -1: from the environment
+    timeout_s: float = 50.0  # for all processes to come

@@ -17,6 +17,12 @@ class UserError(AlpError):
     exit_code = 2
 
 
+class HangError(AlpError):
+    """Another process of the run, or this one, did not get on in time."""
+
+    exit_code = 43
+
+
 class DataError(AlpError):
     """Stored data is damaged or is not what its index says."""
 

@@ -12,6 +12,7 @@ import jax
 
 import alp_jax
 from alp_jax.config import RunConfig, to_dict
+from alp_jax.core.differences import first_difference
 from alp_jax.core.errors import UserError
 from alp_jax.core.files import read_json, write_json, write_text
 
@@ -85,19 +86,6 @@ class RunDir:
 def mark_done(path: str | os.PathLike) -> None:
     """Leaves ``DONE``: training, and evaluation where it was asked for, are complete."""
     write_text(pathlib.Path(path) / "DONE", "")
-
-
-def first_difference(old, new, where: str = "config") -> tuple | None:
-    """The first (key, old value, new value) in which two nested settings differ, or None."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        for key in sorted(old.keys() | new.keys()):
-            if key not in old or key not in new:
-                return f"{where}.{key}", old.get(key), new.get(key)
-            difference = first_difference(old[key], new[key], f"{where}.{key}")
-            if difference:
-                return difference
-        return None
-    return None if old == new else (where, old, new)
 
 
 def _without(settings: dict, names: set[str], where: str = "") -> dict:

@@ -1,0 +1,291 @@
+"""Several processes as one run: start together, agree on values, fail together.
+
+What processes tell each other goes through the key-value store of JAX's coordination service and never through the
+devices, so it works before devices exist and while they are busy. Every wait has a limit and says whom it waited for.
+All processes must make these calls in the same order, from one thread; on one process they return at once.
+
+The coordinator has no authentication: it listens on its own address alone, which belongs in a private network.
+"""
+
+import atexit
+import json
+import os
+import platform
+import sys
+import threading
+import time
+from typing import Any
+
+import jax
+from jax._src.distributed import global_state  # its key-value store; jax has no public name for it
+
+import alp_jax
+from alp_jax.config.schema import ClusterConfig
+from alp_jax.core.differences import first_difference
+from alp_jax.core.errors import HangError, UserError
+from alp_jax.parallel.cluster import find_place
+from alp_jax.parallel.roll_call import call, resolve_address
+
+_HEARTBEAT_S = 30  # silence after which JAX takes a process for dead and ends the others
+_SHUTDOWN_S = 15
+_SLICE_S = 1.0  # between two looks at signals while waiting
+_LISTEN_S = 2.0  # the same of the thread that waits for failures of others
+_FAILED, _HEARD, _HOSTS = "alp/failed", "alp/heard", "alp/host"
+_FOR_EVER = 10 * 365 * 86400.0
+
+_calls = 0  # of broadcast and gather, the same number on every process
+_leaving = threading.Event()
+
+
+def initialize(config: ClusterConfig) -> None:
+    """Makes this process part of a run of several; does nothing for a run of one. Before any other use of JAX.
+
+    Raises:
+      UserError: settings that are missing or disagree, a coordinator or a process that does not come within
+        ``config.timeout_s``; every process that is there ends with such a line.
+    """
+    place = find_place(config)
+    if place is None or global_state.client is not None:
+        return
+    began = time.monotonic()
+    address = resolve_address(place.coordinator, config.timeout_s)
+    bind = resolve_address(config.bind, knob="--coordinator_bind") if config.bind else address
+    call(
+        bind if place.process == 0 else address,
+        {"process": place.process, "processes": place.processes, "host": platform.node(), "code": _code()},
+        config.timeout_s - (time.monotonic() - began),
+    )
+    # Preemption is agreed on through broadcast; JAX's own service would swallow SIGTERM where nobody asks it.
+    jax.config.update("jax_enable_preemption_service", False)
+    jax.distributed.initialize(
+        _join(address),
+        place.processes,
+        place.process,
+        local_device_ids=place.local_devices,
+        cluster_detection_method="deactivate",
+        initialization_timeout=int(config.timeout_s),
+        heartbeat_timeout_seconds=_HEARTBEAT_S,
+        shutdown_timeout_seconds=_SHUTDOWN_S,
+        coordinator_bind_address=_join(bind),
+    )
+    _client().key_value_set(f"{_HOSTS}/{place.process}", platform.node())
+    listener = threading.Thread(target=_listen, name="failures of other processes", daemon=True)
+    listener.start()
+    atexit.register(_stop_listening, listener)
+    _end_together_on_bugs()
+
+
+def process_index() -> int:
+    """This process's number; unlike ``jax.process_index`` it starts no device."""
+    return global_state.process_id if global_state.client is not None else 0
+
+
+def process_count() -> int:
+    """Processes of the run; unlike ``jax.process_count`` it starts no device."""
+    return global_state.num_processes if global_state.client is not None else 1
+
+
+def is_lead() -> bool:
+    """Whether this is the process that decides, writes files and reports."""
+    return process_index() == 0
+
+
+def broadcast(value: Any, what: str = "a value", timeout_s: float = 60.0) -> Any:
+    """Process 0's ``value`` (anything JSON can hold) on every process; what the others pass is not looked at.
+
+    Raises:
+      HangError: process 0 did not get to this call within ``timeout_s``, or is at another one.
+    """
+    if process_count() == 1:
+        return value
+    key = f"alp/broadcast/{_next_call()}"
+    if is_lead():
+        _client().key_value_set(key, json.dumps({"what": what, "value": value}))
+        return json.loads(json.dumps(value))
+    return _same_call(json.loads(_get(key, timeout_s, 0, what)), what, 0)["value"]
+
+
+def gather(value: Any, what: str = "a value", timeout_s: float = 60.0) -> list:
+    """Every process's ``value`` (anything JSON can hold) in order of their numbers, on every process.
+
+    Raises:
+      HangError: a process did not get to this call within ``timeout_s``, or is at another one; it is named.
+    """
+    if process_count() == 1:
+        return [value]
+    folder = f"alp/gather/{_next_call()}"
+    _client().key_value_set(f"{folder}/from/{process_index()}", json.dumps({"what": what, "value": value}))
+    if is_lead():
+        _client().key_value_set(f"{folder}/all", json.dumps(_collect(f"{folder}/from", timeout_s, what)))
+    everything = json.loads(_get(f"{folder}/all", timeout_s, 0, what))
+    if "missing" in everything:
+        raise HangError(everything["missing"])
+    for process, entry in enumerate(everything["values"]):
+        _same_call(entry, what, process)
+    return [entry["value"] for entry in everything["values"]]
+
+
+def barrier(name: str, timeout_s: float = 60.0) -> None:
+    """Returns when every process is at the barrier ``name``.
+
+    Raises:
+      HangError: one did not come within ``timeout_s``, or is at another call; it is named.
+    """
+    gather(None, name, timeout_s)
+
+
+def require_same(values: dict, what: str = "config") -> None:
+    """Returns when nested settings are the same on every process.
+
+    Raises:
+      UserError: on every process, the first setting that differs with both values and both hosts.
+    """
+    everywhere = gather({"values": values, "host": platform.node()}, what)
+    first = everywhere[0]
+    for process, other in enumerate(everywhere[1:], 1):
+        difference = first_difference(first["values"], other["values"], what)
+        if difference:
+            name, here, there = difference
+            raise UserError(
+                f"{name} is {here!r} in process 0 on {first['host']} but {there!r} in process {process} on "
+                f"{other['host']}: start all processes with the same settings, code and data"
+            )
+
+
+def leave(code: int, message: str = "") -> None:
+    """Ends this process's part in the run; to be called last, with the exit status and the line that explains it.
+
+    After success or an agreed stop (0 and 42) it returns when all processes are here. After a failure it tells the
+    others, which print the line and end with the same status, and ends this process without waiting for them.
+    """
+    if process_count() == 1:
+        return
+    if code in (0, 42):
+        barrier("the end of the run", _FOR_EVER)  # a peer that dies is noticed by its heartbeat
+        _leaving.set()
+        if is_lead():
+            _client().key_value_set(_FAILED, json.dumps(None))  # wakes all listeners: nobody can fail any more
+        return
+    try:
+        failure = {"process": process_index(), "host": platform.node(), "message": message, "code": code}
+        _client().key_value_set(_FAILED, json.dumps(failure))
+        deadline = time.monotonic() + 3.0  # process 0 holds the store: the others must have read it first
+        while is_lead() and time.monotonic() < deadline:
+            if len(_client().key_value_dir_get(_HEARD)) == process_count() - 1:
+                break
+            time.sleep(0.02)
+    except jax.errors.JaxRuntimeError:
+        pass  # somebody failed before, or the coordinator is gone: the line is printed, what is left is to end
+    _exit(code)
+
+
+def _listen() -> None:
+    """Waits for the failure of another process, then ends this one with its line and status."""
+    mine = process_index()
+    while not _leaving.is_set():
+        try:
+            failure = json.loads(_client().blocking_key_value_get(_FAILED, int(_LISTEN_S * 1000)))
+        except jax.errors.JaxRuntimeError as error:
+            if "DEADLINE_EXCEEDED" in str(error):
+                continue
+            return  # the coordinator is gone: JAX ends this process
+        if failure is None or failure["process"] == mine or _leaving.is_set():
+            return
+        print(
+            f"alp: process {failure['process']} on {failure['host']} failed: {failure['message']}",
+            file=sys.stderr,
+        )
+        _client().key_value_set(f"{_HEARD}/{mine}", "")
+        _exit(failure["code"])
+
+
+def _stop_listening(listener: threading.Thread) -> None:
+    """A thread that is inside the coordination client when the interpreter ends would crash it."""
+    _leaving.set()
+    listener.join()
+
+
+def _exit(code: int) -> None:
+    """At once: a normal exit would wait for processes that may never come."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _end_together_on_bugs() -> None:
+    before = sys.excepthook
+
+    def hook(kind, error, trace):
+        before(kind, error, trace)
+        leave(1, f"{kind.__name__}: {error}")
+
+    sys.excepthook = hook
+
+
+def _collect(folder: str, timeout_s: float, what: str) -> dict:
+    """Process 0's part of gather: everybody's entry, or the line that says who is missing."""
+    deadline = time.monotonic() + timeout_s
+    pause = 0.002
+    while True:
+        entries = {int(key.rpartition("/")[2]): text for key, text in _client().key_value_dir_get(folder)}
+        if len(entries) == process_count():
+            return {"values": [json.loads(entries[process]) for process in range(process_count())]}
+        if time.monotonic() >= deadline:
+            missing = [process for process in range(process_count()) if process not in entries]
+            return {"missing": _waited(missing, what, timeout_s)}
+        time.sleep(pause)
+        pause = min(2 * pause, 0.1)
+
+
+def _get(key: str, timeout_s: float, process: int, what: str) -> str:
+    # process 0 gives up first, so that all processes hear from it whom it missed
+    deadline = time.monotonic() + timeout_s + 2.0
+    while True:
+        try:
+            return _client().blocking_key_value_get(key, int(_SLICE_S * 1000))
+        except jax.errors.JaxRuntimeError as error:
+            if "DEADLINE_EXCEEDED" not in str(error):
+                raise HangError(f"lost the coordinator while waiting for {what!r}: {error}") from None
+        if time.monotonic() >= deadline:
+            raise HangError(_waited([process], what, timeout_s))
+
+
+def _waited(processes: list[int], what: str, timeout_s: float) -> str:
+    names = ", ".join(f"process {process} on {_host(process)}" for process in processes[:8])
+    more = f" and {len(processes) - 8} more" if processes[8:] else ""
+    return f"{names}{more} did not come to {what!r} within {timeout_s:g} s"
+
+
+def _host(process: int) -> str:
+    try:
+        return _client().key_value_try_get(f"{_HOSTS}/{process}")
+    except jax.errors.JaxRuntimeError:
+        return "an unknown host"
+
+
+def _same_call(entry: dict, what: str, process: int) -> dict:
+    if entry["what"] != what:
+        raise HangError(
+            f"process {process} on {_host(process)} is at {entry['what']!r}, process {process_index()} on "
+            f"{platform.node()} at {what!r}: they do not run the same program"
+        )
+    return entry
+
+
+def _next_call() -> int:
+    global _calls
+    _calls += 1
+    return _calls
+
+
+def _client():
+    return global_state.client
+
+
+def _join(address: tuple[str, int]) -> str:
+    return f"[{address[0]}]:{address[1]}" if ":" in address[0] else f"{address[0]}:{address[1]}"
+
+
+def _code() -> str:
+    python = ".".join(platform.python_version_tuple()[:2])
+    return f"alp_jax {alp_jax.__version__}, jax {jax.__version__}, Python {python}"

@@ -1,0 +1,157 @@
+"""Who is there, asked before JAX's own start-up: a process that waits for an absent one learns whom it waited for.
+
+JAX's distributed runtime ends a process by SIGABRT when a peer does not register in time, without a word on which.
+So process 0 first listens on the coordinator's own address until every process has said its number over plain TCP,
+tells all of them who is missing or what does not match, and leaves the port to JAX's coordinator.
+"""
+
+import json
+import socket
+import time
+
+from alp_jax.core.errors import UserError
+
+_LONGEST = 4096  # bytes of a line; anything else that knocks on the port is not one of ours
+_READ_S = 2.0
+
+
+def resolve_address(coordinator: str, timeout_s: float = 0.0, knob: str = "--coordinator") -> tuple[str, int]:
+    """(numeric address, port) of ``HOST:PORT`` or ``[IPv6]:PORT``; names of new pods may take ``timeout_s`` to appear.
+
+    Raises:
+      UserError: not of that form, or a name that does not resolve.
+    """
+    host, _, port = coordinator.rpartition(":")
+    if not host or not port.isdigit() or not 0 < int(port) < 65536:
+        raise UserError(f"{knob} {coordinator!r}: expected HOST:PORT, the address of process 0")
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            return socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)[0][4][:2]
+        except OSError as error:
+            if time.monotonic() >= deadline:
+                raise UserError(f"{knob} {coordinator}: {error.strerror or error}") from None
+        time.sleep(min(1.0, max(deadline - time.monotonic(), 0.0)))
+
+
+def call(address: tuple[str, int], mine: dict, timeout_s: float) -> None:
+    """Returns when all ``mine["processes"]`` processes have called; process 0 must be the one at ``address``.
+
+    Args:
+      mine: ``process``, ``processes``, ``host`` and ``code``; the second and the last must be the same everywhere.
+
+    Raises:
+      UserError: on every process that is there, the same line: who is missing, who disagrees, or that nobody answers.
+    """
+    if mine["process"] == 0:
+        _lead(address, mine, timeout_s)
+    else:
+        _follow(address, mine, timeout_s)
+
+
+def _lead(address: tuple[str, int], mine: dict, timeout_s: float) -> None:
+    deadline = time.monotonic() + timeout_s
+    family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+    present = {0: (mine, None)}
+    with socket.socket(family, socket.SOCK_STREAM) as server:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            server.bind(address)
+        except OSError as error:
+            raise UserError(
+                f"process 0 on {mine['host']} cannot listen on {address[0]}:{address[1]} ({error.strerror}): "
+                "--coordinator must be a free port of its own address"
+            ) from None
+        server.listen(1024)
+        fault = None
+        while fault is None and len(present) < mine["processes"]:
+            fault = _take(server, present, mine, deadline, timeout_s)
+        for _, connection in present.values():
+            if connection is not None:
+                _dismiss(connection, fault)
+    if fault:
+        raise UserError(fault)
+
+
+def _take(server: socket.socket, present: dict, mine: dict, deadline: float, timeout_s: float) -> str | None:
+    """Adds the next caller to ``present``; returns what is wrong, or None."""
+    server.settimeout(max(deadline - time.monotonic(), 0.001))
+    try:
+        connection = server.accept()[0]
+    except TimeoutError:
+        missing = [str(i) for i in range(mine["processes"]) if i not in present]
+        names = ", ".join(missing[:8]) + (" and more" if missing[8:] else "")
+        return (
+            f"process {names} of {mine['processes']} did not reach the coordinator on {mine['host']} within "
+            f"{timeout_s:g} s: start it, or correct --num_processes"
+        )
+    theirs = _read(connection)
+    if theirs is None:
+        connection.close()
+        return None
+    process, other = theirs["process"], present.get(theirs["process"], (None,))[0]
+    where = f"process {process} on {theirs['host']}"
+    fault = None
+    for name, flag in (("processes", "--num_processes"), ("code", "code version")):
+        if theirs[name] != mine[name]:
+            fault = f"{flag} is {mine[name]} in process 0 on {mine['host']} but {theirs[name]} in {where}"
+    if other is not None:
+        fault = f"--process_id {process} is given to two processes, on {other['host']} and on {theirs['host']}"
+    elif not 0 <= process < mine["processes"]:
+        fault = f"--process_id {process} on {theirs['host']} is not below --num_processes {mine['processes']}"
+    present[process if other is None else -1] = (theirs, connection)
+    return fault
+
+
+def _read(connection: socket.socket) -> dict | None:
+    """One JSON line of a caller, or None where it is none."""
+    connection.settimeout(_READ_S)
+    try:
+        line = b""
+        while not line.endswith(b"\n") and len(line) < _LONGEST:
+            part = connection.recv(_LONGEST)
+            if not part:
+                return None
+            line += part
+        theirs = json.loads(line)
+        fits = {"process": int, "processes": int, "host": str, "code": str}
+        return theirs if all(type(theirs.get(name)) is kind for name, kind in fits.items()) else None
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
+def _dismiss(connection: socket.socket, fault: str | None) -> None:
+    """Sends the outcome and lets the caller close first, so that the port is free for the coordinator."""
+    try:
+        connection.sendall(json.dumps({"fault": fault}).encode() + b"\n")
+        connection.recv(1)
+    except OSError:
+        pass
+    finally:
+        connection.close()
+
+
+def _follow(address: tuple[str, int], mine: dict, timeout_s: float) -> None:
+    began = time.monotonic()
+    nobody = (
+        f"process {mine['process']} on {mine['host']} got no answer from process 0 at {address[0]}:{address[1]} within "
+        f"{timeout_s:g} s: start it there, or correct --coordinator"
+    )
+    while True:
+        left = began + timeout_s - time.monotonic()
+        if left <= 0:
+            raise UserError(nobody)
+        try:
+            with socket.create_connection(address, timeout=left) as connection:
+                connection.sendall(json.dumps(mine).encode() + b"\n")
+                connection.settimeout(timeout_s)  # process 0 may have started to wait later than this one
+                with connection.makefile("rb") as file:
+                    answer = json.loads(file.readline(_LONGEST))
+        except TimeoutError:
+            raise UserError(nobody) from None
+        except (OSError, ValueError):
+            time.sleep(0.2)
+            continue
+        if answer["fault"]:
+            raise UserError(answer["fault"])
+        return
