@@ -1,6 +1,7 @@
 """``alp data audit``: which training clips are evaluation clips, and marks that take them out of use."""
 
 import argparse
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -25,7 +26,8 @@ def add(action: Callable[..., argparse.ArgumentParser]) -> None:
         "audit",
         "find training clips that are evaluation clips: by recording, by sound, by near-duplicate sound, by caption",
         "alp data audit data/mine --against data/other:test clotho:clotho_captions_evaluation.csv --exclude\n"
-        "  alp data audit audiocaps:train.csv --against audiocaps:test.csv",
+        "  alp data audit audiocaps:train.csv --against audiocaps:test.csv\n"
+        "  alp data audit data/mine --planted 200",
     )
     audit.add_argument(
         "data", metavar="DIR|CORPUS:FILE", help="a built data set, or published metadata of training clips"
@@ -44,7 +46,8 @@ def add(action: Callable[..., argparse.ArgumentParser]) -> None:
         type=int,
         default=0,
         metavar="N",
-        help="instead: plant N leaks of the test split (renamed, re-encoded, trimmed, ...) and count those found",
+        help="instead: plant N leaks (renamed, re-encoded, trimmed, ...) of the test split, or of --against among "
+        "metadata, and count those found",
     )
     audit.add_argument("--out", metavar="FILE", help=f"the audit as JSON (default: DIR/{AUDIT} for a data set)")
 
@@ -78,8 +81,10 @@ def run(args: argparse.Namespace) -> dict:
     if args.exclude:
         summary["accounting"] = exclude(train, found, args.kinds or KINDS, replace=args.replace)
     out = args.out or ("" if corpus else storage.join(args.data, AUDIT))
-    if out:
+    if args.out:
         storage.write(out, files.json_text(summary).encode())
+    elif out:
+        _keep(args.data, summary)
     if not args.json:
         print_audit(summary)
         if out:
@@ -92,7 +97,6 @@ def after_build(folder: "storage.Location", against: "Sequence[EvalSet]", keep_l
 
     Returns what ``run`` returns, or None when there is no evaluation set to compare with.
     """
-    from alp_jax.core import files, storage
     from alp_jax.data.audit.audit import audit, exclude
     from alp_jax.data.dataset import open_dataset
 
@@ -104,40 +108,54 @@ def after_build(folder: "storage.Location", against: "Sequence[EvalSet]", keep_l
     summary = {"data": str(folder)} | found.summary()
     if not keep_leaks:
         summary["accounting"] = exclude(train, found)
-    storage.write(storage.join(folder, AUDIT), files.json_text(summary).encode())
+    _keep(folder, summary)
     return summary
 
 
+def _keep(folder: "storage.Location", summary: dict) -> None:
+    """Writes the audit beside the data set, without the folder's name: equal data sets have equal files."""
+    from alp_jax.core import files, storage
+
+    found = {key: value for key, value in summary.items() if key != "data"}
+    storage.write(storage.join(folder, AUDIT), files.json_text(found).encode())
+
+
 def _planted(args: argparse.Namespace, corpus: tuple | None) -> dict:
+    from alp_jax.data.audit import planted, planted_rows
     from alp_jax.data.audit.kinds import KINDS
-    from alp_jax.data.audit.planted import LONG_S, measure
     from alp_jax.data.dataset import open_dataset
 
-    if corpus or args.against or args.exclude:
-        raise UserError("--planted needs a built data set and goes without --against and --exclude")
-    found = measure(open_dataset(args.data), args.planted)
+    if args.exclude or (args.against and not corpus):
+        raise UserError("--planted goes without --exclude, and with --against only for published metadata")
+    if corpus:
+        found = planted_rows.measure(_read(args.data, *corpus, "train"), sets(args.against, None), args.planted)
+    else:
+        found = planted.measure(open_dataset(args.data), args.planted)
     if not args.json:
         print(f"{args.data}: training clips found by 'alp data audit'")
-        columns = ("clips", "found", "right", *KINDS, "long", "long_found")
+        columns = ("clips", "found", "right", *KINDS, *(() if corpus else ("long", "long_found")))
         print(f"  {'':<12}" + "".join(f"{name:>11}" for name in columns))
         for name, row in (*found["planted"].items(), ("the others", found["others"])):
             print(f"  {name:<12}" + "".join(f"{row.get(key, ''):>11}" for key in columns))
-        print(f"long: clips of {LONG_S:g} s and more; right: found together with the clip it was made from")
+        print("right: found together with the clip it was made from")
+        print("no audio here" if corpus else f"long: clips of {planted.LONG_S:g} s and more")
     return found
 
 
 def sets(against: Sequence[str], dataset: "Dataset | None") -> "list[EvalSet]":
-    """The evaluation sets that ``against`` names, after the valid and test splits of ``dataset``.
+    """The evaluation sets that ``against`` names, after the valid and test splits of ``dataset``, each once.
 
     Raises:
       UserError: naming the set that cannot be read.
     """
     from alp_jax.data.audit.sets import of_splits
 
-    found = of_splits(dataset, OWN_SPLITS) if dataset is not None else []
+    found = {one.name: one for one in (of_splits(dataset, OWN_SPLITS) if dataset is not None else [])}
+    own = {name: dataclasses.replace(one, name=name.rpartition(":")[2]) for name, one in found.items()}
     for text in against:
-        found += [one for one in _sets(text) if one.name not in {other.name for other in found}]
-    return found
+        for one in _sets(text):
+            found.setdefault(one.name, one)
+    return list((found | own).values())
 
 
 def _sets(text: str) -> "list[EvalSet]":

@@ -16,7 +16,7 @@ from alp_jax.data.audit.audit import Audit, compare
 from alp_jax.data.audit.columns import ALWAYS, Columns, Ragged
 from alp_jax.data.audit.fingerprint import fingerprint
 from alp_jax.data.audit.kinds import KINDS
-from alp_jax.data.audit.sets import EvalSet, of_rows
+from alp_jax.data.audit.sets import of_rows
 from alp_jax.data.building.shard import audio_hash
 from alp_jax.data.dataset import Dataset
 from alp_jax.data.example import SAMPLE_RATE
@@ -98,7 +98,8 @@ def measure(dataset: Dataset, count: int, seed: int = 0) -> dict:
     block = _block(sounds, texts, len(dataset))
     blocks = itertools.chain(columns.of_dataset(dataset, train), [block])
     found = compare(blocks, [evaluation], total=len(train) + len(block))
-    return _count(found, evaluation, origin, each, dataset)
+    long = dataset.num_samples[origin] >= LONG_S * SAMPLE_RATE
+    return recall(found, WAYS, len(dataset), np.searchsorted(evaluation.clips.row, origin), long=long)
 
 
 def _sound(dataset: Dataset, row: int, way: int, number: int, rng: np.random.Generator) -> np.ndarray:
@@ -125,23 +126,40 @@ def _block(sounds: Sequence[np.ndarray], texts: Sequence[Sequence[str]], first: 
     )
 
 
-def _count(found: Audit, evaluation: EvalSet, origin: np.ndarray, each: int, dataset: Dataset) -> dict:
-    first = len(dataset)
-    long = dataset.num_samples[origin] >= LONG_S * SAMPLE_RATE
-    by_kind, right = {}, np.zeros(len(origin), bool)
-    others = {}
+def recall(
+    found: Audit,
+    ways: Sequence[str],
+    first: int,
+    origin: np.ndarray,
+    *,
+    same: np.ndarray | None = None,
+    long: np.ndarray | None = None,
+) -> dict[str, dict]:
+    """How many planted leaks were found, as ``measure`` returns it.
+
+    Args:
+      ways: as many leaks were planted in each of them, one way after another.
+      first: row of the first planted leak; they have the source ``planted``.
+      origin: int64[n], number of the evaluation clip that each was made from, in ``found.held``.
+      same: int[E], evaluation clips with equal numbers count as one; None: none do.
+      long: bool[n], which are counted on their own, too.
+    """
+    by_kind, others = {}, {}
+    same = np.arange(len(found.held.clips)) if same is None else same
+    right = np.zeros(len(origin), bool)
     for kind in KINDS:
         row, held = (found.found[kind][name].to_numpy() for name in ("row", "held"))
         planted = row >= first
         by_kind[kind] = np.isin(first + np.arange(len(origin)), row)
-        right[row[planted] - first] |= evaluation.clips.row[held[planted]] == origin[row[planted] - first]
+        right[row[planted] - first] |= same[held[planted]] == same[origin[row[planted] - first]]
         others[kind] = int((~planted).sum())
-    result = {}
-    for number, way in enumerate(WAYS):
+    each, result = len(origin) // len(ways), {}
+    for number, way in enumerate(ways):
         part = slice(number * each, (number + 1) * each)
         some = np.any([hits[part] for hits in by_kind.values()], axis=0)
         result[way] = {"clips": each, "found": int(some.sum()), "right": int(right[part].sum())}
-        result[way] |= {"long": int(long[part].sum()), "long_found": int((some & long[part]).sum())}
+        if long is not None:
+            result[way] |= {"long": int(long[part].sum()), "long_found": int((some & long[part]).sum())}
         result[way] |= {kind: int(hits[part].sum()) for kind, hits in by_kind.items()}
     rows = np.unique(np.concatenate([table["row"].to_numpy() for table in found.found.values()]))
     clips = sum(n for source, n in found.clips.items() if source != "planted")

@@ -120,6 +120,8 @@ def test_the_command_writes_the_audit_and_excludes_chosen_kinds(leaky, copy_of, 
     assert "audio: mine mine:same-samples is mine:test-4" in text
     summary = json.loads((folder / "audit.json").read_text())
     assert summary["accounting"]["excluded"] == {"leak:audio": 1, "leak:near": 1}
+    assert summary["sets"][0]["name"] == "test"
+    assert "data" not in summary  # equal data sets have equal files
     assert summary["sets"][0]["found"] == {"recording": 1, "audio": 1, "near": 2, "caption": 1}
     assert main([*argv[:-1], "nearly"]) == 2
     assert "did you mean 'near'" in capsys.readouterr().err

@@ -8,6 +8,7 @@ from alp_jax.cli import data_audit
 from alp_jax.cli.main import main
 from alp_jax.core.errors import UserError
 from alp_jax.data.audit import known, sets
+from alp_jax.data.audit.kinds import KINDS
 
 CAPTION = "A man speaks while water runs into a sink"
 
@@ -69,6 +70,24 @@ def test_metadata_is_audited_without_any_audio(audiocaps, tmp_path, capsys):
     assert "has no audio here" in text
 
 
+def test_leaks_planted_among_metadata_are_found_by_recording_and_caption(audiocaps, tmp_path, capsys):
+    train = audiocaps("train.csv", *((f"train{i:06}", 30, f"what training clip {i} sounds like") for i in range(9)))
+    test = audiocaps("test.csv", *((f"test{i:07}", 20, f"how one may hear clip {i}") for i in range(9)))
+    listed = blacklist(tmp_path, {"AudioSet": [f"Ytest{i:07}.wav" for i in range(9)]})
+    argv = ["data", "audit", f"audiocaps:{train}", "--against", f"audiocaps:{test}", f"blacklist:{listed}"]
+    assert main([*argv, "--planted", "12", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    for way, kind in (("renamed", "recording"), ("shifted", "recording"), ("caption", "caption")):
+        row = found["planted"][way]
+        assert (row["clips"], row["found"], row["right"], row[kind]) == (4, 4, 4, 4), way
+        assert sum(row[name] for name in KINDS) == 4
+    assert found["others"] == {"clips": 9, "found": 0} | dict.fromkeys(KINDS, 0)
+    assert main([*argv, "--planted", "12"]) == 0
+    assert "no audio here" in capsys.readouterr().out
+    assert main([*argv, "--planted", "60"]) == 2
+    assert "60 planted leaks: the sets of --against have 18 clips, 9 of them captioned" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("against", "words"),
     [
@@ -92,7 +111,7 @@ def test_sets_that_cannot_be_read_are_named(against, words, audiocaps, capsys):
 
 @pytest.mark.parametrize(
     ("flags", "words"),
-    [(["--exclude"], "built data set"), (["--kinds", "near"], "--exclude"), (["--planted", "5"], "built data set")],
+    [(["--exclude"], "built data set"), (["--kinds", "near"], "--exclude"), (["--planted", "5"], "have 1 clips")],
 )
 def test_metadata_cannot_be_changed(flags, words, audiocaps, capsys):
     train = audiocaps("train.csv", ("aaaaaaaaaaa", 30, "x"))
