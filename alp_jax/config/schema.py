@@ -219,11 +219,14 @@ class DataConfig:
 
 @dataclasses.dataclass(frozen=True)
 class MeshConfig:
-    """Devices along each axis; -1 takes what the other axes leave."""
+    """Devices along each axis; -1 takes what the other axes leave. ``dcn_*``: how many of them in different slices."""
 
-    data: int = -1
-    fsdp: int = 1
-    tensor: int = 1
+    data: int = -1  # copies of the parameters, rows of the batch
+    fsdp: int = 1  # rows of the batch too; parameters and optimiser statistics are split over them
+    tensor: int = 1  # heads, feed-forward modules and the vocabulary are split over them
+    dcn_data: int = 1  # a slice is a TPU slice or a GPU node, with slower links to the others
+    dcn_fsdp: int = 1
+    dcn_tensor: int = 1
 
 
 @dataclasses.dataclass(frozen=True)

@@ -35,6 +35,7 @@ from alp_jax.models.training import Sites, TrainInputs
 from alp_jax.models.transformer import MASKED, dropout, layer_norm, linear, split_key, valid_mask
 from alp_jax.models.zipformer.convolution import DepthwiseConv1d
 from alp_jax.models.zipformer.frontend import Conv2d
+from alp_jax.parallel.activations import constrain
 
 
 def check(config: ConformerConfig) -> None:
@@ -107,17 +108,20 @@ class RelativeAttention(nnx.Module):
         def heads(x):
             return x.reshape(*x.shape[:-1], self.num_heads, -1)
 
+        def by_head(x_BTD):
+            return constrain(heads(x_BTD), "batch", "time", "heads", "each")
+
         weight_key, out_key = split_key(key, 2)
         x = self.norm(x_BTD)
         query_BTD, f32 = self.query(x), jnp.float32
         moved_BTD = query_BTD + self.positions.bias[...].astype(query_BTD.dtype)
-        scores = jnp.einsum("bthd,bshd->bhts", heads(query_BTD), heads(self.key(x)), preferred_element_type=f32)
+        scores = jnp.einsum("bthd,bshd->bhts", by_head(query_BTD), by_head(self.key(x)), preferred_element_type=f32)
         offsets_NHD = heads(self.positions.proj(pos_ND))
-        scores += by_source(jnp.einsum("bthd,nhd->bhtn", heads(moved_BTD), offsets_NHD, preferred_element_type=f32))
+        scores += by_source(jnp.einsum("bthd,nhd->bhtn", by_head(moved_BTD), offsets_NHD, preferred_element_type=f32))
         scores *= (x.shape[-1] // self.num_heads) ** -0.5
         weights = jax.nn.softmax(jnp.where(valid_BT[:, None, None, :], scores, MASKED), axis=-1)
         weights = dropout(weights, self.rate, weight_key).astype(x.dtype)
-        mixed = jnp.einsum("bhts,bshd->bthd", weights, heads(self.value(x)))
+        mixed = jnp.einsum("bhts,bshd->bthd", weights, by_head(self.value(x)))
         return dropout(self.out_proj(mixed.reshape(x.shape)), self.rate, out_key)
 
 
@@ -135,7 +139,8 @@ class ConvolutionModule(nnx.Module):
 
     def __call__(self, x_BTD: jax.Array, valid_BT: jax.Array, key: jax.Array | None) -> jax.Array:
         value, gate = jnp.split(self.in_proj(self.norm(x_BTD)), 2, axis=-1)
-        inside = jnp.where(valid_BT[:, :, None], value * sigmoid(gate), 0)
+        gated = constrain(value * sigmoid(gate), "batch", "time", "hidden")
+        inside = jnp.where(valid_BT[:, :, None], gated, 0)
         return dropout(self.out_proj(swish(self.mid_norm(self.depthwise_conv(inside)))), self.rate, key)
 
 

@@ -15,6 +15,7 @@ from alp_jax.config.schema import DecoderConfig
 from alp_jax.core.errors import UserError
 from alp_jax.core.names import choose
 from alp_jax.models.transformer import attend, dropout, layer_norm, linear, split_key, valid_mask
+from alp_jax.parallel.activations import constrain
 
 _NORM_EPS = 1e-5
 ACTIVATIONS = {"gelu": lambda x: jax.nn.gelu(x, approximate=False), "relu": jax.nn.relu}
@@ -80,7 +81,8 @@ class DecoderLayer(nnx.Module):
         self_key, cross_key, inner_key, out_key = split_key(key, 4)
 
         def feed_forward(x):
-            hidden = dropout(ACTIVATIONS[self.activation](self.linear1(x)), self.rate, inner_key)
+            hidden = constrain(self.linear1(x), "batch", "time", "hidden")
+            hidden = dropout(ACTIVATIONS[self.activation](hidden), self.rate, inner_key)
             return dropout(self.linear2(hidden), self.rate, out_key)
 
         parts = (
@@ -90,7 +92,7 @@ class DecoderLayer(nnx.Module):
         )
         for norm, part in parts:
             x_BLD = x_BLD + part(norm(x_BLD)) if self.norm_first else norm(x_BLD + part(x_BLD))
-        return x_BLD
+        return constrain(x_BLD, "batch", "time", "width")
 
 
 class CaptionDecoder(nnx.Module):
@@ -162,7 +164,8 @@ class CaptionDecoder(nnx.Module):
           logits_BLV float32; positions beyond ``tokens_len_B`` hold no meaning.
         """
         memory_BTD = self.memory(frames_BTD)
-        return self.logits(self.hidden(tokens_BL, tokens_len_B, causal_B, memory_BTD, frames_len_B, key))
+        hidden_BLD = self.hidden(tokens_BL, tokens_len_B, causal_B, memory_BTD, frames_len_B, key)
+        return constrain(self.logits(hidden_BLD), "batch", "time", "vocab")
 
     def generate(self, frames_BTD, frames_len_B, *, max_length: int, bos: int, eos: int, pad: int) -> jax.Array:
         """Greedy captions: tokens_BL int32 with L = ``max_length``, without BOS, PAD from the first EOS on.

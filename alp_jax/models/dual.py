@@ -16,6 +16,7 @@ from alp_jax.models.heads import ProjectionHead, masked_mean, unit
 from alp_jax.models.text import TextTower
 from alp_jax.models.training import TrainInputs
 from alp_jax.models.transformer import split_key
+from alp_jax.parallel.activations import constrain
 
 CONTRASTIVE, CAPTIONING = "contrastive", "captioning"
 # objective -> the sides that the model needs for it; an encoder that came without its training has none
@@ -79,6 +80,7 @@ class AudioTextModel(nnx.Module):
         audio_key, text_key, decoder_key = split_key(None if train is None else train.key, 3)
         regularised = train._replace(key=audio_key) if train is not None and self.regularise else None
         frames_BTD, frames_len_B = self.encoder(mel_BTF, len_B, padding=padding, train=regularised)
+        frames_BTD = constrain(frames_BTD, "batch", "time", "width")
         outputs = {}
         if CONTRASTIVE in self.sides:
             outputs["audio_embed_BD"] = self.pool_audio(frames_BTD, frames_len_B)

@@ -10,6 +10,7 @@ from flax import nnx
 from alp_jax.core.names import choose
 from alp_jax.models.training import TrainInputs
 from alp_jax.models.transformer import dropout, layer_norm, linear, split_key, valid_mask
+from alp_jax.parallel.activations import constrain
 
 NORM_EPS = 1e-5
 
@@ -48,7 +49,8 @@ class FeedForward(nnx.Module):
 
     def __call__(self, x_BLD: jax.Array, key: jax.Array | None = None) -> jax.Array:
         hidden_key, out_key = split_key(key, 2)
-        hidden = dropout(self.activation(self.in_proj(self.norm(x_BLD))), self.rate, hidden_key)
+        hidden = constrain(self.in_proj(self.norm(x_BLD)), "batch", "time", "hidden")
+        hidden = dropout(self.activation(hidden), self.rate, hidden_key)
         return dropout(self.out_proj(hidden), self.rate, out_key)
 
 
@@ -56,5 +58,5 @@ def run_blocks(blocks: Iterable[Callable], x_BLD: jax.Array, key: jax.Array | No
     """``x = block(x, key)`` one after another; ``remat`` recomputes them in the backward pass."""
     blocks = list(blocks)
     for block, block_key in zip(blocks, split_key(key, len(blocks)), strict=True):
-        x_BLD = (jax.checkpoint(block) if remat else block)(x_BLD, block_key)
+        x_BLD = constrain((jax.checkpoint(block) if remat else block)(x_BLD, block_key), "batch", "time", "width")
     return x_BLD

@@ -10,6 +10,7 @@ from flax import nnx
 from alp_jax.config.schema import TextTowerConfig
 from alp_jax.core.errors import UserError
 from alp_jax.models.transformer import attend, dropout, layer_norm, split_key, valid_mask
+from alp_jax.parallel.activations import constrain
 
 _INIT = nnx.initializers.normal(0.02)
 
@@ -80,8 +81,9 @@ class TextLayer(nnx.Module):
     def __call__(self, x_BLD: jax.Array, allowed_BLL: jax.Array, key: jax.Array | None = None) -> jax.Array:
         attention_key, out_key = split_key(key, 2)
         x_BLD = self.attention(x_BLD, allowed_BLL, attention_key)
-        hidden = self.output(jax.nn.gelu(self.intermediate(x_BLD), approximate=False))
-        return self.norm(x_BLD + dropout(hidden, self.rate, out_key))
+        hidden = constrain(self.intermediate(x_BLD), "batch", "time", "hidden")
+        hidden = self.output(jax.nn.gelu(hidden, approximate=False))
+        return constrain(self.norm(x_BLD + dropout(hidden, self.rate, out_key)), "batch", "time", "width")
 
 
 class TextTower(nnx.Module):

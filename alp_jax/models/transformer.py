@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from alp_jax.parallel.activations import constrain
+
 MASKED = -1e30  # finite, so that a row with nothing to look at stays a number
 
 
@@ -48,7 +50,7 @@ def attend(
     """
 
     def heads(x):
-        return x.reshape(*x.shape[:-1], num_heads, -1)
+        return constrain(x.reshape(*x.shape[:-1], num_heads, -1), "batch", "time", "heads", "each")
 
     scores = jnp.einsum("bqhd,bkhd->bhqk", heads(query_BQD), heads(key_BKD), preferred_element_type=jnp.float32)
     scores = scores / math.sqrt(query_BQD.shape[-1] // num_heads)

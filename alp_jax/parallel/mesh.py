@@ -1,7 +1,10 @@
 """The one place where devices become a mesh and batches find their place on it."""
 
+import math
+
 import jax
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from alp_jax.config.schema import MeshConfig
@@ -14,24 +17,89 @@ BATCH_AXES = ("data", "fsdp")  # a batch is split over both: fsdp shards paramet
 def make_mesh(config: MeshConfig, devices: list | None = None) -> Mesh:
     """Builds the (data, fsdp, tensor) mesh over ``devices`` (all of them by default).
 
+    With ``dcn_*`` sizes above 1 the devices form slices (TPU slices, GPU nodes, else processes) with fast links inside;
+    that many parts of an axis lie in different slices, the rest of it within one.
+
     Raises:
-      UserError: the axes do not multiply to the number of devices; both numbers are named.
+      UserError: the axes do not multiply to the number of devices or slices; both numbers are named.
     """
     devices = jax.devices() if devices is None else devices
+    sizes = axis_sizes(config, len(devices))
+    if max(_dcn(config)) > 1:
+        return Mesh(hybrid_devices(sizes, _dcn(config), devices), AXES, axis_types=(AxisType.Auto,) * 3)
+    return jax.make_mesh(sizes, AXES, axis_types=(AxisType.Auto,) * 3, devices=devices)
+
+
+def axis_sizes(config: MeshConfig, devices: int) -> tuple[int, int, int]:
+    """Devices along data, fsdp and tensor, with -1 resolved.
+
+    Raises:
+      UserError: as ``make_mesh``.
+    """
     sizes = [config.data, config.fsdp, config.tensor]
     if any(size < 1 and size != -1 for size in sizes) or sizes.count(-1) > 1:
         raise UserError(f"config.mesh: sizes {tuple(sizes)} must be positive, with at most one -1")
-    known = int(np.prod([size for size in sizes if size != -1]))
-    if -1 in sizes and len(devices) % known == 0:
-        sizes[sizes.index(-1)] = len(devices) // known
-    if -1 in sizes or int(np.prod(sizes)) != len(devices):
-        raise UserError(f"config.mesh: data x fsdp x tensor = {tuple(sizes)} does not cover {len(devices)} devices")
-    return jax.make_mesh(sizes, AXES, axis_types=(AxisType.Auto,) * 3, devices=devices)
+    known = math.prod(size for size in sizes if size != -1)
+    if -1 in sizes and devices % known == 0:
+        sizes[sizes.index(-1)] = devices // known
+    if -1 in sizes or math.prod(sizes) != devices:
+        raise UserError(
+            f"config.mesh: data x fsdp x tensor = {' x '.join(map(str, sizes))} does not cover {devices} devices"
+        )
+    for axis, size, across in zip(AXES, sizes, _dcn(config), strict=True):
+        if across < 1 or size % across:
+            raise UserError(f"config.mesh.{axis} = {size} is not a multiple of config.mesh.dcn_{axis} = {across}")
+    return tuple(sizes)
+
+
+def _dcn(config: MeshConfig) -> tuple[int, int, int]:
+    return (config.dcn_data, config.dcn_fsdp, config.dcn_tensor)
+
+
+def hybrid_devices(sizes: tuple[int, ...], across: tuple[int, ...], devices: list) -> np.ndarray:
+    """Devices by axis, ``across`` of the ``sizes`` over slices.
+
+    Raises:
+      UserError: there are not as many slices as ``across`` multiplies to.
+    """
+    slices = {getattr(device, "slice_index", 0) for device in devices}
+    by_process = len(slices) == 1
+    if by_process:
+        slices = {device.process_index for device in devices}
+    if len(slices) != math.prod(across):
+        raise UserError(
+            f"config.mesh: dcn_data x dcn_fsdp x dcn_tensor = {' x '.join(map(str, across))} does not match the "
+            f"{len(slices)} {'processes' if by_process else 'slices'} of {len(devices)} devices"
+        )
+    within = tuple(size // parts for size, parts in zip(sizes, across, strict=True))
+    return mesh_utils.create_hybrid_device_mesh(within, across, devices, process_is_granule=by_process)
 
 
 def batch_shards(mesh: Mesh) -> int:
     """Number of parts a global batch is split into."""
-    return int(np.prod([mesh.shape[axis] for axis in BATCH_AXES]))
+    return math.prod(mesh.shape[axis] for axis in BATCH_AXES)
+
+
+def batch_part(mesh: Mesh) -> tuple[int, int]:
+    """(part, parts): which part of the rows of every global batch this process has to read.
+
+    Processes that share rows, because the tensor axis spans them, read the same part.
+
+    Raises:
+      UserError: the rows of some process are no such part; the mesh has to be arranged differently.
+    """
+    grid = mesh.devices.reshape(batch_shards(mesh), -1)
+    rows_of: dict[int, set[int]] = {}
+    for row, devices in enumerate(grid):
+        for device in devices:
+            rows_of.setdefault(device.process_index, set()).add(row)
+    size = len(rows_of[jax.process_index()])
+    if any(len(rows) != size or min(rows) % size or max(rows) - min(rows) + 1 != size for rows in rows_of.values()):
+        raise UserError(
+            f"config.mesh: data x fsdp = {mesh.shape['data']} x {mesh.shape['fsdp']} does not give each of "
+            f"{jax.process_count()} processes an equal stretch of the batch; change config.mesh.dcn_* or the axes"
+        )
+    return min(rows_of[jax.process_index()]) // size, len(grid) // size
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
@@ -44,16 +112,19 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 
 def put_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
-    """This host's rows of a global batch as global arrays, split over the mesh.
+    """This process's rows (``batch_part``) of a global batch as global arrays, split over the mesh.
 
     Raises:
       UserError: the global number of rows is not a multiple of the number of shards.
     """
-    rows = next(iter(batch.values())).shape[0] * jax.process_count()
+    rows = next(iter(batch.values())).shape[0] * batch_part(mesh)[1]
     if rows % batch_shards(mesh):
         raise UserError(
             f"a batch of {rows} clips cannot be split over {batch_shards(mesh)} devices: "
             f"make config.data.clips_multiple a multiple of {batch_shards(mesh)}"
         )
     sharding = batch_sharding(mesh)
-    return {name: jax.make_array_from_process_local_data(sharding, value) for name, value in batch.items()}
+    return {
+        name: jax.make_array_from_process_local_data(sharding, value, (rows, *value.shape[1:]))
+        for name, value in batch.items()
+    }

@@ -14,6 +14,7 @@ from alp_jax.features.spec_augment import spec_augment
 from alp_jax.models.training import TrainInputs
 from alp_jax.objectives.base import Objective
 from alp_jax.optim.averaging import update_average
+from alp_jax.parallel.activations import on_mesh
 from alp_jax.parallel.mesh import batch_sharding, replicated
 from alp_jax.train.state import State
 
@@ -45,7 +46,8 @@ def make_train_step(
         mel_BTF = spec_augment(mel_BTF, len_B, augment_key, features.spec_augment)
         inputs = objective.prepare(batch, objective_key)
         train = TrainInputs(model_key, batch_count(step, config.train.batch_count_rate), whitening)
-        outputs = apply(params, mel_BTF, len_B, inputs, train=train)
+        with on_mesh(mesh):
+            outputs = apply(params, mel_BTF, len_B, inputs, train=train)
         return objective.loss(outputs, inputs, batch)
 
     def step(state: State, batch: dict) -> tuple[State, dict]:

@@ -15,6 +15,7 @@ from alp_jax.models.schedule import constant, line
 from alp_jax.models.training import Sites, Training
 from alp_jax.models.transformer import linear
 from alp_jax.models.zipformer.extent import Extent
+from alp_jax.parallel.activations import constrain
 
 MASKED = -1000.0  # the reference's; finite, so a row with nothing to look at is uniform and not NaN
 
@@ -31,6 +32,10 @@ def relative_positions(length: int, width: int) -> np.ndarray:
     table = np.stack([np.cos(angle), np.sin(angle)], axis=-1).reshape(2 * length - 1, width)
     table[:, -1] = 1.0
     return table.astype(np.float32)
+
+
+def _by_head(x_BTD: jax.Array, num_heads: int) -> jax.Array:
+    return constrain(x_BTD.reshape(*x_BTD.shape[:2], num_heads, -1), "batch", "time", "heads", "each")
 
 
 class AttentionWeights(nnx.Module):
@@ -54,7 +59,7 @@ class AttentionWeights(nnx.Module):
         length, wide = x_BTD.shape[1], self.num_heads * self.query_dim
         parts = jnp.split(self.in_proj(x_BTD), (wide, 2 * wide), axis=-1)
         parts[1] = self.whiten_keys(self.balance_keys(parts[1], train), train)
-        q, k, p = (part.reshape(*part.shape[:2], self.num_heads, -1) for part in parts)
+        q, k, p = (_by_head(part, self.num_heads) for part in parts)
         scores = jnp.einsum("bthd,bshd->bhts", q, k, preferred_element_type=wide_type(q.dtype))
         # gathering the small table costs fewer bytes than skewing scores of all 2T - 1 offsets
         table_NHP = self.linear_pos(pos_ND.astype(x_BTD.dtype)).reshape(-1, self.num_heads, self.pos_dim)
@@ -84,7 +89,7 @@ class SelfAttention(nnx.Module):
 
     def __call__(self, x_BTD: jax.Array, weights_BHTS: jax.Array, train: Training | None = None) -> jax.Array:
         values = self.in_proj(x_BTD)
-        heads = values.reshape(*values.shape[:2], self.num_heads, -1)
+        heads = _by_head(values, self.num_heads)
         mixed = jnp.einsum("bhts,bshd->bthd", weights_BHTS, heads)
         return self.whiten(self.out_proj(mixed.reshape(values.shape)), train)
 
@@ -103,7 +108,8 @@ class NonlinAttention(nnx.Module):
         self.whiten2 = Whiten(whitening_limit(5.0, 3.0))
 
     def __call__(self, x_BTD: jax.Array, weights_BTS: jax.Array, train: Training | None = None) -> jax.Array:
-        gate, value, out_gate = jnp.split(self.in_proj(x_BTD), 3, axis=-1)
+        parts = jnp.split(self.in_proj(x_BTD), 3, axis=-1)
+        gate, value, out_gate = (constrain(part, "batch", "time", "hidden") for part in parts)
         gate = jnp.tanh(self.balancer(gate, train))
         mixed = jnp.einsum("bts,bsd->btd", weights_BTS, self.whiten1(value, train) * gate)
         return self.whiten2(self.out_proj(mixed * out_gate), train)

@@ -14,6 +14,7 @@ from alp_jax.models.schedule import line
 from alp_jax.models.training import Training
 from alp_jax.models.transformer import linear
 from alp_jax.models.zipformer.extent import Extent
+from alp_jax.parallel.activations import constrain
 
 
 class DepthwiseConv1d(nnx.Module):
@@ -85,7 +86,8 @@ class ConvolutionModule(nnx.Module):
         self.whiten = Whiten(whitening_limit(7.5))
 
     def __call__(self, x_BTD: jax.Array, extent: Extent, train: Training | None = None) -> jax.Array:
-        value, gate = jnp.split(self.in_proj(x_BTD), 2, axis=-1)
+        parts = jnp.split(self.in_proj(x_BTD), 2, axis=-1)
+        value, gate = (constrain(part, "batch", "time", "hidden") for part in parts)
         gate = sigmoid(self.balancer1(gate, train))
         mixed = self.depthwise_conv(jnp.where(extent.valid_BT[:, :, None], value * gate, 0), extent)
         return self.out_proj(swoosh_r(self.whiten(self.balancer2(mixed, train), train)))

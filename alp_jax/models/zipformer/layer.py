@@ -14,6 +14,7 @@ from alp_jax.models.transformer import linear
 from alp_jax.models.zipformer.attention import AttentionWeights, NonlinAttention, SelfAttention
 from alp_jax.models.zipformer.convolution import ConvolutionModule
 from alp_jax.models.zipformer.extent import Extent
+from alp_jax.parallel.activations import constrain
 
 Note = Callable[[str, jax.Array], None]  # is shown intermediate results by name
 
@@ -38,7 +39,8 @@ class FeedForward(nnx.Module):
         self.out_whiten = Whiten(whitening_limit(7.5))
 
     def __call__(self, x_BTD: jax.Array, train: Training | None = None) -> jax.Array:
-        hidden = swoosh_l(self.hidden_balancer(self.in_proj(x_BTD), train))
+        hidden = constrain(self.in_proj(x_BTD), "batch", "time", "hidden")
+        hidden = swoosh_l(self.hidden_balancer(hidden, train))
         return self.out_whiten(self.out_proj(shared_dropout(hidden, self.dropout_rate, train)), train)
 
 

@@ -10,6 +10,7 @@ from alp_jax.models.training import Training
 from alp_jax.models.zipformer.attention import relative_positions
 from alp_jax.models.zipformer.extent import Extent
 from alp_jax.models.zipformer.layer import Bypass, Note, ZipformerLayer, ignore
+from alp_jax.parallel.activations import constrain
 
 
 class Downsample(nnx.Module):
@@ -84,7 +85,7 @@ class ZipformerStack(nnx.Module):
             def run(x, pos_ND, layer=layer, noted=noted):
                 return layer(x, pos_ND, extent, train, noted)
 
-            x = (jax.checkpoint(run) if self.remat else run)(x, pos_ND) * mask
+            x = constrain((jax.checkpoint(run) if self.remat else run)(x, pos_ND) * mask, "batch", "time", "width")
         if self.factor > 1:
             note("inner_out", x)
             x = self.out_combiner(x_BTD, upsample(x, self.factor, x_BTD.shape[1]), train)

@@ -1,0 +1,58 @@
+"""Where activations lie on the mesh, said by the names of their dimensions at the few places that matter.
+
+Parameters alone do not tell the compiler enough: with rows of a batch and of a matrix on the same axis it may choose
+to move the activations, which are the larger. Outside of ``on_mesh`` a constraint does nothing.
+"""
+
+import contextlib
+import contextvars
+from collections.abc import Iterator
+
+import jax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from alp_jax.parallel.mesh import BATCH_AXES
+
+# name of a dimension -> axes of the mesh it is split over
+AXES_OF: dict[str, tuple[str, ...]] = {
+    "batch": BATCH_AXES,
+    "time": (),
+    "width": (),  # of the residual stream
+    "hidden": ("tensor",),  # of a feed-forward module, channels of a convolution module
+    "heads": ("tensor",),
+    "vocab": ("tensor",),
+    "each": (),  # per head
+}
+
+_mesh: contextvars.ContextVar[Mesh | None] = contextvars.ContextVar("mesh", default=None)
+
+
+@contextlib.contextmanager
+def on_mesh(mesh: Mesh) -> Iterator[None]:
+    """Constraints made inside, while a function is traced, hold on ``mesh``."""
+    token = _mesh.set(mesh)
+    try:
+        yield
+    finally:
+        _mesh.reset(token)
+
+
+def constrain(x: jax.Array, *names: str) -> jax.Array:
+    """``x``, whose dimensions have these names, at its place; a dimension that its axes do not divide stays whole.
+
+    Raises:
+      ValueError: not one name per dimension.
+      KeyError: a name that ``AXES_OF`` does not have.
+    """
+    if len(names) != x.ndim:
+        raise ValueError(f"{len(names)} names {names} for {x.ndim} dimensions")
+    mesh = _mesh.get()
+    if mesh is None or mesh.size == 1:
+        return x
+    axes = []
+    for name, size in zip(names, x.shape, strict=True):
+        parts = 1
+        for axis in AXES_OF[name]:
+            parts *= mesh.shape[axis]
+        axes.append(AXES_OF[name] if parts > 1 and size % parts == 0 else None)
+    return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, PartitionSpec(*axes)))
