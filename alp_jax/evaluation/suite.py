@@ -25,6 +25,8 @@ from alp_jax.evaluation.features import Features, extract
 from alp_jax.evaluation.model import EvalModel
 from alp_jax.evaluation.probe import ProbeData, linear_probe
 from alp_jax.evaluation.protocol import DIRECTIONS, Measured, RetrievalTask, judge, judge_retrieval, retrieval_task
+from alp_jax.evaluation.sed import detection
+from alp_jax.evaluation.sed import task as sed
 from alp_jax.evaluation.tasks import Task, build_tasks, read_table
 from alp_jax.objectives.base import SpecialTokens
 
@@ -67,7 +69,8 @@ class Suite:
         table = read_table(dataset)
         self.tasks = {task.name: task for task in build_tasks(table, config)}
         self.retrieval = retrieval_task(table, config)
-        names = [*self.tasks, *(DIRECTIONS if self.retrieval else ())]
+        self.sed = sed.sed_task(dataset, table, config)
+        names = [*self.tasks, *(DIRECTIONS if self.retrieval else ()), *((sed.NAME,) if self.sed else ())]
         wanted = [choose(name, names, "task") for name in only] or names
         self.names = [name for name in names if name in wanted]
         self.identity = {
@@ -81,22 +84,32 @@ class Suite:
     def poolings(self, name: str, model: EvalModel) -> tuple[str, ...]:
         if name in DIRECTIONS:
             return (JOINT, ALIGNMENT) if model.compares_text else (ALIGNMENT,)
+        if name == sed.NAME:
+            return (sed.POOLING,)
         return MEAN, ATTENTION
 
+    def plan(self, name: str) -> Task | RetrievalTask | sed.SedTask:
+        if name == sed.NAME:
+            return self.sed
+        return self.retrieval if name in DIRECTIONS else self.tasks[name]
+
     def rows(self, names: Iterable[str]) -> np.ndarray:
-        """All rows of the data set that the named tasks need."""
-        plans = [self.retrieval if name in DIRECTIONS else self.tasks[name] for name in names]
-        return np.unique(np.concatenate([np.concatenate([plan.train_row, plan.test_row]) for plan in plans]))
+        """All rows of the data set that the named tasks need as whole clips."""
+        plans = [self.plan(name) for name in names if name != sed.NAME]
+        rows = [np.concatenate([plan.train_row, plan.test_row]) for plan in plans]
+        return np.unique(np.concatenate([np.zeros(0, np.int64), *rows]))
 
     @functools.cached_property
     def overlaps(self) -> dict[str, dict]:
         """Task -> share of its test clips that were trained on, see ``overlap.shares``."""
-        plans = {name: self.retrieval if name in DIRECTIONS else self.tasks[name] for name in self.names}
-        return overlap.shares(self.trained, self.dataset, {name: plan.test_row for name, plan in plans.items()})
+        return overlap.shares(self.trained, self.dataset, {name: self.plan(name).test_row for name in self.names})
 
-    def extract(self, model: EvalModel, names: Iterable[str], folder: pathlib.Path, **options) -> Features:
+    def extract(self, model: EvalModel, names: Iterable[str], folder: pathlib.Path, **options) -> Features | None:
+        """None when the named tasks need no whole clips."""
         buckets = self.data_config.bucket_seconds
         rows = self.rows(names)
+        if not len(rows):
+            return None
         return extract(model, self.dataset, rows, folder, self.config, bucket_seconds=buckets, **options)
 
     def floors(self, path: pathlib.Path, folder: pathlib.Path) -> dict[str, dict[str, float]]:
@@ -111,6 +124,9 @@ class Suite:
             if any(name in DIRECTIONS for name in names):
                 aligned = linear_alignment(self.retrieval, inputs)[0]
                 found |= {name: aligned[name] for name in names if name in DIRECTIONS}
+            if sed.NAME in names:
+                found[sed.NAME] = detection.measure(model, self.sed, self.config, folder)[0]
+                shutil.rmtree(folder, ignore_errors=True)
             return {name: {m: v["value"] for m, v in one.values.items()} for name, one in found.items()}
 
         return floors.shared_floors(path, fingerprint(self.identity), self.names, compute)
@@ -185,7 +201,7 @@ def run_suite(
         started = time.monotonic()
         features = suite.extract(model, {name for name, _ in todo}, out_dir / "cache" / "frames")
         encode_s = time.monotonic() - started
-        measure = _measures(model, suite, features)
+        measure = _measures(model, suite, features, out_dir / "cache")
         with Progress("evaluate", len(todo), "results") as progress:
             for name, pooling in todo:
                 common = {"fingerprint": identity, "encode_seconds": round(encode_s, 2), "model": model.name}
@@ -202,7 +218,9 @@ def _stored(out_dir: pathlib.Path, job: tuple[str, str], identity: str) -> dict 
     return result if result["fingerprint"] == identity else None
 
 
-def _measures(model: EvalModel, suite: Suite, features: Features) -> Callable[[str, str], tuple[Measured, dict]]:
+def _measures(
+    model: EvalModel, suite: Suite, features: Features | None, folder: pathlib.Path
+) -> Callable[[str, str], tuple[Measured, dict]]:
     """(task, pooling) -> measured values and what was selected; both directions of retrieval are computed once."""
 
     def pooled(rows):
@@ -220,6 +238,8 @@ def _measures(model: EvalModel, suite: Suite, features: Features) -> Callable[[s
         if name in DIRECTIONS:
             found, chosen = searched(pooling)
             return found[name], chosen
+        if name == sed.NAME:
+            return detection.measure(model, suite.sed, suite.config, folder / "sed")
         task = suite.tasks[name]
         return linear(task, pooled) if pooling == MEAN else attention(task, features, suite.config)
 
@@ -236,7 +256,8 @@ def _one(suite: Suite, name, pooling, measure, floor: dict[str, float], out_dir:
         files.write_text(failed, reason + "\n")
         print(f"evaluate: {name}-{pooling} failed: {reason}", file=sys.stderr)
         return {"task": name, "pooling": pooling, "failed": reason}
-    plan = suite.retrieval if name in DIRECTIONS else suite.tasks[name]
+    plan = suite.plan(name)
+    classes = () if name in DIRECTIONS else plan.classes
     metric, headline = measured.headline()
     values = {key: {**value, "floor": floor[key]} for key, value in measured.values.items()}
     result = common | {
@@ -248,9 +269,9 @@ def _one(suite: Suite, name, pooling, measure, floor: dict[str, float], out_dir:
         "metrics": values,
         "n_train": len(plan.train_row),
         "n_test": len(plan.test_row),
-        "classes": len(plan.classes) if isinstance(plan, Task) else len(plan.test_captions),
-        "class_names": list(plan.classes) if isinstance(plan, Task) else [],
-        "dropped": plan.dropped if isinstance(plan, Task) else {},
+        "classes": len(classes or plan.test_captions),
+        "class_names": list(classes),
+        "dropped": plan.dropped if classes else {},
         "groups_train": len(set(plan.train_groups)),
         "groups_test": len(set(plan.test_groups)),
         "interval_over": measured.resampled,

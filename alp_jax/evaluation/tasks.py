@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from alp_jax.config.schema import EvalConfig
-from alp_jax.core.clip import SPLITS
+from alp_jax.core.clip import SPLITS, Event
 from alp_jax.core.errors import DataError
 from alp_jax.core.hashing import fingerprint, hash64
 from alp_jax.data.dataset import Dataset
@@ -34,6 +34,7 @@ class Table:
     labels: list[dict[str, str]]
     tags: list[tuple[str, ...]]
     captions: list[tuple[str, ...]]
+    events: list[tuple[Event, ...]]
 
     def rows(self, split: str) -> np.ndarray:
         return np.flatnonzero(self.split == SPLITS.index(split))
@@ -79,6 +80,7 @@ def read_table(dataset: Dataset) -> Table:
         labels=[dict(record.labels) for record in records],
         tags=[tuple(record.tags) for record in records],
         captions=[tuple(record.captions) for record in records],
+        events=[tuple(record.events) for record in records],
     )
 
 

@@ -17,12 +17,14 @@ TASKS = {
     "music_genre": "Music genre",
     "soundtrack": "Soundtrack",
     "tags": "Tags (several per clip)",
+    "sound_event_detection": "Sound event detection",
     "text_to_audio": "Text to audio",
     "audio_to_text": "Audio to text",
 }
 POOLINGS = {
     "mean": "mean pooling",
     "attention": "attention pooling",
+    "frames": "single frames",
     "joint": "joint space",
     "linear_alignment": "linear alignment",
 }
@@ -37,8 +39,11 @@ METRICS = {
     "map_at_10": "mAP@10",
     "map_at_10_reference": "mAP@10 (reference)",
     "median_rank": "median rank",
+    "psds1": "PSDS1",
+    "psds_mean": "PSDS1 without class deviation",
+    "frame_map": "mAP of frames",
 }
-HEADLINES = ("accuracy", "map", "recall_at_10")  # the metric of a task that is drawn
+HEADLINES = ("accuracy", "map", "recall_at_10", "psds1")  # the metric of a task that is drawn
 
 GLOSSARY = {
     "A, E, alpha": "scale, asymptote and exponent of the fitted law error = E + A * N^-alpha, N being pairs",

@@ -1,0 +1,124 @@
+"""How well the frames of a frozen encoder tell when an event sounds: frame probe, running median, PSDS."""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from alp_jax.config.schema import EvalConfig
+from alp_jax.core.clip import Event
+from alp_jax.data.example import SAMPLE_RATE
+from alp_jax.evaluation import bootstrap
+from alp_jax.evaluation.features import extract
+from alp_jax.evaluation.metrics import average_precision
+from alp_jax.evaluation.model import EvalModel
+from alp_jax.evaluation.protocol import Measured
+from alp_jax.evaluation.sed.frame_probe import fit_frame_probe, frame_scores, smoothed
+from alp_jax.evaluation.sed.psds import ALPHA_ST, Changes, class_changes, psds
+from alp_jax.evaluation.sed.task import SedTask, Side
+
+RESAMPLES = 100  # of the interval; each is a whole score
+MEDIAN_S = 0.44  # of the running median over a clip's scores
+CLASS_BLOCK = 16  # classes whose scores are in memory at a time
+
+
+@dataclasses.dataclass(frozen=True)
+class _Frames:
+    """The frames of one side: how clips are read by position, and seconds per frame of each."""
+
+    read: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+    hop_N: np.ndarray
+
+
+def measure(model: EvalModel, task: SedTask, config: EvalConfig, folder: pathlib.Path) -> tuple[Measured, dict]:
+    """A linear frame probe on the frozen encoder: values with intervals over test clips, and what was selected.
+
+    ``psds1`` is the headline. Small encoders seldom leave its zero, so there are two easier ones: ``psds_mean``,
+    without the penalty on the deviation over classes, and ``frame_map``, the mean average precision over single frames.
+    """
+    train, test = (
+        _open(model, task, side, config, folder / name) for name, side in (("train", task.train), ("test", task.test))
+    )
+
+    def targets(clips: np.ndarray, frames: int) -> np.ndarray:
+        return np.stack([_active(task.train.events[n], task.classes, frames, train.hop_N[n]) for n in clips])
+
+    weight_DC, bias_C, chosen = fit_frame_probe(train.read, targets, task.held, len(task.classes))
+    weight_RN, unit = bootstrap.weights(task.test.groups, resamples=RESAMPLES)
+    changes = _changes(task, test, weight_DC, bias_C)
+    scores_AR = psds(changes, _seconds(task.test, task.seconds), weight_RN, (ALPHA_ST, 0.0))
+    values = {}
+    for name, scores_R in zip(("psds1", "psds_mean"), scores_AR, strict=True):
+        value, interval = bootstrap.estimate(lambda _, scores_R=scores_R: scores_R, weight_RN)
+        values[name] = {"value": value, "interval": interval, "chance": 0.0}
+    precision, chance = _frame_map(task, test, weight_DC, bias_C)
+    values["frame_map"] = {"value": precision, "interval": None, "chance": chance}
+    return Measured(values, unit), chosen
+
+
+def _frame_map(task: SedTask, test: _Frames, weight_DC: np.ndarray, bias_C: np.ndarray) -> tuple[float, float]:
+    """Mean average precision over all test frames, and what random scores reach: the share of frames with the class."""
+    found, chance = [], []
+    for block, scores_NTC, len_N in _scores(task, test, weight_DC, bias_C):
+        inside_NT = np.arange(scores_NTC.shape[1]) < len_N[:, None]
+        shape = task.classes[block], scores_NTC.shape[1]
+        target_NTC = np.stack(
+            [_active(events, *shape, hop) for events, hop in zip(task.test.events, test.hop_N, strict=True)]
+        )
+        found.append(
+            [_precision(scores_NTC[inside_NT, c], target_NTC[inside_NT, c]) for c in range(len(task.classes[block]))]
+        )
+        chance.append(target_NTC[inside_NT].mean(0))
+    return float(np.nanmean(np.concatenate(found))), float(np.concatenate(chance).mean())
+
+
+def _precision(score_F: np.ndarray, target_F: np.ndarray) -> float:
+    return float(average_precision(score_F, target_F, np.ones((1, len(score_F))))[0])
+
+
+def _open(model: EvalModel, task: SedTask, side: Side, config: EvalConfig, folder: pathlib.Path) -> _Frames:
+    whole = dataclasses.replace(config, max_seconds=task.seconds)
+    features = extract(model, side.dataset, side.rows, folder, whole, bucket_seconds=(task.seconds,))
+    width = int(features.length.max())
+    # duration over frames is right to a frame at the clip's end, whatever the encoder
+    hop_N = _seconds(side, task.seconds) / features.length[features.index(side.rows)]
+    return _Frames(lambda clips: features.frames(side.rows[clips], width), hop_N)
+
+
+def _active(events: tuple[Event, ...], classes: tuple[str, ...], frames: int, hop: float) -> np.ndarray:
+    """float32[T,C], 1 where the middle of a frame lies in an event of the class."""
+    found_TC = np.zeros((frames, len(classes)), np.float32)
+    middle_T = (np.arange(frames) + 0.5) * hop
+    for event in events:
+        if event.label in classes:
+            inside_T = (middle_T >= event.onset_s) & (middle_T < event.offset_s)
+            found_TC[inside_T, classes.index(event.label)] = 1
+    return found_TC
+
+
+def _seconds(side: Side, longest: float) -> np.ndarray:
+    return np.minimum(side.dataset.num_samples[side.rows] / SAMPLE_RATE, longest)
+
+
+def _scores(
+    task: SedTask, test: _Frames, weight_DC: np.ndarray, bias_C: np.ndarray
+) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
+    """(classes, scores_NTC, len_N) of the test clips, CLASS_BLOCK classes at a time."""
+    clips = np.arange(len(task.test.rows))
+    for first in range(0, len(task.classes), CLASS_BLOCK):
+        block = slice(first, first + CLASS_BLOCK)
+        yield block, *frame_scores(test.read, clips, weight_DC[:, block], bias_C[block])
+
+
+def _changes(task: SedTask, test: _Frames, weight_DC: np.ndarray, bias_C: np.ndarray) -> Iterator[Changes]:
+    """The threshold changes of every class."""
+    width = max(1, round(MEDIAN_S / float(np.median(test.hop_N)))) | 1
+    for block, scores_NTC, len_N in _scores(task, test, weight_DC, bias_C):
+        scores_NTC = smoothed(scores_NTC, len_N, width)
+        for c, name in enumerate(task.classes[block]):
+            events = {
+                n: np.array([(e.onset_s, e.offset_s) for e in found if e.label == name]).reshape(-1, 2)
+                for n, found in enumerate(task.test.events)
+            }
+            yield class_changes(scores_NTC[..., c], len_N, test.hop_N, events)

@@ -1,0 +1,121 @@
+"""Sound event detection as a task: real clips with events where the data set has them, else mixtures of its clips."""
+
+import collections
+import dataclasses
+
+import numpy as np
+
+from alp_jax.config.schema import EvalConfig
+from alp_jax.core.clip import Event
+from alp_jax.core.hashing import fingerprint
+from alp_jax.data.dataset import Dataset
+from alp_jax.data.example import SAMPLE_RATE
+from alp_jax.evaluation.sed.mixtures import SECONDS, Mixtures
+from alp_jax.evaluation.tasks import Table, assert_disjoint, hold_out, subset
+
+NAME, POOLING = "sound_event_detection", "frames"
+LABEL = "sound_event"  # of the clips that mixtures are made of
+MIN_TRAIN, MIN_TEST = 8, 4  # events a class needs in each split
+MIN_CLIPS = 20  # in each split
+
+
+@dataclasses.dataclass(frozen=True)
+class Side:
+    """One split.
+
+    Attributes:
+      dataset, rows: where the audio is read.
+      clip_rows: rows of the data set that the audio is made of.
+      events: of every row.
+      groups: of every row; a group is in one split alone.
+    """
+
+    dataset: Dataset | Mixtures
+    rows: np.ndarray
+    clip_rows: np.ndarray
+    events: tuple[tuple[Event, ...], ...]
+    groups: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class SedTask:
+    """Detection of ``classes``; ``held`` training clips select settings.
+
+    Attributes:
+      kind: ``events of the data set`` or ``mixtures``.
+      seconds: longer clips are cut to this.
+    """
+
+    classes: tuple[str, ...]
+    train: Side
+    test: Side
+    held: np.ndarray
+    kind: str
+    seconds: float
+    selection: str
+    dropped: dict[str, str]
+    split_hash: str
+
+    @property
+    def train_row(self) -> np.ndarray:
+        """Rows of the data set that training clips are made of."""
+        return self.train.clip_rows
+
+    @property
+    def test_row(self) -> np.ndarray:
+        return self.test.clip_rows
+
+    @property
+    def train_groups(self) -> tuple[str, ...]:
+        return self.train.groups
+
+    @property
+    def test_groups(self) -> tuple[str, ...]:
+        return self.test.groups
+
+
+def sed_task(dataset: Dataset, table: Table, config: EvalConfig) -> SedTask | None:
+    """The task that a data set allows; None when it has too few events.
+
+    Raises:
+      DataError: naming a group that is on both sides.
+    """
+    kind, (train, test) = "events of the data set", (_real(dataset, table, config, s) for s in ("train", "test"))
+    if min(len(train.rows), len(test.rows)) < MIN_CLIPS:
+        kind, (train, test) = "mixtures", (_mixed(dataset, table, config, s) for s in ("train", "test"))
+        if train is None or test is None:
+            return None
+    assert_disjoint(NAME, train.groups, test.groups)
+    counted = [collections.Counter(e.label for events in side.events for e in events) for side in (train, test)]
+    counts = {name: [count[name] for count in counted] for name in sorted(counted[0] | counted[1])}
+    dropped = {
+        name: f"{n} training and {m} test events" for name, (n, m) in counts.items() if n < MIN_TRAIN or m < MIN_TEST
+    }
+    classes = tuple(sorted(set(counts) - set(dropped)))
+    if len(classes) < 2:
+        return None
+    held, selection = hold_out(train.groups, [""] * len(train.groups))
+    seconds = SECONDS if kind == "mixtures" else config.max_seconds
+    identity = {k: [side.dataset.fingerprint, side.rows.tolist()] for k, side in (("train", train), ("test", test))}
+    return SedTask(classes, train, test, held, kind, seconds, selection, dropped, fingerprint(identity))
+
+
+def _real(dataset: Dataset, table: Table, config: EvalConfig, split: str) -> Side:
+    rows = table.rows(split)
+    rows = rows[[bool(table.events[row]) for row in rows.tolist()]] if len(rows) else rows
+    rows = subset(table, rows, config.max_train_clips if split == "train" else config.max_test_clips)
+    return Side(dataset, rows, rows, tuple(table.events[r] for r in rows), tuple(table.group[r] for r in rows))
+
+
+def _mixed(dataset: Dataset, table: Table, config: EvalConfig, split: str) -> Side | None:
+    rows = table.rows(split).tolist()
+    label_of = {row: table.labels[row][LABEL] for row in rows if LABEL in table.labels[row]}
+    long_enough = dataset.num_samples >= round(SECONDS * SAMPLE_RATE)
+    backgrounds = [row for row in rows if row not in label_of and long_enough[row]]
+    count = config.max_train_clips if split == "train" else config.max_test_clips
+    if not label_of or not backgrounds or not count:
+        return None
+    mixtures = Mixtures(dataset, label_of, backgrounds, split, count, seed=0)
+    events = tuple(plan.events for plan in mixtures.plans)
+    used = np.unique([row for plan in mixtures.plans for row in (plan.background, *(e.row for e in plan.events))])
+    return Side(mixtures, np.arange(count), used, events, tuple(f"{split} mixture {k}" for k in range(count)))
