@@ -2,6 +2,10 @@
 
 ``shift`` adds shifted copies, with a gradient of its own; ``lax`` is the grouped convolution of XLA, which on CPU is
 several times slower. ``auto`` takes shift on CPU and lax elsewhere.
+
+XLA's partitioner multiplies the kernel's gradient of a grouped convolution by the number of copies of an input that is
+split by rows and copied over another axis (seen in 0.10.2). So lax splits the channels over that axis, and where it
+does not divide them shift takes its place.
 """
 
 import functools
@@ -12,6 +16,7 @@ from jax import lax
 
 from alp_jax.core.names import choose
 from alp_jax.models.precision import wide
+from alp_jax.parallel.activations import constrain, divides
 
 FORMS = ("auto", "shift", "lax")
 Pad = tuple[int, int]
@@ -31,10 +36,10 @@ def resolve_form(form: str) -> str:
 
 def depthwise1d(x_BTC: jax.Array, kernel_KC: jax.Array, pad: Pad, form: str) -> jax.Array:
     """y[t] = sum_k x[t - pad[0] + k] kernel[k] with zeros outside; ``form`` is ``shift`` or ``lax``."""
-    if form == "shift":
+    if form == "shift" or not divides("hidden", x_BTC.shape[-1]):
         return _shift1d(x_BTC, kernel_KC, pad)
     return lax.conv_general_dilated(
-        x_BTC,
+        constrain(x_BTC, "batch", "time", "hidden"),
         kernel_KC[:, None, :],
         (1,),
         [pad],
@@ -45,10 +50,10 @@ def depthwise1d(x_BTC: jax.Array, kernel_KC: jax.Array, pad: Pad, form: str) -> 
 
 def depthwise2d(x_BTFC: jax.Array, kernel_KLC: jax.Array, form: str) -> jax.Array:
     """Odd kernel, zero padding that keeps the shape; ``form`` is ``shift`` or ``lax``."""
-    if form == "shift":
+    if form == "shift" or not divides("hidden", x_BTFC.shape[-1]):
         return _shift2d(x_BTFC, kernel_KLC)
     return lax.conv_general_dilated(
-        x_BTFC,
+        constrain(x_BTFC, "batch", "time", "bins", "hidden"),
         kernel_KLC[:, :, None, :],
         (1, 1),
         [(k // 2, k // 2) for k in kernel_KLC.shape[:2]],

@@ -6,6 +6,7 @@ to move the activations, which are the larger. Outside of ``on_mesh`` a constrai
 
 import contextlib
 import contextvars
+import math
 from collections.abc import Iterator
 
 import jax
@@ -17,6 +18,7 @@ from alp_jax.parallel.mesh import BATCH_AXES
 AXES_OF: dict[str, tuple[str, ...]] = {
     "batch": BATCH_AXES,
     "time": (),
+    "bins": (),  # of frequency
     "width": (),  # of the residual stream
     "hidden": ("tensor",),  # of a feed-forward module, channels of a convolution module
     "heads": ("tensor",),
@@ -49,10 +51,14 @@ def constrain(x: jax.Array, *names: str) -> jax.Array:
     mesh = _mesh.get()
     if mesh is None or mesh.size == 1:
         return x
-    axes = []
-    for name, size in zip(names, x.shape, strict=True):
-        parts = 1
-        for axis in AXES_OF[name]:
-            parts *= mesh.shape[axis]
-        axes.append(AXES_OF[name] if parts > 1 and size % parts == 0 else None)
+    axes = [
+        AXES_OF[name] if AXES_OF[name] and divides(name, size) else None
+        for name, size in zip(names, x.shape, strict=True)
+    ]
     return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, PartitionSpec(*axes)))
+
+
+def divides(name: str, size: int) -> bool:
+    """Whether the axes of the dimension ``name`` divide ``size``; always true outside of ``on_mesh``."""
+    mesh = _mesh.get()
+    return mesh is None or size % math.prod(mesh.shape[axis] for axis in AXES_OF[name]) == 0

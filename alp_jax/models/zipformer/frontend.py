@@ -15,6 +15,7 @@ from alp_jax.models.regularisers import Balancer, Whiten, whitening_limit
 from alp_jax.models.schedule import line
 from alp_jax.models.training import Sites, Training, keep_clips, shared_dropout
 from alp_jax.models.transformer import linear
+from alp_jax.parallel.activations import constrain
 
 MIN_FRAMES = 9  # the shortest features that give one output frame
 
@@ -95,7 +96,8 @@ class ConvNeXt(nnx.Module):
         self.out_whiten = Whiten(5.0)
 
     def __call__(self, x_BTFC: jax.Array, train: Training | None = None) -> jax.Array:
-        hidden = self.hidden_balancer(self.pointwise_conv1(self.depthwise_conv(x_BTFC)), train)
+        hidden = constrain(self.pointwise_conv1(self.depthwise_conv(x_BTFC)), "batch", "time", "bins", "hidden")
+        hidden = self.hidden_balancer(hidden, train)
         x_BTFC = x_BTFC + keep_clips(self.pointwise_conv2(swoosh_l(hidden)), self.skip_rate, train)
         return self.out_whiten(self.out_balancer(x_BTFC, train), train)
 
