@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh
 
 from alp_jax.config import RunConfig, resolve
@@ -24,11 +24,12 @@ from alp_jax.train.checkpoint import load_params
 
 @dataclasses.dataclass(frozen=True)
 class Parts:
-    """What a step is made of: pure functions on nested dictionaries."""
+    """What a step is made of: pure functions on nested dictionaries, and parts that training does not start fresh."""
 
     init: Callable[[jax.Array], dict]
     apply: Callable[..., Any]
     objective: Objective
+    start: dict[str, Any]  # of the parameters, as host arrays
 
 
 def special_tokens(tokenizer: Tokenizer) -> SpecialTokens:
@@ -71,15 +72,16 @@ def make_parts(config: RunConfig, tokenizer: Tokenizer, mesh: Mesh) -> Parts:
             f"config.model.text.max_position_embeddings {config.model.text.max_position_embeddings}"
         )
     init, apply = make_model(config)
+    start = {}
     if config.init != "scratch":
-        init = _start_from(config.init, init, "encoder", "config.init")
+        start["encoder"] = _start_from(config.init, init, "encoder", "config.init")
     if config.init_text != "scratch":
-        init = _start_from(config.init_text, init, "text", "config.init_text")
-    return Parts(init, apply, make_objective(config.objective, special_tokens(tokenizer), mesh))
+        start["text"] = _start_from(config.init_text, init, "text", "config.init_text")
+    return Parts(init, apply, make_objective(config.objective, special_tokens(tokenizer), mesh), start)
 
 
-def _start_from(run_dir: str, init: Callable, part: str, knob: str) -> Callable:
-    """``init`` with the ``part`` of a run or an import in place of a fresh one."""
+def _start_from(run_dir: str, init: Callable, part: str, knob: str) -> dict[str, Any]:
+    """The ``part`` of a run or an import, host arrays."""
     found, expected = load_params(run_dir)[0], jax.eval_shape(init, jax.random.key(0))
     if part not in found or part not in expected:
         where = run_dir if part not in found else "a model of this objective"
@@ -91,7 +93,7 @@ def _start_from(run_dir: str, init: Callable, part: str, knob: str) -> Callable:
             f"{knob}: the {part} in {run_dir} does not fit config.model: {name} is "
             f"{have.get(name, 'absent')} there and {need.get(name, 'absent')} here"
         )
-    return lambda key: {**init(key), part: jax.tree.map(jnp.asarray, found[part])}
+    return jax.tree.map(np.asarray, found[part])
 
 
 def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:

@@ -6,8 +6,6 @@ import signal
 import time
 from typing import Any
 
-import jax
-
 from alp_jax.config import RunConfig
 from alp_jax.core.errors import AlpError, NumericsError, UserError
 from alp_jax.core.files import write_json
@@ -16,7 +14,7 @@ from alp_jax.data.pipeline import train_batches
 from alp_jax.models.accounting import parameters, train_flops
 from alp_jax.optim.averaging import averages
 from alp_jax.optim.optimizer import make_optimizer
-from alp_jax.parallel.mesh import batch_shards, make_mesh, put_batch
+from alp_jax.parallel.mesh import batch_part, batch_shards, make_mesh, put_batch
 from alp_jax.parallel.rules import infer_shardings
 from alp_jax.train.build import make_parts, open_data
 from alp_jax.train.checkpoint import Checkpoints
@@ -47,6 +45,7 @@ def train(config: RunConfig, workdir: str | pathlib.Path) -> dict:
     parts = make_parts(config, tokenizer, mesh)
     optimizer = make_optimizer(config.optim, config.train.steps)
     make_state = state_maker(parts.init, parts.apply, optimizer, averages(config.train))
+    part, shares = batch_part(mesh)
     batch_plan = plan(dataset, config.data, seed=config.seed, devices=batch_shards(mesh))
     with RunDir(workdir, config) as run:
         run.write_environment(dataset.fingerprint)
@@ -55,13 +54,13 @@ def train(config: RunConfig, workdir: str | pathlib.Path) -> dict:
         clock |= {"flops": 0.0, "train_seconds": 0.0}
         first = checkpoints.latest()
         if first is None:
-            state, first = create_state(make_state, config.seed, mesh), 0
+            state, first = create_state(make_state, config.seed, mesh, parts.start), 0
         else:
             state, saved = checkpoints.restore(first, abstract_state(make_state, mesh))
             clock = _resume_clock(saved, clock, run.path, config.train.accept_data_change)
         shardings = infer_shardings(state_shapes(make_state), mesh)
         step_fn = make_train_step(parts.apply, parts.objective, optimizer, config, mesh, shardings)
-        loop = _Loop(config, run.path, checkpoints, clock, first)
+        loop = _Loop(config, run.path, checkpoints, clock, first, shares)
         try:
             if first < config.train.steps:
                 batches = train_batches(
@@ -70,8 +69,8 @@ def train(config: RunConfig, workdir: str | pathlib.Path) -> dict:
                     tokenizer,
                     seed=config.seed,
                     start_step=first,
-                    host=jax.process_index(),
-                    hosts=jax.process_count(),
+                    host=part,
+                    hosts=shares,
                 )
                 try:
                     state = loop.run(state, step_fn, batches, mesh, dataset)
@@ -121,8 +120,11 @@ def _summary(config: RunConfig, path: pathlib.Path, params: int, clock: dict) ->
 class _Loop:
     """The moving parts of one stretch of training."""
 
-    def __init__(self, config: RunConfig, path: pathlib.Path, checkpoints: Checkpoints, clock: dict, first: int):
+    def __init__(
+        self, config: RunConfig, path: pathlib.Path, checkpoints: Checkpoints, clock: dict, first: int, shares: int
+    ):
         self.config, self.path, self.checkpoints, self.clock, self.first = config, path, checkpoints, clock, first
+        self._shares = shares  # in how many parts processes read a batch
         self._stop_signal = 0
         self._began, self._seconds_before = time.monotonic(), clock["train_seconds"]
 
@@ -166,16 +168,16 @@ class _Loop:
 
     def _count(self, batch: dict, waited: float, cut: int) -> tuple[float, int, float, float, int]:
         """Adds a batch to the clock; returns what ``MetricsLog.count`` takes."""
-        hosts = jax.process_count()
-        clips = int(batch["mask"].sum()) * hosts
-        seconds = float(batch["audio_len"].sum()) / SAMPLE_RATE * hosts
+        shares = self._shares
+        clips = int(batch["mask"].sum()) * shares
+        seconds = float(batch["audio_len"].sum()) / SAMPLE_RATE * shares
         rows, samples = batch["audio"].shape
         longest = samples / SAMPLE_RATE
-        padded = rows * hosts * longest
+        padded = rows * shares * longest
         self.clock["samples_seen"] += clips
         self.clock["audio_seconds"] += seconds
-        self.clock["flops"] += rows * hosts * self._row_flops(longest)
-        return waited, clips, seconds, padded, cut * hosts
+        self.clock["flops"] += rows * shares * self._row_flops(longest)
+        return waited, clips, seconds, padded, cut * shares
 
     def _row_flops(self, seconds: float) -> float:
         """FLOPs of a row of the batch as it is computed, padding included."""

@@ -5,9 +5,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import Mesh
 
+from alp_jax.parallel.mesh import replicated
 from alp_jax.parallel.rules import infer_shardings
 
 State = dict[str, Any]
@@ -15,8 +17,8 @@ State = dict[str, Any]
 
 def state_maker(
     init: Callable, apply: Callable, optimizer: optax.GradientTransformation, average: bool = False
-) -> Callable[[jax.Array], State]:
-    """Returns ``make(seed)``, a fresh state.
+) -> Callable[..., State]:
+    """Returns ``make(seed, start={})``, a fresh state; ``start`` holds parts of the parameters that do not start fresh.
 
     It holds ``params``, ``average`` of them if asked for, ``opt`` (optimiser statistics), ``whitening`` (what the
     encoder's regularisers last measured), ``seed``, ``step`` and ``bad_steps``. The seed is part of the state, so that
@@ -24,9 +26,10 @@ def state_maker(
     skipped because a loss or gradient was not finite.
     """
 
-    def make(seed: jax.Array) -> State:
+    def make(seed: jax.Array, start: dict[str, Any] | None = None) -> State:
         # An explicit type: a weakly typed constant would change its type at the first step and compile the step again.
-        params = jax.tree.map(lambda leaf: jnp.asarray(leaf, leaf.dtype), init(jax.random.key(seed)))
+        fresh = init(jax.random.key(seed)) | (start or {})
+        params = jax.tree.map(lambda leaf: jnp.asarray(leaf, leaf.dtype), fresh)
         zero = jnp.zeros((), jnp.int32)
         return {
             "params": params,
@@ -41,18 +44,31 @@ def state_maker(
     return make
 
 
-def state_shapes(make: Callable[[jax.Array], State]) -> State:
+def state_shapes(make: Callable[..., State]) -> State:
     """The state as ShapeDtypeStructs; nothing is computed."""
     return jax.eval_shape(lambda: make(jnp.zeros((), jnp.int32)))
 
 
-def create_state(make: Callable[[jax.Array], State], seed: int, mesh: Mesh) -> State:
-    """A fresh state, sharded."""
-    create = jax.jit(make, out_shardings=infer_shardings(state_shapes(make), mesh))
-    return create(jnp.asarray(seed, jnp.int32))
+def create_state(make: Callable[..., State], seed: int, mesh: Mesh, start: dict[str, Any] | None = None) -> State:
+    """A fresh state, every array made in its parts at their places; nothing is whole on one device.
+
+    Args:
+      make: from ``state_maker``.
+      seed: of the fresh parameters and of the run.
+      start: parts of the parameters (host arrays by name) that do not start fresh.
+    """
+    shardings = infer_shardings(state_shapes(make), mesh)
+
+    def put(host: np.ndarray, sharding) -> jax.Array:
+        return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
+
+    placed = {part: jax.tree.map(put, arrays, shardings["params"][part]) for part, arrays in (start or {}).items()}
+    places = {part: shardings["params"][part] for part in placed}
+    create = jax.jit(make, in_shardings=(replicated(mesh), places), out_shardings=shardings)
+    return create(np.int32(seed), placed)
 
 
-def abstract_state(make: Callable[[jax.Array], State], mesh: Mesh) -> State:
+def abstract_state(make: Callable[..., State], mesh: Mesh) -> State:
     """The state as ShapeDtypeStructs with shardings, what a checkpoint is restored into."""
     shapes = state_shapes(make)
     return jax.tree.map(

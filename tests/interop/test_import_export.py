@@ -25,9 +25,11 @@ from alp_jax.core.errors import UserError
 from alp_jax.data.building import build
 from alp_jax.data.text import piece_model, tokenizer
 from alp_jax.interop import auden, hf_text, parity
+from alp_jax.optim.optimizer import make_optimizer
 from alp_jax.parallel.mesh import make_mesh
 from alp_jax.train.build import make_model, make_parts
 from alp_jax.train.checkpoint import Checkpoints, load_params
+from alp_jax.train.state import create_state, state_maker
 
 tokenizers = pytest.importorskip("tokenizers")
 
@@ -213,7 +215,10 @@ def test_training_starts_from_the_encoder_and_the_text_tower_of_folders(runs, da
     config = RunConfig(
         init=str(runs["captioning"]), init_text=str(runs["contrastive"]), model=MODEL, data=DataConfig(text_budget=38)
     )
-    started = jax.jit(make_parts(config, words, make_mesh(config.mesh)).init)(jax.random.key(1))
+    mesh = make_mesh(config.mesh)
+    parts = make_parts(config, words, mesh)
+    make = state_maker(parts.init, parts.apply, make_optimizer(config.optim, 10))
+    started = create_state(make, 1, mesh, parts.start)["params"]
     for part, source in (("encoder", "captioning"), ("text", "contrastive")):
         jax.tree.map(np.testing.assert_array_equal, started[part], load_params(runs[source])[0][part])
     kernel = load_params(runs["contrastive"])[0]["audio_proj"]["hidden"]["kernel"]
