@@ -256,6 +256,7 @@ class EvalConfig:
     max_test_clips: int = 200  # likewise
     retrieval_clips: int = 400  # test clips that are searched; 0 takes all
     alignment_clips: int = 600  # training clips that the linear alignment of audio and words is fitted to; 0 takes all
+    prompts: str = ""  # JSON file of zero-shot prompts, beside or in place of the built-in ones
     attention_steps: int = 204  # of the attention probe
     attention_frames: int = 64  # longer clips are reduced to this many by averaging neighbours; 0 reduces nothing
 

@@ -1,5 +1,6 @@
 """All tasks on one frozen encoder: a JSON file per (task, pooling), written when done, skipped when it is there."""
 
+import dataclasses
 import functools
 import pathlib
 import shutil
@@ -28,6 +29,8 @@ from alp_jax.evaluation.protocol import DIRECTIONS, Measured, RetrievalTask, jud
 from alp_jax.evaluation.sed import detection
 from alp_jax.evaluation.sed import task as sed
 from alp_jax.evaluation.tasks import Task, build_tasks, read_table
+from alp_jax.evaluation.zero_shot import POOLING as ZERO_SHOT
+from alp_jax.evaluation.zero_shot import read_prompts, zero_shot
 from alp_jax.objectives.base import SpecialTokens
 
 VERSION = 3  # of the results: raised when they gain or change a metric
@@ -66,6 +69,7 @@ class Suite:
     ):
         self.dataset, self.tokenizer, self.config, self.trained = dataset, tokenizer, config, trained
         self.data_config, self.feature_config = data_config, feature_config
+        self.prompts = read_prompts(config.prompts)
         table = read_table(dataset)
         self.tasks = {task.name: task for task in build_tasks(table, config)}
         self.retrieval = retrieval_task(table, config)
@@ -86,7 +90,7 @@ class Suite:
             return (JOINT, ALIGNMENT) if model.compares_text else (ALIGNMENT,)
         if name == sed.NAME:
             return (sed.POOLING,)
-        return MEAN, ATTENTION
+        return (MEAN, ATTENTION, ZERO_SHOT) if model.compares_text and name in self.prompts else (MEAN, ATTENTION)
 
     def plan(self, name: str) -> Task | RetrievalTask | sed.SedTask:
         if name == sed.NAME:
@@ -192,6 +196,7 @@ def run_suite(
     """
     out_dir = pathlib.Path(out_dir)
     text_identity = [suite.tokenizer.sha256, suite.data_config.text_clean, suite.data_config.text_budget]
+    text_identity += [dataclasses.asdict(prompts) for prompts in suite.prompts.values()]
     identity = fingerprint([suite.identity, model.name, model.identity, text_identity])
     jobs = [(name, pooling) for name in suite.names for pooling in suite.poolings(name, model)]
     results = {job: _stored(out_dir, job, identity) for job in jobs}
@@ -226,12 +231,15 @@ def _measures(
     def pooled(rows):
         return features.mean[features.index(rows)]
 
+    def embed(texts: list[str]) -> np.ndarray:
+        return embed_texts(model, suite.tokenizer, texts, suite.data_config)
+
     @functools.cache
     def searched(pooling: str):
         if pooling == ALIGNMENT:
             return linear_alignment(suite.retrieval, pooled)
         task = suite.retrieval
-        text_TE = embed_texts(model, suite.tokenizer, task.test_captions, suite.data_config)
+        text_TE = embed(task.test_captions)
         return judge_retrieval(task, features.joint[features.index(task.test_row)], text_TE), {}
 
     def measure(name: str, pooling: str):
@@ -241,6 +249,8 @@ def _measures(
         if name == sed.NAME:
             return detection.measure(model, suite.sed, suite.config, folder / "sed")
         task = suite.tasks[name]
+        if pooling == ZERO_SHOT:
+            return zero_shot(task, suite.prompts[name], lambda rows: features.joint[features.index(rows)], embed)
         return linear(task, pooled) if pooling == MEAN else attention(task, features, suite.config)
 
     return measure
@@ -259,13 +269,13 @@ def _one(suite: Suite, name, pooling, measure, floor: dict[str, float], out_dir:
     plan = suite.plan(name)
     classes = () if name in DIRECTIONS else plan.classes
     metric, headline = measured.headline()
-    values = {key: {**value, "floor": floor[key]} for key, value in measured.values.items()}
+    values = {key: {**value, "floor": floor.get(key)} for key, value in measured.values.items()}
     result = common | {
         "task": name,
         "pooling": pooling,
         "metric": metric,
         **headline,
-        "floor": floor[metric],
+        "floor": floor.get(metric),
         "metrics": values,
         "n_train": len(plan.train_row),
         "n_test": len(plan.test_row),

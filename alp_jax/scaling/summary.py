@@ -4,7 +4,7 @@ import dataclasses
 import math
 from typing import Any
 
-from alp_jax.scaling.words import HEADLINES, METRICS, family, is_retrieval
+from alp_jax.scaling.words import HEADLINES, METRICS, PROBES, family, is_retrieval
 
 _Z = 1.959964  # two-sided 95% of a normal distribution
 
@@ -115,10 +115,10 @@ def difference(trained: Point, untrained: Point) -> Difference:
 
 
 def family_verdicts(panels: list[Panel]) -> list[dict[str, Any]]:
-    """Per family and curve: how the largest rung compares with the untrained encoder, over tasks and poolings."""
+    """Per family and curve: how the largest rung compares with the untrained encoder, over tasks and probes."""
     found: dict[tuple[str, str], list[Difference]] = {}
     for panel in panels:
-        if panel.retrieval or panel.untrained is None or panel.metric not in HEADLINES:
+        if panel.pooling not in PROBES or panel.untrained is None or panel.metric not in HEADLINES:
             continue
         for name, points in panel.curves.items():
             key = (family(panel.task), name)

@@ -25,9 +25,11 @@ POOLINGS = {
     "mean": "mean pooling",
     "attention": "attention pooling",
     "frames": "single frames",
+    "zero_shot": "zero-shot prompts",
     "joint": "joint space",
     "linear_alignment": "linear alignment",
 }
+PROBES = ("mean", "attention", "frames")  # poolings of probes that are fitted to frozen frames
 RETRIEVAL = ("text_to_audio", "audio_to_text")
 METRICS = {
     "accuracy": "accuracy",
@@ -39,6 +41,10 @@ METRICS = {
     "map_at_10": "mAP@10",
     "map_at_10_reference": "mAP@10 (reference)",
     "median_rank": "median rank",
+    "accuracy_ensemble": "accuracy, mean of prompts",
+    "accuracy_best_prompt": "accuracy, prompt chosen on validation",
+    "map_ensemble": "mAP, mean of prompts",
+    "map_best_prompt": "mAP, prompt chosen on validation",
     "psds1": "PSDS1",
     "psds_mean": "PSDS1 without class deviation",
     "frame_map": "mAP of frames",
@@ -58,6 +64,9 @@ GLOSSARY = {
     "FLOPs": "floating-point operations of training, counted from the architecture",
     "floor": "the same probe on the mean and deviation of log-mel energies, without any encoder",
     "frozen encoder": "the encoder's parameters stay as trained; only the probe on top learns",
+    "PSDS1": "polyphonic sound detection score: share of events found against false alarms per hour, less its "
+    "deviation over classes (Bilen et al. 2020)",
+    "zero-shot": "a clip is put into the class whose sentence is nearest in the joint space; nothing is fitted",
     "group": "what a split is made of (package, kit, persona, track): no group is in both training and test",
     "Huber loss": "squared for small residuals, absolute for large ones, so that one odd run does not bend the curve",
     "InfoNCE": "noise-contrastive estimation: name the right caption among those of the batch, and the right clip",

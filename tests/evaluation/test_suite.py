@@ -63,6 +63,7 @@ def test_every_task_and_pooling_is_written_and_reused(suite, dual, tmp_path, mon
     assert set(by_job) == {
         *((task, pooling) for task in ("kind", "tags") for pooling in ("mean", "attention")),
         *((t, p) for t in ("text_to_audio", "audio_to_text") for p in ("joint", "linear_alignment")),
+        ("tags", "zero_shot"),
     }
     for (task, pooling), result in by_job.items():
         assert result.keys() >= KEYS
@@ -71,6 +72,7 @@ def test_every_task_and_pooling_is_written_and_reused(suite, dual, tmp_path, mon
     assert by_job["kind", "mean"]["value"] > 0.9
     assert by_job["kind", "attention"]["value"] > 0.6  # a few steps only; chance is a third
     assert by_job["tags", "mean"]["value"] > 0.95
+    assert by_job["tags", "zero_shot"]["metrics"]["map_best_prompt"]["value"] > 0.7  # chance is a third
     assert by_job["text_to_audio", "joint"]["metrics"]["recall_at_1"]["value"] > 0.4
     assert not (tmp_path / "eval" / "cache").exists()
 
