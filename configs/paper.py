@@ -114,7 +114,7 @@ def get_config(arg: str | None = None):
         model=_model(MODELS[model], public_text),
         objective=_objective(objective, source),
         optim=_optim(),
-        mesh=MeshConfig(data=-1, fsdp=1, tensor=1),  # both: data parallel
+        mesh=MeshConfig(data=-1, fsdp=1, tensor=1, dcn_data=1, dcn_fsdp=1, dcn_tensor=1),  # both: data parallel
         train=_train(source, started),
         # paper: whole test sets
         evaluation=EvalConfig(max_train_clips=0, max_test_clips=0, retrieval_clips=0, alignment_clips=0),
