@@ -9,6 +9,7 @@ import functools
 import os
 import sys
 from collections.abc import Iterator
+from multiprocessing import resource_tracker
 
 import grain
 import numpy as np
@@ -152,6 +153,23 @@ def put_audio(batch: dict[str, np.ndarray], i: int, row: int, sound: np.ndarray)
     batch["row"][i] = row
 
 
+def quiet_tracker() -> None:
+    """Starts Python's tracker of shared memory so that it works in silence.
+
+    A grain worker that is stopped drops the batch it was about to hand over. The tracker frees its memory when the
+    program ends, as it should, but warns of a leak each time, and listens to nothing but its environment.
+    """
+    before = os.environ.get("PYTHONWARNINGS")
+    os.environ["PYTHONWARNINGS"] = ",".join(filter(None, (before, "ignore:resource_tracker")))
+    try:
+        resource_tracker.ensure_running()
+    finally:
+        if before is None:
+            del os.environ["PYTHONWARNINGS"]
+        else:
+            os.environ["PYTHONWARNINGS"] = before
+
+
 def _start_worker(parent: int, index: int, count: int) -> None:
     die_with_parent(parent)
 
@@ -185,6 +203,7 @@ def train_batches(
         return iter(batches.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=ahead)))
     if not flags.FLAGS.is_parsed():  # grain's workers read absl flags, which only absl's own main parses
         flags.FLAGS.mark_as_parsed()
+    quiet_tracker()
     one_by_one = batches.to_iter_dataset(grain.ReadOptions(num_threads=0, prefetch_buffer_size=0))
     options = grain.MultiprocessingOptions(num_workers=config.workers, per_worker_buffer_size=ahead)
     return iter(one_by_one.mp_prefetch(options, worker_init_fn=functools.partial(_start_worker, os.getpid())))

@@ -290,7 +290,7 @@ if __name__ == "__main__":
 """
     script = made[0].path.parent / "parent.py"
     script.write_text(code)
-    parent = subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True)
+    parent = subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     children = [int(pid) for pid in parent.stdout.readline().split()]
     assert children
     parent.send_signal(signal.SIGKILL)
@@ -299,6 +299,7 @@ if __name__ == "__main__":
     while any(pathlib.Path(f"/proc/{pid}/cmdline").exists() and _alive(pid) for pid in children):
         assert time.monotonic() < deadline, "a loader worker survived its parent"
         time.sleep(0.1)
+    assert "leaked" not in parent.stderr.read()  # batches that nobody took are freed without an alarm
 
 
 def _alive(pid):
