@@ -136,8 +136,10 @@ def compare(
     held = Held.of(against)
     kinds = {kind: by(held) for kind, by in zip(KINDS, (ByRecording, ByAudio, ByLandmarks, ByCaption), strict=True)}
     clips, parts = Counter(), {kind: [] for kind in KINDS}
+    sides = {"training": [0, 0], "evaluation": _sounds(held.clips)}
     with Progress(label, total, "clips") as progress:
         for block in _counted(blocks, clips):
+            sides["training"] = [a + b for a, b in zip(sides["training"], _sounds(block), strict=True)]
             for kind, by in kinds.items():
                 if kind == CAPTION:
                     found, several = by.match(block)
@@ -156,8 +158,18 @@ def compare(
         held=held,
         unspecific=unspecific,
         rejected=dict(sorted((rejected or {}).items())),
-        warnings=known.warnings(clips, {name for one in against for name in one.covers}),
+        warnings=known.warnings(clips, {name for one in against for name in one.covers})
+        + [
+            f"near-duplicate sound could not be looked for: none of {sounds} {side} clips with sound has landmarks"
+            for side, (sounds, landmarks) in sides.items()
+            if sounds and not landmarks
+        ],
     )
+
+
+def _sounds(clips: Columns) -> list[int]:
+    """How many of the clips have sound, and how many landmarks they have together."""
+    return [int(clips.has_audio.sum()), len(clips.fingerprint.values)]
 
 
 def _counted(blocks: Iterable[Columns], clips: Counter) -> Iterator[Columns]:

@@ -1,5 +1,6 @@
 """A built data set with leaks in it: found by kind, taken out of use, put back; planted leaks and their recall."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -9,8 +10,8 @@ import soundfile
 from alp_jax.cli.main import main
 from alp_jax.core.clip import Clip
 from alp_jax.core.errors import DataError
-from alp_jax.data.audit import sets
-from alp_jax.data.audit.audit import audit, exclude
+from alp_jax.data.audit import columns, sets
+from alp_jax.data.audit.audit import audit, compare, exclude
 from alp_jax.data.audit.planted import measure
 from alp_jax.data.building.build import build
 from alp_jax.data.dataset import open_dataset
@@ -142,6 +143,18 @@ def test_a_damaged_audit_table_is_named(leaky, copy_of):
     (folder / "audit.arrow").write_bytes(data[:-200] + bytes(200))
     with pytest.raises(DataError, match=r"audit\.arrow cannot be read"):
         found_in(folder)
+
+
+def test_sound_without_landmarks_is_warned_of(leaky):
+    dataset = open_dataset(leaky)
+    (block,) = columns.of_dataset(dataset, dataset.rows("train"))
+    (test,) = sets.of_splits(dataset, ("test",))
+    silent = dataclasses.replace(block, fingerprint=columns.Ragged.of([[] for _ in range(len(block))], np.uint32))
+    assert compare([block], [test]).warnings == []
+    (line,) = compare([silent], [test]).warnings
+    assert "none of 13 training clips with sound has landmarks" in line
+    (line,) = compare([block], [dataclasses.replace(test, clips=silent)]).warnings
+    assert "none of 13 evaluation clips" in line
 
 
 def test_planted_leaks_are_found_and_the_others_left_alone(leaky):
