@@ -1,21 +1,38 @@
-"""``alp eval``: the frozen encoder of a run on every probe and retrieval task of a data set."""
+"""``alp eval``: the frozen encoder of a run or an import on every task of a data set, beside its baselines."""
 
 import argparse
 import dataclasses
 import pathlib
+import resource
+import time
 
-EXAMPLE = "alp eval --run runs/demo --suite mini"
+EXAMPLE = """alp eval --run runs/demo --suite mini
+  alp eval --model runs/imported --data data/mini --suite sound_event,text_to_audio --start runs/supervised"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--run", required=True, type=pathlib.Path, metavar="DIR", help="folder of a trained run")
+    model = parser.add_mutually_exclusive_group(required=True)
+    model.add_argument("--run", type=pathlib.Path, metavar="DIR", help="folder of a trained run")
+    model.add_argument("--model", type=pathlib.Path, metavar="DIR", help="folder that 'alp import' made")
     parser.add_argument(
-        "--suite", metavar="mini|TASK,...", help="all tasks of the data set (mini) or those named; by default the run's"
+        "--suite",
+        metavar="mini|paper|TASK,...",
+        help="all tasks of the data set (mini), those of the paper's protocol that it has (paper), or those named; "
+        "by default the run's",
     )
     parser.add_argument("--step", type=int, help="checkpoint to evaluate; the last one by default")
     parser.add_argument("--since", type=int, help="mean of the parameters after this checkpoint (running average)")
     parser.add_argument("--data", metavar="DIR", help="data set; by default the one the run was trained on")
     parser.add_argument("--out", type=pathlib.Path, metavar="DIR", help="where results go; by default RUN/eval")
+    parser.add_argument(
+        "--start",
+        type=pathlib.Path,
+        metavar="DIR",
+        help="run or import to compare with; by default the encoder that training began with, if it did",
+    )
+    parser.add_argument(
+        "--no_baselines", action="store_true", help="leave out the untrained encoder and the one training began with"
+    )
     parser.add_argument(
         "--floors", type=pathlib.Path, metavar="FILE", help="file in which runs on the same data share floors"
     )
@@ -23,49 +40,84 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict:
-    """Prints a table of results; see ``alp_jax.evaluation.suite.run_suite`` for the files."""
+    """Prints a table of results; see ``alp_jax.evaluation.suite.run_suite`` for the files.
+
+    Baselines go to OUT/untrained and OUT/start; what is there already and still fits is not measured again.
+    """
     from alp_jax.parallel.runtime import setup_runtime
 
     setup_runtime()
     from alp_jax.core.errors import AlpError, UserError
     from alp_jax.evaluation.suite import run_suite
+    from alp_jax.train.baselines import baseline_models
     from alp_jax.train.evaluate import eval_model, open_suite, trained_on
 
-    model, config = eval_model(args.run, args.step, args.since)
+    began, folder = time.monotonic(), args.run or args.model
+    model, config = eval_model(folder, args.step, args.since)
     if args.data:
         vocabulary = config.data.tokenizer or str(pathlib.Path(config.data.path) / "tokenizer.model")
         data = dataclasses.replace(config.data, path=args.data, tokenizer=vocabulary)
         config = dataclasses.replace(config, data=data)
-    suite = open_suite(config, args.suite or config.evaluation.suite, trained_on(args.run))
+    suite = open_suite(config, args.suite or config.evaluation.suite, trained_on(folder))
     if not suite.names:
         raise UserError(f"data set {config.data.path} has no task: it needs labels, tags or captions in train and test")
-    out = args.out or args.run / "eval"
+    out = args.out or folder / "eval"
     floors = args.floors or out.parent / "floors.json"
     results = run_suite(model, suite, out, floors_path=floors, keep_features=args.keep_features)
+    baselines = {}
+    if not args.no_baselines:
+        for name, other in baseline_models(folder, args.start):
+            baselines[name] = run_suite(other, suite, out / name, floors_path=floors)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    summary = {"seconds": round(time.monotonic() - began, 1), "peak_gib": round(peak, 2)}
     if not args.json:
-        print(table(results))
-        print("\n".join(overlaps(results)))
-    failed = [f"{result['task']}-{result['pooling']}" for result in results if "failed" in result]
+        print(table(results, baselines))
+        print("\n".join([*notes(results), *overlaps(results)]))
+        print(f"{summary['seconds']:.0f} s, at most {peak:.1f} GiB; a JSON of each result in {out}")
+    failed = [f"{r['task']}-{r['pooling']}" for found in (results, *baselines.values()) for r in found if "failed" in r]
     if failed:
-        raise AlpError(f"{len(failed)} of {len(results)} results failed: {', '.join(failed)}; reasons are in {out}")
-    return {"out": str(out), "results": results}
+        raise AlpError(f"{len(failed)} results failed: {', '.join(failed)}; reasons are in {out}")
+    return {"out": str(out), "results": results, "baselines": baselines} | summary
 
 
-def table(results: list[dict]) -> str:
-    """A line per (task, pooling): value and interval beside chance and floor."""
-    lines = [
-        f"{'task':<16} {'pooling':<17} {'metric':<14} {'value':>6}  {'95% interval':<16} {'chance':>6} {'floor':>6}"
-    ]
+def table(results: list[dict], baselines: dict[str, list[dict]]) -> str:
+    """A line per (task, pooling): value and interval beside chance, floor, baselines and the paper's encoders."""
+    others = {name: {(r["task"], r["pooling"]): r for r in found} for name, found in baselines.items()}
+    heads = ["chance", "floor", *others]
+    rows = [["task", "pooling", "metric", "value", "95% interval", *heads, "paper"]]
     for r in results:
         if "failed" in r:
-            lines.append(f"{r['task']:<16} {r['pooling']:<17} failed: {r['failed']}")
+            rows.append([r["task"], r["pooling"], f"failed: {r['failed']}", *[""] * (len(heads) + 3)])
             continue
-        interval = f"[{r['interval'][0]:.3f}, {r['interval'][1]:.3f}]"
-        lines.append(
-            f"{r['task']:<16} {r['pooling']:<17} {r['metric']:<14} {r['value']:>6.3f}  {interval:<16} "
-            f"{r['chance']:>6.3f} {r['floor']:>6.3f}"
+        beside = [found.get((r["task"], r["pooling"]), {}).get("value") for found in others.values()]
+        values, paper = [r["chance"], r["floor"], *beside], r["published"].values()
+        rows.append(
+            [r["task"], r["pooling"], r["metric"], _number(r["value"]), _interval(r["interval"])]
+            + [_number(value) for value in values]
+            + [f"{min(paper):.3f} to {max(paper):.3f}" if paper else "-"]
         )
-    return "\n".join(lines)
+    widths = [max(len(row[k]) for row in rows if not row[2].startswith("failed")) for k in range(len(rows[0]))]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _interval(interval: list[float] | None) -> str:
+    return "-" if interval is None else f"[{interval[0]:.3f}, {interval[1]:.3f}]"
+
+
+def notes(results: list[dict]) -> list[str]:
+    """A line for every task whose test clips are not all there."""
+    found = {r["task"]: r["missing"] for r in results if r.get("missing", {}).get("missing")}
+    lines = []
+    for task, m in found.items():
+        reasons = ", ".join(f"{count} {reason}" for reason, count in m["reasons"].items())
+        mark = "INCOMPLETE, " if m["incomplete"] else ""
+        lines.append(f"{task}: {mark}{m['missing']} of {m['expected']} clips of its sources are not stored ({reasons})")
+    return lines
 
 
 def overlaps(results: list[dict]) -> list[str]:

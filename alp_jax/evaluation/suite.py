@@ -13,6 +13,7 @@ import numpy as np
 from alp_jax.config import to_dict
 from alp_jax.config.schema import DataConfig, EvalConfig, FeatureConfig
 from alp_jax.core import files
+from alp_jax.core.errors import UserError
 from alp_jax.core.hashing import fingerprint
 from alp_jax.core.names import choose
 from alp_jax.core.progress import Progress
@@ -22,10 +23,12 @@ from alp_jax.data.text.tokenizer import Tokenizer
 from alp_jax.evaluation import floors, overlap
 from alp_jax.evaluation.alignment import align
 from alp_jax.evaluation.attention_probe import attention_probe
+from alp_jax.evaluation.completeness import completeness
 from alp_jax.evaluation.features import Features, extract
 from alp_jax.evaluation.model import EvalModel
 from alp_jax.evaluation.probe import ProbeData, linear_probe
 from alp_jax.evaluation.protocol import DIRECTIONS, Measured, RetrievalTask, judge, judge_retrieval, retrieval_task
+from alp_jax.evaluation.published import PAPER_TASKS, published
 from alp_jax.evaluation.sed import detection
 from alp_jax.evaluation.sed import task as sed
 from alp_jax.evaluation.tasks import Task, build_tasks, read_table
@@ -39,7 +42,12 @@ TEXT_BATCH, TEXT_MULTIPLE = 64, 16
 
 
 def task_names(suite: str) -> tuple[str, ...]:
-    """The tasks that a ``suite`` setting names; none of them for ``mini``, which stands for every task there is."""
+    """The tasks that a ``suite`` setting names; none of them for ``mini``, which stands for every task there is.
+
+    ``paper`` stands for those of the paper's protocol that the data set has.
+    """
+    if suite == "paper":
+        return PAPER_TASKS
     return () if suite == "mini" else tuple(suite.split(","))
 
 
@@ -75,6 +83,11 @@ class Suite:
         self.retrieval = retrieval_task(table, config)
         self.sed = sed.sed_task(dataset, table, config)
         names = [*self.tasks, *(DIRECTIONS if self.retrieval else ()), *((sed.NAME,) if self.sed else ())]
+        only = tuple(only)
+        if only == PAPER_TASKS:
+            only = tuple(name for name in names if name in PAPER_TASKS)
+            if not only:
+                raise UserError(f"suite paper: the data set has none of its tasks ({', '.join(PAPER_TASKS)})")
         wanted = [choose(name, names, "task") for name in only] or names
         self.names = [name for name in names if name in wanted]
         self.identity = {
@@ -268,6 +281,7 @@ def _one(suite: Suite, name, pooling, measure, floor: dict[str, float], out_dir:
         return {"task": name, "pooling": pooling, "failed": reason}
     plan = suite.plan(name)
     classes = () if name in DIRECTIONS else plan.classes
+    sources = {suite.dataset.sources[code] for code in np.unique(suite.dataset.source[plan.test_row])}
     metric, headline = measured.headline()
     values = {key: {**value, "floor": floor.get(key)} for key, value in measured.values.items()}
     result = common | {
@@ -291,6 +305,8 @@ def _one(suite: Suite, name, pooling, measure, floor: dict[str, float], out_dir:
         "seconds": round(time.monotonic() - started, 3),
         "data_fingerprint": suite.dataset.fingerprint,
         "overlap": suite.overlaps[name],
+        "missing": completeness(suite.dataset.info.get("accounting"), sources),
+        "published": published(name, pooling, sources),
     }
     files.write_json(out_dir / f"{name}-{pooling}.json", result)
     failed.unlink(missing_ok=True)
