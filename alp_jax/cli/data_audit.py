@@ -139,6 +139,8 @@ def _planted(args: argparse.Namespace, corpus: tuple | None) -> dict:
             print(f"  {name:<12}" + "".join(f"{row.get(key, ''):>11}" for key in columns))
         print("right: found together with the clip it was made from")
         print("no audio here" if corpus else f"long: clips of {planted.LONG_S:g} s and more")
+        for line in found["warnings"]:
+            print(f"warning: {line}")
     return found
 
 

@@ -73,7 +73,7 @@ def measure(dataset: Dataset, count: int, seed: int = 0) -> dict:
 
     Returns {"planted": way -> {"clips", "found" (by any kind), "right" (with the clip it was made from), the number by
     each kind, and "long" and "long_found", of clips made from LONG_S and more}, "others": {"clips", "found", and by
-    kind}: the training clips as they are}.
+    kind}: the training clips as they are, "warnings": of the audit}.
 
     Raises:
       UserError: fewer test or training clips than are needed.
@@ -163,4 +163,5 @@ def recall(
         result[way] |= {kind: int(hits[part].sum()) for kind, hits in by_kind.items()}
     rows = np.unique(np.concatenate([table["row"].to_numpy() for table in found.found.values()]))
     clips = sum(n for source, n in found.clips.items() if source != "planted")
-    return {"planted": result, "others": {"clips": clips, "found": int((rows < first).sum())} | others}
+    left = {"clips": clips, "found": int((rows < first).sum())} | others
+    return {"planted": result, "others": left, "warnings": list(found.warnings)}
