@@ -103,7 +103,7 @@ def test_floors_are_shared_and_a_failing_task_stops_nobody(suite, encoder, tmp_p
     assert len(list((tmp_path / "eval").glob("*.json"))) == len(results) - 1 == 5  # no joint space, no joint retrieval
     assert floors.read_text() == stored
     assert suite.dataset.reads - reads == len(suite.rows(suite.names))  # the floors were not computed again
-    assert "planted failure" in table(results)
+    assert "planted failure" in table(results, {})
     again = run_suite(encoder, suite, tmp_path / "eval", floors_path=floors)
     assert not any("failed" in r for r in again)
     assert not list((tmp_path / "eval").glob("*.failed"))
