@@ -14,7 +14,7 @@ from flax import nnx
 from alp_jax.config.schema import DecoderConfig
 from alp_jax.core.errors import UserError
 from alp_jax.core.names import choose
-from alp_jax.models.transformer import attend, dropout, layer_norm, linear, split_key, valid_mask
+from alp_jax.models.transformer import attend, dropout, layer_norm, linear, look_up, split_key, valid_mask
 from alp_jax.parallel.activations import constrain
 
 _NORM_EPS = 1e-5
@@ -131,7 +131,7 @@ class CaptionDecoder(nnx.Module):
         triangle_LL = jnp.tril(jnp.ones((length, length), bool))
         allowed_BLL = valid_mask(tokens_len_B, length)[:, None, :] & (triangle_LL | ~causal_B[:, None, None])
         allowed_B1T = valid_mask(memory_len_B, memory_BTD.shape[1])[:, None, :]
-        x_BLD = (self.text_embed(tokens_BL) + sinusoid(length, self.text_embed.features)).astype(self.dtype)
+        x_BLD = (look_up(self.text_embed, tokens_BL) + sinusoid(length, self.text_embed.features)).astype(self.dtype)
         for layer, layer_key in zip(self.layers, split_key(key, len(self.layers)), strict=True):
             x_BLD = layer(x_BLD, memory_BTD, allowed_BLL, allowed_B1T, layer_key)
         return x_BLD

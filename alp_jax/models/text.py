@@ -9,7 +9,7 @@ from flax import nnx
 
 from alp_jax.config.schema import TextTowerConfig
 from alp_jax.core.errors import UserError
-from alp_jax.models.transformer import attend, dropout, layer_norm, split_key, valid_mask
+from alp_jax.models.transformer import attend, dropout, layer_norm, look_up, split_key, valid_mask
 from alp_jax.parallel.activations import constrain
 
 _INIT = nnx.initializers.normal(0.02)
@@ -36,7 +36,7 @@ class TextEmbeddings(nnx.Module):
         length, longest = text_BL.shape[1], self.position_embeddings.num_embeddings
         if length > longest:
             raise UserError(f"{length} text tokens exceed model.text.max_position_embeddings={longest}")
-        x = self.word_embeddings(text_BL) + self.token_type_embeddings(jnp.zeros_like(text_BL))
+        x = look_up(self.word_embeddings, text_BL) + self.token_type_embeddings(jnp.zeros_like(text_BL))
         x = x + self.position_embeddings(jnp.arange(length))
         return dropout(self.norm(x), self.rate, key)
 

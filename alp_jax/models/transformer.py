@@ -28,6 +28,12 @@ def valid_mask(len_B: jax.Array, length: int) -> jax.Array:
     return jnp.arange(length) < len_B[:, None]
 
 
+def look_up(table: nnx.Embed, tokens_BL: jax.Array) -> jax.Array:
+    """The rows of a table of token embeddings, float32; on a mesh its rows stay split over the vocabulary."""
+    rows = jnp.take(constrain(table.embedding[...], "vocab", "width"), tokens_BL, axis=0)
+    return constrain(rows, "batch", "time", "width")
+
+
 def attend(
     query_BQD: jax.Array,
     key_BKD: jax.Array,

@@ -109,7 +109,7 @@ def tiny(tones):
             ),
             objective=ObjectiveConfig(name=objective),
             optim=OptimConfig(lr=3e-3, warmup_steps=2),
-            mesh=MeshConfig(data=2, fsdp=4),
+            mesh=MeshConfig(data=2, fsdp=2, tensor=2),
             train=TrainConfig(
                 steps=12,
                 log_every=1,
