@@ -23,37 +23,80 @@ CONTRASTIVE, CAPTIONING = "contrastive", "captioning"
 SIDES = {"contrastive": (CONTRASTIVE,), "captioning": (CAPTIONING,), "none": ()}
 
 
-class AudioTextModel(nnx.Module):
-    """Audio encoder, and what the objective needs: a text tower with two projection heads, a caption decoder.
+def compute_dtype(config: ModelConfig) -> jnp.dtype:
+    """The type of activations; an unknown name is a UserError."""
+    return jnp.dtype(choose(config.compute_dtype, ("float32", "bfloat16"), "config.model.compute_dtype"))
 
-    Parts: ``encoder`` always; ``text``, ``audio_proj``, ``text_proj`` and the scalar ``logit_scale`` (natural logarithm
-    of the inverse temperature) for contrastive learning; ``decoder`` for captioning.
+
+class FrameTextModel(nnx.Module):
+    """What an objective needs beside an encoder: a text tower with two projection heads, a caption decoder.
+
+    Parts: ``text``, ``audio_proj``, ``text_proj`` and the scalar ``logit_scale`` (natural logarithm of the inverse
+    temperature) for contrastive learning; ``decoder`` for captioning. Alone it learns from stored frames.
 
     Args:
       config: sizes and computing type.
       objective: a key of ``SIDES``.
+      width: of the encoder's frames.
       temperature: start value of the contrastive temperature.
 
     Raises:
       UserError: an unknown objective, computing type or activation, widths that heads do not divide.
     """
 
-    def __init__(self, config: ModelConfig, objective: str, *, temperature: float = 0.07, rngs: nnx.Rngs):
-        sides = SIDES[choose(objective, SIDES, "objective")]
-        dtype = jnp.dtype(choose(config.compute_dtype, ("float32", "bfloat16"), "config.model.compute_dtype"))
-        width = output_dim(config)
-        self.sides = sides
-        self.regularise = config.regularise
-        self.encoder = make_encoder(config, rngs=rngs, dtype=dtype)
-        if CONTRASTIVE in sides:
+    def __init__(self, config: ModelConfig, objective: str, width: int, *, temperature: float = 0.07, rngs: nnx.Rngs):
+        self.sides = SIDES[choose(objective, SIDES, "objective")]
+        dtype = compute_dtype(config)
+        if CONTRASTIVE in self.sides:
             if temperature <= 0:
                 raise UserError(f"objective.temperature={temperature} must be above zero")
             self.text = TextTower(config.text, rngs=rngs, dtype=dtype)
             self.audio_proj = ProjectionHead(width, config.shared_emb_dim, rngs=rngs, dtype=dtype)
             self.text_proj = ProjectionHead(config.text.hidden_size, config.shared_emb_dim, rngs=rngs, dtype=dtype)
             self.logit_scale = nnx.Param(jnp.float32(-math.log(temperature)))
-        if CAPTIONING in sides:
+        if CAPTIONING in self.sides:
             self.decoder = CaptionDecoder(config.decoder, width, rngs=rngs, dtype=dtype)
+
+    def compare(
+        self,
+        frames_BTD: jax.Array,
+        len_B: jax.Array,
+        inputs: dict[str, Any],
+        text_key: jax.Array | None = None,
+        decoder_key: jax.Array | None = None,
+    ) -> dict[str, jax.Array]:
+        """Every side on frames, ``len_B`` of them valid; inputs and outputs as in ``AudioTextModel``."""
+        outputs = {}
+        if CONTRASTIVE in self.sides:
+            outputs["audio_embed_BD"] = self.pool_audio(frames_BTD, len_B)
+            outputs["text_embed_BD"] = self.embed_text(inputs["text_BL"], inputs["text_len_B"], key=text_key)
+            outputs["logit_scale"] = self.logit_scale[...]
+        if CAPTIONING in self.sides:
+            decoder_inputs = (inputs["decoder_in_BL"], inputs["decoder_len_B"], inputs["causal_B"])
+            outputs["logits_BLV"] = self.decoder(*decoder_inputs, frames_BTD, len_B, key=decoder_key)
+        return outputs
+
+    def project_audio(self, frames_BTD: jax.Array, frames_len_B: jax.Array) -> jax.Array:
+        """projected_BD float32: every frame through the head, then the mean over valid frames."""
+        return masked_mean(self.audio_proj(frames_BTD), frames_len_B)
+
+    def pool_audio(self, frames_BTD: jax.Array, frames_len_B: jax.Array) -> jax.Array:
+        """audio_embed_BD: ``project_audio`` at unit length."""
+        return unit(self.project_audio(frames_BTD, frames_len_B))
+
+    def embed_text(self, text_BL: jax.Array, text_len_B: jax.Array, *, key: jax.Array | None = None) -> jax.Array:
+        """text_embed_BD, float32 unit vectors: position 0 of the tower through the head."""
+        return unit(self.text_proj(self.text(text_BL, text_len_B, key=key)[:, 0]))
+
+
+class AudioTextModel(FrameTextModel):
+    """An audio encoder, ``encoder``, with what the objective needs beside it; arguments as there."""
+
+    def __init__(self, config: ModelConfig, objective: str, *, temperature: float = 0.07, rngs: nnx.Rngs):
+        choose(objective, SIDES, "objective")
+        self.regularise = config.regularise
+        self.encoder = make_encoder(config, rngs=rngs, dtype=compute_dtype(config))
+        super().__init__(config, objective, output_dim(config), temperature=temperature, rngs=rngs)
 
     def __call__(
         self,
@@ -81,15 +124,7 @@ class AudioTextModel(nnx.Module):
         regularised = train._replace(key=audio_key) if train is not None and self.regularise else None
         frames_BTD, frames_len_B = self.encoder(mel_BTF, len_B, padding=padding, train=regularised)
         frames_BTD = constrain(frames_BTD, "batch", "time", "width")
-        outputs = {}
-        if CONTRASTIVE in self.sides:
-            outputs["audio_embed_BD"] = self.pool_audio(frames_BTD, frames_len_B)
-            outputs["text_embed_BD"] = self.embed_text(inputs["text_BL"], inputs["text_len_B"], key=text_key)
-            outputs["logit_scale"] = self.logit_scale[...]
-        if CAPTIONING in self.sides:
-            decoder_inputs = (inputs["decoder_in_BL"], inputs["decoder_len_B"], inputs["causal_B"])
-            outputs["logits_BLV"] = self.decoder(*decoder_inputs, frames_BTD, frames_len_B, key=decoder_key)
-        return outputs
+        return self.compare(frames_BTD, frames_len_B, inputs, text_key, decoder_key)
 
     def start_whitening(self) -> jax.Array:
         """whitening_N at the start of training; one entry at least, since checkpoints hold no empty arrays."""
@@ -99,21 +134,9 @@ class AudioTextModel(nnx.Module):
         """(frames_BTD, len_B) of the audio encoder, deterministic; ``padding`` as in the encoder."""
         return self.encoder(mel_BTF, len_B, padding=padding)
 
-    def project_audio(self, frames_BTD: jax.Array, frames_len_B: jax.Array) -> jax.Array:
-        """projected_BD float32: every frame through the head, then the mean over valid frames."""
-        return masked_mean(self.audio_proj(frames_BTD), frames_len_B)
-
-    def pool_audio(self, frames_BTD: jax.Array, frames_len_B: jax.Array) -> jax.Array:
-        """audio_embed_BD: ``project_audio`` at unit length."""
-        return unit(self.project_audio(frames_BTD, frames_len_B))
-
     def embed_audio(self, mel_BTF: jax.Array, len_B: jax.Array) -> jax.Array:
         """audio_embed_BD, float32 unit vectors, deterministic."""
         return self.pool_audio(*self.encode(mel_BTF, len_B))
-
-    def embed_text(self, text_BL: jax.Array, text_len_B: jax.Array, *, key: jax.Array | None = None) -> jax.Array:
-        """text_embed_BD, float32 unit vectors: position 0 of the tower through the head."""
-        return unit(self.text_proj(self.text(text_BL, text_len_B, key=key)[:, 0]))
 
     def generate(
         self, mel_BTF: jax.Array, len_B: jax.Array, max_length: int, bos: int, eos: int, pad: int
