@@ -13,6 +13,7 @@ from alp_jax.core.errors import UserError
 
 _LONGEST = 4096  # bytes of a line; anything else that knocks on the port is not one of ours
 _READ_S = 2.0
+_GRACE_S = 5.0
 
 
 def resolve_address(coordinator: str, timeout_s: float = 0.0, knob: str = "--coordinator") -> tuple[str, int]:
@@ -144,7 +145,7 @@ def _follow(address: tuple[str, int], mine: dict, timeout_s: float) -> None:
         try:
             with socket.create_connection(address, timeout=left) as connection:
                 connection.sendall(json.dumps(mine).encode() + b"\n")
-                connection.settimeout(timeout_s)  # process 0 may have started to wait later than this one
+                connection.settimeout(timeout_s + _GRACE_S)  # process 0 is there, and says whom it waits for in vain
                 with connection.makefile("rb") as file:
                     answer = json.loads(file.readline(_LONGEST))
         except TimeoutError:
