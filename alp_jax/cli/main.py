@@ -26,7 +26,10 @@ VERBS = {
     "golden": ("golden", "check the models against a folder of reference vectors"),
     "bench": ("bench", "measure reading and indexes on this machine"),
     "models": ("models", "list the model presets with their sizes and costs"),
-    "doctor": ("doctor", "show versions, devices and disk space"),
+    "doctor": (
+        "doctor",
+        "show hosts, devices, versions, bandwidth and disk space; fail where a configuration does not fit",
+    ),
 }
 
 
@@ -71,7 +74,8 @@ def _run(argv: list[str]) -> tuple[int, str]:
         if hasattr(args, "config"):
             args.overrides = rest
         result = module.run(args)
-        if args.json:
+        hosts = sys.modules.get("alp_jax.parallel.hosts")
+        if args.json and (hosts is None or hosts.is_lead()):
             print(json.dumps(result, sort_keys=True, allow_nan=False))
         return 0, ""
     except (UserError, ConfigError) as error:
