@@ -28,7 +28,7 @@ VERBS = {
     "models": ("models", "list the model presets with their sizes and costs"),
     "doctor": (
         "doctor",
-        "show hosts, devices, versions, bandwidth and disk space; fail where a configuration does not fit",
+        "show hosts, devices, versions, bandwidth, disk space; fail where a configuration does not fit",
     ),
 }
 
