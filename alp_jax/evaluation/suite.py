@@ -6,39 +6,33 @@ import pathlib
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import numpy as np
 
 from alp_jax.config import to_dict
-from alp_jax.config.schema import DataConfig, EvalConfig, FeatureConfig
+from alp_jax.config.schema import DataConfig, EvalConfig, FeatureConfig, ModelConfig
 from alp_jax.core import files
 from alp_jax.core.errors import UserError
 from alp_jax.core.hashing import fingerprint
 from alp_jax.core.names import choose
 from alp_jax.core.progress import Progress
 from alp_jax.data.dataset import Dataset
-from alp_jax.data.text.caption_ids import caption_ids
 from alp_jax.data.text.tokenizer import Tokenizer
 from alp_jax.evaluation import floors, overlap
-from alp_jax.evaluation.alignment import align
-from alp_jax.evaluation.attention_probe import attention_probe
 from alp_jax.evaluation.completeness import completeness
 from alp_jax.evaluation.features import Features, extract
+from alp_jax.evaluation.measures import ALIGNMENT, ATTENTION, JOINT, LIT, MEAN, linear, linear_alignment, measures
 from alp_jax.evaluation.model import EvalModel
-from alp_jax.evaluation.probe import ProbeData, linear_probe
-from alp_jax.evaluation.protocol import DIRECTIONS, Measured, RetrievalTask, judge, judge_retrieval, retrieval_task
+from alp_jax.evaluation.protocol import DIRECTIONS, RetrievalTask, retrieval_task
 from alp_jax.evaluation.published import PAPER_TASKS, published
 from alp_jax.evaluation.sed import detection
 from alp_jax.evaluation.sed import task as sed
 from alp_jax.evaluation.tasks import Task, build_tasks, read_table
 from alp_jax.evaluation.zero_shot import POOLING as ZERO_SHOT
-from alp_jax.evaluation.zero_shot import read_prompts, zero_shot
-from alp_jax.objectives.base import SpecialTokens
+from alp_jax.evaluation.zero_shot import read_prompts
 
 VERSION = 3  # of the results: raised when they gain or change a metric
-MEAN, ATTENTION, JOINT, ALIGNMENT = "mean", "attention", "joint", "linear_alignment"
-TEXT_BATCH, TEXT_MULTIPLE = 64, 16
 
 
 def task_names(suite: str) -> tuple[str, ...]:
@@ -56,6 +50,8 @@ class Suite:
 
     Args:
       data_config: ``bucket_seconds``, ``text_clean`` and ``text_budget`` are used.
+      model_config: sizes of the text sides that are trained on frozen frames.
+      text_start: parameters that their text tower begins with; None begins at random.
       only: names of the tasks to run, all when empty.
       trained: what the encoders were trained on, for the share of it among the test clips; None: not known.
 
@@ -72,11 +68,14 @@ class Suite:
         *,
         data_config: DataConfig,
         feature_config: FeatureConfig,
+        model_config: ModelConfig,
         only: Iterable[str] = (),
+        text_start: dict | None = None,
         trained: overlap.Trained | None = None,
     ):
         self.dataset, self.tokenizer, self.config, self.trained = dataset, tokenizer, config, trained
-        self.data_config, self.feature_config = data_config, feature_config
+        self.data_config, self.feature_config, self.model_config = data_config, feature_config, model_config
+        self.text_start = text_start
         self.prompts = read_prompts(config.prompts)
         table = read_table(dataset)
         self.tasks = {task.name: task for task in build_tasks(table, config)}
@@ -95,12 +94,14 @@ class Suite:
             "data": dataset.fingerprint,
             "config": to_dict(config),
             "buckets": list(data_config.bucket_seconds),
+            "text": to_dict(model_config.text) if config.lit_steps else {},
             "mel": [feature_config.num_mel_bins, feature_config.low_hz, feature_config.high_hz],
         }
 
     def poolings(self, name: str, model: EvalModel) -> tuple[str, ...]:
         if name in DIRECTIONS:
-            return (JOINT, ALIGNMENT) if model.compares_text else (ALIGNMENT,)
+            own = (JOINT,) if model.compares_text else ()
+            return (*own, ALIGNMENT, *((LIT,) if self.config.lit_steps else ()))
         if name == sed.NAME:
             return (sed.POOLING,)
         return (MEAN, ATTENTION, ZERO_SHOT) if model.compares_text and name in self.prompts else (MEAN, ATTENTION)
@@ -149,49 +150,6 @@ class Suite:
         return floors.shared_floors(path, fingerprint(self.identity), self.names, compute)
 
 
-def linear(task: Task, inputs: Callable[[np.ndarray], np.ndarray]) -> tuple[Measured, dict]:
-    """Linear probe; ``inputs(rows)`` gives pooled vectors."""
-    data = ProbeData(inputs(task.train_row), task.train_y, task.held, inputs(task.test_row), len(task.classes))
-    logits_NC, chosen = linear_probe(data)
-    return judge(task, logits_NC), chosen
-
-
-def attention(task: Task, features: Features, config: EvalConfig) -> tuple[Measured, dict]:
-    """Probe with attention pooling over frames."""
-    train_x, train_len = features.frames(task.train_row, config.attention_frames)
-    test_x, test_len = features.frames(task.test_row, config.attention_frames)
-    data = ProbeData(train_x, task.train_y, task.held, test_x, len(task.classes))
-    logits_NC, chosen = attention_probe(data, train_len, test_len, steps=config.attention_steps)
-    return judge(task, logits_NC), chosen
-
-
-def linear_alignment(
-    task: RetrievalTask, inputs: Callable[[np.ndarray], np.ndarray]
-) -> tuple[dict[str, Measured], dict]:
-    """Retrieval through the linear alignment, both directions; ``inputs(rows)`` gives pooled vectors."""
-    train_x, test_x = inputs(task.train_row), inputs(task.test_row)
-    audio_AV, text_TV, chosen = align(train_x, task.train_captions, task.held, test_x, task.test_captions)
-    return judge_retrieval(task, audio_AV, text_TV), chosen
-
-
-def embed_texts(model: EvalModel, tokenizer: Tokenizer, texts: list[str], config: DataConfig) -> np.ndarray:
-    """text_TE of captions as training reads them; each distinct caption is embedded once, in one fixed shape."""
-    distinct = sorted(set(texts))
-    encoded = [caption_ids(text, tokenizer, config)[0] for text in distinct]
-    longest = max(1, *map(len, encoded))
-    width = min(config.text_budget, -(-longest // TEXT_MULTIPLE) * TEXT_MULTIPLE)
-    special = SpecialTokens(tokenizer.pad_id, tokenizer.bos_id, tokenizer.eos_id, tokenizer.mask_id)
-    found = []
-    for start in range(0, len(encoded), TEXT_BATCH):
-        text_BL = np.full((TEXT_BATCH, width), tokenizer.pad_id, np.int32)
-        text_len_B = np.zeros(TEXT_BATCH, np.int32)
-        for i, ids in enumerate(encoded[start : start + TEXT_BATCH]):
-            text_BL[i, : len(ids)], text_len_B[i] = ids, len(ids)
-        found.append(np.asarray(model.embed_text(text_BL, text_len_B, special), np.float32))
-    place = {text: i for i, text in enumerate(distinct)}
-    return np.concatenate(found)[[place[text] for text in texts]]
-
-
 def run_suite(
     model: EvalModel, suite: Suite, out_dir: str | pathlib.Path, *, floors_path: pathlib.Path, keep_features=False
 ) -> list[dict]:
@@ -219,7 +177,7 @@ def run_suite(
         started = time.monotonic()
         features = suite.extract(model, {name for name, _ in todo}, out_dir / "cache" / "frames")
         encode_s = time.monotonic() - started
-        measure = _measures(model, suite, features, out_dir / "cache")
+        measure = measures(model, suite, features, out_dir / "cache")
         with Progress("evaluate", len(todo), "results") as progress:
             for name, pooling in todo:
                 common = {"fingerprint": identity, "encode_seconds": round(encode_s, 2), "model": model.name}
@@ -234,39 +192,6 @@ def _stored(out_dir: pathlib.Path, job: tuple[str, str], identity: str) -> dict 
     path = out_dir / "{}-{}.json".format(*job)
     result = files.read_json(path, "result") if path.exists() else {"fingerprint": ""}
     return result if result["fingerprint"] == identity else None
-
-
-def _measures(
-    model: EvalModel, suite: Suite, features: Features | None, folder: pathlib.Path
-) -> Callable[[str, str], tuple[Measured, dict]]:
-    """(task, pooling) -> measured values and what was selected; both directions of retrieval are computed once."""
-
-    def pooled(rows):
-        return features.mean[features.index(rows)]
-
-    def embed(texts: list[str]) -> np.ndarray:
-        return embed_texts(model, suite.tokenizer, texts, suite.data_config)
-
-    @functools.cache
-    def searched(pooling: str):
-        if pooling == ALIGNMENT:
-            return linear_alignment(suite.retrieval, pooled)
-        task = suite.retrieval
-        text_TE = embed(task.test_captions)
-        return judge_retrieval(task, features.joint[features.index(task.test_row)], text_TE), {}
-
-    def measure(name: str, pooling: str):
-        if name in DIRECTIONS:
-            found, chosen = searched(pooling)
-            return found[name], chosen
-        if name == sed.NAME:
-            return detection.measure(model, suite.sed, suite.config, folder / "sed")
-        task = suite.tasks[name]
-        if pooling == ZERO_SHOT:
-            return zero_shot(task, suite.prompts[name], lambda rows: features.joint[features.index(rows)], embed)
-        return linear(task, pooled) if pooling == MEAN else attention(task, features, suite.config)
-
-    return measure
 
 
 def _one(suite: Suite, name, pooling, measure, floor: dict[str, float], out_dir: pathlib.Path, common: dict) -> dict:

@@ -76,6 +76,10 @@ class FrameTextModel(nnx.Module):
             outputs["logits_BLV"] = self.decoder(*decoder_inputs, frames_BTD, len_B, key=decoder_key)
         return outputs
 
+    def decode(self, tokens_BL, tokens_len_B, causal_B, frames_BTD, frames_len_B) -> jax.Array:
+        """logits_BLV of the decoder alone, deterministic; arguments as ``CaptionDecoder``'s."""
+        return self.decoder(tokens_BL, tokens_len_B, causal_B, frames_BTD, frames_len_B)
+
     def project_audio(self, frames_BTD: jax.Array, frames_len_B: jax.Array) -> jax.Array:
         """projected_BD float32: every frame through the head, then the mean over valid frames."""
         return masked_mean(self.audio_proj(frames_BTD), frames_len_B)

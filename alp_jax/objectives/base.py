@@ -14,6 +14,11 @@ class SpecialTokens(NamedTuple):
     eos: int
     mask: int
 
+    @classmethod
+    def of(cls, tokenizer: Any) -> "SpecialTokens":
+        """Those of a ``data.text.tokenizer.Tokenizer``."""
+        return cls(tokenizer.pad_id, tokenizer.bos_id, tokenizer.eos_id, tokenizer.mask_id)
+
 
 class Objective(NamedTuple):
     """``prepare(batch, key) -> inputs`` of the model's text side; ``loss(outputs, inputs, batch) -> (loss, metrics)``.

@@ -26,6 +26,7 @@ POOLINGS = {
     "attention": "attention pooling",
     "frames": "single frames",
     "zero_shot": "zero-shot prompts",
+    "lit": "text tower on frozen audio",
     "joint": "joint space",
     "linear_alignment": "linear alignment",
 }

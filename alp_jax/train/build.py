@@ -32,10 +32,6 @@ class Parts:
     start: dict[str, Any]  # of the parameters, as host arrays
 
 
-def special_tokens(tokenizer: Tokenizer) -> SpecialTokens:
-    return SpecialTokens(tokenizer.pad_id, tokenizer.bos_id, tokenizer.eos_id, tokenizer.mask_id)
-
-
 def make_model(config: RunConfig) -> tuple[Callable, Callable]:
     """(init, apply) of the model that the configuration describes.
 
@@ -77,7 +73,7 @@ def make_parts(config: RunConfig, tokenizer: Tokenizer, mesh: Mesh) -> Parts:
         start["encoder"] = _start_from(config.init, init, "encoder", "config.init")
     if config.init_text != "scratch":
         start["text"] = _start_from(config.init_text, init, "text", "config.init_text")
-    return Parts(init, apply, make_objective(config.objective, special_tokens(tokenizer), mesh), start)
+    return Parts(init, apply, make_objective(config.objective, SpecialTokens.of(tokenizer), mesh), start)
 
 
 def _start_from(run_dir: str, init: Callable, part: str, knob: str) -> dict[str, Any]:

@@ -49,15 +49,25 @@ def open_suite(config: RunConfig, suite: str, trained: Trained | None = None) ->
     ``trained``: what the encoder was trained on, should that be known.
     """
     dataset, tokenizer = open_data(config)
+    start = config.evaluation.lit_text
     return Suite(
         dataset,
         tokenizer,
         config.evaluation,
         data_config=config.data,
         feature_config=config.features,
+        model_config=config.model,
+        text_start=None if start == "scratch" else _text_tower(start),
         only=task_names(suite),
         trained=trained,
     )
+
+
+def _text_tower(folder: str) -> dict:
+    params = load_params(folder)[0]
+    if "text" not in params:
+        raise UserError(f"config.evaluation.lit_text = {folder}: it has no text tower")
+    return params["text"]
 
 
 def eval_model(

@@ -80,5 +80,5 @@ def encoder():
 def config():
     return EvalConfig(
         batch_seconds=4.0, max_seconds=0.2, max_train_clips=120, max_test_clips=0, retrieval_clips=40,
-        alignment_clips=100, attention_steps=48, attention_frames=8,
+        alignment_clips=100, attention_steps=48, attention_frames=8, lit_steps=0,
     )  # fmt: skip

@@ -9,8 +9,9 @@ import pytest
 
 from alp_jax.cli.eval import table
 from alp_jax.cli.main import main
-from alp_jax.config.schema import DataConfig, FeatureConfig
+from alp_jax.config.schema import DataConfig, FeatureConfig, ModelConfig
 from alp_jax.core.errors import UserError
+from alp_jax.evaluation import measures
 from alp_jax.evaluation import suite as suite_module
 from alp_jax.evaluation.suite import Suite, run_suite
 
@@ -36,6 +37,7 @@ def suite(dataset, config):
         config,
         data_config=DataConfig(bucket_seconds=(0.1, 0.2), text_budget=8),
         feature_config=FeatureConfig(),
+        model_config=ModelConfig(),
     )
 
 
@@ -80,7 +82,7 @@ def test_every_task_and_pooling_is_written_and_reused(suite, dual, tmp_path, mon
         raise AssertionError("computed again")
 
     reads = suite.dataset.reads
-    monkeypatch.setattr(suite_module, "_measures", refuse)
+    monkeypatch.setattr(suite_module, "measures", refuse)
     assert run_suite(dual, suite, tmp_path / "eval", floors_path=tmp_path / "floors.json") == results
     assert suite.dataset.reads == reads
 
@@ -93,10 +95,10 @@ def test_floors_are_shared_and_a_failing_task_stops_nobody(suite, encoder, tmp_p
     def broken(task, features, config):
         if task.name == "kind":
             raise ValueError("planted failure")
-        return suite_module.linear(task, lambda rows: features.mean[features.index(rows)])
+        return measures.linear(task, lambda rows: features.mean[features.index(rows)])
 
     with monkeypatch.context() as patch:
-        patch.setattr(suite_module, "attention", broken)
+        patch.setattr(measures, "attention", broken)
         results = run_suite(encoder, suite, tmp_path / "eval", floors_path=floors)
     assert [r["failed"] for r in results if "failed" in r] == ["ValueError: planted failure"]
     assert "planted failure" in (tmp_path / "eval" / "kind-attention.failed").read_text()
@@ -110,8 +112,9 @@ def test_floors_are_shared_and_a_failing_task_stops_nobody(suite, encoder, tmp_p
 
 
 def test_unknown_tasks_are_named(dataset, config):
+    configs = {"data_config": DataConfig(), "feature_config": FeatureConfig(), "model_config": ModelConfig()}
     with pytest.raises(UserError, match="did you mean 'kind'"):
-        Suite(dataset, FakeTokenizer(), config, data_config=DataConfig(), feature_config=FeatureConfig(), only=["kin"])
+        Suite(dataset, FakeTokenizer(), config, **configs, only=["kin"])
 
 
 def test_captions_are_embedded_once_and_in_order(suite, dual):
@@ -123,7 +126,7 @@ def test_captions_are_embedded_once_and_in_order(suite, dual):
 
     model = dataclasses.replace(dual, embed_text=counted)
     texts = ["dog", "cat", "dog", "rain is a dog"]
-    found = suite_module.embed_texts(model, suite.tokenizer, texts, suite.data_config)
+    found = measures.embed_texts(model, suite.tokenizer, texts, suite.data_config)
     np.testing.assert_array_equal(found[:, 0], [8, 9, 8, 10])
     assert len(calls) == 1
 

@@ -1,0 +1,124 @@
+"""How every pooling of a task is measured on the features of one encoder."""
+
+import functools
+import pathlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from alp_jax.config.schema import DataConfig, EvalConfig
+from alp_jax.data.text.caption_ids import caption_ids
+from alp_jax.data.text.normalise import normalise
+from alp_jax.data.text.tokenizer import Tokenizer
+from alp_jax.evaluation.alignment import align
+from alp_jax.evaluation.attention_probe import attention_probe
+from alp_jax.evaluation.features import Features
+from alp_jax.evaluation.lit.search import search
+from alp_jax.evaluation.model import EvalModel
+from alp_jax.evaluation.probe import ProbeData, linear_probe
+from alp_jax.evaluation.protocol import DIRECTIONS, Measured, RetrievalTask, judge, judge_retrieval
+from alp_jax.evaluation.sed import detection
+from alp_jax.evaluation.sed import task as sed
+from alp_jax.evaluation.tasks import Task
+from alp_jax.evaluation.zero_shot import POOLING as ZERO_SHOT
+from alp_jax.evaluation.zero_shot import zero_shot
+from alp_jax.objectives.base import SpecialTokens
+
+if TYPE_CHECKING:
+    from alp_jax.evaluation.suite import Suite
+
+MEAN, ATTENTION, JOINT, ALIGNMENT, LIT = "mean", "attention", "joint", "linear_alignment", "lit"
+TEXT_BATCH, TEXT_MULTIPLE = 64, 16
+
+
+def linear(task: Task, inputs: Callable[[np.ndarray], np.ndarray]) -> tuple[Measured, dict]:
+    """Linear probe; ``inputs(rows)`` gives pooled vectors."""
+    data = ProbeData(inputs(task.train_row), task.train_y, task.held, inputs(task.test_row), len(task.classes))
+    logits_NC, chosen = linear_probe(data)
+    return judge(task, logits_NC), chosen
+
+
+def attention(task: Task, features: Features, config: EvalConfig) -> tuple[Measured, dict]:
+    """Probe with attention pooling over frames."""
+    train_x, train_len = features.frames(task.train_row, config.attention_frames)
+    test_x, test_len = features.frames(task.test_row, config.attention_frames)
+    data = ProbeData(train_x, task.train_y, task.held, test_x, len(task.classes))
+    logits_NC, chosen = attention_probe(data, train_len, test_len, steps=config.attention_steps)
+    return judge(task, logits_NC), chosen
+
+
+def linear_alignment(
+    task: RetrievalTask, inputs: Callable[[np.ndarray], np.ndarray]
+) -> tuple[dict[str, Measured], dict]:
+    """Retrieval through the linear alignment, both directions; ``inputs(rows)`` gives pooled vectors."""
+    train_x, test_x = inputs(task.train_row), inputs(task.test_row)
+    audio_AV, text_TV, chosen = align(train_x, task.train_captions, task.held, test_x, task.test_captions)
+    return judge_retrieval(task, audio_AV, text_TV), chosen
+
+
+def embed_texts(model: EvalModel, tokenizer: Tokenizer, texts: list[str], config: DataConfig) -> np.ndarray:
+    """text_TE of captions as training reads them; each distinct caption is embedded once, in one fixed shape."""
+    distinct = sorted(set(texts))
+    encoded = [caption_ids(text, tokenizer, config)[0] for text in distinct]
+    longest = max(1, *map(len, encoded))
+    width = min(config.text_budget, -(-longest // TEXT_MULTIPLE) * TEXT_MULTIPLE)
+    special = SpecialTokens.of(tokenizer)
+    found = []
+    for start in range(0, len(encoded), TEXT_BATCH):
+        text_BL = np.full((TEXT_BATCH, width), tokenizer.pad_id, np.int32)
+        text_len_B = np.zeros(TEXT_BATCH, np.int32)
+        for i, ids in enumerate(encoded[start : start + TEXT_BATCH]):
+            text_BL[i, : len(ids)], text_len_B[i] = ids, len(ids)
+        found.append(np.asarray(model.embed_text(text_BL, text_len_B, special), np.float32))
+    place = {text: i for i, text in enumerate(distinct)}
+    return np.concatenate(found)[[place[text] for text in texts]]
+
+
+def measures(
+    model: EvalModel, suite: "Suite", features: Features | None, folder: pathlib.Path
+) -> Callable[[str, str], tuple[Measured, dict]]:
+    """(task, pooling) -> measured values and what was selected; both directions of retrieval are computed once."""
+
+    def pooled(rows):
+        return features.mean[features.index(rows)]
+
+    def embed(texts: list[str]) -> np.ndarray:
+        return embed_texts(model, suite.tokenizer, texts, suite.data_config)
+
+    @functools.cache
+    def searched(pooling: str):
+        task = suite.retrieval
+        if pooling == ALIGNMENT:
+            return linear_alignment(task, pooled)
+        if pooling == LIT:
+            return _search(suite, features)
+        text_TE = embed(task.test_captions)
+        return judge_retrieval(task, features.joint[features.index(task.test_row)], text_TE), {}
+
+    def measure(name: str, pooling: str):
+        if name in DIRECTIONS:
+            found, chosen = searched(pooling)
+            return found[name], chosen
+        if name == sed.NAME:
+            return detection.measure(model, suite.sed, suite.config, folder / "sed")
+        task = suite.tasks[name]
+        if pooling == ZERO_SHOT:
+            return zero_shot(task, suite.prompts[name], lambda rows: features.joint[features.index(rows)], embed)
+        return linear(task, pooled) if pooling == MEAN else attention(task, features, suite.config)
+
+    return measure
+
+
+def _search(suite: "Suite", features: Features) -> tuple[dict[str, Measured], dict]:
+    """Retrieval by a text tower trained on frozen frames, both directions."""
+    return search(
+        suite.retrieval,
+        lambda rows: lambda clips: features.frames(rows[clips], suite.config.attention_frames),
+        lambda text: caption_ids(text, suite.tokenizer, suite.data_config)[0],
+        normalise,
+        suite.model_config,
+        SpecialTokens.of(suite.tokenizer),
+        steps=suite.config.lit_steps,
+        start={"text": suite.text_start} if suite.text_start else None,
+    )
