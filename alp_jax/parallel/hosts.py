@@ -8,8 +8,10 @@ The coordinator has no authentication: it listens on its own address alone, whic
 """
 
 import atexit
+import hashlib
 import json
 import os
+import pathlib
 import platform
 import sys
 import threading
@@ -287,5 +289,9 @@ def _join(address: tuple[str, int]) -> str:
 
 
 def _code() -> str:
+    """What must be the same everywhere: versions, and a digest of this package's files."""
     python = ".".join(platform.python_version_tuple()[:2])
-    return f"alp_jax {alp_jax.__version__}, jax {jax.__version__}, Python {python}"
+    root, digest = pathlib.Path(alp_jax.__file__).parent, hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        digest.update(f"{path.relative_to(root)} {path.stat().st_size} ".encode() + path.read_bytes())
+    return f"alp_jax {alp_jax.__version__} ({digest.hexdigest()[:8]}), jax {jax.__version__}, Python {python}"

@@ -84,7 +84,7 @@ def _take(server: socket.socket, present: dict, mine: dict, deadline: float, tim
         names = ", ".join(missing[:8]) + (" and more" if missing[8:] else "")
         return (
             f"process {names} of {mine['processes']} did not reach the coordinator on {mine['host']} within "
-            f"{timeout_s:g} s: start it, or correct --num_processes"
+            f"{timeout_s:.3g} s: start it, or correct --num_processes"
         )
     theirs = _read(connection)
     if theirs is None:
@@ -136,7 +136,7 @@ def _follow(address: tuple[str, int], mine: dict, timeout_s: float) -> None:
     began = time.monotonic()
     nobody = (
         f"process {mine['process']} on {mine['host']} got no answer from process 0 at {address[0]}:{address[1]} within "
-        f"{timeout_s:g} s: start it there, or correct --coordinator"
+        f"{timeout_s:.3g} s: start it there, or correct --coordinator"
     )
     while True:
         left = began + timeout_s - time.monotonic()

@@ -14,6 +14,7 @@ from alp_jax.data.pipeline import train_batches
 from alp_jax.models.accounting import parameters, train_flops
 from alp_jax.optim.averaging import averages
 from alp_jax.optim.optimizer import make_optimizer
+from alp_jax.parallel import hosts
 from alp_jax.parallel.mesh import batch_part, batch_shards, make_mesh, put_batch
 from alp_jax.parallel.rules import infer_shardings
 from alp_jax.train.build import make_parts, open_data
@@ -47,6 +48,7 @@ def train(config: RunConfig, workdir: str | pathlib.Path) -> dict:
     make_state = state_maker(parts.init, parts.apply, optimizer, averages(config.train))
     part, shares = batch_part(mesh)
     batch_plan = plan(dataset, config.data, seed=config.seed, devices=batch_shards(mesh))
+    hosts.require_same({"fingerprint": batch_plan.fingerprint}, "data order")
     with RunDir(workdir, config) as run:
         run.write_environment(dataset.fingerprint)
         checkpoints = Checkpoints(run.path, config.train.keep)
