@@ -11,6 +11,7 @@ import numpy as np
 from jax import lax
 
 from alp_jax.config.schema import FeatureConfig
+from alp_jax.core.target import backend
 
 SAMPLE_RATE = 16000
 HOP, WINDOW, FFT = 160, 400, 512
@@ -61,7 +62,7 @@ def log_mel(audio_BS: jax.Array, audio_len_B: jax.Array, config: FeatureConfig) 
     mel_frames = num_frames(audio_BS.shape[1])
     len_B = num_frames(audio_len_B)
     # On CPU a few frames of every clip at a time stay in the cache (three times faster); a GPU wants all at once.
-    chunk = CPU_CHUNK if jax.default_backend() == "cpu" else mel_frames
+    chunk = CPU_CHUNK if backend(jax.default_backend) == "cpu" else mel_frames
     chunks = -(-mel_frames // chunk)
     signal_BN = _mirrored(audio_BS, audio_len_B, chunks * chunk)
 
@@ -81,7 +82,7 @@ def _power_spectrum(signal_BN: jax.Array, mel_frames: int) -> jax.Array:
     Float32 leaves noise at 1e-7 of the loudest bin, which the logarithm shows in quiet bins and which no other
     implementation repeats, so all of it up to the power is float64 where the hardware has that.
     """
-    with jax.enable_x64(jax.default_backend() != "tpu"):
+    with jax.enable_x64(backend(jax.default_backend) != "tpu"):
         wide = jnp.float64 if jax.config.jax_enable_x64 else jnp.float32
         signal_BN = lax.convert_element_type(signal_BN, wide) * wide(1 / 32768)
         blocks = signal_BN.reshape(signal_BN.shape[0], -1, BLOCK)
