@@ -17,6 +17,7 @@ VERBS = {
     "data": ("data", "fetch, build, verify and describe data sets"),
     "tokenizer": ("tokenizer", "train a sentencepiece vocabulary on a data set's captions"),
     "train": ("train", "train one model"),
+    "plan": ("plan", "compile a run for devices that are not there: memory, bytes, collectives, days"),
     "sweep": ("sweep", "train and evaluate a grid of runs, one after another, resumable"),
     "eval": ("eval", "evaluate the frozen encoder of a run"),
     "embed": ("embed", "one vector per audio file of a folder, from a frozen encoder"),

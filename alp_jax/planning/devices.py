@@ -1,0 +1,66 @@
+"""What makers publish about their accelerators, for one device (one chip of a TPU), dense arithmetic.
+
+``link`` is what a device sends to its neighbours within a node or slice, one direction; ``network`` its share of the
+way to other nodes where the maker's reference system has one (one InfiniBand port per GPU), else 0. The TPU pages give
+the sum of all links in both directions; half of it is taken. TPUs multiply float32 by passes of bfloat16, so their
+pages name no other peak.
+"""
+
+import dataclasses
+
+GIB = 2**30
+
+
+@dataclasses.dataclass(frozen=True)
+class Device:
+    """Facts about one accelerator. FLOP/s, bytes and bytes/s; ``per_node`` devices share fast links."""
+
+    name: str
+    platform: str  # gpu | tpu
+    flops_bf16: float  # V100: float16
+    flops_f32: float  # of matrix products in XLA's default precision, without TensorFloat-32
+    memory: float
+    bandwidth: float
+    link: float
+    network: float
+    per_node: int
+    source: str
+
+    def flops(self, compute_dtype: str) -> float:
+        """Peak for ``bfloat16`` or ``float32`` matrix products."""
+        return self.flops_bf16 if compute_dtype == "bfloat16" else self.flops_f32
+
+
+def _gpu(name, bf16, f32, memory_gb, bandwidth_gb, link_gb, network_gb, source) -> Device:
+    return Device(
+        name,
+        "gpu",
+        bf16 * 1e12,
+        f32 * 1e12,
+        memory_gb * 1e9,
+        bandwidth_gb * 1e9,
+        link_gb * 1e9,
+        network_gb * 1e9,
+        8,
+        source,
+    )
+
+
+def _tpu(name, bf16, memory_gib, bandwidth_gb, links_gbit, slice_chips, source) -> Device:
+    rates = (bf16 * 1e12, bf16 * 1e12, memory_gib * GIB, bandwidth_gb * 1e9, links_gbit / 16 * 1e9)
+    return Device(name, "tpu", *rates, 0.0, slice_chips, source)
+
+
+DEVICES = {
+    device.name: device
+    for device in (
+        _gpu("v100", 125, 15.7, 32, 900, 150, 12.5, "NVIDIA V100 data sheet (SXM2 32 GB), DGX-1 V100"),
+        _gpu("a100", 312, 19.5, 80, 2039, 300, 25, "NVIDIA A100 data sheet (SXM 80 GB), DGX A100"),
+        _gpu("h100", 989, 67, 80, 3350, 450, 50, "NVIDIA H100 data sheet (SXM), DGX H100"),
+        _gpu("h200", 989, 67, 141, 4800, 450, 50, "NVIDIA H200 data sheet (SXM), DGX H200"),
+        _tpu("v4", 275, 32, 1228, 2400, 4096, "Google Cloud TPU documentation, TPU v4"),
+        _tpu("v5e", 197, 16, 819, 1600, 256, "Google Cloud TPU documentation, TPU v5e"),
+        _tpu("v5p", 459, 95, 2765, 4800, 8960, "Google Cloud TPU documentation, TPU v5p"),
+        _tpu("v6e", 918, 32, 1640, 3584, 256, "Google Cloud TPU documentation, TPU v6e"),
+    )
+}

@@ -1,0 +1,123 @@
+"""Reads the text of an optimised HLO module: computations, instructions, sizes of shapes.
+
+The format is that of ``jax.stages.Compiled.as_text()``: one instruction a line, operands by name.
+"""
+
+import dataclasses
+import functools
+import math
+import re
+
+ITEM_BYTES = {
+    **dict.fromkeys(("pred", "s8", "u8", "f8e4m3fn", "f8e5m2", "f8e4m3", "f8e3m4", "f8e8m0fnu", "s4", "u4"), 1),
+    **dict.fromkeys(("bf16", "f16", "s16", "u16"), 2),
+    **dict.fromkeys(("f32", "s32", "u32"), 4),
+    **dict.fromkeys(("f64", "s64", "u64", "c64"), 8),
+    "c128": 16,
+}
+_COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(.*\) -> .*\{\s*$")
+_ASSIGNED = re.compile(r"^\s+(ROOT )?%?([\w.\-]+) = (.*)$")
+_OPCODE = re.compile(r"\s*([a-z][\w\-]*)\(")
+_ARRAY = re.compile(r"\b([a-z]\w*)\[([\d,]*)\](\{[^}]*\})?")
+_NAME = re.compile(r"%([\w.\-]+)")
+_FAST_MEMORY = re.compile(r"S\([1-9]\d*\)")  # a layout says where an array is when that is not the device's main memory
+
+
+@dataclasses.dataclass(frozen=True)
+class Instruction:
+    """One line: ``name = shape opcode(operands), attributes``; ``literal`` is what stands between the parentheses."""
+
+    name: str
+    shape: str
+    opcode: str
+    operands: tuple[str, ...]
+    literal: str
+    attributes: str
+    root: bool
+
+    def attribute(self, name: str) -> str | None:
+        """The value of ``name=value`` up to a comma or blank, without a percent sign."""
+        found = re.search(rf"\b{name}=%?([^,\s]+)", self.attributes)
+        return found.group(1) if found else None
+
+    def computations(self, name: str) -> list[str]:
+        """The computations that the attribute lists: ``name=%a`` or ``name={%a, %b}``."""
+        found = re.search(rf"\b{name}=(\{{[^}}]*\}}|%[\w.\-]+)", self.attributes)
+        return _NAME.findall(found.group(1)) if found else []
+
+    @property
+    def op_name(self) -> str:
+        """Where in the program it comes from, empty when that is not known."""
+        found = re.search(r'op_name="([^"]*)"', self.attributes)
+        return found.group(1) if found else ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Module:
+    """Computations by name, and which of them the program begins with."""
+
+    computations: dict[str, tuple[Instruction, ...]]
+    entry: str
+
+    @functools.cached_property
+    def by_name(self) -> dict[str, dict[str, Instruction]]:
+        return {name: {line.name: line for line in lines} for name, lines in self.computations.items()}
+
+
+def parse(text: str) -> Module:
+    """The module of ``text``.
+
+    Raises:
+      ValueError: an instruction that is not understood, or no entry computation.
+    """
+    computations: dict[str, list[Instruction]] = {}
+    entry, current = None, None
+    for line in text.splitlines():
+        header = _COMPUTATION.match(line)
+        if header:
+            current = computations.setdefault(header.group(2), [])
+            entry = header.group(2) if header.group(1) else entry
+        elif line.startswith("}"):
+            current = None
+        elif current is not None and (assigned := _ASSIGNED.match(line)):
+            current.append(_instruction(*assigned.groups()))
+    if entry is None:
+        raise ValueError("no ENTRY computation: this is not the text of a compiled module")
+    return Module({name: tuple(lines) for name, lines in computations.items()}, entry)
+
+
+def _instruction(root: str | None, name: str, rest: str) -> Instruction:
+    end = _closing(rest, 0) + 1 if rest.startswith("(") else rest.index(" ")
+    opcode = _OPCODE.match(rest, end)
+    if opcode is None:
+        raise ValueError(f"instruction {name} is not understood: {rest[:80]}")
+    close = _closing(rest, opcode.end() - 1)
+    literal = rest[opcode.end() : close]
+    return Instruction(
+        name, rest[:end], opcode.group(1), tuple(_NAME.findall(literal)), literal, rest[close + 1 :], bool(root)
+    )
+
+
+def _closing(text: str, start: int) -> int:
+    """Where the parenthesis that opens at ``start`` closes."""
+    depth = 0
+    for found in re.finditer(r"[()]", text[start:]):
+        depth += 1 if found.group() == "(" else -1
+        if depth == 0:
+            return start + found.start()
+    raise ValueError(f"unbalanced parentheses: {text[:80]}")
+
+
+def shape_bytes(shape: str, fast_memory: bool = False) -> int:
+    """Bytes of an array or of all arrays in a tuple; those a layout puts in on-chip memory only if asked for."""
+    return sum(array_bytes(shape, fast_memory))
+
+
+def array_bytes(shape: str, fast_memory: bool = False) -> list[int]:
+    """The same for each array of a tuple."""
+    found = []
+    for kind, sizes, layout in _ARRAY.findall(shape):
+        if kind in ITEM_BYTES:
+            here = fast_memory or not _FAST_MEMORY.search(layout)
+            found.append(ITEM_BYTES[kind] * math.prod(int(size) for size in sizes.split(",") if size) if here else 0)
+    return found

@@ -1,0 +1,175 @@
+"""Compiles the training step of a configuration for devices that are not there and says what it needs on them."""
+
+import hashlib
+import importlib.metadata
+import json
+import pathlib
+import sys
+import time
+from typing import Any
+
+from alp_jax.config import RunConfig, to_dict
+from alp_jax.core.errors import UserError
+from alp_jax.core.files import read_json, write_json
+from alp_jax.core.target import planned_for
+from alp_jax.models.accounting import train_flops
+from alp_jax.parallel.mesh import make_mesh
+from alp_jax.planning.compiled import Compiled, compile_for
+from alp_jax.planning.flops import flops
+from alp_jax.planning.layers import by_layers
+from alp_jax.planning.program import Bucket, Program, buckets, make_program, state_bytes
+from alp_jax.planning.roofline import projection, roofline
+from alp_jax.planning.topology import Target, devices
+
+LARGEST = 20  # kernels that are named
+PACKAGES = ("jax", "jaxlib", "jax-cuda12-plugin", "libtpu")
+
+
+def plan(
+    config: RunConfig,
+    target: Target,
+    *,
+    bucket_s: float | None = None,
+    layers: bool = False,
+    share: float = 1.0,
+    out: str | pathlib.Path | None = None,
+) -> dict[str, Any]:
+    """The plan as a dictionary that goes into JSON; ``alp_jax.planning.report`` prints it.
+
+    Args:
+      config: of the run; its data set and tokenizer are not read.
+      target: what to compile for.
+      bucket_s: one batch shape by its seconds; None takes all.
+      layers: compile layer by layer and add up, where the whole step takes the compiler too long.
+      share: of the roofline's speed that the projected days assume.
+      out: written after every batch shape; shapes that are in it already are not compiled again.
+
+    Raises:
+      UserError: settings or topology that cannot be, or a plug-in that is not installed.
+    """
+    mesh = make_mesh(config.mesh, devices(target))
+    shapes = buckets(config, mesh, bucket_s)
+    with planned_for(target.backend):
+        program = make_program(config, mesh)
+        known = _finished(out)
+        result = {**_header(config, target, program, layers), "buckets": []}
+        for i, bucket in enumerate(shapes):
+            _say(f"bucket {bucket.seconds:g} s, {bucket.clips} clips ({i + 1} of {len(shapes)})", target)
+            entry = _bucket(config, target, program, bucket, layers, known)
+            result["buckets"].append(entry)
+            if target.facts:
+                steps = [one["roofline"]["step_s"] for one in result["buckets"]]
+                result["run"] = projection(steps, config.train.steps, target.count, share)
+            if out:
+                write_json(pathlib.Path(out), result)
+    return result
+
+
+def _say(what: str, target: Target) -> None:
+    print(f"compile for {target.name}: {what}", file=sys.stderr, flush=True)
+
+
+def _finished(out: str | pathlib.Path | None) -> dict[str, dict]:
+    """Batch shapes of an earlier plan in the same file, by the fingerprint of what was compiled."""
+    if not out:
+        return {}
+    path = pathlib.Path(out)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            return {}
+    except OSError as error:
+        raise UserError(f"--out {out} cannot be written: {error}") from None
+    earlier = read_json(pathlib.Path(out), "plan")
+    if not isinstance(earlier, dict) or "topology" not in earlier:
+        raise UserError(f"--out {out} exists and is no plan; name another file")
+    return {entry["fingerprint"]: entry for entry in earlier.get("buckets", [])}
+
+
+def _header(config: RunConfig, target: Target, program: Program, layers: bool) -> dict[str, Any]:
+    return {
+        "topology": target.name,
+        "devices": target.count,
+        "executed": False,
+        "method": "layers" if layers else "whole step",
+        "mesh": dict(program.mesh.shape),
+        "model": config.model.name,
+        "objective": config.objective.name,
+        "compute_dtype": config.model.compute_dtype,
+        "versions": versions(),
+        "compiler_options": target.options,
+        "facts": {"source": target.facts.source, "memory": target.facts.memory} if target.facts else None,
+        "parameters": program.parameters,
+        "state_bytes": state_bytes(program.state),
+        "config": to_dict(config),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Of the packages that decide what is compiled, those that are installed."""
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _bucket(
+    config: RunConfig, target: Target, program: Program, bucket: Bucket, layers: bool, known: dict[str, dict]
+) -> dict[str, Any]:
+    began = time.monotonic()
+    traced = program.step.trace(program.state, program.batch(bucket))
+    operations = flops(traced.jaxpr)
+    lowered = traced.lower()
+    took = time.monotonic() - began
+    what = [target.name, layers, versions(), target.options, lowered.as_text()]
+    fingerprint = hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]
+    if fingerprint in known:
+        _say("is in the file already", target)
+        return known[fingerprint]
+    if layers:
+        compiled = by_layers(config, target, program, bucket, lambda name: _say(name, target))
+    else:
+        compiled = compile_for(target, lowered)
+    model = train_flops(config.model, config.objective.name, bucket.seconds, config.data.text_budget) * bucket.clips
+    entry = {
+        "fingerprint": fingerprint,
+        "seconds": bucket.seconds,
+        "clips": bucket.clips,
+        "audio_s": bucket.audio_s,
+        "flops": operations / target.count,
+        "model_flops": model / target.count,
+        "trace_and_lower_s": round(took, 1),
+        **describe(compiled),
+    }
+    if target.facts:
+        moved, exchanged = compiled.traffic.bytes, compiled.traffic.collectives
+        entry["roofline"] = roofline(
+            entry["flops"], moved, exchanged, bucket.audio_s, target.facts, config.model.compute_dtype
+        )
+        entry["fits"] = compiled.peak <= target.facts.memory
+    return entry
+
+
+def describe(compiled: Compiled) -> dict[str, Any]:
+    """Memory, bytes, kernels and collectives of one device."""
+    return {
+        "compile_s": round(compiled.compile_s, 1),
+        "memory": {
+            "arguments": compiled.arguments,
+            "outputs": compiled.outputs,
+            "aliased": compiled.aliased,
+            "temporary": compiled.temporary,
+            "peak": compiled.peak,
+        },
+        "bytes": compiled.traffic.bytes,
+        "kernels": compiled.traffic.launches,
+        "by_kind": compiled.traffic.by_kind(),
+        "collectives": compiled.traffic.collectives_by_kind(),
+        "largest": [
+            {"kind": kernel.kind, "bytes": kernel.size, "times": kernel.count, "source": kernel.source[-160:]}
+            for kernel in compiled.traffic.largest(LARGEST)
+        ],
+    }

@@ -1,0 +1,106 @@
+"""The real training step with shapes in place of arrays: what is compiled for devices that are not there."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from alp_jax.config.schema import RunConfig
+from alp_jax.core.errors import UserError
+from alp_jax.data.buckets import batch_size, edges
+from alp_jax.features.logmel import SAMPLE_RATE
+from alp_jax.models.accounting import parameters
+from alp_jax.objectives.base import SpecialTokens
+from alp_jax.objectives.registry import make_objective
+from alp_jax.optim.averaging import averages
+from alp_jax.optim.optimizer import make_optimizer
+from alp_jax.parallel.mesh import batch_sharding, batch_shards
+from alp_jax.train.build import make_model
+from alp_jax.train.state import abstract_state, state_maker
+from alp_jax.train.step import make_train_step
+
+TOKENS = SpecialTokens(pad=0, bos=2, eos=3, mask=4)  # ids change no shape
+
+
+@dataclasses.dataclass(frozen=True)
+class Bucket:
+    """A batch shape: ``clips`` of ``seconds`` in a global batch."""
+
+    seconds: float
+    clips: int
+
+    @property
+    def audio_s(self) -> float:
+        """Seconds of audio in a global batch, padding included."""
+        return self.seconds * self.clips
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """A traced step: ``step`` is jitted and takes ``state`` and ``batch(bucket)``, all of them shapes with places."""
+
+    step: Callable
+    state: Any
+    mesh: Mesh
+    text_tokens: int
+
+    @property
+    def parameters(self) -> int:
+        return parameters(self.state["params"])
+
+    def batch(self, bucket: Bucket) -> dict[str, jax.ShapeDtypeStruct]:
+        """The arrays that the loop hands to the step for ``bucket``."""
+        place = batch_sharding(self.mesh)
+        rows, samples = bucket.clips, round(bucket.seconds * SAMPLE_RATE)
+        shapes = {"audio": ((rows, samples), jnp.int16), "text": ((rows, self.text_tokens), jnp.int32)}
+        shapes |= dict.fromkeys(("audio_len", "text_len", "recording", "caption_group", "source"), ((rows,), jnp.int32))
+        shapes["mask"] = ((rows,), jnp.bool_)
+        return {name: jax.ShapeDtypeStruct(shape, dtype, sharding=place) for name, (shape, dtype) in shapes.items()}
+
+
+def buckets(config: RunConfig, mesh: Mesh, seconds: float | None = None) -> list[Bucket]:
+    """The batch shapes of ``config``, or the one of ``seconds``.
+
+    Raises:
+      UserError: no such bucket, buckets that depend on the data, or a batch that the mesh cannot share.
+    """
+    data = config.data
+    if not data.bucket_seconds:
+        raise UserError("config.data.bucket_seconds is empty, so buckets depend on the data; name them for a plan")
+    wanted = data.bucket_seconds if seconds is None else (seconds,)
+    if seconds is not None and seconds not in data.bucket_seconds:
+        known = ", ".join(f"{edge:g}" for edge in data.bucket_seconds)
+        raise UserError(f"--bucket {seconds:g} is not one of config.data.bucket_seconds: {known}")
+    found = [Bucket(edge / SAMPLE_RATE, batch_size(edge, data)) for edge in edges(wanted).tolist()]
+    for bucket in found:
+        if bucket.clips % batch_shards(mesh):
+            raise UserError(
+                f"batches of {bucket.clips} clips do not divide over {batch_shards(mesh)} devices: "
+                f"set config.data.clips_multiple = {data.clips_multiple} to a multiple of {batch_shards(mesh)}"
+            )
+    return found
+
+
+def make_program(config: RunConfig, mesh: Mesh) -> Program:
+    """Model, objective, optimiser and step as the loop builds them, without data, tokenizer or arrays.
+
+    Raises:
+      UserError: settings that do not fit together.
+    """
+    init, apply = make_model(config)
+    optimizer = make_optimizer(config.optim, config.train.steps)
+    state = abstract_state(state_maker(init, apply, optimizer, averages(config.train)), mesh)
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
+    step = make_train_step(apply, make_objective(config.objective, TOKENS, mesh), optimizer, config, mesh, shardings)
+    return Program(step, state, mesh, config.data.text_budget)
+
+
+def state_bytes(state: Any) -> int:
+    """Bytes of the state on one device."""
+    return sum(
+        math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(state)
+    )

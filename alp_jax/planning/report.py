@@ -1,0 +1,95 @@
+"""A plan as tables that Markdown shows."""
+
+from typing import Any
+
+
+def text(plan: dict[str, Any]) -> str:
+    """What ``alp plan`` prints for the dictionary of ``alp_jax.planning.plan.plan``."""
+    mesh = " x ".join(f"{axis} {size}" for axis, size in plan["mesh"].items())
+    state = plan["state_bytes"] / 1e9
+    versions = ", ".join(f"{name} {version}" for name, version in plan["versions"].items())
+    lines = [
+        f"{plan['model']}, {plan['objective']}, {plan['compute_dtype']}: {plan['parameters']:,} parameters, "
+        f"state {state:.2f} GB per device",
+        f"compiled for {plan['topology']} ({mesh}); nothing was executed ({versions})",
+        "",
+        *_programs(plan),
+        "",
+        *_collectives(plan),
+    ]
+    if plan["facts"]:
+        lines += ["", *_speed(plan), "", *_run(plan)]
+    if plan["method"] == "layers":
+        lines += [
+            "",
+            "Added up from pieces compiled one by one; the peak is an estimate, see alp_jax/planning/layers.py.",
+        ]
+    return "\n".join(lines)
+
+
+def largest(plan: dict[str, Any], number: int) -> str:
+    """The kernels that move most, by batch shape."""
+    lines = []
+    for bucket in plan["buckets"]:
+        lines += [
+            f"largest kernels of {bucket['seconds']:g} s",
+            "",
+            "| GB | times | kind | from |",
+            "|--:|--:|---|---|",
+        ]
+        lines += [
+            f"| {one['bytes'] / 1e9:.3f} | {one['times']:g} | {one['kind']} | {one['source']} |"
+            for one in bucket["largest"][:number]
+        ]
+    return "\n".join(lines)
+
+
+def _programs(plan: dict[str, Any]) -> list[str]:
+    lines = [
+        "| bucket s | clips | per device: TFLOP | peak GB | temporary GB | moved GB | kernels | compile s |",
+        "|--:|--:|--:|--:|--:|--:|--:|--:|",
+    ]
+    for bucket in plan["buckets"]:
+        memory = bucket["memory"]
+        fits = "" if bucket.get("fits", True) else " (too much)"
+        lines.append(
+            f"| {bucket['seconds']:g} | {bucket['clips']} | {bucket['flops'] / 1e12:.3f} "
+            f"| {memory['peak'] / 1e9:.2f}{fits} | {memory['temporary'] / 1e9:.2f} "
+            f"| {bucket['bytes'] / 1e9:.2f} | {bucket['kernels']:,.0f} "
+            f"| {bucket['compile_s']:.0f} |"
+        )
+    return lines
+
+
+def _collectives(plan: dict[str, Any]) -> list[str]:
+    lines = ["| bucket s | collective | number | result MB | sent MB per device |", "|--:|---|--:|--:|--:|"]
+    for bucket in plan["buckets"]:
+        for kind, one in bucket["collectives"].items():
+            sizes = f"{one['bytes'] / 1e6:.2f} | {one['wire_bytes'] / 1e6:.2f}"
+            lines.append(f"| {bucket['seconds']:g} | {kind} | {one['count']:,.0f} | {sizes} |")
+    return lines if len(lines) > 2 else ["no collectives"]
+
+
+def _speed(plan: dict[str, Any]) -> list[str]:
+    lines = [
+        "| bucket s | arithmetic ms | memory ms | links ms | bound by | audio-s/s | MFU ceiling |",
+        "|--:|--:|--:|--:|---|--:|--:|",
+    ]
+    for bucket in plan["buckets"]:
+        roof = bucket["roofline"]
+        times = " | ".join(f"{1e3 * roof[f'{name}_s']:.2f}" for name in ("arithmetic", "memory", "links"))
+        lines.append(
+            f"| {bucket['seconds']:g} | {times} | {roof['bound']} | {roof['audio_s_per_s']:,.0f} "
+            f"| {100 * roof['mfu_ceiling']:.0f} % |"
+        )
+    return lines
+
+
+def _run(plan: dict[str, Any]) -> list[str]:
+    run, shapes = plan["run"], len(plan["buckets"])
+    turns = "" if shapes == 1 else f", {shapes} buckets in equal numbers of steps"
+    return [
+        f"the run: {run['steps']:,} steps{turns} at {100 * run['share_of_roofline']:g} % of the roofline: "
+        f"{run['days']:.2f} days, {run['device_hours']:,.0f} device-hours",
+        f"peaks from: {plan['facts']['source']}",
+    ]

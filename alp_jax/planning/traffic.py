@@ -1,0 +1,295 @@
+"""Bytes that kernels move, kernels, and collectives of a compiled program, from its HLO text.
+
+A kernel moves its inputs and outputs once. What is not moved is not counted: of an input that a kernel only slices or
+gathers from, the slice; of an array that is updated in place, the update; scratch space of library calls; arrays kept
+in on-chip memory. Caches are not modelled, so the true traffic to main memory is at most this. A loop counts as often
+as it runs where the compiler knows how often, else once; of the branches of a condition the one that moves most.
+"""
+
+import collections
+import dataclasses
+import re
+
+from alp_jax.planning.hlo import Instruction, Module, array_bytes, parse, shape_bytes
+
+COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "ragged-all-to-all", "collective-permute")
+_NO_KERNEL = {
+    *("parameter", "tuple", "get-tuple-element", "bitcast", "constant", "after-all", "partition-id", "replica-id"),
+    *("opt-barrier", "optimization-barrier", "domain", "add-dependency", "get-dimension-size"),
+}
+_FREE_CALLS = ("AllocateBuffer", "Sharding", "SPMDFullToShardShape", "SPMDShardToFullShape", "PinToDevice")
+_SLICES = ("slice", "dynamic-slice", "gather")
+_VIEWS = ("bitcast", "reshape", "copy", "convert")  # of an input that is sliced, or of a result that is an update
+
+
+@dataclasses.dataclass(frozen=True)
+class Kernel:
+    """One launch: ``count`` times it moves ``size`` bytes altogether; ``source`` is where it comes from."""
+
+    kind: str
+    size: float
+    count: float
+    source: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Collective:
+    """``count`` exchanges of results of ``size`` bytes a device, altogether, among ``group``: devices by number."""
+
+    kind: str
+    size: float
+    count: float
+    group: tuple[int, ...]
+
+    @property
+    def wire_bytes(self) -> float:
+        """Bytes that a device sends, by the usual ring algorithms."""
+        n = len(self.group)
+        share = {"all-reduce": 2 * (n - 1) / n, "reduce-scatter": n - 1.0, "collective-permute": 1.0}
+        return self.size * share.get(self.kind, (n - 1) / n)
+
+
+@dataclasses.dataclass(frozen=True)
+class Traffic:
+    """What one device does in one run of the program."""
+
+    kernels: tuple[Kernel, ...]
+    collectives: tuple[Collective, ...]
+
+    @property
+    def bytes(self) -> float:
+        return sum(kernel.size for kernel in self.kernels)
+
+    @property
+    def launches(self) -> float:
+        return sum(kernel.count for kernel in self.kernels)
+
+    def by_kind(self) -> dict[str, dict[str, float]]:
+        """Bytes and kernels by kind of kernel, most bytes first."""
+        return _totals(self.kernels, lambda kernel: {"bytes": kernel.size, "kernels": kernel.count})
+
+    def collectives_by_kind(self) -> dict[str, dict[str, float]]:
+        """Result bytes, bytes sent and number by kind of collective."""
+        return _totals(
+            self.collectives, lambda one: {"bytes": one.size, "wire_bytes": one.wire_bytes, "count": one.count}
+        )
+
+    def largest(self, number: int) -> list[Kernel]:
+        """The kernels that move most."""
+        return sorted(self.kernels, key=lambda kernel: -kernel.size)[:number]
+
+
+def _totals(items, values) -> dict[str, dict[str, float]]:
+    found: dict[str, collections.Counter] = {}
+    for item in items:
+        found.setdefault(item.kind, collections.Counter()).update(values(item))
+    return {kind: dict(total) for kind, total in sorted(found.items(), key=lambda pair: -pair[1]["bytes"])}
+
+
+def traffic(text: str, devices: int = 1) -> Traffic:
+    """What the program of this HLO text moves; ``devices`` share it where a collective names no groups."""
+    module = parse(text)
+    kernels, collectives = _walk(module, module.entry, 1.0, devices)
+    return Traffic(tuple(kernels), tuple(collectives))
+
+
+def _walk(module: Module, name: str, times: float, devices: int) -> tuple[list[Kernel], list[Collective]]:
+    kernels, collectives = [], []
+    for line in module.computations[name]:
+        inner = _inner(module, line)
+        if inner is not None:
+            repeat, choices = inner
+            walked = [_walk(module, choice, times * repeat, devices) for choice in choices]
+            most = max(walked, key=lambda found: sum(kernel.size for kernel in found[0]), default=([], []))
+            kernels += most[0]
+            collectives += most[1]
+            continue
+        if _is_free(line):
+            continue
+        kind = line.opcode.removesuffix("-start")
+        wrapped = _wrapped(module, line)
+        if kind in COLLECTIVES or wrapped in COLLECTIVES:
+            collectives.append(_collective(module, line, wrapped or kind, times, devices))
+        kernels.append(Kernel(_kind(module, line), times * moved(module, name, line), times, line.op_name))
+    return kernels, collectives
+
+
+def _inner(module: Module, line: Instruction) -> tuple[float, list[str]] | None:
+    """(how often, one of which) computations run in place of this instruction; None for a kernel."""
+    if line.opcode == "while":
+        known = re.search(r'"known_trip_count":\{"n":"(\d+)"', line.attributes)
+        return float(known.group(1)) if known else 1.0, line.computations("body")
+    if line.opcode == "call":
+        return 1.0, line.computations("to_apply")
+    if line.opcode == "conditional":
+        branches = line.computations("branch_computations")
+        return 1.0, branches or line.computations("true_computation") + line.computations("false_computation")
+    if line.opcode == "async-start" and _wrapped(module, line) is None:
+        return 1.0, line.computations("calls")
+    return None
+
+
+def _wrapped(module: Module, line: Instruction) -> str | None:
+    """The collective that an ``async-start`` begins."""
+    if line.opcode != "async-start":
+        return None
+    for called in line.computations("calls"):
+        for inner in module.computations[called]:
+            if inner.opcode in COLLECTIVES:
+                return inner.opcode
+    return None
+
+
+def _is_free(line: Instruction) -> bool:
+    if line.opcode in _NO_KERNEL or line.opcode.endswith(("-done", "-update")):
+        return line.opcode != "dynamic-update-slice"
+    target = re.search(r'custom_call_target="([^"]*)"', line.attributes)
+    return line.opcode == "custom-call" and target is not None and target.group(1) in _FREE_CALLS
+
+
+def _kind(module: Module, line: Instruction) -> str:
+    if line.opcode == "custom-call":
+        target = re.search(r'custom_call_target="([^"]*)"', line.attributes)
+        return f"call {target.group(1)}" if target else "call"
+    if line.opcode != "fusion":
+        return line.opcode.removesuffix("-start")
+    inside = {inner.opcode for called in line.computations("calls") for inner in module.computations[called]}
+    for found, label in (
+        ("dot", "matmul"),
+        ("convolution", "convolution"),
+        ("reduce", "reduce"),
+        ("scatter", "scatter"),
+    ):
+        if found in inside:
+            return f"fusion {label}"
+    return "fusion transpose" if "transpose" in inside and len(inside) < 5 else "fusion loop"
+
+
+def moved(module: Module, computation: str, line: Instruction) -> float:
+    """Bytes that one launch of ``line`` reads and writes."""
+    shapes = module.by_name[computation]
+
+    def size(operand: str) -> int:
+        return shape_bytes(shapes[operand].shape) if operand in shapes else 0
+
+    if line.opcode in ("slice", "dynamic-slice", "gather"):
+        return 2 * shape_bytes(line.shape) + sum(size(name) for name in line.operands[1:])
+    if line.opcode == "dynamic-update-slice":
+        return 2 * size(line.operands[1])
+    if line.opcode == "scatter":
+        return 2 * size(line.operands[-1]) + size(line.operands[len(line.operands) // 2])
+    if line.opcode.endswith("-start"):
+        return _started(line, [size(name) for name in line.operands])
+    if line.opcode == "fusion":
+        return _fused(module, line, size)
+    written = array_bytes(line.shape)
+    if line.opcode == "custom-call":
+        written = [n for n, scratch in zip(written, _scratch(line.shape), strict=True) if not scratch]
+    return sum(written) + sum(size(name) for name in line.operands)
+
+
+def _scratch(shape: str) -> list[bool]:
+    """Which arrays of a library call's results are scratch space: flat bytes after the first result."""
+    arrays = re.findall(r"\b([a-z]\w*)\[([\d,]*)\]", shape)
+    return [i > 0 and kind in ("s8", "u8") and "," not in sizes for i, (kind, sizes) in enumerate(arrays)]
+
+
+def _started(line: Instruction, read: list[int]) -> float:
+    """An exchange or copy that another instruction waits for; its result holds inputs, outputs and bookkeeping."""
+    arrays = array_bytes(line.shape)
+    if line.opcode == "all-reduce-start":
+        return sum(read) + sum(arrays)
+    if line.opcode == "copy-start":
+        return arrays[0] + sum(read)
+    return sum(read) + sum(arrays[len(read) : 2 * len(read)])
+
+
+def _fused(module: Module, line: Instruction, size) -> float:
+    body = module.computations[line.computations("calls")[0]]
+    names = {inner.name: inner for inner in body}
+    users: dict[str, list[Instruction]] = {}
+    for inner in body:
+        for operand in inner.operands:
+            users.setdefault(operand, []).append(inner)
+    updated, total = set(), 0.0
+    root = next(inner for inner in body if inner.root)
+    for name in root.operands if root.opcode == "tuple" else (root.name,):
+        result = _through_views(names, names[name])
+        if result.opcode == "dynamic-update-slice":
+            total += shape_bytes(names[result.operands[1]].shape)
+            updated.add(_through_views(names, names[result.operands[0]]).name)
+        elif result.opcode == "scatter":
+            total += shape_bytes(names[result.operands[-1]].shape)
+            updated.add(_through_views(names, names[result.operands[0]]).name)
+    if not updated:
+        total = float(shape_bytes(line.shape))
+    elif root.opcode == "tuple":
+        total += sum(
+            shape_bytes(names[name].shape)
+            for name in root.operands
+            if _through_views(names, names[name]).opcode not in ("dynamic-update-slice", "scatter")
+        )
+    for inner in body:
+        if inner.opcode == "parameter" and inner.name not in updated:
+            whole = size(line.operands[int(inner.literal)])
+            total += min(whole, _read(inner, users, whole))
+    return total
+
+
+def _through_views(names: dict[str, Instruction], line: Instruction) -> Instruction:
+    while line.opcode in _VIEWS and line.operands:
+        line = names[line.operands[0]]
+    return line
+
+
+def _read(line: Instruction, users: dict[str, list[Instruction]], whole: int) -> float:
+    """Bytes of a fused input that are looked at: of slices only what they take."""
+    total = 0.0
+    for user in users.get(line.name, ()):
+        if user.opcode in _SLICES and user.operands[0] == line.name:
+            total += shape_bytes(user.shape)
+        elif user.opcode in ("bitcast", "reshape"):
+            total += _read(user, users, whole)
+        else:
+            return whole
+    return total
+
+
+def _collective(module: Module, line: Instruction, kind: str, times: float, devices: int) -> Collective:
+    source = line
+    if line.opcode == "async-start":
+        called = line.computations("calls")[0]
+        source = next(inner for inner in module.computations[called] if inner.opcode == kind)
+    arrays = array_bytes(source.shape, fast_memory=True)
+    if source.opcode.endswith("-start") and kind != "all-reduce":
+        inputs = len(source.operands)
+        arrays = arrays[inputs : 2 * inputs]
+    return Collective(kind, times * sum(arrays), times, _group(source.attributes, devices))
+
+
+def _group(attributes: str, devices: int) -> tuple[int, ...]:
+    """The first of the groups that exchange among themselves; all groups are of one size."""
+    pairs = re.search(r"source_target_pairs=\{\{(\d+),(\d+)\}", attributes)
+    if pairs:
+        return tuple(int(x) for x in pairs.groups())
+    listed = re.search(r"replica_groups=\{\{([\d,]+)\}", attributes)
+    if listed:
+        return tuple(int(x) for x in listed.group(1).split(","))
+    counted = re.search(r"replica_groups=\[(\d+),(\d+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?", attributes)
+    if counted:
+        groups, size = int(counted.group(1)), int(counted.group(2))
+        sizes = [int(x) for x in counted.group(3).split(",")]
+        order = [int(x) for x in counted.group(4).split(",")] if counted.group(4) else list(range(len(sizes)))
+        return tuple(_iota(sizes, order)[:size]) if groups else ()
+    return tuple(range(devices))
+
+
+def _iota(sizes: list[int], order: list[int]) -> list[int]:
+    """Numbers 0, 1, ... in an array of ``sizes``, its dimensions put in ``order``, read row by row."""
+    strides, step = [0] * len(sizes), 1
+    for axis in reversed(range(len(sizes))):
+        strides[axis], step = step, step * sizes[axis]
+    numbers = [0]
+    for axis in order:
+        numbers = [base + strides[axis] * i for base in numbers for i in range(sizes[axis])]
+    return numbers
