@@ -194,8 +194,11 @@ def _model(model: ModelConfig, public_text: bool) -> ModelConfig:
         shared_emb_dim=1024,  # code: clap/model_config.py
         compute_dtype="float32",  # code: use_fp16 False
         depthwise_form="auto",  # ours: the numbers are the same
+        frontend_form="auto",
+        position_form="auto",
+        swoosh_form="auto",
         regularise=True,  # code: zipformer
-        remat=False,  # ours: the numbers are the same
+        remat="none",  # ours: the numbers are the same
     )
 
 
@@ -207,6 +210,8 @@ def _objective(objective: str, source: str) -> ObjectiveConfig:
         embed_reg={"paper": 0.0, "code": 1.0}[source],  # code: clap/model.py
         temperature=0.07,  # code: clap/model_config.py
         learn_temperature=source == "paper",  # code: a constant
+        learn_bias=False,  # code: SigLIP without a bias
+        start_bias=-10.0,  # not used
         max_logit_scale=100.0,  # ours, reached by a learnt temperature only
         exclude_duplicates=False,  # code: the targets are the identity matrix
         chunk=1024,  # ours: the numbers are the same

@@ -135,9 +135,14 @@ class ModelConfig:
     decoder: DecoderConfig = DecoderConfig()
     shared_emb_dim: int = 1024  # width of the space in which audio and text are compared
     compute_dtype: str = "float32"  # float32 | bfloat16; parameters, norms, softmax and losses stay float32
-    depthwise_form: str = "auto"  # auto | shift | lax
+    depthwise_form: str = "auto"  # auto | shift | lax; see models/forms.py for all four
+    frontend_form: str = "auto"  # auto | shift | lax
+    position_form: str = "auto"  # auto | direct | skew
+    swoosh_form: str = "auto"  # auto | own | autodiff
     regularise: bool = True  # dropout, skips, Balancer, Whiten and the other training-only parts of the encoder
-    remat: bool = False  # recompute encoder layers in the backward pass: less memory, about a third more computing
+    # less memory for a third more computing: none | layers (the encoder's are recomputed in the backward pass) | text
+    # (those of the text tower and the decoder) | all (both, and the front end of a Zipformer)
+    remat: str = "none"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,6 +155,8 @@ class ObjectiveConfig:
     embed_reg: float = 0.0  # weight of the reference's penalty on contrastive embeddings; 1.0 there
     temperature: float = 0.07  # start value when learnt
     learn_temperature: bool = True
+    learn_bias: bool = False  # siglip: a bias on all logits that is learnt from start_bias; the reference has none
+    start_bias: float = -10.0
     max_logit_scale: float = 100.0
     exclude_duplicates: bool = True  # same recording or same caption in a batch is not a negative
     chunk: int = 1024  # columns of the similarity matrix held at a time
@@ -236,7 +243,11 @@ class TrainConfig:
     steps: int = 600_000
     log_every: int = 50
     save_every: int = 4000
-    keep: int = 3
+    keep: int = 3  # of the latest checkpoints
+    keep_every: int = 0  # steps: checkpoints at multiples of it stay too
+    keep_minutes: float = 0.0  # one checkpoint in so many minutes of training stays too
+    keep_best: int = 0  # so many with the best best_metric stay too
+    best_metric: str = "loss"  # mean since the save before; lower is better, or higher with + in front (+accuracy)
     accept_data_change: bool = False  # go on with a run although its data or config.data changed its batches
     max_bad_steps: int = 10  # non-finite steps in a row before the run stops
     batch_count_rate: float = 1.0  # batches by which the encoder's schedules advance in a step

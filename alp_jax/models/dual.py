@@ -11,7 +11,7 @@ from alp_jax.config.schema import ModelConfig
 from alp_jax.core.errors import UserError
 from alp_jax.core.names import choose
 from alp_jax.models.decoder import CaptionDecoder
-from alp_jax.models.encoders import make_encoder, output_dim
+from alp_jax.models.encoders import make_encoder, output_dim, recomputed
 from alp_jax.models.heads import ProjectionHead, masked_mean, unit
 from alp_jax.models.text import TextTower
 from alp_jax.models.training import TrainInputs
@@ -31,31 +31,43 @@ def compute_dtype(config: ModelConfig) -> jnp.dtype:
 class FrameTextModel(nnx.Module):
     """What an objective needs beside an encoder: a text tower with two projection heads, a caption decoder.
 
-    Parts: ``text``, ``audio_proj``, ``text_proj`` and the scalar ``logit_scale`` (natural logarithm of the inverse
-    temperature) for contrastive learning; ``decoder`` for captioning. Alone it learns from stored frames.
+    Parts: ``text``, ``audio_proj``, ``text_proj``, the scalar ``logit_scale`` (natural logarithm of the inverse
+    temperature) and, where asked for, ``logit_bias`` for contrastive learning; ``decoder`` for captioning. Alone it
+    learns from stored frames.
 
     Args:
       config: sizes and computing type.
       objective: a key of ``SIDES``.
       width: of the encoder's frames.
       temperature: start value of the contrastive temperature.
+      bias: start value of the bias on contrastive logits; None: there is none.
 
     Raises:
       UserError: an unknown objective, computing type or activation, widths that heads do not divide.
     """
 
-    def __init__(self, config: ModelConfig, objective: str, width: int, *, temperature: float = 0.07, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        config: ModelConfig,
+        objective: str,
+        width: int,
+        *,
+        temperature: float = 0.07,
+        bias: float | None = None,
+        rngs: nnx.Rngs,
+    ):
         self.sides = SIDES[choose(objective, SIDES, "objective")]
-        dtype = compute_dtype(config)
+        dtype, remat = compute_dtype(config), "text" in recomputed(config)
         if CONTRASTIVE in self.sides:
             if temperature <= 0:
                 raise UserError(f"objective.temperature={temperature} must be above zero")
-            self.text = TextTower(config.text, rngs=rngs, dtype=dtype)
+            self.text = TextTower(config.text, rngs=rngs, dtype=dtype, remat=remat)
             self.audio_proj = ProjectionHead(width, config.shared_emb_dim, rngs=rngs, dtype=dtype)
             self.text_proj = ProjectionHead(config.text.hidden_size, config.shared_emb_dim, rngs=rngs, dtype=dtype)
             self.logit_scale = nnx.Param(jnp.float32(-math.log(temperature)))
+            self.logit_bias = nnx.data(None if bias is None else nnx.Param(jnp.float32(bias)))
         if CAPTIONING in self.sides:
-            self.decoder = CaptionDecoder(config.decoder, width, rngs=rngs, dtype=dtype)
+            self.decoder = CaptionDecoder(config.decoder, width, rngs=rngs, dtype=dtype, remat=remat)
 
     def compare(
         self,
@@ -71,6 +83,8 @@ class FrameTextModel(nnx.Module):
             outputs["audio_embed_BD"] = self.pool_audio(frames_BTD, len_B)
             outputs["text_embed_BD"] = self.embed_text(inputs["text_BL"], inputs["text_len_B"], key=text_key)
             outputs["logit_scale"] = self.logit_scale[...]
+            if self.logit_bias is not None:
+                outputs["logit_bias"] = self.logit_bias[...]
         if CAPTIONING in self.sides:
             decoder_inputs = (inputs["decoder_in_BL"], inputs["decoder_len_B"], inputs["causal_B"])
             outputs["logits_BLV"] = self.decoder(*decoder_inputs, frames_BTD, len_B, key=decoder_key)
@@ -96,11 +110,19 @@ class FrameTextModel(nnx.Module):
 class AudioTextModel(FrameTextModel):
     """An audio encoder, ``encoder``, with what the objective needs beside it; arguments as there."""
 
-    def __init__(self, config: ModelConfig, objective: str, *, temperature: float = 0.07, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        config: ModelConfig,
+        objective: str,
+        *,
+        temperature: float = 0.07,
+        bias: float | None = None,
+        rngs: nnx.Rngs,
+    ):
         choose(objective, SIDES, "objective")
         self.regularise = config.regularise
         self.encoder = make_encoder(config, rngs=rngs, dtype=compute_dtype(config))
-        super().__init__(config, objective, output_dim(config), temperature=temperature, rngs=rngs)
+        super().__init__(config, objective, output_dim(config), temperature=temperature, bias=bias, rngs=rngs)
 
     def __call__(
         self,
@@ -121,8 +143,8 @@ class AudioTextModel(FrameTextModel):
           padding: as in the encoder.
 
         Returns:
-          contrastive ``audio_embed_BD`` and ``text_embed_BD`` (float32 unit vectors) and ``logit_scale``; captioning
-          ``logits_BLV`` (float32).
+          contrastive ``audio_embed_BD`` and ``text_embed_BD`` (float32 unit vectors), ``logit_scale`` and, if there is
+          one, ``logit_bias``; captioning ``logits_BLV`` (float32).
         """
         audio_key, text_key, decoder_key = split_key(None if train is None else train.key, 3)
         regularised = train._replace(key=audio_key) if train is not None and self.regularise else None

@@ -21,10 +21,30 @@ class SpecialTokens(NamedTuple):
 
 
 class Objective(NamedTuple):
-    """``prepare(batch, key) -> inputs`` of the model's text side; ``loss(outputs, inputs, batch) -> (loss, metrics)``.
+    """Pure functions around the model; ``loss`` is all of them after it.
 
-    The loss is a scalar, already reduced over the global batch; metrics are scalars of float32.
+    Between the model and the loss stands what little of the outputs the loss of a batch hangs on, so that a batch can
+    go through the model in parts: ``reduce`` any of its parts, join the rows, ``combine`` them to the same loss.
+
+    Attributes:
+      prepare: (batch, key) -> inputs of the model's text side, row by row.
+      reduce: (outputs, inputs) -> ``Reduced``.
+      combine: (Reduced, inputs, batch) -> (loss, metrics): a scalar over the global batch, and scalars.
+      coupled: whether the gradient of a row hangs on what other rows hold; else on their number at most.
     """
 
     prepare: Callable[[Arrays, Any], Arrays]
-    loss: Callable[[Arrays, Arrays, Arrays], tuple[Any, Arrays]]
+    reduce: Callable[[Arrays, Arrays], "Reduced"]
+    combine: Callable[["Reduced", Arrays, Arrays], tuple[Any, Arrays]]
+    coupled: bool
+
+    def loss(self, outputs: Arrays, inputs: Arrays, batch: Arrays) -> tuple[Any, Arrays]:
+        """(loss, metrics) of a batch that went through the model whole."""
+        return self.combine(self.reduce(outputs, inputs), inputs, batch)
+
+
+class Reduced(NamedTuple):
+    """Outputs as far as the loss needs them: ``rows`` with a leading batch dimension, ``scalars`` of the parameters."""
+
+    rows: Arrays
+    scalars: Arrays

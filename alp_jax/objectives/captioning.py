@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from alp_jax.config.schema import ObjectiveConfig
-from alp_jax.objectives.base import Arrays, Objective, SpecialTokens
+from alp_jax.objectives.base import Arrays, Objective, Reduced, SpecialTokens
 
 
 def make_captioning(config: ObjectiveConfig, tokens: SpecialTokens) -> Objective:
@@ -20,21 +20,30 @@ def make_captioning(config: ObjectiveConfig, tokens: SpecialTokens) -> Objective
         causal_B = choose_causal(key, batch["text"].shape[0], config.autoregressive_share)
         return decoder_inputs(batch["text"], batch["text_len"], causal_B, tokens)
 
-    def loss(outputs: Arrays, inputs: Arrays, batch: Arrays) -> tuple[jax.Array, Arrays]:
+    def reduce(outputs: Arrays, inputs: Arrays) -> Reduced:
         targets_BL = inputs["targets_BL"]
         inside_BL = jnp.arange(targets_BL.shape[1]) < inputs["decoder_len_B"][:, None]
-        weight_BL = (inside_BL & batch["mask"][:, None]).astype(jnp.float32)
         loss_BL = smoothed_cross_entropy(outputs["logits_BLV"], targets_BL, config.label_smoothing)
-        hit_BL = is_largest(outputs["logits_BLV"], targets_BL).astype(jnp.float32)
-        causal_BL = weight_BL * inputs["causal_B"][:, None]
-        metrics = {
-            "accuracy": _mean(hit_BL, weight_BL),
-            "loss_autoregressive": _mean(loss_BL, causal_BL),
-            "loss_parallel": _mean(loss_BL, weight_BL - causal_BL),
-        }
-        return _mean(loss_BL, weight_BL), metrics
+        hit_BL = is_largest(outputs["logits_BLV"], targets_BL)
+        return Reduced({"loss_B": jnp.sum(loss_BL * inside_BL, 1), "hits_B": jnp.sum(1.0 * hit_BL * inside_BL, 1)}, {})
 
-    return Objective(prepare, loss)
+    def combine(reduced: Reduced, inputs: Arrays, batch: Arrays) -> tuple[jax.Array, Arrays]:
+        loss_B, hits_B = reduced.rows["loss_B"], reduced.rows["hits_B"]
+        weight_B = batch["mask"].astype(loss_B.dtype)
+        tokens_B = inputs["decoder_len_B"].astype(loss_B.dtype)
+        causal_B = weight_B * inputs["causal_B"]
+
+        def per_token(value_B, weight_B):
+            return jnp.sum(value_B * weight_B) / jnp.maximum(jnp.sum(tokens_B * weight_B), 1.0)
+
+        metrics = {
+            "accuracy": per_token(hits_B, weight_B),
+            "loss_autoregressive": per_token(loss_B, causal_B),
+            "loss_parallel": per_token(loss_B, weight_B - causal_B),
+        }
+        return per_token(loss_B, weight_B), metrics
+
+    return Objective(prepare, reduce, combine, coupled=False)
 
 
 def choose_causal(key, batch: int, share: float) -> jax.Array:
@@ -78,7 +87,3 @@ def is_largest(logits_BLV: jax.Array, targets_BL: jax.Array) -> jax.Array:
     """bool[B, L]: no logit is above the target's. (On CPU an argmax takes four times as long as this maximum.)"""
     target_BL1 = jnp.take_along_axis(logits_BLV, targets_BL[..., None], -1)
     return (target_BL1 >= logits_BLV.max(-1, keepdims=True))[..., 0]
-
-
-def _mean(value_BL, weight_BL):
-    return jnp.sum(value_BL * weight_BL) / jnp.maximum(jnp.sum(weight_BL), 1.0)

@@ -9,10 +9,13 @@ from jax import lax
 from jax.sharding import Mesh
 
 from alp_jax.config.schema import ObjectiveConfig
+from alp_jax.core.errors import UserError
 from alp_jax.core.names import choose
-from alp_jax.objectives.base import Arrays, Objective, SpecialTokens
-from alp_jax.objectives.pairwise import PairSums, pair_sums
+from alp_jax.objectives.base import Arrays, Objective, Reduced, SpecialTokens
+from alp_jax.objectives.info_nce import info_nce
+from alp_jax.objectives.siglip import siglip
 
+LOSSES = ("info_nce", "siglip")
 REDUCTIONS = ("mean", "sum")
 
 
@@ -21,50 +24,58 @@ def make_contrastive(config: ObjectiveConfig, tokens: SpecialTokens, mesh: Mesh)
 
     Reduced by ``mean``, the loss is the mean over both directions and all clips, as CLIP and SigLIP have it. Reduced by
     ``sum``, it is their sum, as in the reference; SigLIP's two directions are the same pairs, which then count twice.
-    There is no bias on SigLIP's logits, as there is none in the reference. ``embed_reg`` times ``embedding_penalty`` is
-    added after the reduction.
+    SigLIP's logits have a bias where the model has one (``config.learn_bias``); the reference has none. ``embed_reg``
+    times ``embedding_penalty`` of both sides is added after the reduction.
 
     Raises:
-      UserError: an unknown loss or reduction.
+      UserError: an unknown loss or reduction, or a bias with InfoNCE, which does not change with it.
     """
     choose(config.reduction, REDUCTIONS, "config.objective.reduction")
+    if choose(config.loss, LOSSES, "config.objective.loss") != "siglip" and config.learn_bias:
+        raise UserError(f"config.objective.learn_bias=True has no effect on loss={config.loss}: use loss=siglip")
 
     def prepare(batch: Arrays, key) -> Arrays:
         del key
         text_BL, text_len_B = wrap_caption(batch["text"], batch["text_len"], tokens)
         return {"text_BL": text_BL, "text_len_B": text_len_B}
 
-    def loss(outputs: Arrays, inputs: Arrays, batch: Arrays) -> tuple[jax.Array, Arrays]:
+    def reduce(outputs: Arrays, inputs: Arrays) -> Reduced:
         del inputs
-        log_scale = outputs["logit_scale"] if config.learn_temperature else lax.stop_gradient(outputs["logit_scale"])
+        rows = {name: outputs[name] for name in ("audio_embed_BD", "text_embed_BD")}
+        return Reduced(rows, {name: outputs[name] for name in ("logit_scale", "logit_bias") if name in outputs})
+
+    def combine(reduced: Reduced, inputs: Arrays, batch: Arrays) -> tuple[jax.Array, Arrays]:
+        del inputs
+        audio_BD, text_BD = reduced.rows["audio_embed_BD"], reduced.rows["text_embed_BD"]
+        log_scale, valid_B = reduced.scalars["logit_scale"], batch["mask"]
+        log_scale = log_scale if config.learn_temperature else lax.stop_gradient(log_scale)
         scale = jnp.exp(jnp.minimum(log_scale, jnp.log(config.max_logit_scale)))
-        groups_BG = jnp.stack([batch["recording"], batch["caption_group"]], 1)
-        sums = pair_sums(
-            outputs["audio_embed_BD"],
-            outputs["text_embed_BD"],
-            scale,
-            groups_BG if config.exclude_duplicates else None,
-            batch["mask"],
-            loss=config.loss,
-            mesh=mesh,
-            chunk=config.chunk,
-        )
-        value = sums.loss if config.reduction == "sum" else sums.loss / (2 * sums.clips)
-        metrics = {"accuracy": sums.hits / (2 * sums.clips), "logit_scale": scale}
+        group_BG = jnp.stack([batch["recording"], batch["caption_group"]], 1)
+        if not config.exclude_duplicates:
+            group_BG = jnp.arange(len(valid_B))[:, None]
+        clips, metrics = jnp.sum(valid_B.astype(jnp.float32)), {"logit_scale": scale}
+        if config.loss == "siglip":
+            bias = reduced.scalars.get("logit_bias", jnp.zeros_like(scale))
+            metrics["logit_bias"] = bias
+            sums = siglip(audio_BD, text_BD, scale, bias, group_BG, valid_B, mesh=mesh, chunk=config.chunk)
+        else:
+            sums = info_nce(audio_BD, text_BD, scale, group_BG, valid_B, mesh=mesh, chunk=config.chunk)
+        value = sums.loss if config.reduction == "sum" else sums.loss / (2 * clips)
+        metrics["accuracy"] = sums.hits / (2 * clips)
         if config.embed_reg:
-            metrics["embedding_penalty"] = embedding_penalty(sums, outputs["audio_embed_BD"].shape[1])
-            value = value + config.embed_reg * metrics["embedding_penalty"]
+            penalty = embedding_penalty(audio_BD, valid_B) + embedding_penalty(text_BD, valid_B)
+            metrics["embedding_penalty"] = penalty
+            value = value + config.embed_reg * penalty
         return value, metrics
 
-    return Objective(prepare, loss)
+    return Objective(prepare, reduce, combine, coupled=True)
 
 
-def embedding_penalty(sums: PairSums, width: int) -> jax.Array:
-    """The reference's ``embed_reg``: mean absolute entry over L2 norm of all clips' embeddings, plus all captions'."""
-    entries = sums.clips * width
-    return sums.audio_abs / (entries * jnp.sqrt(sums.audio_square)) + sums.text_abs / (
-        entries * jnp.sqrt(sums.text_square)
-    )
+def embedding_penalty(embed_BD: jax.Array, valid_B: jax.Array) -> jax.Array:
+    """The reference's ``embed_reg`` of one side: mean absolute entry over the L2 norm of all entries, valid rows."""
+    entries_BD = jnp.where(valid_B[:, None], embed_BD, 0.0)
+    number = jnp.sum(valid_B.astype(embed_BD.dtype)) * embed_BD.shape[1]
+    return jnp.sum(jnp.abs(entries_BD)) / (number * jnp.sqrt(jnp.sum(jnp.square(entries_BD))))
 
 
 def wrap_caption(text_BL: jax.Array, text_len_B: jax.Array, tokens: SpecialTokens) -> tuple[jax.Array, jax.Array]:

@@ -40,9 +40,10 @@ def make_model(config: RunConfig) -> tuple[Callable, Callable]:
     """
     check_features(config.model, config.features.num_mel_bins)
     objective = config.objective
+    bias = objective.start_bias if objective.learn_bias else None
     return functionalize(
         lambda rngs: AudioTextModel(
-            config.model, objective=objective.name, temperature=objective.temperature, rngs=rngs
+            config.model, objective=objective.name, temperature=objective.temperature, bias=bias, rngs=rngs
         )
     )
 

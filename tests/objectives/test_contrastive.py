@@ -1,5 +1,7 @@
 """The chunked, sharded contrastive losses against dense ones written from their definitions."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,9 +16,9 @@ from alp_jax.parallel.mesh import batch_sharding, make_mesh, replicated
 TOKENS = SpecialTokens(pad=0, bos=1, eos=2, mask=4)
 
 
-def dense(audio_BD, text_BD, scale, groups_BG, mask_B, loss):
+def dense(audio_BD, text_BD, scale, bias, groups_BG, mask_B, loss):
     """The summed loss of both directions over the whole similarity matrix, straight from its definition."""
-    logits = audio_BD @ text_BD.T * scale
+    logits = audio_BD @ text_BD.T * scale + bias
     same = jnp.any(groups_BG[:, None] == groups_BG[None], -1)
     own = jnp.eye(len(logits), dtype=bool)
     counts = (~same & mask_B[None] & mask_B[:, None]) | own
@@ -37,11 +39,12 @@ def dense_penalty(embed_BD, mask_B):
 
 
 def on(mesh, **settings):
-    """loss(audio, text, log_scale, groups, mask) of the objective with ``settings`` and what else it reports."""
+    """loss(audio, text, log_scale, groups, mask, bias) of the objective with ``settings`` and what else it reports."""
     objective = make_contrastive(ObjectiveConfig(**settings), TOKENS, mesh)
 
-    def loss(audio, text, log_scale, groups, mask):
+    def loss(audio, text, log_scale, groups, mask, bias=None):
         outputs = {"audio_embed_BD": audio, "text_embed_BD": text, "logit_scale": log_scale}
+        outputs |= {} if bias is None else {"logit_bias": bias}
         batch = {"recording": groups[:, 0], "caption_group": groups[:, 1], "mask": mask}
         return objective.loss(outputs, {}, batch)
 
@@ -65,30 +68,34 @@ def batch():
     return audio, text, groups, mask
 
 
-@pytest.mark.parametrize(("devices", "chunk"), [(1, 5), (2, 1024), (8, 5), (8, 1024)])
+@pytest.mark.parametrize(
+    ("devices", "fsdp", "tensor", "chunk"),
+    [(1, 1, 1, 5), (2, 2, 1, 1024), (8, 2, 1, 5), (8, 1, 1, 2), (8, 2, 2, 1024)],
+)
 @pytest.mark.parametrize(
     ("loss", "reduction", "embed_reg"), [("info_nce", "mean", 0.0), ("info_nce", "sum", 1.0), ("siglip", "sum", 0.5)]
 )
-def test_equals_the_dense_loss_and_its_gradients(batch, devices, chunk, loss, reduction, embed_reg):
+def test_equals_the_dense_loss_and_its_gradients(batch, devices, fsdp, tensor, chunk, loss, reduction, embed_reg):
     audio, text, groups, mask = batch
-    mesh = make_mesh(MeshConfig(data=-1, fsdp=min(devices, 2)), jax.devices()[:devices])
+    mesh = make_mesh(MeshConfig(data=-1, fsdp=fsdp, tensor=tensor), jax.devices()[:devices])
     rows, whole = batch_sharding(mesh), replicated(mesh)
-    sharded = on(mesh, loss=loss, reduction=reduction, embed_reg=embed_reg, chunk=chunk)
+    settings = {"loss": loss, "reduction": reduction, "embed_reg": embed_reg, "chunk": chunk}
+    sharded = on(mesh, **settings, learn_bias=loss == "siglip")
 
-    def expected_loss(audio, text, log_scale, groups, mask):
-        value = dense(audio, text, jnp.exp(log_scale), groups, mask, loss)
+    def expected_loss(audio, text, log_scale, groups, mask, bias):
+        value = dense(audio, text, jnp.exp(log_scale), bias if loss == "siglip" else 0.0, groups, mask, loss)
         value = value / (2 * mask.sum()) if reduction == "mean" else value
         return value + embed_reg * (dense_penalty(audio, batch[3]) + dense_penalty(text, batch[3]))
 
     with jax.enable_x64(True):
         args = (jnp.asarray(audio), jnp.asarray(text), jnp.log(jnp.asarray(14.0, jnp.float64)))
-        args += (jnp.asarray(groups, jnp.int32), jnp.asarray(mask))
-        found = jax.jit(
-            jax.value_and_grad(lambda *args: sharded(*args)[0], (0, 1, 2)), in_shardings=(rows, rows, whole, rows, rows)
-        )
+        args += (jnp.asarray(groups, jnp.int32), jnp.asarray(mask), jnp.asarray(-3.0, jnp.float64))
+        places, inexact = (rows, rows, whole, rows, rows, whole), (0, 1, 2, 5)
+        found = jax.jit(jax.value_and_grad(lambda *args: sharded(*args)[0], inexact), in_shardings=places)
         value, grads = found(*args)
-        expected, expected_grads = jax.value_and_grad(expected_loss, (0, 1, 2))(*args)
-        assert abs(float(value - expected)) < 1e-13 * abs(expected) + 1e-12
+        expected, expected_grads = jax.value_and_grad(expected_loss, inexact)(*args)
+        alone = jax.jit(lambda *args: sharded(*args)[0], in_shardings=places)(*args)
+        np.testing.assert_allclose([value, alone], expected, atol=1e-12, rtol=1e-13)
         for got, want in zip(grads, expected_grads, strict=True):
             np.testing.assert_allclose(got, want, atol=1e-12, rtol=1e-12)
 
@@ -116,6 +123,40 @@ def test_memory_grows_with_the_chunk_not_with_the_batch_squared(loss):
         return jax.jit(gradient).lower(embed, embed, groups, mask).compile().memory_analysis().temp_size_in_bytes
 
     assert temporary(4096) / temporary(1024) < 6  # 16 if the matrix were held
+
+
+@pytest.mark.parametrize("loss", ["info_nce", "siglip"])
+def test_queries_hit_when_nothing_that_counts_is_nearer(batch, loss):
+    audio, text, groups, mask = batch
+    mesh = make_mesh(MeshConfig(), jax.devices()[:8])
+    logits = audio @ text.T
+    same = (groups[:, None] == groups[None]).any(-1) & ~np.eye(24, dtype=bool)
+    logits[same | ~mask[None] | ~mask[:, None]] = -np.inf
+    own = np.diagonal(logits)[mask]
+    hits = (own >= logits.max(1)[mask]).sum() + (own >= logits.max(0)[mask]).sum()
+    args = (jnp.asarray(audio, jnp.float32), jnp.asarray(text, jnp.float32), jnp.log(10.0))
+    _, metrics = jax.jit(on(mesh, loss=loss, chunk=2))(*args, jnp.asarray(groups, jnp.int32), jnp.asarray(mask))
+    np.testing.assert_allclose(metrics["accuracy"], hits / (2 * mask.sum()), rtol=1e-6)
+
+
+def test_embeddings_travel_once_and_their_gradients_never():
+    """On 8 devices: two gathers of B x D numbers, and besides them only labels and one number per row and direction."""
+    rows, width = 256, 128
+    mesh = make_mesh(MeshConfig(), jax.devices()[:8])
+    place, whole = batch_sharding(mesh), replicated(mesh)
+    embed = jax.ShapeDtypeStruct((rows, width), jnp.float32)
+    groups, mask = jax.ShapeDtypeStruct((rows, 2), jnp.int32), jax.ShapeDtypeStruct((rows,), jnp.bool_)
+    gradient = jax.grad(lambda a, t, s, g, m: on(mesh)(a, t, s, g, m)[0], (0, 1, 2))
+    shardings = {"in_shardings": (place, place, whole, place, place), "out_shardings": (place, place, whole)}
+    lowered = jax.jit(gradient, **shardings).lower(embed, embed, jax.ShapeDtypeStruct((), jnp.float32), groups, mask)
+    gathered = re.findall(r"= (?:f32|s32)\[(\d+),(\d+)\]\S* all-gather", lowered.compile().as_text())
+    assert sorted((int(n), int(d)) for n, d in gathered) == [(rows, 2), (rows, 3), (rows, width), (rows, width)]
+    assert not re.search(r"reduce-scatter|collective-permute|all-to-all", lowered.compile().as_text())
+
+
+def test_a_bias_for_info_nce_is_refused():
+    with pytest.raises(UserError, match="learn_bias=True has no effect on loss=info_nce"):
+        on(make_mesh(MeshConfig(), jax.devices()[:1]), learn_bias=True)
 
 
 @pytest.mark.parametrize(("setting", "value"), [("loss", "siglp"), ("reduction", "men")])

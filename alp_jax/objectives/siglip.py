@@ -1,0 +1,116 @@
+"""SigLIP (Zhai et al. 2023) over the global batch: binary cross entropy of every pair by itself, along a ring.
+
+Captions travel from device to device, so none holds more than its own and one other part of the batch. The gradient of
+a pair needs no other pair: it is computed when the pair is met, and the gradients of captions travel with them.
+"""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.sharding import Mesh
+
+from alp_jax.objectives.pairwise import MASKED, ROWS, WHOLE, PairSums, chunks, compared, own_tags, similarity, weighted
+from alp_jax.parallel.mesh import BATCH_AXES, batch_shards
+
+
+def siglip(
+    audio_BD: jax.Array,
+    text_BD: jax.Array,
+    scale: jax.Array,
+    bias: jax.Array,
+    group_BG: jax.Array,
+    valid_B: jax.Array,
+    *,
+    mesh: Mesh,
+    chunk: int,
+) -> PairSums:
+    """Both directions are the same pairs, so every pair counts twice.
+
+    Args:
+      audio_BD, text_BD: float32, L2-normalised, split over the batch axes of ``mesh``.
+      scale, bias: scalars; the logit of a pair is scale * similarity + bias.
+      group_BG: int32; rows that agree in any column are not negatives of each other.
+      valid_B: False rows are padding.
+      chunk: columns compared at a time.
+    """
+    ring = partial(jax.shard_map, mesh=mesh, in_specs=(ROWS, ROWS, WHOLE, WHOLE, ROWS, ROWS), check_vma=False)
+    around = partial(_around, devices=batch_shards(mesh), chunk=chunk)
+    value = ring(lambda *args: around(*args, gradients=False)[0], out_specs=PairSums(WHOLE, WHOLE))
+    with_gradients = ring(
+        partial(around, gradients=True), out_specs=(PairSums(WHOLE, WHOLE), (ROWS, ROWS, WHOLE, WHOLE))
+    )
+
+    @jax.custom_vjp
+    def sums(audio_BD, text_BD, scale, bias):
+        return value(audio_BD, text_BD, scale, bias, group_BG, valid_B)
+
+    def forward(audio_BD, text_BD, scale, bias):
+        return with_gradients(audio_BD, text_BD, scale, bias, group_BG, valid_B)
+
+    def backward(gradients, of: PairSums):
+        return jax.tree.map(lambda gradient: of.loss * gradient, gradients)
+
+    sums.defvjp(forward, backward)
+    return sums(audio_BD, text_BD, scale, bias)
+
+
+def _around(audio_ND, text_ND, scale, bias, group_NG, valid_N, *, devices, chunk, gradients):
+    """(sums, gradients or None) of this device's rows; captions come by, ``devices`` parts of them."""
+    rows = own_tags(group_NG, valid_N)
+    own_N = scale * jnp.sum(audio_ND * text_ND, 1)
+    zero, low_N = jnp.zeros((), audio_ND.dtype), jnp.full_like(own_N, MASKED)
+    stays = {"loss": zero, "top_N": low_N}
+    travels = {"top_N": low_N}  # with the captions, and home in the end
+    if gradients:
+        stays |= {"grad_ND": jnp.zeros_like(audio_ND), "scale": zero, "bias": zero}
+        travels |= {"grad_ND": jnp.zeros_like(text_ND)}
+    meet = partial(_meet, audio_ND, rows, scale, bias, chunk, gradients)
+    shift = partial(lax.ppermute, axis_name=BATCH_AXES, perm=[(i, (i + 1) % devices) for i in range(devices)])
+
+    def turn(carry, _):
+        stays, travels, captions = carry
+        stays, travels = meet(stays, travels, captions)
+        return (stays, *jax.tree.map(shift, (travels, captions))), None
+
+    (stays, travels, captions), _ = lax.scan(turn, (stays, travels, (text_ND, rows)), length=devices - 1)
+    stays, travels = meet(stays, travels, captions)
+    travels = jax.tree.map(shift, travels)
+    weight_N = rows.valid_N.astype(own_N.dtype)
+    hits = jnp.sum(((own_N >= stays["top_N"]) + 1.0 * (own_N >= travels["top_N"])) * weight_N)
+    found = jnp.stack([2 * stays["loss"], hits] + ([2 * stays["scale"], 2 * stays["bias"]] if gradients else []))
+    loss, hits, *by_scalars = lax.psum(found, BATCH_AXES)
+    if not gradients:
+        return PairSums(loss, hits), None
+    by_audio, by_text = (2 * scale * part["grad_ND"] for part in (stays, travels))
+    return PairSums(loss, hits), (by_audio, by_text, *by_scalars)
+
+
+def _meet(audio_ND, rows, scale, bias, chunk, gradients, stays, travels, captions):
+    """Adds the pairs of the device's clips with the captions at hand."""
+    number = captions[0].shape[0]
+
+    def add(stays, block):
+        text_CD, tags, travels = block
+        negative_NC, own_NC = compared(rows, tags)
+        similar_NC = similarity(audio_ND, text_CD)
+        logits_NC = scale * similar_NC + bias
+        counts_NC = negative_NC | own_NC
+        loss_NC = jax.nn.softplus(jnp.where(own_NC, -logits_NC, logits_NC))
+        negative_logits_NC = jnp.where(negative_NC, scale * similar_NC, MASKED)
+        new = {
+            "loss": stays["loss"] + jnp.sum(jnp.where(counts_NC, loss_NC, 0.0)),
+            "top_N": jnp.maximum(stays["top_N"], negative_logits_NC.max(1)),
+        }
+        back = {"top_N": jnp.maximum(travels["top_N"], negative_logits_NC.max(0))}
+        if gradients:
+            share_NC = jnp.where(counts_NC, jax.nn.sigmoid(logits_NC) - own_NC, 0.0)
+            new["grad_ND"] = stays["grad_ND"] + weighted(share_NC, text_CD)
+            new["scale"] = stays["scale"] + jnp.sum(share_NC * similar_NC)
+            new["bias"] = stays["bias"] + jnp.sum(share_NC)
+            back["grad_ND"] = travels["grad_ND"] + weighted(share_NC.T, audio_ND)
+        return new, back
+
+    stays, travels = lax.scan(add, stays, chunks((*captions, travels), chunk))
+    return stays, jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:number], travels)
