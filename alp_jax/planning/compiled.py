@@ -17,6 +17,7 @@ class Compiled:
     aliased: float  # outputs that take the place of arguments
     temporary: float
     traffic: Traffic
+    least: Traffic  # where every condition takes its cheapest branch
     compile_s: float
 
     @property
@@ -36,6 +37,6 @@ def compile_for(target: Target, lowered: Any) -> Compiled:
         memory.output_size_in_bytes,
         memory.alias_size_in_bytes,
         memory.temp_size_in_bytes,
-        traffic(program.as_text(), target.count),
+        *traffic(program.as_text(), target.count),
         took,
     )

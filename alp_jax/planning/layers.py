@@ -8,7 +8,7 @@ an estimate: state and gradients beside everything that the pieces hold.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
@@ -244,14 +244,20 @@ def _optimizer(config: RunConfig, program: Program) -> Piece:
 
 
 def _sum(program: Program, found: list[tuple[Compiled, int]]) -> Compiled:
-    kernels, collectives = [], []
-    for compiled, times in found:
-        for kernel in compiled.traffic.kernels:
-            kernels.append(dataclasses.replace(kernel, size=times * kernel.size, count=times * kernel.count))
-        for one in compiled.traffic.collectives:
-            collectives.append(dataclasses.replace(one, size=times * one.size, count=times * one.count))
     held = sum(compiled.temporary * times for compiled, times in found[:-1])
     state = state_bytes(program.state)
     grads = state_bytes(program.state["params"])
-    compile_s = sum(compiled.compile_s for compiled, _ in found)
-    return Compiled(state, state, state, grads + held, Traffic(tuple(kernels), tuple(collectives)), compile_s)
+    most, least = (
+        _added((getattr(compiled, name), times) for compiled, times in found) for name in ("traffic", "least")
+    )
+    return Compiled(state, state, state, grads + held, most, least, sum(compiled.compile_s for compiled, _ in found))
+
+
+def _added(found: Iterable[tuple[Traffic, int]]) -> Traffic:
+    kernels, collectives = [], []
+    for traffic, times in found:
+        for kernel in traffic.kernels:
+            kernels.append(dataclasses.replace(kernel, size=times * kernel.size, count=times * kernel.count))
+        for one in traffic.collectives:
+            collectives.append(dataclasses.replace(one, size=times * one.size, count=times * one.count))
+    return Traffic(tuple(kernels), tuple(collectives))

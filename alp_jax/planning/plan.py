@@ -166,6 +166,7 @@ def describe(compiled: Compiled) -> dict[str, Any]:
         },
         "bytes": compiled.traffic.bytes,
         "kernels": compiled.traffic.launches,
+        "least": {"bytes": compiled.least.bytes, "kernels": compiled.least.launches},
         "by_kind": compiled.traffic.by_kind(),
         "collectives": compiled.traffic.collectives_by_kind(),
         "largest": [

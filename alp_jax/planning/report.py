@@ -17,6 +17,11 @@ def text(plan: dict[str, Any]) -> str:
         "",
         *_collectives(plan),
     ]
+    if any(bucket["least"]["bytes"] < bucket["bytes"] for bucket in plan["buckets"]):
+        lines += [
+            "",
+            "Least: where every condition, such as a Balancer that acts in some steps, takes its cheapest branch.",
+        ]
     if plan["facts"]:
         lines += ["", *_speed(plan), "", *_run(plan)]
     if plan["method"] == "layers":
@@ -46,16 +51,19 @@ def largest(plan: dict[str, Any], number: int) -> str:
 
 def _programs(plan: dict[str, Any]) -> list[str]:
     lines = [
-        "| bucket s | clips | per device: TFLOP | peak GB | temporary GB | moved GB | kernels | compile s |",
+        "| bucket s | clips | per device: TFLOP | peak GB | temporary GB | moved GB (least) | kernels (least) "
+        "| compile s |",
         "|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for bucket in plan["buckets"]:
         memory = bucket["memory"]
+        least = bucket["least"]
         fits = "" if bucket.get("fits", True) else " (too much)"
         lines.append(
             f"| {bucket['seconds']:g} | {bucket['clips']} | {bucket['flops'] / 1e12:.3f} "
             f"| {memory['peak'] / 1e9:.2f}{fits} | {memory['temporary'] / 1e9:.2f} "
-            f"| {bucket['bytes'] / 1e9:.2f} | {bucket['kernels']:,.0f} "
+            f"| {bucket['bytes'] / 1e9:.2f} ({least['bytes'] / 1e9:.2f}) "
+            f"| {bucket['kernels']:,.0f} ({least['kernels']:,.0f}) "
             f"| {bucket['compile_s']:.0f} |"
         )
     return lines

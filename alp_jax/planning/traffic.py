@@ -3,12 +3,14 @@
 A kernel moves its inputs and outputs once. What is not moved is not counted: of an input that a kernel only slices or
 gathers from, the slice; of an array that is updated in place, the update; scratch space of library calls; arrays kept
 in on-chip memory. Caches are not modelled, so the true traffic to main memory is at most this. A loop counts as often
-as it runs where the compiler knows how often, else once; of the branches of a condition the one that moves most.
+as it runs where the compiler knows how often, else once. Of the branches of a condition the one that moves most counts,
+or, for the least that a step can move, the one that moves least.
 """
 
 import collections
 import dataclasses
 import re
+from collections.abc import Callable
 
 from alp_jax.planning.hlo import Instruction, Module, array_bytes, parse, shape_bytes
 
@@ -86,23 +88,27 @@ def _totals(items, values) -> dict[str, dict[str, float]]:
     return {kind: dict(total) for kind, total in sorted(found.items(), key=lambda pair: -pair[1]["bytes"])}
 
 
-def traffic(text: str, devices: int = 1) -> Traffic:
-    """What the program of this HLO text moves; ``devices`` share it where a collective names no groups."""
+def traffic(text: str, devices: int = 1) -> tuple[Traffic, Traffic]:
+    """What the program of this HLO text moves at most and at least, by the branches that its conditions take.
+
+    ``devices`` share it where a collective names no groups.
+    """
     module = parse(text)
-    kernels, collectives = _walk(module, module.entry, 1.0, devices)
-    return Traffic(tuple(kernels), tuple(collectives))
+    return tuple(Traffic(*map(tuple, _walk(module, module.entry, 1.0, devices, pick))) for pick in (max, min))
 
 
-def _walk(module: Module, name: str, times: float, devices: int) -> tuple[list[Kernel], list[Collective]]:
+def _walk(
+    module: Module, name: str, times: float, devices: int, pick: Callable
+) -> tuple[list[Kernel], list[Collective]]:
     kernels, collectives = [], []
     for line in module.computations[name]:
         inner = _inner(module, line)
         if inner is not None:
             repeat, choices = inner
-            walked = [_walk(module, choice, times * repeat, devices) for choice in choices]
-            most = max(walked, key=lambda found: sum(kernel.size for kernel in found[0]), default=([], []))
-            kernels += most[0]
-            collectives += most[1]
+            walked = [_walk(module, choice, times * repeat, devices, pick) for choice in choices]
+            picked = pick(walked, key=lambda found: sum(kernel.size for kernel in found[0]), default=([], []))
+            kernels += picked[0]
+            collectives += picked[1]
             continue
         if _is_free(line):
             continue

@@ -39,19 +39,27 @@ def test_the_real_step_is_reported(planned):
     assert plan["devices"] == 8
     assert plan["executed"] is False
     assert (bucket["seconds"], bucket["clips"], bucket["audio_s"]) == (1.0, 16, 16.0)
-    # every gradient is summed over the devices: at least the parameters, in float32, and little else
-    summed = bucket["collectives"]["all-reduce"]["bytes"]
-    assert 4 * plan["parameters"] <= summed <= 4 * plan["parameters"] + 100_000
-    # both embeddings of all clips are gathered, and no waveform or spectrum is
-    assert bucket["collectives"]["all-gather"]["bytes"] < 100_000
     # parameters and two statistics each, in float32
     assert plan["state_bytes"] == pytest.approx(12 * plan["parameters"], rel=0.01)
     assert bucket["memory"]["arguments"] >= plan["state_bytes"]
     assert bucket["memory"]["peak"] >= bucket["memory"]["temporary"] > 0
-    assert bucket["kernels"] > 100
+    assert bucket["kernels"] >= bucket["least"]["kernels"] > 100
     assert bucket["bytes"] > 4 * plan["state_bytes"] / 3  # parameters and statistics are read, then written
     # the front end and everything small come on top of what the model's own account has
     assert 1.0 < bucket["flops"] / bucket["model_flops"] < 1.6
+
+
+def test_data_parallel_devices_exchange_gradients_and_embeddings_and_no_activations(planned):
+    plan, _ = planned
+    (bucket,) = plan["buckets"]
+    gradients = 4 * plan["parameters"]
+    embeddings = 4 * 2 * bucket["clips"] * plan["config"]["model"]["shared_emb_dim"]
+    found = {kind: one["bytes"] for kind, one in bucket["collectives"].items()}
+    assert sum(found.values()) == pytest.approx(gradients + embeddings, rel=0.05)
+    assert found.keys() <= {"all-reduce", "all-gather", "reduce-scatter"}  # the last for the gathering's gradient
+    # with a clip's embeddings go a few numbers: a caption's hidden states would be 2 kB, its waveform 32 kB
+    assert embeddings <= found["all-gather"] <= embeddings + 64 * bucket["clips"]
+    assert gradients <= found["all-reduce"] <= 1.01 * gradients
 
 
 def test_a_plan_goes_on_where_it_stopped(planned, capsys):
