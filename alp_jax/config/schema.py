@@ -241,6 +241,7 @@ class TrainConfig:
     """Length, logging and checkpoints of a run, in steps."""
 
     steps: int = 600_000
+    accumulate: int = 1  # parts of a batch that go through the model one after the other; the gradient is the same
     log_every: int = 50
     save_every: int = 4000
     keep: int = 3  # of the latest checkpoints

@@ -13,8 +13,13 @@ from alp_jax.config.schema import SpecAugmentConfig
 CUBIC = -0.75  # coefficient of the bicubic kernel, as in PyTorch
 
 
-def spec_augment(mel_BTF: jax.Array, len_B: jax.Array, key: jax.Array, config: SpecAugmentConfig) -> jax.Array:
+def spec_augment(
+    mel_BTF: jax.Array, len_B: jax.Array, key: jax.Array, config: SpecAugmentConfig, row_B: jax.Array | None = None
+) -> jax.Array:
     """Augments every clip with draws of its own, from ``key`` and its row; frames beyond ``len_B`` stay as they are.
+
+    Args:
+      row_B: the rows in the whole batch, where these clips are a part of one; None: 0, 1, 2, ...
 
     Returns:
       mel_BTF; ``mel_BTF`` itself when ``config.enabled`` is False.
@@ -25,7 +30,7 @@ def spec_augment(mel_BTF: jax.Array, len_B: jax.Array, key: jax.Array, config: S
     def one(row, mel_TF, length):
         return _augment_clip(mel_TF, length, jax.random.fold_in(key, row), config)
 
-    return jax.vmap(one)(jnp.arange(mel_BTF.shape[0]), mel_BTF, len_B)
+    return jax.vmap(one)(jnp.arange(mel_BTF.shape[0]) if row_B is None else row_B, mel_BTF, len_B)
 
 
 def _augment_clip(mel_TF: jax.Array, length: jax.Array, key: jax.Array, config: SpecAugmentConfig) -> jax.Array:

@@ -1,6 +1,7 @@
 """One training step: waveforms to features to loss to new state, as one compiled function per bucket."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -16,6 +17,7 @@ from alp_jax.objectives.base import Objective
 from alp_jax.optim.averaging import update_average
 from alp_jax.parallel.activations import on_mesh
 from alp_jax.parallel.mesh import batch_sharding, replicated
+from alp_jax.train.accumulate import value_and_grad
 from alp_jax.train.state import State
 
 
@@ -38,23 +40,31 @@ def make_train_step(
     parameters and optimiser as they were and is counted in ``bad_steps``. Metrics are float32 scalars on device.
     """
 
-    features = config.features
+    features, rows = config.features, batch_sharding(mesh).spec
 
-    def loss_fn(params, whitening, batch, key, step):
-        augment_key, objective_key, model_key = jax.random.split(key, 3)
-        mel_BTF, len_B = log_mel(batch["audio"], batch["audio_len"], features)
-        mel_BTF = spec_augment(mel_BTF, len_B, augment_key, features.spec_augment)
-        inputs = objective.prepare(batch, objective_key)
-        train = TrainInputs(model_key, batch_count(step, config.train.batch_count_rate), whitening)
-        with on_mesh(mesh):
-            outputs = apply(params, mel_BTF, len_B, inputs, train=train)
-        return objective.loss(outputs, inputs, batch)
+    # XLA does not split Fourier transforms over rows by itself: every device would gather and transform all of them.
+    @partial(jax.shard_map, mesh=mesh, in_specs=(rows, rows), out_specs=(rows, rows))
+    def mel_of_rows(audio_BS, audio_len_B):
+        return log_mel(audio_BS, audio_len_B, features)
 
     def step(state: State, batch: dict) -> tuple[State, dict]:
         key = jax.random.fold_in(jax.random.key(state["seed"]), state["step"])
-        differentiate = jax.value_and_grad(loss_fn, argnums=(0, 1), has_aux=True)
+        augment_key, objective_key, model_key = jax.random.split(key, 3)
+        inputs = objective.prepare(batch, objective_key)
+
+        def reduced(params, whitening, rows, key):
+            mel_BTF, len_B = mel_of_rows(rows["audio"], rows["audio_len"])
+            mel_BTF = spec_augment(mel_BTF, len_B, augment_key, features.spec_augment, row_B=rows["row"])
+            train = TrainInputs(key, batch_count(state["step"], config.train.batch_count_rate), whitening)
+            with on_mesh(mesh):
+                outputs = apply(params, mel_BTF, len_B, rows["inputs"], train=train)
+            return objective.reduce(outputs, rows["inputs"])
+
+        rows = {name: batch[name] for name in ("audio", "audio_len")}
+        rows |= {"row": jnp.arange(len(batch["audio"])), "inputs": inputs}
+        differentiate = value_and_grad(reduced, objective, config.train.accumulate, mesh)
         (loss, metrics), (grads, whitening_change) = differentiate(
-            state["params"], state["whitening"], batch, key, state["step"]
+            state["params"], state["whitening"], rows, inputs, batch, model_key
         )
         grad_norm = optax.global_norm(grads)
         finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
