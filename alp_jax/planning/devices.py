@@ -23,7 +23,8 @@ class Device:
     bandwidth: float
     link: float
     network: float
-    per_node: int
+    per_node: int  # of a TPU: the chips of its largest slice
+    axes: int  # of numbers in a topology: GPUs are counted, chips lie in a grid
     source: str
 
     def flops(self, compute_dtype: str) -> float:
@@ -42,13 +43,14 @@ def _gpu(name, bf16, f32, memory_gb, bandwidth_gb, link_gb, network_gb, source) 
         link_gb * 1e9,
         network_gb * 1e9,
         8,
+        1,
         source,
     )
 
 
-def _tpu(name, bf16, memory_gib, bandwidth_gb, links_gbit, slice_chips, source) -> Device:
+def _tpu(name, bf16, memory_gib, bandwidth_gb, links_gbit, slice_chips, axes, source) -> Device:
     rates = (bf16 * 1e12, bf16 * 1e12, memory_gib * GIB, bandwidth_gb * 1e9, links_gbit / 16 * 1e9)
-    return Device(name, "tpu", *rates, 0.0, slice_chips, source)
+    return Device(name, "tpu", *rates, 0.0, slice_chips, axes, source)
 
 
 DEVICES = {
@@ -58,9 +60,9 @@ DEVICES = {
         _gpu("a100", 312, 19.5, 80, 2039, 300, 25, "NVIDIA A100 data sheet (SXM 80 GB), DGX A100"),
         _gpu("h100", 989, 67, 80, 3350, 450, 50, "NVIDIA H100 data sheet (SXM), DGX H100"),
         _gpu("h200", 989, 67, 141, 4800, 450, 50, "NVIDIA H200 data sheet (SXM), DGX H200"),
-        _tpu("v4", 275, 32, 1228, 2400, 4096, "Google Cloud TPU documentation, TPU v4"),
-        _tpu("v5e", 197, 16, 819, 1600, 256, "Google Cloud TPU documentation, TPU v5e"),
-        _tpu("v5p", 459, 95, 2765, 4800, 8960, "Google Cloud TPU documentation, TPU v5p"),
-        _tpu("v6e", 918, 32, 1640, 3584, 256, "Google Cloud TPU documentation, TPU v6e"),
+        _tpu("v4", 275, 32, 1228, 2400, 4096, 3, "Google Cloud TPU documentation, TPU v4"),
+        _tpu("v5e", 197, 16, 819, 1600, 256, 2, "Google Cloud TPU documentation, TPU v5e"),
+        _tpu("v5p", 459, 95, 2765, 4800, 8960, 3, "Google Cloud TPU documentation, TPU v5p"),
+        _tpu("v6e", 918, 32, 1640, 3584, 256, 2, "Google Cloud TPU documentation, TPU v6e"),
     )
 }

@@ -13,7 +13,7 @@ from jax.experimental import topologies
 from alp_jax.core.errors import UserError
 from alp_jax.planning.devices import DEVICES, Device
 
-FORMAT = "cpu:8, h100:64 (number of GPUs), v5e:8x8 or v5p:4x4x4 (chips along each axis)"
+FORMAT = "cpu:8, h100:64 (number of GPUs), v5e:8x8 or v6e:8x8, v4:2x2x4 or v5p:4x4x4 (chips along each axis)"
 MAX_DEVICES = 16_384
 # described for XLA in h100_target.txt; a H200 is the same chip with other memory
 COMPILED_GPUS = ("h100", "h200")
@@ -58,9 +58,10 @@ def parse(text: str) -> Target:
     facts = DEVICES.get(kind)
     if kind != "cpu" and facts is None:
         raise UserError(f"--topology {text}: device {kind!r} is unknown; known: cpu, {', '.join(DEVICES)}")
-    axes = {"gpu": (1,), "tpu": (2, 3)}[facts.platform] if facts else (1,)
-    if len(sizes) not in axes or not 1 <= math.prod(sizes) <= MAX_DEVICES:
+    if len(sizes) != (facts.axes if facts else 1) or not 1 <= math.prod(sizes) <= MAX_DEVICES:
         raise UserError(f"--topology {text}: write {FORMAT}; 1 to {MAX_DEVICES} devices")
+    if facts and facts.platform == "tpu" and math.prod(sizes) > facts.per_node:
+        raise UserError(f"--topology {text}: the largest slice of {kind} has {facts.per_node} chips")
     if facts and facts.platform == "gpu":
         if kind not in COMPILED_GPUS:
             raise UserError(

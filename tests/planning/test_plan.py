@@ -78,6 +78,8 @@ def test_a_plan_goes_on_where_it_stopped(planned, capsys):
         (["--topology", "v100:8"], "there is one for h100 and h200"),
         (["--topology", "h100:12"], "whole nodes"),
         (["--topology", "h100:8x8"], "number of GPUs"),
+        (["--topology", "v5e:4x4x4"], "v5e:8x8 or v6e:8x8"),
+        (["--topology", "v5e:32x32"], "the largest slice of v5e has 256 chips"),
         (["--topology", "cpu:0"], "1 to 16384 devices"),
         (["--topology", "cpu:8", "--bucket", "3"], "--bucket 3 is not one of config.data.bucket_seconds: 0.5, 1"),
         (["--topology", "cpu:8", "--share", "1.5"], "--share 1.5"),
