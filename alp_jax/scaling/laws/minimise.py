@@ -1,0 +1,88 @@
+"""Robust least squares of many small problems at once: Levenberg-Marquardt on the reweighted squares of a Huber loss.
+
+Loss: sum of Huber(delta = 1e-3) over residuals of log error (Hoffmann et al. 2022, appendix D.2, arXiv 2203.15556), and
+1e-3 times their squares, which makes the minimum unique where the absolute part is flat. All starts and all replicas of
+a bootstrap are one batch of float64 numpy arrays: for a curve with 400 replicas this takes a hundredth of the time of
+scipy's L-BFGS from the same starts, and ends as low.
+"""
+
+import numpy as np
+
+from alp_jax.scaling.laws.forms import Law
+
+DELTA = 1e-3
+TIE = 1e-3  # weight of the squared residual: two seeds per rung leave the Huber loss flat between them
+
+
+def predict(law: Law, p_KP: np.ndarray, u_Knd: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """log error [K,n] and its derivatives by the internal parameters [K,n,P]."""
+    logs, slopes = law.terms(p_KP, u_Knd)
+    top = logs.max(-1, keepdims=True)
+    parts = np.exp(logs - top)
+    total = parts.sum(-1, keepdims=True)
+    return (top + np.log(total))[..., 0], np.einsum("knt,kntp->knp", parts / total, slopes)
+
+
+def losses(residual_Kn: np.ndarray) -> np.ndarray:
+    """The loss of each problem [K]."""
+    size = np.abs(residual_Kn)
+    huber = np.where(size <= DELTA, 0.5 * residual_Kn**2, DELTA * (size - 0.5 * DELTA))
+    return (huber + 0.5 * TIE * residual_Kn**2).sum(-1)
+
+
+def solve(law: Law, u_Knd: np.ndarray, v_Kn: np.ndarray, best: np.ndarray | None, keep: int) -> np.ndarray:
+    """The best internal parameters [K,P] of K problems, each from its ``keep`` most promising starts and from ``best``.
+
+    Without ``best`` the winner is refined until the loss stands still to ten digits.
+    """
+    starts = law.starts(u_Knd, v_Kn)
+    K, S, P = starts.shape
+    wide_u, wide_v = np.repeat(u_Knd, S, 0), np.repeat(v_Kn, S, 0)
+    first = losses(predict(law, starts.reshape(-1, P), wide_u)[0] - wide_v).reshape(K, S)
+    order = np.argsort(first, axis=1, kind="stable")[:, :keep]
+    chosen = np.take_along_axis(starts, order[..., None], axis=1)
+    if best is not None:
+        chosen = np.concatenate([np.broadcast_to(best, (K, 1, P)), chosen], axis=1)
+    M = chosen.shape[1]
+    params, found = _descend(law, chosen.reshape(-1, P), np.repeat(u_Knd, M, 0), np.repeat(v_Kn, M, 0), exact=False)
+    winner = found.reshape(K, M).argmin(1)
+    params = params.reshape(K, M, P)[np.arange(K), winner]
+    return params if best is not None else _descend(law, params, u_Knd, v_Kn, exact=True)[0]
+
+
+def _descend(law: Law, params: np.ndarray, u: np.ndarray, v: np.ndarray, exact: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Steps of every problem until it stands still; a step is taken only where it lowers the loss."""
+    steps, tolerance = (3000, 1e-10) if exact else (150, 1e-7)
+    lowest, highest = law.bounds(u, v)
+    params = np.clip(params, lowest, highest)
+    lost = losses(predict(law, params, u)[0] - v)
+    damping = np.full(len(v), 1e-2)
+    active = np.arange(len(v))
+    eye = np.eye(params.shape[1])
+    for _ in range(steps):
+        p, ua, va = params[active], u[active], v[active]
+        log_y, jacobian = predict(law, p, ua)
+        residual = log_y - va
+        weight = np.minimum(1.0, DELTA / np.maximum(np.abs(residual), 1e-300)) + TIE
+        weighted = jacobian * weight[..., None]
+        hessian = weighted.transpose(0, 2, 1) @ jacobian
+        gradient = (weighted * residual[..., None]).sum(1)
+        at_bound = ((p <= lowest[active]) & (gradient > 0)) | ((p >= highest[active]) & (gradient < 0))
+        gradient = np.where(at_bound, 0.0, gradient)
+        hessian = np.where(at_bound[:, :, None] | at_bound[:, None, :], 0.0, hessian)
+        diagonal = np.einsum("kii->ki", hessian)
+        scale = diagonal * damping[active, None] + 1e-12 * diagonal.max(1, keepdims=True) + 1e-300
+        system = hessian + eye * (scale + at_bound)[..., None]
+        step = np.linalg.solve(system, gradient[..., None])[..., 0]
+        trial = np.clip(p - step, lowest[active], highest[active])
+        trial_lost = losses(predict(law, trial, ua)[0] - va)
+        gain = lost[active] - trial_lost
+        better = gain > 0
+        params[active[better]], lost[active[better]] = trial[better], trial_lost[better]
+        damping[active] = np.where(better, damping[active] * 0.2, damping[active] * 4.0).clip(1e-12, 1e12)
+        small = better & (gain <= tolerance * lost[active]) | (lost[active] < 1e-16)
+        stuck = ~better & (damping[active] >= 1e8)
+        active = active[~(small | stuck)]
+        if not len(active):
+            break
+    return params, lost
