@@ -2,8 +2,9 @@
 
 Loss: sum of Huber(delta = 1e-3) over residuals of log error (Hoffmann et al. 2022, appendix D.2, arXiv 2203.15556), and
 1e-3 times their squares, which makes the minimum unique where the absolute part is flat. All starts and all replicas of
-a bootstrap are one batch of float64 numpy arrays: for a curve with 400 replicas this takes a hundredth of the time of
-scipy's L-BFGS from the same starts, and ends as low.
+a bootstrap are one batch of float64 numpy arrays. Measured on 400 replicas of a power law over 12 runs, one thread:
+scipy's L-BFGS-B with the same derivatives and starts takes 20 times the processor time; of 200 replicas compared, one
+ended higher than scipy's, by 1.4e-4 of its loss, and none of scipy's ended higher.
 """
 
 import numpy as np
