@@ -5,8 +5,10 @@ The format is that of ``jax.stages.Compiled.as_text()``: one instruction a line,
 
 import dataclasses
 import functools
+import itertools
 import math
 import re
+from collections.abc import Iterator
 
 ITEM_BYTES = {
     **dict.fromkeys(("pred", "s8", "u8", "f8e4m3fn", "f8e5m2", "f8e4m3", "f8e3m4", "f8e8m0fnu", "s4", "u4"), 1),
@@ -20,6 +22,8 @@ _ASSIGNED = re.compile(r"^\s+(ROOT )?%?([\w.\-]+) = (.*)$")
 _OPCODE = re.compile(r"\s*([a-z][\w\-]*)\(")
 _ARRAY = re.compile(r"\b([a-z]\w*)\[([\d,]*)\](\{[^}]*\})?")
 _NAME = re.compile(r"%([\w.\-]+)")
+_TABLES = ("FileNames", "FileLocations", "StackFrames")  # where instructions come from, numbered
+_TABLE_ROW = re.compile(r'^(\d+) (?:"(.*)"|\{(.*)\})$')
 _FAST_MEMORY = re.compile(r"S\([1-9]\d*\)")  # a layout says where an array is when that is not the device's main memory
 
 
@@ -54,25 +58,37 @@ class Instruction:
 
 @dataclasses.dataclass(frozen=True)
 class Module:
-    """Computations by name, and which of them the program begins with."""
+    """Computations by name, which of them the program begins with, and ``path/in/package.py:line`` by stack frame."""
 
     computations: dict[str, tuple[Instruction, ...]]
     entry: str
+    places: dict[str, str]
+
+    def source(self, line: Instruction) -> str:
+        """Where in the program ``line`` comes from, as far as that is known."""
+        frame = re.search(r"\bstack_frame_id=(\d+)", line.attributes)
+        place = self.places.get(frame.group(1), "") if frame else ""
+        return f"{place} {line.op_name}".strip()
 
     @functools.cached_property
     def by_name(self) -> dict[str, dict[str, Instruction]]:
         return {name: {line.name: line for line in lines} for name, lines in self.computations.items()}
 
 
-def parse(text: str) -> Module:
-    """The module of ``text``.
+def parse(text: str, package: str = "alp_jax") -> Module:
+    """The module of ``text``; places are those nearest to the instruction in the files of ``package``.
 
     Raises:
       ValueError: an instruction that is not understood, or no entry computation.
     """
     computations: dict[str, list[Instruction]] = {}
+    tables: dict[str, dict[str, str]] = {}
     entry, current = None, None
-    for line in text.splitlines():
+    lines = iter(text.splitlines())
+    for line in lines:
+        if line in _TABLES:
+            tables[line] = _table(lines)
+            continue
         header = _COMPUTATION.match(line)
         if header:
             current = computations.setdefault(header.group(2), [])
@@ -83,7 +99,25 @@ def parse(text: str) -> Module:
             current.append(_instruction(*assigned.groups()))
     if entry is None:
         raise ValueError("no ENTRY computation: this is not the text of a compiled module")
-    return Module({name: tuple(lines) for name, lines in computations.items()}, entry)
+    return Module({name: tuple(found) for name, found in computations.items()}, entry, _places(tables, package))
+
+
+def _table(lines: Iterator[str]) -> dict[str, str]:
+    """Rows by number, up to the first line that is none."""
+    rows = itertools.takewhile(bool, map(_TABLE_ROW.match, lines))
+    return {row.group(1): row.group(2) or row.group(3) for row in rows}
+
+
+def _places(tables: dict[str, dict[str, str]], package: str) -> dict[str, str]:
+    files, locations, frames = (tables.get(name, {}) for name in _TABLES)
+    places: dict[str, str] = {}
+    for frame, row in frames.items():  # callers come before what they call
+        location, caller = re.findall(r"=(\d+)", row)
+        file, _, at = re.findall(r"=(\d+)", locations[location])[:3]
+        _, found, path = files[file].rpartition(f"/{package}/")
+        # frames count from 1, and so do callers, but from the one that there is not
+        places[frame] = f"{path}:{at}" if found else places.get(str(int(caller) - 1), "")
+    return places
 
 
 def _instruction(root: str | None, name: str, rest: str) -> Instruction:

@@ -116,7 +116,7 @@ def _walk(
         wrapped = _wrapped(module, line)
         if kind in COLLECTIVES or wrapped in COLLECTIVES:
             collectives.append(_collective(module, line, wrapped or kind, times, devices))
-        kernels.append(Kernel(_kind(module, line), times * moved(module, name, line), times, line.op_name))
+        kernels.append(Kernel(_kind(module, line), times * moved(module, name, line), times, module.source(line)))
     return kernels, collectives
 
 
