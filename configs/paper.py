@@ -210,6 +210,7 @@ def _objective(objective: str, source: str) -> ObjectiveConfig:
         embed_reg={"paper": 0.0, "code": 1.0}[source],  # code: clap/model.py
         temperature=0.07,  # code: clap/model_config.py
         learn_temperature=source == "paper",  # code: a constant
+        contrastive_share=0.5,  # not used
         learn_bias=False,  # code: SigLIP without a bias
         start_bias=-10.0,  # not used
         max_logit_scale=100.0,  # ours, reached by a learnt temperature only

@@ -3,7 +3,7 @@
     alp train --workdir runs/demo --config=configs/pretrain.py:objective=contrastive,pairs=400k,model=zipformer_m
 
 Arguments, all optional:
-  objective      contrastive | captioning
+  objective      contrastive | captioning | hybrid
   pairs          rung of the nested data ladder: 400k, 1m, 4m, 10m, any number, or all
   init           scratch, or the folder of a run or of 'alp import' whose encoder is the start (the paper's supervised
                  start is an AudioSet classifier's)
@@ -35,7 +35,9 @@ def get_config(arg: str | None = None):
         init=values["init"],
         data=DataConfig(pairs=parse_count(values["pairs"]), batch_seconds=float(parse_count(values["batch_seconds"]))),
         model=MODELS[choose(values["model"], MODELS, "model")],
-        objective=ObjectiveConfig(name=choose(values["objective"], ("contrastive", "captioning"), "objective")),
+        objective=ObjectiveConfig(
+            name=choose(values["objective"], ("contrastive", "captioning", "hybrid"), "objective")
+        ),
         train=TrainConfig(steps=600_000 if scratch else 200_000),
     )
     return to_config_dict(config)

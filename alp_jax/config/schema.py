@@ -147,9 +147,10 @@ class ModelConfig:
 
 @dataclasses.dataclass(frozen=True)
 class ObjectiveConfig:
-    """What is learnt: ``contrastive`` (clip against caption) or ``captioning`` (left to right and in parallel)."""
+    """What is learnt: ``contrastive`` (clip against caption), ``captioning`` (in order and in parallel) or both."""
 
-    name: str = "contrastive"
+    name: str = "contrastive"  # contrastive | captioning | hybrid
+    contrastive_share: float = 0.5  # hybrid: weight of the contrastive loss; the captioning loss has the rest
     loss: str = "info_nce"  # info_nce | siglip, of the contrastive objective
     reduction: str = "mean"  # mean | sum of the contrastive loss over clips and both directions; the reference sums
     embed_reg: float = 0.0  # weight of the reference's penalty on contrastive embeddings; 1.0 there

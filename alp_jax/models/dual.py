@@ -20,7 +20,12 @@ from alp_jax.parallel.activations import constrain
 
 CONTRASTIVE, CAPTIONING = "contrastive", "captioning"
 # objective -> the sides that the model needs for it; an encoder that came without its training has none
-SIDES = {"contrastive": (CONTRASTIVE,), "captioning": (CAPTIONING,), "none": ()}
+SIDES = {
+    "contrastive": (CONTRASTIVE,),
+    "captioning": (CAPTIONING,),
+    "hybrid": (CONTRASTIVE, CAPTIONING),
+    "none": (),
+}
 
 
 def compute_dtype(config: ModelConfig) -> jnp.dtype:

@@ -7,11 +7,14 @@ from alp_jax.core.names import choose
 from alp_jax.objectives.base import Objective, SpecialTokens
 from alp_jax.objectives.captioning import make_captioning
 from alp_jax.objectives.contrastive import make_contrastive
+from alp_jax.objectives.hybrid import make_hybrid
 
 
 def make_objective(config: ObjectiveConfig, tokens: SpecialTokens, mesh: Mesh) -> Objective:
     """Builds the objective ``config.name``; an unknown name is a UserError that lists the known ones."""
-    choose(config.name, ("contrastive", "captioning"), "config.objective.name")
-    if config.name == "contrastive":
-        return make_contrastive(config, tokens, mesh)
-    return make_captioning(config, tokens)
+    makers = {
+        "contrastive": lambda: make_contrastive(config, tokens, mesh),
+        "captioning": lambda: make_captioning(config, tokens),
+        "hybrid": lambda: make_hybrid(config, tokens, mesh),
+    }
+    return makers[choose(config.name, makers, "config.objective.name")]()

@@ -58,6 +58,7 @@ GLOSSARY = {
     "attention pooling": "the probe learns, with several heads, which frames to weigh before it classifies",
     "audio-seconds": "seconds of audio the model was trained on, repeats included, padding excluded",
     "balanced accuracy": "mean over classes of the share of their test clips that are right",
+    "hybrid": "objective: both losses are added, and the encoder runs once for the two",
     "captioning": "objective: a decoder writes the caption from the encoder's frames, word by word or all at once",
     "chance": "what guessing reaches: the result of an uninformed answer on the same test clips",
     "clip": "one stretch of audio with its captions",

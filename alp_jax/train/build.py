@@ -12,9 +12,10 @@ from jax.sharding import Mesh
 from alp_jax.config import RunConfig, resolve
 from alp_jax.core.errors import UserError
 from alp_jax.core.files import read_json
+from alp_jax.core.names import choose
 from alp_jax.data.dataset import Dataset, open_dataset
 from alp_jax.data.text.tokenizer import Tokenizer, tokenizer_path
-from alp_jax.models.dual import AudioTextModel
+from alp_jax.models.dual import CAPTIONING, CONTRASTIVE, SIDES, AudioTextModel
 from alp_jax.models.encoders import check_features
 from alp_jax.models.functional import functionalize
 from alp_jax.objectives.base import Objective, SpecialTokens
@@ -54,16 +55,18 @@ def make_parts(config: RunConfig, tokenizer: Tokenizer, mesh: Mesh) -> Parts:
     Raises:
       UserError: the tokenizer has more tokens than the model, or captions are longer than its positions.
     """
-    contrastive = config.objective.name == "contrastive"
-    size, knob = (
-        (config.model.text.vocab_size, "config.model.text.vocab_size")
-        if contrastive
-        else (config.model.decoder.vocab_size, "config.model.decoder.vocab_size")
-    )
-    if tokenizer.vocab_size > size:
-        raise UserError(f"{knob} is {size} but the tokenizer has {tokenizer.vocab_size} tokens")
+    sides = SIDES[choose(config.objective.name, SIDES, "config.objective.name")]
+    knobs = {
+        CONTRASTIVE: ("text", config.model.text.vocab_size),
+        CAPTIONING: ("decoder", config.model.decoder.vocab_size),
+    }
+    for knob, size in (knobs[side] for side in sides):
+        if tokenizer.vocab_size > size:
+            raise UserError(
+                f"config.model.{knob}.vocab_size is {size} but the tokenizer has {tokenizer.vocab_size} tokens"
+            )
     longest = config.data.text_budget + 2
-    if contrastive and longest > config.model.text.max_position_embeddings:
+    if CONTRASTIVE in sides and longest > config.model.text.max_position_embeddings:
         raise UserError(
             f"config.data.text_budget {config.data.text_budget} with its two special tokens exceeds "
             f"config.model.text.max_position_embeddings {config.model.text.max_position_embeddings}"

@@ -15,6 +15,7 @@ from alp_jax.evaluation.model import EvalModel
 from alp_jax.evaluation.overlap import Trained
 from alp_jax.evaluation.suite import Suite, run_suite, task_names
 from alp_jax.features.logmel import log_mel
+from alp_jax.models.dual import CONTRASTIVE, SIDES
 from alp_jax.objectives.base import SpecialTokens
 from alp_jax.objectives.contrastive import wrap_caption
 from alp_jax.train.build import make_model, open_data, read_config
@@ -114,7 +115,7 @@ def frozen_model(config: RunConfig, params: dict, name: str) -> EvalModel:
     def embed_captions(text_BL, text_len_B, tokens: SpecialTokens):
         return embed_text(*wrap_caption(jnp.asarray(text_BL), jnp.asarray(text_len_B), tokens))
 
-    contrastive = config.objective.name == "contrastive"
+    contrastive = CONTRASTIVE in SIDES[config.objective.name]
     return EvalModel(
         name=name,
         frames=frames,

@@ -56,8 +56,9 @@ def linear_model(objective):
         {"name": "contrastive"},
         {"name": "contrastive", "loss": "siglip", "learn_bias": True, "reduction": "sum", "embed_reg": 0.5},
         {"name": "captioning", "autoregressive_share": 0.5},
+        {"name": "hybrid", "contrastive_share": 0.3},
     ],
-    ids=["info_nce", "siglip", "captioning"],
+    ids=["info_nce", "siglip", "captioning", "hybrid"],
 )
 def test_gradients_of_parts_are_those_of_the_whole_batch(devices, settings):
     mesh = make_mesh(MeshConfig(), jax.devices()[:devices])
