@@ -23,6 +23,7 @@ from alp_jax.models.dual import FrameTextModel, compute_dtype
 from alp_jax.models.encoders import encoder_kind, make_encoder, output_dim
 from alp_jax.models.functional import functionalize, outline
 from alp_jax.models.training import Training, TrainInputs, sites_of
+from alp_jax.models.transformer import recompute_if
 from alp_jax.models.zipformer.encoder import per_stack
 from alp_jax.models.zipformer.extent import Extent
 from alp_jax.models.zipformer.frontend import output_length
@@ -142,14 +143,14 @@ def _part(model: ModelConfig, get: Callable) -> tuple[Any, Callable, Callable]:
 def _front_end(config: RunConfig, shapes: _Shapes) -> Piece:
     model = config.model
     module, init, apply = _part(model, lambda encoder: encoder.encoder_embed)
-    sites = sites_of(module)
+    sites, remat = sites_of(module), _part(model, lambda encoder: encoder)[0].remat_front
 
     def forward(params, whitening, audio, audio_len, key):
         mel_key, train_key = jax.random.split(jax.random.wrap_key_data(key))
         mel_BTF, len_B = log_mel(audio, audio_len, config.features)
         mel_BTF = spec_augment(mel_BTF, len_B, mel_key, config.features.spec_augment)
         train = _training(model, train_key, whitening, sites, len(len_B))
-        return apply(params, mel_BTF, output_length(len_B), train)
+        return recompute_if(remat, lambda *args: apply(*args, train))(params, mel_BTF, output_length(len_B))
 
     arguments = (
         shapes.parameters(init, "params", "encoder", "encoder_embed"),
@@ -182,7 +183,7 @@ def _layer(model: ModelConfig, shapes: _Shapes, stack: int) -> Piece:
         def run(params, x_BTD, pos_ND):
             return apply(params, x_BTD, pos_ND, extent, train)
 
-        return (jax.checkpoint(run) if remat else run)(params, x_BTD, pos_ND)
+        return recompute_if(remat, run)(params, x_BTD, pos_ND)
 
     arguments = (
         shapes.parameters(init, "params", "encoder", "encoders", str(stack), "layers", "0"),
