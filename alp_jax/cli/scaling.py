@@ -13,12 +13,20 @@ _REPORT_EXAMPLE = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True)
-    fit = add_action(actions, "fit", "fit error = E + A * N^-alpha to every curve of a ledger or CSV", EXAMPLE)
+    fit = add_action(actions, "fit", "fit a scaling law to every curve of a ledger or CSV", EXAMPLE)
     fit.add_argument(
         "--ledger", required=True, metavar="FILE", help="ledger.jsonl of a sweep, or any .csv with a header"
     )
     fit.add_argument("--out", required=True, metavar="DIR", help="folder for fits.json and fits.csv")
-    fit.add_argument("--x", default="pairs", metavar="COLUMN", help="column of the scale (default: pairs)")
+    fit.add_argument(
+        "--law", default="power", metavar="NAME", help="power (default), data_model, repeated, saturating or broken"
+    )
+    fit.add_argument(
+        "--x",
+        metavar="COLUMN,...",
+        help="columns of the law's inputs (default: pairs; for data_model samples_seen,params; for repeated "
+        "unique,epochs)",
+    )
     fit.add_argument(
         "--y", default="error", metavar="COLUMN", help="column of the error (default: error, or 1 - value without one)"
     )
@@ -38,18 +46,18 @@ def run(args: argparse.Namespace) -> dict:
 
 
 def _fit(args: argparse.Namespace) -> dict:
-    from alp_jax.scaling.table import fit_table, read_table, write_fits
+    from alp_jax.scaling.reading import read_table
+    from alp_jax.scaling.table import fit_table, write_fits
 
     rows, problems = read_table(args.ledger)
-    group = args.group.split(",") if args.group else None
-    result = fit_table(rows, x=args.x, y=args.y, group=group, replicas=args.replicas)
+    group, x = (text.split(",") if text else None for text in (args.group, args.x))
+    result = fit_table(rows, law=args.law, x=x, y=args.y, group=group, replicas=args.replicas)
     files = write_fits(result, args.out)
     if not args.json:
         for fit in result["fits"]:
             name = " ".join(fit["group"].values())
-            (low, high), (floor_low, floor_high) = fit["interval"]["alpha"], fit["interval"]["E"]
-            print(f"{name}: alpha {fit['alpha']:.3f} [{low:.3f}, {high:.3f}]", end="  ")
-            print(f"E {fit['E']:.3f} [{floor_low:.3f}, {floor_high:.3f}]  {fit['runs']} runs, {fit['rungs']} rungs")
+            values = (f"{key} {_range(value, fit['interval'][key])}" for key, value in fit["params"].items())
+            print(f"{name}: {'  '.join(values)}  {fit['runs']} runs, {fit['rungs']} rungs")
         for warning, count in Counter(w for fit in result["fits"] for w in fit["warnings"]).most_common():
             print(f"warning: {count} of {len(result['fits'])} curves: {warning}")
         for entry in result["excluded"]:
@@ -68,6 +76,10 @@ def _report(args: argparse.Namespace) -> dict:
     if not args.json:
         print(f"report: {files[0]}\nas text: {files[1]}")
     return {"files": [str(file) for file in files]}
+
+
+def _range(value: float, interval: tuple[float, float]) -> str:
+    return f"{value:.3g} [{interval[0]:.3g}, {interval[1]:.3g}]"
 
 
 def _count(text: str) -> int:

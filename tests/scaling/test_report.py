@@ -1,5 +1,6 @@
 """The report holds every task and number it should, opens alone, and says what it cannot know."""
 
+import functools
 import html.parser
 import json
 import re
@@ -46,6 +47,11 @@ class Page(html.parser.HTMLParser):
             self.ids += [value] if key == "id" else []
             if key in ("src", "href", "xlink:href", "srcset", "data"):
                 (self.local if value.startswith("#") else self.resources).append(value)
+
+
+@pytest.fixture(autouse=True)
+def few_replicas(monkeypatch):
+    monkeypatch.setattr(report, "fit_table", functools.partial(report.fit_table, replicas=20))
 
 
 @pytest.fixture
@@ -204,10 +210,12 @@ def test_a_folder_without_a_sweep_or_results_is_named(tmp_path):
 
 def test_the_command_line_fits_and_reports(sweep, tmp_path, capsys):
     out = str(tmp_path / "out")
-    ledger = str(sweep / "ledger.csv")
+    header, *lines = (sweep / "ledger.csv").read_text().splitlines()
+    (tmp_path / "accuracies.csv").write_text("\n".join([header, *(line for line in lines if ",accuracy," in line)]))
+    ledger = str(tmp_path / "accuracies.csv")
     assert cli.main(["scaling", "fit", "--ledger", ledger, "--out", out, "--replicas", "20", "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
-    assert result["fits"] == 4 * 2 * 2 * 2 + 2 * 3 + 2 * 3 * 2
+    assert result["fits"] == 4 * 2 * 2
     assert cli.main(["scaling", "report", "--sweep", str(sweep), "--out", out]) == 0
     assert "index.html" in capsys.readouterr().out
     assert cli.main(["scaling", "report", "--sweep", "nope", "--out", out]) == 2

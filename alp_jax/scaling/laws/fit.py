@@ -72,6 +72,21 @@ def columns(x: Any) -> np.ndarray:
     return x[:, None] if x.ndim == 1 else x
 
 
+def shortage(name: str, x: np.ndarray, called: Sequence[str] | None = None) -> str:
+    """Why law ``name`` cannot be fitted to inputs [n,d], empty where it can; ``called``: their names."""
+    law = LAWS[name]
+    called = called or law.inputs
+    for column, values in zip(called, x.T, strict=True):
+        distinct = len(np.unique(values))
+        needed = max(3, len(law.params)) if len(law.inputs) == 1 else 2
+        if distinct < needed:
+            return f"{distinct} rung{'s' * (distinct > 1)} of {column} ({needed} are needed)"
+    places = len(np.unique(x, axis=0))
+    if places < len(law.params):
+        return f"{places} rungs of {' and '.join(called)} ({len(law.params)} are needed)"
+    return ""
+
+
 def fit_law(
     name: str, x: Any, y: Any, *, replicas: int = 200, seed: int = 0, seeds: Sequence[Any] | None = None
 ) -> Fit:
@@ -90,10 +105,10 @@ def fit_law(
         raise ValueError("x and y must be finite and positive")
     if x.shape[1] != len(law.inputs):
         raise ValueError(f"law {name} takes {len(law.inputs)} inputs ({', '.join(law.inputs)}), not {x.shape[1]}")
+    lacking = shortage(name, x)
+    if lacking:
+        raise ValueError(lacking)
     places, rung = np.unique(x, axis=0, return_inverse=True)
-    needed = max(3, len(law.params) if len(law.inputs) > 1 or name != "power" else 3)
-    if len(places) < needed:
-        raise ValueError(f"{len(places)} distinct inputs: law {name} needs at least {needed}")
     rng = np.random.default_rng(seed)
     scales = [np.log(np.unique(column)).mean() for column in x.T]
     center = np.array([0.0 if name == "epochs" else scale for name, scale in zip(law.inputs, scales, strict=True)])

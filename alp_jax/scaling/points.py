@@ -1,0 +1,184 @@
+"""From rows to curves that can be fitted, with an account of every row that cannot."""
+
+import dataclasses
+import difflib
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+
+from alp_jax.core.errors import UserError
+from alp_jax.scaling.ledger import KEY
+
+GROUP = ("objective", "init", "model", "task", "pooling", "metric")
+_VARIED_BY = {"params": "model"}  # an axis of which every value is another of these
+DERIVED: dict[str, tuple[tuple[str, ...], Callable[..., float]]] = {  # columns that need not be in the table
+    "unique": (("pairs", "samples_seen"), min),
+    "epochs": (("pairs", "samples_seen"), lambda pairs, seen: max(1.0, seen / pairs)),
+}
+
+
+class Excluded:
+    """Counts rows left out, by reason, with the first three of each."""
+
+    def __init__(self):
+        self._reasons: dict[str, list[str]] = {}
+
+    def add(self, reason: str, example: str) -> None:
+        self._reasons.setdefault(reason, []).append(example)
+
+    def to_list(self) -> list[dict[str, Any]]:
+        return [{"reason": r, "count": len(names), "examples": names[:3]} for r, names in self._reasons.items()]
+
+
+@dataclasses.dataclass(frozen=True)
+class Curve:
+    """Runs that one law is fitted to: inputs ``x`` [n,d], errors ``y`` [n], their table rows and training seeds."""
+
+    group: dict[str, str]
+    x: np.ndarray
+    y: np.ndarray
+    rows: list[dict[str, Any]]
+    seeds: list[str] | None
+
+    @property
+    def name(self) -> str:
+        return " ".join(self.group.values())
+
+
+def make_curves(
+    rows: list[dict[str, Any]],
+    x: tuple[str, ...],
+    y: str = "error",
+    group: Iterable[str] | None = None,
+) -> tuple[list[Curve], Excluded]:
+    """Curves in the order of their groups, and what was left out.
+
+    Args:
+      x: columns of the inputs; ``unique`` and ``epochs`` follow from pairs and samples_seen where the table lacks them.
+      y: column of the error; ``error`` stands for 1 - ``value`` where no such column exists.
+      group: columns that tell curves apart; None takes those of the ledger that the table has.
+
+    Raises:
+      UserError: a column does not exist (the nearest is named), a group mixes different metrics, tasks, models or
+        objectives, or a run has two different results for the same thing.
+    """
+    columns = list(rows[0])
+    varied = {_VARIED_BY[name] for name in x if name in _VARIED_BY}
+    group = tuple(group) if group is not None else tuple(c for c in GROUP if c in columns and c not in varied)
+    value = "value" if is_derived(y, columns) else y
+    for name in (*_needed(x, columns), value, *group):
+        if name not in columns:
+            close = difflib.get_close_matches(name, columns, n=1, cutoff=0.0)
+            raise UserError(f"the table has no column {name!r} (nearest: {close[0]!r}; it has {', '.join(columns)})")
+    excluded, groups = Excluded(), {}
+    seen: dict[tuple, dict[str, Any]] = {}
+    for row in rows:
+        if _repeated(row, value, seen):
+            excluded.add("repeated row", row_name(row))
+            continue
+        try:
+            point = _point(row, x, y, columns)
+        except _Unusable as reason:
+            excluded.add(str(reason), row_name(row))
+            continue
+        groups.setdefault(tuple(str(row[c]) for c in group), []).append((*point, row))
+    curves = []
+    for key, points in sorted(groups.items()):
+        members = [row for *_, row in points]
+        names = dict(zip(group, key, strict=True))
+        _refuse_mixture(names, members, {*group, *varied})
+        seeds = [str(row["seed"]) for row in members] if "seed" in columns and "seed" not in group else None
+        curves.append(Curve(names, np.array([p[0] for p in points]), np.array([p[1] for p in points]), members, seeds))
+    return curves, excluded
+
+
+def is_derived(y: str, columns: Iterable[str]) -> bool:
+    """Whether ``y`` stands for 1 - ``value``."""
+    return y == "error" and "error" not in columns and "value" in columns
+
+
+def row_name(row: dict[str, Any]) -> str:
+    """What a row is called in messages."""
+    known = [str(row[column]) for column in KEY if column in row]
+    return "/".join(known or [str(value) for value in list(row.values())[:4]])
+
+
+def number(cell: Any) -> float | None:
+    """The number in a cell, None without one."""
+    try:
+        return float(cell)
+    except (TypeError, ValueError):
+        return None
+
+
+class _Unusable(Exception):
+    """Why a row is no point of a curve."""
+
+
+def _needed(x: tuple[str, ...], columns: list[str]) -> list[str]:
+    return [need for name in x for need in (DERIVED[name][0] if name in DERIVED and name not in columns else (name,))]
+
+
+def _repeated(row: dict[str, Any], value: str, seen: dict[tuple, dict[str, Any]]) -> bool:
+    """Whether an equal row came before.
+
+    Raises:
+      UserError: a row of the same run, task, pooling and metric came before and says another value.
+    """
+    if all(column in row for column in KEY):
+        key = tuple(row[column] for column in KEY)
+    else:
+        key = tuple(str(cell) for cell in row.values())
+    if key not in seen:
+        seen[key] = row
+        return False
+    before = seen[key]
+    if str(before[value]) != str(row[value]):
+        raise UserError(
+            f"{row_name(row)} is in the table twice, with {value} {before[value]} and {row[value]}: remove one"
+        )
+    return True
+
+
+def _point(row: dict[str, Any], x: tuple[str, ...], y: str, columns: list[str]) -> tuple[list[float], float]:
+    """(x [d], y) of a usable row; _Unusable says why another one is not."""
+    if str(row.get("status", "done")) != "done":
+        raise _Unusable(f"status is {row['status'] or 'missing'}, not done")
+    if number(row.get("steps")) == 0:
+        raise _Unusable("untrained encoder (no steps): a baseline, not a point of a curve")
+    cells = {name: _finite(row, name) for name in _needed(x, columns)}
+    for name, cell in cells.items():
+        if cell <= 0:
+            hint = " (0 stands for every pair of the data set: name the rung by its count)" if name == "pairs" else ""
+            raise _Unusable(f"{name} is not positive{hint}")
+    inputs = [cells[name] if name in cells else DERIVED[name][1](*(cells[c] for c in DERIVED[name][0])) for name in x]
+    if not is_derived(y, columns):
+        error = _finite(row, y)
+    else:
+        value = _finite(row, "value")
+        if not 0 <= value <= 1:
+            raise _Unusable("value outside 0 to 1: 1 - value is no error")
+        error = 1 - value
+    if error <= 0:
+        raise _Unusable(f"{y} is not positive")
+    return inputs, error
+
+
+def _finite(row: dict[str, Any], column: str) -> float:
+    value = number(row[column])
+    if value is None:
+        raise _Unusable(f"{column} is missing or no number")
+    if not math.isfinite(value):
+        raise _Unusable(f"{column} is not finite")
+    return value
+
+
+def _refuse_mixture(key: dict[str, str], rows: list[dict[str, Any]], apart: set[str]) -> None:
+    for column in GROUP:  # rows that differ in one of these belong to different curves
+        if column in rows[0] and column not in apart:
+            values = sorted({str(row[column]) for row in rows})
+            if len(values) > 1:
+                where = ", ".join(f"{k}={v}" for k, v in key.items()) or "the table"
+                raise UserError(f"{where} mixes {column} {' and '.join(values[:3])}: add {column} to --group")
