@@ -137,6 +137,7 @@ def _data(objective: str, source: str, pairs: int, public_text: bool, text_budge
         batch_seconds={"paper": 8 * 640.0, "code": 8 * 600.0}[source],  # paper: training; code: data.sampler
         clips_per_batch=0,  # both: by seconds
         clips_multiple=8,  # both: 8 GPUs
+        tags="",  # not used
         text_clean={"contrastive": "clap", "captioning": "audio_caption"}[objective],  # code: data_module.py
         text_budget=text_budget,  # code: clap/model.py, audio_caption's train.yaml
         read="random",  # this and the following: the numbers are the same
@@ -192,6 +193,7 @@ def _model(model: ModelConfig, public_text: bool) -> ModelConfig:
         text=text,
         decoder=decoder,
         shared_emb_dim=1024,  # code: clap/model_config.py
+        num_tags=527,  # not used
         compute_dtype="float32",  # code: use_fp16 False
         depthwise_form="auto",  # ours: the numbers are the same
         frontend_form="auto",

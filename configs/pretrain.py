@@ -3,10 +3,11 @@
     alp train --workdir runs/demo --config=configs/pretrain.py:objective=contrastive,pairs=400k,model=zipformer_m
 
 Arguments, all optional:
-  objective      contrastive | captioning | hybrid
+  objective      contrastive | captioning | hybrid | tagging (supervised, its encoder is a start for the others)
   pairs          rung of the nested data ladder: 400k, 1m, 4m, 10m, any number, or all
   init           scratch, or the folder of a run or of 'alp import' whose encoder is the start (the paper's supervised
                  start is an AudioSet classifier's)
+  tags           list of tags that "alp tags" made, for objective=tagging
   model          zipformer_m (the paper's encoder), zipformer_xxs (one CPU), vit_b, conformer_b, ...: see "alp models"
   batch_seconds  seconds of padded audio in a global batch; the paper used 8 x 640
 
@@ -22,6 +23,7 @@ DEFAULTS = {
     "objective": "contrastive",
     "pairs": "all",
     "init": "scratch",
+    "tags": "",
     "model": "zipformer_m",
     "batch_seconds": "5120",
 }
@@ -33,10 +35,14 @@ def get_config(arg: str | None = None):
     scratch = values["init"] == "scratch"
     config = RunConfig(
         init=values["init"],
-        data=DataConfig(pairs=parse_count(values["pairs"]), batch_seconds=float(parse_count(values["batch_seconds"]))),
+        data=DataConfig(
+            pairs=parse_count(values["pairs"]),
+            batch_seconds=float(parse_count(values["batch_seconds"])),
+            tags=values["tags"],
+        ),
         model=MODELS[choose(values["model"], MODELS, "model")],
         objective=ObjectiveConfig(
-            name=choose(values["objective"], ("contrastive", "captioning", "hybrid"), "objective")
+            name=choose(values["objective"], ("contrastive", "captioning", "hybrid", "tagging"), "objective")
         ),
         train=TrainConfig(steps=600_000 if scratch else 200_000),
     )

@@ -16,6 +16,7 @@ VERBS = {
     "quickstart": ("quickstart", "real audio to scaling report and PyTorch export, end to end on one CPU"),
     "data": ("data", "fetch, build, verify and describe data sets"),
     "tokenizer": ("tokenizer", "train a sentencepiece vocabulary on a data set's captions"),
+    "tags": ("tags", "choose the tags that a tagging run learns"),
     "train": ("train", "train one model"),
     "plan": ("plan", "compile a run for devices that are not there: memory, bytes, collectives, days"),
     "sweep": ("sweep", "train and evaluate a grid of runs, one after another, resumable"),

@@ -134,6 +134,7 @@ class ModelConfig:
     text: TextTowerConfig = TextTowerConfig()
     decoder: DecoderConfig = DecoderConfig()
     shared_emb_dim: int = 1024  # width of the space in which audio and text are compared
+    num_tags: int = 527  # of the tagging objective, no fewer than the list in config.data.tags has; AudioSet's number
     compute_dtype: str = "float32"  # float32 | bfloat16; parameters, norms, softmax and losses stay float32
     depthwise_form: str = "auto"  # auto | shift | lax; see models/forms.py for all four
     frontend_form: str = "auto"  # auto | shift | lax
@@ -147,9 +148,9 @@ class ModelConfig:
 
 @dataclasses.dataclass(frozen=True)
 class ObjectiveConfig:
-    """What is learnt: ``contrastive`` (clip against caption), ``captioning`` (in order and in parallel) or both."""
+    """What is learnt: ``contrastive`` (clip against caption), ``captioning`` (in order and in parallel), both, or tags."""
 
-    name: str = "contrastive"  # contrastive | captioning | hybrid
+    name: str = "contrastive"  # contrastive | captioning | hybrid | tagging (supervised; see config.data.tags)
     contrastive_share: float = 0.5  # hybrid: weight of the contrastive loss; the captioning loss has the rest
     loss: str = "info_nce"  # info_nce | siglip, of the contrastive objective
     reduction: str = "mean"  # mean | sum of the contrastive loss over clips and both directions; the reference sums
@@ -216,6 +217,7 @@ class DataConfig:
     batch_seconds: float = 640.0  # seconds of padded audio in a global batch
     clips_per_batch: int = 0  # > 0: this many clips in every batch whatever the bucket (fixed negatives)
     clips_multiple: int = 8  # clips in a batch are a multiple of this, so that meshes of that size share them evenly
+    tags: str = ""  # list of tags for the tagging objective, from 'alp tags'
     text_clean: str = "none"  # none | clap | audio_caption: what the reference's recipes do to captions before tokens
     text_budget: int = 128  # tokens per caption before special tokens, for both objectives
     read: str = "random"  # random | sequential: clips in any order, or shard after shard, shuffled inside window_shards

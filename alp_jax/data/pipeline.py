@@ -30,6 +30,7 @@ from alp_jax.data.rung import Rung, open_rung
 from alp_jax.data.shard_cache import ShardCache
 from alp_jax.data.text.caption_ids import caption_ids
 from alp_jax.data.text.normalise import normalise
+from alp_jax.data.text.tags import TagList
 from alp_jax.data.text.tokenizer import Tokenizer
 
 _AHEAD = 4  # batches ready ahead per process, if memory allows
@@ -48,6 +49,7 @@ class GlobalBatches(grain.sources.RandomAccessDataSource):
         self._seed, self._host, self._hosts = seed, host, hosts
         check_share(self._parts[1], config, hosts, "hosts")
         self._shards = _shard_cache(dataset, config) if config.read == "sequential" else None
+        self._tags = TagList.load(config.tags) if config.tags else None
 
     def __getstate__(self):
         return {name: value for name, value in vars(self).items() if name != "_parts"}
@@ -102,18 +104,25 @@ class GlobalBatches(grain.sources.RandomAccessDataSource):
         for i, record in enumerate(self._dataset.read_many(row, shards=self._shards, audio=crops)):
             put_audio(batch, i, int(row[i]), record.audio)
             self.put_text(batch, i, record, caption[i])
+            if self._tags:
+                batch["tags"][i] = self._tags.of(record)
         return batch
 
     def blank(self, row: np.ndarray, width: int) -> dict[str, np.ndarray]:
         """A batch for the clips at ``row`` before their sounds and captions are in it."""
-        return empty_batch(len(row), width) | {
-            "text": np.full((len(row), self._config.text_budget), self._tokenizer.pad_id, np.int32),
-            "text_len": np.zeros(len(row), np.int32),
-            "text_cut": np.zeros(len(row), bool),
-            "recording": np.zeros(len(row), np.int32),
-            "caption_group": np.zeros(len(row), np.int32),
-            "source": self._dataset.values("source", row).astype(np.int32),
-        }
+        tags = {"tags": np.zeros((len(row), len(self._tags)), bool)} if self._tags else {}
+        return (
+            empty_batch(len(row), width)
+            | tags
+            | {
+                "text": np.full((len(row), self._config.text_budget), self._tokenizer.pad_id, np.int32),
+                "text_len": np.zeros(len(row), np.int32),
+                "text_cut": np.zeros(len(row), bool),
+                "recording": np.zeros(len(row), np.int32),
+                "caption_group": np.zeros(len(row), np.int32),
+                "source": self._dataset.values("source", row).astype(np.int32),
+            }
+        )
 
     def put_text(self, batch: dict[str, np.ndarray], i: int, record: Record, choice: float) -> None:
         """Fills row ``i`` with one of the captions, ``choice`` in [0, 1), and what tells duplicates."""
@@ -190,7 +199,7 @@ def train_batches(
     ``audio`` int16[B,S], ``audio_len`` int32[B], ``text`` int32[B,L] without special tokens and padded with
     ``pad_id``, ``text_len`` int32[B], ``text_cut`` bool[B] (the caption was longer than the budget), ``recording`` and
     ``caption_group`` int32[B] (equal ids: same recording, same normalised caption), ``mask`` bool[B] (False: padding
-    row), ``source`` int32[B], ``row`` int64[B].
+    row), ``source`` int32[B], ``row`` int64[B], and, with ``config.tags``, ``tags`` bool[B,V].
 
     Raises:
       UserError: naming the knob when the rung or the batch sizes cannot be had.

@@ -56,11 +56,13 @@ def train_flops(config: ModelConfig, objective: str, seconds: float, tokens: int
     """Forward and backward FLOPs of training on one clip of ``seconds`` with a caption of ``tokens``.
 
     The similarities between clips of a batch are left out (below a hundredth up to batches of 65,536). ``objective``
-    is ``contrastive``, ``captioning`` or ``hybrid``.
+    is ``contrastive``, ``captioning``, ``hybrid`` or ``tagging``.
     """
     width, shared = output_dim(config), config.shared_emb_dim
     frames = encoder_frames(config, _mel_frames(seconds))
     forward = encoder_flops(config, seconds)
+    if objective == "tagging":
+        return 3.0 * (forward + 2.0 * width * config.num_tags)
     if objective != "captioning":
         heads = frames * (width + shared) * shared + (config.text.hidden_size + shared) * shared
         forward += text_flops(config.text, tokens) + 2.0 * heads

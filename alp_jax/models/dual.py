@@ -15,15 +15,16 @@ from alp_jax.models.encoders import make_encoder, output_dim, recomputed
 from alp_jax.models.heads import ProjectionHead, masked_mean, unit
 from alp_jax.models.text import TextTower
 from alp_jax.models.training import TrainInputs
-from alp_jax.models.transformer import split_key
+from alp_jax.models.transformer import linear, split_key
 from alp_jax.parallel.activations import constrain
 
-CONTRASTIVE, CAPTIONING = "contrastive", "captioning"
+CONTRASTIVE, CAPTIONING, TAGGING = "contrastive", "captioning", "tagging"
 # objective -> the sides that the model needs for it; an encoder that came without its training has none
 SIDES = {
     "contrastive": (CONTRASTIVE,),
     "captioning": (CAPTIONING,),
     "hybrid": (CONTRASTIVE, CAPTIONING),
+    "tagging": (TAGGING,),
     "none": (),
 }
 
@@ -37,8 +38,8 @@ class FrameTextModel(nnx.Module):
     """What an objective needs beside an encoder: a text tower with two projection heads, a caption decoder.
 
     Parts: ``text``, ``audio_proj``, ``text_proj``, the scalar ``logit_scale`` (natural logarithm of the inverse
-    temperature) and, where asked for, ``logit_bias`` for contrastive learning; ``decoder`` for captioning. Alone it
-    learns from stored frames.
+    temperature) and, where asked for, ``logit_bias`` for contrastive learning; ``decoder`` for captioning; ``tagger``,
+    a linear layer on the mean frame, for tagging. Alone it learns from stored frames.
 
     Args:
       config: sizes and computing type.
@@ -73,6 +74,8 @@ class FrameTextModel(nnx.Module):
             self.logit_bias = nnx.data(None if bias is None else nnx.Param(jnp.float32(bias)))
         if CAPTIONING in self.sides:
             self.decoder = CaptionDecoder(config.decoder, width, rngs=rngs, dtype=dtype, remat=remat)
+        if TAGGING in self.sides:
+            self.tagger = linear(width, config.num_tags, rngs=rngs)
 
     def compare(
         self,
@@ -93,6 +96,9 @@ class FrameTextModel(nnx.Module):
         if CAPTIONING in self.sides:
             decoder_inputs = (inputs["decoder_in_BL"], inputs["decoder_len_B"], inputs["causal_B"])
             outputs["logits_BLV"] = self.decoder(*decoder_inputs, frames_BTD, len_B, key=decoder_key)
+        if TAGGING in self.sides:
+            tags_BV = self.tagger(masked_mean(frames_BTD.astype(jnp.float32), len_B))
+            outputs["tag_logits_BV"] = tags_BV[:, : inputs["tags_BV"].shape[1]]
         return outputs
 
     def decode(self, tokens_BL, tokens_len_B, causal_B, frames_BTD, frames_len_B) -> jax.Array:
@@ -143,13 +149,13 @@ class AudioTextModel(FrameTextModel):
         Args:
           mel_BTF: log-mel features, ``len_B`` frames valid.
           inputs: contrastive ``text_BL`` and ``text_len_B`` (special tokens included); captioning ``decoder_in_BL``,
-            ``decoder_len_B`` and ``causal_B`` (bool).
+            ``decoder_len_B`` and ``causal_B`` (bool); tagging ``tags_BV`` (bool).
           train: randomness and state of a training step; None is deterministic and without regularisers.
           padding: as in the encoder.
 
         Returns:
           contrastive ``audio_embed_BD`` and ``text_embed_BD`` (float32 unit vectors), ``logit_scale`` and, if there is
-          one, ``logit_bias``; captioning ``logits_BLV`` (float32).
+          one, ``logit_bias``; captioning ``logits_BLV`` (float32); tagging ``tag_logits_BV`` (float32), the first V.
         """
         audio_key, text_key, decoder_key = split_key(None if train is None else train.key, 3)
         regularised = train._replace(key=audio_key) if train is not None and self.regularise else None

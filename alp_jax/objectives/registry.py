@@ -8,6 +8,7 @@ from alp_jax.objectives.base import Objective, SpecialTokens
 from alp_jax.objectives.captioning import make_captioning
 from alp_jax.objectives.contrastive import make_contrastive
 from alp_jax.objectives.hybrid import make_hybrid
+from alp_jax.objectives.tagging import make_tagging
 
 
 def make_objective(config: ObjectiveConfig, tokens: SpecialTokens, mesh: Mesh) -> Objective:
@@ -16,5 +17,6 @@ def make_objective(config: ObjectiveConfig, tokens: SpecialTokens, mesh: Mesh) -
         "contrastive": lambda: make_contrastive(config, tokens, mesh),
         "captioning": lambda: make_captioning(config, tokens),
         "hybrid": lambda: make_hybrid(config, tokens, mesh),
+        "tagging": make_tagging,
     }
     return makers[choose(config.name, makers, "config.objective.name")]()

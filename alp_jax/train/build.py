@@ -14,8 +14,9 @@ from alp_jax.core.errors import UserError
 from alp_jax.core.files import read_json
 from alp_jax.core.names import choose
 from alp_jax.data.dataset import Dataset, open_dataset
+from alp_jax.data.text.tags import TagList
 from alp_jax.data.text.tokenizer import Tokenizer, tokenizer_path
-from alp_jax.models.dual import CAPTIONING, CONTRASTIVE, SIDES, AudioTextModel
+from alp_jax.models.dual import CAPTIONING, CONTRASTIVE, SIDES, TAGGING, AudioTextModel
 from alp_jax.models.encoders import check_features
 from alp_jax.models.functional import functionalize
 from alp_jax.objectives.base import Objective, SpecialTokens
@@ -53,24 +54,9 @@ def make_parts(config: RunConfig, tokenizer: Tokenizer, mesh: Mesh) -> Parts:
     """Model and objective for ``config``.
 
     Raises:
-      UserError: the tokenizer has more tokens than the model, or captions are longer than its positions.
+      UserError: the tokenizer or the list of tags is larger than the model, or captions are longer than its positions.
     """
-    sides = SIDES[choose(config.objective.name, SIDES, "config.objective.name")]
-    knobs = {
-        CONTRASTIVE: ("text", config.model.text.vocab_size),
-        CAPTIONING: ("decoder", config.model.decoder.vocab_size),
-    }
-    for knob, size in (knobs[side] for side in sides):
-        if tokenizer.vocab_size > size:
-            raise UserError(
-                f"config.model.{knob}.vocab_size is {size} but the tokenizer has {tokenizer.vocab_size} tokens"
-            )
-    longest = config.data.text_budget + 2
-    if CONTRASTIVE in sides and longest > config.model.text.max_position_embeddings:
-        raise UserError(
-            f"config.data.text_budget {config.data.text_budget} with its two special tokens exceeds "
-            f"config.model.text.max_position_embeddings {config.model.text.max_position_embeddings}"
-        )
+    _check_targets(config, tokenizer)
     init, apply = make_model(config)
     start = {}
     if config.init != "scratch":
@@ -78,6 +64,30 @@ def make_parts(config: RunConfig, tokenizer: Tokenizer, mesh: Mesh) -> Parts:
     if config.init_text != "scratch":
         start["text"] = _start_from(config.init_text, init, "text", "config.init_text")
     return Parts(init, apply, make_objective(config.objective, SpecialTokens.of(tokenizer), mesh), start)
+
+
+def _check_targets(config: RunConfig, tokenizer: Tokenizer) -> None:
+    sides = SIDES[choose(config.objective.name, SIDES, "config.objective.name")]
+    knobs = {
+        CONTRASTIVE: ("text", config.model.text.vocab_size),
+        CAPTIONING: ("decoder", config.model.decoder.vocab_size),
+    }
+    for knob, size in (knobs[side] for side in sides if side in knobs):
+        if tokenizer.vocab_size > size:
+            raise UserError(
+                f"config.model.{knob}.vocab_size is {size} but the tokenizer has {tokenizer.vocab_size} tokens"
+            )
+    if TAGGING in sides:
+        if not config.data.tags:
+            raise UserError("config.objective.name=tagging needs config.data.tags: a list that 'alp tags' makes")
+        if len(tags := TagList.load(config.data.tags)) > config.model.num_tags:
+            raise UserError(f"config.model.num_tags is {config.model.num_tags} but config.data.tags has {len(tags)}")
+    longest = config.data.text_budget + 2
+    if CONTRASTIVE in sides and longest > config.model.text.max_position_embeddings:
+        raise UserError(
+            f"config.data.text_budget {config.data.text_budget} with its two special tokens exceeds "
+            f"config.model.text.max_position_embeddings {config.model.text.max_position_embeddings}"
+        )
 
 
 def _start_from(run_dir: str, init: Callable, part: str, knob: str) -> dict[str, Any]:
