@@ -1,4 +1,4 @@
-"""``alp scaling fit`` and ``alp scaling report``: what a sweep's numbers say."""
+"""``alp scaling``: what a sweep's numbers say."""
 
 import argparse
 from collections import Counter
@@ -6,6 +6,7 @@ from collections import Counter
 from alp_jax.cli.parsers import add_action
 
 EXAMPLE = "alp scaling fit --ledger runs/mini/ledger.jsonl --out report"
+_CHOOSE_EXAMPLE = "alp scaling choose --ledger runs/mini/ledger.jsonl --out report/laws.json"
 _REPORT_EXAMPLE = (
     "alp scaling report --sweep runs/mini --stats data/stats.json --captions data/captions.json --out report"
 )
@@ -14,26 +15,15 @@ _REPORT_EXAMPLE = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True)
     fit = add_action(actions, "fit", "fit a scaling law to every curve of a ledger or CSV", EXAMPLE)
-    fit.add_argument(
-        "--ledger", required=True, metavar="FILE", help="ledger.jsonl of a sweep, or any .csv with a header"
-    )
+    _add_table(fit)
     fit.add_argument("--out", required=True, metavar="DIR", help="folder for fits.json and fits.csv")
     fit.add_argument(
         "--law", default="power", metavar="NAME", help="power (default), data_model, repeated, saturating or broken"
     )
-    fit.add_argument(
-        "--x",
-        metavar="COLUMN,...",
-        help="columns of the law's inputs (default: pairs; for data_model samples_seen,params; for repeated "
-        "unique,epochs)",
-    )
-    fit.add_argument(
-        "--y", default="error", metavar="COLUMN", help="column of the error (default: error, or 1 - value without one)"
-    )
-    fit.add_argument(
-        "--group", metavar="COLUMN,...", help="columns that tell curves apart (default: those of the ledger)"
-    )
     fit.add_argument("--replicas", type=_count, default=200, metavar="N", help="bootstrap replicas of each kind")
+    choose = add_action(actions, "choose", "ask every law to predict the top rung from those below", _CHOOSE_EXAMPLE)
+    _add_table(choose)
+    choose.add_argument("--out", metavar="FILE", help="JSON file with every law's error")
     report = add_action(actions, "report", "write one self-contained HTML page about a sweep", _REPORT_EXAMPLE)
     report.add_argument("--sweep", required=True, metavar="DIR", help="sweep folder")
     report.add_argument("--stats", metavar="FILE", help="JSON of 'alp data stats' about the corpus")
@@ -42,7 +32,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict:
-    return _fit(args) if args.action == "fit" else _report(args)
+    return {"fit": _fit, "choose": _choose, "report": _report}[args.action](args)
+
+
+def _add_table(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--ledger", required=True, metavar="FILE", help="ledger.jsonl of a sweep, or any .csv with a header"
+    )
+    parser.add_argument(
+        "--x",
+        metavar="COLUMN,...",
+        help="columns of the law's inputs (default: pairs; for data_model samples_seen,params; for repeated "
+        "unique,epochs)",
+    )
+    parser.add_argument(
+        "--y", default="error", metavar="COLUMN", help="column of the error (default: error, or 1 - value without one)"
+    )
+    parser.add_argument(
+        "--group", metavar="COLUMN,...", help="columns that tell curves apart (default: those of the ledger)"
+    )
+
+
+def _columns(text: str | None) -> list[str] | None:
+    return text.split(",") if text else None
 
 
 def _fit(args: argparse.Namespace) -> dict:
@@ -50,8 +62,8 @@ def _fit(args: argparse.Namespace) -> dict:
     from alp_jax.scaling.table import fit_table, write_fits
 
     rows, problems = read_table(args.ledger)
-    group, x = (text.split(",") if text else None for text in (args.group, args.x))
-    result = fit_table(rows, law=args.law, x=x, y=args.y, group=group, replicas=args.replicas)
+    group = _columns(args.group)
+    result = fit_table(rows, law=args.law, x=_columns(args.x), y=args.y, group=group, replicas=args.replicas)
     files = write_fits(result, args.out)
     if not args.json:
         for fit in result["fits"]:
@@ -60,13 +72,36 @@ def _fit(args: argparse.Namespace) -> dict:
             print(f"{name}: {'  '.join(values)}  {fit['runs']} runs, {fit['rungs']} rungs")
         for warning, count in Counter(w for fit in result["fits"] for w in fit["warnings"]).most_common():
             print(f"warning: {count} of {len(result['fits'])} curves: {warning}")
-        for entry in result["excluded"]:
-            print(f"left out: {entry['count']} rows: {entry['reason']}, such as {entry['examples'][0]}")
-        for problem in problems:
-            print(f"left out: {problem}")
+        _print_left_out(result["excluded"], problems)
         print(f"{len(result['fits'])} curves in {files[0]} and {files[1]}")
     left_out = sum(entry["count"] for entry in result["excluded"])
     return {"fits": len(result["fits"]), "left_out": left_out, "problems": problems, "files": [str(f) for f in files]}
+
+
+def _choose(args: argparse.Namespace) -> dict:
+    from alp_jax.core.files import write_json
+    from alp_jax.scaling.reading import read_table
+    from alp_jax.scaling.table import choose_table
+
+    rows, problems = read_table(args.ledger)
+    result = choose_table(rows, x=_columns(args.x), y=args.y, group=_columns(args.group))
+    if args.out:
+        write_json(args.out, result)
+    if not args.json:
+        for entry in result["choices"]:
+            errors = "  ".join(f"{law} {100 * error:.2f}%" for law, error in entry["errors"].items())
+            print(f"{' '.join(entry['group'].values())}: {entry['law'] or 'no law can be held out'}  {errors}")
+            for note in (*(f"{law}: {why}" for law, why in entry["refused"].items()), *entry["warnings"]):
+                print(f"  {note}")
+        _print_left_out(result["excluded"], problems)
+    return result | {"problems": problems}
+
+
+def _print_left_out(excluded: list[dict], problems: list[str]) -> None:
+    for entry in excluded:
+        print(f"left out: {entry['count']} rows: {entry['reason']}, such as {entry['examples'][0]}")
+    for problem in problems:
+        print(f"left out: {problem}")
 
 
 def _report(args: argparse.Namespace) -> dict:

@@ -31,6 +31,9 @@ class Excluded:
     def to_list(self) -> list[dict[str, Any]]:
         return [{"reason": r, "count": len(names), "examples": names[:3]} for r, names in self._reasons.items()]
 
+    def __str__(self) -> str:
+        return "; ".join(f"{len(names)} rows: {reason}" for reason, names in self._reasons.items())
+
 
 @dataclasses.dataclass(frozen=True)
 class Curve:

@@ -9,6 +9,7 @@ import numpy as np
 from alp_jax.core.errors import UserError
 from alp_jax.core.files import write_json, write_text
 from alp_jax.core.names import choose
+from alp_jax.scaling.laws.choose import choose_law
 from alp_jax.scaling.laws.fit import LEVEL, Fit, fit_law, shortage
 from alp_jax.scaling.laws.forms import LAWS
 from alp_jax.scaling.points import Curve, Excluded, is_derived, make_curves, row_name
@@ -77,6 +78,32 @@ def fit_table(
     return {"settings": settings, "fits": fits, "excluded": excluded.to_list()}
 
 
+def choose_table(
+    rows: list[dict[str, Any]],
+    *,
+    x: str | Sequence[str] | None = None,
+    y: str = "error",
+    group: Iterable[str] | None = None,
+) -> dict[str, Any]:
+    """Asks every law with as many inputs as ``x`` for the top rung of every curve.
+
+    Returns:
+      ``choices`` (``group`` and the fields of ``Choice``) and ``excluded``.
+
+    Raises:
+      UserError: as ``make_curves``, no law takes as many inputs, or nothing is left.
+    """
+    axes = AXIS if x is None else (x,) if isinstance(x, str) else tuple(x)
+    most = max(len(law.inputs) for law in LAWS.values())
+    if len(axes) > most:
+        raise UserError(f"--x {','.join(axes)}: no law takes more than {most} columns")
+    curves, excluded = make_curves(rows, axes, y, group)
+    if not curves:
+        raise UserError(f"nothing can be fitted: {excluded}")
+    choices = [{"group": curve.group, **choose_law(curve.x, curve.y, seeds=curve.seeds).to_dict()} for curve in curves]
+    return {"x": list(axes), "choices": choices, "excluded": excluded.to_list()}
+
+
 def fit_curves(
     curves: list[Curve], law: str, axes: tuple[str, ...], excluded: Excluded, replicas: int, seed: int
 ) -> list[tuple[Curve, Fit]]:
@@ -95,8 +122,7 @@ def fit_curves(
             fit = fit_law(law, curve.x, curve.y, replicas=replicas, seed=seed, seeds=curve.seeds)
             fitted.append((curve, fit))
     if not fitted:
-        reasons = "; ".join(f"{e['count']} rows: {e['reason']}" for e in excluded.to_list())
-        raise UserError(f"nothing can be fitted: {reasons}")
+        raise UserError(f"nothing can be fitted: {excluded}")
     return fitted
 
 

@@ -8,7 +8,7 @@ import pytest
 from alp_jax.core.errors import UserError
 from alp_jax.scaling.points import make_curves
 from alp_jax.scaling.reading import read_table
-from alp_jax.scaling.table import fit_table, write_fits
+from alp_jax.scaling.table import choose_table, fit_table, write_fits
 
 
 def power_law(x, E, A, alpha):
@@ -95,6 +95,17 @@ def test_a_law_of_data_and_model_takes_both_columns_and_every_model_in_one_curve
     assert header.startswith("objective,task,E,E_low,E_high,A,A_low,A_high,alpha,alpha_low,alpha_high,B,")
     with pytest.raises(UserError, match="group with 1 rung of params"):
         fit_table([row for row in rows if row["params"] < 5e6], law="data_model")
+
+
+def test_laws_are_chosen_for_every_curve():
+    rows = ledger_rows(pairs=(1000, 3000, 10_000, 30_000, 100_000)) + ledger_rows("captioning", pairs=(1000, 3000))
+    captioning, contrastive = choose_table(rows)["choices"]
+    assert contrastive["law"] == "power"
+    assert contrastive["group"]["objective"] == "contrastive"
+    assert captioning["law"] is None
+    assert captioning["refused"]["power"] == "without the top rung: 1 rung of x (3 are needed)"
+    with pytest.raises(UserError, match="no law takes more than 2 columns"):
+        choose_table(rows, x=("pairs", "seed", "steps"))
 
 
 def test_epochs_follow_from_pairs_and_samples():
