@@ -22,7 +22,7 @@ from alp_jax.planning.roofline import projection, roofline
 from alp_jax.planning.topology import Target, devices
 
 LARGEST = 20  # kernels that are named
-PACKAGES = ("jax", "jaxlib", "jax-cuda12-plugin", "libtpu")
+COMPILERS = {"cpu": (), "gpu": ("jax-cuda12-plugin",), "tpu": ("libtpu",)}  # beside jaxlib
 
 
 def plan(
@@ -96,7 +96,7 @@ def _header(config: RunConfig, target: Target, program: Program, layers: bool) -
         "model": config.model.name,
         "objective": config.objective.name,
         "compute_dtype": config.model.compute_dtype,
-        "versions": versions(),
+        "versions": versions(target),
         "compiler_options": target.options,
         "facts": {"source": target.facts.source, "memory": target.facts.memory} if target.facts else None,
         "parameters": program.parameters,
@@ -105,15 +105,10 @@ def _header(config: RunConfig, target: Target, program: Program, layers: bool) -
     }
 
 
-def versions() -> dict[str, str]:
-    """Of the packages that decide what is compiled, those that are installed."""
-    found = {}
-    for package in PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
+def versions(target: Target) -> dict[str, str]:
+    """Of the packages that decide what is compiled."""
+    packages = ("jax", "jaxlib", *COMPILERS[target.backend])
+    return {package: importlib.metadata.version(package) for package in packages}
 
 
 def _bucket(
@@ -124,7 +119,7 @@ def _bucket(
     operations = flops(traced.jaxpr)
     lowered = traced.lower()
     took = time.monotonic() - began
-    what = [target.name, layers, versions(), target.options, lowered.as_text()]
+    what = [target.name, layers, versions(target), target.options, lowered.as_text()]
     fingerprint = hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]
     if fingerprint in known:
         _say("is in the file already", target)
