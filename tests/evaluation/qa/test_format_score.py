@@ -23,7 +23,7 @@ CHOICE = {
     "question": "Which instrument is it?",
     "choice_a": "a flute",
     "choice_b": "a drum",
-    "choice_c": "a bass drum",
+    "choice_c": "a flute and a drum",
     "choice_d": None,
     "answer_gt": "a drum",
     "task_name": "Music_Instruments_Classfication",
@@ -39,7 +39,7 @@ def test_published_records_are_read_and_asked_as_published(tmp_path):
     assert chat.record() == CHAT
     assert choice.prompt() == (
         "Choose the most suitable answer from options A, B, and C to respond the question in next line, you may only "
-        "choose A or B or C.\nWhich instrument is it?\nA. a flute\nB. a drum\nC. a bass drum"
+        "choose A or B or C.\nWhich instrument is it?\nA. a flute\nB. a drum\nC. a flute and a drum"
     )
     four = parse({**CHOICE, "choice_d": "a horn"}, "it").prompt().split("\n")[0]
     assert four.endswith("from options A, B, C, and D to respond the question in next line, you may only choose "
@@ -109,7 +109,7 @@ def test_a_journal_goes_on_behind_its_last_whole_line(tmp_path):
     [
         ("B", 1), ("b.", None), ("B. a drum", 1), ("(C)", 2), ("**A**", 0), ("The answer is B.", 1), ("Answer: c", 2),
         ("I would say A", 0), ("A flute", 0), ("A drum", 1), ("The answer is a drum.", 1),
-        ("It is a flute!", 0), ("a bass drum", 2), ("a drum", 1),
+        ("It is a flute!", 0), ("a flute and a drum", 2), ("a drum", 1),
         ("it is a drum, not a flute", None), ("D", None), ("A's sound", None), ("", None), ("Certainly", None),
     ],
 )  # fmt: skip
@@ -142,6 +142,7 @@ def test_scores_have_intervals_and_chance():
         low, high = result["interval"]
         assert low < result["value"] < high
         assert 0.1 < high - low < 0.6
+    assert say["interval"][1] - say["interval"][0] > 0.36  # two answers to a sound are alike: 20 sounds, not 40 answers
 
 
 def test_chance_of_wordings_that_never_come_back_is_guessing():

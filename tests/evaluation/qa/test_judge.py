@@ -29,7 +29,7 @@ class Stub(http.server.BaseHTTPRequestHandler):
         with self.server.lock:
             self.server.asked[prompt] += 1
             self.server.seen.append((self.path, self.headers.get("Authorization"), body["model"], prompt))
-            found = self.server.reply(prompt, self.server.asked[prompt])
+        found = self.server.reply(prompt, self.server.asked[prompt])
         if found is None:
             self.connection.close()
             return
@@ -148,6 +148,22 @@ def test_a_dead_endpoint_is_left_after_a_few_and_a_refusal_keeps_the_rest(server
     with pytest.raises(UserError, match="refuses with status 401"):
         judge.rate_all(there, ANSWERS, journal, swap=False, workers=1, sleep=lambda _: None)
     assert set(range(6)) <= set(Journal(tmp_path / "a.jsonl", {}).done) < set(range(12))
+
+
+def test_what_was_being_asked_when_the_endpoint_refused_is_kept(server, there, tmp_path):
+    both, refused = threading.Barrier(2, timeout=5), threading.Event()
+
+    def reply(prompt, _):
+        both.wait()
+        if "in 0?" in prompt:
+            return 401
+        refused.wait(0.2)  # long enough for the refusal to be seen first
+        return "2 9"
+
+    server.reply, journal = reply, Journal(tmp_path / "a.jsonl", {})
+    with pytest.raises(UserError, match="refuses"):
+        judge.rate_all(there, ANSWERS[:2], journal, swap=False, workers=2, sleep=lambda _: None)
+    assert Journal(tmp_path / "a.jsonl", {}).done.keys() == {1}
 
 
 def test_answers_that_are_no_completion_and_no_scores_at_all(server, there):
