@@ -2,11 +2,13 @@
 
 import argparse
 from collections import Counter
+from collections.abc import Callable
 
 from alp_jax.cli.parsers import add_action
 
 EXAMPLE = "alp scaling fit --ledger runs/mini/ledger.jsonl --out report"
 _CHOOSE_EXAMPLE = "alp scaling choose --ledger runs/mini/ledger.jsonl --out report/laws.json"
+_CHECK_EXAMPLE = "alp scaling check --law power,data_model --rungs 4,7 --noise 0.01"
 _REPORT_EXAMPLE = (
     "alp scaling report --sweep runs/mini --stats data/stats.json --captions data/captions.json --out report"
 )
@@ -24,6 +26,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     choose = add_action(actions, "choose", "ask every law to predict the top rung from those below", _CHOOSE_EXAMPLE)
     _add_table(choose)
     choose.add_argument("--out", metavar="FILE", help="JSON file with every law's error")
+    check = add_action(actions, "check", "plant laws, add noise, and see whether fits find them", _CHECK_EXAMPLE)
+    check.add_argument("--law", default="power", metavar="NAME,...", help="forms to plant (default: power)")
+    check.add_argument("--rungs", type=_numbers(int, 3), default=[4, 5, 7, 10], metavar="N,...", help="rungs per input")
+    check.add_argument(
+        "--noise",
+        type=_numbers(float, 0.0),
+        default=[0.003, 0.01, 0.03],
+        metavar="SD,...",
+        help="standard deviations of log error (default: 0.003,0.01,0.03)",
+    )
+    check.add_argument("--planted", type=_count, default=100, metavar="N", help="laws per line of the table")
+    check.add_argument("--runs", type=int, choices=range(1, 11), default=3, metavar="N", help="runs per rung, 1 to 10")
+    check.add_argument("--replicas", type=_count, default=200, metavar="N", help="bootstrap replicas of each kind")
+    check.add_argument("--out", metavar="FILE", help="JSON file of the table")
     report = add_action(actions, "report", "write one self-contained HTML page about a sweep", _REPORT_EXAMPLE)
     report.add_argument("--sweep", required=True, metavar="DIR", help="sweep folder")
     report.add_argument("--stats", metavar="FILE", help="JSON of 'alp data stats' about the corpus")
@@ -32,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict:
-    return {"fit": _fit, "choose": _choose, "report": _report}[args.action](args)
+    return {"fit": _fit, "choose": _choose, "check": _check, "report": _report}[args.action](args)
 
 
 def _add_table(parser: argparse.ArgumentParser) -> None:
@@ -97,6 +113,30 @@ def _choose(args: argparse.Namespace) -> dict:
     return result | {"problems": problems}
 
 
+def _check(args: argparse.Namespace) -> dict:
+    """Exits with 1 where a target is missed."""
+    import dataclasses
+
+    from alp_jax.core.errors import AlpError
+    from alp_jax.core.files import write_json
+    from alp_jax.core.progress import Progress
+    from alp_jax.scaling.laws.check import check_laws, table_text
+
+    laws = args.law.split(",")
+    settings = {"planted": args.planted, "seeds": args.runs, "replicas": args.replicas}
+    with Progress("check laws", len(laws) * len(args.rungs) * len(args.noise) * args.planted, "fits") as progress:
+        outcomes = list(check_laws(laws, args.rungs, args.noise, tick=progress.update, **settings))
+    result = settings | {"outcomes": [dataclasses.asdict(o) | {"met": o.met} for o in outcomes]}
+    if args.out:
+        write_json(args.out, result)
+    if not args.json:
+        print(table_text(outcomes))
+    missed = sum(not o.met for o in outcomes)
+    if missed:
+        raise AlpError(f"{missed} of {len(outcomes)} lines miss a median error below 5% or a coverage of 90%")
+    return result
+
+
 def _print_left_out(excluded: list[dict], problems: list[str]) -> None:
     for entry in excluded:
         print(f"left out: {entry['count']} rows: {entry['reason']}, such as {entry['examples'][0]}")
@@ -115,6 +155,19 @@ def _report(args: argparse.Namespace) -> dict:
 
 def _range(value: float, interval: tuple[float, float]) -> str:
     return f"{value:.3g} [{interval[0]:.3g}, {interval[1]:.3g}]"
+
+
+def _numbers(kind: type, least: float) -> Callable[[str], list]:
+    def parse(text: str) -> list:
+        try:
+            values = [kind(part) for part in text.split(",")]
+        except ValueError:
+            values = []
+        if not values or not all(least <= value < 1e3 for value in values):
+            raise argparse.ArgumentTypeError(f"numbers from {least:g} on with commas between them")
+        return values
+
+    return parse
 
 
 def _count(text: str) -> int:
