@@ -1,0 +1,1 @@
+"""What a sweep is for: questions that fitted laws answer, each with an interval or the statement that they cannot."""

@@ -1,0 +1,57 @@
+"""What every question needs: which curves face each other, intervals that may be open, and refusals."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from alp_jax.core.errors import UserError
+from alp_jax.core.names import nearest
+from alp_jax.scaling.laws.fit import LEVEL
+from alp_jax.scaling.points import Curve, Excluded
+
+
+def facing(curves: list[Curve], column: str, a: str, b: str) -> list[tuple[dict[str, str], Curve, Curve]]:
+    """Curves that differ in ``column`` alone, ``a`` first: (what they share, curve of a, curve of b).
+
+    Raises:
+      UserError: no such column or value, or nothing that both have.
+    """
+    if not curves or column not in curves[0].group:
+        known = list(curves[0].group) if curves else []
+        raise UserError(f"curves are not told apart by {column!r}{nearest(column, known)}")
+    values = {curve.group[column] for curve in curves}
+    for value in (a, b):
+        if value not in values:
+            raise UserError(f"no usable run has {column} {value!r}{nearest(value, values)}")
+    by_rest: dict[tuple, dict[str, Curve]] = {}
+    for curve in curves:
+        rest = tuple((key, value) for key, value in curve.group.items() if key != column)
+        by_rest.setdefault(rest, {})[curve.group[column]] = curve
+    found = [(dict(rest), own[a], own[b]) for rest, own in by_rest.items() if a in own and b in own]
+    if not found:
+        raise UserError(f"{a} and {b} share no task, metric and setting: nothing to compare")
+    return found
+
+
+def percentiles(values: np.ndarray) -> tuple[float, float]:
+    """The central 95% of values that may be infinite: their order counts, nothing is interpolated."""
+    tail = 50 * (1 - LEVEL)
+    return tuple(float(v) for v in np.percentile(values, [tail, 100 - tail], method="inverted_cdf"))
+
+
+def hull(kinds: list[np.ndarray], estimate: float) -> tuple[float, float]:
+    """The widest of the intervals of several kinds of replicas, and the estimate."""
+    found = [percentiles(kind) for kind in kinds]
+    return min(estimate, *(low for low, _ in found)), max(estimate, *(high for _, high in found))
+
+
+def open_number(value: float) -> float | None:
+    """``value`` for JSON; None stands for what lies beyond every number looked at."""
+    return value if math.isfinite(value) else None
+
+
+def refuse_nothing(found: list[Any], excluded: Excluded, what: str) -> None:
+    """UserError where no answer was found, with the reasons why rows were left out."""
+    if not found:
+        raise UserError(f"{what}: {excluded}" if str(excluded) else what)

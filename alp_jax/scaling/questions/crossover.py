@@ -1,0 +1,132 @@
+"""Where one objective overtakes another, with an interval, or that it does not within a given number of pairs."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from alp_jax.scaling.laws.fit import Fit, fit_law, shortage
+from alp_jax.scaling.points import make_curves, row_name
+from alp_jax.scaling.questions.common import facing, hull, open_number, refuse_nothing
+
+_POINTS_PER_DECADE = 60
+
+
+@dataclasses.dataclass(frozen=True)
+class Crossover:
+    """The first place in [lowest input, ``limit``] where two laws predict the same error.
+
+    Attributes:
+      group: what both curves share. ahead: the one with the smaller error at the lowest input.
+      at: the place; None where there is none.
+      interval: (low, high) at 95% over replicas of both fits; None stands for beyond ``limit``.
+      probability: share of replicas with a crossing, the smaller over the kinds of replicas.
+      limit, measured: the largest input looked at, and the largest with runs of both.
+    """
+
+    group: dict[str, str]
+    a: str
+    b: str
+    ahead: str
+    at: float | None
+    interval: tuple[float | None, float | None]
+    probability: float
+    limit: float
+    measured: float
+    warnings: list[str]
+
+    def __str__(self) -> str:
+        low, high = (f"10^{np.log10(v):.2f}" if v else f"beyond 10^{np.log10(self.limit):.3g}" for v in self.interval)
+        behind = self.b if self.ahead == self.a else self.a
+        if self.at is None:
+            head = f"none within 10^{np.log10(self.limit):.3g} pairs, {self.ahead} stays ahead"
+        else:
+            head = f"{behind} overtakes {self.ahead} at 10^{np.log10(self.at):.2f} pairs"
+        return f"{head} [{low}, {high}]; a crossing in {self.probability:.0%} of replicas"
+
+
+def crossover(a: Fit, b: Fit, lowest: float, limit: float) -> tuple[float, tuple[float, float], float, bool]:
+    """(place, interval, probability, whether a is ahead at ``lowest``); infinite where nothing crosses by ``limit``."""
+    count = 2 + int(_POINTS_PER_DECADE * np.log10(limit / lowest))
+    x = np.geomspace(lowest, limit, count)
+    gap = np.log(a.predict(x)) - np.log(b.predict(x))
+    kinds = [
+        _first_crossing(np.log(of_a) - np.log(of_b), x)
+        for of_a, of_b in zip(a.replicas(x), b.replicas(x), strict=False)  # a fit without noise estimate has one kind
+    ]
+    at = float(_first_crossing(gap[None], x)[0])
+    return at, hull(kinds, at), float(min(np.isfinite(kind).mean() for kind in kinds)), bool(gap[0] < 0)
+
+
+def _first_crossing(gap_Rm: np.ndarray, x_m: np.ndarray) -> np.ndarray:
+    """Where each row first changes its sign [R], between points by a straight line in log x; infinite where never."""
+    changes = np.signbit(gap_Rm[:, 1:]) != np.signbit(gap_Rm[:, :-1])
+    first = changes.argmax(1)
+    rows = np.arange(len(gap_Rm))
+    before, after = gap_Rm[rows, first], gap_Rm[rows, first + 1]
+    step = np.where(changes.any(1), before / np.where(before == after, 1.0, before - after), 0.0)
+    log_x = np.log(x_m)
+    place = np.exp(log_x[first] + step * (log_x[first + 1] - log_x[first]))
+    return np.where(changes.any(1), place, np.inf)
+
+
+def ask_crossover(
+    rows: list[dict[str, Any]],
+    a: str,
+    b: str,
+    *,
+    column: str = "objective",
+    x: str = "pairs",
+    y: str = "error",
+    law: str = "power",
+    limit: float = 1e9,
+    replicas: int = 200,
+) -> list[Crossover]:
+    """The crossover of ``a`` and ``b`` in every task, metric and setting that both have.
+
+    Args:
+      column: what ``a`` and ``b`` are values of. limit: the largest input that is looked at.
+
+    Raises:
+      UserError: as ``make_curves``; nothing to compare or too few rungs.
+    """
+    curves, excluded = make_curves(rows, (x,), y)
+    found = []
+    for group, of_a, of_b in facing(curves, column, a, b):
+        lacking = [(curve, shortage(law, curve.x, (x,))) for curve in (of_a, of_b)]
+        if any(reason for _, reason in lacking):
+            for curve, reason in lacking:
+                for row in curve.rows if reason else ():
+                    excluded.add(f"group with {reason}", row_name(row))
+            continue
+        # different bootstrap seeds: with the same one the noise of both curves would move together
+        fits = [
+            fit_law(law, curve.x, curve.y, replicas=replicas, seed=k, seeds=curve.seeds)
+            for k, curve in enumerate((of_a, of_b))
+        ]
+        lowest = max(of_a.x.min(), of_b.x.min())
+        measured = float(min(of_a.x.max(), of_b.x.max()))
+        at, interval, probability, a_ahead = crossover(*fits, lowest, max(limit, measured))
+        found.append(
+            Crossover(
+                group,
+                a,
+                b,
+                ahead=a if a_ahead else b,
+                at=open_number(at),
+                interval=tuple(map(open_number, interval)),
+                probability=probability,
+                limit=max(limit, measured),
+                measured=measured,
+                warnings=_warnings(fits, (a, b), at, measured),
+            )
+        )
+    refuse_nothing(found, excluded, "no pair of curves can be fitted")
+    return found
+
+
+def _warnings(fits: list[Fit], names: tuple[str, str], at: float, measured: float) -> list[str]:
+    found = [f"{name}: {warning}" for name, fit in zip(names, fits, strict=True) for warning in fit.warnings]
+    if measured < at < np.inf:
+        found.append(f"{at / measured:.3g} times beyond the largest measured input: an extrapolation")
+    return found

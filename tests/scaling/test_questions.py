@@ -1,0 +1,75 @@
+"""Planted answers to the questions that fitted laws are asked."""
+
+import numpy as np
+import pytest
+
+from alp_jax.core.errors import UserError
+from alp_jax.scaling.questions.crossover import ask_crossover
+
+PAIRS = (1e3, 4e3, 1.6e4, 6.4e4, 2.56e5)
+NOISE = 0.004
+
+
+def runs(name, law, pairs=PAIRS, seeds=3, noise=NOISE, **columns):
+    """Table rows of runs whose error is ``law(pairs)`` with log-normal noise."""
+    rng = np.random.default_rng(sum(map(ord, name)))
+    rows = []
+    for n in pairs:
+        for seed in range(seeds):
+            row = {"run": f"{name}-{n:.0f}-{seed}", "objective": name, "init": "scratch", "task": "speaker"}
+            row |= {"pooling": "mean", "metric": "accuracy", "pairs": n, "seed": seed}
+            rows.append(row | {"error": law(n) * np.exp(noise * rng.standard_normal())} | columns)
+    return rows
+
+
+def early(n):
+    return 0.2 + 1.5 * n**-0.25
+
+
+def late(n):
+    return 0.1 + 3 * n**-0.28
+
+
+def test_the_crossover_of_planted_laws_is_found_inside_its_interval():
+    grid = np.geomspace(1e3, 1e9, 2_000_001)
+    truth = grid[np.argmax(late(grid) < early(grid))]
+    (found,) = ask_crossover(runs("early", early) + runs("late", late), "early", "late", replicas=60)
+    assert found.ahead == "early"
+    assert found.at == pytest.approx(truth, rel=0.2)
+    assert found.interval[0] < truth < found.interval[1]
+    assert found.probability > 0.9
+    assert "late overtakes early" in str(found)
+    (swapped,) = ask_crossover(runs("early", early) + runs("late", late), "late", "early", replicas=60)
+    assert swapped.at == pytest.approx(found.at)
+    assert swapped.ahead == "early"
+
+
+def test_laws_that_do_not_meet_have_no_crossover_within_the_limit():
+    rows = runs("early", early) + runs("worse", lambda n: 1.3 * early(n))
+    (found,) = ask_crossover(rows, "early", "worse", limit=1e8, replicas=40)
+    assert found.at is None
+    assert found.interval == (None, None)
+    assert found.probability == 0
+    assert str(found).startswith("none within 10^8 pairs, early stays ahead [beyond 10^8, beyond 10^8]")
+
+
+def test_a_crossover_beyond_the_runs_is_called_an_extrapolation():
+    (found,) = ask_crossover(
+        runs("early", early) + runs("late", lambda n: 0.1 + 8 * n**-0.28), "early", "late", replicas=40
+    )
+    assert found.at > 5 * PAIRS[-1]
+    assert found.warnings[-1].endswith("times beyond the largest measured input: an extrapolation")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"b": "lat"}, "no usable run has objective 'lat' (did you mean 'late'?)"),
+        ({"column": "objectives"}, "not told apart by 'objectives' (did you mean 'objective'?)"),
+        ({"law": "power", "x": "seed"}, "seed is not positive"),
+    ],
+)
+def test_wrong_questions_are_refused(change, words):
+    with pytest.raises(UserError) as caught:
+        ask_crossover(runs("early", early) + runs("late", late), **({"a": "early", "b": "late"} | change))
+    assert words in str(caught.value)
