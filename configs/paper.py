@@ -250,6 +250,10 @@ def _train(source: str, started: bool) -> TrainConfig:
         log_every=50,  # code: log_interval
         save_every=4000,  # code: save_every_n x valid_interval
         keep=30,  # code: keep_last_k
+        keep_every=0,
+        keep_minutes=0.0,
+        keep_best=0,
+        best_metric="loss",  # not used
         accept_data_change=False,  # ours
         max_bad_steps=10,  # ours
         batch_count_rate=1.0,  # code: one batch a step

@@ -28,12 +28,25 @@ def run(args: argparse.Namespace) -> dict:
     from alp_jax.train.evaluate import evaluate_run
     from alp_jax.train.loop import train
     from alp_jax.train.run_dir import mark_done
+    from alp_jax.train.stopping import Stop
 
-    summary = train(config, args.workdir)
-    results = evaluate_run(args.workdir, floors=args.floors) if args.evaluate else []
-    mark_done(args.workdir)
-    if not args.json:
-        print(
-            f"{args.workdir}: {summary['steps']} steps, {summary['samples_seen']} clips, {summary['params']} parameters"
-        )
+    results = []
+    with Stop() as stop:
+        stop.leave_at_once(lambda: "before the first step: there is nothing to save; run it again")
+        summary = train(config, args.workdir)
+        if hosts.is_lead():
+            if args.evaluate:
+                stop.leave_at_once(
+                    lambda: f"during evaluation, step {config.train.steps} is saved; the same command goes on"
+                )
+                results = evaluate_run(args.workdir, floors=args.floors)
+            mark_done(args.workdir)
+        if not args.json and hosts.is_lead():
+            _tell(args.workdir, summary)
+        # Processes that wait here for one that evaluates are still to be stopped, not to be killed.
+        hosts.barrier("the end of the evaluation", 10 * 86400.0)
     return {**summary, "workdir": args.workdir, "results": len(results)}
+
+
+def _tell(workdir: str, summary: dict) -> None:
+    print(f"{workdir}: {summary['steps']} steps, {summary['samples_seen']} clips, {summary['params']} parameters")

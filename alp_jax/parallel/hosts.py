@@ -136,6 +136,17 @@ def barrier(name: str, timeout_s: float = 60.0) -> None:
     gather(None, name, timeout_s)
 
 
+def post(name: str, value: Any) -> None:
+    """Leaves ``value`` (anything JSON can hold) for ``posted`` on any process; ``name`` is FOLDER/KEY, used once."""
+    _client().key_value_set(f"alp/posted/{name}", json.dumps(value))
+
+
+def posted(folder: str) -> dict[str, Any]:
+    """What was posted under ``folder`` until now, by key; does not wait, and may be asked from any thread."""
+    found = _client().key_value_dir_get(f"alp/posted/{folder}")
+    return {key.rpartition("/")[2]: json.loads(text) for key, text in found}
+
+
 def require_same(values: dict, what: str = "config") -> None:
     """Returns when nested settings are the same on every process.
 
@@ -168,6 +179,13 @@ def leave(code: int, message: str = "") -> None:
         if is_lead():
             _client().key_value_set(_FAILED, json.dumps(None))  # wakes all listeners: nobody can fail any more
         return
+    end_now(code, message)
+
+
+def end_now(code: int, message: str) -> None:
+    """Ends all processes of the run with ``code`` and the line that explains it; on one process it returns."""
+    if process_count() == 1:
+        return
     try:
         failure = {"process": process_index(), "host": platform.node(), "message": message, "code": code}
         _client().key_value_set(_FAILED, json.dumps(failure))
@@ -193,8 +211,9 @@ def _listen() -> None:
             return  # the coordinator is gone: JAX ends this process
         if failure is None or failure["process"] == mine or _leaving.is_set():
             return
+        did = "ended the run" if failure["code"] == 42 else "failed"
         print(
-            f"alp: process {failure['process']} on {failure['host']} failed: {failure['message']}",
+            f"alp: process {failure['process']} on {failure['host']} {did}: {failure['message']}",
             file=sys.stderr,
         )
         _client().key_value_set(f"{_HEARD}/{mine}", "")

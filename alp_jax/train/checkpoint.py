@@ -1,11 +1,15 @@
 """Asynchronous, atomic checkpoints through Orbax: the state and everything that decides what comes next, in one commit.
 
 ``state/`` of a step holds the arrays, ``clock/`` a JSON object with the data fingerprint and the counters of the
-run. A step exists only when its commit is complete, so a kill at any time loses nothing that was listed.
+run, ``manifest.json`` the SHA-256 of every file. The manifest is written last: a step without it does not exist.
 """
 
 import logging
+import os
 import pathlib
+import shutil
+import sys
+import threading
 from typing import Any
 
 import jax
@@ -15,60 +19,192 @@ import orbax.checkpoint as ocp
 from alp_jax.core.errors import StorageError, UserError
 from alp_jax.core.files import read_json
 from alp_jax.optim.averaging import range_average
+from alp_jax.parallel import hosts
+from alp_jax.train.checkpoint_keep import Keep, remove_others
+from alp_jax.train.checkpoint_manifest import MANIFEST, checkpoints_dir, numbered, require, verify, write_manifest
 
 logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax reports every save at INFO and WARNING
 
+_WAIT_S = 600  # for the lead to hash what is restored, and for the slowest writer of a save
+_MARGIN = 1 << 20  # bytes of metadata beside the arrays
+
 
 class Checkpoints:
-    """The checkpoints of one run.
+    """The checkpoints of one run; all processes make the same calls.
 
     Args:
       run_dir: the run folder; checkpoints lie in its ``checkpoints/``.
-      keep: how many of the latest steps stay.
+      keep: which steps stay; a number keeps so many of the latest.
     """
 
-    def __init__(self, run_dir: pathlib.Path, keep: int):
-        options = ocp.CheckpointManagerOptions(
-            max_to_keep=keep, enable_async_checkpointing=True, cleanup_tmp_directories=True, create=True
+    def __init__(self, run_dir: pathlib.Path, keep: Keep | int):
+        self._run = pathlib.Path(run_dir)
+        self._keep = Keep(last=keep) if isinstance(keep, int) else keep
+        self._path = checkpoints_dir(run_dir)
+        if hosts.is_lead():
+            self._path.mkdir(parents=True, exist_ok=True)
+            for left in [*self._path.glob("*.orbax-checkpoint-tmp*"), *self._path.glob("trash-*")]:
+                shutil.rmtree(left, ignore_errors=True)
+        handler = ocp.CompositeCheckpointHandler(
+            state=ocp.StandardCheckpointHandler(), clock=ocp.JsonCheckpointHandler()
         )
-        self._path = (run_dir / "checkpoints").absolute()
-        self._manager = ocp.CheckpointManager(self._path, options=options)
+        self._writer = ocp.AsyncCheckpointer(handler, timeout_secs=_WAIT_S)
+        self._sealing: threading.Thread | None = None
+        self._error: BaseException | None = None
+        self._closing = threading.Event()
 
     def latest(self) -> int | None:
-        """The last complete step, or None; folders without a commit do not count."""
-        complete = [step for step in self._manager.all_steps() if (self._path / str(step) / "state").is_dir()]
-        return max(complete, default=None)
+        """The last step that is whole, or None where no step was ever saved.
 
-    def save(self, step: int, state: Any, clock: dict) -> None:
-        """Starts writing ``state`` and ``clock`` as ``step``; an error of the previous save is raised here.
+        Steps after it that are not are moved aside (STEP.damaged), with a line that says what is wrong.
 
         Raises:
-          StorageError: this or the previous save could not be written.
+          StorageError: there are steps that were complete, and none of them is whole.
         """
-        try:
-            self._manager.save(
-                step, args=ocp.args.Composite(state=ocp.args.StandardSave(state), clock=ocp.args.JsonSave(clock))
+        outcome = self._newest_whole() if hosts.is_lead() else None
+        outcome = hosts.broadcast(outcome, "the checkpoint to go on from", _WAIT_S)
+        if "error" in outcome:
+            raise StorageError(outcome["error"])
+        return outcome["step"]
+
+    def _newest_whole(self) -> dict:
+        bad: list[tuple[pathlib.Path, str]] = []
+        for step in reversed(numbered(self._run)):
+            folder = self._path / str(step)
+            try:
+                verify(folder)
+            except (StorageError, OSError) as error:
+                bad.append((folder, str(error)))
+                continue
+            self._set_aside(bad, f"falling back to step {step}")
+            return {"step": step}
+        damaged = [why for folder, why in bad if (folder / MANIFEST).exists()]
+        if damaged:
+            return {"error": f"{damaged[0]}; no other step of {self._path} is whole: choose another --workdir"}
+        self._set_aside(bad, "starting at step 0")  # a kill came before the first save was complete
+        return {"step": None}
+
+    def _set_aside(self, bad: list[tuple[pathlib.Path, str]], then: str) -> None:
+        for folder, why in bad:
+            aside = folder.with_name(folder.name + ".damaged")
+            shutil.rmtree(aside, ignore_errors=True)
+            folder.rename(aside)
+            print(f"alp: {why}; {then}, the other is now {aside}", file=sys.stderr)
+
+    def check_space(self, state: Any, step: int) -> None:
+        """Compares what ``state`` (arrays or their shapes) takes on disk with what is free.
+
+        Raises:
+          StorageError: it does not fit; both numbers and the folder are named.
+        """
+        if not hosts.is_lead():
+            return
+        needed = _MARGIN + sum(int(np.prod(a.shape)) * a.dtype.itemsize for a in jax.tree.leaves(state))
+        free = shutil.disk_usage(self._path).free
+        if free < needed:
+            raise StorageError(
+                f"checkpoint {step} needs {needed / 1e9:.3f} GB but {free / 1e9:.3f} GB are free in {self._path}: "
+                "make room, or lower config.train.keep (keep_every, keep_minutes, keep_best)"
             )
+
+    def save(self, step: int, state: Any, clock: dict, metrics: dict[str, float] | None = None) -> None:
+        """Starts writing ``state`` and ``clock`` as ``step``; waits for the save before, whose error is raised here.
+
+        ``metrics`` (by name) are what the best checkpoints are chosen by.
+
+        Raises:
+          StorageError: there is no room, or this or the previous save could not be written.
+        """
+        self.wait()
+        self.check_space(state, step)
+        arguments = ocp.args.Composite(state=ocp.args.StandardSave(state), clock=ocp.args.JsonSave(clock))
+        try:
+            self._writer.save(self._path / str(step), args=arguments)
         except (OSError, ValueError) as error:
             raise StorageError(f"checkpoint {step} in {self._path} was not written: {error}") from error
+        if hosts.is_lead():
+            self._sealing = threading.Thread(
+                target=self._seal, args=(self._path / str(step), clock, metrics or {}), name="seal checkpoint"
+            )
+            self._sealing.start()
+
+    def _seal(self, folder: pathlib.Path, clock: dict, metrics: dict) -> None:
+        """Writes the manifest as soon as Orbax has committed ``folder``, then removes what need not stay."""
+        try:
+            while not folder.is_dir():
+                if self._closing.wait(0.02):
+                    return
+            write_manifest(folder, clock, metrics)
+            remove_others(self._run, self._keep)
+        except Exception as error:  # of a thread: poll() or wait() raises it in the loop
+            self._error = error
+
+    def poll(self) -> None:
+        """Raises what went wrong with the save in flight, if that is known by now; does not wait.
+
+        Raises:
+          StorageError: it could not be written.
+        """
+        self._checked(self._writer.check_for_errors)
+
+    def wait(self) -> None:
+        """Returns when the last save is complete, its manifest too; raises as ``poll``."""
+        self._checked(self._writer.wait_until_finished)
+        if self._sealing is not None:
+            self._sealing.join()
+            self._sealing = None
+        self.poll()
+
+    def _checked(self, call) -> None:
+        try:
+            call()
+            if self._error is not None:
+                raise self._error
+        except Exception as error:  # Orbax wraps what its threads meet in errors of many types
+            raise StorageError(f"a checkpoint in {self._path} was not written: {error}") from error
 
     def restore(self, step: int, abstract: Any) -> tuple[Any, dict]:
         """Reads ``step`` into the shapes, dtypes and shardings of ``abstract``; returns (state, clock).
 
         Raises:
-          StorageError: the checkpoint is damaged or of other shapes; the message names its folder.
+          StorageError: the checkpoint is damaged or of other shapes or types; folder, array and both are named.
         """
+        folder = self._path / str(step)
         arguments = ocp.args.Composite(state=ocp.args.StandardRestore(abstract), clock=ocp.args.JsonRestore())
         try:
-            restored = self._manager.restore(step, args=arguments)
+            with ocp.StandardCheckpointer() as reader:
+                _same_arrays(folder, reader.metadata(folder / "state").item_metadata, abstract)
+            restored = self._writer.restore(folder, args=arguments)
         except (OSError, ValueError, KeyError) as error:
-            raise StorageError(f"checkpoint {self._path / str(step)} cannot be restored: {error}") from error
+            raise StorageError(f"checkpoint {folder} cannot be restored: {error}") from error
         return restored["state"], restored["clock"]
 
     def close(self) -> None:
         """Waits for the save in flight and releases the folder."""
-        self._manager.wait_until_finished()
-        self._manager.close()
+        try:
+            self.wait()
+        finally:
+            self._closing.set()
+            self._writer.close()
+
+
+def _same_arrays(folder: pathlib.Path, stored: Any, abstract: Any) -> None:
+    """Orbax converts types in silence, and pads or cuts shapes when asked: nothing of the kind happens here."""
+    have, need = _kinds(dict(stored)), _kinds(abstract)
+    for name in sorted(have.keys() | need.keys()):
+        if have.get(name) != need.get(name):
+            raise StorageError(
+                f"checkpoint {folder}: {name} is {have.get(name, 'absent')} there and {need.get(name, 'absent')} in "
+                "this configuration"
+            )
+
+
+def _kinds(tree: Any) -> dict[str, str]:
+    leaves = jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda x: hasattr(x, "dtype"))
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): f"{np.dtype(leaf.dtype)}{list(leaf.shape)}"
+        for path, leaf in leaves
+    }
 
 
 def load_params(run_dir: str | pathlib.Path, step: int | None = None, since: int | None = None) -> tuple[dict, int]:
@@ -83,29 +219,31 @@ def load_params(run_dir: str | pathlib.Path, step: int | None = None, since: int
 
     Raises:
       UserError: the run has no such checkpoint, or no average.
+      StorageError: it is damaged.
     """
-    path = pathlib.Path(run_dir).absolute() / "checkpoints"
-    steps = sorted(int(p.name) for p in path.glob("*") if p.name.isdigit() and (p / "state").is_dir())
-    for wanted in (step, since):
-        if not steps or wanted not in (None, *steps):
-            have = f"it has {', '.join(map(str, steps))}" if steps else "it has none"
-            which = "" if wanted is None else f" {wanted}"
-            raise UserError(f"{run_dir} has no checkpoint{which}: {have}")
-    step = steps[-1] if step is None else step
+    path = checkpoints_dir(run_dir)
+    step = require(run_dir, step)
     state = read_checkpoint(path / str(step))
     if since is None:
         return state.get("average", state["params"]), step
+    require(run_dir, since)
     kind = read_json(path.parent / "config.json", "run config")["train"]["average"]
     if kind != "running" or since >= step:
         raise UserError(f"{run_dir}: a mean since step {since} needs config.train.average=running and a later step")
     return range_average(read_checkpoint(path / str(since))["average"], since, state["average"], step), step
 
 
-def read_checkpoint(folder: pathlib.Path) -> dict:
-    """``params`` and, if there is one, ``average`` of the checkpoint in ``folder``, as numpy arrays."""
+def read_checkpoint(folder: str | os.PathLike) -> dict:
+    """``params`` and, if there is one, ``average`` of the checkpoint in ``folder``, as numpy arrays.
+
+    Raises:
+      StorageError: it is damaged or not complete.
+    """
+    folder = pathlib.Path(folder)
+    verify(folder)
     with ocp.StandardCheckpointer() as checkpointer:
         shapes = checkpointer.metadata(folder / "state").item_metadata
-        host = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        host = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         abstract = jax.tree.map(lambda m: jax.ShapeDtypeStruct(m.shape, m.dtype, sharding=host), dict(shapes))
         try:
             state = checkpointer.restore(folder / "state", abstract)

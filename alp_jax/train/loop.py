@@ -2,12 +2,11 @@
 
 import json
 import pathlib
-import signal
 import time
 from typing import Any
 
 from alp_jax.config import RunConfig
-from alp_jax.core.errors import AlpError, NumericsError, UserError
+from alp_jax.core.errors import NumericsError, UserError
 from alp_jax.core.files import write_json
 from alp_jax.data.batch_plan import plan
 from alp_jax.data.pipeline import train_batches
@@ -19,18 +18,15 @@ from alp_jax.parallel.mesh import batch_part, batch_shards, make_mesh, put_batch
 from alp_jax.parallel.rules import infer_shardings
 from alp_jax.train.build import make_parts, open_data
 from alp_jax.train.checkpoint import Checkpoints
+from alp_jax.train.checkpoint_keep import Keep
+from alp_jax.train.checkpoint_manifest import complete
 from alp_jax.train.metrics import MetricsLog
 from alp_jax.train.run_dir import RunDir
 from alp_jax.train.state import abstract_state, create_state, state_maker, state_shapes
 from alp_jax.train.step import make_train_step
+from alp_jax.train.stopping import Preempted, Stop
 
 SAMPLE_RATE = 16_000
-
-
-class Preempted(AlpError):
-    """The run was asked to stop; the state is saved and the same command goes on."""
-
-    exit_code = 42
 
 
 def train(config: RunConfig, workdir: str | pathlib.Path) -> dict:
@@ -38,9 +34,18 @@ def train(config: RunConfig, workdir: str | pathlib.Path) -> dict:
 
     Raises:
       UserError: settings, data and run folder do not fit together.
-      Preempted: SIGTERM or SIGINT arrived; everything is saved (exit status 42).
+      Preempted: SIGTERM or SIGINT arrived; everything is saved (exit status 42). Before the first step is done there is
+        nothing to save, and the process ends at once with that status.
+      StorageError: a checkpoint could not be written, is damaged, or does not fit on the disk.
       NumericsError: ``config.train.max_bad_steps`` non-finite steps in a row; a good checkpoint is left.
     """
+    with Stop() as stop:
+        stop.leave_at_once(lambda: "before the first step: there is nothing to save; run it again")
+        return _train(config, workdir, stop)
+
+
+def _train(config: RunConfig, workdir: str | pathlib.Path, stop: Stop) -> dict:
+    keep = Keep.of(config.train)
     dataset, tokenizer = open_data(config)
     mesh = make_mesh(config.mesh)
     parts = make_parts(config, tokenizer, mesh)
@@ -50,41 +55,46 @@ def train(config: RunConfig, workdir: str | pathlib.Path) -> dict:
     batch_plan = plan(dataset, config.data, seed=config.seed, devices=batch_shards(mesh))
     hosts.require_same({"fingerprint": batch_plan.fingerprint}, "data order")
     with RunDir(workdir, config) as run:
+        stop.before_exit(run.close)
         run.write_environment(dataset.fingerprint)
-        checkpoints = Checkpoints(run.path, config.train.keep)
-        clock = {"data_fingerprint": batch_plan.fingerprint, "samples_seen": 0, "audio_seconds": 0.0}
-        clock |= {"flops": 0.0, "train_seconds": 0.0}
-        first = checkpoints.latest()
-        if first is None:
-            state, first = create_state(make_state, config.seed, mesh, parts.start), 0
-        else:
-            state, saved = checkpoints.restore(first, abstract_state(make_state, mesh))
-            clock = _resume_clock(saved, clock, run.path, config.train.accept_data_change)
-        shardings = infer_shardings(state_shapes(make_state), mesh)
-        step_fn = make_train_step(parts.apply, parts.objective, optimizer, config, mesh, shardings)
-        loop = _Loop(config, run.path, checkpoints, clock, first, shares)
+        checkpoints = Checkpoints(run.path, keep)
         try:
+            state, clock, first = _start(config, run.path, checkpoints, make_state, mesh, parts, batch_plan.fingerprint)
+            shardings = infer_shardings(state_shapes(make_state), mesh)
+            step_fn = make_train_step(parts.apply, parts.objective, optimizer, config, mesh, shardings)
+            loop = _Loop(config, run.path, checkpoints, clock, first, shares, stop)
             if first < config.train.steps:
                 batches = train_batches(
-                    dataset,
-                    config.data,
-                    tokenizer,
-                    seed=config.seed,
-                    start_step=first,
-                    host=part,
-                    hosts=shares,
+                    dataset, config.data, tokenizer, seed=config.seed, start_step=first, host=part, hosts=shares
                 )
                 try:
                     state = loop.run(state, step_fn, batches, mesh, dataset)
                 finally:
                     batches.close()
-            elif checkpoints.latest() is None:
+            elif not complete(run.path):
                 loop.save(first, state)
         finally:
             checkpoints.close()
+        stop.leave_at_once(lambda: f"after step {config.train.steps}, which is saved; run it again")
         summary = _summary(config, run.path, parameters(state["params"]), clock)
-        write_json(run.path / "summary.json", summary)
+        if hosts.is_lead():
+            write_json(run.path / "summary.json", summary)
     return summary
+
+
+def _start(
+    config: RunConfig, path: pathlib.Path, checkpoints: Checkpoints, make_state, mesh, parts, fingerprint: str
+) -> tuple[Any, dict, int]:
+    """(state, clock, first step): fresh ones, or those of the last checkpoint."""
+    clock = {"data_fingerprint": fingerprint, "samples_seen": 0, "audio_seconds": 0.0}
+    clock |= {"flops": 0.0, "train_seconds": 0.0}
+    first = checkpoints.latest()
+    if config.train.steps > (first or 0):
+        checkpoints.check_space(state_shapes(make_state), min(config.train.save_every, config.train.steps))
+    if first is None:
+        return create_state(make_state, config.seed, mesh, parts.start), clock, 0
+    state, saved = checkpoints.restore(first, abstract_state(make_state, mesh))
+    return state, _resume_clock(saved, clock, path, config.train.accept_data_change), first
 
 
 def _resume_clock(saved: dict, fresh: dict, path: pathlib.Path, accept: bool) -> dict:
@@ -96,7 +106,7 @@ def _resume_clock(saved: dict, fresh: dict, path: pathlib.Path, accept: bool) ->
             "tokenizer or settings of config.data changed; start a new run folder, or go on with the other data by "
             "--config.train.accept_data_change=true"
         )
-    if old != new:
+    if old != new and hosts.is_lead():
         with open(path / "data_changes.jsonl", "a", encoding="utf-8") as file:
             file.write(json.dumps({"samples_seen": saved["samples_seen"], "from": old, "to": new}) + "\n")
     return {**saved, "data_fingerprint": new}
@@ -123,50 +133,69 @@ class _Loop:
     """The moving parts of one stretch of training."""
 
     def __init__(
-        self, config: RunConfig, path: pathlib.Path, checkpoints: Checkpoints, clock: dict, first: int, shares: int
+        self,
+        config: RunConfig,
+        path: pathlib.Path,
+        checkpoints: Checkpoints,
+        clock: dict,
+        first: int,
+        shares: int,
+        stop: Stop,
     ):
         self.config, self.path, self.checkpoints, self.clock, self.first = config, path, checkpoints, clock, first
         self._shares = shares  # in how many parts processes read a batch
-        self._stop_signal = 0
+        self._stop = stop
         self._began, self._seconds_before = time.monotonic(), clock["train_seconds"]
+        self._sums: dict[str, float] = {}  # of the finite steps since the last save
+        self._finite = 0
 
     def run(self, state: Any, step_fn, batches, mesh, dataset) -> Any:
         """Steps from ``first`` to the end; saves on the way, at the end and when a signal asks to stop."""
-        total, log = self.config.train.steps, MetricsLog(self.path, self.config.train.steps, self.first)
+        total = self.config.train.steps
+        log = MetricsLog(self.path, total, self.first) if hosts.is_lead() else None
+        if self.first:
+            self._stop.leave_at_once(
+                lambda: f"before the first step after step {self.first}, which is saved; run it again"
+            )
         previous = None  # (step, metrics on device, rows, what it took): read while the next step runs
-        handlers = {s: signal.signal(s, self._on_signal) for s in (signal.SIGTERM, signal.SIGINT)}
         try:
             for step in range(self.first, total):
-                if step > self.first and (step % self.config.train.save_every == 0 or self._stop_signal):
+                self.checkpoints.poll()
+                stopping = step > self.first and self._stop.due(step)
+                if step > self.first and (step % self.config.train.save_every == 0 or stopping):
                     self.save(step, state)
-                    if self._stop_signal:
+                    if stopping:
                         self._report(log, dataset, *previous)
-                        raise Preempted(f"stopped by signal {self._stop_signal} after step {step}; run it again")
+                        self._leave(step)
                 waited = time.monotonic()
                 batch = next(batches)
                 waited = time.monotonic() - waited
                 rows, cut = batch.pop("row"), batch.pop("text_cut")
                 took = self._count(batch, waited, int(cut.sum()))
                 state, metrics = step_fn(state, put_batch(batch, mesh))
-                if previous is not None:
+                if previous is None:
+                    self._stop.leave_at_once(None)
+                else:
                     self._report(log, dataset, *previous)
                 previous = (step, metrics, rows, took)
             self._report(log, dataset, *previous)
             self.save(total, state)
+            if self._stop.due(total):
+                self._leave(total)
         finally:
-            log.close()
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
+            if log is not None:
+                log.close()
         return state
 
     def save(self, step: int, state: Any) -> None:
         self.clock["train_seconds"] = self._seconds_before + time.monotonic() - self._began
-        self.checkpoints.save(step, state, dict(self.clock))
+        means = {name: total / self._finite for name, total in self._sums.items()}
+        self.checkpoints.save(step, state, dict(self.clock), means)
+        self._sums, self._finite = {}, 0
 
-    def _on_signal(self, number: int, frame) -> None:
-        if self._stop_signal:
-            raise KeyboardInterrupt
-        self._stop_signal = number
+    def _leave(self, step: int) -> None:
+        self.checkpoints.wait()
+        raise Preempted(f"stopped by signal {self._stop.number} after step {step}, which is saved; run it again")
 
     def _count(self, batch: dict, waited: float, cut: int) -> tuple[float, int, float, float, int]:
         """Adds a batch to the clock; returns what ``MetricsLog.count`` takes."""
@@ -185,9 +214,10 @@ class _Loop:
         """FLOPs of a row of the batch as it is computed, padding included."""
         return train_flops(self.config.model, self.config.objective.name, seconds, self.config.data.text_budget)
 
-    def _report(self, log: MetricsLog, dataset, step: int, metrics: dict, rows, took: tuple) -> None:
+    def _report(self, log: MetricsLog | None, dataset, step: int, metrics: dict, rows, took: tuple) -> None:
         """Looks at a finished step: logs it when due, names its clips when it was not finite."""
-        log.count(*took)
+        if log is not None:
+            log.count(*took)
         bad = int(metrics["bad_steps"])
         if bad:
             clips = [dataset.read(int(row)).id for row in rows]
@@ -198,5 +228,11 @@ class _Loop:
                     f"{bad} non-finite steps in a row up to step {step}; their clips are in "
                     f"{self.path / 'bad_steps.jsonl'}; lower config.optim.lr or look at the clips"
                 )
-        elif step % self.config.train.log_every == 0 or step + 1 == self.config.train.steps:
+            return
+        if self.config.train.keep_best:
+            self._finite += 1
+            for name, value in metrics.items():
+                self._sums[name] = self._sums.get(name, 0.0) + float(value)
+        last = step + 1 == self.config.train.steps
+        if log is not None and (step % self.config.train.log_every == 0 or last):
             log.write(step, {name: float(value) for name, value in metrics.items()})

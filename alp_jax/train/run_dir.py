@@ -15,15 +15,28 @@ from alp_jax.config import RunConfig, to_dict
 from alp_jax.core.differences import first_difference
 from alp_jax.core.errors import UserError
 from alp_jax.core.files import read_json, write_json, write_text
+from alp_jax.parallel import hosts
+from alp_jax.train.lease import Lease
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "soundfile", "sentencepiece")
 
 # settings that may differ when a run goes on: the batches, which their fingerprint stands for, stay the same
-_FREE = {"train.accept_data_change", "data.path", "data.workers", "data.prefetch_mb", "data.shard_cache_gb"}
+_FREE = {
+    "train.keep",
+    "train.keep_every",
+    "train.keep_minutes",
+    "train.keep_best",
+    "train.best_metric",
+    "train.accept_data_change",
+    "data.path",
+    "data.workers",
+    "data.prefetch_mb",
+    "data.shard_cache_gb",
+}
 
 
 class RunDir:
-    """An open run folder, locked against other writers until it is closed.
+    """An open run folder, locked against other runs until it is closed. Process 0 of a run holds it for all.
 
     Raises:
       UserError: the folder belongs to another configuration (the first setting that differs is named with both
@@ -31,17 +44,29 @@ class RunDir:
     """
 
     def __init__(self, path: str | os.PathLike, config: RunConfig):
-        self.path = pathlib.Path(path)
+        self.path, self._lock, self._lease = pathlib.Path(path), None, None
+        if hosts.is_lead():
+            self._take(config)
+        hosts.barrier("open the run folder")
+
+    def _take(self, config: RunConfig) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
         foreign = [p.name for p in self.path.iterdir()] if not (self.path / "config.json").exists() else []
-        if set(foreign) - {".lock", "output.txt"}:
+        if set(foreign) - {".lock", ".lease", "output.txt"}:
             raise UserError(f"--workdir {self.path} holds {sorted(foreign)[0]} and is no run folder: choose another")
         self._lock = (self.path / ".lock").open("a")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             self._lock.close()
-            raise UserError(f"--workdir {self.path} is in use by another process") from None
+            raise UserError(
+                f"--workdir {self.path} is in use by another process of this host: choose another, or stop it first"
+            ) from None
+        try:
+            self._lease = Lease(self.path)
+        except UserError:
+            self._lock.close()
+            raise
         settings = to_dict(config)
         if (self.path / "config.json").exists():
             held = read_json(self.path / "config.json", "run configuration")
@@ -56,7 +81,11 @@ class RunDir:
         write_json(self.path / "config.json", settings)
 
     def close(self) -> None:
-        self._lock.close()
+        """Gives the folder free; may be called twice."""
+        if self._lease is not None:
+            self._lease.close()
+        if self._lock is not None:
+            self._lock.close()
 
     def __enter__(self) -> "RunDir":
         return self
@@ -66,6 +95,8 @@ class RunDir:
 
     def write_environment(self, data_fingerprint: str) -> None:
         """Writes ``env.json``: versions, devices, code and data this run was last started with."""
+        if not hosts.is_lead():
+            return
         write_json(
             self.path / "env.json",
             {

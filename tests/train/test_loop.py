@@ -109,7 +109,7 @@ def test_kill_9_and_resume_end_in_the_same_bits(tiny, tmp_path, config_file):
     environment = {**os.environ, "ALP_CACHE": str(pathlib.Path(jax.config.jax_compilation_cache_dir).parent)}
     child = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
-    while not (tmp_path / "killed" / "checkpoints" / "3").exists():
+    while not (tmp_path / "killed" / "checkpoints" / "3" / "manifest.json").exists():
         assert child.poll() is None, "the run ended before it could be killed"
         assert time.monotonic() < deadline
         time.sleep(0.02)

@@ -1,0 +1,117 @@
+"""Which checkpoints of a run are whole: a manifest of SHA-256 per file, written once the step is committed.
+
+Orbax commits a step atomically but does not notice a flipped bit in an array's file, and takes an empty folder with a
+number for a name as a step. Here a step counts only when its manifest is there and lists exactly the files that are.
+"""
+
+import json
+import os
+import pathlib
+import time
+
+from alp_jax.core import files
+from alp_jax.core.errors import StorageError, UserError
+
+MANIFEST = "manifest.json"
+
+
+def checkpoints_dir(run_dir: str | os.PathLike) -> pathlib.Path:
+    return pathlib.Path(run_dir).absolute() / "checkpoints"
+
+
+def write_manifest(folder: pathlib.Path, clock: dict, metrics: dict[str, float]) -> None:
+    """Hashes every file of a committed step and makes files, folder and manifest durable."""
+    found = _sizes(folder)
+    content = {
+        "saved": time.time(),
+        "clock": clock,
+        "metrics": metrics,
+        "files": {name: [size, files.sha256(folder / name)] for name, size in found.items()},
+    }
+    for part in [folder, *(p for p in folder.rglob("*") if p.is_dir())]:
+        _sync(part)
+    files.write_json(folder / MANIFEST, content)
+    _sync(folder)
+    _sync(folder.parent)
+
+
+def read_manifest(folder: pathlib.Path) -> dict:
+    """The manifest of a step.
+
+    Raises:
+      StorageError: there is none, so the step was never completed, or it is damaged.
+    """
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        if not isinstance(manifest["files"], dict) or manifest["files"].keys() <= {MANIFEST}:
+            raise ValueError("it lists no file")
+        return manifest
+    except FileNotFoundError:
+        raise StorageError(f"checkpoint {folder} has no {MANIFEST}: it was not completed") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StorageError(f"checkpoint {folder} is damaged: {MANIFEST}: {error}") from None
+
+
+def verify(folder: pathlib.Path, *, contents: bool = True) -> dict:
+    """Checks a step against its manifest, which is returned; ``contents`` False compares names and sizes only.
+
+    Raises:
+      StorageError: the step is not complete or a file is damaged; the file is named.
+    """
+    manifest = read_manifest(folder)
+    listed, found = manifest["files"], _sizes(folder)
+    for name in sorted(listed.keys() | found.keys()):
+        if name not in found:
+            raise StorageError(f"checkpoint {folder} is damaged: {name} is missing")
+        if name not in listed:
+            raise StorageError(f"checkpoint {folder} is damaged: {name} does not belong to it")
+        size, digest = listed[name]
+        if found[name] != size:
+            raise StorageError(f"checkpoint {folder} is damaged: {name} has {found[name]} bytes, not {size}")
+        if contents and files.sha256(folder / name) != digest:
+            raise StorageError(f"checkpoint {folder} is damaged: {name} has another SHA-256 than in {MANIFEST}")
+    return manifest
+
+
+def numbered(run_dir: str | os.PathLike) -> list[int]:
+    """Steps that have a folder, in order, whole or not."""
+    root = checkpoints_dir(run_dir)
+    names = (p.name for p in root.iterdir() if p.is_dir()) if root.is_dir() else ()
+    return sorted(int(name) for name in names if name.isdecimal() and str(int(name)) == name)
+
+
+def complete(run_dir: str | os.PathLike) -> list[int]:
+    """Steps whose manifest is there, in order; file contents are not looked at."""
+    root = checkpoints_dir(run_dir)
+    return [step for step in numbered(run_dir) if (root / str(step) / MANIFEST).is_file()]
+
+
+def require(run_dir: str | os.PathLike, step: int | None) -> int:
+    """``step``, or the last complete one.
+
+    Raises:
+      UserError: the run has no such complete checkpoint.
+    """
+    have = complete(run_dir)
+    if have and step in (None, *have):
+        return have[-1] if step is None else step
+    which = "" if step is None else f" {step}"
+    listed = f"it has {', '.join(map(str, have))}" if have else "it has none that is complete"
+    raise UserError(f"{run_dir} has no checkpoint{which}: {listed}")
+
+
+def _sizes(folder: pathlib.Path) -> dict[str, int]:
+    """Bytes by relative path of everything that is no folder, less the manifest and writes that were cut off."""
+    return {
+        p.relative_to(folder).as_posix(): p.stat().st_size
+        for p in sorted(folder.rglob("*"))
+        if not p.is_dir() and p.parent / p.name != folder / MANIFEST and not p.name.startswith(f".{MANIFEST}.")
+    }
+
+
+def _sync(folder: pathlib.Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
