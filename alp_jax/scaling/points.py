@@ -71,14 +71,15 @@ def make_curves(
     varied = {_VARIED_BY[name] for name in x if name in _VARIED_BY}
     group = tuple(group) if group is not None else tuple(c for c in GROUP if c in columns and c not in varied)
     value = "value" if is_derived(y, columns) else y
-    for name in (*_needed(x, columns), value, *group):
+    inputs = _needed(x, columns)
+    for name in (*inputs, value, *group):
         if name not in columns:
             close = difflib.get_close_matches(name, columns, n=1, cutoff=0.0)
             raise UserError(f"the table has no column {name!r} (nearest: {close[0]!r}; it has {', '.join(columns)})")
     excluded, groups = Excluded(), {}
     seen: dict[tuple, dict[str, Any]] = {}
     for row in rows:
-        if _repeated(row, value, seen):
+        if _repeated(row, inputs, value, seen):
             excluded.add("repeated row", row_name(row))
             continue
         try:
@@ -124,14 +125,14 @@ def _needed(x: tuple[str, ...], columns: list[str]) -> list[str]:
     return [need for name in x for need in (DERIVED[name][0] if name in DERIVED and name not in columns else (name,))]
 
 
-def _repeated(row: dict[str, Any], value: str, seen: dict[tuple, dict[str, Any]]) -> bool:
+def _repeated(row: dict[str, Any], inputs: list[str], value: str, seen: dict[tuple, dict[str, Any]]) -> bool:
     """Whether an equal row came before.
 
     Raises:
-      UserError: a row of the same run, task, pooling and metric came before and says another value.
+      UserError: a row of the same run, task, pooling, metric and inputs came before and says another value.
     """
     if all(column in row for column in KEY):
-        key = tuple(row[column] for column in KEY)
+        key = tuple(row[column] for column in (*KEY, *inputs))
     else:
         key = tuple(str(cell) for cell in row.values())
     if key not in seen:

@@ -5,6 +5,7 @@ import pytest
 
 from alp_jax.core.errors import UserError
 from alp_jax.scaling.questions.crossover import ask_crossover
+from alp_jax.scaling.questions.equivalent import ask_equivalent
 
 PAIRS = (1e3, 4e3, 1.6e4, 6.4e4, 2.56e5)
 NOISE = 0.004
@@ -12,11 +13,11 @@ NOISE = 0.004
 
 def runs(name, law, pairs=PAIRS, seeds=3, noise=NOISE, **columns):
     """Table rows of runs whose error is ``law(pairs)`` with log-normal noise."""
-    rng = np.random.default_rng(sum(map(ord, name)))
+    rng = np.random.default_rng(sum(map(ord, f"{name}{columns}")))
     rows = []
     for n in pairs:
         for seed in range(seeds):
-            row = {"run": f"{name}-{n:.0f}-{seed}", "objective": name, "init": "scratch", "task": "speaker"}
+            row = {"run": f"{name}-{columns}-{n:.0f}-{seed}", "objective": name, "init": "scratch", "task": "speaker"}
             row |= {"pooling": "mean", "metric": "accuracy", "pairs": n, "seed": seed}
             rows.append(row | {"error": law(n) * np.exp(noise * rng.standard_normal())} | columns)
     return rows
@@ -73,3 +74,29 @@ def test_wrong_questions_are_refused(change, words):
     with pytest.raises(UserError) as caught:
         ask_crossover(runs("early", early) + runs("late", late), **({"a": "early", "b": "late"} | change))
     assert words in str(caught.value)
+
+
+def test_a_start_that_is_worth_ten_times_the_data_is_called_so_and_one_that_fades_too():
+    scratch = runs("contrastive", early)
+    tenfold = runs("contrastive", lambda n: early(10 * n), init="audioset")
+    (found,) = ask_equivalent(scratch + tenfold, "audioset", replicas=60)
+    assert [rung.pairs for rung in found.rungs] == list(PAIRS)
+    assert [rung.ratio for rung in found.rungs] == pytest.approx([10] * 5, rel=0.25)
+    assert sum(rung.interval[0] < 10 * rung.pairs < rung.interval[1] for rung in found.rungs) >= 4
+    assert found.rungs[0].interval[1] - found.rungs[0].interval[0] > 0.01 * found.rungs[0].equivalent
+    fading = runs("contrastive", lambda n: early(n) * (1 - 0.1 * (1e3 / n) ** 0.5), init="audioset")
+    (faded,) = ask_equivalent(scratch + fading, "audioset", replicas=60)
+    assert faded.gain[0] == pytest.approx(0.105, abs=0.01)
+    assert faded.gain[-1] == pytest.approx(0.006, abs=0.01)
+    assert faded.fade_interval[0] < faded.fade < faded.fade_interval[1] < 0
+
+
+def test_an_error_that_scratch_never_reaches_is_worth_no_amount_of_data():
+    better = runs("contrastive", lambda n: 0.5 * early(1e5 * n), init="audioset")
+    (found,) = ask_equivalent(runs("contrastive", early) + better, "audioset", replicas=40)
+    assert found.rungs[-1].equivalent is None
+    assert "worth no amount [no amount, no amount]" in str(found.rungs[-1])
+    with pytest.raises(UserError, match="did you mean 'audioset'"):
+        ask_equivalent(runs("contrastive", early) + better, "audiset")
+    (alone,) = ask_equivalent(runs("contrastive", early) + better[:3], "audioset", replicas=40)
+    assert "one rung of the start" in alone.warnings[-1]
