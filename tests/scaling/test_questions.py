@@ -6,6 +6,7 @@ import pytest
 from alp_jax.core.errors import UserError
 from alp_jax.scaling.questions.crossover import ask_crossover
 from alp_jax.scaling.questions.equivalent import ask_equivalent
+from alp_jax.scaling.questions.sources import add_sources, ask_sources
 
 PAIRS = (1e3, 4e3, 1.6e4, 6.4e4, 2.56e5)
 NOISE = 0.004
@@ -100,3 +101,36 @@ def test_an_error_that_scratch_never_reaches_is_worth_no_amount_of_data():
         ask_equivalent(runs("contrastive", early) + better, "audiset")
     (alone,) = ask_equivalent(runs("contrastive", early) + better[:3], "audioset", replicas=40)
     assert "one rung of the start" in alone.warnings[-1]
+
+
+def test_sources_are_valued_beside_as_many_pairs_and_alone():
+    rows = runs("contrastive", early, sources="")
+    top = PAIRS[-1]
+    rows += runs("contrastive", lambda n: early(n) * 1.1, pairs=(top / 4,), sources="-speech")
+    rows += runs("contrastive", early, pairs=(top / 4,), sources="-noise")
+    rows += runs("contrastive", lambda n: early(n) * 1.5, pairs=(top / 4,), sources="speech")
+    rows += runs("contrastive", early, pairs=(top / 2,), sources="speech,noise")
+    (found,) = ask_sources(rows, replicas=60)
+    assert [worth.source for worth in found.sources] == ["speech", "noise"]
+    assert found.everything == 3
+    speech, noise = found.sources
+    fewer = np.log(early(top / 4) / early(top))
+    assert speech.without == pytest.approx(fewer + np.log(1.1), abs=0.01)
+    assert speech.beyond_pairs == pytest.approx(np.log(1.1), abs=0.01)
+    assert speech.beyond_interval[0] > 0
+    assert noise.without_interval[0] > 0
+    assert noise.beyond_interval[0] < 0 < noise.beyond_interval[1]
+    assert speech.alone == pytest.approx(fewer + np.log(1.5), abs=0.01)
+    assert noise.alone is None
+    assert "3 runs of other mixtures are not used" in found.warnings
+    assert str(speech).startswith("speech: without it +")
+    with pytest.raises(UserError, match="no group has runs with every source"):
+        ask_sources([row for row in rows if row["sources"]])
+
+
+def test_sources_come_from_the_runs_beside_a_ledger(tmp_path):
+    (tmp_path / "runs" / "a").mkdir(parents=True)
+    (tmp_path / "runs" / "a" / "config.json").write_text('{"data": {"sources": "-bells"}}')
+    assert add_sources([{"run": "a"}], tmp_path / "ledger.csv") == [{"run": "a", "sources": "-bells"}]
+    with pytest.raises(UserError, match=r"no column 'sources', and .*config\.json does not say the sources of b"):
+        add_sources([{"run": "b"}], tmp_path / "ledger.csv")
