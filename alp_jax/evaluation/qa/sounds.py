@@ -1,0 +1,104 @@
+"""Frames of the sounds that questions are about: clips of a data set, or files in the folders of AIR-Bench."""
+
+import contextlib
+import pathlib
+import sys
+from collections.abc import Sequence
+
+import numpy as np
+
+from alp_jax.config.schema import EvalConfig
+from alp_jax.core.errors import UserError
+from alp_jax.data import audio
+from alp_jax.data.dataset import Dataset
+from alp_jax.data.decode import Failure, decode_files
+from alp_jax.data.example import SAMPLE_RATE
+from alp_jax.evaluation.features import extract
+from alp_jax.evaluation.model import EvalModel
+from alp_jax.evaluation.qa.format import Question, audio_path
+
+EDGES_S = (1.0, 2.0, 5.0, 10.0, 20.0, 30.0)  # lengths that batches of files are padded to, up to the longest allowed
+
+
+def reduce_frames(frames_TD: np.ndarray, most: int) -> np.ndarray:
+    """At most ``most`` frames, by averaging neighbours; float32."""
+    frames_TD = np.asarray(frames_TD, np.float32)
+    if len(frames_TD) <= most:
+        return frames_TD
+    edges = np.arange(most + 1) * len(frames_TD) // most
+    return np.add.reduceat(frames_TD, edges[:-1], axis=0) / np.diff(edges)[:, None]
+
+
+class ClipSounds:
+    """Clips of a data set, whose ids are the paths of the questions; encoded once and kept in ``folder``.
+
+    Raises:
+      UserError: a question about a clip that the data set has not.
+    """
+
+    def __init__(
+        self, model: EvalModel, dataset: Dataset, questions: Sequence[Question], folder: pathlib.Path,
+        config: EvalConfig, *, bucket_seconds: tuple[float, ...], max_frames: int,
+    ):  # fmt: skip
+        row_of = {dataset.read(row, audio=False).id: row for row in range(dataset.num_clips)}
+        lost = [question for question in questions if question.path not in row_of]
+        if lost:
+            raise UserError(f"question {lost[0].uniq_id!r} is about {lost[0].path!r}, which the data set has not")
+        self.row = {question.path: row_of[question.path] for question in questions}
+        rows, self.max_frames = np.array(sorted(set(self.row.values())), np.int64), max_frames
+        self.features = extract(model, dataset, rows, folder, config, bucket_seconds=bucket_seconds)
+
+    def __call__(self, questions: Sequence[Question]) -> list[np.ndarray | None]:
+        frames_NTD, len_N = self.features.frames(np.array([self.row[q.path] for q in questions]), self.max_frames)
+        return [frames_TD[:length] for frames_TD, length in zip(frames_NTD, len_N, strict=True)]
+
+
+class FileSounds:
+    """Audio files below ``root``, decoded and encoded as they are asked for.
+
+    Args:
+      max_seconds: what follows is cut off.
+      batch_seconds: audio that goes through the encoder at a time.
+      workers: decoding processes.
+    """
+
+    def __init__(
+        self, model: EvalModel, root: pathlib.Path, *, max_seconds: float, batch_seconds: float, max_frames: int,
+        workers: int,
+    ):  # fmt: skip
+        if not root.is_dir():
+            raise UserError(f"audio folder {root} does not exist")
+        self.model, self.root, self.max_frames, self.workers = model, root, max_frames, workers
+        seconds = [*(edge for edge in EDGES_S if edge < max_seconds), max_seconds]
+        self.edges_K = (np.array(seconds) * SAMPLE_RATE).round().astype(int)
+        self.batch_samples = int(batch_seconds * SAMPLE_RATE)
+
+    def __call__(self, questions: Sequence[Question]) -> list[np.ndarray | None]:
+        """None where a file is missing or holds no sound; standard error says why."""
+        paths = list(dict.fromkeys(str(audio_path(self.root, question)) for question in questions))
+        frames = self._encode(dict(self._decode(paths)))
+        return [frames.get(str(audio_path(self.root, question))) for question in questions]
+
+    def _decode(self, paths: list[str]):
+        decoded = decode_files(paths, audio.Limits(), workers=self.workers)
+        with contextlib.closing(decoded):
+            for path, sound in zip(paths, decoded, strict=True):
+                if isinstance(sound, Failure):
+                    print(f"no sound: {path}: {sound.detail}", file=sys.stderr)
+                else:
+                    yield path, sound[: self.edges_K[-1]]
+
+    def _encode(self, sounds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        found, bucket = {}, {path: int(np.searchsorted(self.edges_K, len(sound))) for path, sound in sounds.items()}
+        for k, edge in enumerate(self.edges_K.tolist()):
+            here = [path for path in sounds if bucket[path] == k]
+            size = max(1, self.batch_samples // edge)
+            for start in range(0, len(here), size):
+                chosen = here[start : start + size]
+                batch, len_B = np.zeros((size, edge), np.int16), np.ones(size, np.int32)
+                for i, path in enumerate(chosen):
+                    batch[i, : len(sounds[path])], len_B[i] = sounds[path], len(sounds[path])
+                frames_BTD, frames_B = (np.asarray(x) for x in self.model.frames(batch, len_B))
+                for i, path in enumerate(chosen):
+                    found[path] = reduce_frames(frames_BTD[i, : max(1, int(frames_B[i]))], self.max_frames)
+        return found
