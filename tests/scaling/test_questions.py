@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from alp_jax.core.errors import UserError
+from alp_jax.scaling.questions.budget import ask_budget
 from alp_jax.scaling.questions.crossover import ask_crossover
 from alp_jax.scaling.questions.equivalent import ask_equivalent
 from alp_jax.scaling.questions.sources import add_sources, ask_sources
@@ -134,3 +135,48 @@ def test_sources_come_from_the_runs_beside_a_ledger(tmp_path):
     assert add_sources([{"run": "a"}], tmp_path / "ledger.csv") == [{"run": "a", "sources": "-bells"}]
     with pytest.raises(UserError, match=r"no column 'sources', and .*config\.json does not say the sources of b"):
         add_sources([{"run": "b"}], tmp_path / "ledger.csv")
+
+
+def sized_runs(name, E, A, alpha, B, beta):
+    rng = np.random.default_rng(5)
+    rows = []
+    for samples in np.geomspace(1e4, 1e7, 5):
+        for params in np.geomspace(1e6, 1e9, 4):
+            error = E + A * samples**-alpha + B * params**-beta
+            row = {"run": f"{name}-{samples}-{params}", "objective": name, "model": f"{params}", "task": "speaker"}
+            row |= {"samples_seen": samples, "params": params, "flops": 6 * params * samples}
+            rows.append(row | {"error": error * np.exp(0.002 * rng.standard_normal())})
+    return rows
+
+
+@pytest.fixture(scope="module")
+def sized():
+    return sized_runs("contrastive", 0.1, 5, 0.3, 20, 0.3) + sized_runs("captioning", 0.1, 7, 0.3, 30, 0.3)
+
+
+def test_the_best_size_for_a_budget_is_the_planted_one(sized):
+    budget = 6e14
+    (answer,) = ask_budget(sized, budget, replicas=40)
+    best, other = answer.plans
+    sizes = np.geomspace(1e6, 1e9, 100_000)
+    error = 0.1 + 5 * (budget / (6 * sizes)) ** -0.3 + 20 * sizes**-0.3
+    assert best.objective == "contrastive"
+    assert best.params == pytest.approx(sizes[error.argmin()], rel=0.15)
+    assert best.params_interval[0] < sizes[error.argmin()] < best.params_interval[1]
+    assert best.error == pytest.approx(error.min(), rel=0.01)
+    assert best.samples == pytest.approx(budget / (6 * best.params), rel=1e-6)
+    assert (best.wins, other.wins) == (1, 0)
+    assert not any("outside" in warning for warning in best.warnings)
+
+
+def test_budgets_beyond_the_runs_and_without_sizes_say_so(sized):
+    (answer,) = ask_budget(sized[:20], 1e22, replicas=20)
+    assert "the best size is the largest that was run: others may be better" in answer.plans[0].warnings
+    assert any("samples lie outside" in warning for warning in answer.plans[0].warnings)
+    (single,) = ask_budget([row for row in sized if row["params"] == 1e6], 6e12, replicas=20)
+    assert "one model size: the best size is unknown" in single.plans[0].warnings
+    assert single.plans[0].samples == pytest.approx(1e6)
+    with pytest.raises(UserError, match="a budget is above 0"):
+        ask_budget(sized, 0)
+    with pytest.raises(UserError, match="flops are missing or not positive"):
+        ask_budget([row | {"flops": 0} for row in sized], 1e12)
