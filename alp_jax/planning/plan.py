@@ -58,8 +58,7 @@ def plan(
             entry = _bucket(config, target, program, bucket, layers, known)
             result["buckets"].append(entry)
             if target.facts:
-                steps = [one["roofline"]["step_s"] for one in result["buckets"]]
-                result["run"] = projection(steps, config.train.steps, target.count, share)
+                result["run"] = _run(config, target, result["buckets"], share)
             if out:
                 write_json(pathlib.Path(out), result)
     return result
@@ -140,12 +139,25 @@ def _bucket(
         **describe(compiled),
     }
     if target.facts:
-        moved, exchanged = compiled.traffic.bytes, compiled.traffic.collectives
-        entry["roofline"] = roofline(
-            entry["flops"], moved, exchanged, bucket.audio_s, target.facts, config.model.compute_dtype
-        )
+        for traffic, where in ((compiled.traffic, entry), (compiled.least, entry["least"])):
+            where["roofline"] = roofline(
+                entry["flops"],
+                traffic.bytes,
+                traffic.collectives,
+                bucket.audio_s,
+                target.facts,
+                config.model.compute_dtype,
+            )
         entry["fits"] = compiled.peak <= target.facts.memory
     return entry
+
+
+def _run(config: RunConfig, target: Target, found: list[dict], share: float) -> dict[str, Any]:
+    def projected(entries) -> dict[str, float]:
+        steps = [entry["roofline"]["step_s"] for entry in entries]
+        return projection(steps, config.train.steps, target.count, share)
+
+    return {**projected(found), "least": projected(entry["least"] for entry in found)}
 
 
 def describe(compiled: Compiled) -> dict[str, Any]:
@@ -161,7 +173,11 @@ def describe(compiled: Compiled) -> dict[str, Any]:
         },
         "bytes": compiled.traffic.bytes,
         "kernels": compiled.traffic.launches,
-        "least": {"bytes": compiled.least.bytes, "kernels": compiled.least.launches},
+        "least": {
+            "bytes": compiled.least.bytes,
+            "kernels": compiled.least.launches,
+            "collectives": compiled.least.collectives_by_kind(),
+        },
         "by_kind": compiled.traffic.by_kind(),
         "collectives": compiled.traffic.collectives_by_kind(),
         "largest": [

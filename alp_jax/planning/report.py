@@ -70,34 +70,40 @@ def _programs(plan: dict[str, Any]) -> list[str]:
 
 
 def _collectives(plan: dict[str, Any]) -> list[str]:
-    lines = ["| bucket s | collective | number | result MB | sent MB per device |", "|--:|---|--:|--:|--:|"]
+    lines = [
+        "| bucket s | collective | number (least) | result MB (least) | sent MB per device |",
+        "|--:|---|--:|--:|--:|",
+    ]
     for bucket in plan["buckets"]:
         for kind, one in bucket["collectives"].items():
-            sizes = f"{one['bytes'] / 1e6:.2f} | {one['wire_bytes'] / 1e6:.2f}"
-            lines.append(f"| {bucket['seconds']:g} | {kind} | {one['count']:,.0f} | {sizes} |")
+            least = bucket["least"]["collectives"].get(kind, {"count": 0, "bytes": 0})
+            lines.append(
+                f"| {bucket['seconds']:g} | {kind} | {one['count']:,.0f} ({least['count']:,.0f}) "
+                f"| {one['bytes'] / 1e6:.2f} ({least['bytes'] / 1e6:.2f}) | {one['wire_bytes'] / 1e6:.2f} |"
+            )
     return lines if len(lines) > 2 else ["no collectives"]
 
 
 def _speed(plan: dict[str, Any]) -> list[str]:
     lines = [
-        "| bucket s | arithmetic ms | memory ms | links ms | bound by | audio-s/s | MFU ceiling |",
+        "| bucket s | arithmetic ms | memory ms | links ms | bound by | audio-s/s (least traffic) | MFU ceiling |",
         "|--:|--:|--:|--:|---|--:|--:|",
     ]
     for bucket in plan["buckets"]:
-        roof = bucket["roofline"]
+        roof, least = bucket["roofline"], bucket["least"]["roofline"]
         times = " | ".join(f"{1e3 * roof[f'{name}_s']:.2f}" for name in ("arithmetic", "memory", "links"))
         lines.append(
-            f"| {bucket['seconds']:g} | {times} | {roof['bound']} | {roof['audio_s_per_s']:,.0f} "
-            f"| {100 * roof['mfu_ceiling']:.0f} % |"
+            f"| {bucket['seconds']:g} | {times} | {roof['bound']} "
+            f"| {roof['audio_s_per_s']:,.0f} ({least['audio_s_per_s']:,.0f}) | {100 * roof['mfu_ceiling']:.0f} % |"
         )
     return lines
 
 
 def _run(plan: dict[str, Any]) -> list[str]:
-    run, shapes = plan["run"], len(plan["buckets"])
+    run, least, shapes = plan["run"], plan["run"]["least"], len(plan["buckets"])
     turns = "" if shapes == 1 else f", {shapes} buckets in equal numbers of steps"
     return [
         f"the run: {run['steps']:,} steps{turns} at {100 * run['share_of_roofline']:g} % of the roofline: "
-        f"{run['days']:.2f} days, {run['device_hours']:,.0f} device-hours",
+        f"{run['days']:.2f} days ({least['days']:.2f} with the least traffic), {run['device_hours']:,.0f} device-hours",
         f"peaks from: {plan['facts']['source']}",
     ]
