@@ -7,6 +7,7 @@ from alp_jax.core.errors import UserError
 from alp_jax.scaling.questions.budget import ask_budget
 from alp_jax.scaling.questions.crossover import ask_crossover
 from alp_jax.scaling.questions.equivalent import ask_equivalent
+from alp_jax.scaling.questions.next_run import ask_next_run
 from alp_jax.scaling.questions.sources import add_sources, ask_sources
 
 PAIRS = (1e3, 4e3, 1.6e4, 6.4e4, 2.56e5)
@@ -163,6 +164,7 @@ def test_the_best_size_for_a_budget_is_the_planted_one(sized):
     assert best.objective == "contrastive"
     assert best.params == pytest.approx(sizes[error.argmin()], rel=0.15)
     assert best.params_interval[0] < sizes[error.argmin()] < best.params_interval[1]
+    assert best.params_interval[1] < 3 * best.params_interval[0]
     assert best.error == pytest.approx(error.min(), rel=0.01)
     assert best.samples == pytest.approx(budget / (6 * best.params), rel=1e-6)
     assert (best.wins, other.wins) == (1, 0)
@@ -180,3 +182,41 @@ def test_budgets_beyond_the_runs_and_without_sizes_say_so(sized):
         ask_budget(sized, 0)
     with pytest.raises(UserError, match="flops are missing or not positive"):
         ask_budget([row | {"flops": 0} for row in sized], 1e12)
+
+
+def timed(rows):
+    return [row | {"wall_seconds": 3.6 * row["pairs"] / 100} for row in rows]  # 1e5 pairs: an hour
+
+
+def test_the_next_run_is_the_affordable_one_that_tells_most():
+    rows = timed(runs("contrastive", early, pairs=PAIRS[:4], noise=0.01))
+    rich = ask_next_run(rows, 1000.0, ask="E", replicas=40)
+    assert rich.candidates[0].x == 10 * PAIRS[3]  # the asymptote is seen best from far out
+    assert rich.candidates[0].hours == pytest.approx(6.4, rel=1e-3)
+    assert rich.candidates[0].left < 0.7
+    assert not rich.candidates[0].again
+    assert rich.too_expensive == 0
+    poor = ask_next_run(rows, 1.0, ask="E", replicas=40)
+    assert max(candidate.hours for candidate in poor.candidates) <= 1.0
+    assert poor.too_expensive == len(rich.candidates) - len(poor.candidates) > 0
+    assert poor.candidates[0].left > rich.candidates[0].left
+    near = {c.x: c.left for c in ask_next_run(rows, 1000.0, ask="1000", replicas=40).candidates}
+    assert min(near, key=near.get) == 1000.0
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"budget_device_hours": 1e-9}, "pays for none of the"),
+        ({"budget_device_hours": -1.0}, "a budget is above 0"),
+        ({"ask": "gamma"}, "expected E, A, alpha or an input above 0"),
+        ({"law": "data_model"}, "unknown law of one input 'data_model'"),
+        ({"rows": runs("contrastive", early)}, "no column 'wall_seconds'"),
+        ({"rows": timed(runs("contrastive", early, pairs=PAIRS[:3], seeds=1))}, "no more runs than parameters"),
+    ],
+)
+def test_plans_that_cannot_be_made_are_refused(change, words):
+    settings = {"rows": timed(runs("contrastive", early)), "budget_device_hours": 10.0} | change
+    with pytest.raises(UserError) as caught:
+        ask_next_run(**settings, replicas=20)
+    assert words in str(caught.value)

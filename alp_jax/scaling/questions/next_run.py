@@ -1,0 +1,182 @@
+"""Which run to make next: the affordable one after which the answer would be known best.
+
+For every candidate the experiment is played through: the runs there are get new noise around the fitted curve, the
+candidate's run is added with noise of its own, and the law is fitted again. The variance of the answer over such
+replicas, beside the variance without the candidate, is what the run is worth.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from alp_jax.core.errors import UserError
+from alp_jax.core.names import choose
+from alp_jax.scaling.laws.fit import shortage
+from alp_jax.scaling.laws.forms import LAWS, Law
+from alp_jax.scaling.laws.minimise import predict, solve
+from alp_jax.scaling.points import Curve, make_curves, number, row_name
+from alp_jax.scaling.questions.common import refuse_nothing
+
+_BEYOND = (1.0, 2.0, 4.0, 10.0)  # candidates past the top rung, in multiples of it
+
+
+@dataclasses.dataclass(frozen=True)
+class Candidate:
+    """A run that could be made.
+
+    Attributes:
+      x: its input. hours: what it is expected to take, in device-hours.
+      left: variance of the answer with this run over the variance without it; 1 is no help.
+      again: whether runs at this input exist, so that another seed is what it takes.
+    """
+
+    group: dict[str, str]
+    x: float
+    hours: float
+    left: float
+    again: bool
+
+    def __str__(self) -> str:
+        kind = "another seed at" if self.again else "a new rung at"
+        worth = f"{self.hours:.3g} device-hours, leaves {self.left:.0%} of the variance"
+        return f"{' '.join(self.group.values())}: {kind} {self.x:.0f}, {worth}"
+
+
+@dataclasses.dataclass(frozen=True)
+class NextRun:
+    """Affordable candidates, the most useful first, and how many cost more than the budget."""
+
+    asked: str
+    budget_device_hours: float
+    candidates: list[Candidate]
+    too_expensive: int
+    warnings: list[str]
+
+
+def ask_next_run(
+    rows: list[dict[str, Any]],
+    budget_device_hours: float,
+    *,
+    ask: str = "alpha",
+    x: str = "pairs",
+    y: str = "error",
+    law: str = "power",
+    devices: int = 1,
+    where: dict[str, str] | None = None,
+    replicas: int = 100,
+    seed: int = 0,
+) -> NextRun:
+    """The affordable runs by how much they reduce the variance of what is asked.
+
+    Args:
+      ask: a parameter of the law, or a number: the input at which the logarithm of the error is asked.
+      devices: that each run in the table held; device-hours are ``wall_seconds`` times devices.
+      where: column -> value of the curves that count (one task, say).
+
+    Raises:
+      UserError: as ``make_curves``; nothing affordable, no ``wall_seconds``, or noise that cannot be told.
+    """
+    if not budget_device_hours > 0:
+        raise UserError(f"--budget_device_hours {budget_device_hours:g}: a budget is above 0")
+    if rows and "wall_seconds" not in rows[0]:
+        raise UserError("the table has no column 'wall_seconds': what a run costs is unknown")
+    form = LAWS[choose(law, [name for name in LAWS if len(LAWS[name].inputs) == 1], "law of one input")]
+    answer = _answer(form, ask)
+    curves, excluded = make_curves(rows, (x,), y)
+    curves = [c for c in curves if all(c.group.get(k) == v for k, v in (where or {}).items())]
+    candidates, warnings, expensive = [], [], 0
+    for k, curve in enumerate(curves):
+        cost = _cost(curve, devices)
+        reason = shortage(law, curve.x, (x,)) or ("runs without wall_seconds" if cost is None else "")
+        if not reason and len(curve.y) <= len(form.params):
+            reason = "no more runs than parameters: its noise is unknown"
+        if reason:
+            for row in curve.rows:
+                excluded.add(f"group with {reason}", row_name(row))
+            continue
+        places = _places(curve)
+        hours = cost(places)
+        cheap = hours <= budget_device_hours
+        expensive += int((~cheap).sum())
+        left = _variances(form, curve, places[cheap], answer, replicas, [seed, k])
+        known = np.unique(curve.x[:, 0])
+        candidates += [
+            Candidate(curve.group, float(p), float(h), float(share), bool(np.isin(p, known)))
+            for p, h, share in zip(places[cheap], hours[cheap], left, strict=True)
+        ]
+    if expensive and not candidates:
+        raise UserError(f"--budget_device_hours {budget_device_hours:g} pays for none of the {expensive} candidates")
+    refuse_nothing(candidates, excluded, "no curve can be fitted")
+    candidates.sort(key=lambda candidate: (candidate.left, candidate.hours))
+    if candidates[0].left > 0.95:
+        warnings.append("no affordable run reduces the variance by more than 5%")
+    return NextRun(ask, budget_device_hours, candidates, expensive, warnings)
+
+
+def _answer(form: Law, ask: str) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    """(internal parameters [R,P], centre [1]) -> what is asked [R]."""
+    if ask in form.params:
+        return lambda p, center: form.natural(p, center)[ask]
+    at = number(ask)
+    if at is None or not (np.isfinite(at) and at > 0):
+        raise UserError(
+            f"--ask {ask}: expected {', '.join(form.params)} or an input above 0 at which to know the error"
+        )
+    return lambda p, center: predict(form, p, np.full((len(p), 1, 1), np.log(at)) - center)[0][:, 0]
+
+
+def _cost(curve: Curve, devices: int) -> Callable[[np.ndarray], np.ndarray] | None:
+    """Input -> device-hours: a power of the input through the runs that say what they took, else None."""
+    seconds = np.array([number(row["wall_seconds"]) or np.nan for row in curve.rows])
+    known = np.isfinite(seconds) & (seconds > 0)
+    if len(np.unique(curve.x[known, 0])) < 2:
+        return None
+    slope, start = np.polyfit(np.log(curve.x[known, 0]), np.log(seconds[known]), 1)
+    slope = max(0.0, slope)  # a longer run is never cheaper
+    if slope == 0.0:
+        start = np.log(seconds[known]).mean()
+    return lambda places: np.exp(start + slope * np.log(places)) * devices / 3600
+
+
+def _places(curve: Curve) -> np.ndarray:
+    """Inputs of candidates: the rungs, between them, and beyond the top one."""
+    rungs = np.unique(curve.x[:, 0])
+    return np.unique(
+        np.round(np.concatenate([rungs, np.sqrt(rungs[1:] * rungs[:-1]), rungs[-1] * np.array(_BEYOND)]), 6)
+    )
+
+
+def _variances(
+    form: Law,
+    curve: Curve,
+    places: np.ndarray,
+    answer: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    replicas: int,
+    seed: list[int],
+) -> np.ndarray:
+    """Spread of the answer with each place over that without, as a ratio of robust variances.
+
+    The squared half-width of the central 68% stands for the variance: a fitted exponent has heavy tails.
+    """
+    center = np.log(np.unique(curve.x)).mean(keepdims=True)
+    u, v = np.log(curve.x) - center, np.log(curve.y)
+    best = solve(form, u[None], v[None], None, keep=36)[0]
+    middle = predict(form, best[None], u[None])[0][0]
+    residual_sd = np.sqrt(((v - middle) ** 2).sum() / (len(v) - len(form.params)))
+    rng = np.random.default_rng(seed)
+    noise = residual_sd * rng.standard_normal((replicas, len(v) + 1))  # the same for every place
+
+    def spread(place: float | None) -> float:
+        inputs, expected, added = u, middle, noise[:, :-1]
+        if place is not None:
+            there = np.log([[place]]) - center
+            inputs, added = np.concatenate([u, there]), noise
+            expected = np.concatenate([middle, predict(form, best[None], there[None])[0][0]])
+        fitted = solve(form, np.broadcast_to(inputs, (replicas, *inputs.shape)), expected + added, best, keep=3)
+        low, high = np.percentile(answer(fitted, center), [16, 84])
+        return ((high - low) / 2) ** 2
+
+    without = spread(None)
+    return np.array([spread(place) / without if without > 0 else 1.0 for place in places])
