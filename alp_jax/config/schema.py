@@ -148,7 +148,7 @@ class ModelConfig:
 
 @dataclasses.dataclass(frozen=True)
 class ObjectiveConfig:
-    """What is learnt: ``contrastive`` (clip against caption), ``captioning`` (in order and in parallel), both, or tags."""
+    """Learns ``contrastive`` (clip against caption), ``captioning`` (in order and in parallel), both, or tags."""
 
     name: str = "contrastive"  # contrastive | captioning | hybrid | tagging (supervised; see config.data.tags)
     contrastive_share: float = 0.5  # hybrid: weight of the contrastive loss; the captioning loss has the rest

@@ -20,7 +20,7 @@ from flax import nnx
 
 from alp_jax.config.schema import ConformerConfig
 from alp_jax.core.errors import UserError
-from alp_jax.models.depthwise import resolve_form
+from alp_jax.models.forms import resolve_form
 from alp_jax.models.layers import sigmoid
 from alp_jax.models.prenorm import (
     NORM_EPS,
@@ -190,7 +190,7 @@ class Conformer(nnx.Module):
         remat: bool = False,
     ):
         check(config)
-        form = resolve_form(depthwise)
+        form = resolve_form("depthwise", depthwise)
         kw = {"rngs": rngs, "dtype": dtype}
         self.config, self.dtype, self.remat, self.sites = config, dtype, remat, Sites()
         self.subsampling = Subsampling(config.feature_dim, config.subsampling_channels, config.width, form, **kw)

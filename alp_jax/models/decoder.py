@@ -14,7 +14,7 @@ from flax import nnx
 from alp_jax.config.schema import DecoderConfig
 from alp_jax.core.errors import UserError
 from alp_jax.core.names import choose
-from alp_jax.models.transformer import attend, dropout, layer_norm, linear, look_up, split_key, valid_mask
+from alp_jax.models.transformer import attend, dropout, layer_norm, linear, look_up, recompute_if, split_key, valid_mask
 from alp_jax.parallel.activations import constrain
 
 _NORM_EPS = 1e-5
@@ -98,7 +98,9 @@ class DecoderLayer(nnx.Module):
 class CaptionDecoder(nnx.Module):
     """Audio frames and input tokens to logits over the vocabulary."""
 
-    def __init__(self, config: DecoderConfig, memory_width: int, *, rngs: nnx.Rngs, dtype=jnp.float32):
+    def __init__(
+        self, config: DecoderConfig, memory_width: int, *, rngs: nnx.Rngs, dtype=jnp.float32, remat: bool = False
+    ):
         choose(config.decoder_activation, ACTIVATIONS, "activation in model.decoder.decoder_activation")
         if config.d_model % config.decoder_nhead:
             raise UserError(
@@ -107,7 +109,7 @@ class CaptionDecoder(nnx.Module):
             )
         width = config.d_model
         normal = nnx.initializers.normal(1.0)
-        self.dtype = dtype
+        self.dtype, self.remat = dtype, remat
         self.text_embed = nnx.Embed(config.vocab_size, width, embedding_init=normal, rngs=rngs)
         self.enc_dec_proj = nnx.data(None)
         if memory_width != width:
@@ -133,7 +135,7 @@ class CaptionDecoder(nnx.Module):
         allowed_B1T = valid_mask(memory_len_B, memory_BTD.shape[1])[:, None, :]
         x_BLD = (look_up(self.text_embed, tokens_BL) + sinusoid(length, self.text_embed.features)).astype(self.dtype)
         for layer, layer_key in zip(self.layers, split_key(key, len(self.layers)), strict=True):
-            x_BLD = layer(x_BLD, memory_BTD, allowed_BLL, allowed_B1T, layer_key)
+            x_BLD = recompute_if(self.remat, layer)(x_BLD, memory_BTD, allowed_BLL, allowed_B1T, layer_key)
         return x_BLD
 
     def logits(self, hidden_BLD: jax.Array) -> jax.Array:

@@ -1,7 +1,7 @@
 """Depthwise convolutions along time (1-D) and over time and frequency (2-D), in two forms with equal results.
 
 ``shift`` adds shifted copies, with a gradient of its own; ``lax`` is the grouped convolution of XLA, which on CPU is
-several times slower. ``auto`` takes shift on CPU and lax elsewhere.
+several times slower.
 
 XLA's partitioner multiplies the kernel's gradient of a grouped convolution by the number of copies of an input that is
 split by rows and copied over another axis (seen in 0.10.2). So lax splits the channels over that axis, and where it
@@ -14,24 +14,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from alp_jax.core.names import choose
 from alp_jax.models.precision import wide
 from alp_jax.parallel.activations import constrain, divides
 
-FORMS = ("auto", "shift", "lax")
 Pad = tuple[int, int]
-
-
-def resolve_form(form: str) -> str:
-    """``shift`` or ``lax``.
-
-    Raises:
-      UserError: a form that is not in ``FORMS``.
-    """
-    choose(form, FORMS, "config.model.depthwise_form")
-    if form != "auto":
-        return form
-    return "shift" if jax.default_backend() == "cpu" else "lax"
 
 
 def depthwise1d(x_BTC: jax.Array, kernel_KC: jax.Array, pad: Pad, form: str) -> jax.Array:

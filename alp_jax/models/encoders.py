@@ -11,6 +11,7 @@ from alp_jax.config.schema import ModelConfig
 from alp_jax.core.errors import UserError
 from alp_jax.core.names import choose
 from alp_jax.models.conformer import Conformer
+from alp_jax.models.forms import Forms
 from alp_jax.models.vit import ViT
 from alp_jax.models.zipformer import Zipformer
 
@@ -22,15 +23,24 @@ def encoder_kind(config: ModelConfig) -> str:
     return choose(config.encoder_kind, KINDS, "config.model.encoder_kind")
 
 
+REMAT = {"none": (), "layers": ("layers",), "text": ("text",), "all": ("front end", "layers", "text")}
+
+
+def recomputed(config: ModelConfig) -> tuple[str, ...]:
+    """What the backward pass recomputes; UserError for an unknown ``config.remat``."""
+    return REMAT[choose(config.remat, REMAT, "config.model.remat")]
+
+
 def make_encoder(config: ModelConfig, *, rngs: nnx.Rngs, dtype=jnp.float32) -> nnx.Module:
     """The encoder that ``config`` describes.
 
     Raises:
       UserError: an unknown kind or form of convolution, sizes that do not fit together.
     """
-    kind, kw = encoder_kind(config), {"rngs": rngs, "dtype": dtype, "remat": config.remat}
+    kind, kw = encoder_kind(config), {"rngs": rngs, "dtype": dtype, "remat": "layers" in recomputed(config)}
     if kind == "zipformer":
-        return Zipformer(config.encoder, depthwise=config.depthwise_form, **kw)
+        front = "front end" in recomputed(config)
+        return Zipformer(config.encoder, forms=Forms.of(config), remat_front=front, **kw)
     if kind == "conformer":
         return Conformer(config.conformer, depthwise=config.depthwise_form, **kw)
     return ViT(config.vit, **kw)

@@ -9,7 +9,7 @@ from flax import nnx
 
 from alp_jax.core.names import choose
 from alp_jax.models.training import TrainInputs
-from alp_jax.models.transformer import dropout, layer_norm, linear, split_key, valid_mask
+from alp_jax.models.transformer import dropout, layer_norm, linear, recompute_if, split_key, valid_mask
 from alp_jax.parallel.activations import constrain
 
 NORM_EPS = 1e-5
@@ -58,5 +58,5 @@ def run_blocks(blocks: Iterable[Callable], x_BLD: jax.Array, key: jax.Array | No
     """``x = block(x, key)`` one after another; ``remat`` recomputes them in the backward pass."""
     blocks = list(blocks)
     for block, block_key in zip(blocks, split_key(key, len(blocks)), strict=True):
-        x_BLD = constrain((jax.checkpoint(block) if remat else block)(x_BLD, block_key), "batch", "time", "width")
+        x_BLD = constrain(recompute_if(remat, block)(x_BLD, block_key), "batch", "time", "width")
     return x_BLD

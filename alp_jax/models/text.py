@@ -9,7 +9,7 @@ from flax import nnx
 
 from alp_jax.config.schema import TextTowerConfig
 from alp_jax.core.errors import UserError
-from alp_jax.models.transformer import attend, dropout, layer_norm, look_up, split_key, valid_mask
+from alp_jax.models.transformer import attend, dropout, layer_norm, look_up, recompute_if, split_key, valid_mask
 from alp_jax.parallel.activations import constrain
 
 _INIT = nnx.initializers.normal(0.02)
@@ -89,7 +89,8 @@ class TextLayer(nnx.Module):
 class TextTower(nnx.Module):
     """Token ids to contextual vectors; position 0 stands for the whole text."""
 
-    def __init__(self, config: TextTowerConfig, *, rngs: nnx.Rngs, dtype=jnp.float32):
+    def __init__(self, config: TextTowerConfig, *, rngs: nnx.Rngs, dtype=jnp.float32, remat: bool = False):
+        self.remat = remat
         if config.hidden_size % config.num_attention_heads:
             raise UserError(
                 f"model.text.hidden_size={config.hidden_size} is not a multiple of "
@@ -116,5 +117,5 @@ class TextTower(nnx.Module):
         allowed_BLL = valid_mask(text_len_B, text_BL.shape[1])[:, None, :]
         x_BLD = self.embeddings(text_BL, keys[0])
         for layer, layer_key in zip(self.layers, keys[1:], strict=True):
-            x_BLD = layer(x_BLD, allowed_BLL, layer_key)
+            x_BLD = recompute_if(self.remat, layer)(x_BLD, allowed_BLL, layer_key)
         return x_BLD

@@ -1,6 +1,7 @@
 """What the text tower and the caption decoder share: masked attention, dropout by key, PyTorch initialisers."""
 
 import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +22,11 @@ def dropout(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
     if key is None or rate == 0.0:
         return x
     return jnp.where(jax.random.bernoulli(key, 1.0 - rate, x.shape), x / (1.0 - rate), 0).astype(x.dtype)
+
+
+def recompute_if(remat: bool, layer: Callable) -> Callable:
+    """``layer``; with ``remat`` its intermediate results are recomputed in the backward pass instead of kept."""
+    return jax.checkpoint(lambda *args: layer(*args)) if remat else layer  # a new function: jax keeps what it traced
 
 
 def valid_mask(len_B: jax.Array, length: int) -> jax.Array:

@@ -5,8 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from alp_jax.core.errors import UserError
-from alp_jax.models.depthwise import depthwise1d, depthwise2d, resolve_form
+from alp_jax.models.depthwise import depthwise1d, depthwise2d
 
 
 def draw(*shape):
@@ -35,10 +34,3 @@ def test_forms_agree_forward_and_backward(convolve, x, kernel):
     for shift, lax in zip(*results, strict=True):
         np.testing.assert_allclose(shift, lax, atol=2e-5)
     assert results[0][0].shape == x.shape
-
-
-def test_auto_is_shift_on_cpu_and_unknown_forms_are_named():
-    assert resolve_form("auto") == "shift"
-    assert resolve_form("lax") == "lax"
-    with pytest.raises(UserError, match="shfit"):
-        resolve_form("shfit")

@@ -7,6 +7,7 @@ import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from alp_jax.config.schema import ZipformerConfig
+from alp_jax.models.forms import Forms
 from alp_jax.models.functional import functionalize, outline
 from alp_jax.models.gradients import balance, limit_values, penalize_abs_above, whiten, whitening_metric
 from alp_jax.models.regularisers import Balancer, Whiten, make_certain
@@ -155,7 +156,7 @@ SMALL = ZipformerConfig(
 
 def encoder(remat=False, certain=False, dtype=jnp.float32):
     def make(rngs):
-        module = Zipformer(SMALL, rngs=rngs, depthwise="shift", remat=remat, dtype=dtype)
+        module = Zipformer(SMALL, rngs=rngs, forms=Forms(depthwise="shift"), remat=remat, dtype=dtype)
         return make_certain(module, 1.0) if certain else module
 
     return *functionalize(make), sites_of(outline(make))

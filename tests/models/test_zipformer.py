@@ -11,6 +11,7 @@ import pytest
 from alp_jax.config.schema import ModelConfig, ZipformerConfig
 from alp_jax.core.errors import UserError
 from alp_jax.models.accounting import encoder_flops, parameters
+from alp_jax.models.forms import Forms
 from alp_jax.models.functional import functionalize, outline
 from alp_jax.models.schedule import NEVER
 from alp_jax.models.training import Training
@@ -19,6 +20,7 @@ from alp_jax.models.zipformer.extent import Extent
 from alp_jax.models.zipformer.frontend import Conv2dSubsampling
 from alp_jax.models.zipformer.stack import ZipformerStack
 
+FORMS = Forms(depthwise="shift", frontend="shift").resolved()
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 CAUSAL = {
     "feature_dim": 32,
@@ -157,7 +159,7 @@ def test_front_end_matches_the_reference():
     check_module(
         case,
         "conv2d_subsampling_eval",
-        lambda rngs: Conv2dSubsampling(24, 12, (4, 6, 8), "shift", rngs=rngs, dtype=jnp.float32),
+        lambda rngs: Conv2dSubsampling(24, 12, (4, 6, 8), FORMS, rngs=rngs, dtype=jnp.float32),
         lambda apply, params, x: apply(params, x, jnp.full(x.shape[0], x.shape[1])),
         time_major=False,
     )
@@ -173,7 +175,7 @@ def test_downsampled_stack_matches_the_reference():
         case,
         "downsampled_encoder",
         lambda rngs: ZipformerStack(
-            12, 4, 8, sizes, False, "shift", (NEVER,) * 2, remat=False, rngs=rngs, dtype=jnp.float32
+            12, 4, 8, sizes, False, FORMS, (NEVER,) * 2, remat=False, rngs=rngs, dtype=jnp.float32
         ),
         lambda apply, params, x: apply(params, x, extent),
         time_major=True,

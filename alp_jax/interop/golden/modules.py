@@ -11,6 +11,7 @@ from alp_jax.interop.golden.case import Case
 from alp_jax.interop.golden.compare import Line, compare
 from alp_jax.interop.golden.module_case import check_function, check_module, swap
 from alp_jax.interop.golden.training import Recorded
+from alp_jax.models.forms import Forms
 from alp_jax.models.regularisers import make_certain
 from alp_jax.models.schedule import NEVER, constant
 from alp_jax.models.zipformer.attention import AttentionWeights, NonlinAttention, SelfAttention
@@ -21,6 +22,7 @@ from alp_jax.models.zipformer.layer import Bypass, FeedForward, ZipformerLayer
 from alp_jax.models.zipformer.stack import Downsample, ZipformerStack, upsample
 
 _SIZES = ("num_heads", "query_head_dim", "pos_head_dim", "value_head_dim", "feedforward_dim", "cnn_module_kernel")
+_FORMS = Forms(depthwise="shift", frontend="shift").resolved()
 _LAYER = ("encoders/0/layers/0", "encoder.encoders.0.layers.0.")
 
 
@@ -111,7 +113,7 @@ def check_convolution(case: Case) -> Iterator[Line]:
         return swap(apply(params, x, extent, _training(case, sites, len(x))))
 
     def make(rngs):
-        return ConvolutionModule(c["channels"], c["kernel_size"], c["causal"], "shift", rngs=rngs, dtype=jnp.float32)
+        return ConvolutionModule(c["channels"], c["kernel_size"], c["causal"], _FORMS, rngs=rngs, dtype=jnp.float32)
 
     yield from check_module(case, _forced(case, make), run, *_place("conv_module1"))
 
@@ -139,7 +141,7 @@ def check_layer(case: Case) -> Iterator[Line]:
     def make(rngs):
         sizes = {name: c[name] for name in _SIZES}
         skip = constant(c.get("bypass_skip_rate", 0.5))
-        layer = ZipformerLayer(c["embed_dim"], c["pos_dim"], sizes, False, "shift", skip, rngs=rngs, dtype=jnp.float32)
+        layer = ZipformerLayer(c["embed_dim"], c["pos_dim"], sizes, False, _FORMS, skip, rngs=rngs, dtype=jnp.float32)
         make_certain(layer, c.get("regularisers_prob", 0.0))
         for name, rate in rates.items():
             if name == "bypass_skip_rate":
@@ -167,7 +169,7 @@ def check_downsampled_stack(case: Case) -> Iterator[Line]:
     def make(rngs):
         sizes = {name: c[name] for name in _SIZES}
         skips = (NEVER,) * c["num_layers"]
-        stack = (c["embed_dim"], c["factor"], c["pos_dim"], sizes, False, "shift", skips)
+        stack = (c["embed_dim"], c["factor"], c["pos_dim"], sizes, False, _FORMS, skips)
         return ZipformerStack(*stack, remat=False, rngs=rngs, dtype=jnp.float32)
 
     def run(apply, params, inputs, sites):
@@ -199,7 +201,7 @@ def check_convnext(case: Case) -> Iterator[Line]:
     c = case.config
 
     def make(rngs):
-        module = make_certain(ConvNeXt(c["channels"], "shift", rngs=rngs, dtype=jnp.float32), c["regularisers_prob"])
+        module = make_certain(ConvNeXt(c["channels"], _FORMS, rngs=rngs, dtype=jnp.float32), c["regularisers_prob"])
         module.skip_rate = constant(c["layerdrop_rate"])
         return module
 
@@ -216,7 +218,7 @@ def check_subsampling(case: Case) -> Iterator[Line]:
     c = case.config
 
     def make(rngs):
-        sizes = (c["in_channels"], c["out_channels"], c["layer_channels"], "shift")
+        sizes = (c["in_channels"], c["out_channels"], c["layer_channels"], _FORMS)
         return Conv2dSubsampling(*sizes, rngs=rngs, dtype=jnp.float32)
 
     def run(apply, params, inputs, sites):

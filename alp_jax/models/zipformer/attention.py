@@ -38,13 +38,31 @@ def _by_head(x_BTD: jax.Array, num_heads: int) -> jax.Array:
     return constrain(x_BTD.reshape(*x_BTD.shape[:2], num_heads, -1), "batch", "time", "heads", "each")
 
 
+def position_scores(p_BTHP: jax.Array, table_NHP: jax.Array, form: str) -> jax.Array:
+    """scores_BHTS, at least float32, of target t and source s: p of t times row T - 1 - t + s of the table."""
+    length, kw = p_BTHP.shape[1], {"preferred_element_type": wide_type(p_BTHP.dtype)}
+    if form == "direct":  # gathering the small table costs fewer bytes than skewing scores of all 2T - 1 offsets
+        offsets_TS = length - 1 - jnp.arange(length)[:, None] + jnp.arange(length)
+        return jnp.einsum("bthp,hpts->bhts", p_BTHP, table_NHP.transpose(1, 2, 0)[:, :, offsets_TS], **kw)
+    scores_BHTN = jnp.einsum("bthp,nhp->bhtn", p_BTHP, table_NHP, **kw)
+    # with one more column, row t of the reshaped array begins t columns further right
+    flat = jnp.pad(scores_BHTN, ((0, 0), (0, 0), (0, 0), (0, 1))).reshape(*scores_BHTN.shape[:2], -1)
+    rows = flat[..., : length * (2 * length - 1)].reshape(scores_BHTN.shape)
+    return rows[..., length - 1 :]
+
+
 class AttentionWeights(nnx.Module):
-    """Softmax over content and relative position scores; 1/sqrt(d) lives in the start values."""
+    """Softmax over content and relative position scores; 1/sqrt(d) lives in the start values.
+
+    ``form`` is that of the position scores, see ``alp_jax.models.forms``.
+    """
 
     own_sites = Sites(scalars=2)
 
-    def __init__(self, width, pos_dim, num_heads, query_head_dim, pos_head_dim, *, rngs: nnx.Rngs, dtype):
-        self.num_heads, self.query_dim, self.pos_dim = num_heads, query_head_dim, pos_head_dim
+    def __init__(
+        self, width, pos_dim, num_heads, query_head_dim, pos_head_dim, form: str = "direct", *, rngs: nnx.Rngs, dtype
+    ):
+        self.form, self.num_heads, self.query_dim, self.pos_dim = form, num_heads, query_head_dim, pos_head_dim
         width_out = num_heads * (2 * query_head_dim + pos_head_dim)
         self.in_proj = scaled_linear(width, width_out, query_head_dim**-0.25, rngs=rngs, dtype=dtype)
         pos_out = num_heads * pos_head_dim
@@ -56,16 +74,13 @@ class AttentionWeights(nnx.Module):
 
     def __call__(self, x_BTD: jax.Array, pos_ND: jax.Array, extent: Extent, train: Training | None = None) -> jax.Array:
         """weights_BHTS in the type of ``x_BTD``; the softmax over sources S is float32."""
-        length, wide = x_BTD.shape[1], self.num_heads * self.query_dim
+        wide = self.num_heads * self.query_dim
         parts = jnp.split(self.in_proj(x_BTD), (wide, 2 * wide), axis=-1)
         parts[1] = self.whiten_keys(self.balance_keys(parts[1], train), train)
         q, k, p = (_by_head(part, self.num_heads) for part in parts)
         scores = jnp.einsum("bthd,bshd->bhts", q, k, preferred_element_type=wide_type(q.dtype))
-        # gathering the small table costs fewer bytes than skewing scores of all 2T - 1 offsets
         table_NHP = self.linear_pos(pos_ND.astype(x_BTD.dtype)).reshape(-1, self.num_heads, self.pos_dim)
-        offsets_TS = length - 1 - jnp.arange(length)[:, None] + jnp.arange(length)
-        table_HPTS = table_NHP.transpose(1, 2, 0)[:, :, offsets_TS]
-        pos_scores = jnp.einsum("bthp,hpts->bhts", p, table_HPTS, preferred_element_type=scores.dtype)
+        pos_scores = position_scores(p, table_NHP, self.form)
         if train is not None:
             pos_scores *= train.draw() >= train.value(self.pos_skip_rate)
         scores += pos_scores

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from alp_jax.models.depthwise import depthwise1d
+from alp_jax.models.forms import Forms
 from alp_jax.models.layers import scaled_linear, sigmoid, swoosh_r, uniform
 from alp_jax.models.regularisers import Balancer, Whiten, whitening_limit
 from alp_jax.models.schedule import line
@@ -69,7 +70,8 @@ class ChunkCausalDepthwiseConv1d(nnx.Module):
 class ConvolutionModule(nnx.Module):
     """Gate, zero the padding, depthwise convolution, SwooshR, linear."""
 
-    def __init__(self, width: int, taps: int, causal: bool, form: str, *, rngs: nnx.Rngs, dtype):
+    def __init__(self, width: int, taps: int, causal: bool, forms: Forms, *, rngs: nnx.Rngs, dtype):
+        form, self.swoosh_form = forms.depthwise, forms.swoosh
         self.in_proj = linear(width, 2 * width, rngs=rngs, dtype=dtype)
         self.depthwise_conv = (
             ChunkCausalDepthwiseConv1d(width, taps, form, rngs=rngs)
@@ -90,4 +92,4 @@ class ConvolutionModule(nnx.Module):
         value, gate = (constrain(part, "batch", "time", "hidden") for part in parts)
         gate = sigmoid(self.balancer1(gate, train))
         mixed = self.depthwise_conv(jnp.where(extent.valid_BT[:, :, None], value * gate, 0), extent)
-        return self.out_proj(swoosh_r(self.whiten(self.balancer2(mixed, train), train)))
+        return self.out_proj(swoosh_r(self.whiten(self.balancer2(mixed, train), train), self.swoosh_form))

@@ -27,6 +27,8 @@ The reference's name has ``encoder.`` before ``encoders`` and ``downsample_outpu
 where the factor is above 1, ``conv.0|4|7`` for ``conv0|4|7`` and ``weight`` for ``kernel``.
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -34,9 +36,10 @@ from flax import nnx
 from alp_jax.config.schema import ZipformerConfig
 from alp_jax.core.errors import UserError
 from alp_jax.core.names import choose
-from alp_jax.models.depthwise import resolve_form
+from alp_jax.models.forms import AUTO, Forms
 from alp_jax.models.schedule import Schedule
 from alp_jax.models.training import Sites, Training, TrainInputs, sites_of
+from alp_jax.models.transformer import recompute_if
 from alp_jax.models.zipformer.extent import Extent, chunk_mask
 from alp_jax.models.zipformer.frontend import MIN_FRAMES, Conv2dSubsampling, output_length
 from alp_jax.models.zipformer.layer import Note, ignore
@@ -122,8 +125,9 @@ class Zipformer(nnx.Module):
     Args:
       config: sizes; the default is Zipformer-M.
       dtype: of activations; parameters, Swoosh, softmax and norms are float32.
-      depthwise: form of the depthwise convolutions, one of ``alp_jax.models.depthwise.FORMS``.
+      forms: of the slow parts.
       remat: recompute the layers in the backward pass instead of keeping their intermediate results.
+      remat_front: likewise the front end.
 
     Attributes:
       sites: what a training forward pass draws; ``sites.whitenings`` is the size of the whitening state.
@@ -138,17 +142,18 @@ class Zipformer(nnx.Module):
         *,
         rngs: nnx.Rngs,
         dtype=jnp.float32,
-        depthwise: str = "auto",
+        forms: Forms = AUTO,
         remat: bool = False,
+        remat_front: bool = False,
     ):
         check(config)
-        form = resolve_form(depthwise)
+        forms = forms.resolved()
         widths = config.encoder_dim
         sizes = {name: per_stack(config, name) for name in PER_STACK}
-        self.config, self.dtype = config, dtype
+        self.config, self.dtype, self.remat_front = config, dtype, remat_front
         self.unmasked_dim = per_stack(config, "encoder_unmasked_dim")
         self.encoder_embed = Conv2dSubsampling(
-            config.feature_dim, widths[0], config.frontend_channels, form, rngs=rngs, dtype=dtype
+            config.feature_dim, widths[0], config.frontend_channels, forms, rngs=rngs, dtype=dtype
         )
         self.encoders = nnx.List(
             ZipformerStack(
@@ -157,7 +162,7 @@ class Zipformer(nnx.Module):
                 config.pos_dim,
                 {name: values[i] for name, values in sizes.items()},
                 config.causal,
-                form,
+                forms,
                 skip_rates,
                 remat=remat,
                 rngs=rngs,
@@ -207,7 +212,8 @@ class Zipformer(nnx.Module):
             end_B = jnp.full_like(len_B, output_length(mel_BTF.shape[1]))
         draws = Training.drawn(train, self.sites, len(len_B)) if isinstance(train, TrainInputs) else train
         chunking = self._chunking(draws)
-        x = self.encoder_embed(mel_BTF, end_B, draws)
+        embed = partial(self.encoder_embed, train=draws)
+        x = recompute_if(self.remat_front, embed)(mel_BTF, end_B)
         len_B = output_length(len_B)
         note("encoder_embed", x)
         note("encoder_embed_lens", len_B)

@@ -9,8 +9,10 @@ from flax import nnx
 from jax import lax
 
 from alp_jax.models.depthwise import depthwise2d
+from alp_jax.models.forms import Forms
 from alp_jax.models.gradients import scale_gradient
 from alp_jax.models.layers import BiasNorm, scaled_linear, swoosh_l, swoosh_r, uniform
+from alp_jax.models.precision import wide_type
 from alp_jax.models.regularisers import Balancer, Whiten, whitening_limit
 from alp_jax.models.schedule import line
 from alp_jax.models.training import Sites, Training, keep_clips, shared_dropout
@@ -18,6 +20,7 @@ from alp_jax.models.transformer import linear
 from alp_jax.parallel.activations import constrain
 
 MIN_FRAMES = 9  # the shortest features that give one output frame
+_WIDE = 16  # channels from which XLA's own gradient of the kernel is slower on CPU than matrix products
 
 
 def output_length(num_frames):
@@ -48,6 +51,31 @@ _convolve_one_channel.defvjp(
 )
 
 
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _convolve_wide(x_BTFC: jax.Array, kernel: jax.Array, strides, pads) -> jax.Array:
+    """``_convolve`` whose kernel's gradient is a matrix product per tap, on CPU three times faster."""
+    return _convolve(x_BTFC, kernel, strides, pads)
+
+
+def _wide_backward(strides, pads, saved, upstream_BTFO):
+    x_BTFC, kernel = saved
+    _, backward = jax.vjp(lambda x: _convolve(x, kernel, strides, pads), x_BTFC)
+    padded = jnp.pad(x_BTFC, ((0, 0), *pads, (0, 0)))
+    spans = [1 + (size - 1) * stride for size, stride in zip(upstream_BTFO.shape[1:3], strides, strict=True)]
+
+    def tap(i, j):
+        seen_BTFC = padded[:, i : i + spans[0] : strides[0], j : j + spans[1] : strides[1]]
+        return jnp.einsum("btfc,btfo->co", seen_BTFC, upstream_BTFO, preferred_element_type=wide_type(kernel.dtype))
+
+    taps = [tap(i, j) for i in range(3) for j in range(3)]
+    return *backward(upstream_BTFO), jnp.stack(taps).reshape(kernel.shape).astype(kernel.dtype)
+
+
+_convolve_wide.defvjp(
+    lambda x, kernel, strides, pads: (_convolve(x, kernel, strides, pads), (x, kernel)), _wide_backward
+)
+
+
 class Conv2d(nnx.Module):
     """3x3 convolution with kernel (time, frequency, in, out), PyTorch's default start."""
 
@@ -57,11 +85,14 @@ class Conv2d(nnx.Module):
         self.bias = nnx.Param(init(rngs.params(), (width_out,)))
         self.strides, self.pads = strides, ((0, 0), (pad_freq, pad_freq))
         self.one_channel = form == "shift" and width_in == 1 and strides == (1, 1)
+        self.wide = form == "shift" and width_in >= _WIDE
 
     def __call__(self, x_BTFC: jax.Array) -> jax.Array:
         kernel = self.kernel[...].astype(x_BTFC.dtype)
         if self.one_channel:
             y = _convolve_one_channel(x_BTFC, kernel, self.pads)
+        elif self.wide:
+            y = _convolve_wide(x_BTFC, kernel, self.strides, self.pads)
         else:
             y = _convolve(x_BTFC, kernel, self.strides, self.pads)
         return y + self.bias[...].astype(y.dtype)
@@ -86,8 +117,9 @@ class ConvNeXt(nnx.Module):
 
     own_sites = Sites(clips=1)
 
-    def __init__(self, width: int, form: str, *, rngs: nnx.Rngs, dtype):
-        self.depthwise_conv = DepthwiseConv2d(width, form, rngs=rngs)
+    def __init__(self, width: int, forms: Forms, *, rngs: nnx.Rngs, dtype):
+        self.swoosh_form = forms.swoosh
+        self.depthwise_conv = DepthwiseConv2d(width, forms.depthwise, rngs=rngs)
         self.pointwise_conv1 = linear(width, 3 * width, rngs=rngs, dtype=dtype)
         self.pointwise_conv2 = scaled_linear(3 * width, width, 0.01, rngs=rngs, dtype=dtype)
         self.hidden_balancer = Balancer(min_positive=0.3, max_positive=1.0, min_abs=0.75, max_abs=5.0)
@@ -98,18 +130,19 @@ class ConvNeXt(nnx.Module):
     def __call__(self, x_BTFC: jax.Array, train: Training | None = None) -> jax.Array:
         hidden = constrain(self.pointwise_conv1(self.depthwise_conv(x_BTFC)), "batch", "time", "bins", "hidden")
         hidden = self.hidden_balancer(hidden, train)
-        x_BTFC = x_BTFC + keep_clips(self.pointwise_conv2(swoosh_l(hidden)), self.skip_rate, train)
+        x_BTFC = x_BTFC + keep_clips(self.pointwise_conv2(swoosh_l(hidden, self.swoosh_form)), self.skip_rate, train)
         return self.out_whiten(self.out_balancer(x_BTFC, train), train)
 
 
 class Conv2dSubsampling(nnx.Module):
     """Three convolutions, one ConvNeXt block, a linear layer over channels and bins, BiasNorm."""
 
-    def __init__(self, num_bins: int, width: int, channels, form: str, *, rngs: nnx.Rngs, dtype):
+    def __init__(self, num_bins: int, width: int, channels, forms: Forms, *, rngs: nnx.Rngs, dtype):
+        form, self.swoosh_form = forms.frontend, forms.swoosh
         self.conv0 = Conv2d(1, channels[0], (1, 1), 1, form, rngs=rngs)
         self.conv4 = Conv2d(channels[0], channels[1], (2, 2), 0, form, rngs=rngs)
         self.conv7 = Conv2d(channels[1], channels[2], (1, 2), 0, form, rngs=rngs)
-        self.convnext = ConvNeXt(channels[2], form, rngs=rngs, dtype=dtype)
+        self.convnext = ConvNeXt(channels[2], forms, rngs=rngs, dtype=dtype)
         self.out = linear(channels[2] * (((num_bins - 1) // 2 - 1) // 2), width, rngs=rngs, dtype=dtype)
         self.out_norm = BiasNorm(width, rngs=rngs)
         self.dtype = dtype
@@ -123,9 +156,9 @@ class Conv2dSubsampling(nnx.Module):
         x = self.conv0(x)
         if train is not None:  # its gradient is a sum over every frame and bin, and by far the largest
             x = scale_gradient(x, 0.2)
-        x = swoosh_r(self.balancer0(x, train))
-        x = swoosh_r(self.balancer4(self.conv4(x), train))
-        x = swoosh_r(self.balancer7(self.conv7(x), train))
+        x = swoosh_r(self.balancer0(x, train), self.swoosh_form)
+        x = swoosh_r(self.balancer4(self.conv4(x), train), self.swoosh_form)
+        x = swoosh_r(self.balancer7(self.conv7(x), train), self.swoosh_form)
         # the convolutions so far see no frame beyond the clip; the depthwise one looks three frames ahead
         inside = jnp.arange(x.shape[1]) < end_B[:, None]
         x = self.convnext(jnp.where(inside[:, :, None, None], x, 0), train)

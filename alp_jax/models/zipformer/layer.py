@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from alp_jax.models.forms import Forms
 from alp_jax.models.layers import BiasNorm, scaled_linear, swoosh_l
 from alp_jax.models.regularisers import Balancer, ValueLimit, Whiten, whitening_limit
 from alp_jax.models.schedule import NEVER, Schedule, line
@@ -31,7 +32,8 @@ def ignore(name: str, value: jax.Array) -> None:
 class FeedForward(nnx.Module):
     """Linear, SwooshL, dropout with a mask shared over time, linear."""
 
-    def __init__(self, width: int, hidden: int, *, rngs: nnx.Rngs, dtype):
+    def __init__(self, width: int, hidden: int, swoosh_form: str = "own", *, rngs: nnx.Rngs, dtype):
+        self.swoosh_form = swoosh_form
         self.in_proj = linear(width, hidden, rngs=rngs, dtype=dtype)
         self.out_proj = scaled_linear(hidden, width, 0.1, rngs=rngs, dtype=dtype)
         self.hidden_balancer = Balancer(min_positive=0.3, max_positive=1.0, min_abs=0.75, max_abs=5.0)
@@ -40,7 +42,7 @@ class FeedForward(nnx.Module):
 
     def __call__(self, x_BTD: jax.Array, train: Training | None = None) -> jax.Array:
         hidden = constrain(self.in_proj(x_BTD), "batch", "time", "hidden")
-        hidden = swoosh_l(self.hidden_balancer(hidden, train))
+        hidden = swoosh_l(self.hidden_balancer(hidden, train), self.swoosh_form)
         return self.out_whiten(self.out_proj(shared_dropout(hidden, self.dropout_rate, train)), train)
 
 
@@ -75,7 +77,7 @@ class ZipformerLayer(nnx.Module):
     own_sites = Sites(scalars=1, clips=5)
 
     def __init__(
-        self, width: int, pos_dim: int, sizes: dict, causal: bool, form: str, skip_rate: Schedule, *, rngs, dtype
+        self, width: int, pos_dim: int, sizes: dict, causal: bool, forms: Forms, skip_rate: Schedule, *, rngs, dtype
     ):
         kw = {"rngs": rngs, "dtype": dtype}
         heads, hidden, taps = sizes["num_heads"], sizes["feedforward_dim"], sizes["cnn_module_kernel"]
@@ -83,16 +85,16 @@ class ZipformerLayer(nnx.Module):
         self.bypass_mid = Bypass(width)
         self.bypass_scale = nnx.Param(jnp.full((width,), 0.5))  # unused, but part of the reference's checkpoints
         self.self_attn_weights = AttentionWeights(
-            width, pos_dim, heads, sizes["query_head_dim"], sizes["pos_head_dim"], **kw
+            width, pos_dim, heads, sizes["query_head_dim"], sizes["pos_head_dim"], forms.position, **kw
         )
         self.self_attn1 = SelfAttention(width, heads, sizes["value_head_dim"], **kw)
         self.self_attn2 = SelfAttention(width, heads, sizes["value_head_dim"], **kw)
-        self.feed_forward1 = FeedForward(width, hidden * 3 // 4, **kw)
-        self.feed_forward2 = FeedForward(width, hidden, **kw)
-        self.feed_forward3 = FeedForward(width, hidden * 5 // 4, **kw)
+        self.feed_forward1 = FeedForward(width, hidden * 3 // 4, forms.swoosh, **kw)
+        self.feed_forward2 = FeedForward(width, hidden, forms.swoosh, **kw)
+        self.feed_forward3 = FeedForward(width, hidden * 5 // 4, forms.swoosh, **kw)
         self.nonlin_attention = NonlinAttention(width, **kw)
-        self.conv_module1 = ConvolutionModule(width, taps, causal, form, **kw)
-        self.conv_module2 = ConvolutionModule(width, taps, causal, form, **kw)
+        self.conv_module1 = ConvolutionModule(width, taps, causal, forms, **kw)
+        self.conv_module2 = ConvolutionModule(width, taps, causal, forms, **kw)
         self.norm = BiasNorm(width, rngs=rngs)
         self.balancer_na = Balancer(
             min_positive=0.3, max_positive=0.7, min_abs=line(0.004, 0.02, 4000), max_abs=100.0, prob=0.05

@@ -4,9 +4,11 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from alp_jax.models.forms import Forms
 from alp_jax.models.functional import ParamKeys
 from alp_jax.models.schedule import Schedule, constant
 from alp_jax.models.training import Training
+from alp_jax.models.transformer import recompute_if
 from alp_jax.models.zipformer.attention import relative_positions
 from alp_jax.models.zipformer.extent import Extent
 from alp_jax.models.zipformer.layer import Bypass, Note, ZipformerLayer, ignore
@@ -45,13 +47,24 @@ class ZipformerStack(nnx.Module):
     """
 
     def __init__(
-        self, width, factor, pos_dim, sizes, causal, form, skip_rates: tuple[Schedule, ...], *, remat, rngs, dtype
+        self,
+        width,
+        factor,
+        pos_dim,
+        sizes,
+        causal,
+        forms: Forms,
+        skip_rates: tuple[Schedule, ...],
+        *,
+        remat,
+        rngs,
+        dtype,
     ):
         self.factor, self.pos_dim, self.remat = factor, pos_dim, remat
         self.pos_dropout_rate = constant(0.15)
         key = rngs.params()
         self.layers = nnx.List(
-            ZipformerLayer(width, pos_dim, sizes, causal, form, skip_rate, rngs=ParamKeys(key), dtype=dtype)
+            ZipformerLayer(width, pos_dim, sizes, causal, forms, skip_rate, rngs=ParamKeys(key), dtype=dtype)
             for skip_rate in skip_rates
         )
         if factor > 1:
@@ -85,7 +98,7 @@ class ZipformerStack(nnx.Module):
             def run(x, pos_ND, layer=layer, noted=noted):
                 return layer(x, pos_ND, extent, train, noted)
 
-            x = constrain((jax.checkpoint(run) if self.remat else run)(x, pos_ND) * mask, "batch", "time", "width")
+            x = constrain(recompute_if(self.remat, run)(x, pos_ND) * mask, "batch", "time", "width")
         if self.factor > 1:
             note("inner_out", x)
             x = self.out_combiner(x_BTD, upsample(x, self.factor, x_BTD.shape[1]), train)
