@@ -246,6 +246,7 @@ class TrainConfig:
     steps: int = 600_000
     accumulate: int = 1  # parts of a batch that go through the model one after the other; the gradient is the same
     log_every: int = 50
+    logs: str = "jsonl"  # NAME,... of jsonl | tensorboard | wandb: where metrics and rates go
     save_every: int = 4000
     keep: int = 3  # of the latest checkpoints
     keep_every: int = 0  # steps: checkpoints at multiples of it stay too

@@ -20,7 +20,8 @@ from alp_jax.train.build import make_parts, open_data
 from alp_jax.train.checkpoint import Checkpoints
 from alp_jax.train.checkpoint_keep import Keep
 from alp_jax.train.checkpoint_manifest import complete
-from alp_jax.train.metrics import MetricsLog
+from alp_jax.train.logs.run_log import RunLog
+from alp_jax.train.logs.sinks import parse_logs
 from alp_jax.train.run_dir import RunDir
 from alp_jax.train.state import abstract_state, create_state, state_maker, state_shapes
 from alp_jax.train.step import make_train_step
@@ -46,6 +47,7 @@ def train(config: RunConfig, workdir: str | pathlib.Path) -> dict:
 
 def _train(config: RunConfig, workdir: str | pathlib.Path, stop: Stop) -> dict:
     keep = Keep.of(config.train)
+    parse_logs(config.train.logs)
     dataset, tokenizer = open_data(config)
     mesh = make_mesh(config.mesh)
     parts = make_parts(config, tokenizer, mesh)
@@ -152,7 +154,7 @@ class _Loop:
     def run(self, state: Any, step_fn, batches, mesh, dataset) -> Any:
         """Steps from ``first`` to the end; saves on the way, at the end and when a signal asks to stop."""
         total = self.config.train.steps
-        log = MetricsLog(self.path, total, self.first) if hosts.is_lead() else None
+        log = RunLog(self.path, self.config, self.first) if hosts.is_lead() else None
         if self.first:
             self._stop.leave_at_once(
                 lambda: f"before the first step after step {self.first}, which is saved; run it again"
@@ -198,7 +200,7 @@ class _Loop:
         raise Preempted(f"stopped by signal {self._stop.number} after step {step}, which is saved; run it again")
 
     def _count(self, batch: dict, waited: float, cut: int) -> tuple[float, int, float, float, int]:
-        """Adds a batch to the clock; returns what ``MetricsLog.count`` takes."""
+        """Adds a batch to the clock; returns what ``RunLog.count`` takes."""
         shares = self._shares
         clips = int(batch["mask"].sum()) * shares
         seconds = float(batch["audio_len"].sum()) / SAMPLE_RATE * shares
@@ -214,7 +216,7 @@ class _Loop:
         """FLOPs of a row of the batch as it is computed, padding included."""
         return train_flops(self.config.model, self.config.objective.name, seconds, self.config.data.text_budget)
 
-    def _report(self, log: MetricsLog | None, dataset, step: int, metrics: dict, rows, took: tuple) -> None:
+    def _report(self, log: RunLog | None, dataset, step: int, metrics: dict, rows, took: tuple) -> None:
         """Looks at a finished step: logs it when due, names its clips when it was not finite."""
         if log is not None:
             log.count(*took)

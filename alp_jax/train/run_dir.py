@@ -22,6 +22,7 @@ _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "num
 
 # settings that may differ when a run goes on: the batches, which their fingerprint stands for, stay the same
 _FREE = {
+    "train.logs",
     "train.keep",
     "train.keep_every",
     "train.keep_minutes",

@@ -1,31 +1,27 @@
-"""What a run reports: JSON lines in the run folder and one line at a time on the terminal."""
+"""What a run reports: numbers to its sinks, one line at a time to the terminal and to ``log.txt``."""
 
-import json
-import os
 import pathlib
 import sys
 import time
 
+from alp_jax.config import RunConfig
 from alp_jax.core.progress import clock
+from alp_jax.train.logs.sinks import open_sinks
 
 
-class MetricsLog:
-    """Appends to ``metrics.jsonl`` and prints progress with the share of time spent waiting for data and an ETA.
+class RunLog:
+    """Writes to the sinks of ``config.train.logs`` and prints progress with the share of time spent waiting for data.
 
-    On resume, lines of steps that will be computed again are dropped, so every step is there once.
+    ``first`` is the first step that will be counted.
     """
 
-    def __init__(self, run_dir: pathlib.Path, total_steps: int, start_step: int, stream=None):
-        self._path = run_dir / "metrics.jsonl"
-        self._total, self._start_step = total_steps, start_step
+    def __init__(self, run_dir: pathlib.Path, config: RunConfig, first: int, stream=None):
+        self._total, self._start_step = config.train.steps, first
         self._stream = stream or sys.stderr
         self._begin = self._last = time.monotonic()
         self._wait_s = self._audio_s = self._padded_s = 0.0
         self._steps = self._clips = self._cut = 0
-        if self._path.exists():
-            kept = [line for line in self._path.read_text().splitlines() if _step_of(line) < start_step]
-            self._path.write_text("".join(line + "\n" for line in kept))
-        self._file = self._path.open("a", encoding="utf-8")
+        self._sinks = open_sinks(run_dir, config, first)
         self._text = (run_dir / "log.txt").open("a", encoding="utf-8")
 
     def count(self, wait_s: float, clips: int, audio_s: float, padded_s: float, cut: int) -> None:
@@ -49,8 +45,8 @@ class MetricsLog:
             "padding_share": 1 - self._audio_s / max(self._padded_s, 1e-9),
             "truncated_caption_share": self._cut / max(self._clips, 1),
         }
-        self._file.write(json.dumps({"step": step, **metrics, **rates}, sort_keys=True) + "\n")
-        self._file.flush()
+        for sink in self._sinks:
+            sink.write(step, {**metrics, **rates})
         remaining = (now - self._begin) / max(step + 1 - self._start_step, 1) * (self._total - step - 1)
         line = (
             f"step {step + 1}/{self._total}  loss {metrics['loss']:.4f}  {rates['audio_seconds_per_second']:.0f} "
@@ -63,15 +59,7 @@ class MetricsLog:
         self._steps = self._clips = self._cut = 0
 
     def close(self) -> None:
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
+        """Closes all sinks."""
+        for sink in self._sinks:
+            sink.close()
         self._text.close()
-
-
-def _step_of(line: str) -> float:
-    """The step a line is about; a torn last line counts as one that will be written again."""
-    try:
-        return json.loads(line)["step"]
-    except (ValueError, KeyError):
-        return float("inf")

@@ -1,0 +1,147 @@
+"""What a run says of itself: rates, sinks and what is refused."""
+
+import io
+import json
+import sys
+import types
+
+import pytest
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+
+from alp_jax.config import RunConfig
+from alp_jax.config.schema import TrainConfig
+from alp_jax.core.errors import UserError
+from alp_jax.data import tfrecord
+from alp_jax.train.logs.run_log import RunLog
+from alp_jax.train.logs.sinks import open_sinks, parse_logs
+
+
+def config(**train):
+    return RunConfig(train=TrainConfig(**{"steps": 4, **train}))
+
+
+def write_steps(run_dir, logs, first, steps):
+    sinks = open_sinks(run_dir, config(logs=logs), first)
+    for sink in sinks:
+        for step in steps:
+            sink.write(step, {"loss": 10.0 * first + step})
+        sink.close()
+
+
+def test_shares_are_those_of_the_steps_since_the_last_line(tmp_path):
+    log = RunLog(tmp_path, config(), 0, io.StringIO())
+    for step, (clips, cut) in enumerate([(8, 2), (8, 0), (4, 4), (8, 2)]):
+        log.count(0.0, clips, 5.0, 8.0 if step < 2 else 10.0, cut)
+        if step % 2:
+            log.write(step, {"loss": 1.0})
+    log.close()
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [line["truncated_caption_share"] for line in lines] == [2 / 16, 6 / 12]
+    assert [line["padding_share"] for line in lines] == [1 - 10 / 16, 1 - 10 / 20]
+
+
+def test_json_lines_have_every_step_once_after_a_resume(tmp_path):
+    write_steps(tmp_path, "jsonl", 0, range(4))
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"loss": 4')  # torn
+    write_steps(tmp_path, "jsonl", 2, (2, 3))
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [(line["step"], line["loss"]) for line in lines] == [(0, 0.0), (1, 1.0), (2, 22.0), (3, 23.0)]
+
+
+def event_class():
+    """TensorBoard's Event message as its event.proto and summary.proto say, scalars and session starts only."""
+    field = descriptor_pb2.FieldDescriptorProto
+    file = descriptor_pb2.FileDescriptorProto(name="event_for_test.proto", package="t", syntax="proto3")
+    for name, fields in {
+        "Value": [("tag", 1, field.TYPE_STRING, ""), ("simple_value", 2, field.TYPE_FLOAT, "")],
+        "Summary": [("value", 1, field.TYPE_MESSAGE, ".t.Value")],
+        "SessionLog": [("status", 1, field.TYPE_INT32, "")],
+        "Event": [
+            ("wall_time", 1, field.TYPE_DOUBLE, ""),
+            ("step", 2, field.TYPE_INT64, ""),
+            ("summary", 5, field.TYPE_MESSAGE, ".t.Summary"),
+            ("session_log", 7, field.TYPE_MESSAGE, ".t.SessionLog"),
+        ],
+    }.items():
+        message = file.message_type.add(name=name)
+        for key, number, kind, type_name in fields:
+            label = field.LABEL_REPEATED if key == "value" else field.LABEL_OPTIONAL
+            message.field.add(name=key, number=number, type=kind, label=label, type_name=type_name or None)
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName("t.Event"))
+
+
+def test_event_files_hold_the_values_and_a_resume_voids_what_comes_again(tmp_path):
+    pytest.importorskip("tensorboardX")
+    event = event_class()
+    write_steps(tmp_path, "tensorboard", 0, range(4))
+    (earlier,) = (tmp_path / "tensorboard").iterdir()
+    write_steps(tmp_path, "tensorboard", 2, (2, 3))
+    (later,) = set((tmp_path / "tensorboard").iterdir()) - {earlier}
+    found = {}
+    for path in (earlier, later):
+        with path.open("rb") as file:
+            events = [event.FromString(data) for _, data in tfrecord.scan(file, path.name, path.stat().st_size)]
+        found[path] = [(e.step, v.tag, v.simple_value) for e in events for v in e.summary.value]
+        starts = [e.step for e in events if e.session_log.status == 1]
+        assert starts == ([] if path == earlier else [2])
+    assert found[earlier] == [(step, "loss", float(step)) for step in range(4)]
+    assert found[later] == [(2, "loss", 22.0), (3, "loss", 23.0)]
+
+
+@pytest.fixture
+def wandb(monkeypatch):
+    """A module in place of wandb that notes what it is asked for."""
+    module = types.ModuleType("wandb")
+    module.calls, module.refuse = [], ""
+    module.Error = type("Error", (Exception,), {})
+
+    def init(**settings):
+        if module.refuse:
+            raise module.Error(module.refuse)
+        module.calls.append(("init", settings))
+        return types.SimpleNamespace(
+            log=lambda values, step: module.calls.append(("log", step, values)),
+            finish=lambda: module.calls.append(("finish",)),
+        )
+
+    module.init = init
+    module.__spec__ = types.SimpleNamespace(name="wandb")
+    monkeypatch.setitem(sys.modules, "wandb", module)
+    return module
+
+
+def test_wandb_finds_its_run_again(tmp_path, wandb):
+    write_steps(tmp_path, "wandb", 0, (0, 1))
+    write_steps(tmp_path, "wandb", 1, (1,))
+    begun = [call[1] for call in wandb.calls if call[0] == "init"]
+    assert begun[0]["id"] == begun[1]["id"] == (tmp_path / "wandb_id.txt").read_text().strip()
+    assert begun[0]["resume"] == "allow"
+    assert begun[0]["config"]["train"]["steps"] == 4
+    assert [call for call in wandb.calls if call[0] != "init"] == [
+        ("log", 0, {"loss": 0.0}),
+        ("log", 1, {"loss": 1.0}),
+        ("finish",),
+        ("log", 1, {"loss": 11.0}),
+        ("finish",),
+    ]
+    wandb.refuse = "api_key not configured (no-tty).\ncall wandb.login"
+    with pytest.raises(UserError, match=r"config\.train\.logs.*no-tty.*WANDB_MODE=offline") as refused:
+        write_steps(tmp_path / "other", "wandb", 0, ())
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("jsonl,tensorbord", r"'tensorbord' is none of jsonl, tensorboard, wandb"),
+        ("jsonl,jsonl", "'jsonl' twice"),
+        ("jsonl,wandb", r"needs the package wandb: pip install 'alp_jax\[wandb\]'"),
+    ],
+)
+def test_a_sink_that_cannot_be_had_is_refused(text, message, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(UserError, match=message):
+        parse_logs(text)
