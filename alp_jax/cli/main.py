@@ -21,6 +21,7 @@ VERBS = {
     "plan": ("plan", "compile a run for devices that are not there: memory, bytes, collectives, days"),
     "sweep": ("sweep", "train and evaluate a grid of runs, one after another, resumable"),
     "eval": ("eval", "evaluate the frozen encoder of a run"),
+    "qa": ("qa", "questions about sounds, answered by a frozen language model behind a small adapter"),
     "embed": ("embed", "one vector per audio file of a folder, from a frozen encoder"),
     "scaling": ("scaling", "fit scaling curves and write the report"),
     "export": ("export", "hand a trained model to PyTorch and its toolboxes, with proof of parity"),

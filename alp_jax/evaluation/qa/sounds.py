@@ -19,6 +19,8 @@ from alp_jax.evaluation.qa.format import Question, audio_path
 
 EDGES_S = (1.0, 2.0, 5.0, 10.0, 20.0, 30.0)  # lengths that batches of files are padded to, up to the longest allowed
 
+_LIMITS = audio.Limits(min_seconds=0.01)  # a question may be about a click
+
 
 def reduce_frames(frames_TD: np.ndarray, most: int) -> np.ndarray:
     """At most ``most`` frames, by averaging neighbours; float32."""
@@ -80,7 +82,7 @@ class FileSounds:
         return [frames.get(str(audio_path(self.root, question))) for question in questions]
 
     def _decode(self, paths: list[str]):
-        decoded = decode_files(paths, audio.Limits(), workers=self.workers)
+        decoded = decode_files(paths, _LIMITS, workers=self.workers)
         with contextlib.closing(decoded):
             for path, sound in zip(paths, decoded, strict=True):
                 if isinstance(sound, Failure):
