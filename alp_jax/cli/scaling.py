@@ -4,7 +4,9 @@ import argparse
 from collections import Counter
 from collections.abc import Callable
 
+from alp_jax.cli import scaling_questions
 from alp_jax.cli.parsers import add_action
+from alp_jax.cli.scaling_questions import replica_count
 
 EXAMPLE = "alp scaling fit --ledger runs/mini/ledger.jsonl --out report"
 _CHOOSE_EXAMPLE = "alp scaling choose --ledger runs/mini/ledger.jsonl --out report/laws.json"
@@ -22,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     fit.add_argument(
         "--law", default="power", metavar="NAME", help="power (default), data_model, repeated, saturating or broken"
     )
-    fit.add_argument("--replicas", type=_count, default=200, metavar="N", help="bootstrap replicas of each kind")
+    fit.add_argument("--replicas", type=replica_count, default=200, metavar="N", help="bootstrap replicas of each kind")
     choose = add_action(actions, "choose", "ask every law to predict the top rung from those below", _CHOOSE_EXAMPLE)
     _add_table(choose)
     choose.add_argument("--out", metavar="FILE", help="JSON file with every law's error")
@@ -36,10 +38,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SD,...",
         help="standard deviations of log error (default: 0.003,0.01,0.03)",
     )
-    check.add_argument("--planted", type=_count, default=100, metavar="N", help="laws per line of the table")
+    check.add_argument("--planted", type=replica_count, default=100, metavar="N", help="laws per line of the table")
     check.add_argument("--runs", type=int, choices=range(1, 11), default=3, metavar="N", help="runs per rung, 1 to 10")
-    check.add_argument("--replicas", type=_count, default=200, metavar="N", help="bootstrap replicas of each kind")
+    check.add_argument(
+        "--replicas", type=replica_count, default=200, metavar="N", help="bootstrap replicas of each kind"
+    )
     check.add_argument("--out", metavar="FILE", help="JSON file of the table")
+    scaling_questions.add_questions(actions)
     report = add_action(actions, "report", "write one self-contained HTML page about a sweep", _REPORT_EXAMPLE)
     report.add_argument("--sweep", required=True, metavar="DIR", help="sweep folder")
     report.add_argument("--stats", metavar="FILE", help="JSON of 'alp data stats' about the corpus")
@@ -48,6 +53,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict:
+    if args.action in scaling_questions.QUESTIONS:
+        return scaling_questions.run(args)
     return {"fit": _fit, "choose": _choose, "check": _check, "report": _report}[args.action](args)
 
 
@@ -168,10 +175,3 @@ def _numbers(kind: type, least: float) -> Callable[[str], list]:
         return values
 
     return parse
-
-
-def _count(text: str) -> int:
-    value = int(text) if text.isdigit() else 0
-    if not 20 <= value <= 100_000:
-        raise argparse.ArgumentTypeError("a whole number from 20 to 100000")
-    return value

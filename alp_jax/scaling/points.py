@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from alp_jax.core.errors import UserError
+from alp_jax.core.names import nearest
 from alp_jax.scaling.ledger import KEY
 
 GROUP = ("objective", "init", "model", "task", "pooling", "metric")
@@ -96,6 +97,24 @@ def make_curves(
         seeds = [str(row["seed"]) for row in members] if "seed" in columns and "seed" not in group else None
         curves.append(Curve(names, np.array([p[0] for p in points]), np.array([p[1] for p in points]), members, seeds))
     return curves, excluded
+
+
+def keep_rows(rows: list[dict[str, Any]], where: dict[str, str]) -> list[dict[str, Any]]:
+    """The rows that have all the values of ``where`` (column -> value).
+
+    Raises:
+      UserError: no such column, or no such row.
+    """
+    for column, value in where.items():
+        if column not in rows[0]:
+            raise UserError(f"--where {column}={value}: the table has no such column{nearest(column, rows[0])}")
+        values = {str(row[column]) for row in rows}
+        if value not in values:
+            raise UserError(f"--where {column}={value}: no such row{nearest(value, values)}")
+    kept = [row for row in rows if all(str(row[column]) == value for column, value in where.items())]
+    if not kept:
+        raise UserError(f"--where {','.join(f'{k}={v}' for k, v in where.items())}: no row has all of these")
+    return kept
 
 
 def is_derived(y: str, columns: Iterable[str]) -> bool:

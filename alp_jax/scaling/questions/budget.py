@@ -145,7 +145,7 @@ def _plans(members: list[tuple[Curve, _Candidates]]) -> list[Plan]:
                 samples,
                 float(found.errors[best]),
                 hull([kind.min(1) for kind in found.kinds], float(found.errors[best])),
-                float(min((winner == i).mean() for winner in winners)),
+                float(np.mean([winner == i for winner in winners])),
                 warnings,
             )
         )

@@ -43,15 +43,15 @@ class Equivalent:
 
     Attributes:
       gain: mean of log(error from scratch / error from the start) per rung, smallest rung first; above 0 it helps.
-      fade: change of ``gain`` per tenfold pairs, with its 95% interval; below 0 the start fades.
+      fade: change of ``gain`` per tenfold pairs, with its 95% interval; below 0 the start fades. None with one rung.
     """
 
     group: dict[str, str]
     start: str
     rungs: list[Rung]
     gain: list[float]
-    fade: float
-    fade_interval: tuple[float, float]
+    fade: float | None
+    fade_interval: tuple[float, float] | None
     warnings: list[str]
 
 
@@ -102,7 +102,7 @@ def _equivalent(group: dict[str, str], start: str, of_start: Curve, of_scratch: 
         gains.append(float(np.log(fit.predict([n])[0]) - mean))
         for k, kind in enumerate(fit.replicas([n])):
             gain_kinds[k].append(np.log(kind[:, 0]) - drawn[k])
-    fade, fade_interval, warnings = 0.0, (-np.inf, np.inf), list(fit.warnings)
+    fade, fade_interval, warnings = None, None, list(fit.warnings)
     if len(rung_pairs) > 1:
         decades = np.log10(rung_pairs) - np.log10(rung_pairs).mean()
         slope = decades / (decades**2).sum()

@@ -64,7 +64,6 @@ def ask_next_run(
     y: str = "error",
     law: str = "power",
     devices: int = 1,
-    where: dict[str, str] | None = None,
     replicas: int = 100,
     seed: int = 0,
 ) -> NextRun:
@@ -73,7 +72,6 @@ def ask_next_run(
     Args:
       ask: a parameter of the law, or a number: the input at which the logarithm of the error is asked.
       devices: that each run in the table held; device-hours are ``wall_seconds`` times devices.
-      where: column -> value of the curves that count (one task, say).
 
     Raises:
       UserError: as ``make_curves``; nothing affordable, no ``wall_seconds``, or noise that cannot be told.
@@ -85,7 +83,6 @@ def ask_next_run(
     form = LAWS[choose(law, [name for name in LAWS if len(LAWS[name].inputs) == 1], "law of one input")]
     answer = _answer(form, ask)
     curves, excluded = make_curves(rows, (x,), y)
-    curves = [c for c in curves if all(c.group.get(k) == v for k, v in (where or {}).items())]
     candidates, warnings, expensive = [], [], 0
     for k, curve in enumerate(curves):
         cost = _cost(curve, devices)

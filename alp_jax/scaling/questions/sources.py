@@ -67,7 +67,7 @@ def add_sources(rows: list[dict[str, Any]], ledger: str | pathlib.Path) -> list[
     if COLUMN in rows[0]:
         return rows
     known = {}
-    for run in {str(row.get("run")) for row in rows}:
+    for run in sorted({str(row.get("run")) for row in rows}):
         file = pathlib.Path(ledger).parent / "runs" / run / "config.json"
         config = read_json(file, "run configuration") if file.is_file() else {}
         known[run] = config.get("data", {}).get(COLUMN)
