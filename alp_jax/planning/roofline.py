@@ -6,7 +6,7 @@ Real steps are slower: peaks are not reached, kernels wait for each other, and l
 from collections.abc import Iterable
 from typing import Any
 
-from alp_jax.planning.devices import Device
+from alp_jax.core.accelerators import Device
 from alp_jax.planning.traffic import Collective
 
 DAY = 86_400.0

@@ -10,8 +10,8 @@ import re
 import jax
 from jax.experimental import topologies
 
+from alp_jax.core.accelerators import DEVICES, Device
 from alp_jax.core.errors import UserError
-from alp_jax.planning.devices import DEVICES, Device
 
 FORMAT = "cpu:8, h100:64 (number of GPUs), v5e:8x8 or v6e:8x8, v4:2x2x4 or v5p:4x4x4 (chips along each axis)"
 MAX_DEVICES = 16_384

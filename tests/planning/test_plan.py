@@ -5,9 +5,9 @@ import json
 import pytest
 
 from alp_jax.cli.main import main
+from alp_jax.core.accelerators import DEVICES
 from alp_jax.core.errors import UserError
 from alp_jax.planning import topology
-from alp_jax.planning.devices import DEVICES
 from alp_jax.planning.roofline import link_seconds, projection, roofline
 from alp_jax.planning.traffic import Collective
 

@@ -1,7 +1,7 @@
 """The printed plan, from a plan whose numbers are round."""
 
+from alp_jax.core.accelerators import DEVICES
 from alp_jax.planning import report
-from alp_jax.planning.devices import DEVICES
 from alp_jax.planning.roofline import projection, roofline
 from alp_jax.planning.traffic import Collective
 
