@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import os
 import pickle
 
 import jax
@@ -82,7 +83,10 @@ def test_an_import_is_a_run_that_others_can_read(models, tmp_path):
 def test_what_fails_leaves_no_folder(models, tmp_path, monkeypatch):
     models.write(tmp_path / "there", "zipformer_causal")
     model = auden.read_folder(tmp_path / "there")
-    monkeypatch.setattr(imported.os, "rename", lambda *places: 1 / 0)
+    rename = os.rename
+    monkeypatch.setattr(
+        imported.os, "rename", lambda old, new: 1 / 0 if str(new) == str(tmp_path / "run") else rename(old, new)
+    )
     with pytest.raises(ZeroDivisionError):
         imported.write_run(tmp_path / "run", model, source="there", files={}, data="data/mini")
     assert [p.name for p in tmp_path.iterdir()] == ["there"]
