@@ -249,6 +249,7 @@ def _train(source: str, started: bool) -> TrainConfig:
         accumulate=1,  # ours: the gradient is the same
         log_every=50,  # code: log_interval
         logs="jsonl",  # ours; code: TensorBoard
+        plan="",  # ours
         save_every=4000,  # code: save_every_n x valid_interval
         keep=30,  # code: keep_last_k
         keep_every=0,

@@ -247,6 +247,7 @@ class TrainConfig:
     accumulate: int = 1  # parts of a batch that go through the model one after the other; the gradient is the same
     log_every: int = 50
     logs: str = "jsonl"  # NAME,... of jsonl | tensorboard | wandb: where metrics and rates go
+    plan: str = ""  # file of "alp plan" with the bytes of a step; empty: of the compiled step, by XLA
     save_every: int = 4000
     keep: int = 3  # of the latest checkpoints
     keep_every: int = 0  # steps: checkpoints at multiples of it stay too

@@ -66,3 +66,24 @@ DEVICES = {
         _tpu("v6e", 918, 32, 1640, 3584, 256, 2, "Google Cloud TPU documentation, TPU v6e"),
     )
 }
+
+# What drivers call them. Left out because the table does not hold for them: A100 40 GB, H100 PCIe and NVL.
+KINDS = {
+    "Tesla V100-SXM2-16GB": "v100",
+    "Tesla V100-SXM2-32GB": "v100",
+    "NVIDIA A100-SXM4-80GB": "a100",
+    "NVIDIA H100 80GB HBM3": "h100",
+    "NVIDIA H200": "h200",
+    "TPU v4": "v4",
+    "TPU v5 lite": "v5e",
+    "TPU v5e": "v5e",
+    "TPU v5": "v5p",
+    "TPU v5p": "v5p",
+    "TPU v6 lite": "v6e",
+    "TPU v6e": "v6e",
+}
+
+
+def of_kind(kind: str) -> Device | None:
+    """Facts about the device that JAX's ``device_kind`` names, or None where the table has none."""
+    return DEVICES.get(KINDS.get(kind, ""))

@@ -1,11 +1,13 @@
 """The one training loop: open, restore, save, take the next batch, step; nothing in it waits for the device."""
 
+import dataclasses
 import json
 import pathlib
 import time
 from typing import Any
 
 from alp_jax.config import RunConfig
+from alp_jax.core.accelerators import of_kind
 from alp_jax.core.errors import NumericsError, UserError
 from alp_jax.core.files import write_json
 from alp_jax.data.batch_plan import plan
@@ -20,6 +22,7 @@ from alp_jax.train.build import make_parts, open_data
 from alp_jax.train.checkpoint import Checkpoints
 from alp_jax.train.checkpoint_keep import Keep
 from alp_jax.train.checkpoint_manifest import complete
+from alp_jax.train.logs.rates import Rates, Traffic, Work
 from alp_jax.train.logs.run_log import RunLog
 from alp_jax.train.logs.sinks import parse_logs
 from alp_jax.train.run_dir import RunDir
@@ -154,7 +157,10 @@ class _Loop:
     def run(self, state: Any, step_fn, batches, mesh, dataset) -> Any:
         """Steps from ``first`` to the end; saves on the way, at the end and when a signal asks to stop."""
         total = self.config.train.steps
-        log = RunLog(self.path, self.config, self.first) if hosts.is_lead() else None
+        kind = mesh.devices.flat[0].device_kind
+        traffic = Traffic(self.config, of_kind(kind), mesh.size)
+        rates = Rates(self.config, self.first, mesh.size, kind, self._seconds_before)
+        log = RunLog(self.path, self.config, self.first, rates) if hosts.is_lead() else None
         if self.first:
             self._stop.leave_at_once(
                 lambda: f"before the first step after step {self.first}, which is saved; run it again"
@@ -174,7 +180,9 @@ class _Loop:
                 waited = time.monotonic() - waited
                 rows, cut = batch.pop("row"), batch.pop("text_cut")
                 took = self._count(batch, waited, int(cut.sum()))
-                state, metrics = step_fn(state, put_batch(batch, mesh))
+                batch = put_batch(batch, mesh)
+                took = dataclasses.replace(took, moved=traffic.of(step_fn, state, batch))
+                state, metrics = step_fn(state, batch)
                 if previous is None:
                     self._stop.leave_at_once(None)
                 else:
@@ -199,27 +207,27 @@ class _Loop:
         self.checkpoints.wait()
         raise Preempted(f"stopped by signal {self._stop.number} after step {step}, which is saved; run it again")
 
-    def _count(self, batch: dict, waited: float, cut: int) -> tuple[float, int, float, float, int]:
-        """Adds a batch to the clock; returns what ``RunLog.count`` takes."""
+    def _count(self, batch: dict, waited: float, cut: int) -> Work:
+        """Adds a batch to the clock; returns its work, of all processes."""
         shares = self._shares
         clips = int(batch["mask"].sum()) * shares
         seconds = float(batch["audio_len"].sum()) / SAMPLE_RATE * shares
         rows, samples = batch["audio"].shape
         longest = samples / SAMPLE_RATE
-        padded = rows * shares * longest
+        flops = rows * shares * self._row_flops(longest)
         self.clock["samples_seen"] += clips
         self.clock["audio_seconds"] += seconds
-        self.clock["flops"] += rows * shares * self._row_flops(longest)
-        return waited, clips, seconds, padded, cut * shares
+        self.clock["flops"] += flops
+        return Work(waited, clips, seconds, rows * shares * longest, cut * shares, flops)
 
     def _row_flops(self, seconds: float) -> float:
         """FLOPs of a row of the batch as it is computed, padding included."""
         return train_flops(self.config.model, self.config.objective.name, seconds, self.config.data.text_budget)
 
-    def _report(self, log: RunLog | None, dataset, step: int, metrics: dict, rows, took: tuple) -> None:
+    def _report(self, log: RunLog | None, dataset, step: int, metrics: dict, rows, took: Work) -> None:
         """Looks at a finished step: logs it when due, names its clips when it was not finite."""
         if log is not None:
-            log.count(*took)
+            log.count(took)
         bad = int(metrics["bad_steps"])
         if bad:
             clips = [dataset.read(int(row)).id for row in rows]

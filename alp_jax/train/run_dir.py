@@ -23,6 +23,7 @@ _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "num
 # settings that may differ when a run goes on: the batches, which their fingerprint stands for, stay the same
 _FREE = {
     "train.logs",
+    "train.plan",
     "train.keep",
     "train.keep_every",
     "train.keep_minutes",
@@ -53,7 +54,7 @@ class RunDir:
     def _take(self, config: RunConfig) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
         foreign = [p.name for p in self.path.iterdir()] if not (self.path / "config.json").exists() else []
-        if set(foreign) - {".lock", ".lease", "output.txt"}:
+        if set(foreign) - {".lock", ".lease", "output.txt", "launch"}:
             raise UserError(f"--workdir {self.path} holds {sorted(foreign)[0]} and is no run folder: choose another")
         self._lock = (self.path / ".lock").open("a")
         try:

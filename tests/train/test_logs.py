@@ -5,13 +5,18 @@ import json
 import sys
 import types
 
+import jax
+import jax.numpy as jnp
 import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 from alp_jax.config import RunConfig
 from alp_jax.config.schema import TrainConfig
+from alp_jax.core.accelerators import DEVICES, of_kind
 from alp_jax.core.errors import UserError
 from alp_jax.data import tfrecord
+from alp_jax.train.logs import rates as rates_module
+from alp_jax.train.logs.rates import Rates, Traffic, Work
 from alp_jax.train.logs.run_log import RunLog
 from alp_jax.train.logs.sinks import open_sinks, parse_logs
 
@@ -29,15 +34,74 @@ def write_steps(run_dir, logs, first, steps):
 
 
 def test_shares_are_those_of_the_steps_since_the_last_line(tmp_path):
-    log = RunLog(tmp_path, config(), 0, io.StringIO())
+    log = RunLog(tmp_path, config(), 0, Rates(config(), 0, 1, "cpu"), io.StringIO())
     for step, (clips, cut) in enumerate([(8, 2), (8, 0), (4, 4), (8, 2)]):
-        log.count(0.0, clips, 5.0, 8.0 if step < 2 else 10.0, cut)
+        log.count(Work(0.0, clips, 5.0, 8.0 if step < 2 else 10.0, cut))
         if step % 2:
             log.write(step, {"loss": 1.0})
     log.close()
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [line["truncated_caption_share"] for line in lines] == [2 / 16, 6 / 12]
     assert [line["padding_share"] for line in lines] == [1 - 10 / 16, 1 - 10 / 20]
+
+
+@pytest.fixture
+def now(monkeypatch):
+    """A clock that the test moves: ``now[0]`` is in seconds."""
+    seconds = [100.0]
+    monkeypatch.setattr(rates_module.time, "monotonic", lambda: seconds[0])
+    return seconds
+
+
+def test_rates_are_work_over_time_and_peaks(now):
+    rates = Rates(config(), 1, 4, "NVIDIA H100 80GB HBM3", before_s=1800.0)
+    for _ in range(2):
+        rates.count(Work(0.5, 6, 30.0, 40.0, 0, flops=67e12, moved=3.35e12))
+    now[0] += 4.0
+    found = rates.take(2)
+    assert found["seconds_per_step"] == 2.0
+    assert found["audio_seconds_per_second"] == 15.0
+    assert found["clips_per_second"] == 3.0
+    assert found["data_wait_share"] == 0.25
+    assert found["device_hours"] == pytest.approx(4 * 1804 / 3600)
+    assert found["eta_seconds"] == 2.0  # two steps in four seconds, one to come
+    assert found["mfu"] == pytest.approx(2 / (4 * 4))  # one device-second of float32 in each of two steps
+    assert found["memory_roofline_share"] == pytest.approx(2 / 4)
+    rates.count(Work(0.0, 6, 30.0, 40.0, 0, flops=67e12))
+    now[0] += 1.0
+    assert "memory_roofline_share" not in rates.take(3)  # the bytes of a step are not known
+    assert "H100 data sheet" in rates.sources()
+    other = Rates(config(), 0, 1, "NVIDIA H100 PCIe")
+    other.count(Work(0.0, 6, 30.0, 40.0, 0, flops=67e12, moved=1.0))
+    now[0] += 1.0
+    assert not {"mfu", "memory_roofline_share"} & set(other.take(0))
+    assert "'NVIDIA H100 PCIe'" in other.sources()
+
+
+def test_bytes_are_those_of_the_compiled_step_or_of_a_plan(tmp_path):
+    step = jax.jit(lambda state, batch: state + batch["audio"].sum())
+    state, batches = jnp.zeros(()), [{"audio": jnp.ones((4, length))} for length in (16_000, 32_000)]
+    compiled = []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda event, seconds, **extra: compiled.append(event) if "backend_compile" in event else None
+    )
+    traffic = Traffic(config(), DEVICES["h100"], 1)
+    assert 4 * 16_000 * 4 <= traffic.of(step, state, batches[0]) < 2 * 4 * 16_000 * 4
+    once = len(compiled)
+    assert once > 0
+    step(state, batches[0])
+    assert len(compiled) == once, "the step was compiled a second time"
+    plan = tmp_path / "plan.json"
+    plan.write_text(json.dumps({"devices": 1, "buckets": [{"clips": 4, "seconds": 1.0, "bytes": 7.0}]}))
+    traffic = Traffic(config(plan=str(plan)), DEVICES["h100"], 1)
+    assert traffic.of(step, state, batches[0]) == 7.0
+    assert traffic.of(step, state, batches[1]) >= 4 * 32_000 * 4  # not in the plan
+    assert Traffic(config(plan=str(plan)), of_kind("cpu"), 1).of(step, state, batches[0]) is None
+    with pytest.raises(UserError, match=r"config\.train\.plan=.* is for 1 devices, the run has 8"):
+        Traffic(config(plan=str(plan)), DEVICES["h100"], 8)
+    plan.write_text("[]")
+    with pytest.raises(UserError, match=r"config\.train\.plan=.* is no plan"):
+        Traffic(config(plan=str(plan)), DEVICES["h100"], 1)
 
 
 def test_json_lines_have_every_step_once_after_a_resume(tmp_path):
