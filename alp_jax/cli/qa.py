@@ -16,7 +16,7 @@ EXAMPLE = """alp qa questions --data data/mini --split train --out qa/train.json
   ALP_JUDGE_URL=https://HOST/v1 ALP_JUDGE_MODEL=NAME ALP_JUDGE_KEY=... \\
       alp qa judge qa/answers.jsonl --out qa/judged.jsonl"""
 _KINDS = "name,yes_no,choice"
-_MODEL = "alp qa {} --run runs/demo --qa_model models/Qwen2.5-0.5B-Instruct --questions "
+_SIDES = "alp qa {} --run runs/demo --qa_model models/Qwen2.5-0.5B-Instruct --questions qa/{}.jsonl "
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,8 +29,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     ask.add_argument("--tasks", default="", metavar="TASK,...", help="labels to ask about; all by default")
     ask.add_argument("--limit", type=int, default=0, metavar="N", help="clips per task; 0 takes all")
     ask.add_argument("--out", type=pathlib.Path, required=True, metavar="FILE", help="JSON lines to write")
-    _add_train(add_action(actions, "train", "train an adapter; nothing else learns", _MODEL.format("train") + "T"))
-    _add_answer(add_action(actions, "answer", "answer questions", _MODEL.format("answer") + "Q --adapter A --out F"))
+    example = _SIDES.format("train", "train") + "--out qa/adapter"
+    _add_train(add_action(actions, "train", "train an adapter; nothing else learns", example))
+    example = _SIDES.format("answer", "test") + "\\\n      --adapter qa/adapter --out qa/answers.jsonl"
+    _add_answer(add_action(actions, "answer", "answer questions through a trained adapter", example))
     score = add_action(
         actions, "score", "score answers without a judge", "alp qa score qa/answers.jsonl --out qa/results"
     )

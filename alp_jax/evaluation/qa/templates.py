@@ -32,9 +32,14 @@ _WORDS = {
 }
 
 
+def spoken(name: str) -> str:
+    """A label or a task as a person would write it."""
+    return name.replace("_", " ")
+
+
 def words(task: str) -> tuple[str, str]:
     """How a label is asked for, and how it is offered."""
-    name = task.replace("_", " ")
+    name = spoken(task)
     return _WORDS.get(task, (f"Which {name} is it?", f"Is the {name} {{}}?"))
 
 
@@ -87,11 +92,12 @@ def _about_labels(table: Table, task: Task, split: str, kinds, limit: int, sourc
         for kind in kinds:
             if kind == YES_NO and row in offered:
                 said = "Yes." if offered[row] in right_of[row] else "No."
-                asked = offer.format(offered[row]), said, ()
+                asked = offer.format(spoken(offered[row])), said, ()
             elif kind in (NAME, CHOICE) and not several:
                 (answer,) = right_of[row]
                 chance = random.Random(hash64(_SEED, f"{table.id[row]}/{task.name}/{kind}"))
-                asked = which, answer, _options(task.classes, share_C, answer, chance) if kind == CHOICE else ()
+                options = _options(task.classes, share_C, answer, chance) if kind == CHOICE else ()
+                asked = which, spoken(answer), tuple(map(spoken, options))
             else:
                 continue
             yield _made(table, row, f"{task.name}_{kind}", sources[row], *asked)

@@ -65,6 +65,14 @@ def test_the_words_of_a_question_do_not_tell_its_answer(dataset):
     assert all(0.22 < places[k] / len(choice) < 0.45 for k in range(3))
 
 
+def test_labels_are_asked_for_as_people_write_them(dataset):
+    named = [dataclasses.replace(r, labels={"sound_kind": f"wild_{r.labels['kind']}"}) for r in dataset.records]
+    asked = template_questions(type(dataset)(named), "test", ("name", "yes_no", "choice"), ["sound_kind"])
+    assert {question.question for question in of_kind(asked, "sound_kind_name")} == {"Which sound kind is it?"}
+    assert not any("_" in " ".join((q.question, q.answer_gt, *q.choices)) for q in asked)
+    assert "Is the sound kind wild dog?" in {question.question for question in asked}
+
+
 def test_what_cannot_be_asked_is_said(dataset):
     with pytest.raises(UserError, match="unknown kind of question 'nam'"):
         template_questions(dataset, "train", ("nam",))
