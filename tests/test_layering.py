@@ -21,6 +21,7 @@ ALLOWED = {
     "optim": BASE | MODEL_SIDE,
     "evaluation": BASE | BELOW_TRAIN,
     "train": BASE | BELOW_TRAIN | {"evaluation"},
+    "launchers": BASE,
     "planning": BASE | (BELOW_TRAIN - {"corpora"}) | {"train"},
     "scaling": BASE | {"models.accounting"},
     "interop": BASE

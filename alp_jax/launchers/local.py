@@ -1,0 +1,100 @@
+"""Several processes of one run on this machine."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+
+from alp_jax.core.errors import UserError
+
+_GRACE_S = 30.0  # for the others to end by themselves once one has failed
+
+
+def environments(processes: int, *, cpu_devices: int, gpus: int, port: int) -> list[dict[str, str]]:
+    """What the environment of each process has besides this one's.
+
+    Args:
+      cpu_devices: fake CPU devices of each process; 0: whatever is there.
+      gpus: GPUs of this machine, in equal parts for the processes; 0: all of them for each.
+
+    Raises:
+      UserError: the GPUs do not divide over the processes.
+    """
+    if gpus % processes:
+        raise UserError(f"--gpus {gpus} do not divide over --processes {processes}")
+    share, found = gpus // processes, []
+    for i in range(processes):
+        mine = {
+            "ALP_COORDINATOR": f"127.0.0.1:{port}",
+            "ALP_NUM_PROCESSES": str(processes),
+            "ALP_PROCESS_ID": str(i),
+        }
+        if cpu_devices:
+            mine |= {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(cpu_devices)}
+        if share:
+            mine["CUDA_VISIBLE_DEVICES"] = ",".join(str(i * share + k) for k in range(share))
+        found.append(mine)
+    return found
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens on."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def run(command: Sequence[str], environs: Sequence[Mapping[str, str]]) -> int:
+    """Runs ``python -m alp_jax COMMAND`` once per environment and waits for all of them.
+
+    Their lines are printed with the number of the process in front. SIGTERM and SIGINT are passed on. Once one fails
+    the others have some seconds to end by themselves, as the processes of one run do, and are then killed.
+
+    Returns:
+      0, or the exit code of the first that failed; 42 where they were stopped and can go on.
+    """
+    argv = [sys.executable, "-m", "alp_jax", *command]
+    children = [
+        subprocess.Popen(argv, env={**os.environ, **more}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        for more in environs
+    ]
+
+    def forward(number, frame):
+        for child in children:
+            if child.poll() is None:
+                child.send_signal(number)
+
+    before = {number: signal.signal(number, forward) for number in (signal.SIGTERM, signal.SIGINT)}
+    readers = [threading.Thread(target=_print_lines, args=(i, child)) for i, child in enumerate(children)]
+    try:
+        for reader in readers:
+            reader.start()
+        return _wait(children)
+    finally:
+        for child in children:
+            child.kill()
+        for reader in readers:
+            reader.join()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _wait(children: list[subprocess.Popen]) -> int:
+    failed, since = 0, 0.0
+    while True:
+        codes = [child.poll() for child in children]
+        if not failed and (bad := [code for code in codes if code]):
+            failed, since = bad[0], time.monotonic()
+        if None not in codes or (failed and time.monotonic() - since > _GRACE_S):
+            return failed if failed >= 0 else 128 - failed
+        time.sleep(0.05)
+
+
+def _print_lines(number: int, child: subprocess.Popen) -> None:
+    for line in child.stdout:
+        sys.stdout.write(f"[{number}] {line}")
+        sys.stdout.flush()

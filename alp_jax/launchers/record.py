@@ -1,0 +1,53 @@
+"""What was submitted, kept in the run folder: ``launch/1/launch.json`` and the file that was handed over."""
+
+import datetime
+import pathlib
+from collections.abc import Mapping, Sequence
+
+from alp_jax.core.errors import UserError
+from alp_jax.core.files import read_json, write_json, write_text
+from alp_jax.launchers.names import option
+
+
+def new_folder(command: Sequence[str]) -> pathlib.Path:
+    """Makes ``launch/N`` in the ``--workdir`` of a command, with the next free N.
+
+    Raises:
+      UserError: the command names no ``--workdir``, or it cannot be written.
+    """
+    workdir = option(command, "--workdir")
+    if workdir is None:
+        raise UserError("the command names no --workdir, where the launch is recorded")
+    root, number = pathlib.Path(workdir) / "launch", 1
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        while True:
+            try:
+                (root / str(number)).mkdir()
+                return root / str(number)
+            except FileExistsError:
+                number += 1
+    except OSError as error:
+        raise UserError(f"--workdir {workdir}: the launch cannot be recorded: {error}") from None
+
+
+def write_record(
+    folder: pathlib.Path,
+    kind: str,
+    commands: Sequence[Sequence[str]],
+    settings: Mapping[str, object],
+    rendered: Mapping[str, str],
+) -> None:
+    """Writes the record of ``commands`` (arguments of ``alp``) with the flags of a ``kind``, and ``rendered`` files."""
+    for name, text in rendered.items():
+        write_text(folder / name, text)
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    content = {"kind": kind, "commands": [list(command) for command in commands], "settings": dict(settings)}
+    write_json(folder / "launch.json", {**content, "time": now, "submitted": []})
+
+
+def add_submitted(folder: pathlib.Path, argv: Sequence[str], code: int, output: str) -> None:
+    """Adds one call of a scheduler's program, with what it said, to the record."""
+    content = read_json(folder / "launch.json", "record of a launch")
+    content["submitted"].append({"argv": list(argv), "exit_code": code, "output": output[-2000:]})
+    write_json(folder / "launch.json", content)

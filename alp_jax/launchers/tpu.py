@@ -1,0 +1,132 @@
+"""Runs on Cloud TPU VMs through queued resources, started again when they are preempted."""
+
+import dataclasses
+import pathlib
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+
+from alp_jax.core.errors import AlpError
+from alp_jax.launchers.call import call, must
+from alp_jax.launchers.names import check, for_cluster
+
+_GONE = {"SUSPENDED", "SUSPENDING", "FAILED", "DELETING", "NOT_FOUND"}
+_LOST = 255  # of ssh, when the machine went away
+
+
+@dataclasses.dataclass(frozen=True)
+class TpuVm:
+    """A queued resource with one node of the same name.
+
+    Attributes:
+      accelerator: its type, v5litepod-64 for instance.
+      repository, revision: what is installed on the machines.
+    """
+
+    name: str
+    project: str
+    zone: str
+    accelerator: str
+    runtime: str
+    repository: str
+    revision: str = "main"
+    spot: bool = False
+
+    def checked(self) -> "TpuVm":
+        """The same; a UserError names the flag that cannot be."""
+        for flag in ("name", "project", "zone", "accelerator", "runtime", "repository", "revision"):
+            check(flag, getattr(self, flag))
+        return self
+
+    @property
+    def _where(self) -> list[str]:
+        return [f"--project={self.project}", f"--zone={self.zone}"]
+
+
+def create_argv(gcloud: str, vm: TpuVm) -> list[str]:
+    """Asks for the resource; it is queued until there is room."""
+    argv = [gcloud, "compute", "tpus", "queued-resources", "create", vm.name, f"--node-id={vm.name}", *vm._where]
+    argv += [f"--accelerator-type={vm.accelerator}", f"--runtime-version={vm.runtime}", "--quiet"]
+    return [*argv, "--spot"] if vm.spot else argv
+
+
+def state_argv(gcloud: str, vm: TpuVm) -> list[str]:
+    argv = [gcloud, "compute", "tpus", "queued-resources", "describe", vm.name, *vm._where]
+    return [*argv, "--format=value(state.state)"]
+
+
+def delete_argv(gcloud: str, vm: TpuVm) -> list[str]:
+    return [gcloud, "compute", "tpus", "queued-resources", "delete", vm.name, *vm._where, "--force", "--quiet"]
+
+
+def run_argv(gcloud: str, vm: TpuVm, command: Sequence[str]) -> list[str]:
+    """Runs the command on all workers; gcloud hands one line to their shell, so every argument in it is quoted."""
+    folder = "alp_jax"
+    install = [
+        f"if ! test -d {folder}; then git clone --quiet {shlex.quote(vm.repository)} {folder}; fi",
+        f"cd {folder}",
+        f"git fetch --quiet && git checkout --quiet {shlex.quote(vm.revision)}",
+        "bash launch/setup.sh tpu",
+        shlex.join([".venv/bin/alp", *for_cluster(command, "tpu")]),
+    ]
+    line = " && ".join(install)
+    return [gcloud, "compute", "tpus", "tpu-vm", "ssh", vm.name, *vm._where, "--worker=all", f"--command={line}"]
+
+
+def run(
+    gcloud: str, vm: TpuVm, command: Sequence[str], record: pathlib.Path, *, retries: int, poll_s: float = 30.0
+) -> int:
+    """Creates the resource, runs the command and deletes the resource; a preempted one is made again.
+
+    Args:
+      retries: how often it is made again after a preemption or a stop that can go on (exit code 42).
+      poll_s: between two looks at a resource that waits for room.
+
+    Returns:
+      the exit code of the command.
+
+    Raises:
+      AlpError: gcloud fails, or there were too many preemptions.
+    """
+    vm = vm.checked()
+    for attempt in range(retries + 1):
+        if _state(gcloud, vm, record) != "ACTIVE":
+            _delete(gcloud, vm, record)
+            must(create_argv(gcloud, vm), record)
+        if _wait_for_room(gcloud, vm, record, poll_s):
+            code, output = call(run_argv(gcloud, vm, command), record, timeout_s=None)
+            print(output, flush=True)
+            lost = code in (42, _LOST) or _state(gcloud, vm, record) in _GONE
+            if not lost:
+                _delete(gcloud, vm, record)
+                return code
+            _say(f"{vm.name} was preempted or stopped (exit code {code})")
+        _delete(gcloud, vm, record)
+        if attempt < retries:
+            _say(f"{vm.name} is made again, {retries - attempt} more times at most")
+    raise AlpError(f"{vm.name} was preempted {retries + 1} times; run it again to go on, or raise --retries")
+
+
+def _state(gcloud: str, vm: TpuVm, record: pathlib.Path) -> str:
+    code, output = call(state_argv(gcloud, vm), record)
+    return "NOT_FOUND" if code else output.splitlines()[-1].strip() if output else "NOT_FOUND"
+
+
+def _wait_for_room(gcloud: str, vm: TpuVm, record: pathlib.Path, poll_s: float) -> bool:
+    """Whether the resource became active, and not gone before that."""
+    while (state := _state(gcloud, vm, record)) != "ACTIVE":
+        if state in _GONE:
+            _say(f"{vm.name} is {state}")
+            return False
+        _say(f"{vm.name} is {state}")
+        time.sleep(poll_s)
+    return True
+
+
+def _delete(gcloud: str, vm: TpuVm, record: pathlib.Path) -> None:
+    call(delete_argv(gcloud, vm), record, timeout_s=900.0)
+
+
+def _say(what: str) -> None:
+    print(f"alp launch: {what}", file=sys.stderr, flush=True)
