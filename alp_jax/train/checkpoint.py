@@ -199,6 +199,24 @@ def _same_arrays(folder: pathlib.Path, stored: Any, abstract: Any) -> None:
             )
 
 
+def stored_arrays(folder: str | os.PathLike) -> dict[str, tuple[list[int], str]]:
+    """(shape, dtype) of every array of the checkpoint in ``folder`` by its path, from metadata alone.
+
+    Raises:
+      StorageError: the metadata cannot be read.
+    """
+    folder = pathlib.Path(folder)
+    try:
+        with ocp.StandardCheckpointer() as reader:
+            stored = reader.metadata(folder / "state").item_metadata
+    except (OSError, ValueError, KeyError) as error:
+        raise StorageError(f"checkpoint {folder} is damaged: its metadata cannot be read: {error}") from error
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): (list(leaf.shape), str(np.dtype(leaf.dtype)))
+        for path, leaf in jax.tree_util.tree_leaves_with_path(dict(stored), is_leaf=lambda x: hasattr(x, "dtype"))
+    }
+
+
 def _kinds(tree: Any) -> dict[str, str]:
     leaves = jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda x: hasattr(x, "dtype"))
     return {
