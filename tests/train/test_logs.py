@@ -78,6 +78,39 @@ def test_rates_are_work_over_time_and_peaks(now):
     assert "'NVIDIA H100 PCIe'" in other.sources()
 
 
+class Screen(io.StringIO):
+    """A terminal."""
+
+    def isatty(self):
+        return True
+
+
+def say_steps(run_dir, now, stream):
+    log = RunLog(run_dir, config(steps=40), 0, Rates(config(steps=40), 0, 1, "cpu"), stream)
+    for step in range(40):
+        now[0] += 0.05
+        log.count(Work(0.0, 8, 5.0, 8.0, 0))
+        if step % 2:
+            log.write(step, {"loss": 1.0 + step})
+    log.close()
+    return stream.getvalue()
+
+
+def test_a_terminal_shows_one_line_that_is_not_rewritten_too_often(tmp_path, now, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    shown = say_steps(tmp_path, now, Screen())
+    assert shown.count("\n") == 1
+    assert shown.endswith("\n")
+    looks = shown.rstrip("\n").split("\r")[1:]
+    assert 40 * 0.05 / 0.2 / 2 <= len(looks) <= 40 * 0.05 / 0.2 + 2  # and the first and the last at once
+    assert {len(look) for look in looks} == {59}
+    assert looks[-1].startswith("step 40/40  loss 40.0000  100 audio-s/s")
+    plain = say_steps(tmp_path, now, io.StringIO()).splitlines()
+    assert [line.split()[1] for line in plain] == [f"{step}/40" for step in range(2, 41, 2)]
+    assert plain[-1] == "step 40/40  loss 40.0000  100 audio-s/s  data wait 0%  ETA 0:00"
+    assert (tmp_path / "log.txt").read_text().splitlines()[-20:] == plain
+
+
 def test_bytes_are_those_of_the_compiled_step_or_of_a_plan(tmp_path):
     step = jax.jit(lambda state, batch: state + batch["audio"].sum())
     state, batches = jnp.zeros(()), [{"audio": jnp.ones((4, length))} for length in (16_000, 32_000)]
