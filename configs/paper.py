@@ -250,6 +250,8 @@ def _train(source: str, started: bool) -> TrainConfig:
         log_every=50,  # code: log_interval
         logs="jsonl",  # ours; code: TensorBoard
         plan="",  # ours
+        profile_steps="",  # ours
+        gc_every=100,  # ours
         save_every=4000,  # code: save_every_n x valid_interval
         keep=30,  # code: keep_last_k
         keep_every=0,

@@ -248,6 +248,8 @@ class TrainConfig:
     log_every: int = 50
     logs: str = "jsonl"  # NAME,... of jsonl | tensorboard | wandb: where metrics and rates go
     plan: str = ""  # file of "alp plan" with the bytes of a step; empty: of the compiled step, by XLA
+    profile_steps: str = ""  # FIRST:END: steps FIRST to END - 1 are traced into profile/ of the run folder
+    gc_every: int = 100  # steps between collections of Python's garbage; 0 leaves them to Python
     save_every: int = 4000
     keep: int = 3  # of the latest checkpoints
     keep_every: int = 0  # steps: checkpoints at multiples of it stay too

@@ -25,6 +25,7 @@ from alp_jax.train.checkpoint_manifest import complete
 from alp_jax.train.logs.rates import Rates, Traffic, Work
 from alp_jax.train.logs.run_log import RunLog
 from alp_jax.train.logs.sinks import parse_logs
+from alp_jax.train.profile import Collector, Profile, parse_steps
 from alp_jax.train.run_dir import RunDir
 from alp_jax.train.state import abstract_state, create_state, state_maker, state_shapes
 from alp_jax.train.step import make_train_step
@@ -51,6 +52,8 @@ def train(config: RunConfig, workdir: str | pathlib.Path) -> dict:
 def _train(config: RunConfig, workdir: str | pathlib.Path, stop: Stop) -> dict:
     keep = Keep.of(config.train)
     parse_logs(config.train.logs)
+    parse_steps(config.train.profile_steps)
+    collector = Collector(config.train.gc_every)
     dataset, tokenizer = open_data(config)
     mesh = make_mesh(config.mesh)
     parts = make_parts(config, tokenizer, mesh)
@@ -73,7 +76,8 @@ def _train(config: RunConfig, workdir: str | pathlib.Path, stop: Stop) -> dict:
                     dataset, config.data, tokenizer, seed=config.seed, start_step=first, host=part, hosts=shares
                 )
                 try:
-                    state = loop.run(state, step_fn, batches, mesh, dataset)
+                    with collector:
+                        state = loop.run(state, step_fn, batches, mesh, dataset, collector)
                 finally:
                     batches.close()
             elif not complete(run.path):
@@ -154,13 +158,14 @@ class _Loop:
         self._sums: dict[str, float] = {}  # of the finite steps since the last save
         self._finite = 0
 
-    def run(self, state: Any, step_fn, batches, mesh, dataset) -> Any:
+    def run(self, state: Any, step_fn, batches, mesh, dataset, collector: Collector) -> Any:
         """Steps from ``first`` to the end; saves on the way, at the end and when a signal asks to stop."""
         total = self.config.train.steps
         kind = mesh.devices.flat[0].device_kind
         traffic = Traffic(self.config, of_kind(kind), mesh.size)
         rates = Rates(self.config, self.first, mesh.size, kind, self._seconds_before)
         log = RunLog(self.path, self.config, self.first, rates) if hosts.is_lead() else None
+        profile = Profile(parse_steps(self.config.train.profile_steps if log else ""), self.path / "profile")
         if self.first:
             self._stop.leave_at_once(
                 lambda: f"before the first step after step {self.first}, which is saved; run it again"
@@ -169,6 +174,7 @@ class _Loop:
         try:
             for step in range(self.first, total):
                 self.checkpoints.poll()
+                profile.before(step, previous and previous[1])
                 stopping = step > self.first and self._stop.due(step)
                 if step > self.first and (step % self.config.train.save_every == 0 or stopping):
                     self.save(step, state)
@@ -188,11 +194,13 @@ class _Loop:
                 else:
                     self._report(log, dataset, *previous)
                 previous = (step, metrics, rows, took)
+                collector.after(step)
             self._report(log, dataset, *previous)
             self.save(total, state)
             if self._stop.due(total):
                 self._leave(total)
         finally:
+            profile.close()
             if log is not None:
                 log.close()
         return state

@@ -24,6 +24,8 @@ _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "num
 _FREE = {
     "train.logs",
     "train.plan",
+    "train.profile_steps",
+    "train.gc_every",
     "train.keep",
     "train.keep_every",
     "train.keep_minutes",
