@@ -14,6 +14,7 @@ from alp_jax.scaling import words
 from alp_jax.scaling.corpus import read_corpus
 from alp_jax.scaling.figures import SERIES, panel_svg
 from alp_jax.scaling.ledger import Ledger
+from alp_jax.scaling.questions.findings import Verdict, judge
 from alp_jax.scaling.settings import setting_rows
 from alp_jax.scaling.summary import (
     Panel,
@@ -23,7 +24,7 @@ from alp_jax.scaling.summary import (
     make_panels,
     retrieval_verdicts,
 )
-from alp_jax.scaling.table import fit_table
+from alp_jax.scaling.table import fit_groups
 
 TIMES_CHANCE = 5.0  # what retrieval is asked to reach
 DASH, MINUS = "\u2013", "\u2212"
@@ -70,7 +71,7 @@ def gather(sweep: pathlib.Path, corpus: dict[str, Any]) -> dict[str, Any]:
     panels = make_panels(rows)
     names = sorted({name for panel in panels for name in panel.curves}, reverse=True)
     colors = {name: i % SERIES for i, name in enumerate(names)}
-    fits, excluded, fit_note = _fits([row for row in rows if row["metric"] in words.HEADLINES])
+    fits, verdicts, excluded, fit_note = _fits([row for row in rows if row["metric"] in words.HEADLINES])
     done = [run for run in state["runs"] if run["status"] == "done"]
     environments = [_optional(sweep / "runs" / run["id"] / "env.json") for run in done]
     rungs = sorted({row["pairs"] for row in rows if row["steps"]})
@@ -94,6 +95,7 @@ def gather(sweep: pathlib.Path, corpus: dict[str, Any]) -> dict[str, Any]:
         },
         "families": family_verdicts(panels),
         "retrieval": retrieval_verdicts(panels),
+        "verdicts": verdicts,
         "times_chance": TIMES_CHANCE,
         "sections": _sections(panels, fits, colors),
         "tables": _tables(panels, names, rungs),
@@ -112,17 +114,20 @@ def gather(sweep: pathlib.Path, corpus: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _fits(rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]], str]:
+def _fits(
+    rows: list[dict[str, Any]],
+) -> tuple[list[dict[str, Any]], list[Verdict], list[dict[str, Any]], str]:
+    """(fits, verdicts on the paper's findings, rows left out, why nothing could be fitted)."""
     try:
-        result = fit_table(rows)
+        result, fitted = fit_groups(rows)
     except UserError as error:  # too few rungs is a finding of the report, not the end of it
-        return [], [], str(error)
+        return [], judge([]), [], str(error)
     names = curve_names(rows)
     curve_of = {(r["objective"], r["model"], str(r["init"])): names[r["run"]] for r in rows if r["steps"]}
     for fit in result["fits"]:
         group = fit["group"]
         fit["curve_name"] = curve_of[group["objective"], group["model"], group["init"]]
-    return result["fits"], result["excluded"], ""
+    return result["fits"], judge(fitted), result["excluded"], ""
 
 
 def _optional(path: pathlib.Path) -> dict[str, Any] | None:

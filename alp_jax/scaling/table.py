@@ -35,7 +35,12 @@ def inputs_of(law: str, x: str | Sequence[str] | None) -> tuple[str, ...]:
     return x
 
 
-def fit_table(
+def fit_table(rows: list[dict[str, Any]], **settings: Any) -> dict[str, Any]:
+    """What ``fit_groups`` has to say about ``rows``, for files."""
+    return fit_groups(rows, **settings)[0]
+
+
+def fit_groups(
     rows: list[dict[str, Any]],
     *,
     law: str = "power",
@@ -44,7 +49,7 @@ def fit_table(
     group: Iterable[str] | None = None,
     replicas: int = 200,
     seed: int = 0,
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], list[tuple[Curve, Fit]]]:
     """Fits every group of ``rows``.
 
     Args:
@@ -52,16 +57,17 @@ def fit_table(
       replicas: of each kind of bootstrap. seed: of the bootstrap; training seeds are the column ``seed``.
 
     Returns:
-      ``settings``, ``fits`` (``group`` and the fields of ``Fit``), ``excluded`` (reason, count, examples).
+      ``settings``, ``fits`` (``group`` and the fields of ``Fit``), ``excluded`` (reason, count, examples); the fits.
 
     Raises:
       UserError: as ``make_curves``, an unknown law, or nothing can be fitted.
     """
     axes = inputs_of(law, x)
     curves, excluded = make_curves(rows, axes, y, group)
+    fitted = fit_curves(curves, law, axes, excluded, replicas, seed)
     fits = [
         {"group": curve.group, **fit.to_dict(), "warnings": fit.warnings + _gaps(curve, curves, axes)}
-        for curve, fit in fit_curves(curves, law, axes, excluded, replicas, seed)
+        for curve, fit in fitted
     ]
     settings = {
         "law": law,
@@ -75,7 +81,7 @@ def fit_table(
         "level": LEVEL,
         "interval": "envelope of case and parametric (log-normal) bootstrap percentiles",
     }
-    return {"settings": settings, "fits": fits, "excluded": excluded.to_list()}
+    return {"settings": settings, "fits": fits, "excluded": excluded.to_list()}, fitted
 
 
 def choose_table(
@@ -109,17 +115,19 @@ def fit_curves(
 ) -> list[tuple[Curve, Fit]]:
     """Every curve that has enough rungs, with its fit; the rows of others go to ``excluded``.
 
+    Every curve has a bootstrap of its own: with one seed for all, their replicas would err alike and cancel in ratios.
+
     Raises:
       UserError: none has.
     """
     fitted = []
-    for curve in curves:
+    for k, curve in enumerate(curves):
         lacking = shortage(law, curve.x, axes)
         if lacking:
             for row in curve.rows:
                 excluded.add(f"group with {lacking}", row_name(row))
         else:
-            fit = fit_law(law, curve.x, curve.y, replicas=replicas, seed=seed, seeds=curve.seeds)
+            fit = fit_law(law, curve.x, curve.y, replicas=replicas, seed=[seed, k], seeds=curve.seeds)
             fitted.append((curve, fit))
     if not fitted:
         raise UserError(f"nothing can be fitted: {excluded}")

@@ -88,7 +88,13 @@ def shortage(name: str, x: np.ndarray, called: Sequence[str] | None = None) -> s
 
 
 def fit_law(
-    name: str, x: Any, y: Any, *, replicas: int = 200, seed: int = 0, seeds: Sequence[Any] | None = None
+    name: str,
+    x: Any,
+    y: Any,
+    *,
+    replicas: int = 200,
+    seed: int | Sequence[int] = 0,
+    seeds: Sequence[Any] | None = None,
 ) -> Fit:
     """Fits runs at inputs ``x`` ([n], or [n,d] in the order of the law's inputs) with errors ``y`` [n].
 

@@ -1,0 +1,208 @@
+"""The findings of the paper (arXiv 2511.16757), held to the fits of a ledger: held, not held or undecided.
+
+Everything is read off fitted curves inside the range of the runs; nothing is extrapolated. Gaps are logarithms of
+ratios of errors (0.1: about ten percent). Intervals speak of runs and seeds; objectives are measured on the same test
+clips, whose choice they leave out. Tasks share their runs, so intervals over tasks are averaged end by end, as if all
+of them erred together.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+
+from alp_jax.scaling import words
+from alp_jax.scaling.laws.fit import Fit
+from alp_jax.scaling.points import Curve
+from alp_jax.scaling.questions.common import hull
+
+HELD, NOT_HELD, UNDECIDED = "held", "not held", "undecided"
+EFFICIENT = "Contrastive is more data-efficient, above all on discriminative probes"
+FASTER = "Captioning improves faster with data on language tasks"
+FADES = "A supervised start helps at small scale and fades as data grows"
+POOLING = "Attention pooling closes much of the gap between the objectives on probes"
+_SCRATCH = "scratch"
+
+
+@dataclasses.dataclass(frozen=True)
+class Evidence:
+    """One number behind a verdict: ``value`` with its 95% interval; above 0 speaks for the finding."""
+
+    what: str
+    value: float
+    interval: tuple[float, float]
+
+    @property
+    def verdict(self) -> str:
+        return HELD if self.interval[0] > 0 else NOT_HELD if self.interval[1] < 0 else UNDECIDED
+
+    def __str__(self) -> str:
+        return f"{self.what} {self.value:+.3f} [{self.interval[0]:+.3f}, {self.interval[1]:+.3f}]"
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """What the ledger says about one finding.
+
+    Attributes:
+      verdict: held, not held or undecided. because: the numbers that decide, or what is missing.
+      evidence: the same per task.
+    """
+
+    finding: str
+    verdict: str
+    because: str
+    evidence: list[Evidence]
+
+
+Fitted = tuple[Curve, Fit]
+
+
+def judge(fitted: list[Fitted]) -> list[Verdict]:
+    """A verdict for each finding, from power laws over pairs with bootstraps of different seeds.
+
+    Only headline metrics count. A finding whose runs are missing is undecided and says what it lacks.
+    """
+    fitted = [pair for pair in fitted if pair[0].group["metric"] in words.HEADLINES]
+    return [_efficient(fitted), _faster(fitted), _fades(fitted), _closes(fitted)]
+
+
+def _efficient(fitted: list[Fitted]) -> Verdict:
+    faced = _facing(fitted, "objective", "contrastive", "captioning", _from_scratch)
+    probes = [_mean_gap(b, a, _title(a)) for a, b in faced if not _language(a)]
+    language = [_mean_gap(b, a, _title(a)) for a, b in faced if _language(a)]
+    if not probes:
+        return _missing(EFFICIENT, "contrastive and captioning from scratch on a probe")
+    mean = _over(probes, "log(captioning error / contrastive error) over rungs and probes")
+    parts = [str(mean)] + ([str(_over(language, "on language tasks"))] if language else [])
+    return Verdict(EFFICIENT, mean.verdict, "; ".join(parts), probes + language)
+
+
+def _faster(fitted: list[Fitted]) -> Verdict:
+    faced = [
+        pair for pair in _facing(fitted, "objective", "contrastive", "captioning", _from_scratch) if _language(pair[0])
+    ]
+    if not faced:
+        return _missing(FASTER, "contrastive and captioning from scratch on a language task that both can do")
+    slopes = [_slope(a, b, _title(a)) for a, b in faced]
+    mean = _over(slopes, "change of log(contrastive error / captioning error) per tenfold pairs")
+    lead = _over([_top_gap(a, b, _title(a)) for a, b in faced], "the same ratio at the largest rung")
+    return Verdict(FASTER, mean.verdict, f"{mean}; {lead}", slopes)
+
+
+def _fades(fitted: list[Fitted]) -> Verdict:
+    starts = sorted({curve.group.get("init", _SCRATCH) for curve, _ in fitted} - {_SCRATCH})
+    faced = [pair for start in starts for pair in _facing(fitted, "init", start, _SCRATCH, lambda c: True)]
+    if not faced:
+        return _missing(FADES, "a start and scratch")
+    helps = [_low_gap(b, a, f"{_title(a)}: gain at the smallest rung") for a, b in faced]
+    fades = [_slope(a, b, f"{_title(a)}: loss of gain per tenfold pairs") for a, b in faced]
+    mean_help = _over(helps, "log(error from scratch / error from the start) at the smallest rung")
+    mean_fade = _over(fades, "its loss per tenfold pairs")
+    both = {mean_help.verdict, mean_fade.verdict}
+    verdict = HELD if both == {HELD} else NOT_HELD if NOT_HELD in both else UNDECIDED
+    return Verdict(FADES, verdict, f"{mean_help}; {mean_fade}", helps + fades)
+
+
+def _closes(fitted: list[Fitted]) -> Verdict:
+    gaps, closed = [], []
+    faced = _facing(fitted, "objective", "contrastive", "captioning", _from_scratch)
+    by_setting = {tuple(a[0].group.items()): (a, b) for a, b in faced if not _language(a)}
+    for a, b in by_setting.values():
+        if a[0].group.get("pooling") != "mean":
+            continue
+        other = by_setting.get(tuple((a[0].group | {"pooling": "attention"}).items()))
+        if other is None:
+            continue
+        mean, attention = _gap(b, a), _gap(other[1], other[0])
+        name = words.task_title(a[0].group["task"])
+        gaps.append(_evidence(mean, lambda gap: gap.mean(-1), f"{name}: gap under mean pooling"))
+        shared = np.isin(mean[0], attention[0]), np.isin(attention[0], mean[0])
+        both = (
+            mean[0][shared[0]],
+            mean[1][shared[0]] - attention[1][shared[1]],
+            [m[:, shared[0]] - n[:, shared[1]] for m, n in zip(mean[2], attention[2], strict=False)],
+        )
+        closed.append(_evidence(both, lambda gap: gap.mean(-1), f"{name}: what attention pooling takes off it"))
+    if not gaps:
+        return _missing(POOLING, "both objectives under mean and attention pooling")
+    mean_gap = _over(gaps, "contrastive's lead under mean pooling, log(captioning error / contrastive error)")
+    mean_closed = _over(closed, "what attention pooling takes off it")
+    verdicts = (mean_gap.verdict, mean_closed.verdict)
+    verdict = HELD if verdicts == (HELD, HELD) else NOT_HELD if NOT_HELD in verdicts else UNDECIDED
+    return Verdict(POOLING, verdict, f"{mean_gap}; {mean_closed}", gaps + closed)
+
+
+def _facing(
+    fitted: list[Fitted], column: str, a: str, b: str, keep: Callable[[Curve], bool]
+) -> list[tuple[Fitted, Fitted]]:
+    """Curves (of a, of b) that differ in ``column`` alone and were measured over a common range."""
+    by_rest: dict[tuple, dict[str, Fitted]] = {}
+    for curve, fit in fitted:
+        if keep(curve):
+            rest = tuple((k, v) for k, v in curve.group.items() if k != column)
+            by_rest.setdefault(rest, {})[curve.group.get(column, "")] = curve, fit
+    both = [(own[a], own[b]) for own in by_rest.values() if a in own and b in own]
+    return [(f, g) for f, g in both if max(f[0].x.min(), g[0].x.min()) < min(f[0].x.max(), g[0].x.max())]
+
+
+def _from_scratch(curve: Curve) -> bool:
+    return curve.group.get("init", _SCRATCH) == _SCRATCH
+
+
+def _language(f: Fitted) -> bool:
+    return words.is_retrieval(f[0].group["task"])
+
+
+def _title(f: Fitted) -> str:
+    group = f[0].group
+    return f"{words.task_title(group['task'])}, {words.pooling_title(group['pooling'])}"
+
+
+Gap = tuple[np.ndarray, np.ndarray, list[np.ndarray]]
+
+
+def _gap(a: Fitted, b: Fitted) -> Gap:
+    """Rungs of both [m], log(error of a / error of b) there [m], and of the replicas [R,m] of each kind."""
+    rungs = np.intersect1d(a[0].x, b[0].x)
+    if len(rungs) < 2:  # curves that share no rung are compared where both were measured
+        low, high = max(a[0].x.min(), b[0].x.min()), min(a[0].x.max(), b[0].x.max())
+        rungs = np.geomspace(low, high, 3)
+    value = np.log(a[1].predict(rungs)) - np.log(b[1].predict(rungs))
+    pairs = zip(a[1].replicas(rungs), b[1].replicas(rungs), strict=False)
+    return rungs, value, [np.log(of_a) - np.log(of_b) for of_a, of_b in pairs]
+
+
+def _evidence(gap: Gap, of: Callable[[np.ndarray], Any], what: str) -> Evidence:
+    value = float(of(gap[1]))
+    return Evidence(what, value, hull([of(kind) for kind in gap[2]], value))
+
+
+def _mean_gap(a: Fitted, b: Fitted, what: str) -> Evidence:
+    return _evidence(_gap(a, b), lambda gap: gap.mean(-1), what)
+
+
+def _low_gap(a: Fitted, b: Fitted, what: str) -> Evidence:
+    return _evidence(_gap(a, b), lambda gap: gap[..., 0], what)
+
+
+def _top_gap(a: Fitted, b: Fitted, what: str) -> Evidence:
+    return _evidence(_gap(a, b), lambda gap: gap[..., -1], what)
+
+
+def _slope(a: Fitted, b: Fitted, what: str) -> Evidence:
+    """Change of log(error of a / error of b) per tenfold pairs, by least squares over the rungs."""
+    gap = _gap(a, b)
+    decades = np.log10(gap[0]) - np.log10(gap[0]).mean()
+    return _evidence(gap, lambda values: values @ decades / (decades**2).sum(), what)
+
+
+def _over(evidence: Iterable[Evidence], what: str) -> Evidence:
+    evidence = list(evidence)
+    numbers = np.array([(e.value, *e.interval) for e in evidence]).mean(0).tolist()
+    return Evidence(f"{what} ({len(evidence)} curve{'s' * (len(evidence) > 1)})", numbers[0], tuple(numbers[1:]))
+
+
+def _missing(finding: str, what: str) -> Verdict:
+    return Verdict(finding, UNDECIDED, f"no curves of 3 rungs of {what}", [])
