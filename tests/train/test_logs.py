@@ -171,7 +171,6 @@ def event_class():
 
 
 def test_event_files_hold_the_values_and_a_resume_voids_what_comes_again(tmp_path):
-    pytest.importorskip("tensorboardX")
     event = event_class()
     write_steps(tmp_path, "tensorboard", 0, range(4))
     (earlier,) = (tmp_path / "tensorboard").iterdir()
@@ -235,7 +234,7 @@ def test_wandb_finds_its_run_again(tmp_path, wandb):
     [
         ("jsonl,tensorbord", r"'tensorbord' is none of jsonl, tensorboard, wandb"),
         ("jsonl,jsonl", "'jsonl' twice"),
-        ("jsonl,wandb", r"needs the package wandb: pip install 'alp_jax\[wandb\]'"),
+        ("jsonl,wandb", r"the package wandb is not installed: pip install 'alp_jax\[wandb\]'"),
     ],
 )
 def test_a_sink_that_cannot_be_had_is_refused(text, message, monkeypatch):

@@ -10,6 +10,7 @@ from typing import Protocol
 from alp_jax.config import RunConfig, to_dict
 from alp_jax.core.errors import UserError
 from alp_jax.core.files import write_text
+from alp_jax.train.logs.events import EventFile
 
 
 class Sink(Protocol):
@@ -45,28 +46,11 @@ class JsonLines:
         self._file.close()
 
 
-class TensorBoard:
-    """Event files in ``tensorboard/``; a thread of tensorboardX writes them, ten seconds late at most.
-
-    A run that resumes begins a file that tells TensorBoard to forget the steps which come again.
-    """
+class TensorBoard(EventFile):
+    """Event files in ``tensorboard/``, one for each start of the run."""
 
     def __init__(self, run_dir: pathlib.Path, config: RunConfig, first: int):
-        from tensorboardX import SummaryWriter
-
-        self._writer = SummaryWriter(
-            str(run_dir / "tensorboard"),
-            purge_step=first or None,
-            flush_secs=10,
-            filename_suffix=f".{first}",  # files that begin in the same second would have one name
-        )
-
-    def write(self, step: int, values: dict[str, float]) -> None:
-        for name, value in values.items():
-            self._writer.add_scalar(name, value, step)
-
-    def close(self) -> None:
-        self._writer.close()
+        super().__init__(run_dir / "tensorboard", first)
 
 
 class WandB:
@@ -98,12 +82,8 @@ class WandB:
         self._run.finish()
 
 
-# name -> (module that it needs, what to install, class)
-SINKS = {
-    "jsonl": ("json", "", JsonLines),
-    "tensorboard": ("tensorboardX", "pip install 'alp_jax[tensorboard]'", TensorBoard),
-    "wandb": ("wandb", "pip install 'alp_jax[wandb]'", WandB),
-}
+SINKS = {"jsonl": JsonLines, "tensorboard": TensorBoard, "wandb": WandB}
+PACKAGES = {"wandb": "pip install 'alp_jax[wandb]'"}  # those that a sink of that name needs
 
 
 def parse_logs(text: str) -> tuple[str, ...]:
@@ -118,15 +98,14 @@ def parse_logs(text: str) -> tuple[str, ...]:
             raise UserError(f"config.train.logs={text!r}: {name!r} is none of {', '.join(SINKS)}")
         if names.count(name) > 1:
             raise UserError(f"config.train.logs={text!r} names {name!r} twice: name it once")
-        module, install, _ = SINKS[name]
-        if importlib.util.find_spec(module) is None:
-            raise UserError(f"config.train.logs={text!r}: {name!r} needs the package {module}: {install}")
+        if name in PACKAGES and importlib.util.find_spec(name) is None:
+            raise UserError(f"config.train.logs={text!r}: the package {name} is not installed: {PACKAGES[name]}")
     return names
 
 
 def open_sinks(run_dir: pathlib.Path, config: RunConfig, first: int) -> list[Sink]:
     """The sinks of ``config.train.logs`` for steps from ``first``."""
-    return [SINKS[name][2](run_dir, config, first) for name in parse_logs(config.train.logs)]
+    return [SINKS[name](run_dir, config, first) for name in parse_logs(config.train.logs)]
 
 
 def _step_of(line: str) -> float:
