@@ -86,7 +86,7 @@ def read_records(path: str | os.PathLike) -> list[dict[str, Any]]:
         try:
             lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")  # a text may hold other breaks
         except (OSError, ValueError) as error:
-            raise UserError(f"{path} cannot be read: {error}") from None
+            raise UserError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
         records = []
         for number, line in enumerate(lines, 1):
             try:

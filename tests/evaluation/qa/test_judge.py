@@ -7,9 +7,10 @@ import threading
 
 import pytest
 
+from alp_jax.cli.main import main
 from alp_jax.core.errors import AlpError, UserError
 from alp_jax.evaluation.qa import judge
-from alp_jax.evaluation.qa.format import Question
+from alp_jax.evaluation.qa.format import Question, jsonl
 from alp_jax.evaluation.qa.journal import Journal
 
 KEY = "sk-very-secret"
@@ -38,6 +39,8 @@ class Stub(http.server.BaseHTTPRequestHandler):
         self.send_response(status)
         if status == 302:
             self.send_header("Location", "/elsewhere")
+        if status == 429:
+            self.send_header("Retry-After", "3")
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)
@@ -58,7 +61,8 @@ def server():
 
 
 @pytest.fixture
-def there(server):
+def there(server, monkeypatch):
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
     return judge.endpoint({judge.URL: f"http://127.0.0.1:{server.server_port}/v1/", judge.MODEL: "m", judge.KEY: KEY})
 
 
@@ -74,9 +78,10 @@ def test_both_orders_are_asked_and_scores_belong_to_the_right_answer_first(serve
 
 def test_busy_and_broken_servers_are_asked_again_with_growing_waits(server, there):
     waits = []
-    server.reply = lambda _, times: (429, 503, None, "7 7")[times - 1]
+    server.reply = lambda _, times: (500, 503, None, 429, "7 7")[times - 1]
     assert judge.ask(there, "hello", sleep=waits.append) == "7 7"
     assert 0.5 <= waits[0] <= 1.0 <= waits[1] <= 2.0 <= waits[2] <= 4.0
+    assert waits[3:] == [3.0]  # as the server asks
     server.reply = lambda *_: 500
     with pytest.raises(judge.NoReply, match="no reply after 6 attempts, the last with status 500"):
         judge.ask(there, "again", sleep=waits.append)
@@ -173,6 +178,22 @@ def test_answers_that_are_no_completion_and_no_scores_at_all(server, there):
         judge.ask(there, "hello")
     with pytest.raises(AlpError, match="no reply of the judge was two scores"):
         judge.measure([GOOD], [{"scores": [None]}])
+
+
+def test_the_command_rates_and_writes_results_without_the_key(server, there, tmp_path, capsys, monkeypatch):
+    for name, value in ((judge.URL, there.url), (judge.MODEL, "m"), (judge.KEY, KEY)):
+        monkeypatch.setenv(name, value)
+    records = [question.record() | {"response": response} for question, response in ANSWERS]
+    (tmp_path / "answers.jsonl").write_text(jsonl(records))
+    server.reply = lambda prompt, _: "6 6"
+    assert main(["qa", "judge", str(tmp_path / "answers.jsonl"), "--out", str(tmp_path / "out" / "judged.jsonl")]) == 0
+    assert len(server.seen) == 24  # in both orders
+    result = json.loads((tmp_path / "out" / "qa_sound-judge.json").read_text())
+    assert (result["value"], result["judge"], result["model"]) == (6.0, "m", "answers")
+    output = capsys.readouterr()
+    assert "win_rate" in output.out
+    written = "".join(path.read_text() for path in (tmp_path / "out").iterdir())
+    assert KEY not in written + output.out + output.err
 
 
 @pytest.mark.parametrize(
