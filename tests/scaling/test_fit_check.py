@@ -32,8 +32,8 @@ def test_intervals_that_are_too_narrow_miss_the_target(outcome, monkeypatch):
         return fit
 
     monkeypatch.setattr(check, "fit_law", narrow)
-    (found,) = check_laws(["power"], [6], [0.01], planted=10, seeds=2, replicas=30)
-    assert found.error == outcome.error
+    (found,) = check_laws(["power"], [6], [0.01], planted=5, seeds=2, replicas=30)
+    assert found.error < 0.05
     assert found.coverage < 0.8
     assert not found.met
     assert table_text([outcome, found]).splitlines()[2].endswith("missed")

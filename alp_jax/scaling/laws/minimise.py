@@ -38,7 +38,7 @@ def losses(residual_Kn: np.ndarray) -> np.ndarray:
 def solve(law: Law, u_Knd: np.ndarray, v_Kn: np.ndarray, best: np.ndarray | None, keep: int) -> np.ndarray:
     """The best internal parameters [K,P] of K problems, each from its ``keep`` most promising starts and from ``best``.
 
-    Without ``best`` the winner is refined until the loss stands still to ten digits.
+    Without ``best`` the winner is refined until the loss stands still to nine digits.
     """
     starts = law.starts(u_Knd, v_Kn)
     K, S, P = starts.shape
@@ -57,7 +57,7 @@ def solve(law: Law, u_Knd: np.ndarray, v_Kn: np.ndarray, best: np.ndarray | None
 
 def _descend(law: Law, params: np.ndarray, u: np.ndarray, v: np.ndarray, exact: bool) -> tuple[np.ndarray, np.ndarray]:
     """Steps of every problem until it stands still; a step is taken only where it lowers the loss."""
-    steps, tolerance = (3000, 1e-10) if exact else (150, 1e-7)
+    steps, tolerance = (3000, 1e-9) if exact else (150, 1e-7)
     lowest, highest = law.bounds(u, v)
     params = np.clip(params, lowest, highest)
     residuals, jacobians = predict(law, params, u)
