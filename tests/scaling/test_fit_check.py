@@ -1,10 +1,11 @@
 """The small form of ``alp scaling check``: planted laws are found, and the table says where they are not."""
 
+import json
+
 import numpy as np
 import pytest
 
 from alp_jax.cli import main as cli
-from alp_jax.core.errors import UserError
 from alp_jax.scaling.laws import check
 from alp_jax.scaling.laws.check import PLANTS, check_laws, table_text
 
@@ -47,14 +48,28 @@ def test_every_planted_form_is_what_is_fitted(law):
     np.testing.assert_allclose([o.error for o in found], 0, atol=1e-3)
 
 
-def test_the_command_prints_the_table_and_fails_where_a_target_is_missed(monkeypatch, capsys, tmp_path):
+def test_the_command_prints_the_table_and_fails_where_a_target_is_missed(outcome, monkeypatch, capsys, tmp_path):
+    asked = []
+
+    def answer(laws, rungs, noises, *, tick, **settings):
+        asked.append((laws, rungs, noises, settings))
+        tick()
+        yield outcome
+
+    monkeypatch.setattr(check, "check_laws", answer)
+    command = ["scaling", "check", "--rungs", "4,6", "--noise", "0.01", "--planted", "20", "--replicas", "30"]
+    assert cli.main(command) == 0
+    assert asked == [(["power"], [4, 6], [0.01], {"planted": 20, "seeds": 3, "replicas": 30})]
+    assert "missed" not in capsys.readouterr().out
     monkeypatch.setattr(check, "MAX_ERROR", 1e-9)
-    command = ["scaling", "check", "--rungs", "4", "--noise", "0.01", "--planted", "20", "--replicas", "20"]
     assert cli.main([*command, "--out", str(tmp_path / "c.json")]) == 1
     printed = capsys.readouterr()
     assert "missed" in printed.out
     assert "1 of 1 lines miss" in printed.err
-    assert (tmp_path / "c.json").is_file()
-    assert cli.main([*command[:2], "--rungs", "2"]) == 2
-    with pytest.raises(UserError, match="did you mean 'power'"):
-        list(check_laws(["powr"], [4], [0.01]))
+    assert json.loads((tmp_path / "c.json").read_text())["outcomes"][0]["met"] is False
+
+
+@pytest.mark.parametrize("wrong", [["--rungs", "2"], ["--noise", "-1"], ["--rungs", "four"], ["--law", "powr"]])
+def test_wrong_settings_are_refused(wrong, capsys):
+    assert cli.main(["scaling", "check", *wrong]) == 2
+    assert wrong[0][2:] in capsys.readouterr().err
