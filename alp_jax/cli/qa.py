@@ -243,4 +243,6 @@ def _written(args: argparse.Namespace, out: pathlib.Path, results: list[dict]) -
                 chance = "" if found["chance"] is None else f"  chance {found['chance']:.3f}"
                 line = f"{name:<16}{found['value']:>7.3f} [{low:.3f}, {high:.3f}]{chance}"
                 print(f"{result['task']:<{width}}  {result['n_test']:>6} answers  {line}")
+            if result.get("nonsense_replies"):
+                print(f"{result['task']:<{width}}  {result['nonsense_replies']} replies of the judge are no two scores")
     return {"out": str(out), "results": results}

@@ -220,13 +220,15 @@ def measure(questions: Sequence[Question], records: Sequence[Mapping[str, Any]])
 
 
 def results(questions: Sequence[Question], records: Sequence[dict], origin: dict[str, Any]) -> list[dict[str, Any]]:
-    """One result per category (see CATEGORIES; other tasks are their own), as ``score.results``."""
+    """One result per category (see CATEGORIES; other tasks are their own), as ``score.results``, with its number of nonsense replies."""
     members: dict[str, list[int]] = {}
     for i, question in enumerate(questions):
         members.setdefault(CATEGORIES.get(question.task_name, question.task_name), []).append(i)
     found = []
     for name, indices in sorted(members.items()):
         asked = [questions[i] for i in indices]
-        measured = measure(asked, [records[i] for i in indices])
-        found.append(score.result(name, measured, asked, origin) | {"pooling": POOLING})
+        rated = [records[i] for i in indices]
+        nonsense = sum(given is None for record in rated for given in record["scores"])
+        result = score.result(name, measure(asked, rated), asked, origin)
+        found.append(result | {"pooling": POOLING, "nonsense_replies": nonsense})
     return found

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from alp_jax.core.errors import UserError
@@ -143,6 +144,12 @@ def test_scores_have_intervals_and_chance():
         assert low < result["value"] < high
         assert 0.1 < high - low < 0.6
     assert say["interval"][1] - say["interval"][0] > 0.36  # two answers to a sound are alike: 20 sounds, not 40 answers
+
+
+def test_resamples_without_any_of_the_answers_are_left_out():
+    with np.errstate(all="raise"):
+        found = score.entry(np.array([0.25]), np.array([[1.0], [0.0], [2.0]]), None)
+    assert found == {"value": 0.25, "interval": [0.25, 0.25], "chance": None}
 
 
 def test_chance_of_wordings_that_never_come_back_is_guessing():

@@ -138,6 +138,7 @@ def test_results_that_are_there_are_kept_and_not_asked_for_again(server, there, 
     assert measured["readable"]["value"] == pytest.approx(11 / 12)
     (result,) = judge.results([question for question, _ in ANSWERS], records, {"model": "m"})
     assert (result["task"], result["pooling"], result["metric"], result["n_test"]) == ("qa_sound", "judge", "score", 12)
+    assert result["nonsense_replies"] == 1
     assert result["interval"][0] < result["value"] < result["interval"][1]
     output = capsys.readouterr()
     everything = output.out + output.err + "".join(path.read_text() for path in tmp_path.iterdir())
