@@ -54,10 +54,14 @@ def by_layers(
     """The sum of the compiled pieces; ``say`` is told which one comes next.
 
     Raises:
-      UserError: another encoder than a Zipformer.
+      UserError: another encoder than a Zipformer, or another objective than those with one text side.
     """
     if encoder_kind(config.model) != "zipformer":
         raise UserError(f"--layers adds up Zipformers; config.model is {config.model.name}: plan its whole step")
+    if config.objective.name not in ("contrastive", "captioning"):
+        raise UserError(
+            f"--layers adds up one text side; config.objective.name is {config.objective.name}: plan its whole step"
+        )
     found = []
     for piece in pieces(config, program, bucket):
         say(piece.name)
@@ -210,7 +214,8 @@ def _text_side(config: RunConfig, shapes: _Shapes, layers: int, times: int) -> P
     model = dataclasses.replace(config.model, text=text, decoder=decoder)
     objective = make_objective(config.objective, TOKENS, shapes.mesh)
     width, dtype = output_dim(model), compute_dtype(model)
-    init, apply = functionalize(lambda rngs: FrameTextModel(model, config.objective.name, width, rngs=rngs))
+    name, bias = config.objective.name, config.objective.start_bias if config.objective.learn_bias else None
+    init, apply = functionalize(lambda rngs: FrameTextModel(model, name, width, bias=bias, rngs=rngs))
     frames = -(-shapes.frames // model.encoder.output_downsampling_factor)
 
     def step(params, frames_BTD, len_B, batch, key):

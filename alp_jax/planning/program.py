@@ -6,20 +6,21 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from alp_jax.config.schema import RunConfig
 from alp_jax.core.errors import UserError
 from alp_jax.data.buckets import batch_size, edges
+from alp_jax.data.text.tags import TagList
 from alp_jax.features.logmel import SAMPLE_RATE
 from alp_jax.models.accounting import parameters
 from alp_jax.objectives.base import SpecialTokens
 from alp_jax.objectives.registry import make_objective
 from alp_jax.optim.averaging import averages
 from alp_jax.optim.optimizer import make_optimizer
-from alp_jax.parallel.mesh import batch_sharding, batch_shards
+from alp_jax.parallel.mesh import batch_shards
 from alp_jax.train.build import make_model
+from alp_jax.train.compile import batch_shapes
 from alp_jax.train.state import abstract_state, state_maker
 from alp_jax.train.step import make_train_step
 
@@ -46,7 +47,7 @@ class Program:
     step: Callable
     state: Any
     mesh: Mesh
-    text_tokens: int
+    config: RunConfig
 
     @property
     def parameters(self) -> int:
@@ -54,12 +55,7 @@ class Program:
 
     def batch(self, bucket: Bucket) -> dict[str, jax.ShapeDtypeStruct]:
         """The arrays that the loop hands to the step for ``bucket``."""
-        place = batch_sharding(self.mesh)
-        rows, samples = bucket.clips, round(bucket.seconds * SAMPLE_RATE)
-        shapes = {"audio": ((rows, samples), jnp.int16), "text": ((rows, self.text_tokens), jnp.int32)}
-        shapes |= dict.fromkeys(("audio_len", "text_len", "recording", "caption_group", "source"), ((rows,), jnp.int32))
-        shapes["mask"] = ((rows,), jnp.bool_)
-        return {name: jax.ShapeDtypeStruct(shape, dtype, sharding=place) for name, (shape, dtype) in shapes.items()}
+        return batch_shapes(self.config, self.mesh, round(bucket.seconds * SAMPLE_RATE), bucket.clips)
 
 
 def buckets(config: RunConfig, mesh: Mesh, seconds: float | None = None) -> list[Bucket]:
@@ -91,12 +87,15 @@ def make_program(config: RunConfig, mesh: Mesh) -> Program:
     Raises:
       UserError: settings that do not fit together.
     """
+    tags = len(TagList.load(config.data.tags)) if config.data.tags else 0
+    if config.objective.name == "tagging" and not tags:
+        raise UserError("config.objective.name=tagging needs config.data.tags: a list that 'alp tags' makes")
     init, apply = make_model(config)
     optimizer = make_optimizer(config.optim, config.train.steps)
     state = abstract_state(state_maker(init, apply, optimizer, averages(config.train)), mesh)
     shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
     step = make_train_step(apply, make_objective(config.objective, TOKENS, mesh), optimizer, config, mesh, shardings)
-    return Program(step, state, mesh, config.data.text_budget)
+    return Program(step, state, mesh, config)
 
 
 def state_bytes(state: Any) -> int:

@@ -95,6 +95,10 @@ def test_a_plan_goes_on_where_it_stopped(planned, capsys):
             ],
             "batches of 4 clips do not divide over 8 devices",
         ),
+        (
+            ["--topology", "cpu:8", "--bucket", "1", "--config.objective.name=tagging"],
+            "tagging needs config.data.tags",
+        ),
         (["--topology", "cpu:8", "--layers", "--bucket", "1"], "--layers adds up Zipformers; config.model is vit_xxs"),
     ],
 )
