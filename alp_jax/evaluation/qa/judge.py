@@ -220,7 +220,7 @@ def measure(questions: Sequence[Question], records: Sequence[Mapping[str, Any]])
 
 
 def results(questions: Sequence[Question], records: Sequence[dict], origin: dict[str, Any]) -> list[dict[str, Any]]:
-    """One result per category (see CATEGORIES; other tasks are their own), as ``score.results``, with its number of nonsense replies."""
+    """One result per category (other tasks are their own), as ``score.results``, with its nonsense replies counted."""
     members: dict[str, list[int]] = {}
     for i, question in enumerate(questions):
         members.setdefault(CATEGORIES.get(question.task_name, question.task_name), []).append(i)

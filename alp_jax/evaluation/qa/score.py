@@ -42,7 +42,7 @@ def same_words(question: Question, response: str) -> bool:
 
 
 def entry(value_N: np.ndarray, weight_RN: np.ndarray, chance: float | None) -> dict[str, Any]:
-    """The mean with its interval over resamples, see ``bootstrap.weights``; those that drew none of them are left out."""
+    """The mean with its interval over resamples, see ``bootstrap.weights``, that drew any of them."""
     weight_RN = weight_RN[weight_RN.sum(1) > 0]
     value, interval = bootstrap.estimate(lambda w: metrics.accuracy(value_N, w), weight_RN)
     return {"value": value, "interval": interval, "chance": chance}

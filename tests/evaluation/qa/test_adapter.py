@@ -112,6 +112,23 @@ def test_the_loss_is_that_of_the_answers_and_only_the_adapter_has_slopes(languag
     assert {jnp.shape(leaf) for leaf in jax.tree.leaves(state)} == sizes
 
 
+def test_no_derivative_of_the_language_model_is_formed(language_model):
+    """No product has the shape of its feed-forward weights, unless they are what is differentiated by."""
+    lessons = learn.Lessons([question(0), question(1)], sounds, language_model, SIZES)
+    batch, fixed = lessons.take(np.array([0, 1]), 2), learn._fixed(lessons, language_model)
+    loss = learn.make_loss(language_model, SIZES.stack)
+    inner = (language_model.config.hidden_size, language_model.config.intermediate_size)
+    shapes = [f"-> tensor<{rows}x{columns}xf32>" for rows, columns in (inner, inner[::-1])]
+
+    def products(by):
+        slope = jax.jit(jax.value_and_grad(loss, argnums=by, has_aux=True))
+        text = slope.lower(adapters.init(jax.random.key(0), SIZES), fixed, language_model.params, *batch).as_text()
+        return [line for line in text.split("\n") if "dot_general" in line and any(shape in line for shape in shapes)]
+
+    assert not products(0)
+    assert len(products(2)) >= 3
+
+
 def test_planted_sounds_are_answered_and_the_language_model_stays(language_model, trained, tmp_path):
     before = jax.tree.map(np.copy, language_model.params)
     history = trained.origin["history"]
