@@ -22,6 +22,7 @@ from alp_jax.train.build import make_parts, open_data
 from alp_jax.train.checkpoint import Checkpoints
 from alp_jax.train.checkpoint_keep import Keep
 from alp_jax.train.checkpoint_manifest import complete
+from alp_jax.train.compile import CompileCount, CompiledSteps, batch_shapes
 from alp_jax.train.logs.rates import Rates, Traffic, Work
 from alp_jax.train.logs.run_log import RunLog
 from alp_jax.train.logs.sinks import parse_logs
@@ -70,16 +71,19 @@ def _train(config: RunConfig, workdir: str | pathlib.Path, stop: Stop) -> dict:
             state, clock, first = _start(config, run.path, checkpoints, make_state, mesh, parts, batch_plan.fingerprint)
             shardings = infer_shardings(state_shapes(make_state), mesh)
             step_fn = make_train_step(parts.apply, parts.objective, optimizer, config, mesh, shardings)
+            shapes = [batch_shapes(config, mesh, bucket.edge, bucket.batch) for bucket in batch_plan.buckets]
             loop = _Loop(config, run.path, checkpoints, clock, first, shares, stop)
             if first < config.train.steps:
                 batches = train_batches(
                     dataset, config.data, tokenizer, seed=config.seed, start_step=first, host=part, hosts=shares
                 )
+                steps = CompiledSteps(step_fn, state, shapes)
                 try:
-                    with collector:
-                        state = loop.run(state, step_fn, batches, mesh, dataset, collector)
+                    with collector, loop.compiles:
+                        state = loop.run(state, steps, batches, mesh, dataset, collector)
                 finally:
                     batches.close()
+                    steps.close()
             elif not complete(run.path):
                 loop.save(first, state)
         finally:
@@ -155,10 +159,11 @@ class _Loop:
         self._shares = shares  # in how many parts processes read a batch
         self._stop = stop
         self._began, self._seconds_before = time.monotonic(), clock["train_seconds"]
+        self.compiles = CompileCount()
         self._sums: dict[str, float] = {}  # of the finite steps since the last save
         self._finite = 0
 
-    def run(self, state: Any, step_fn, batches, mesh, dataset, collector: Collector) -> Any:
+    def run(self, state: Any, step_fn: CompiledSteps, batches, mesh, dataset, collector: Collector) -> Any:
         """Steps from ``first`` to the end; saves on the way, at the end and when a signal asks to stop."""
         total = self.config.train.steps
         kind = mesh.devices.flat[0].device_kind
@@ -187,7 +192,7 @@ class _Loop:
                 rows, cut = batch.pop("row"), batch.pop("text_cut")
                 took = self._count(batch, waited, int(cut.sum()))
                 batch = put_batch(batch, mesh)
-                took = dataclasses.replace(took, moved=traffic.of(step_fn, state, batch))
+                took = dataclasses.replace(took, moved=traffic.of(step_fn, batch))
                 state, metrics = step_fn(state, batch)
                 if previous is None:
                     self._stop.leave_at_once(None)
@@ -253,4 +258,5 @@ class _Loop:
                 self._sums[name] = self._sums.get(name, 0.0) + float(value)
         last = step + 1 == self.config.train.steps
         if log is not None and (step % self.config.train.log_every == 0 or last):
-            log.write(step, {name: float(value) for name, value in metrics.items()})
+            values = {name: float(value) for name, value in metrics.items()}
+            log.write(step, values | {"compiles": float(self.compiles.programs)})

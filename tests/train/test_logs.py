@@ -15,6 +15,7 @@ from alp_jax.config.schema import TrainConfig
 from alp_jax.core.accelerators import DEVICES, of_kind
 from alp_jax.core.errors import UserError
 from alp_jax.data import tfrecord
+from alp_jax.train.compile import CompiledSteps
 from alp_jax.train.logs import rates as rates_module
 from alp_jax.train.logs.rates import Rates, Traffic, Work
 from alp_jax.train.logs.run_log import RunLog
@@ -112,24 +113,27 @@ def test_a_terminal_shows_one_line_that_is_not_rewritten_too_often(tmp_path, now
 
 
 def test_bytes_are_those_of_the_compiled_step_or_of_a_plan(tmp_path):
-    step = jax.jit(lambda state, batch: state + batch["audio"].sum())
     state, batches = jnp.zeros(()), [{"audio": jnp.ones((4, length))} for length in (16_000, 32_000)]
+    shapes = [jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), batch) for batch in batches]
+    step = CompiledSteps(jax.jit(lambda state, batch: state + batch["audio"].sum()), state, shapes)
     compiled = []
     jax.monitoring.register_event_duration_secs_listener(
         lambda event, seconds, **extra: compiled.append(event) if "backend_compile" in event else None
     )
     traffic = Traffic(config(), DEVICES["h100"], 1)
-    assert 4 * 16_000 * 4 <= traffic.of(step, state, batches[0]) < 2 * 4 * 16_000 * 4
+    assert 4 * 16_000 * 4 <= traffic.of(step, batches[0]) < 2 * 4 * 16_000 * 4
+    step.program((4, 32_000))
     once = len(compiled)
-    assert once > 0
+    assert once == 2
     step(state, batches[0])
+    step.close()
     assert len(compiled) == once, "the step was compiled a second time"
     plan = tmp_path / "plan.json"
     plan.write_text(json.dumps({"devices": 1, "buckets": [{"clips": 4, "seconds": 1.0, "bytes": 7.0}]}))
     traffic = Traffic(config(plan=str(plan)), DEVICES["h100"], 1)
-    assert traffic.of(step, state, batches[0]) == 7.0
-    assert traffic.of(step, state, batches[1]) >= 4 * 32_000 * 4  # not in the plan
-    assert Traffic(config(plan=str(plan)), of_kind("cpu"), 1).of(step, state, batches[0]) is None
+    assert traffic.of(step, batches[0]) == 7.0
+    assert traffic.of(step, batches[1]) >= 4 * 32_000 * 4  # not in the plan
+    assert Traffic(config(plan=str(plan)), of_kind("cpu"), 1).of(step, batches[0]) is None
     with pytest.raises(UserError, match=r"config\.train\.plan=.* is for 1 devices, the run has 8"):
         Traffic(config(plan=str(plan)), DEVICES["h100"], 8)
     plan.write_text("[]")

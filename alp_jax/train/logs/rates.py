@@ -3,12 +3,12 @@
 import dataclasses
 import pathlib
 import time
-from typing import Any
 
 from alp_jax.config import RunConfig
 from alp_jax.core.accelerators import Device, of_kind
 from alp_jax.core.errors import UserError
 from alp_jax.core.files import read_json
+from alp_jax.train.compile import CompiledSteps, bytes_accessed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,14 +39,13 @@ class Traffic:
         if config.train.plan:
             self._known = _planned(pathlib.Path(config.train.plan), devices)
 
-    def of(self, step_fn, state: Any, batch: dict) -> float | None:
-        """Bytes of ``step_fn(state, batch)``. Compiles it unless it is; a call that follows uses the same program."""
+    def of(self, steps: CompiledSteps, batch: dict) -> float | None:
+        """Bytes of a step on ``batch``; waits until it is compiled."""
         if self._accelerator is None:
             return None
         rows, samples = batch["audio"].shape
         if (rows, samples) not in self._known:
-            cost = step_fn.lower(state, batch).compile().cost_analysis() or {}
-            self._known[rows, samples] = cost.get("bytes accessed")
+            self._known[rows, samples] = bytes_accessed(steps.program((rows, samples)))
         return self._known[rows, samples]
 
 

@@ -1,0 +1,120 @@
+"""The training step compiled ahead for every batch shape of a run, in threads, while the first of them is at work."""
+
+import concurrent.futures
+import math
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from alp_jax.config.schema import RunConfig
+from alp_jax.core.cores import usable_cores
+from alp_jax.data.example import SAMPLE_RATE
+from alp_jax.data.text.tags import TagList
+from alp_jax.parallel import hosts
+from alp_jax.parallel.mesh import batch_sharding
+
+Shapes = dict[str, jax.ShapeDtypeStruct]
+_COMPILED = "/jax/core/compile/backend_compile_duration"  # an event of jax, once per program
+_WORTH_SAYING_S = 5.0
+
+
+def batch_shapes(config: RunConfig, mesh: Mesh, samples: int, clips: int) -> Shapes:
+    """The arrays that the loop hands to the step: ``clips`` rows of ``samples``, placed on ``mesh``."""
+    place = batch_sharding(mesh)
+    shapes = {"audio": ((clips, samples), jnp.int16), "text": ((clips, config.data.text_budget), jnp.int32)}
+    shapes |= dict.fromkeys(("audio_len", "text_len", "recording", "caption_group", "source"), ((clips,), jnp.int32))
+    shapes["mask"] = ((clips,), jnp.bool_)
+    if config.data.tags:
+        shapes["tags"] = ((clips, len(TagList.load(config.data.tags))), jnp.bool_)
+    return {name: jax.ShapeDtypeStruct(shape, dtype, sharding=place) for name, (shape, dtype) in shapes.items()}
+
+
+class CompiledSteps:
+    """``step(state, batch)`` by programs of fixed shapes; ``close`` when no more steps come.
+
+    The programs are compiled in threads from the moment this is made. A step waits for the program of its batch alone,
+    and compiles it itself where no thread has begun. Several processes compile one program after the other, all in the
+    same order, since they may share what they find out about kernels.
+
+    Args:
+      step: from ``make_train_step``.
+      state: arrays or their shapes with places; those of the states to come.
+      shapes: of all batches to come, from ``batch_shapes``.
+    """
+
+    def __init__(self, step: Callable, state: Any, shapes: Sequence[Shapes]):
+        self._step = step
+        self._state = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
+        self._in_order = hosts.process_count() > 1
+        threads = 1 if self._in_order else max(1, min(len(shapes), len(usable_cores())))
+        self._pool = concurrent.futures.ThreadPoolExecutor(threads, thread_name_prefix="compile")
+        self._shapes = {one["audio"].shape: one for one in shapes}
+        self._programs: dict[tuple[int, ...], jax.stages.Compiled] = {}
+        self._futures = {size: self._pool.submit(self._compile, size) for size in self._shapes}
+
+    def __call__(self, state: Any, batch: dict[str, jax.Array]) -> tuple[Any, dict]:
+        """One step; ``state`` is donated.
+
+        Raises:
+          ValueError: a batch of a shape that was not announced.
+        """
+        return self.program(batch["audio"].shape)(state, batch)
+
+    def program(self, size: tuple[int, ...]) -> jax.stages.Compiled:
+        """The program for batches whose ``audio`` has the shape ``size``; waits until it is compiled.
+
+        Raises:
+          ValueError: no such shape was announced.
+        """
+        if size not in self._programs:
+            if size not in self._shapes:
+                known = ", ".join(map(str, self._shapes))
+                raise ValueError(f"a batch of {size} samples was not announced for compilation; known: {known}")
+            future = self._futures[size]
+            mine = not self._in_order and future.cancel()
+            self._programs[size] = self._compile(size) if mine else future.result()
+        return self._programs[size]
+
+    def close(self) -> None:
+        """Gives up what has not begun and waits for what has."""
+        self._pool.shutdown(cancel_futures=True)
+
+    def _compile(self, size: tuple[int, ...]) -> jax.stages.Compiled:
+        began = time.monotonic()
+        program = self._step.lower(self._state, self._shapes[size]).compile()
+        took = time.monotonic() - began
+        if took > _WORTH_SAYING_S and hosts.is_lead():
+            what = f"{size[0]} clips of {size[1] / SAMPLE_RATE:g} s"
+            print(f"compiled the step for {what} in {took:.0f} s", file=sys.stderr, flush=True)
+        return program
+
+
+class CompileCount:
+    """Counts the programs that this process gets compiled or from the cache, from ``__enter__`` to ``__exit__``."""
+
+    def __init__(self):
+        self.programs, self.seconds = 0, 0.0
+
+    def _on_event(self, event: str, duration: float, **about) -> None:
+        if event == _COMPILED:
+            self.programs += 1
+            self.seconds += duration
+
+    def __enter__(self) -> "CompileCount":
+        jax.monitoring.register_event_duration_secs_listener(self._on_event)
+        return self
+
+    def __exit__(self, *exc) -> None:
+        jax.monitoring.unregister_event_duration_listener(self._on_event)
+
+
+def bytes_accessed(program: jax.stages.Compiled) -> float | None:
+    """Bytes that XLA says a program reads and writes on one device; None where the backend does not say."""
+    costs = program.cost_analysis() or {}
+    found = costs.get("bytes accessed")
+    return float(found) if found and math.isfinite(found) and found > 0 else None
