@@ -133,6 +133,14 @@ def test_what_all_runs_of_a_seed_share_is_told_from_noise_and_widens_the_asympto
     assert alone.residual_sd == pytest.approx(shared.std(), rel=0.2)
 
 
+def test_two_seeds_hardly_say_how_far_seeds_spread():
+    rng = np.random.default_rng(5)
+    x, seeds = np.repeat(np.geomspace(1e3, 1e7, 6), 2), np.tile(range(2), 6)
+    y = power(x, 0.2, 5.0, 0.4) * np.exp(np.array([-0.02, 0.02])[seeds] + 0.004 * rng.standard_normal(len(x)))
+    low, high = fit_law("power", x, y, replicas=60, seeds=seeds).parametric["E"]
+    assert high - low > 3 * 0.2 * 2 * 1.96 * 0.028 / np.sqrt(2)  # thrice what a known spread would leave
+
+
 @pytest.mark.parametrize("rungs", [3, 4])
 def test_less_than_four_rungs_warn_that_exponent_and_asymptote_are_confounded(rungs):
     x, y, _ = planted(np.random.default_rng(4), rungs, 2, 0.02)
