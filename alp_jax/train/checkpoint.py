@@ -103,7 +103,7 @@ class Checkpoints:
         free = shutil.disk_usage(self._path).free
         if free < needed:
             raise StorageError(
-                f"checkpoint {step} needs {needed / 1e9:.3f} GB but {free / 1e9:.3f} GB are free in {self._path}: "
+                f"checkpoint {step} needs {needed / 1e6:,.1f} MB but {free / 1e6:,.1f} MB are free in {self._path}: "
                 "make room, or lower config.train.keep (keep_every, keep_minutes, keep_best)"
             )
 
@@ -158,10 +158,11 @@ class Checkpoints:
     def _checked(self, call) -> None:
         try:
             call()
-            if self._error is not None:
-                raise self._error
-        except Exception as error:  # Orbax wraps what its threads meet in errors of many types
-            raise StorageError(f"a checkpoint in {self._path} was not written: {error}") from error
+        except Exception as error:  # Orbax wraps what its threads meet in errors of many types, and tells each once
+            self._error = self._error or error
+        if self._error is not None:
+            self._closing.set()  # the folder that is to be sealed may never come
+            raise StorageError(f"a checkpoint in {self._path} was not written: {self._error}") from self._error
 
     def restore(self, step: int, abstract: Any) -> tuple[Any, dict]:
         """Reads ``step`` into the shapes, dtypes and shardings of ``abstract``; returns (state, clock).
