@@ -41,7 +41,7 @@ def tiny():
     params = jax.tree.map_with_path(
         lambda path, x: rng.normal("scale" in str(path[-1]), 0.4, x.shape).astype(np.float32), like
     )
-    return params, jax.jit(apply, static_argnames=("method", "max_length", "eos", "pad", "remat"))
+    return params, jax.jit(apply, static_argnames=("method", "max_length", "remat"))
 
 
 def embed(params):
@@ -49,49 +49,69 @@ def embed(params):
     return jnp.asarray(params["embed_tokens"]["embedding"])[TOKENS]
 
 
-def slope(params, apply, remat):
-    """How each vector moves the mean size of what position 3 of row 0 becomes."""
-    return jax.grad(lambda x: jnp.square(apply(params, x, remat=remat, method="hidden")[0, 3]).sum())(embed(params))
+def count(config):
+    """Parameters, by shapes alone."""
+    return parameters(nnx.state(outline(lambda rngs: Qwen(config, rngs=rngs))))
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_published_sizes_have_the_published_parameters(size):
-    model = outline(lambda rngs: Qwen(qwen_config(size), rngs=rngs))
-    assert parameters(nnx.state(model)) == PARAMETERS[size]
-    assert (model.lm_head is None) == (size in ("0.5B", "1.5B", "3B"))
-    attention = model.layers[0].self_attn
-    assert [getattr(attention, f"{name}_proj").bias is not None for name in "qkvo"] == [True, True, True, False]
+    """Layers are alike: what a second one adds, they all add; the smallest model is counted as a whole too."""
+    config = qwen_config(size)
+    one, two = (count(dataclasses.replace(config, num_hidden_layers=layers)) for layers in (1, 2))
+    assert one + (config.num_hidden_layers - 1) * (two - one) == PARAMETERS[size]
+    assert size != "0.5B" or count(config) == PARAMETERS[size]
+
+
+def test_biases_and_tied_tables_are_where_they_are_published():
+    assert {size for size, config in SIZES.items() if config.tie_word_embeddings} == {"0.5B", "1.5B", "3B"}
+    for tied in (False, True):
+        config = dataclasses.replace(TINY, tie_word_embeddings=tied)
+        model = outline(lambda rngs, config=config: Qwen(config, rngs=rngs))
+        assert (model.lm_head is None) == tied
+        attention = model.layers[0].self_attn
+        assert [getattr(attention, f"{name}_proj").bias is not None for name in "qkvo"] == [True, True, True, False]
 
 
 def test_a_position_depends_on_those_before_it_and_on_no_other(tiny):
     params, apply = tiny
-    slope_BLD = np.asarray(slope(params, apply, remat=False))
-    norms = np.abs(slope_BLD).sum(-1)
+
+    @jax.jit
+    def slopes(x_BLD):
+        """How each vector moves the size of what position 3 of row 0 becomes, kept and computed again."""
+
+        def size(x, remat):
+            return jnp.square(apply(params, x, remat=remat, method="hidden")[0, 3]).sum()
+
+        return [jax.grad(size)(x_BLD, remat) for remat in (False, True)]
+
+    kept_BLD, again_BLD = map(np.asarray, slopes(embed(params)))
+    norms = np.abs(kept_BLD).sum(-1)
     assert (norms[0, :4] > 0).all()
     assert not norms[0, 4:].any()
     assert not norms[1].any()
-    np.testing.assert_allclose(slope(params, apply, remat=True), slope_BLD, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(again_BLD, kept_BLD, rtol=1e-4, atol=1e-5)
 
 
 def test_a_cache_changes_nothing(tiny):
     """A prompt at once, then one token, then two, with rows that begin at different positions."""
     params, apply = tiny
-    want, x_BLD = np.asarray(apply(params, TOKENS)), embed(params)
-    cache = empty_cache(TINY, 2, 9, jnp.float32)
-    whole, cache = apply(params, x_BLD[:, :4], jnp.zeros(2, jnp.int32), cache, method="extend")
     first_B = jnp.asarray([4, 2])
-    one = jnp.take_along_axis(x_BLD, first_B[:, None, None], axis=1)
-    next_, cache = apply(params, one, first_B, cache, method="extend")
-    two = jnp.take_along_axis(x_BLD, (first_B[:, None] + jnp.asarray([1, 2]))[:, :, None], axis=1)
-    last, _ = apply(params, two, first_B + 1, cache, method="extend")
 
-    def logits(hidden):
-        return np.asarray(apply(params, hidden, method="logits"))
+    @jax.jit
+    def in_parts(x_BLD):
+        cache = empty_cache(TINY, 2, 9, jnp.float32)
+        prompt, cache = apply(params, x_BLD[:, :4], jnp.zeros(2, jnp.int32), cache, method="extend")
+        one = jnp.take_along_axis(x_BLD, first_B[:, None, None], axis=1)
+        next_, cache = apply(params, one, first_B, cache, method="extend")
+        two = jnp.take_along_axis(x_BLD, (first_B[:, None] + jnp.asarray([1, 2]))[:, :, None], axis=1)
+        last, _ = apply(params, two, first_B + 1, cache, method="extend")
+        return apply(params, jnp.concatenate([prompt, next_, last], axis=1), method="logits")
 
-    np.testing.assert_allclose(logits(whole), want[:, :4], atol=1e-5)
+    want, got = np.asarray(apply(params, TOKENS)), np.asarray(in_parts(embed(params)))
+    np.testing.assert_allclose(got[:, :4], want[:, :4], atol=1e-5)
     for row, first in enumerate([4, 2]):
-        got = np.concatenate([logits(next_)[row], logits(last)[row]])
-        np.testing.assert_allclose(got, want[row, first : first + 3], atol=1e-5)
+        np.testing.assert_allclose(got[row, 4:], want[row, first : first + 3], atol=1e-5)
 
 
 def test_greedy_continuations_are_those_of_whole_sequences(tiny):
