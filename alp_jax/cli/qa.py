@@ -149,11 +149,14 @@ class _Side:
 
 
 def _train(args: argparse.Namespace) -> dict:
+    from alp_jax.evaluation.qa.adapter import SETTINGS, AdapterConfig, save_adapter
+
+    if (args.out / SETTINGS).exists():
+        raise UserError(f"{args.out} holds an adapter already: take another --out or remove it")
     side = _Side(args)
     import numpy as np
 
     from alp_jax.evaluation.qa import learn
-    from alp_jax.evaluation.qa.adapter import AdapterConfig, save_adapter
 
     learning = learn.LearnConfig(steps=args.steps, batch=args.batch, rate=args.rate, seed=args.seed)
     cache = args.out / "cache"
@@ -169,14 +172,14 @@ def _train(args: argparse.Namespace) -> dict:
 
 
 def _answer(args: argparse.Namespace) -> dict:
-    side = _Side(args)
     from alp_jax.core.files import sha256
     from alp_jax.core.hashing import fingerprint
     from alp_jax.evaluation.qa.adapter import WEIGHTS, load_adapter
-    from alp_jax.evaluation.qa.answer import Answerer, answer_all
     from alp_jax.evaluation.qa.journal import Journal
 
-    adapter = load_adapter(args.adapter)
+    adapter, side = load_adapter(args.adapter), _Side(args)
+    from alp_jax.evaluation.qa.answer import Answerer, answer_all
+
     if adapter.origin.get("encoder") != side.origin["encoder"]:
         name = (adapter.origin.get("encoder") or ["another encoder"])[0]
         raise UserError(f"the adapter {args.adapter} was trained on {name}, not on {side.encoder.name}")

@@ -137,6 +137,8 @@ def test_from_labels_to_scores_by_the_command(command, tmp_path, capsys):
     adapter = tmp_path / "adapter"
     assert command("train", "--questions", tmp_path / "train.jsonl", "--out", adapter, *small) == 0
     assert not (adapter / "cache").exists()
+    assert command("train", "--questions", tmp_path / "train.jsonl", "--out", adapter, *small) == 2
+    assert "holds an adapter already" in capsys.readouterr().err
     answers = tmp_path / "answers.jsonl"
     ask = ("--questions", tmp_path / "test.jsonl", "--adapter", adapter, "--max_tokens", 4)
     capsys.readouterr()
