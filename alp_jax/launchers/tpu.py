@@ -97,7 +97,7 @@ def run(
         if _wait_for_room(gcloud, vm, record, poll_s):
             code, output = call(run_argv(gcloud, vm, command), record, timeout_s=None)
             print(output, flush=True)
-            lost = code in (42, _LOST) or _state(gcloud, vm, record) in _GONE
+            lost = code in (42, _LOST) or (code not in (0, 2) and _state(gcloud, vm, record) in _GONE)
             if not lost:
                 _delete(gcloud, vm, record)
                 return code

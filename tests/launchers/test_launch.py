@@ -163,6 +163,16 @@ def test_a_tpu_whose_command_fails_is_not_made_again(programs, capsys, tmp_path)
     assert "delete" in programs.calls[-1]
 
 
+@pytest.mark.parametrize("code", [0, 2])
+def test_a_tpu_that_goes_after_its_command_ended_is_not_made_again(programs, tmp_path, code):
+    states = [(0, "ACTIVE"), (0, "ACTIVE"), (0, "SUSPENDED"), (0, "ACTIVE")]
+    programs.add("gcloud", [(("describe",), states), (("ssh",), [(code, "")])])
+    (tmp_path / "launch.json").write_text('{"submitted": []}')
+    vm = tpu.TpuVm("n", "my-proj", "us-central2-b", "v5litepod-64", "v2-alpha", "https://host/x/alp_jax")
+    assert tpu.run("gcloud", vm, ["train"], tmp_path, retries=1, poll_s=0.01) == code
+    assert sum("ssh" in call for call in programs.calls) == 1
+
+
 def random_text(rng) -> str:
     pieces = [
         "a",
