@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from alp_jax.core.errors import UserError
 
+_STOPPED = 42  # saved, and can go on
 _GRACE_S = 30.0  # for the others to end by themselves once one has failed
 
 
@@ -52,7 +53,8 @@ def run(command: Sequence[str], environs: Sequence[Mapping[str, str]]) -> int:
     """Runs ``python -m alp_jax COMMAND`` once per environment and waits for all of them.
 
     Their lines are printed with the number of the process in front. SIGTERM and SIGINT are passed on. Once one fails
-    the others have some seconds to end by themselves, as the processes of one run do, and are then killed.
+    the others have some seconds to end by themselves, as the processes of one run do, and are then killed. One that was
+    stopped (42) is no failure: another may still be saving.
 
     Returns:
       0, or the exit code of the first that failed; 42 where they were stopped and can go on.
@@ -87,10 +89,11 @@ def _wait(children: list[subprocess.Popen]) -> int:
     failed, since = 0, 0.0
     while True:
         codes = [child.poll() for child in children]
-        if not failed and (bad := [code for code in codes if code]):
+        if not failed and (bad := [code for code in codes if code and code != _STOPPED]):
             failed, since = bad[0], time.monotonic()
         if None not in codes or (failed and time.monotonic() - since > _GRACE_S):
-            return failed if failed >= 0 else 128 - failed
+            code = failed or (_STOPPED if _STOPPED in codes else 0)
+            return code if code >= 0 else 128 - code
         time.sleep(0.05)
 
 

@@ -289,12 +289,16 @@ signal.signal(signal.SIGTERM, stop)
 print("ready", flush=True)
 if sys.argv[-1] == "fail" and os.environ["ALP_PROCESS_ID"] == "1":
     sys.exit(7)
+if sys.argv[-1] == "saving":
+    time.sleep(1.0 * (os.environ["ALP_PROCESS_ID"] == "0"))
+    print("saved", flush=True)
+    sys.exit(42)
 time.sleep(0.2 if sys.argv[-1] == "short" else 60)
 """
 
 
-@pytest.mark.parametrize(("what", "code"), [("short", 0), ("fail", 7), ("stop", 42)])
-def test_the_exit_code_is_that_of_the_first_failure_or_of_a_stop(tmp_path, monkeypatch, what, code):
+@pytest.mark.parametrize(("what", "code"), [("short", 0), ("fail", 7), ("stop", 42), ("saving", 42)])
+def test_the_exit_code_is_that_of_the_first_failure_or_of_a_stop(tmp_path, monkeypatch, capsys, what, code):
     (tmp_path / "alp_jax").mkdir()
     (tmp_path / "alp_jax" / "__main__.py").write_text(_CHILD)
     monkeypatch.chdir(tmp_path)
@@ -306,5 +310,7 @@ def test_the_exit_code_is_that_of_the_first_failure_or_of_a_stop(tmp_path, monke
         {**environ, "PYTHONPATH": str(tmp_path)} for environ in local.environments(2, cpu_devices=0, gpus=0, port=1)
     ]
     assert local.run([what], environs) == code
+    if what == "saving":  # the slower one was not killed when the other had stopped
+        assert "[0] saved" in capsys.readouterr().out
     assert time.monotonic() - began < 20
     assert sys.modules["alp_jax"].__path__[0] != str(tmp_path / "alp_jax")
