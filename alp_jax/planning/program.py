@@ -11,7 +11,6 @@ from jax.sharding import Mesh
 from alp_jax.config.schema import RunConfig
 from alp_jax.core.errors import UserError
 from alp_jax.data.buckets import batch_size, edges
-from alp_jax.data.text.tags import TagList
 from alp_jax.features.logmel import SAMPLE_RATE
 from alp_jax.models.accounting import parameters
 from alp_jax.objectives.base import SpecialTokens
@@ -20,7 +19,7 @@ from alp_jax.optim.averaging import averages
 from alp_jax.optim.optimizer import make_optimizer
 from alp_jax.parallel.mesh import batch_shards
 from alp_jax.train.build import make_model
-from alp_jax.train.compile import batch_shapes
+from alp_jax.train.compile import Shapes, batch_shapes
 from alp_jax.train.state import abstract_state, state_maker
 from alp_jax.train.step import make_train_step
 
@@ -53,7 +52,7 @@ class Program:
     def parameters(self) -> int:
         return parameters(self.state["params"])
 
-    def batch(self, bucket: Bucket) -> dict[str, jax.ShapeDtypeStruct]:
+    def batch(self, bucket: Bucket) -> Shapes:
         """The arrays that the loop hands to the step for ``bucket``."""
         return batch_shapes(self.config, self.mesh, round(bucket.seconds * SAMPLE_RATE), bucket.clips)
 
@@ -87,8 +86,7 @@ def make_program(config: RunConfig, mesh: Mesh) -> Program:
     Raises:
       UserError: settings that do not fit together.
     """
-    tags = len(TagList.load(config.data.tags)) if config.data.tags else 0
-    if config.objective.name == "tagging" and not tags:
+    if config.objective.name == "tagging" and not config.data.tags:
         raise UserError("config.objective.name=tagging needs config.data.tags: a list that 'alp tags' makes")
     init, apply = make_model(config)
     optimizer = make_optimizer(config.optim, config.train.steps)
