@@ -161,7 +161,6 @@ class Checkpoints:
         except Exception as error:  # Orbax wraps what its threads meet in errors of many types, and tells each once
             self._error = self._error or error
         if self._error is not None:
-            self._closing.set()  # the folder that is to be sealed may never come
             raise StorageError(f"a checkpoint in {self._path} was not written: {self._error}") from self._error
 
     def restore(self, step: int, abstract: Any) -> tuple[Any, dict]:
