@@ -87,7 +87,8 @@ def run(args: argparse.Namespace) -> dict:
 
 def _local(args: argparse.Namespace, command: list[str]) -> dict:
     from alp_jax.launchers import local
-    from alp_jax.launchers.names import check_count
+    from alp_jax.launchers.names import check_count, option
+    from alp_jax.launchers.record import new_folder, write_record
 
     check_count("processes", args.processes, 256)
     if args.gpus < 0 or args.cpu_devices < 0:
@@ -98,6 +99,9 @@ def _local(args: argparse.Namespace, command: list[str]) -> dict:
         for i, environ in enumerate(environs):
             _show(args, f"[{i}] " + " ".join(f"{name}={value}" for name, value in environ.items()) + f" alp {command}")
         return {"kind": "local", "command": command, "environments": environs}
+    if option(command, "--workdir") is not None:
+        settings = {name: vars(args)[name] for name in ("processes", "gpus", "cpu_devices")}
+        write_record(new_folder(command), "local", [command], {**settings, "environments": environs}, {})
     code = local.run(command, environs)
     if code:
         raise LaunchedError(code, f"a process of {args.processes}")

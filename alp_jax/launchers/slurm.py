@@ -4,6 +4,7 @@ import dataclasses
 import shlex
 from collections.abc import Sequence
 
+from alp_jax.core.errors import UserError
 from alp_jax.launchers.names import check, check_count, for_cluster
 
 SIGNAL_S = 300  # before the time limit: enough to write a checkpoint
@@ -39,6 +40,8 @@ class Job:
                 check(flag, getattr(self, flag))
         for flag, most in (("nodes", 4096), ("tasks_per_node", 64), ("cpus_per_task", 1024)):
             check_count(flag, getattr(self, flag), most)
+        if not 0 <= self.gpus_per_node <= 64:
+            raise UserError(f"--gpus_per_node {self.gpus_per_node} has to be from 0 to 64")
         return self
 
 

@@ -250,6 +250,7 @@ def _joined(options: list[str]) -> list[str]:
         (["slurm", "--name", "A"], "--name 'A' cannot be used"),
         (["slurm", "--time", "1 day"], "--time '1 day' cannot be used: it has to be [DAYS-]HH:MM:SS"),
         (["slurm", "--nodes", "0"], "--nodes 0 has to be from 1 to 4096"),
+        (["slurm", "--gpus_per_node", "-1"], "--gpus_per_node -1 has to be from 0 to 64"),
         (["gke", "--topology", "h100:12", "--image", "x"], "GPUs come in whole nodes of 8"),
         (["gke", "--topology", "b300:8", "--image", "x"], "known are a100"),
         (["local", "--processes", "3", "--gpus", "8"], "--gpus 8 do not divide over --processes 3"),
@@ -279,6 +280,15 @@ def test_processes_here_see_each_other_and_share_devices(monkeypatch, capfd):
     assert answer["devices"] == 4 or len(answer["hosts"]) == 2
     four = local.environments(4, cpu_devices=0, gpus=8, port=1)
     assert [environ["CUDA_VISIBLE_DEVICES"] for environ in four] == ["0,1", "2,3", "4,5", "6,7"]
+
+
+def test_a_launch_here_is_recorded_and_keeps_the_one_before(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(local, "run", lambda command, environs: 0)
+    command = ["train", "--workdir", str(tmp_path), "--config=c.py"]
+    for number in (1, 2):
+        assert launch(capsys, "local", "--processes", "3", command=command)[0] == 0
+        record = json.loads((tmp_path / "launch" / str(number) / "launch.json").read_text())
+        assert (record["kind"], record["commands"], record["settings"]["processes"]) == ("local", [command], 3)
 
 
 _CHILD = """
