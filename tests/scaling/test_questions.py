@@ -37,20 +37,20 @@ def late(n):
 def test_the_crossover_of_planted_laws_is_found_inside_its_interval():
     grid = np.geomspace(1e3, 1e9, 2_000_001)
     truth = grid[np.argmax(late(grid) < early(grid))]
-    (found,) = ask_crossover(runs("early", early) + runs("late", late), "early", "late", replicas=60)
+    (found,) = ask_crossover(runs("early", early) + runs("late", late), "early", "late", replicas=30)
     assert found.ahead == "early"
     assert found.at == pytest.approx(truth, rel=0.2)
     assert found.interval[0] < truth < found.interval[1]
     assert found.probability > 0.9
     assert "late overtakes early" in str(found)
-    (swapped,) = ask_crossover(runs("early", early) + runs("late", late), "late", "early", replicas=60)
+    (swapped,) = ask_crossover(runs("early", early) + runs("late", late), "late", "early", replicas=30)
     assert swapped.at == pytest.approx(found.at)
     assert swapped.ahead == "early"
 
 
 def test_laws_that_do_not_meet_have_no_crossover_within_the_limit():
     rows = runs("early", early) + runs("worse", lambda n: 1.3 * early(n))
-    (found,) = ask_crossover(rows, "early", "worse", limit=1e8, replicas=40)
+    (found,) = ask_crossover(rows, "early", "worse", limit=1e8, replicas=30)
     assert found.at is None
     assert found.interval == (None, None)
     assert found.probability == 0
@@ -59,7 +59,7 @@ def test_laws_that_do_not_meet_have_no_crossover_within_the_limit():
 
 def test_a_crossover_beyond_the_runs_is_called_an_extrapolation():
     (found,) = ask_crossover(
-        runs("early", early) + runs("late", lambda n: 0.1 + 8 * n**-0.28), "early", "late", replicas=40
+        runs("early", early) + runs("late", lambda n: 0.1 + 8 * n**-0.28), "early", "late", replicas=30
     )
     assert found.at > 5 * PAIRS[-1]
     assert found.warnings[-1].endswith("times beyond the largest measured input: an extrapolation")
@@ -82,13 +82,13 @@ def test_wrong_questions_are_refused(change, words):
 def test_a_start_that_is_worth_ten_times_the_data_is_called_so_and_one_that_fades_too():
     scratch = runs("contrastive", early)
     tenfold = runs("contrastive", lambda n: early(10 * n), init="audioset")
-    (found,) = ask_equivalent(scratch + tenfold, "audioset", replicas=60)
+    (found,) = ask_equivalent(scratch + tenfold, "audioset", replicas=30)
     assert [rung.pairs for rung in found.rungs] == list(PAIRS)
     assert [rung.ratio for rung in found.rungs] == pytest.approx([10] * 5, rel=0.25)
     assert sum(rung.interval[0] < 10 * rung.pairs < rung.interval[1] for rung in found.rungs) >= 4
     assert found.rungs[0].interval[1] - found.rungs[0].interval[0] > 0.01 * found.rungs[0].equivalent
     fading = runs("contrastive", lambda n: early(n) * (1 - 0.1 * (1e3 / n) ** 0.5), init="audioset")
-    (faded,) = ask_equivalent(scratch + fading, "audioset", replicas=60)
+    (faded,) = ask_equivalent(scratch + fading, "audioset", replicas=30)
     assert faded.gain[0] == pytest.approx(0.105, abs=0.01)
     assert faded.gain[-1] == pytest.approx(0.006, abs=0.01)
     assert faded.fade_interval[0] < faded.fade < faded.fade_interval[1] < 0
@@ -96,12 +96,12 @@ def test_a_start_that_is_worth_ten_times_the_data_is_called_so_and_one_that_fade
 
 def test_an_error_that_scratch_never_reaches_is_worth_no_amount_of_data():
     better = runs("contrastive", lambda n: 0.5 * early(1e5 * n), init="audioset")
-    (found,) = ask_equivalent(runs("contrastive", early) + better, "audioset", replicas=40)
+    (found,) = ask_equivalent(runs("contrastive", early) + better, "audioset", replicas=30)
     assert found.rungs[-1].equivalent is None
     assert "worth no amount [no amount, no amount]" in str(found.rungs[-1])
     with pytest.raises(UserError, match="did you mean 'audioset'"):
         ask_equivalent(runs("contrastive", early) + better, "audiset")
-    (alone,) = ask_equivalent(runs("contrastive", early) + better[:3], "audioset", replicas=40)
+    (alone,) = ask_equivalent(runs("contrastive", early) + better[:3], "audioset", replicas=30)
     assert "one rung of the start" in alone.warnings[-1]
 
 
@@ -112,7 +112,7 @@ def test_sources_are_valued_beside_as_many_pairs_and_alone():
     rows += runs("contrastive", early, pairs=(top / 4,), sources="-noise")
     rows += runs("contrastive", lambda n: early(n) * 1.5, pairs=(top / 4,), sources="speech")
     rows += runs("contrastive", early, pairs=(top / 2,), sources="speech,noise")
-    (found,) = ask_sources(rows, replicas=60)
+    (found,) = ask_sources(rows, replicas=30)
     assert [worth.source for worth in found.sources] == ["speech", "noise"]
     assert found.everything == 3
     speech, noise = found.sources
@@ -157,7 +157,7 @@ def sized():
 
 def test_the_best_size_for_a_budget_is_the_planted_one(sized):
     budget = 6e14
-    (answer,) = ask_budget(sized, budget, replicas=40)
+    (answer,) = ask_budget(sized, budget, replicas=30)
     best, other = answer.plans
     sizes = np.geomspace(1e6, 1e9, 100_000)
     error = 0.1 + 5 * (budget / (6 * sizes)) ** -0.3 + 20 * sizes**-0.3
@@ -190,17 +190,17 @@ def timed(rows):
 
 def test_the_next_run_is_the_affordable_one_that_tells_most():
     rows = timed(runs("contrastive", early, pairs=PAIRS[:4], noise=0.01))
-    rich = ask_next_run(rows, 1000.0, ask="E", replicas=40)
+    rich = ask_next_run(rows, 1000.0, ask="E", replicas=30)
     assert rich.candidates[0].x == 10 * PAIRS[3]  # the asymptote is seen best from far out
     assert rich.candidates[0].hours == pytest.approx(6.4, rel=1e-3)
     assert rich.candidates[0].left < 0.7
     assert not rich.candidates[0].again
     assert rich.too_expensive == 0
-    poor = ask_next_run(rows, 1.0, ask="E", replicas=40)
+    poor = ask_next_run(rows, 1.0, ask="E", replicas=30)
     assert max(candidate.hours for candidate in poor.candidates) <= 1.0
     assert poor.too_expensive == len(rich.candidates) - len(poor.candidates) > 0
     assert poor.candidates[0].left > rich.candidates[0].left
-    near = {c.x: c.left for c in ask_next_run(rows, 1000.0, ask="1000", replicas=40).candidates}
+    near = {c.x: c.left for c in ask_next_run(rows, 1000.0, ask="1000", replicas=30).candidates}
     assert min(near, key=near.get) == 1000.0
 
 

@@ -155,7 +155,7 @@ def _variances(
 ) -> np.ndarray:
     """Spread of the answer with each place over that without, as a ratio of robust variances.
 
-    The squared half-width of the central 68% stands for the variance: a fitted exponent has heavy tails.
+    The square of the mean deviation from the median stands for the variance: a fitted exponent has heavy tails.
     """
     center = np.log(np.unique(curve.x)).mean(keepdims=True)
     u, v = np.log(curve.x) - center, np.log(curve.y)
@@ -172,8 +172,8 @@ def _variances(
             inputs, added = np.concatenate([u, there]), noise
             expected = np.concatenate([middle, predict(form, best[None], there[None])[0][0]])
         fitted = solve(form, np.broadcast_to(inputs, (replicas, *inputs.shape)), expected + added, best, keep=3)
-        low, high = np.percentile(answer(fitted, center), [16, 84])
-        return ((high - low) / 2) ** 2
+        found = answer(fitted, center)
+        return np.abs(found - np.median(found)).mean() ** 2
 
     without = spread(None)
     return np.array([spread(place) / without if without > 0 else 1.0 for place in places])
