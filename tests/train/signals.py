@@ -1,7 +1,7 @@
 """``python -m tests.train.signals WHEN RUN CONFIG [PROCESS]``: ``alp train --evaluate`` that gets SIGTERM at WHEN.
 
 WHEN is compile, train, save, evaluate or never; of several processes only number PROCESS gets it. Training is all of
-the program except the step, which counts, and evaluation, which finds nothing: neither has to be compiled for minutes.
+the program except the model, here one array, the step, which counts, and evaluation, which finds nothing.
 """
 
 import os
@@ -25,6 +25,15 @@ def main(when: str, run: str, config: str, process: str = "0") -> int:
             if at in ("compile", "evaluate"):  # what is long, and not to be waited for
                 time.sleep(60)
                 os._exit(9)
+
+    def state_maker(*arguments):
+        zero = jnp.zeros((), jnp.int32)
+        return lambda seed, start=None: {
+            "params": {"norm": {"scale": jnp.ones((8,))}},
+            "seed": seed,
+            "step": zero,
+            "bad_steps": zero,
+        }
 
     def make_step(apply, objective, optimizer, config, mesh, shardings):
         def step(state, batch):
@@ -52,7 +61,7 @@ def main(when: str, run: str, config: str, process: str = "0") -> int:
         strike("evaluate")
         return []
 
-    loop.make_train_step, loop.put_batch = make_step, put_batch
+    loop.state_maker, loop.make_train_step, loop.put_batch = state_maker, make_step, put_batch
     checkpoint.write_manifest, evaluate.evaluate_run = write_manifest, evaluate_run
     return cli.main(["train", "--workdir", run, "--evaluate", f"--config={config}"])
 
