@@ -100,7 +100,7 @@ def test_the_page_is_whole_self_contained_and_names_every_task(sweep, tmp_path):
     assert "<b>non-finite" not in source
     assert "<b>non-finite</b> steps" in text
     assert "What cannot be concluded" in text
-    assert "Contrastive is more data-efficient, above all on discriminative probes held log(captioning" in text
+    assert "Contrastive is more data-efficient, above all on discriminative probes undecided log(captioning" in text
     assert (
         "A supervised start helps at small scale and fades as data grows: undecided. no curves" in text_file.read_text()
     )

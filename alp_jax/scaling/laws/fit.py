@@ -130,16 +130,15 @@ def fit_law(
         samples.append(solve(law, np.broadcast_to(u, (replicas, *u.shape)), noisy, best, keep=3))
     estimate = {key: float(value[0]) for key, value in law.natural(best[None], center).items()}
     kinds = [_intervals(law.natural(sample, center)) for sample in samples]
-    nothing = dict.fromkeys(estimate)
     both = {key: _hull(estimate[key], [kind[key] for kind in kinds]) for key in estimate}
     return Fit(
         law=name,
         params=estimate,
         case=kinds[0],
-        parametric=kinds[1] if len(kinds) > 1 else nothing,
+        parametric=kinds[1] if len(kinds) > 1 else dict.fromkeys(estimate),
         interval=both,
-        residual_sd=None if noise is None else noise.residual_sd,
-        seed_sd=None if noise is None else noise.seed_sd,
+        residual_sd=noise and noise.residual_sd,
+        seed_sd=noise and noise.seed_sd,
         loss=float(losses((fitted - v)[None])[0]),
         runs=len(y),
         rungs=len(places),
