@@ -7,7 +7,7 @@ import json
 import pathlib
 import tempfile
 
-from alp_jax.cli import bench_loss
+from alp_jax.cli import bench_loss, bench_step
 from alp_jax.cli.data_plan import settings
 from alp_jax.cli.parsers import add_action
 from alp_jax.core.errors import UserError
@@ -36,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     index.add_argument("--lookups", type=int, default=1000, metavar="N", help="random batches to look up (1000)")
     index.add_argument("--batches", type=int, default=0, metavar="N", help="read while memory is watched (default: 0)")
     bench_loss.add_arguments(action("loss", bench_loss.HELP, bench_loss.EXAMPLE))
+    bench_step.add_arguments(action("step", bench_step.HELP, bench_step.EXAMPLE))
 
 
 def _shared(parser: argparse.ArgumentParser) -> None:
@@ -44,7 +45,7 @@ def _shared(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict:
-    result = {"data": _data, "index": _index, "loss": bench_loss.run}[args.action](args)
+    result = {"data": _data, "index": _index, "loss": bench_loss.run, "step": bench_step.run}[args.action](args)
     if not args.json:
         print(json.dumps(result, sort_keys=True))
     return result

@@ -29,7 +29,7 @@ VERBS = {
     "export": ("export", "hand a trained model to PyTorch and its toolboxes, with proof of parity"),
     "import": ("import_", "take an encoder or a text tower from another toolbox as a start"),
     "golden": ("golden", "check the models against a folder of reference vectors"),
-    "bench": ("bench", "measure reading and indexes on this machine"),
+    "bench": ("bench", "measure the step, the loss, reading and indexes on this machine"),
     "models": ("models", "list the model presets with their sizes and costs"),
     "doctor": (
         "doctor",

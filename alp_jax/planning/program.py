@@ -41,9 +41,13 @@ class Bucket:
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """A traced step: ``step`` is jitted and takes ``state`` and ``batch(bucket)``, all of them shapes with places."""
+    """A traced step: ``step`` is jitted and takes ``state`` and ``batch(bucket)``, all of them shapes with places.
+
+    ``make`` makes a state, see ``alp_jax.train.state``.
+    """
 
     step: Callable
+    make: Callable
     state: Any
     mesh: Mesh
     config: RunConfig
@@ -90,10 +94,11 @@ def make_program(config: RunConfig, mesh: Mesh) -> Program:
         raise UserError("config.objective.name=tagging needs config.data.tags: a list that 'alp tags' makes")
     init, apply = make_model(config)
     optimizer = make_optimizer(config.optim, config.train.steps)
-    state = abstract_state(state_maker(init, apply, optimizer, averages(config.train)), mesh)
+    make = state_maker(init, apply, optimizer, averages(config.train))
+    state = abstract_state(make, mesh)
     shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
     step = make_train_step(apply, make_objective(config.objective, TOKENS, mesh), optimizer, config, mesh, shardings)
-    return Program(step, state, mesh, config)
+    return Program(step, make, state, mesh, config)
 
 
 def state_bytes(state: Any) -> int:

@@ -77,20 +77,15 @@ def test_a_stopped_run_goes_on_bit_for_bit(tiny, tmp_path, monkeypatch):
     """SIGTERM between two saves: the state is saved at once and the resumed run ends in the same bits."""
     config = tiny("captioning")
     train(config, tmp_path / "whole")
-    real, calls = loop_module.make_train_step, []
+    real, calls = loop_module.CompiledSteps.__call__, []
 
-    def stop_after_five(*args):
-        step = real(*args)
+    def stop_at_the_fifth(self, state, batch):
+        calls.append(1)
+        if len(calls) == 5:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return real(self, state, batch)
 
-        def counted(state, batch):
-            calls.append(1)
-            if len(calls) == 5:
-                os.kill(os.getpid(), signal.SIGTERM)
-            return step(state, batch)
-
-        return counted
-
-    monkeypatch.setattr(loop_module, "make_train_step", stop_after_five)
+    monkeypatch.setattr(loop_module.CompiledSteps, "__call__", stop_at_the_fifth)
     with pytest.raises(Preempted) as stopped:
         train(config, tmp_path / "stopped")
     assert stopped.value.exit_code == 42

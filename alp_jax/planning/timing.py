@@ -1,0 +1,148 @@
+"""Times the real training step on the devices that are there, on clips made up on the spot."""
+
+import dataclasses
+import statistics
+import time
+from typing import Any
+
+import jax
+import numpy as np
+
+from alp_jax.config import RunConfig
+from alp_jax.core.accelerators import of_kind
+from alp_jax.models.accounting import train_flops
+from alp_jax.models.forms import CHOICES, PLAIN
+from alp_jax.parallel.mesh import make_mesh
+from alp_jax.planning.program import Bucket, Program, make_program
+from alp_jax.planning.traffic import traffic
+from alp_jax.train.compile import bytes_accessed
+from alp_jax.train.state import create_state
+
+WARM_UP = 2  # steps of every variant before the first round
+
+# name -> the same run in another form
+VARIANTS = {
+    "plain": lambda config: _model(config, **{f"{part}_form": getattr(PLAIN, part) for part in CHOICES}),
+    "unregularised": lambda config: _model(config, regularise=False),
+    "remat": lambda config: _model(config, remat="layers"),
+    "adamw": lambda config: dataclasses.replace(config, optim=dataclasses.replace(config.optim, name="adamw")),
+}
+
+
+def _model(config: RunConfig, **changes) -> RunConfig:
+    return dataclasses.replace(config, model=dataclasses.replace(config.model, **changes))
+
+
+@dataclasses.dataclass
+class _Variant:
+    """A compiled step with a state of its own and the times of its rounds."""
+
+    program: Program
+    compiled: jax.stages.Compiled
+    state: Any
+    batch: dict
+    costs: dict[str, Any]
+    seconds: list[float] = dataclasses.field(default_factory=list)
+
+    def take(self, steps: int) -> None:
+        for _ in range(steps):
+            self.state, metrics = self.compiled(self.state, self.batch)
+        loss = float(metrics["loss"])  # waits for all of them
+        if not np.isfinite(loss):
+            raise FloatingPointError(f"the loss of made-up clips is {loss}")
+
+
+def measure(
+    config: RunConfig, clips: int, seconds: float, *, rounds: int, steps: int, against: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    """Medians over ``rounds`` of ``steps`` steps each; variants take turns, so that a busy machine disturbs all alike.
+
+    Args:
+      config: of the run; data and tokenizer are not read.
+      clips: of the global batch, each ``seconds`` long.
+      against: names in ``VARIANTS``; their ``times`` is the median of their time over ours, round by round.
+
+    Returns:
+      what our own step takes, and under ``against`` the same for every variant.
+    """
+    bucket = Bucket(seconds, clips)
+    variants = {name: _prepare(change(config), bucket) for name, change in _chosen(against).items()}
+    for variant in variants.values():
+        variant.take(WARM_UP)
+    for _ in range(rounds):
+        for variant in variants.values():
+            began = time.perf_counter()
+            variant.take(steps)
+            variant.seconds.append((time.perf_counter() - began) / steps)
+    ours = variants.pop("")
+    result = _described(ours, bucket)
+    for name, variant in variants.items():
+        ratios = [theirs / mine for theirs, mine in zip(variant.seconds, ours.seconds, strict=True)]
+        told = {"times": round(statistics.median(ratios), 3), **_described(variant, bucket)}
+        result.setdefault("against", {})[name] = told
+    return result
+
+
+def _chosen(against: tuple[str, ...]) -> dict:
+    return {"": lambda config: config} | {name: VARIANTS[name] for name in against}
+
+
+def _prepare(config: RunConfig, bucket: Bucket) -> _Variant:
+    mesh = make_mesh(config.mesh)
+    program = make_program(config, mesh)
+    began, processor = time.perf_counter(), time.process_time()
+    lowered = program.step.lower(program.state, program.batch(bucket))
+    traced = time.perf_counter() - began
+    compiled = lowered.compile()
+    costs = {
+        "trace_s": round(traced, 2),
+        "compile_s": round(time.perf_counter() - began - traced, 2),
+        "compile_processor_s": round(time.process_time() - processor, 2),
+    }
+    state = create_state(program.make, config.seed, mesh)
+    rng = np.random.default_rng(0)
+    return _Variant(program, compiled, state, _clips(program, bucket, rng), costs)
+
+
+def _clips(program: Program, bucket: Bucket, rng: np.random.Generator) -> dict[str, jax.Array]:
+    """Noise with random words, of full length, no two of the same recording."""
+    made, model = {}, program.config.model
+    for name, shape in program.batch(bucket).items():
+        if name == "audio":
+            value = rng.integers(-8000, 8000, shape.shape)
+        elif name == "text":
+            value = rng.integers(5, min(model.text.vocab_size, model.decoder.vocab_size), shape.shape)
+        elif name == "audio_len":
+            value = np.full(shape.shape, round(bucket.seconds * 16_000))
+        elif name == "text_len":
+            value = np.full(shape.shape, program.config.data.text_budget)
+        elif name in ("mask", "tags"):
+            value = np.ones(shape.shape)
+        else:
+            value = np.arange(shape.shape[0])
+        made[name] = jax.device_put(value.astype(shape.dtype), shape.sharding)
+    return made
+
+
+def _described(variant: _Variant, bucket: Bucket) -> dict[str, Any]:
+    config, devices = variant.program.config, variant.program.mesh.size
+    median = statistics.median(variant.seconds)
+    memory, accelerator = variant.compiled.memory_analysis(), of_kind(jax.devices()[0].device_kind)
+    flops = train_flops(config.model, config.objective.name, bucket.seconds, config.data.text_budget) * bucket.clips
+    found = {
+        "median_s": round(median, 5),
+        "spread_s": [round(min(variant.seconds), 5), round(max(variant.seconds), 5)],
+        "audio_s_per_s": round(bucket.audio_s / median, 1),
+        "model_tflops_per_s": round(flops / median / 1e12, 3),
+        "temp_bytes": memory.temp_size_in_bytes,
+        "bytes_accessed": bytes_accessed(variant.compiled),
+        **variant.costs,
+    }
+    if jax.default_backend() == "gpu":
+        most, _ = traffic(variant.compiled.as_text(), devices)
+        found |= {"moved_bytes": most.bytes, "kernels": most.launches}
+    if accelerator is not None:
+        moved = found.get("moved_bytes") or found["bytes_accessed"]
+        found["mfu"] = round(flops / median / devices / accelerator.flops(config.model.compute_dtype), 4)
+        found["memory_roofline_share"] = round(moved / accelerator.bandwidth / median, 4) if moved else None
+    return found
