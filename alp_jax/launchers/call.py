@@ -33,6 +33,14 @@ def call(argv: Sequence[str], record: pathlib.Path | None, *, timeout_s: float |
     return done.returncode, output
 
 
+def stream(argv: Sequence[str], record: pathlib.Path | None) -> int:
+    """The exit code of ``argv``, whose output goes straight to the terminal and not into the ``record``."""
+    code = subprocess.run(list(argv), stdin=subprocess.DEVNULL).returncode
+    if record is not None:
+        add_submitted(record, argv, code, "")
+    return code
+
+
 def must(argv: Sequence[str], record: pathlib.Path | None, **options) -> str:
     """The output of ``argv``; an AlpError with its last line where it fails."""
     code, output = call(argv, record, **options)

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from alp_jax.core.errors import UserError
 
 _STOPPED = 42  # saved, and can go on
+_SAVING_S = 600.0  # for the others to save once one was stopped
 _GRACE_S = 30.0  # for the others to end by themselves once one has failed
 
 
@@ -60,21 +61,25 @@ def run(command: Sequence[str], environs: Sequence[Mapping[str, str]]) -> int:
       0, or the exit code of the first that failed; 42 where they were stopped and can go on.
     """
     argv = [sys.executable, "-m", "alp_jax", *command]
-    children = [
-        subprocess.Popen(argv, env={**os.environ, **more}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        for more in environs
-    ]
+    children: list[subprocess.Popen] = []
+    readers: list[threading.Thread] = []
+    asked: list[int] = []
 
     def forward(number, frame):
+        asked.append(number)
         for child in children:
             if child.poll() is None:
                 child.send_signal(number)
 
     before = {number: signal.signal(number, forward) for number in (signal.SIGTERM, signal.SIGINT)}
-    readers = [threading.Thread(target=_print_lines, args=(i, child)) for i, child in enumerate(children)]
     try:
-        for reader in readers:
-            reader.start()
+        for i, more in enumerate(environs):
+            pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+            children.append(subprocess.Popen(argv, env={**os.environ, **more}, **pipes))
+            readers.append(threading.Thread(target=_print_lines, args=(i, children[-1])))
+            readers[-1].start()
+            if asked:  # before this one was there
+                children[-1].send_signal(asked[0])
         return _wait(children)
     finally:
         for child in children:
@@ -86,12 +91,14 @@ def run(command: Sequence[str], environs: Sequence[Mapping[str, str]]) -> int:
 
 
 def _wait(children: list[subprocess.Popen]) -> int:
-    failed, since = 0, 0.0
+    failed, since, stopped = 0, 0.0, 0.0
     while True:
         codes = [child.poll() for child in children]
+        stopped = stopped or (time.monotonic() if _STOPPED in codes else 0.0)
         if not failed and (bad := [code for code in codes if code and code != _STOPPED]):
             failed, since = bad[0], time.monotonic()
-        if None not in codes or (failed and time.monotonic() - since > _GRACE_S):
+        late = (failed and time.monotonic() - since > _GRACE_S) or (stopped and time.monotonic() - stopped > _SAVING_S)
+        if None not in codes or late:
             code = failed or (_STOPPED if _STOPPED in codes else 0)
             return code if code >= 0 else 128 - code
         time.sleep(0.05)

@@ -7,12 +7,19 @@ import sys
 import time
 from collections.abc import Sequence
 
-from alp_jax.core.errors import AlpError
-from alp_jax.launchers.call import call, must
+from alp_jax.core.errors import AlpError, UserError
+from alp_jax.launchers.call import call, must, stream
 from alp_jax.launchers.names import check, for_cluster
 
-_GONE = {"SUSPENDED", "SUSPENDING", "FAILED", "DELETING", "NOT_FOUND"}
+_ABSENT = "NOT_FOUND"
+_GONE = {"SUSPENDED", "SUSPENDING", "PREEMPTED", "TERMINATED", "FAILED", "DELETING", _ABSENT}
 _LOST = 255  # of ssh, when the machine went away
+
+
+class Unfinished(AlpError):
+    """There were more preemptions than retries; the same command goes on from the last checkpoint."""
+
+    exit_code = 42
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +84,7 @@ def run_argv(gcloud: str, vm: TpuVm, command: Sequence[str]) -> list[str]:
 def run(
     gcloud: str, vm: TpuVm, command: Sequence[str], record: pathlib.Path, *, retries: int, poll_s: float = 30.0
 ) -> int:
-    """Creates the resource, runs the command and deletes the resource; a preempted one is made again.
+    """Creates the resource, runs the command and deletes the resource, always; a preempted one is made again.
 
     Args:
       retries: how often it is made again after a preemption or a stop that can go on (exit code 42).
@@ -87,30 +94,35 @@ def run(
       the exit code of the command.
 
     Raises:
-      AlpError: gcloud fails, or there were too many preemptions.
+      UserError: there is a resource of that name already.
+      Unfinished: there were too many preemptions.
+      AlpError: gcloud fails.
     """
     vm = vm.checked()
+    if (state := _state(gcloud, vm, record)) != _ABSENT:
+        raise UserError(
+            f"--name {vm.name}: there is such a resource already ({state}), which is left alone: choose another name, "
+            f"or delete it: {shlex.join(delete_argv('gcloud', vm))}"
+        )
+    code = 42
     for attempt in range(retries + 1):
-        if _state(gcloud, vm, record) != "ACTIVE":
-            _delete(gcloud, vm, record)
+        try:
             must(create_argv(gcloud, vm), record)
-        if _wait_for_room(gcloud, vm, record, poll_s):
-            code, output = call(run_argv(gcloud, vm, command), record, timeout_s=None)
-            print(output, flush=True)
-            lost = code in (42, _LOST) or (code not in (0, 2) and _state(gcloud, vm, record) in _GONE)
-            if not lost:
-                _delete(gcloud, vm, record)
-                return code
-            _say(f"{vm.name} was preempted or stopped (exit code {code})")
-        _delete(gcloud, vm, record)
+            if _wait_for_room(gcloud, vm, record, poll_s):
+                code = stream(run_argv(gcloud, vm, command), record)
+                if code not in (42, _LOST) and (code in (0, 2) or _state(gcloud, vm, record) not in _GONE):
+                    return code
+                _say(f"{vm.name} was preempted or stopped (exit code {code})")
+        finally:  # whatever happens, Ctrl-C too: nobody pays for machines that do nothing
+            _delete(gcloud, vm, record)
         if attempt < retries:
             _say(f"{vm.name} is made again, {retries - attempt} more times at most")
-    raise AlpError(f"{vm.name} was preempted {retries + 1} times; run it again to go on, or raise --retries")
+    raise Unfinished(f"{vm.name} was preempted {retries + 1} times; run it again to go on, or raise --retries")
 
 
 def _state(gcloud: str, vm: TpuVm, record: pathlib.Path) -> str:
     code, output = call(state_argv(gcloud, vm), record)
-    return "NOT_FOUND" if code else output.splitlines()[-1].strip() if output else "NOT_FOUND"
+    return output.splitlines()[-1].strip() if output and not code else _ABSENT
 
 
 def _wait_for_room(gcloud: str, vm: TpuVm, record: pathlib.Path, poll_s: float) -> bool:
@@ -125,7 +137,9 @@ def _wait_for_room(gcloud: str, vm: TpuVm, record: pathlib.Path, poll_s: float) 
 
 
 def _delete(gcloud: str, vm: TpuVm, record: pathlib.Path) -> None:
-    call(delete_argv(gcloud, vm), record, timeout_s=900.0)
+    code, output = call(delete_argv(gcloud, vm), record, timeout_s=900.0)
+    if code:
+        _say(f"{vm.name} was not deleted and may cost money: {shlex.join(delete_argv('gcloud', vm))}: {output[-300:]}")
 
 
 def _say(what: str) -> None:

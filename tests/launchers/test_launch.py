@@ -136,41 +136,70 @@ def test_gke_without_xpk_takes_kubectl_or_says_what_is_missing(programs, capsys,
     assert (code, "would be lost with the pod" in err) == (2, True)
 
 
-def test_a_tpu_that_is_preempted_is_made_again(programs, tmp_path):
-    """Waits for room, is preempted during the run, is made again, and then the run ends."""
-    states = ["NOT_FOUND", "WAITING_FOR_RESOURCES", "ACTIVE", "SUSPENDED", "ACTIVE", "ACTIVE"]
-    programs.add("gcloud", [(("describe",), [(0, s) for s in states]), (("ssh",), [(255, "lost"), (0, "done")])])
-    (tmp_path / "launch.json").write_text('{"submitted": []}')
+def on_tpu(programs, folder, states, ssh, retries=1, **more):
+    """Runs a command on a TPU whose looks and runs have these outcomes; the verbs that gcloud was called with."""
+    answers = [(("describe",), [(1, s) if s == "NOT_FOUND" else (0, s) for s in states]), (("ssh",), ssh)]
+    programs.add("gcloud", [*answers, *(((verb,), [reply]) for verb, reply in more.items())])
+    (folder / "launch.json").write_text('{"submitted": []}')
     vm = tpu.TpuVm("n", "my-proj", "us-central2-b", "v5litepod-64", "v2-alpha", "https://host/x/alp_jax", spot=True)
-    command = ["train", "--workdir", "runs/a b"]
-    assert tpu.run("gcloud", vm, command, tmp_path, retries=1, poll_s=0.01) == 0
-    verbs = [next(word for word in call if word in ("create", "ssh", "delete", "describe")) for call in programs.calls]
-    assert [verb for verb in verbs if verb != "describe"] == [
-        *("delete", "create", "ssh", "delete"),
-        *("delete", "create", "ssh", "delete"),
-    ]
+    try:
+        return tpu.run("gcloud", vm, ["train", "--workdir", "runs/a b"], folder, retries=retries, poll_s=0.01)
+    finally:
+        record = json.loads((folder / "launch.json").read_text())["submitted"]
+        assert [entry["argv"] for entry in record] == programs.calls
+
+
+def verbs(programs):
+    called = [next(word for word in call if word in ("create", "ssh", "delete", "describe")) for call in programs.calls]
+    return [verb for verb in called if verb != "describe"]
+
+
+@pytest.mark.parametrize("gone", ["SUSPENDED", "PREEMPTED"])
+def test_a_tpu_that_is_preempted_is_made_again(programs, tmp_path, gone):
+    """Waits for room, goes before it is active, is made again, goes during the run, is made again, and then it ends."""
+    states = ["NOT_FOUND", "WAITING_FOR_RESOURCES", gone, "ACTIVE", gone, "ACTIVE", "ACTIVE"]
+    assert on_tpu(programs, tmp_path, states, [(1, "lost"), (0, "done")], retries=2) == 0
+    assert verbs(programs) == ["create", "delete", *("create", "ssh", "delete") * 2]
     ssh = next(call for call in programs.calls if "ssh" in call)
     line = next(argument for argument in ssh if argument.startswith("--command="))
-    assert shlex.split(line)[-6:] == [".venv/bin/alp", *command, "--cluster", "tpu"]
-    assert len(json.loads((tmp_path / "launch.json").read_text())["submitted"]) == len(programs.calls)
+    assert shlex.split(line)[-6:] == [".venv/bin/alp", "train", "--workdir", "runs/a b", "--cluster", "tpu"]
 
 
-def test_a_tpu_whose_command_fails_is_not_made_again(programs, capsys, tmp_path):
-    programs.add("gcloud", [(("describe",), [(0, "ACTIVE")]), (("ssh",), [(2, "alp: no such file")])])
-    code, out, err = launch(capsys, "tpu", *VM, command=["train", "--workdir", str(tmp_path)])
+@pytest.mark.parametrize(("code", "state"), [(0, "SUSPENDED"), (2, "SUSPENDED"), (7, "ACTIVE")])
+def test_a_tpu_whose_command_ended_is_deleted_and_not_made_again(programs, tmp_path, code, state):
+    assert on_tpu(programs, tmp_path, ["NOT_FOUND", "ACTIVE", state], [(code, "")]) == code
+    assert verbs(programs) == ["create", "ssh", "delete"]
+
+
+def test_a_tpu_is_deleted_whatever_happens(programs, tmp_path, monkeypatch, capsys):
+    def interrupted(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tpu, "stream", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        on_tpu(programs, tmp_path, ["NOT_FOUND", "ACTIVE"], [], delete=(1, "try later"))
+    assert verbs(programs) == ["create", "delete"]
+    assert "n was not deleted and may cost money: gcloud compute tpus" in capsys.readouterr().err
+
+
+def test_preemptions_without_end_can_be_gone_on_from(programs, tmp_path):
+    with pytest.raises(tpu.Unfinished, match="preempted 2 times; run it again") as ended:
+        on_tpu(programs, tmp_path, ["NOT_FOUND", "ACTIVE"], [(42, "")])
+    assert ended.value.exit_code == 42
+    assert verbs(programs) == ["create", "ssh", "delete"] * 2
+
+
+def test_a_tpu_of_somebody_else_is_left_alone(programs, tmp_path):
+    with pytest.raises(UserError, match=r"--name n: there is such a resource already \(ACTIVE\)"):
+        on_tpu(programs, tmp_path, ["ACTIVE"], [])
+    assert verbs(programs) == []
+
+
+def test_a_tpu_command_that_fails_gives_its_exit_code(programs, capfd, tmp_path):
+    programs.add("gcloud", [(("describe",), [(1, ""), (0, "ACTIVE")]), (("ssh",), [(2, "alp: no such file")])])
+    code = main(["launch", "tpu", *VM, "--", "train", "--workdir", str(tmp_path)])
+    out, err = capfd.readouterr()
     assert (code, "no such file" in out, "ended with exit code 2" in err) == (2, True, True)
-    assert sum("ssh" in call for call in programs.calls) == 1
-    assert "delete" in programs.calls[-1]
-
-
-@pytest.mark.parametrize("code", [0, 2])
-def test_a_tpu_that_goes_after_its_command_ended_is_not_made_again(programs, tmp_path, code):
-    states = [(0, "ACTIVE"), (0, "ACTIVE"), (0, "SUSPENDED"), (0, "ACTIVE")]
-    programs.add("gcloud", [(("describe",), states), (("ssh",), [(code, "")])])
-    (tmp_path / "launch.json").write_text('{"submitted": []}')
-    vm = tpu.TpuVm("n", "my-proj", "us-central2-b", "v5litepod-64", "v2-alpha", "https://host/x/alp_jax")
-    assert tpu.run("gcloud", vm, ["train"], tmp_path, retries=1, poll_s=0.01) == code
-    assert sum("ssh" in call for call in programs.calls) == 1
 
 
 def random_text(rng) -> str:
