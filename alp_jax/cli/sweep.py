@@ -12,7 +12,9 @@ EXAMPLE = "alp sweep --sweep=configs/sweeps/mini.py --data data/mini --out runs/
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--sweep", required=True, metavar="FILE", help="Python file with get_sweep()")
+    parser.add_argument(
+        "--sweep", required=True, metavar="FILE[:ARGS]", help="Python file with get_sweep(), as in configs/sweeps"
+    )
     parser.add_argument("--out", required=True, metavar="DIR", help="sweep folder; finished runs in it are kept")
     parser.add_argument("--data", metavar="DIR", help="data set folder, in place of the configuration's")
     parser.add_argument("--only", metavar="TEXT", help="run only what has TEXT in its name")
@@ -29,7 +31,7 @@ def run(args: argparse.Namespace) -> dict:
       UserError: the sweep file or one of its runs cannot be used; nothing has been started.
       AlpError: one or more runs failed (exit status 1); the others are done.
     """
-    from alp_jax.scaling.plan import load_sweep, plan_runs
+    from alp_jax.scaling.plan import load_sweep, plan_runs, sweep_name
     from alp_jax.scaling.sweep import Sweep
 
     runs = plan_runs(load_sweep(args.sweep), load_config, args.data)
@@ -38,7 +40,7 @@ def run(args: argparse.Namespace) -> dict:
         raise UserError(f"--only {args.only}: no run of {len(runs)} has that in its name, such as {runs[0].id}")
     if args.data and not pathlib.Path(args.data).is_dir():
         raise UserError(f"--data {args.data} does not exist: build it with 'alp data build'")
-    sweep = Sweep(pathlib.Path(args.sweep).stem, runs, args.out, parallel=args.parallel)
+    sweep = Sweep(sweep_name(args.sweep), runs, args.out, parallel=args.parallel)
     if not args.json:
         _print_plan(sweep, selected)
     if args.dry_run:

@@ -96,11 +96,11 @@ class Sweep:
         return self._records[run.id]
 
     def expected_seconds(self, run: PlannedRun) -> float:
-        """The sweep file's typical duration, corrected by what finished runs of the same kind took of theirs."""
+        """What the sweep file expects (0 where it does not say), corrected by what finished runs of the kind took."""
         records = {other: self._records[other.id] for other in self.runs if other.kind == run.kind}
         same = {other: r["seconds"] for other, r in records.items() if r["status"] == "done" and r["seconds"] > 0}
-        typical = sum(other.typical_seconds for other in same)
-        return run.typical_seconds * sum(same.values()) / typical if typical else run.typical_seconds
+        stated, mine = sum(other.seconds or 0.0 for other in same), run.seconds or 0.0
+        return mine * sum(same.values()) / stated if stated else mine
 
     def seconds_left(self, waiting: Iterable[PlannedRun], active: Iterable[_Active] = ()) -> float:
         """Until the last run ends, if every run takes what is expected and begins as soon as a place is free."""

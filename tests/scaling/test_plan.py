@@ -6,7 +6,7 @@ import pytest
 
 from alp_jax.cli.configuration import load_config
 from alp_jax.core.errors import UserError
-from alp_jax.scaling.plan import load_sweep, plan_runs
+from alp_jax.scaling.plan import load_sweep, plan_runs, sweep_name
 
 ROOT = pathlib.Path(__file__).parents[2]
 MINI = ROOT / "configs" / "sweeps" / "mini.py"
@@ -18,16 +18,13 @@ def _at_the_root(monkeypatch):
 
 
 def test_the_mini_sweep_is_the_product_of_its_axes_and_pure():
-    sweep = load_sweep(MINI)
-    assert sweep == load_sweep(MINI)
-    trained = [run for run in sweep["runs"] if run["kind"] == "trained"]
-    assert len(trained) == 12
+    runs = load_sweep(MINI)
+    assert runs == load_sweep(MINI)
+    trained = [run for run in runs if run["config.train.steps"]]
     points = {(run["objective"], run["pairs"], run["config.seed"]) for run in trained}
-    assert len(points) == 12
+    assert len(trained) == len(points) == 12
     assert {run["objective"] for run in trained} == {"contrastive", "captioning"}
-    assert len({run["pairs"] for run in trained}) == 3
-    untrained = [run for run in sweep["runs"] if run["kind"] == "untrained"]
-    assert [run["config.train.steps"] for run in untrained] == [0, 0]
+    assert len(runs) == 14
 
 
 def test_planned_runs_resolve_to_what_they_say():
@@ -41,15 +38,28 @@ def test_planned_runs_resolve_to_what_they_say():
     trained = [run for run in runs if run.kind == "trained"]
     steps = {(run.settings["data"]["pairs"], run.settings["train"]["steps"]) for run in trained}
     assert [pairs for pairs, _ in sorted(steps)] == [1000, 4000, 16000]
-    assert len({round(run.typical_seconds - 0.1 * run.settings["train"]["steps"], 6) for run in trained}) == 1
+    assert len({round(run.seconds - 0.1 * run.settings["train"]["steps"], 6) for run in trained}) == 1
 
 
-def test_ids_follow_the_resolved_settings_but_not_the_place_of_the_data():
+def test_ids_follow_the_resolved_settings_alone():
     sweep = load_sweep(MINI)
-    here = [run.id for run in plan_runs(sweep, load_config, "here")]
-    assert here == [run.id for run in plan_runs(sweep, load_config, "there")]
-    sweep["shared"] = {**sweep["shared"], "config.optim.lr": 0.5}
-    assert not set(here) & {run.id for run in plan_runs(sweep, load_config, "here")}
+
+    def ids(runs, data="here"):
+        return [run.id for run in plan_runs(runs, load_config, data)]
+
+    here = ids(sweep)
+    assert here == ids(sweep, "there")
+    assert here == ids([dict(reversed(run.items())) for run in sweep])
+    assert here[3:4] == ids(sweep[3:4])  # whatever else is in the sweep
+    assert here == ids([{**run, "seconds": 1} for run in sweep])
+    stated = {**sweep[3], "config.optim.lr": 0.003}  # what configs/small.py says anyway
+    assert here[3:4] == ids([stated])
+    assert not set(here) & set(ids([{**run, "config.optim.lr": 0.5} for run in sweep]))
+
+
+def test_a_sweep_is_called_by_its_file_and_arguments():
+    assert sweep_name("configs/sweeps/hybrid.py:size=mini") == "hybrid:size=mini"
+    assert sweep_name("grid.py") == "grid"
 
 
 @pytest.mark.parametrize(
@@ -57,33 +67,33 @@ def test_ids_follow_the_resolved_settings_but_not_the_place_of_the_data():
     [
         ({"config.optim.lrr": 1}, "config.optim.lr)"),
         ({"pears": "1k"}, "'pairs'"),
-        ({"kind": "traned"}, "'trained'"),
-        ({"kind": "untrained"}, "does not fit config.train.steps"),
+        ({"config": "configs/smal.py"}, "configs/smal.py does not exist"),
+        ({"seconds": -1}, "seconds -1"),
+        ({"seconds": "long"}, "seconds 'long'"),
     ],
 )
 def test_a_wrong_run_is_named_before_anything_starts(change, words):
-    sweep = load_sweep(MINI)
-    sweep["runs"] = [{**sweep["runs"][-1], **change}]
     with pytest.raises(UserError) as caught:
-        plan_runs(sweep, load_config)
+        plan_runs([{**load_sweep(MINI)[-1], **change}], load_config)
     assert words in str(caught.value)
 
 
 def test_the_same_run_twice_is_refused():
-    sweep = load_sweep(MINI)
-    sweep["runs"] = [sweep["runs"][0], {"config.seed": 0, **sweep["runs"][0]}]
+    run = load_sweep(MINI)[0]
     with pytest.raises(UserError, match="twice"):
-        plan_runs(sweep, load_config)
+        plan_runs([run, {**run, "config.optim.lr": 0.003}], load_config)
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
         (None, "does not exist"),
-        ("def get_sweep(): return {'config': 'c', 'runs': [], 'shared': {}, 'typical_seconds': {}}", "no runs"),
-        ("def get_sweep(): return {'config': 'c', 'runz': []}", "'runs'"),
+        ("def get_sweep(arg): return []", "list of dictionaries"),
+        ("def get_sweep(arg): return {'runs': []}", "list of dictionaries"),
+        ("def get_sweep(arg): return [{'pairs': '1k'}]", "'config'"),
         ("x = 1 / 0", "ZeroDivisionError"),
         ("x = 1", "get_sweep"),
+        ("from alp_jax.config.algebra import *\ndef get_sweep(arg): return zipped([{}], [])", "1 and 0 runs"),
     ],
 )
 def test_sweep_files_that_cannot_be_used_are_named(tmp_path, text, words):

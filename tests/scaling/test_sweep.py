@@ -31,7 +31,7 @@ except test_sweep.Stopped as error:
 
 
 def make_runs(behaviours):
-    """Runs named objective-pairs-number, whose typical duration says nothing."""
+    """Runs named objective-pairs-number, expected to take a second."""
     return [PlannedRun(f"contrastive-{i + 1}-r{i}", "trained", b, (), {}, 1.0) for i, b in enumerate(behaviours)]
 
 
@@ -194,14 +194,14 @@ def test_an_orphan_that_is_still_at_work_is_waited_for_then_named(tmp_path):
     assert not os.path.exists(tmp_path / "calls.txt")
 
 
-def test_measured_durations_replace_the_typical_ones(tmp_path):
+def test_measured_durations_replace_the_stated_ones(tmp_path):
     runs = make_runs(["ok", "ok"])
     driver = Sweep("grid", runs, tmp_path, command)
     assert driver.expected_seconds(runs[1]) == 1.0
     driver.run(runs[:1])
     expected = driver.expected_seconds(runs[1])
     assert 0.1 <= expected < 1.0
-    longer = dataclasses.replace(runs[1], typical_seconds=3.0)
+    longer = dataclasses.replace(runs[1], seconds=3.0)
     assert driver.expected_seconds(longer) == pytest.approx(3 * expected)
 
 
