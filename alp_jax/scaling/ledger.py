@@ -1,8 +1,9 @@
 """The ledger: every measured number of a sweep in one append-only file of checksummed lines.
 
 A line is 16 hex digits of SHA-256, a space and JSON: ``{"row": {...}}`` adds or replaces a row, ``{"retire": RUN}``
-takes a run out that the sweep no longer has. Each line is one ``write``; what a crash or a full disk leaves of a line
-fails its checksum, is skipped and reported.
+takes a run out that the sweep no longer has. Each line is one ``write``. A last line that a crash or a full disk cut
+off is reported, and removed before the next line is written; a damaged line before it is refused, since nobody knows
+what it said.
 """
 
 import csv
@@ -15,7 +16,7 @@ import pathlib
 from typing import Any
 
 from alp_jax.core.errors import StorageError, UserError
-from alp_jax.core.files import read_json, write_text
+from alp_jax.core.files import read_json, write_bytes, write_text
 
 KEY = ("run", "task", "pooling", "metric")
 SUMMARY = (  # what a run's summary.json gives
@@ -33,26 +34,35 @@ SUMMARY = (  # what a run's summary.json gives
 )
 VALUES = ("value", "interval_low", "interval_high", "chance", "floor")
 COLUMNS = (*KEY, *SUMMARY[:-1], *VALUES, SUMMARY[-1])
+TABLE = COLUMNS[:-1]  # of the files made from it: without what differs from machine to machine
+_TEXTS = (*KEY, "objective", "init", "model")
+_COUNTS = ("params", "pairs", "steps", "samples_seen", "seed")
 
 
 class Ledger:
-    """Reads a ledger file, missing or damaged ones included; ``problems`` names every line that was skipped."""
+    """Reads a ledger file, or none yet; ``problems`` says so when its last line was cut off.
+
+    Raises:
+      UserError: a damaged line, by its number.
+    """
 
     def __init__(self, path: str | pathlib.Path):
         self.path = pathlib.Path(path)
         self.problems: list[str] = []
         self._rows: dict[tuple, dict[str, Any]] = {}
         content = self.path.read_bytes() if self.path.exists() else b""
-        self._torn = bool(content) and not content.endswith(b"\n")
-        lines = content.split(b"\n")
+        *lines, tail = content.split(b"\n")
         for number, line in enumerate(lines, 1):
             event = _decode(line)
-            if event is not None:
-                self._apply(event)
-            elif line:
-                end = number == len(lines)
-                what = "is incomplete (a write was cut off)" if end else "is damaged (checksum mismatch)"
-                self.problems.append(f"{self.path} line {number} {what}")
+            if event is None:
+                raise UserError(
+                    f"ledger {self.path} line {number} is damaged (checksum mismatch): delete the line, and "
+                    f"'alp sweep table --out {self.path.parent}' collects what it said from the run folders"
+                )
+            self._apply(event)
+        self._whole = len(content) - len(tail)  # bytes up to the end of the last whole line
+        if tail:
+            self.problems.append(f"{self.path} line {len(lines) + 1} is incomplete (a write was cut off)")
 
     def table(self) -> list[dict[str, Any]]:
         """Rows with ``COLUMNS``, the last one written for every (run, task, pooling, metric), in order of that key."""
@@ -74,12 +84,27 @@ class Ledger:
         self._write([{"retire": run}])
 
     def write_csv(self, path: str | pathlib.Path) -> None:
-        """Writes the table, missing values as empty cells."""
+        """Writes the table's columns ``TABLE``, missing values as empty cells: same results, same bytes."""
         text = io.StringIO()
-        writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+        writer = csv.DictWriter(text, TABLE, lineterminator="\n", extrasaction="ignore")
         writer.writeheader()
         writer.writerows(self.table())
         write_text(path, text.getvalue())
+
+    def write_parquet(self, path: str | pathlib.Path) -> None:
+        """The same table with types: same results, same bytes (of one version of pyarrow)."""
+        import pyarrow as pa  # not before it is needed: the driver of a sweep stays small
+        import pyarrow.parquet as pq
+
+        kinds = {**dict.fromkeys(_TEXTS, pa.string()), **dict.fromkeys(_COUNTS, pa.int64())}
+        schema = pa.schema([(column, kinds.get(column, pa.float64())) for column in TABLE])
+        rows = [{column: row[column] for column in TABLE} for row in self.table()]
+        buffer = io.BytesIO()
+        try:
+            pq.write_table(pa.Table.from_pylist(rows, schema=schema), buffer)
+        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+            raise UserError(f"ledger {self.path}: a value is of another type than its column: {error}") from None
+        write_bytes(path, buffer.getvalue())
 
     def _apply(self, event: dict[str, Any]) -> None:
         if "row" in event:
@@ -94,12 +119,13 @@ class Ledger:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:
+            if os.fstat(handle).st_size > self._whole:
+                os.ftruncate(handle, self._whole)
             for event in events:
-                line = (b"\n" if self._torn else b"") + _encode(event)
-                self._torn = True  # until the whole line is known to be there
+                line = _encode(event)
                 if os.write(handle, line) != len(line):
                     raise StorageError(f"ledger {self.path}: the disk is full; free space and run the command again")
-                self._torn = False
+                self._whole += len(line)
                 self._apply(event)
             os.fsync(handle)
         except OSError as error:
@@ -112,7 +138,10 @@ def collect(path: str | pathlib.Path, folders: list[pathlib.Path]) -> Ledger:
     """Brings the ledger up to date with finished run folders and rewrites the ``.csv`` beside it.
 
     Only rows that are new or have changed are appended; runs that are not among ``folders`` are retired. A result file
-    that cannot be used is reported in ``problems`` and leaves the other rows alone.
+    that cannot be used is reported in ``problems`` and leaves the other rows alone. One process at a time.
+
+    Raises:
+      UserError: the ledger is damaged.
     """
     ledger = Ledger(path)
     have = {tuple(row[column] for column in KEY): row for row in ledger.table()}
