@@ -13,6 +13,7 @@ from alp_jax.core.errors import UserError
 from alp_jax.core.names import check_positive, choose
 from alp_jax.optim.scaled_adam import Settings, scaled_adam
 from alp_jax.optim.schedules import learning_rate
+from alp_jax.optim.stacks import in_stacks
 
 OPTIMIZERS = ("adamw", "scaled_adam")
 _DECAYED = ("kernel", "embedding")
@@ -42,19 +43,23 @@ def make_optimizer(config: OptimConfig, steps: int) -> optax.GradientTransformat
         return scaled_adam(rate, settings, lr_scales=lambda params: lr_scales(params, rules))
     clip = [optax.clip_by_global_norm(config.clip_norm)] if config.clip_norm > 0 else []
     adamw = optax.adamw(rate, config.b1, config.b2, config.eps, weight_decay=config.weight_decay, mask=decay_mask)
+    adamw = in_stacks(optax.chain(*clip, adamw))
     if not rules:
-        return optax.chain(*clip, adamw)
+        return adamw
     # a frozen parameter has no gradient that could count in the norm of the others
     learn = optax.stateless(lambda grads, _: _scale(grads, rules, lambda g, scale: g if scale else jnp.zeros_like(g)))
     slower = optax.stateless(lambda updates, _: _scale(updates, rules, lambda u, scale: u * scale))
-    return optax.chain(learn, *clip, adamw, slower)
+    return optax.chain(learn, adamw, slower)
 
 
 def decay_mask(params: Any) -> Any:
-    """True for matrices and kernels, False for biases, scales and norms."""
-    return jax.tree_util.tree_map_with_path(
-        lambda path, _: jax.tree_util.keystr(path[-1:], simple=True) in _DECAYED, params
-    )
+    """True for matrices and kernels, False for biases, scales and norms, of parameters as ``Stacks`` joins them."""
+
+    def decayed(path, _):
+        name = path[1:2] if jax.tree_util.keystr(path[:1], simple=True) == "stacked" else path[-1:]
+        return jax.tree_util.keystr(name, simple=True) in _DECAYED
+
+    return jax.tree_util.tree_map_with_path(decayed, params)
 
 
 def parse_lr_scale(text: str) -> dict[str, float]:

@@ -9,7 +9,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
+
+from alp_jax.optim.stacks import Stacks
 
 _EARLY = (10, 20, 40)  # updates at which the clipping threshold is estimated before a whole period is known
 
@@ -51,7 +54,7 @@ class Clipping(NamedTuple):
 
 
 class ScaledAdamState(NamedTuple):
-    """``delta`` and ``exp_avg_sq`` are shaped as the parameters; what is one number per parameter is stacked (N)."""
+    """``delta`` and ``exp_avg_sq`` are as ``Stacks`` joins the parameters, numbers per parameter in their order (N)."""
 
     count: jax.Array
     delta: Any
@@ -81,16 +84,17 @@ def scaled_adam(
     """
 
     def init(params):
-        leaves, scales = jax.tree.leaves(params), lr_scales(params)
-        groups = len(_groups(scales))
-        zeros = jax.tree.map(lambda p: jnp.zeros(p.shape, jnp.float32), params)
+        stacks, groups = Stacks(params), len(_groups(lr_scales(params)))
+        joined = stacks.join(params)
+        zeros = jax.tree.map(lambda p: jnp.zeros(p.shape, jnp.float32), joined)
+        zero_N = jnp.zeros(len(jax.tree.leaves(params)))
         return ScaledAdamState(
             count=jnp.zeros((), jnp.int32),
             delta=zeros,
             exp_avg_sq=jax.tree.map(jnp.zeros_like, zeros),
-            rms_N=_stack(_rms(p) for p in leaves),
-            size_exp_avg_sq_N=jnp.zeros(len(leaves)),
-            size_grads_PN=jnp.zeros((settings.size_period, len(leaves))),
+            rms_N=jnp.sqrt(stacks.dots(joined, joined) / stacks.size_N),
+            size_exp_avg_sq_N=zero_N,
+            size_grads_PN=jnp.zeros((settings.size_period, len(zero_N))),
             clipping=Clipping(
                 jnp.zeros((groups, settings.clipping_period)), jnp.full(groups, jnp.inf), jnp.ones(groups)
             ),
@@ -99,62 +103,69 @@ def scaled_adam(
     def update(grads, state, params=None):
         if params is None:
             raise ValueError("scaled_adam needs the parameters")
-        scales, treedef = lr_scales(params), jax.tree.structure(params)
-        p_N, g_N = jax.tree.leaves(params), [g.astype(jnp.float32) for g in jax.tree.leaves(grads)]
-        clipping = _clip(g_N, state, scales, settings)
-        factors = [0.0 if scale == 0 else clipping.factor_G[_groups(scales).index(scale)] for scale in scales]
-        # the product with an infinite gradient would not be a number
-        g_N = [jnp.where(factor == 0, 0.0, g * factor) for g, factor in zip(g_N, factors, strict=True)]
+        stacks, scale_N = Stacks(params), np.asarray(lr_scales(params))
+        p_tree, g_tree = stacks.join(params), stacks.join(grads)
+        clipping = _clip(stacks.dots(g_tree, g_tree), stacks.size_N, state, scale_N, settings)
+        factor_N = _by_parameter(clipping.factor_G, scale_N)
         lr = learning_rate(state.count)
-        rms_N, size = _sizes(p_N, g_N, lr, scales, state, settings)
-        delta_N, square_N, update_N = [], [], []
-        before = zip(jax.tree.leaves(state.delta), jax.tree.leaves(state.exp_avg_sq), strict=True)
-        for i, (p, g, (delta, square)) in enumerate(zip(p_N, g_N, before, strict=True)):
-            step = _scalar_step if p.size == 1 else _tensor_step
-            sizes = rms_N[i], size.steps_N[i]
-            delta, square, change = step(p, g, delta, square, lr * scales[i], sizes, state.count, settings)
-            delta_N.append(delta)
-            square_N.append(square)
-            update_N.append(jnp.zeros_like(p) if scales[i] == 0 else change.astype(p.dtype))
+        dot_N = _times(stacks.dots(p_tree, g_tree), factor_N)
+        rms_N = jnp.sqrt(stacks.dots(p_tree, p_tree) / stacks.size_N)
+        size = _sizes(dot_N, rms_N, lr * scale_N, state, settings)
+        each = zip(*map(jax.tree.leaves, (p_tree, g_tree, state.delta, state.exp_avg_sq)), strict=True)
+        found = []
+        for (p, g, delta, square), of_each in zip(each, stacks.pickers(), strict=True):
+            g = _times(g.astype(jnp.float32), of_each(factor_N))
+            numbers = lr * of_each(scale_N), of_each(size.rms_N), of_each(size.steps_N)
+            step = _scalar_step if np.ravel(of_each(stacks.size_N))[0] == 1 else _tensor_step
+            delta, square, change = step(p, g, delta, square, numbers, state.count, settings)
+            found.append((delta, square, jnp.where(of_each(scale_N) == 0, 0.0, change).astype(p.dtype)))
+        delta, square, change = (
+            jax.tree.unflatten(jax.tree.structure(p_tree), part) for part in zip(*found, strict=True)
+        )
         new_state = ScaledAdamState(
             count=state.count + 1,
-            delta=treedef.unflatten(delta_N),
-            exp_avg_sq=treedef.unflatten(square_N),
-            rms_N=rms_N,
+            delta=delta,
+            exp_avg_sq=square,
+            rms_N=size.rms_N,
             size_exp_avg_sq_N=size.exp_avg_sq_N,
             size_grads_PN=size.grads_PN,
             clipping=clipping,
         )
-        return treedef.unflatten(update_N), new_state
+        return stacks.split(change), new_state
 
     return optax.GradientTransformation(init, update)
 
 
 class _Sizes(NamedTuple):
+    rms_N: jax.Array  # as of the last step of the sizes
     grads_PN: jax.Array
     exp_avg_sq_N: jax.Array
     steps_N: jax.Array  # relative change of each size in this update, 0 in most
 
 
-def _sizes(p_N, g_N, lr, scales, state, s: Settings) -> tuple[jax.Array, _Sizes]:
-    """Root mean squares of the parameters and the step of their sizes, both new every ``size_period`` updates."""
-    dots_N = _stack(jnp.sum(p * g) for p, g in zip(p_N, g_N, strict=True))
-    grads_PN = state.size_grads_PN.at[state.count % s.size_period].set(dots_N)
+def _sizes(dot_N, rms_N, lr_N, state, s: Settings) -> _Sizes:
+    """Root mean squares of the parameters and the step of their sizes, both new every ``size_period`` updates.
+
+    Args:
+      dot_N: of each parameter with its gradient, the gradient of its size.
+      rms_N: of the parameters as they are.
+    """
+    grads_PN = state.size_grads_PN.at[state.count % s.size_period].set(dot_N)
     due = state.count % s.size_period == s.size_period - 1
-    rms_N = jax.lax.cond(due, lambda: _stack(_rms(p) for p in p_N), lambda: state.rms_N)
+    rms_N = jnp.where(due, rms_N, state.rms_N)
     b2 = s.b2**s.size_period
     square_N = b2 * state.size_exp_avg_sq_N + (1 - b2) * jnp.mean(jnp.square(grads_PN), axis=0)
     corrected = _one_minus_power(b2, (state.count + 1) // s.size_period)
-    lr_N = lr * jnp.asarray(scales) * s.scalar_lr_scale
-    step_N = -lr_N * jnp.sqrt(corrected) * jnp.sum(grads_PN, axis=0) / (jnp.sqrt(square_N) + s.eps)
+    rate_N = lr_N * s.scalar_lr_scale
+    step_N = -rate_N * jnp.sqrt(corrected) * jnp.sum(grads_PN, axis=0) / (jnp.sqrt(square_N) + s.eps)
     step_N = jnp.where(rms_N < s.min_rms, 0.0, step_N)
     step_N = jnp.minimum(step_N, (s.max_rms - rms_N) / jnp.maximum(rms_N, s.min_rms))
     due &= state.count > 0  # with a period of 1 the first update has no size step
-    return rms_N, _Sizes(grads_PN, jnp.where(due, square_N, state.size_exp_avg_sq_N), jnp.where(due, step_N, 0.0))
+    return _Sizes(rms_N, grads_PN, jnp.where(due, square_N, state.size_exp_avg_sq_N), jnp.where(due, step_N, 0.0))
 
 
-def _tensor_step(p, g, delta, square, lr, sizes, count, s: Settings):
-    rms, size_step = sizes
+def _tensor_step(p, g, delta, square, numbers, count, s: Settings):
+    lr, rms, size_step = numbers
     square = s.b2 * square + (1 - s.b2) * jnp.square(g)
     corrected = _one_minus_power(s.b2, count + 1)
     denominator = jnp.sqrt(square / jnp.where(corrected < 0.99, corrected, 1.0)) + s.eps
@@ -163,25 +174,27 @@ def _tensor_step(p, g, delta, square, lr, sizes, count, s: Settings):
     return delta, square, delta
 
 
-def _scalar_step(p, g, delta, square, lr, sizes, count, s: Settings):
+def _scalar_step(p, g, delta, square, numbers, count, s: Settings):
+    lr = numbers[0]
     square = s.b2 * square + (1 - s.b2) * jnp.square(g)
     denominator = jnp.sqrt(square / _one_minus_power(s.b2, count + 1)) + s.eps
     delta = s.b1 * delta - lr * s.scalar_lr_scale * (1 - s.b1) * g / denominator
     return delta, square, jnp.clip(p, -s.scalar_max, s.scalar_max) + delta - p
 
 
-def _clip(g_N, state, scales, s: Settings) -> Clipping:
-    """Norms weighted by parameter sizes, their median over the last updates, and the factor on each group."""
+def _clip(square_N, size_N, state, scale_N, s: Settings) -> Clipping:
+    """Norms weighted by parameter sizes, their median over the last updates, and the factor on each group.
+
+    Args:
+      square_N: sums of the squares of the gradients.
+      size_N: numbers in each parameter.
+    """
     norms_GK, threshold_G, _ = state.clipping
-    groups, count = _groups(scales), state.count
+    count = state.count
     if s.clipping_scale == 0:
         return state.clipping
-    weighted_N = [
-        jnp.sum(jnp.square(g * (s.scalar_lr_scale if g.size == 1 else state.rms_N[i]))) for i, g in enumerate(g_N)
-    ]
-    norm_G = jnp.sqrt(
-        _stack(sum(w for w, scale in zip(weighted_N, scales, strict=True) if scale == group) for group in groups)
-    )
+    weighted_N = square_N * jnp.square(jnp.where(size_N == 1, s.scalar_lr_scale, state.rms_N))
+    norm_G = jnp.sqrt(jnp.stack([jnp.sum(weighted_N[np.flatnonzero(scale_N == group)]) for group in _groups(scale_N)]))
     recorded = jnp.where(count == 0, norms_GK[:, 0], norm_G)
     norms_GK = norms_GK.at[:, count % s.clipping_period].set(recorded)
     for early in (n for n in _EARLY if n < s.clipping_period):
@@ -194,19 +207,22 @@ def _clip(g_N, state, scales, s: Settings) -> Clipping:
     return Clipping(norms_GK, threshold_G, jnp.where(ratio_G < 1.0, ratio_G, 1.0))
 
 
-def _groups(scales: list[float]) -> list[float]:
+def _groups(scales) -> list[float]:
     """The learning rate scales in use, each a group."""
-    return sorted({scale for scale in scales if scale != 0}) or [1.0]
+    return sorted({float(scale) for scale in scales if scale != 0}) or [1.0]
+
+
+def _by_parameter(factor_G: jax.Array, scale_N: np.ndarray) -> jax.Array:
+    """The factor of each parameter's group; 0 where it is frozen."""
+    group_N = np.searchsorted(_groups(scale_N), scale_N).clip(max=len(factor_G) - 1)
+    return jnp.where(scale_N == 0, 0.0, factor_G[group_N])
+
+
+def _times(x: jax.Array, factor: jax.Array) -> jax.Array:
+    """Their product, 0 where the factor is: that with an infinite gradient would not be a number."""
+    return jnp.where(factor == 0, 0.0, x * factor)
 
 
 def _one_minus_power(base: float, exponent: jax.Array) -> jax.Array:
     """1 - base^exponent without cancellation."""
     return -jnp.expm1(exponent * jnp.log(base))
-
-
-def _rms(p: jax.Array) -> jax.Array:
-    return jnp.sqrt(jnp.mean(jnp.square(p.astype(jnp.float32))))
-
-
-def _stack(numbers) -> jax.Array:
-    return jnp.stack([jnp.asarray(x, jnp.float32) for x in numbers])

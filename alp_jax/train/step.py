@@ -15,6 +15,7 @@ from alp_jax.features.spec_augment import spec_augment
 from alp_jax.models.training import TrainInputs
 from alp_jax.objectives.base import Objective
 from alp_jax.optim.averaging import update_average
+from alp_jax.optim.stacks import global_norm
 from alp_jax.parallel.activations import on_mesh
 from alp_jax.parallel.mesh import batch_sharding, replicated
 from alp_jax.train.accumulate import value_and_grad
@@ -66,7 +67,7 @@ def make_train_step(
         (loss, metrics), (grads, whitening_change) = differentiate(
             state["params"], state["whitening"], rows, inputs, batch, model_key
         )
-        grad_norm = optax.global_norm(grads)
+        grad_norm = global_norm(grads)
         finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
         updates, opt = optimizer.update(grads, state["opt"], state["params"])
         params = optax.apply_updates(state["params"], updates)

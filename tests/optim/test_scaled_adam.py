@@ -134,7 +134,9 @@ def test_every_statistic_has_a_place_on_the_mesh():
     shapes = jax.eval_shape(optimizer.init, params)
     placed = infer_shardings({"params": params, "opt": shapes}, mesh)
     whole, split = jax.sharding.PartitionSpec(), jax.sharding.PartitionSpec(None, "fsdp")
-    assert placed["opt"].delta["dense"]["kernel"].spec == placed["params"]["dense"]["kernel"].spec == split
+    delta = placed["opt"].delta
+    assert delta["whole"]["dense"]["kernel"].spec == placed["params"]["dense"]["kernel"].spec == split
+    assert delta["stacked"]["bias"]["128"].spec == whole
     assert placed["opt"].size_grads_PN.spec == placed["opt"].clipping.norms_GK.spec == whole
 
     def step(params, state):
