@@ -12,6 +12,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from alp_jax.models.precision import wide
@@ -46,26 +47,32 @@ def balance(x, draw, prob, mean_limits, rms_limits, grad_scale):
 def _balance_backward(saved, upstream):
     x, draw, prob, mean_limits, rms_limits, grad_scale = saved
 
-    def act(upstream):
-        x_wide, up_wide = wide(x), wide(upstream)
+    def push(x):
+        """Of each channel: offset and slope of what is added to a gradient of 1, and the mean."""
+        x_wide = wide(x)
         axes = tuple(range(x.ndim - 1))
-        mean = jnp.mean(x_wide, axes)
-        raw_variance = jnp.mean(jnp.square(x_wide - mean), axes)  # power - mean^2 would lose what a large mean hides
-        power = raw_variance + jnp.square(mean)
-        deviation, rms = jnp.sqrt(jnp.maximum(raw_variance, _TINY)), jnp.sqrt(jnp.maximum(power, _TINY))
-        # |m - clip(m)| + |log(clip(rms) / rms)| has a gradient that is affine in x: offset + slope (x - mean)
-        m = mean / deviation
-        m_sign = jnp.sign(m - jnp.clip(m, *mean_limits))
-        rms_sign = jnp.where(power > _TINY, jnp.sign(rms - jnp.clip(rms, *rms_limits)), 0.0)
-        pull = jnp.where(raw_variance > _TINY, mean / deviation**3, 0.0)
-        offset = m_sign / deviation + rms_sign * mean / power.clip(_TINY)
-        slope = rms_sign / power.clip(_TINY) - m_sign * pull
-        size = jnp.sqrt(jnp.square(offset) + jnp.square(slope) * raw_variance)
-        scale = jnp.where(size > 0, grad_scale / jnp.where(size > 0, size, 1.0), 0.0)
-        added = jnp.abs(up_wide) * (scale * offset + scale * slope * (x_wide - mean))
-        return (up_wide + added).astype(upstream.dtype)
+        mean = _mean(x_wide, axes)
+        variance = _mean(jnp.square(x_wide - mean), axes)  # power - mean^2 would lose what a large mean hides
+        power = variance + jnp.square(mean)
+        spread = lax.rsqrt(jnp.maximum(variance, _TINY))
+        # |m - clip(m)| + |log(clip(rms) / rms)|, m the mean over the deviation, has a gradient that is affine in x
+        m = mean * spread
+        m_sign = (m > mean_limits[1]).astype(mean.dtype) - (m < mean_limits[0])
+        low, high = (jnp.square(limit) for limit in rms_limits)
+        rms_sign = (power > high).astype(mean.dtype) - ((power < low) & (power > _TINY))
+        tilt = rms_sign / jnp.maximum(power, _TINY)
+        offset = m_sign * spread + tilt * mean
+        slope = tilt - jnp.where(variance > _TINY, m_sign * mean * spread**3, 0.0)
+        square = jnp.square(offset) + jnp.square(slope) * variance
+        scale = jnp.where(square > 0, grad_scale * lax.rsqrt(jnp.where(square > 0, square, 1.0)), 0.0)
+        return jnp.stack([scale * offset, scale * slope, mean])
 
-    return lax.cond(draw < prob, act, lambda upstream: upstream, upstream), None, None, None, None, None
+    # Three numbers per channel come out, not a gradient: adding it fuses with what follows, and no branch copies it.
+    channels = x.shape[-1]
+    offset, slope, mean = lax.cond(draw < prob, push, lambda x: jnp.zeros((3, channels), wide(x).dtype), x)
+    up_wide = wide(upstream)
+    added = jnp.abs(up_wide) * (offset + slope * (wide(x) - mean))
+    return (up_wide + added).astype(upstream.dtype), None, None, None, None, None
 
 
 balance.defvjp(lambda *args: (args[0], args), _balance_backward)
@@ -79,15 +86,19 @@ def whitening_metric(x: jax.Array, groups: int) -> jax.Array:
 def _whitening(x, groups):
     """The metric and, up to a factor, its gradient."""
     frames_NGC = wide(x).reshape(-1, groups, x.shape[-1] // groups)
-    centred_NGC = frames_NGC - jnp.mean(frames_NGC, axis=0)
-    covariance_GCC = jnp.einsum("ngc,ngd->gcd", centred_NGC, centred_NGC, precision="highest") / len(frames_NGC)
+    centred_NGC = frames_NGC - _mean(frames_NGC, 0)
+    gram_GCC = jnp.einsum("ngc,ngd->gcd", centred_NGC, centred_NGC, precision="highest")  # the metric has no scale
     width = x.shape[-1]
-    mean_variance = jnp.einsum("gcc->", covariance_GCC) / width
-    mean_square = jnp.sum(jnp.square(covariance_GCC)) / width
-    metric = mean_square / (jnp.square(mean_variance) + _TINY)
-    push_GCC = covariance_GCC - mean_square / (mean_variance + _TINY) * jnp.eye(covariance_GCC.shape[-1])
+    trace, square = jnp.einsum("gcc->", gram_GCC), jnp.sum(jnp.square(gram_GCC))
+    metric = square * width / (jnp.square(trace) + _TINY)
+    push_GCC = gram_GCC - square / (trace + _TINY) * jnp.eye(gram_GCC.shape[-1])
     gradient = jnp.einsum("ngc,gcd->ngd", centred_NGC, push_GCC, precision="highest").reshape(x.shape)
     return metric, gradient
+
+
+def _mean(x, axes):
+    """As ``jnp.mean``, with a product that fuses with what comes next where a division does not."""
+    return jnp.sum(x, axes) * (1.0 / math.prod(x.shape[axis] for axis in np.ravel(axes)))
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(4,))

@@ -65,7 +65,7 @@ def test_balancer_acts_from_the_limits_of_the_reference_on(settings, limit, of):
     for factor, acts in ((1 - 1e-3 * outward * np.sign(limit), False), (1 + 1e-3 * outward * np.sign(limit), True)):
         x = noise + factor * limit if of == "mean" else noise * factor * limit
         balancer = make_certain(Balancer(**{"min_abs": 0.0, "max_abs": 100.0, **settings}), 1.0)
-        train = Training(jax.random.key(0), 0.0, jnp.zeros(1), jnp.zeros((0, 1)), jnp.zeros(0))
+        train = Training(jax.random.key(0), 0.0, jnp.zeros(1), jnp.zeros((0, 1)), jnp.zeros((1, 0)), jnp.zeros(0))
         upstream = jnp.ones((1, 512, 1))
         found = gradient(lambda x, b=balancer, t=train: b(x, t), jnp.asarray(x, jnp.float32)[None, :, None], upstream)
         assert bool(np.any(np.asarray(found) != 1.0)) == acts
@@ -127,7 +127,8 @@ def test_schedules_are_lines_between_their_points():
 
 
 def test_drops_are_per_clip_and_only_dropout_rescales():
-    train = Training(jax.random.key(0), 0.0, jnp.zeros(0), jnp.asarray([[0.1, 0.9, 0.31, 0.3]]), jnp.zeros(0))
+    clips_NB, channels_BC = jnp.asarray([[0.1, 0.9, 0.31, 0.3]]), jax.random.uniform(jax.random.key(0), (64, 32))
+    train = Training(jax.random.key(0), 0.0, jnp.zeros(0), clips_NB, channels_BC, jnp.zeros(0))
     kept = keep_clips(jnp.ones((4, 5, 2)), constant(0.3), train)
     np.testing.assert_array_equal(kept[:, 0, 0], [0, 1, 1, 0])
     np.testing.assert_array_equal(kept, kept[:, :1, :1] * jnp.ones((4, 5, 2)))
@@ -227,7 +228,7 @@ def test_regularisers_work_in_a_scan():
     scales, draws = jnp.asarray([1.0, 2.0, 0.5]), jnp.asarray([[0.1, 0.1], [0.7, 0.01], [0.2, 0.3]])
 
     def layer(x, scale, draw_2, beyond):
-        train = Training(jax.random.key(0), 0.0, draw_2, jnp.zeros((0, 1)), beyond[None])
+        train = Training(jax.random.key(0), 0.0, draw_2, jnp.zeros((0, 1)), jnp.zeros((1, 0)), beyond[None])
         return whitening(balancer(x * scale, train), train)
 
     def scanned(scales, beyond_N):

@@ -127,7 +127,8 @@ def test_a_training_step_draws_chunk_size_and_left_context():
         @jax.jit
         def step(drawn):
             scalars = jnp.concatenate([drawn, jnp.full(sites.scalars - len(drawn), 0.5)])
-            pools = scalars, jnp.full((sites.clips, 2), 0.9), jnp.ones(sites.whitenings)
+            channels = jax.random.uniform(jax.random.key(3), (2, sites.channels))
+            pools = scalars, jnp.full((sites.clips, 2), 0.9), channels, jnp.ones(sites.whitenings)
             train = Training(jax.random.key(3), 9000.0, *pools)
             return apply(random_params(init), mel_BTF, np.array([90, 61]), train=train)[0]
 

@@ -23,7 +23,11 @@ class Recorded(Training):
         self._mask = mask
         clips_NB = jnp.ones((sites.clips, num_clips)) if clips_NB is None else jnp.asarray(clips_NB)
         key, scalars_N, whitening_N = jax.random.key(0), jnp.zeros(sites.scalars), jnp.ones(sites.whitenings)
-        super().__init__(key, batch_count, scalars_N, clips_NB, whitening_N)
+        channels_BC = jnp.ones((num_clips, sites.channels))
+        super().__init__(key, batch_count, scalars_N, clips_NB, channels_BC, whitening_N)
+
+    def draw_channels(self, width: int) -> jax.Array:
+        return super().draw_channels(width) if self._mask is None else self._mask.reshape(-1, width)
 
     def draw_mask(self, shape: tuple[int, ...]) -> jax.Array:
-        return jnp.ones(shape) if self._mask is None else self._mask.reshape(shape)
+        return jnp.ones(shape)

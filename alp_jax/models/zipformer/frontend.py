@@ -149,6 +149,7 @@ class Conv2dSubsampling(nnx.Module):
         self.balancer0, self.balancer4, self.balancer7 = (Balancer(max_abs=limit) for limit in (1.0, 4.0, 4.0))
         self.out_whiten = Whiten(whitening_limit(4.0), grad_scale=0.02)
         self.dropout_rate = line(0.3, 0.1, 20000)
+        self.own_sites = Sites(channels=width)
 
     def __call__(self, mel_BTF: jax.Array, end_B: jax.Array, train: Training | None = None) -> jax.Array:
         """frames_BTD with T = (T - 7) // 2; frames from ``end_B`` on (counted after the front end) are hidden."""

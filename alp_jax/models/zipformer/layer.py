@@ -39,6 +39,7 @@ class FeedForward(nnx.Module):
         self.hidden_balancer = Balancer(min_positive=0.3, max_positive=1.0, min_abs=0.75, max_abs=5.0)
         self.dropout_rate = DROPOUT
         self.out_whiten = Whiten(whitening_limit(7.5))
+        self.own_sites = Sites(channels=hidden)
 
     def __call__(self, x_BTD: jax.Array, train: Training | None = None) -> jax.Array:
         hidden = constrain(self.in_proj(x_BTD), "batch", "time", "hidden")
