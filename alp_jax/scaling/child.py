@@ -1,6 +1,7 @@
 """One child process of a sweep: started in its own session, told to stop when its driver is gone, never left behind."""
 
 import ctypes
+import dataclasses
 import fcntl
 import itertools
 import os
@@ -9,11 +10,20 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping, Sequence
 
 from alp_jax.core.cores import usable_cores
 from alp_jax.core.errors import UserError
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where one of the runs that are at work at a time goes: its CPU cores (None: all), and variables for it."""
+
+    cores: frozenset[int] | None = None
+    environ: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 class Lock:
@@ -51,10 +61,10 @@ class Child:
 
     A Ctrl-C at the terminal reaches only the driver (own session), which passes it on once. Where the kernel offers it,
     the child gets SIGTERM when the driver dies; ``lock_fd`` stays locked until the child has ended too, so that the
-    next driver can wait for it. ``cores`` are the CPU cores it may use, all when None.
+    next driver can wait for it.
     """
 
-    def __init__(self, command: list[str], log: pathlib.Path, lock_fd: int, cores: frozenset[int] | None = None):
+    def __init__(self, command: list[str], log: pathlib.Path, lock_fd: int, place: Place):
         self.log, self.began, self._asked = log, time.monotonic(), False
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as output:
@@ -66,8 +76,8 @@ class Child:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
                 pass_fds=(lock_fd,),
-                preexec_fn=_prepare(os.getpid(), cores) if sys.platform == "linux" else None,
-                env=os.environ | ({} if cores is None else {"JAX_PLATFORMS": "cpu"}),
+                preexec_fn=_prepare(os.getpid(), place.cores) if sys.platform == "linux" else None,
+                env={**os.environ, **place.environ},
             )
 
     def wait(self, timeout_s: float) -> int | None:
@@ -97,10 +107,39 @@ class Child:
 
     def last_line(self) -> str:
         """The last line that this child printed, at most 300 characters."""
-        with self.log.open("rb") as file:
-            file.seek(max(self._log_start, file.seek(0, os.SEEK_END) - 4096))
+        return last_line(self.log, self._log_start)
+
+
+def last_line(log: pathlib.Path, start: int = 0) -> str:
+    """The last line of a file that is not blank, from byte ``start`` on, at most 300 characters; "" without one."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(start, file.seek(0, os.SEEK_END) - 4096))
             lines = file.read().decode(errors="replace").replace("\r", "\n").split("\n")
-        return next((line.strip() for line in reversed(lines) if line.strip()), "")[-300:]
+    except FileNotFoundError:
+        return ""
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")[-300:]
+
+
+def make_places(parallel: int = 1, gpus: Sequence[str] = (), gpus_per_run: int = 1) -> list[Place]:
+    """One place with all there is, ``parallel`` equal shares of the CPU cores, or ``gpus_per_run`` of ``gpus`` each.
+
+    Args:
+      gpus: as CUDA_VISIBLE_DEVICES names them.
+
+    Raises:
+      UserError: more places than cores, a GPU named twice, or GPUs that do not divide.
+    """
+    if not gpus:
+        shares = core_shares(parallel)
+        return [Place() if cores is None else Place(cores, {"JAX_PLATFORMS": "cpu"}) for cores in shares]
+    named = ",".join(gpus)
+    if len(set(gpus)) < len(gpus) or not all(gpus):
+        raise UserError(f"--gpus {named}: name every GPU once, as in 0,1,2,3")
+    if gpus_per_run < 1 or len(gpus) % gpus_per_run:
+        raise UserError(f"--gpus {named} cannot be shared out {gpus_per_run} to a run (--gpus_per_run)")
+    groups = [gpus[at : at + gpus_per_run] for at in range(0, len(gpus), gpus_per_run)]
+    return [Place(environ={"CUDA_VISIBLE_DEVICES": ",".join(group)}) for group in groups]
 
 
 def core_shares(parallel: int) -> list[frozenset[int] | None]:

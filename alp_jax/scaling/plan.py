@@ -24,6 +24,7 @@ class PlannedRun:
       flags: ``--config.key=value`` for everything that is no argument of the file.
       settings: the resolved configuration as nested dictionaries.
       seconds: what the sweep file expects the run to take, or None.
+      overrides: the run as the sweep file states it.
     """
 
     id: str
@@ -32,6 +33,7 @@ class PlannedRun:
     flags: tuple[str, ...]
     settings: dict[str, Any] = dataclasses.field(hash=False)
     seconds: float | None = None
+    overrides: dict[str, Any] = dataclasses.field(default_factory=dict, hash=False)
 
 
 def load_sweep(spec: str | pathlib.Path) -> list[dict[str, Any]]:
@@ -101,7 +103,7 @@ def plan_runs(
         if name in planned:
             raise UserError(f"sweep run {run} is in the list twice: {name}")
         kind = "trained" if settings["train"]["steps"] else "untrained"
-        planned[name] = PlannedRun(name, kind, config, tuple(flags), settings, seconds)
+        planned[name] = PlannedRun(name, kind, config, tuple(flags), settings, seconds, run)
     return list(planned.values())
 
 

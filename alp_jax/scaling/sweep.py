@@ -2,28 +2,42 @@
 
 import collections
 import dataclasses
-import heapq
 import pathlib
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from alp_jax.core.errors import AlpError, UserError
 from alp_jax.core.files import read_json, write_json
-from alp_jax.core.progress import Progress
-from alp_jax.scaling.child import Child, Lock, core_shares
+from alp_jax.scaling.board import Board
+from alp_jax.scaling.child import Child, Lock, Place
+from alp_jax.scaling.forecast import (
+    Budget,
+    Estimate,
+    Forecast,
+    Hardware,
+    Outlook,
+    check_budget,
+    check_disk,
+    folder_bytes,
+)
 from alp_jax.scaling.ledger import Ledger, collect
 from alp_jax.scaling.plan import PlannedRun
 
 FINISHED = "DONE"  # the file a run leaves when training and evaluation are complete
+_FRESH = {"status": "waiting", "attempts": 0, "exit_code": None, "cause": "", "seconds": 0.0, "bytes": 0, "since": 0.0}
 
 
 class Stopped(AlpError):
     """The driver was asked to stop; the child has saved and ended, the same command goes on."""
 
     exit_code = 42
+
+
+class OverBudget(AlpError):
+    """What finished runs took shows that the budget will not hold: no other run was started."""
 
 
 def train_command(run: PlannedRun, folder: pathlib.Path) -> list[str]:
@@ -35,24 +49,34 @@ def train_command(run: PlannedRun, folder: pathlib.Path) -> list[str]:
 
 @dataclasses.dataclass
 class _Active:
-    """A run at work: its child, the cores lent to it, seconds of earlier attempts and those this one may take."""
+    """A run at work: its child, where it is, seconds of earlier attempts and those this one may take."""
 
     run: PlannedRun
     child: Child
-    cores: frozenset[int] | None
+    place: Place
     before: float
-    expected_s: float
+    expected_s: float | None
+
+    def times(self) -> tuple[float, float | None]:
+        """Seconds since this attempt began, and until it ends if it takes what is expected."""
+        gone = self.child.seconds()
+        return gone, None if self.expected_s is None else max(self.expected_s - gone, 0.0)
 
 
 class Sweep:
     """The state of one sweep folder: ``runs/<id>``, ``sweep.json``, ``ledger.jsonl``, ``ledger.csv``.
 
     ``sweep.json`` tells what was planned and how every attempt ended; whether a run is finished is told by its own
-    ``DONE`` alone. Runs go one after another, or ``parallel`` at a time on CPU, each on its share of the cores: a
-    small model cannot keep several cores busy.
+    ``DONE`` alone. One run at a time goes to each of ``places``; a small model cannot keep several cores busy, so they
+    may be shares of the cores, or GPUs.
+
+    Args:
+      estimates: of runs by id, as far as they are known.
+      devices: that each run holds. rate: FLOP/s expected of one, None: unknown.
+      budget: what may be spent, see ``check``.
 
     Raises:
-      UserError: the folder holds another sweep, another driver is at work in it, or there are too few cores.
+      UserError: the folder holds another sweep.
     """
 
     def __init__(
@@ -61,13 +85,17 @@ class Sweep:
         runs: list[PlannedRun],
         out: str | pathlib.Path,
         command: Callable[[PlannedRun, pathlib.Path], list[str]] = train_command,
+        *,
         grace_s: float = 120.0,
-        parallel: int = 1,
+        places: Sequence[Place] = (Place(),),
+        estimates: Mapping[str, Estimate] | None = None,
+        devices: int = 1,
+        rate: float | None = None,
+        budget: Budget | None = None,
     ):
         self.out, self.runs, self.name = pathlib.Path(out), runs, name
-        self._command, self._grace_s, self._signal = command, grace_s, 0
-        self._shares = core_shares(parallel)
-        self._records: dict[str, dict[str, Any]] = {}
+        self._command, self._grace_s, self._places = command, grace_s, list(places)
+        self._budget, self._signal, self._excess = budget or Budget(), 0, ""
         before: dict[str, Any] = {"name": name, "seconds": 0.0, "runs": []}
         if (self.out / "sweep.json").exists():
             before = read_json(self.out / "sweep.json", "sweep state")
@@ -75,10 +103,13 @@ class Sweep:
             raise UserError(f"--out {self.out} holds sweep {before['name']!r}, not {name!r}: choose another folder")
         self._seconds_before, self._began = before["seconds"], time.monotonic()
         known = {record["id"]: record for record in before["runs"]}
+        self._records: dict[str, dict[str, Any]] = {}
         for run in runs:
-            fresh = {"status": "waiting", "attempts": 0, "exit_code": None, "cause": "", "seconds": 0.0}
             fixed = {"id": run.id, "kind": run.kind, "command": command(run, self.folder(run))[1:]}
-            self._records[run.id] = fresh | known.get(run.id, {}) | fixed
+            self._records[run.id] = _FRESH | known.get(run.id, {}) | fixed
+            self._mend(self._records[run.id], self.folder(run) / "output.txt")
+        hardware = Hardware(len(self._places), devices, rate)
+        self._forecast = Forecast(runs, self._records, estimates or {}, hardware)
         self._look()
 
     def folder(self, run: PlannedRun) -> pathlib.Path:
@@ -87,47 +118,59 @@ class Sweep:
     def finished(self, run: PlannedRun) -> bool:
         return (self.folder(run) / FINISHED).is_file()
 
+    @staticmethod
+    def _mend(record: dict[str, Any], output: pathlib.Path) -> None:
+        """A run that the state calls running had its driver killed: it worked at least until it last said something."""
+        if record["status"] == "running":
+            spent = max(output.stat().st_mtime - record["since"], 0.0) if output.exists() else 0.0
+            record.update(status="interrupted", cause="its driver was killed", seconds=record["seconds"] + spent)
+
     def _look(self) -> None:
         for run in self.runs:
-            if self.finished(run):
-                self._records[run.id].update(status="done", cause="", exit_code=0)
+            if self.finished(run) and self.record(run)["status"] != "done":
+                stored = folder_bytes(self.folder(run))
+                self.record(run).update(status="done", cause="", exit_code=0, bytes=stored)
 
     def record(self, run: PlannedRun) -> dict[str, Any]:
         return self._records[run.id]
 
-    def expected_seconds(self, run: PlannedRun) -> float:
-        """What the sweep file expects (0 where it does not say), corrected by what finished runs of the kind took."""
-        records = {other: self._records[other.id] for other in self.runs if other.kind == run.kind}
-        same = {other: r["seconds"] for other, r in records.items() if r["status"] == "done" and r["seconds"] > 0}
-        stated, mine = sum(other.seconds or 0.0 for other in same), run.seconds or 0.0
-        return mine * sum(same.values()) / stated if stated else mine
+    def outlook(self, selected: Iterable[PlannedRun]) -> Outlook:
+        """What is spent, and what those of ``selected`` will take that are not finished."""
+        return self._forecast.outlook(run for run in selected if not self.finished(run))
 
-    def seconds_left(self, waiting: Iterable[PlannedRun], active: Iterable[_Active] = ()) -> float:
-        """Until the last run ends, if every run takes what is expected and begins as soon as a place is free."""
-        ends = [max(one.expected_s - one.child.seconds(), 0.0) for one in active]
-        ends += [0.0] * (len(self._shares) - len(ends))
-        heapq.heapify(ends)
-        for run in waiting:
-            heapq.heapreplace(ends, ends[0] + self.expected_seconds(run))
-        return max(ends)
+    def check(self, selected: Iterable[PlannedRun], *, disk: bool = True) -> None:
+        """A UserError where the budget or (``disk``) the disk will not do for ``selected``, or nobody can tell."""
+        outlook = self.outlook(selected)
+        check_budget(outlook, self._budget)
+        if disk:
+            check_disk(outlook, self.out)
+
+    def save_plan(self) -> None:
+        """Writes ``sweep.json`` for runs that others will do; UserError while a driver is at work in the folder."""
+        self.out.mkdir(parents=True, exist_ok=True)
+        with Lock(self.out / ".lock", 0.0, f"--out {self.out}: another driver is running this sweep"):
+            self._save()
 
     def run(self, selected: list[PlannedRun]) -> dict[str, Any]:
         """Runs what of ``selected`` is not finished, collects the ledger and returns the counts by status.
 
         Raises:
+          UserError: another driver is at work in the folder, its ledger is damaged, or ``check`` refuses.
           Stopped: SIGINT or SIGTERM arrived; the children have been stopped and waited for.
+          OverBudget: finished runs took so much more than expected that the rest would exceed the budget.
         """
+        self.check(selected)
         self.out.mkdir(parents=True, exist_ok=True)
         taken = f"--out {self.out}: another driver is running this sweep"
         # an orphan of a killed driver may still be saving: its lock is free when it has ended
         left_over = f"--out {self.out}: the last run of an earlier driver is still at work; stop it or try again later"
         with Lock(self.out / ".lock", 0.0, taken), Lock(self.out / ".child.lock", self._grace_s, left_over) as child:
             self._look()  # only now: an orphan may have finished its run since this driver began
+            self._collect()
             todo = [run for run in selected if not self.finished(run)]
             handlers = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
             try:
-                with Progress("sweep", len(todo), "runs") as progress:
-                    self._all(collections.deque(todo), progress, child.fd)
+                self._all(collections.deque(todo), [self.record(run) for run in selected], child.fd)
             finally:
                 for number, handler in handlers.items():
                     signal.signal(number, handler)
@@ -148,43 +191,54 @@ class Sweep:
     def _collect(self) -> Ledger:
         return collect(self.out / "ledger.jsonl", [self.folder(run) for run in self.runs if self.finished(run)])
 
-    def _all(self, waiting: collections.deque[PlannedRun], progress: Progress, lock_fd: int) -> None:
-        free, active, interrupted = list(self._shares), [], []
-        while active or (waiting and not self._signal):
-            while waiting and free and not self._signal:
+    def _all(self, waiting: collections.deque[PlannedRun], asked: list[dict[str, Any]], lock_fd: int) -> None:
+        free, active, interrupted, board = list(self._places), [], [], Board()
+        while active or (waiting and not self._signal and not self._excess):
+            while waiting and free and not self._signal and not self._excess:
                 active.append(self._start(waiting.popleft(), free.pop(0), lock_fd))
             active[0].child.wait(0.2)
             if self._signal:
                 for one in active:
                     one.child.ask_to_stop()
+            ended = False
             for one in list(active):
                 status = one.child.stop(self._grace_s) if self._signal else one.child.wait(0.0)
                 if status is not None:
+                    ended = True
                     active.remove(one)
-                    free.append(one.cores)
-                    ended = self._end(one, status)
-                    if ended == "interrupted":
+                    free.append(one.place)
+                    if self._end(one, status) == "interrupted":
                         interrupted.append(one.run.id)
-                    progress.update(1, f"{one.run.id}  {ended}", self.seconds_left(waiting, active))
-            width = 120 // max(len(active), 1)
-            note = "   ".join(f"{one.run.id}  {one.child.last_line()}"[:width] for one in active)
-            progress.update(0, note, self.seconds_left(waiting, active))
+            outlook = self._forecast.outlook(waiting, [one.times() for one in active])
+            if ended and waiting:
+                self._excess = outlook.excess(self._budget) or ""
+            notes = {one.run.id: one.child.last_line()[:120] for one in active}
+            board.show(asked, notes, outlook, now=ended and not active)
         if self._signal:
             where = f"in run {' and '.join(interrupted)}" if interrupted else "between runs"
             raise Stopped(f"sweep stopped by signal {self._signal} {where}; the same command goes on")
+        if self._excess:
+            raise OverBudget(
+                f"stopped before {waiting[0].id}: by what finished runs took, {self._excess}; raise the budget and the "
+                "same command goes on"
+            )
 
-    def _start(self, run: PlannedRun, cores: frozenset[int] | None, lock_fd: int) -> _Active:
+    def _start(self, run: PlannedRun, place: Place, lock_fd: int) -> _Active:
         record = self._records[run.id]
-        record.update(status="running", attempts=record["attempts"] + 1, exit_code=None, cause="")
+        expected = self._forecast.seconds(run)
+        record.update(
+            status="running", attempts=record["attempts"] + 1, exit_code=None, cause="", since=round(time.time(), 3)
+        )
         self._save()
-        log = self.folder(run) / "output.txt"
-        child = Child(self._command(run, self.folder(run)), log, lock_fd, cores)
-        return _Active(run, child, cores, record["seconds"], max(self.expected_seconds(run) - record["seconds"], 0.0))
+        child = Child(self._command(run, self.folder(run)), self.folder(run) / "output.txt", lock_fd, place)
+        before = record["seconds"]
+        return _Active(run, child, place, before, None if expected is None else max(expected - before, 0.0))
 
     def _end(self, one: _Active, status: int) -> str:
         """Writes down how a run ended."""
         record = self._records[one.run.id]
         record.update(seconds=round(one.before + one.child.seconds(), 3), exit_code=status)
+        record.update(bytes=folder_bytes(self.folder(one.run)))
         if status == 0 and self.finished(one.run):
             record.update(status="done")
             self._collect()

@@ -8,6 +8,7 @@ only decides which text side is built and left idle.
 Sized for two CPU cores with a run on each (``--parallel 2``).
 """
 
+from alp_jax.config import ConfigError
 from alp_jax.config.algebra import chain, over, product, zipped
 
 OBJECTIVES = ("contrastive", "captioning")
@@ -18,6 +19,8 @@ UNTRAINED_S, START_S, STEP_S = 22.0, 35.0, 0.1  # seconds on one core; measured 
 
 def get_sweep(arg: str | None = None) -> list[dict]:
     """The runs. One seed's whole curve comes before the next, so that neighbours in time compile different programs."""
+    if arg:
+        raise ConfigError(f"{arg!r}: this sweep takes no arguments")
     base = [{"config": "configs/small.py"}]
     seconds = [START_S + STEP_S * steps for steps in STEPS.values()]
     rungs = zipped(over("pairs", STEPS), over("config.train.steps", STEPS.values()), over("seconds", seconds))

@@ -13,7 +13,7 @@ import time
 import pytest
 
 from alp_jax.core.errors import UserError
-from alp_jax.scaling.child import Lock, core_shares
+from alp_jax.scaling.child import Lock, core_shares, make_places
 from alp_jax.scaling.plan import PlannedRun
 from alp_jax.scaling.sweep import Stopped, Sweep, train_command
 
@@ -41,7 +41,8 @@ def command(run, folder):
 
 def sweep(out, behaviours, only="", parallel=1):
     runs = make_runs(behaviours)
-    return Sweep("grid", runs, out, command, grace_s=10, parallel=parallel).run([run for run in runs if only in run.id])
+    driver = Sweep("grid", runs, out, command, grace_s=10, places=make_places(parallel))
+    return driver.run([run for run in runs if only in run.id])
 
 
 def calls(out, kind):
@@ -145,8 +146,8 @@ def test_a_signal_stops_all_runs_at_work(tmp_path):
 
 def test_the_time_that_is_left_counts_on_runs_at_a_time(tmp_path):
     runs = make_runs(["ok"] * 5)
-    assert Sweep("grid", runs, tmp_path, command).seconds_left(runs) == 5.0
-    assert Sweep("grid", runs, tmp_path, command, parallel=2).seconds_left(runs) == 3.0
+    assert Sweep("grid", runs, tmp_path, command).outlook(runs).seconds == 5.0
+    assert Sweep("grid", runs, tmp_path, command, places=make_places(2)).outlook(runs).seconds == 3.0
 
 
 def test_killed_drivers_leave_no_orphan_and_every_run_is_done_once(tmp_path):
@@ -197,12 +198,13 @@ def test_an_orphan_that_is_still_at_work_is_waited_for_then_named(tmp_path):
 def test_measured_durations_replace_the_stated_ones(tmp_path):
     runs = make_runs(["ok", "ok"])
     driver = Sweep("grid", runs, tmp_path, command)
-    assert driver.expected_seconds(runs[1]) == 1.0
+    assert driver.outlook(runs[1:]).seconds == 1.0
     driver.run(runs[:1])
-    expected = driver.expected_seconds(runs[1])
-    assert 0.1 <= expected < 1.0
-    longer = dataclasses.replace(runs[1], seconds=3.0)
-    assert driver.expected_seconds(longer) == pytest.approx(3 * expected)
+    outlook = driver.outlook(runs)
+    assert 0.1 <= outlook.seconds < 1.0
+    assert outlook.spent_hours == pytest.approx(outlook.seconds / 3600)
+    again = Sweep("grid", [runs[0], dataclasses.replace(runs[1], seconds=3.0)], tmp_path, command)
+    assert again.outlook(again.runs).seconds == pytest.approx(3 * outlook.seconds)
 
 
 def test_the_real_command_trains_evaluates_and_shares_baselines(tmp_path):
