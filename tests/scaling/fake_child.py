@@ -19,6 +19,7 @@ def note(text):
         file.write(f"{text} {folder.name}\n")
 
 
+(folder / "pid").write_text(str(os.getpid()))
 note("start")
 if behaviour == "fail" and not (root / "mended").exists():
     print("some output")
@@ -33,7 +34,10 @@ while behaviour == "together" and (root / "calls.txt").read_text().count("start"
     if time.monotonic() > limit:
         sys.exit("no other run began while this one was at work")
     time.sleep(0.01)
-limit = time.monotonic() + (30 if behaviour == "slow" and not (root / "mended").exists() else 0.1)
+long = (behaviour == "slow" and not (root / "mended").exists()) or (
+    behaviour == "held" and not (root / "released").exists()
+)
+limit = time.monotonic() + (30 if long else 0.1)
 while time.monotonic() < limit:
     if stop:
         note("saved")

@@ -1,6 +1,8 @@
 """The driver with children that take a tenth of a second: each run once, whatever dies."""
 
+import contextlib
 import dataclasses
+import importlib.util
 import json
 import os
 import pathlib
@@ -12,37 +14,17 @@ import time
 
 import pytest
 
+from alp_jax.cli import main as cli
 from alp_jax.core.errors import UserError
 from alp_jax.scaling.child import Lock, core_shares, make_places
 from alp_jax.scaling.plan import PlannedRun
 from alp_jax.scaling.sweep import Stopped, Sweep, train_command
 
-CHILD = pathlib.Path(__file__).with_name("fake_child.py")
-DRIVER = """
-import pathlib, sys
-sys.path.insert(0, {tests!r})
-import test_sweep
-try:
-    print(test_sweep.sweep(pathlib.Path(sys.argv[1]), sys.argv[2].split(","), parallel=int(sys.argv[3])))
-except test_sweep.Stopped as error:
-    print(error)
-    sys.exit(42)
-"""
-
-
-def make_runs(behaviours):
-    """Runs named objective-pairs-number, expected to take a second."""
-    return [PlannedRun(f"contrastive-{i + 1}-r{i}", "trained", b, (), {}, 1.0) for i, b in enumerate(behaviours)]
-
-
-def command(run, folder):
-    return [sys.executable, "-S", str(CHILD), str(folder), run.config]
-
-
-def sweep(out, behaviours, only="", parallel=1):
-    runs = make_runs(behaviours)
-    driver = Sweep("grid", runs, out, command, grace_s=10, places=make_places(parallel))
-    return driver.run([run for run in runs if only in run.id])
+DRIVER = pathlib.Path(__file__).with_name("fake_sweep.py")
+SPEC = importlib.util.spec_from_file_location("fake_sweep", DRIVER)
+FAKE = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(FAKE)
+make_runs, command, sweep = FAKE.make_runs, FAKE.command, FAKE.sweep
 
 
 def calls(out, kind):
@@ -80,14 +62,13 @@ def test_only_selects_and_the_rest_stays_waiting(tmp_path):
 
 
 def start_driver(out, behaviours, parallel=1):
-    program = DRIVER.format(tests=str(CHILD.parent))
     return subprocess.Popen(
-        [sys.executable, "-c", program, str(out), ",".join(behaviours), str(parallel)],
+        [sys.executable, str(DRIVER), str(out), ",".join(behaviours), str(parallel)],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
         start_new_session=True,
-        cwd=CHILD.parents[2],
+        cwd=DRIVER.parents[2],
     )
 
 
@@ -150,24 +131,78 @@ def test_the_time_that_is_left_counts_on_runs_at_a_time(tmp_path):
     assert Sweep("grid", runs, tmp_path, command, places=make_places(2)).outlook(runs).seconds == 3.0
 
 
-def test_killed_drivers_leave_no_orphan_and_every_run_is_done_once(tmp_path):
-    behaviours = ["ok"] * 6
-    rng = random.Random(0)
-    for _ in range(4):
-        begun = len(calls(tmp_path, "start")) if (tmp_path / "calls.txt").exists() else 0
-        driver = start_driver(tmp_path, behaviours)
-        wait_for(started(tmp_path, begun + 1))
-        time.sleep(rng.uniform(0.0, 0.2))
+def test_twelve_runs_ten_kills_and_two_failing_runs_give_the_table_of_an_undisturbed_sweep(tmp_path):
+    behaviours = [*["ok"] * 3, "fail", *["ok"] * 4, "fail", *["ok"] * 2, "held"]  # the last one ends when it is let
+    out, rng, begun = tmp_path / "disturbed", random.Random(0), 0
+    for kill in range(10):
+        driver = start_driver(out, behaviours)
+        wait_for(started(out, begun + 1))
+        time.sleep(rng.uniform(0.0, 0.12))
         driver.kill()
-        driver.communicate(timeout=20)
-    counts = sweep(tmp_path, behaviours)
-    assert counts["failed"] == 0
-    assert sorted(calls(tmp_path, "done")) == sorted(run.id for run in make_runs(behaviours))
-    assert counts["ledger_rows"] == 6
-    assert set(statuses(tmp_path)) == {"done"}
-    undisturbed = tmp_path / "undisturbed"
-    sweep(undisturbed, behaviours)
-    assert (undisturbed / "ledger.csv").read_bytes() == (tmp_path / "ledger.csv").read_bytes()
+        if kill % 2:  # and the run that is at work too, before it can save
+            newest = max(out.glob("runs/*/pid"), key=lambda file: file.stat().st_mtime_ns)
+            if not newest.with_name("DONE").exists():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(newest.read_text()), signal.SIGKILL)
+        assert driver.wait(20) == -signal.SIGKILL
+        wait_for(lambda: sweep_is_free(out))
+        begun = len(calls(out, "start"))
+    (out / "released").touch()
+    counts = sweep(out, behaviours)
+    assert counts["failed"] == 2
+    assert set(counts["failures"].values()) == {"status 46: alp: no good learning rate"}
+    good = sorted(run.id for run in make_runs(behaviours) if run.config != "fail")
+    assert sorted(calls(out, "done")) == good  # each once
+    assert statuses(out) == ["failed" if behaviour == "fail" else "done" for behaviour in behaviours]
+    assert not counts["ledger_problems"]
+
+    (tmp_path / "undisturbed").mkdir()
+    (tmp_path / "undisturbed" / "released").touch()
+    sweep(tmp_path / "undisturbed", list(behaviours))
+    for folder in (out, tmp_path / "undisturbed"):
+        assert cli.main(["sweep", "table", "--out", str(folder)]) == 0
+    for name in ("ledger.csv", "ledger.parquet"):
+        assert (tmp_path / "undisturbed" / name).read_bytes() == (out / name).read_bytes()
+    assert len((out / "ledger.csv").read_text().splitlines()) == 1 + 10
+
+
+def sweep_is_free(out):
+    """No driver and no run holds the sweep's locks."""
+    try:
+        with Lock(out / ".lock", 0.0, "driver"), Lock(out / ".child.lock", 0.0, "child"):
+            return True
+    except UserError:
+        return False
+
+
+def test_a_run_whose_driver_was_killed_is_called_so_and_its_time_counts(tmp_path):
+    runs = make_runs(["ok"])
+    Sweep("grid", runs, tmp_path, command).run(runs)
+    state = json.loads((tmp_path / "sweep.json").read_text())
+    output = tmp_path / "runs" / runs[0].id / "output.txt"
+    (tmp_path / "runs" / runs[0].id / "DONE").unlink()
+    state["runs"][0] |= {"status": "running", "seconds": 5.0, "since": 1000.0}
+    (tmp_path / "sweep.json").write_text(json.dumps(state))
+    os.utime(output, (1007.0, 1007.0))
+    record = Sweep("grid", runs, tmp_path, command).record(runs[0])
+    assert (record["status"], record["cause"], record["seconds"]) == ("interrupted", "its driver was killed", 12.0)
+
+
+def test_status_names_what_every_run_is_doing(tmp_path, capsys):
+    behaviours = ["ok", "fail", "slow"]
+    driver = start_driver(tmp_path, behaviours)
+    wait_for(started(tmp_path, 3))
+    assert cli.main(["sweep", "status", "--out", str(tmp_path)]) == 0
+    head, *lines = capsys.readouterr().out.splitlines()
+    assert head.split() == ["run", "status", "tries", "time", "note"]
+    assert [line.split()[:3] for line in lines] == [
+        ["contrastive-3-r2", "running", "1"],
+        ["contrastive-2-r1", "failed", "1"],
+        ["contrastive-1-r0", "done", "1"],
+    ]
+    assert lines[1].endswith("status 46: alp: no good learning rate")
+    driver.send_signal(signal.SIGTERM)
+    driver.communicate(timeout=20)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel tells children that their parent died only on Linux")
