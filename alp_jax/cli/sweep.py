@@ -6,7 +6,7 @@ import pathlib
 
 from alp_jax.cli.configuration import load_config
 from alp_jax.core.errors import AlpError, UserError
-from alp_jax.core.files import read_json
+from alp_jax.core.files import read_json, write_json
 from alp_jax.core.progress import clock
 
 EXAMPLE = (
@@ -183,17 +183,14 @@ def _estimate(args: argparse.Namespace) -> dict:
 
 
 def _status(args: argparse.Namespace) -> dict:
-    """Prints what ``sweep.json`` and the run folders say; starts nothing and changes nothing."""
+    """Prints what ``sweep.json``, the run folders and the logs of jobs say; starts nothing and changes nothing."""
     from alp_jax.scaling.board import table_lines
-    from alp_jax.scaling.child import last_line
+    from alp_jax.scaling.outside import note, observe
 
     out = pathlib.Path(args.out)
     records = read_json(out / "sweep.json", "sweep state")["runs"]
-    for record in records:
-        if (out / "runs" / record["id"] / "DONE").is_file():
-            record.update(status="done", cause="")
-    at_work = [record["id"] for record in records if record["status"] == "running"]
-    notes = {name: last_line(out / "runs" / name / "output.txt") for name in at_work}
+    observe(out, records)
+    notes = {record["id"]: note(out, record["id"]) for record in records if record["status"] == "running"}
     if not args.json:
         print("\n".join(table_lines(records, notes, 200)))
     return {"runs": [{**record, "note": notes.get(record["id"], "")} for record in records]}
@@ -203,18 +200,25 @@ def _table(args: argparse.Namespace) -> dict:
     """Collects what is finished, whoever ran it, and writes ``ledger.csv`` and ``ledger.parquet``."""
     from alp_jax.scaling.child import Lock
     from alp_jax.scaling.ledger import collect
+    from alp_jax.scaling.outside import observe
 
     out = pathlib.Path(args.out)
-    names = [record["id"] for record in read_json(out / "sweep.json", "sweep state")["runs"]]
-    folders = [out / "runs" / name for name in names if (out / "runs" / name / "DONE").is_file()]
+    read_json(out / "sweep.json", "sweep state")
     with Lock(out / ".lock", 0.0, f"--out {out}: a driver is running this sweep and collects it: try again later"):
-        ledger = collect(out / "ledger.jsonl", folders)
+        state = read_json(out / "sweep.json", "sweep state")  # as the last driver left it
+        observe(out, state["runs"])
+        done = [record["id"] for record in state["runs"] if record["status"] == "done"]
+        ledger = collect(out / "ledger.jsonl", [out / "runs" / name for name in done])
         ledger.write_parquet(out / "ledger.parquet")
+        write_json(out / "sweep.json", state)
+    failed = {record["id"]: record["cause"] for record in state["runs"] if record["status"] == "failed"}
     if not args.json:
-        print(f"{len(folders)} of {len(names)} runs, {len(ledger.table())} rows in {out / 'ledger.csv'} and .parquet")
+        print(f"{len(done)} of {len(state['runs'])} runs, {len(ledger.table())} rows in {out / 'ledger.csv'}, .parquet")
         for problem in ledger.problems:
             print(f"  ledger: {problem}")
-    return {"runs": len(folders), "rows": len(ledger.table()), "problems": ledger.problems}
+        for name, cause in failed.items():
+            print(f"  failed: {name}: {cause}")
+    return {"runs": len(done), "rows": len(ledger.table()), "problems": ledger.problems, "failures": failed}
 
 
 def _print_plan(sweep, selected) -> None:

@@ -52,7 +52,7 @@ def submit(args: argparse.Namespace, sweep, selected: list) -> dict:
     program = need(
         *{"slurm": ("sbatch", "run this where jobs are submitted"), "gke": ("kubectl", "install it")}[args.on]
     )
-    sweep.save_plan()
+    sweep.hand_over(todo)
     folder = new_folder(["sweep", "--workdir", str(sweep.out)])
     file = folder / {"slurm": "job.sbatch", "gke": "jobsets.yaml"}[args.on]
     settings = {name: vars(args)[name] for name in ("name", "sweep", "data", "only")}
@@ -69,7 +69,8 @@ def _render(args: argparse.Namespace, commands: list[list[str]], folder: str) ->
     if args.on == "slurm":
         from alp_jax.launchers import slurm
 
-        return slurm.render(_job(args), commands, f"{folder}/slurm-%A_%a.txt")
+        # outside of an array %a is no number of a task
+        return slurm.render(_job(args), commands, f"{folder}/slurm-{'%A_%a' if len(commands) > 1 else '%j'}.txt")
     import yaml
 
     from alp_jax.launchers import gke

@@ -145,10 +145,12 @@ class Sweep:
         if disk:
             check_disk(outlook, self.out)
 
-    def save_plan(self) -> None:
-        """Writes ``sweep.json`` for runs that others will do; UserError while a driver is at work in the folder."""
+    def hand_over(self, selected: Iterable[PlannedRun]) -> None:
+        """Writes ``sweep.json`` with runs that others will do as waiting; UserError while a driver is at work here."""
         self.out.mkdir(parents=True, exist_ok=True)
         with Lock(self.out / ".lock", 0.0, f"--out {self.out}: another driver is running this sweep"):
+            for run in selected:
+                self.record(run).update(status="waiting", cause="", exit_code=None)
             self._save()
 
     def run(self, selected: list[PlannedRun]) -> dict[str, Any]:
