@@ -48,6 +48,7 @@ objective, pairs = folder.name.split("-")[:2]
 columns = ("params", "steps", "samples_seen", "audio_seconds", "flops", "seed", "wall_seconds")
 summary = dict.fromkeys(columns, 1) | {"objective": objective, "init": "scratch", "model": "m", "pairs": int(pairs)}
 (folder / "cores.json").write_text(json.dumps(sorted(os.sched_getaffinity(0)) if sys.platform == "linux" else []))
+(folder / "gpus.txt").write_text(os.environ.get("CUDA_VISIBLE_DEVICES", ""))
 (folder / "summary.json").write_text(json.dumps(summary))
 values = {"value": 0.5, "interval": [0.4, 0.6], "chance": 0.1, "floor": None}
 result = {"task": "t", "pooling": "mean", "metrics": {"accuracy": values}}

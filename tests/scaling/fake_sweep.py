@@ -19,10 +19,10 @@ def command(run, folder):
     return [sys.executable, "-S", str(CHILD), str(folder), run.config]
 
 
-def sweep(out, behaviours, only="", parallel=1):
+def sweep(out, behaviours, only="", parallel=1, gpus=()):
     """The counts of a sweep of such runs, all or those with ``only`` in their names."""
     runs = make_runs(behaviours)
-    driver = Sweep("grid", runs, out, command, grace_s=10, places=make_places(parallel))
+    driver = Sweep("grid", runs, out, command, grace_s=10, places=make_places(parallel, gpus))
     return driver.run([run for run in runs if only in run.id])
 
 

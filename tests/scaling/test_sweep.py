@@ -113,6 +113,14 @@ def test_runs_at_a_time_share_the_cores_and_each_is_done_once(tmp_path):
         sweep(tmp_path, ["ok"], parallel=0)
 
 
+def test_runs_are_packed_on_gpus_one_to_each(tmp_path):
+    counts = sweep(tmp_path, ["together", "together", "ok"], gpus=["2", "5"])
+    assert counts["done"] == 3
+    used = {run.id: (tmp_path / "runs" / run.id / "gpus.txt").read_text() for run in make_runs(["ok"] * 3)}
+    assert sorted(list(used.values())[:2]) == ["2", "5"]
+    assert set(used.values()) == {"2", "5"}
+
+
 def test_a_signal_stops_all_runs_at_work(tmp_path):
     driver = start_driver(tmp_path, ["slow", "slow", "ok"], parallel=2)
     wait_for(started(tmp_path, 2))

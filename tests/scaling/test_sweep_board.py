@@ -1,0 +1,72 @@
+"""The live table: redrawn in place on a terminal, lines in a log file, nothing wider than the screen."""
+
+import io
+import os
+
+import pytest
+
+from alp_jax.scaling import board as module
+from alp_jax.scaling.board import Board, describe, table_lines
+from alp_jax.scaling.forecast import Outlook
+
+RECORDS = [
+    {"id": f"contrastive-1k-seed{i}", "status": status, "attempts": 1, "seconds": 61.0 * i, "cause": cause}
+    for i, (status, cause) in enumerate(
+        [("done", ""), ("waiting", ""), ("failed", "status 46: alp: no good rate"), ("running", ""), ("waiting", "")]
+    )
+]
+NOTES = {"contrastive-1k-seed3": "step 20  loss 3.1"}
+OUTLOOK = Outlook(seconds=125.0, spent_hours=0.5, hours=1.5, stored=2e9, bytes=4e9)
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_rows_are_ordered_by_what_needs_a_look():
+    lines = table_lines(RECORDS, NOTES, 120)
+    assert [line.split()[0][-5:] for line in lines[1:]] == ["seed3", "seed2", "seed1", "seed4", "seed0"]
+    assert lines[1].split()[1:] == ["running", "1", "3:03", "step", "20", "loss", "3.1"]
+    assert lines[2].endswith("status 46: alp: no good rate")
+    short = table_lines(RECORDS, NOTES, 30, most=4)
+    assert len(short) == 4
+    assert short[-1] == "and 3 more"
+    assert max(map(len, short)) <= 30
+
+
+def test_the_outlook_in_words_says_what_is_unknown():
+    assert describe(OUTLOOK).startswith("2:05 to go, until ")
+    assert describe(OUTLOOK).endswith("2 device-hours (0.5 spent); 6 GB (2 there)")
+    unknown = describe(Outlook(None, 0.0, None, 0.0, None))
+    assert unknown == "time to go unknown until a run has ended; unknown device-hours (0 spent); unknown GB (0 there)"
+
+
+def test_a_terminal_is_redrawn_and_a_log_file_gets_lines(monkeypatch):
+    monkeypatch.setattr(module.shutil, "get_terminal_size", lambda: os.terminal_size((60, 6)))
+    stream = Terminal()
+    board = Board(stream)
+    board.show(RECORDS, NOTES, OUTLOOK)
+    board.show(RECORDS, NOTES, OUTLOOK)  # too early
+    first = stream.getvalue()
+    assert first.count("\n") == 5  # a head and the table, one line less than the screen has
+    assert max(map(len, first.splitlines())) < 60
+    assert "\x1b[" not in first
+    board.show(RECORDS, NOTES, OUTLOOK, now=True)
+    again = stream.getvalue()[len(first) :]
+    assert again.startswith("\x1b[5F\x1b[J")
+    assert again.count("\n") == 5
+
+    log = io.StringIO()
+    Board(log).show(RECORDS, NOTES, OUTLOOK)
+    assert log.getvalue().count("\n") == 1
+    assert "1 running, 1 failed, 2 waiting, 1 done" in log.getvalue()
+    assert "step 20  loss 3.1" in log.getvalue()
+
+
+@pytest.mark.parametrize("columns", [1, 20])
+def test_tiny_terminals_are_no_error(monkeypatch, columns):
+    monkeypatch.setattr(module.shutil, "get_terminal_size", lambda: os.terminal_size((columns, 1)))
+    stream = Terminal()
+    Board(stream).show(RECORDS, NOTES, OUTLOOK)
+    assert stream.getvalue().count("\n") == 4
