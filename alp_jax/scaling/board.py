@@ -65,14 +65,15 @@ class Board:
         self._last = time.monotonic()
         statuses = [record["status"] for record in records]
         counts = ", ".join(f"{statuses.count(name)} {name}" for name in _ORDER if name in statuses)
-        head = f"sweep: {counts}; {clock(self._last - self._began)} gone; {describe(outlook)}"
+        head = f"sweep: {counts}; {clock(self._last - self._began)} gone"
         if self._live:
             width, height = shutil.get_terminal_size()
-            lines = [head[: width - 1], *table_lines(records, notes, width - 1, max(height - 2, 3))]
+            table = table_lines(records, notes, width - 1, max(height - 3, 3))
+            lines = [head[: width - 1], describe(outlook)[: width - 1], *table]
             up = f"\x1b[{self._drawn}F\x1b[J" if self._drawn else ""
             self._stream.write(up + "\n".join(lines) + "\n")
             self._drawn = len(lines)
         else:
             at_work = "   ".join(f"{name}  {note}" for name, note in notes.items())
-            self._stream.write(f"{head}{'  ' + at_work if at_work else ''}"[:400] + "\n")
+            self._stream.write(f"{head}; {describe(outlook)}{'  ' + at_work if at_work else ''}"[:400] + "\n")
         self._stream.flush()

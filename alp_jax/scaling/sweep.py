@@ -11,6 +11,7 @@ from typing import Any
 
 from alp_jax.core.errors import AlpError, UserError
 from alp_jax.core.files import read_json, write_json
+from alp_jax.core.progress import clock
 from alp_jax.scaling.board import Board
 from alp_jax.scaling.child import Child, Lock, Place
 from alp_jax.scaling.forecast import (
@@ -214,7 +215,7 @@ class Sweep:
             outlook = self._forecast.outlook(waiting, [one.times() for one in active])
             if ended and waiting:
                 self._excess = outlook.excess(self._budget) or ""
-            notes = {one.run.id: one.child.last_line()[:120] for one in active}
+            notes = {one.run.id: f"{clock(one.child.seconds())}  {one.child.last_line()}"[:120] for one in active}
             board.show(asked, notes, outlook, now=ended and not active)
         if self._signal:
             where = f"in run {' and '.join(interrupted)}" if interrupted else "between runs"

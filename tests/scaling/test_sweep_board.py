@@ -49,7 +49,7 @@ def test_a_terminal_is_redrawn_and_a_log_file_gets_lines(monkeypatch):
     board.show(RECORDS, NOTES, OUTLOOK)
     board.show(RECORDS, NOTES, OUTLOOK)  # too early
     first = stream.getvalue()
-    assert first.count("\n") == 5  # a head and the table, one line less than the screen has
+    assert first.count("\n") == 5  # two heads and the table, one line less than the screen has
     assert max(map(len, first.splitlines())) < 60
     assert "\x1b[" not in first
     board.show(RECORDS, NOTES, OUTLOOK, now=True)
@@ -69,4 +69,4 @@ def test_tiny_terminals_are_no_error(monkeypatch, columns):
     monkeypatch.setattr(module.shutil, "get_terminal_size", lambda: os.terminal_size((columns, 1)))
     stream = Terminal()
     Board(stream).show(RECORDS, NOTES, OUTLOOK)
-    assert stream.getvalue().count("\n") == 4
+    assert stream.getvalue().count("\n") == 5
