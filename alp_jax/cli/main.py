@@ -21,7 +21,7 @@ VERBS = {
     "ckpt": ("ckpt", "list, inspect and verify the checkpoints of a run"),
     "plan": ("plan", "compile a run for devices that are not there: memory, bytes, collectives, days"),
     "launch": ("launch", "start a run in several processes here, under SLURM, on GKE or on TPU VMs"),
-    "sweep": ("sweep", "train and evaluate a grid of runs, one after another, resumable"),
+    "sweep": ("sweep", "train and evaluate a grid of runs, here or under a scheduler, resumable"),
     "eval": ("eval", "evaluate the frozen encoder of a run"),
     "qa": ("qa", "questions about sounds, answered by a frozen language model behind a small adapter"),
     "embed": ("embed", "one vector per audio file of a folder, from a frozen encoder"),
