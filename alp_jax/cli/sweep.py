@@ -123,7 +123,7 @@ def _prepare(args: argparse.Namespace) -> tuple:
     from alp_jax.scaling.child import make_places
     from alp_jax.scaling.forecast import Budget
     from alp_jax.scaling.plan import sweep_name
-    from alp_jax.scaling.sweep import Sweep
+    from alp_jax.scaling.sweep import FINISHED, Sweep
 
     budget, rate = Budget(args.budget_device_hours, args.budget_gb), _rate(args)
     gpus = args.gpus.split(",") if args.gpus else []
@@ -143,7 +143,8 @@ def _prepare(args: argparse.Namespace) -> tuple:
         for path in dict.fromkeys(run.settings["data"]["path"] for run in selected):
             if "://" not in path and not pathlib.Path(path).is_dir():
                 raise UserError(f"data set {path} does not exist: build it with 'alp data build', or name it by --data")
-    estimates = in_own_process(args.sweep, args.data)
+    left = [run for run in selected if not (pathlib.Path(args.out) / "runs" / run.id / FINISHED).is_file()]
+    estimates = in_own_process(args.sweep, args.data) if left else {}
     sweep = Sweep(
         sweep_name(args.sweep),
         runs,
