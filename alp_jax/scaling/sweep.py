@@ -171,6 +171,7 @@ class Sweep:
             self._look()  # only now: an orphan may have finished its run since this driver began
             self._collect()
             todo = [run for run in selected if not self.finished(run)]
+            todo.sort(key=lambda run: self.record(run)["status"] == "failed")  # what failed before comes last
             handlers = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
             try:
                 self._all(collections.deque(todo), [self.record(run) for run in selected], child.fd)

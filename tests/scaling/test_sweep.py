@@ -55,6 +55,13 @@ def test_failures_harm_no_other_run_and_are_tried_again(tmp_path):
     assert "some output" in (tmp_path / "runs" / "contrastive-2-r1" / "output.txt").read_text()
 
 
+def test_what_failed_before_is_tried_again_after_all_others(tmp_path):
+    behaviours = ["fail", "ok", "ok"]
+    sweep(tmp_path, behaviours, only="r0")
+    sweep(tmp_path, behaviours)
+    assert [name[-2:] for name in calls(tmp_path, "start")] == ["r0", "r1", "r2", "r0"]
+
+
 def test_only_selects_and_the_rest_stays_waiting(tmp_path):
     counts = sweep(tmp_path, ["ok", "ok"], only="r1")
     assert counts["done"] == 1
