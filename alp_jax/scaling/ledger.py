@@ -60,7 +60,7 @@ class Ledger:
                     f"'alp sweep table --out {self.path.parent}' collects what it said from the run folders"
                 )
             self._apply(event)
-        self._whole = len(content) - len(tail)  # bytes up to the end of the last whole line
+        self._whole, self._torn = len(content) - len(tail), bool(tail)  # bytes of whole lines; whether more follow
         if tail:
             self.problems.append(f"{self.path} line {len(lines) + 1} is incomplete (a write was cut off)")
 
@@ -69,7 +69,7 @@ class Ledger:
         return [self._rows[key] for key in sorted(self._rows)]
 
     def append(self, rows: list[dict[str, Any]]) -> None:
-        """Adds rows; each has exactly ``COLUMNS``. Returns when they are on disk.
+        """Adds rows; each has exactly ``COLUMNS``. Returns when they are on disk, after whole lines.
 
         Raises:
           StorageError: the disk is full.
@@ -114,18 +114,19 @@ class Ledger:
             self._rows = {key: row for key, row in self._rows.items() if key[0] != event["retire"]}
 
     def _write(self, events: list[dict[str, Any]]) -> None:
-        if not events:
+        if not events and not self._torn:
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:
-            if os.fstat(handle).st_size > self._whole:
+            if self._torn:
                 os.ftruncate(handle, self._whole)
+                self._torn = False
             for event in events:
-                line = _encode(event)
+                line, self._torn = _encode(event), True  # until the whole line is known to be there
                 if os.write(handle, line) != len(line):
                     raise StorageError(f"ledger {self.path}: the disk is full; free space and run the command again")
-                self._whole += len(line)
+                self._whole, self._torn = self._whole + len(line), False
                 self._apply(event)
             os.fsync(handle)
         except OSError as error:

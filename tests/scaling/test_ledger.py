@@ -35,7 +35,10 @@ def test_a_last_line_that_was_cut_off_anywhere_is_reported_and_removed_by_the_ne
         torn = Ledger(path)
         assert [r["run"] for r in torn.table()] == ["a", "b"]
         assert torn.problems == [f"{path} line 3 is incomplete (a write was cut off)"]
-        torn.append([row("d")])
+        torn.append([])
+        assert path.read_bytes() == content[:start]
+        path.write_bytes(content[:cut])
+        Ledger(path).append([row("d")])
         whole = Ledger(path)
         assert [r["run"] for r in whole.table()] == ["a", "b", "d"]
         assert not whole.problems
