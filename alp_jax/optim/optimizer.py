@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -13,7 +14,7 @@ from alp_jax.core.errors import UserError
 from alp_jax.core.names import check_positive, choose
 from alp_jax.optim.scaled_adam import Settings, scaled_adam
 from alp_jax.optim.schedules import learning_rate
-from alp_jax.optim.stacks import in_stacks
+from alp_jax.optim.stacks import global_norm, in_stacks
 
 OPTIMIZERS = ("adamw", "scaled_adam")
 _DECAYED = ("kernel", "embedding")
@@ -41,9 +42,9 @@ def make_optimizer(config: OptimConfig, steps: int) -> optax.GradientTransformat
             clipping_period=config.clipping_period,
         )
         return scaled_adam(rate, settings, lr_scales=lambda params: lr_scales(params, rules))
-    clip = [optax.clip_by_global_norm(config.clip_norm)] if config.clip_norm > 0 else []
+    clip = [optax.stateless(partial(_clip, config.clip_norm))] if config.clip_norm > 0 else []
     adamw = optax.adamw(rate, config.b1, config.b2, config.eps, weight_decay=config.weight_decay, mask=decay_mask)
-    adamw = in_stacks(optax.chain(*clip, adamw))
+    adamw = optax.chain(*clip, in_stacks(adamw))
     if not rules:
         return adamw
     # a frozen parameter has no gradient that could count in the norm of the others
@@ -91,6 +92,12 @@ def lr_scales(params: Any, rules: dict[str, float]) -> list[float]:
         if not any(_below(name, rule) for name in names):
             raise UserError(f"config.optim.lr_scale: the model has no parameter below {rule}")
     return [math.prod(factor for rule, factor in rules.items() if _below(name, rule)) for name in names]
+
+
+def _clip(limit: float, grads: Any, _) -> Any:
+    """``grads``, scaled down to a norm of ``limit`` where it is larger."""
+    factor = limit / jnp.maximum(global_norm(grads), limit)
+    return jax.tree.map(lambda g: g * factor, grads)
 
 
 def _below(name: str, rule: str) -> bool:

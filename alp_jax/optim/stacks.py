@@ -65,13 +65,24 @@ class Stacks:
         return self._treedef.unflatten(leaves)
 
     def dots(self, a: Any, b: Any) -> jax.Array:
-        """Inner products (N), in float32, of the leaves of two trees that were joined."""
-        found = []
-        for x, y, rank in zip(jax.tree.leaves(a), jax.tree.leaves(b), self._ranks, strict=True):
+        """Inner products (N), in float32, of the leaves of two trees that were joined.
+
+        Of large leaves first to one number per row or column, whichever are fewer; those of all leaves with as many
+        are summed at once. To one number each would take two kernels each.
+        """
+        found, sums = [], collections.defaultdict(list)
+        for x, y, who in zip(jax.tree.leaves(a), jax.tree.leaves(b), self._members, strict=True):
             products = x.astype(jnp.float32) * y.astype(jnp.float32)
-            found.append(jnp.sum(products, axis=tuple(range(x.ndim - rank, x.ndim))).reshape(-1))
-        order = np.concatenate([np.ravel(who) for who in self._members])
-        return jnp.concatenate(found)[np.argsort(order)]
+            if np.ndim(who):
+                found.append((who, jnp.sum(products.reshape(len(who), -1), axis=1)))
+                continue
+            by_rows = math.prod(x.shape[:-1]) < x.shape[-1]
+            some = jnp.sum(products, axis=-1 if by_rows else tuple(range(x.ndim - 1))).reshape(-1)
+            sums[len(some)].append((who, some))
+        for alike in sums.values():
+            found.append(([who for who, _ in alike], jnp.sum(jnp.stack([some for _, some in alike]), axis=1)))
+        order = np.concatenate([who for who, _ in found])
+        return jnp.concatenate([numbers for _, numbers in found])[np.argsort(order)]
 
     def pickers(self) -> Iterator[Callable[[Any], Any]]:
         """For every leaf of a joined tree: picks its own out of one number per leaf (N), so that they broadcast."""
