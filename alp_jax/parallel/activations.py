@@ -10,13 +10,15 @@ import math
 from collections.abc import Iterator
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from alp_jax.parallel.mesh import BATCH_AXES
+from alp_jax.parallel.mesh import BATCH_AXES, batch_shards
 
 # name of a dimension -> axes of the mesh it is split over
 AXES_OF: dict[str, tuple[str, ...]] = {
     "batch": BATCH_AXES,
+    "part": BATCH_AXES,  # of the rows, see ``row_parts``
     "time": (),
     "bins": (),  # of frequency
     "width": (),  # of the residual stream
@@ -62,3 +64,18 @@ def divides(name: str, size: int) -> bool:
     """Whether the axes of the dimension ``name`` divide ``size``; always true outside of ``on_mesh``."""
     mesh = _mesh.get()
     return mesh is None or size % math.prod(mesh.shape[axis] for axis in AXES_OF[name]) == 0
+
+
+def row_parts(rows: int) -> int:
+    """In how many parts a batch of ``rows`` lies on the mesh; one outside of ``on_mesh`` or where it stays whole."""
+    mesh = _mesh.get()
+    return 1 if mesh is None or not divides("batch", rows) else batch_shards(mesh)
+
+
+def for_each_part(weight: jax.Array, parts: int, *names: str) -> jax.Array:
+    """(parts, *weight.shape): the same for every part of the rows, each where its rows are.
+
+    What is made of a weight alone, and larger than it, has a gradient that is summed over all rows. Made once for all
+    parts, the large sum travels between devices; made of these copies, the weight's own.
+    """
+    return constrain(jnp.broadcast_to(weight, (parts, *weight.shape)), "part", *names)

@@ -15,7 +15,7 @@ from alp_jax.models.schedule import constant, line
 from alp_jax.models.training import Sites, Training
 from alp_jax.models.transformer import linear
 from alp_jax.models.zipformer.extent import Extent
-from alp_jax.parallel.activations import constrain
+from alp_jax.parallel.activations import constrain, for_each_part, row_parts
 
 MASKED = -1000.0  # the reference's; finite, so a row with nothing to look at is uniform and not NaN
 
@@ -79,8 +79,7 @@ class AttentionWeights(nnx.Module):
         parts[1] = self.whiten_keys(self.balance_keys(parts[1], train), train)
         q, k, p = (_by_head(part, self.num_heads) for part in parts)
         scores = jnp.einsum("bthd,bshd->bhts", q, k, preferred_element_type=wide_type(q.dtype))
-        table_NHP = self.linear_pos(pos_ND.astype(x_BTD.dtype)).reshape(-1, self.num_heads, self.pos_dim)
-        pos_scores = position_scores(p, table_NHP, self.form)
+        pos_scores = self._position_scores(p, pos_ND.astype(x_BTD.dtype))
         if train is not None:
             pos_scores *= train.draw() >= train.value(self.pos_skip_rate)
         scores += pos_scores
@@ -91,6 +90,20 @@ class AttentionWeights(nnx.Module):
         if extent.allowed_TT is not None:
             allowed = allowed & extent.allowed_TT
         return jax.nn.softmax(jnp.where(allowed, scores, MASKED), axis=-1).astype(x_BTD.dtype)
+
+    def _position_scores(self, p_BTHP: jax.Array, pos_ND: jax.Array) -> jax.Array:
+        """scores_BHTS; between devices travels the gradient of the weight, not that of what is gathered by it."""
+        heads = (self.num_heads, self.pos_dim)
+        parts = row_parts(len(p_BTHP))
+        if parts == 1:
+            return position_scores(p_BTHP, self.linear_pos(pos_ND).reshape(-1, *heads), self.form)
+        weight_DHP = self.linear_pos.kernel[...].reshape(-1, *heads)
+        weight_GDHP = for_each_part(weight_DHP, parts, "each", "heads", "each").astype(pos_ND.dtype)
+        table_GNHP = jnp.einsum("nd,gdhp->gnhp", pos_ND, weight_GDHP)
+        p_GBTHP = constrain(p_BTHP.reshape(parts, -1, *p_BTHP.shape[1:]), "part", "each", "time", "heads", "each")
+        scores_GBHTS = jax.vmap(lambda p, table: position_scores(p, table, self.form))(p_GBTHP, table_GNHP)
+        scores_BHTS = scores_GBHTS.reshape(-1, *scores_GBHTS.shape[2:])
+        return constrain(scores_BHTS, "batch", "heads", "time", "time")
 
 
 class SelfAttention(nnx.Module):
