@@ -32,7 +32,7 @@ def kill_driver(out: pathlib.Path, data: str, log, rng: random.Random) -> str:
         if driver.poll() is not None:
             return f"ended by itself with {driver.returncode}"
         time.sleep(0.05)
-    wait = rng.uniform(1.0, 70.0)
+    wait = rng.uniform(1.0, 40.0)
     try:
         driver.wait(wait)
     except subprocess.TimeoutExpired:
