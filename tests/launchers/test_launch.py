@@ -306,7 +306,9 @@ def test_processes_here_see_each_other_and_share_devices(monkeypatch, capfd):
     lines = capfd.readouterr().out.splitlines()
     (answer,) = [json.loads(line[4:]) for line in lines if line.startswith("[0] {")]
     assert not [line for line in lines if line.startswith("[1] {")]
-    assert answer["devices"] == 4 or len(answer["hosts"]) == 2
+    assert [(host["process"], host["devices"]) for host in answer["hosts"]] == [(0, 2), (1, 2)]
+    assert len(set(answer["devices"])) == 4
+    assert (answer["mesh"]["data"], answer["batch_parts"]) == (4, 2)
     four = local.environments(4, cpu_devices=0, gpus=8, port=1)
     assert [environ["CUDA_VISIBLE_DEVICES"] for environ in four] == ["0,1", "2,3", "4,5", "6,7"]
 
