@@ -5,6 +5,7 @@ decoding from MASK tokens: Tschannen et al., "Image Captioners Are Scalable Visi
 """
 
 import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +15,7 @@ from flax import nnx
 from alp_jax.config.schema import DecoderConfig
 from alp_jax.core.errors import UserError
 from alp_jax.core.names import choose
+from alp_jax.models.decoding import Ids, beam_search
 from alp_jax.models.transformer import attend, dropout, layer_norm, linear, look_up, recompute_if, split_key, valid_mask
 from alp_jax.parallel.activations import constrain
 
@@ -48,18 +50,30 @@ class PackedAttention(nnx.Module):
 
     def __call__(self, x_BLD, source_BKD, allowed_BLK, key: jax.Array | None = None) -> jax.Array:
         """Queries from ``x_BLD``, keys and values from ``source_BKD``; returns out_BLD."""
+        return self._look(self._project(x_BLD, 0, 1), *self.keys_values(source_BKD), allowed_BLK, key)
+
+    def keys_values(self, source_BKD: jax.Array) -> list[jax.Array]:
+        """keys_BKD and values_BKD of what is attended to."""
+        return jnp.split(self._project(source_BKD, 1, 3), 2, axis=-1)
+
+    def look(self, x_BLD, keys_BKD, values_BKD, allowed_BLK) -> jax.Array:
+        """As the call, with keys and values computed before."""
+        return self._look(self._project(x_BLD, 0, 1), keys_BKD, values_BKD, allowed_BLK)
+
+    def _look(self, query_BLD, keys_BKD, values_BKD, allowed_BLK, key: jax.Array | None = None) -> jax.Array:
         weight_key, out_key = split_key(key, 2)
-        keys_BKD, values_BKD = jnp.split(self._project(source_BKD, 1, 3), 2, axis=-1)
-        attended = attend(
-            self._project(x_BLD, 0, 1),
-            keys_BKD,
-            values_BKD,
-            allowed_BLK,
-            num_heads=self.num_heads,
-            rate=self.rate,
-            key=weight_key,
-        )
+        options = {"num_heads": self.num_heads, "rate": self.rate, "key": weight_key}
+        attended = attend(query_BLD, keys_BKD, values_BKD, allowed_BLK, **options)
         return dropout(self.out_proj(attended), self.rate, out_key)
+
+    def extend(self, x_RD, position, kept: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, tuple]:
+        """(out_RD, kept) of tokens that look at themselves and those before; ``kept``: keys and values [R, L, D]."""
+        query_R1D, *new = jnp.split(self._project(x_RD[:, None], 0, 3), 3, axis=-1)
+        kept = tuple(
+            jax.lax.dynamic_update_slice_in_dim(old, x, position, axis=1) for old, x in zip(kept, new, strict=True)
+        )
+        allowed_11L = (jnp.arange(kept[0].shape[1]) <= position)[None, None]
+        return self._look(query_R1D, *kept, allowed_11L)[:, 0], kept
 
 
 class DecoderLayer(nnx.Module):
@@ -85,14 +99,41 @@ class DecoderLayer(nnx.Module):
             hidden = dropout(ACTIVATIONS[self.activation](hidden), self.rate, inner_key)
             return dropout(self.linear2(hidden), self.rate, out_key)
 
-        parts = (
-            (self.norm1, lambda x: self.self_attn(x, x, allowed_BLL, self_key)),
-            (self.norm2, lambda x: self.multihead_attn(x, memory_BTD, allowed_B1T, cross_key)),
-            (self.norm3, feed_forward),
+        x_BLD = self._residual(
+            x_BLD,
+            lambda x: self.self_attn(x, x, allowed_BLL, self_key),
+            lambda x: self.multihead_attn(x, memory_BTD, allowed_B1T, cross_key),
+            feed_forward,
         )
-        for norm, part in parts:
-            x_BLD = x_BLD + part(norm(x_BLD)) if self.norm_first else norm(x_BLD + part(x_BLD))
         return constrain(x_BLD, "batch", "time", "width")
+
+    def extend(self, x_BKD, position, kept, heard, allowed_B1T) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+        """(x_BKD, kept) of one token at ``position`` for every beam, deterministic.
+
+        Args:
+          kept: keys and values of earlier tokens, [B, K, L, D] each; slot ``position`` is written.
+          heard: keys and values of the audio frames, [B, T, D] each.
+        """
+        stored = []
+
+        def look_back(x_BKD):
+            flat = [old.reshape(-1, *old.shape[2:]) for old in kept]
+            out_RD, new = self.self_attn.extend(x_BKD.reshape(-1, x_BKD.shape[2]), position, flat)
+            stored.extend(x.reshape(old.shape) for x, old in zip(new, kept, strict=True))
+            return out_RD.reshape(x_BKD.shape)
+
+        x_BKD = self._residual(
+            x_BKD,
+            look_back,
+            lambda x: self.multihead_attn.look(x, *heard, allowed_B1T),  # beams are queries side by side
+            lambda x: self.linear2(ACTIVATIONS[self.activation](self.linear1(x))),
+        )
+        return x_BKD, tuple(stored)
+
+    def _residual(self, x: jax.Array, *parts: Callable[[jax.Array], jax.Array]) -> jax.Array:
+        for norm, part in zip((self.norm1, self.norm2, self.norm3), parts, strict=True):
+            x = x + part(norm(x)) if self.norm_first else norm(x + part(x))
+        return x
 
 
 class CaptionDecoder(nnx.Module):
@@ -169,27 +210,35 @@ class CaptionDecoder(nnx.Module):
         hidden_BLD = self.hidden(tokens_BL, tokens_len_B, causal_B, memory_BTD, frames_len_B, key)
         return constrain(self.logits(hidden_BLD), "batch", "time", "vocab")
 
-    def generate(self, frames_BTD, frames_len_B, *, max_length: int, bos: int, eos: int, pad: int) -> jax.Array:
-        """Greedy captions: tokens_BL int32 with L = ``max_length``, without BOS, PAD from the first EOS on.
+    def generate(
+        self,
+        frames_BTD: jax.Array,
+        frames_len_B: jax.Array,
+        *,
+        max_length: int,
+        ids: Ids,
+        beams: int = 1,
+        length_penalty: float = 1.0,
+    ) -> jax.Array:
+        """Captions by beam search: tokens_BL int32 with L = ``max_length``, without BOS, PAD from the first EOS on.
 
-        Stops early when every row has ended. One full forward pass per token.
+        Keys and values of frames and of earlier tokens are computed once. Arguments as in ``beam_search``.
         """
-        batch = frames_BTD.shape[0]
         memory_BTD = self.memory(frames_BTD)
-        causal_B = jnp.ones(batch, bool)
+        allowed_B1T = valid_mask(frames_len_B, memory_BTD.shape[1])[:, None, :]
+        heard = [layer.multihead_attn.keys_values(memory_BTD) for layer in self.layers]
+        batch, width = len(frames_BTD), self.text_embed.features
+        empty = jnp.zeros((batch, beams, max_length, width), self.dtype)
+        table_LD = jnp.asarray(sinusoid(max_length, width))
 
-        def unfinished(state):
-            step, _, ended_B = state
-            return (step < max_length) & ~jnp.all(ended_B)
+        def extend(tokens_BK, position, cache):
+            x_BKD = (look_up(self.text_embed, tokens_BK) + table_LD[position]).astype(self.dtype)
+            said = []
+            for layer, kept, frames in zip(self.layers, cache, heard, strict=True):
+                x_BKD, kept = layer.extend(x_BKD, position, kept, frames, allowed_B1T)
+                said.append(kept)
+            return self.logits(x_BKD), said
 
-        def extend(state):
-            step, tokens_BL, ended_B = state
-            len_B = jnp.full(batch, step + 1)
-            hidden_BLD = self.hidden(tokens_BL[:, :-1], len_B, causal_B, memory_BTD, frames_len_B)
-            last_BD = jax.lax.dynamic_index_in_dim(hidden_BLD, step, axis=1, keepdims=False)
-            next_B = jnp.argmax(self.logits(last_BD), axis=-1).astype(jnp.int32)
-            ended_B = ended_B | (next_B == eos)
-            return step + 1, tokens_BL.at[:, step + 1].set(jnp.where(ended_B, pad, next_B)), ended_B
-
-        tokens_BL = jnp.full((batch, max_length + 1), pad, jnp.int32).at[:, 0].set(bos)
-        return jax.lax.while_loop(unfinished, extend, (0, tokens_BL, jnp.zeros(batch, bool)))[1][:, 1:]
+        cache = [(empty, empty) for _ in self.layers]
+        options = {"beams": beams, "max_length": max_length, "length_penalty": length_penalty}
+        return beam_search(extend, cache, batch, ids, **options).tokens_BKL[:, 0]

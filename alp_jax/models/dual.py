@@ -105,6 +105,10 @@ class FrameTextModel(nnx.Module):
         """logits_BLV of the decoder alone, deterministic; arguments as ``CaptionDecoder``'s."""
         return self.decoder(tokens_BL, tokens_len_B, causal_B, frames_BTD, frames_len_B)
 
+    def caption(self, frames_BTD: jax.Array, frames_len_B: jax.Array, **options) -> jax.Array:
+        """tokens_BL of captions that the decoder generates; options as in ``CaptionDecoder.generate``."""
+        return self.decoder.generate(frames_BTD, frames_len_B, **options)
+
     def project_audio(self, frames_BTD: jax.Array, frames_len_B: jax.Array) -> jax.Array:
         """projected_BD float32: every frame through the head, then the mean over valid frames."""
         return masked_mean(self.audio_proj(frames_BTD), frames_len_B)
@@ -174,9 +178,3 @@ class AudioTextModel(FrameTextModel):
     def embed_audio(self, mel_BTF: jax.Array, len_B: jax.Array) -> jax.Array:
         """audio_embed_BD, float32 unit vectors, deterministic."""
         return self.pool_audio(*self.encode(mel_BTF, len_B))
-
-    def generate(
-        self, mel_BTF: jax.Array, len_B: jax.Array, max_length: int, bos: int, eos: int, pad: int
-    ) -> jax.Array:
-        """Greedy captions: tokens_BL int32 with L = ``max_length``, without BOS, PAD from the first EOS on."""
-        return self.decoder.generate(*self.encode(mel_BTF, len_B), max_length=max_length, bos=bos, eos=eos, pad=pad)

@@ -18,6 +18,7 @@ from alp_jax.interop.golden.compare import Line, compare, compare_gradient
 from alp_jax.interop.names import from_torch, to_torch
 from alp_jax.interop.reference import caption_config, clap_config
 from alp_jax.models.decoder import CaptionDecoder
+from alp_jax.models.decoding import Ids
 from alp_jax.models.dual import AudioTextModel
 from alp_jax.models.functional import functionalize
 from alp_jax.models.text import TextTower
@@ -104,8 +105,8 @@ def test_decoder_equals_the_reference(name, modes):
         assert float(value) == pytest.approx(float(io[f"{mode}.loss"]), rel=1e-5)
     gradients_agree(to_torch({"decoder": gradient}, "audio-caption"), name)
     generate = jax.jit(apply, static_argnames=("method", "max_length"))
-    ids = {key: settings["special_ids"][key] for key in ("bos", "eos", "pad")}
-    tokens = generate(params, frames, frames_len, method="generate", max_length=12, **ids)
+    ids = Ids(**{key: settings["special_ids"][key] for key in ("bos", "eos", "pad")})
+    tokens = generate(params, frames, frames_len, method="generate", max_length=12, ids=ids)
     np.testing.assert_array_equal(tokens, io["greedy.tokens"])
 
 

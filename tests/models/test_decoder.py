@@ -11,6 +11,7 @@ import pytest
 from alp_jax.config.schema import DecoderConfig
 from alp_jax.core.errors import UserError
 from alp_jax.models.decoder import CaptionDecoder, sinusoid
+from alp_jax.models.decoding import Ids
 from alp_jax.models.functional import functionalize
 
 CONFIG = DecoderConfig(
@@ -140,11 +141,11 @@ def test_greedy_decoding_repeats_the_best_next_token_and_pads_from_the_end_token
         tokens = np.concatenate([tokens, np.asarray(logits)[:, tokens.shape[1] - 1].argmax(-1)[:, None]], axis=1)
     free = tokens[:, 1:]
     never = next(i for i in range(23) if i not in free)
-    options = {"method": "generate", "max_length": steps, "bos": 1, "pad": 0}
-    np.testing.assert_array_equal(generate(params, FRAMES, FRAMES_LEN, eos=never, **options), free)
+    options = {"method": "generate", "max_length": steps}
+    np.testing.assert_array_equal(generate(params, FRAMES, FRAMES_LEN, ids=Ids(1, never, 0), **options), free)
     eos = int(free[0, 2])
     expected = np.where(np.cumsum(free == eos, axis=1) > 0, 0, free)
-    np.testing.assert_array_equal(generate(params, FRAMES, FRAMES_LEN, eos=eos, **options), expected)
+    np.testing.assert_array_equal(generate(params, FRAMES, FRAMES_LEN, ids=Ids(1, eos, 0), **options), expected)
 
 
 def test_positions_are_sines_and_cosines():

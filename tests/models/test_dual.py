@@ -9,6 +9,7 @@ import pytest
 
 from alp_jax.config.schema import DecoderConfig, ModelConfig, TextTowerConfig, ZipformerConfig
 from alp_jax.core.errors import UserError
+from alp_jax.models.decoding import Ids
 from alp_jax.models.dual import AudioTextModel
 from alp_jax.models.functional import functionalize
 from alp_jax.models.heads import masked_mean, unit
@@ -123,9 +124,9 @@ def test_captioning_gives_logits_and_captions(captioning):
     assert set(outputs) == {"logits_BLV"}
     assert outputs["logits_BLV"].shape == (3, 4, 20)
     assert outputs["logits_BLV"].dtype == jnp.float32
-    tokens = apply(params, MEL, LEN, method="generate", max_length=5, bos=1, eos=2, pad=0)
-    assert tokens.shape == (3, 5)
     frames, frames_len = apply(params, MEL, LEN, method="encode")
+    tokens = apply(params, frames, frames_len, method="caption", max_length=5, ids=Ids(1, 2, 0))
+    assert tokens.shape == (3, 5)
     assert frames.shape == (3, 8, 12)
     np.testing.assert_array_equal(frames_len, (((LEN - 7) // 2) + 1) // 2)
 

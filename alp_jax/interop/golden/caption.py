@@ -14,6 +14,7 @@ from alp_jax.interop.golden.module_case import gradient_lines
 from alp_jax.interop.names import from_torch, to_torch
 from alp_jax.interop.reference import caption_config
 from alp_jax.models.decoder import CaptionDecoder
+from alp_jax.models.decoding import Ids
 from alp_jax.models.dual import AudioTextModel
 from alp_jax.models.functional import functionalize
 from alp_jax.objectives.base import Arrays, SpecialTokens
@@ -71,8 +72,8 @@ def check(case: Case) -> Iterator[Line]:
     named = {name: g for name, g in gradients.items() if name in expected or not name.startswith(LEFT_OUT)}
     yield from gradient_lines(case, named, expected)
     yield from gradient_lines(case, {"grad_x": grad_mel}, {"grad_x": io["mixed.grad_x"]})
-    ids = {"bos": tokens.bos, "eos": tokens.eos, "pad": tokens.pad}
-    generate = partial(apply_decoder, method="generate", max_length=io["greedy.tokens"].shape[1], **ids)
+    options = {"max_length": io["greedy.tokens"].shape[1], "ids": Ids(tokens.bos, tokens.eos, tokens.pad)}
+    generate = partial(apply_decoder, method="generate", **options)
     yield line("greedy.tokens", jax.jit(generate)(params["decoder"], frames, frames_len), io["greedy.tokens"], 0)
 
 
