@@ -16,7 +16,17 @@ from alp_jax.config.schema import DecoderConfig
 from alp_jax.core.errors import UserError
 from alp_jax.core.names import choose
 from alp_jax.models.decoding import Ids, beam_search
-from alp_jax.models.transformer import attend, dropout, layer_norm, linear, look_up, recompute_if, split_key, valid_mask
+from alp_jax.models.transformer import (
+    attend_by_head,
+    dropout,
+    layer_norm,
+    linear,
+    look_up,
+    recompute_if,
+    split_heads,
+    split_key,
+    valid_mask,
+)
 from alp_jax.parallel.activations import constrain
 
 _NORM_EPS = 1e-5
@@ -50,30 +60,32 @@ class PackedAttention(nnx.Module):
 
     def __call__(self, x_BLD, source_BKD, allowed_BLK, key: jax.Array | None = None) -> jax.Array:
         """Queries from ``x_BLD``, keys and values from ``source_BKD``; returns out_BLD."""
-        return self._look(self._project(x_BLD, 0, 1), *self.keys_values(source_BKD), allowed_BLK, key)
+        return self.look(x_BLD, *self.keys_values(source_BKD), allowed_BLK, key)
 
     def keys_values(self, source_BKD: jax.Array) -> list[jax.Array]:
-        """keys_BKD and values_BKD of what is attended to."""
-        return jnp.split(self._project(source_BKD, 1, 3), 2, axis=-1)
+        """keys_BHKd and values_BHKd of what is attended to."""
+        return self._heads(self._project(source_BKD, 1, 3), 2)
 
-    def look(self, x_BLD, keys_BKD, values_BKD, allowed_BLK) -> jax.Array:
+    def look(self, x_BLD, keys_BHKd, values_BHKd, allowed_BLK, key: jax.Array | None = None) -> jax.Array:
         """As the call, with keys and values computed before."""
-        return self._look(self._project(x_BLD, 0, 1), keys_BKD, values_BKD, allowed_BLK)
+        return self._look(*self._heads(self._project(x_BLD, 0, 1), 1), keys_BHKd, values_BHKd, allowed_BLK, key)
 
-    def _look(self, query_BLD, keys_BKD, values_BKD, allowed_BLK, key: jax.Array | None = None) -> jax.Array:
+    def _heads(self, packed_BLD: jax.Array, parts: int) -> list[jax.Array]:
+        return [split_heads(part, self.num_heads) for part in jnp.split(packed_BLD, parts, axis=-1)]
+
+    def _look(self, query_BHLd, keys_BHKd, values_BHKd, allowed_BLK, key: jax.Array | None = None) -> jax.Array:
         weight_key, out_key = split_key(key, 2)
-        options = {"num_heads": self.num_heads, "rate": self.rate, "key": weight_key}
-        attended = attend(query_BLD, keys_BKD, values_BKD, allowed_BLK, **options)
+        attended = attend_by_head(query_BHLd, keys_BHKd, values_BHKd, allowed_BLK, rate=self.rate, key=weight_key)
         return dropout(self.out_proj(attended), self.rate, out_key)
 
     def extend(self, x_RD, position, kept: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, tuple]:
-        """(out_RD, kept) of tokens that look at themselves and those before; ``kept``: keys and values [R, L, D]."""
-        query_R1D, *new = jnp.split(self._project(x_RD[:, None], 0, 3), 3, axis=-1)
+        """(out_RD, kept) of tokens that look at themselves and those before; ``kept``: keys and values [R, H, L, d]."""
+        query_RH1d, *new = self._heads(self._project(x_RD[:, None], 0, 3), 3)
         kept = tuple(
-            jax.lax.dynamic_update_slice_in_dim(old, x, position, axis=1) for old, x in zip(kept, new, strict=True)
+            jax.lax.dynamic_update_slice_in_dim(old, x, position, axis=2) for old, x in zip(kept, new, strict=True)
         )
-        allowed_11L = (jnp.arange(kept[0].shape[1]) <= position)[None, None]
-        return self._look(query_R1D, *kept, allowed_11L)[:, 0], kept
+        allowed_11L = (jnp.arange(kept[0].shape[2]) <= position)[None, None]
+        return self._look(query_RH1d, *kept, allowed_11L)[:, 0], kept
 
 
 class DecoderLayer(nnx.Module):
@@ -111,8 +123,8 @@ class DecoderLayer(nnx.Module):
         """(x_BKD, kept) of one token at ``position`` for every beam, deterministic.
 
         Args:
-          kept: keys and values of earlier tokens, [B, K, L, D] each; slot ``position`` is written.
-          heard: keys and values of the audio frames, [B, T, D] each.
+          kept: keys and values of earlier tokens, [B, K, H, L, d] each; slot ``position`` is written.
+          heard: keys and values of the audio frames, [B, H, T, d] each.
         """
         stored = []
 
@@ -228,7 +240,8 @@ class CaptionDecoder(nnx.Module):
         allowed_B1T = valid_mask(frames_len_B, memory_BTD.shape[1])[:, None, :]
         heard = [layer.multihead_attn.keys_values(memory_BTD) for layer in self.layers]
         batch, width = len(frames_BTD), self.text_embed.features
-        empty = jnp.zeros((batch, beams, max_length, width), self.dtype)
+        heads = self.layers[0].self_attn.num_heads
+        empty = jnp.zeros((batch, beams, heads, max_length, width // heads), self.dtype)
         table_LD = jnp.asarray(sinusoid(max_length, width))
 
         def extend(tokens_BK, position, cache):

@@ -61,15 +61,24 @@ def attend(
       out_BQD in the type of ``value_BKD``; the softmax is float32.
     """
 
-    def heads(x):
-        return constrain(x.reshape(*x.shape[:-1], num_heads, -1), "batch", "time", "heads", "each")
+    by_head = (split_heads(x, num_heads) for x in (query_BQD, key_BKD, value_BKD))
+    return attend_by_head(*by_head, allowed_BQK, rate=rate, key=key)
 
-    scores = jnp.einsum("bqhd,bkhd->bhqk", heads(query_BQD), heads(key_BKD), preferred_element_type=jnp.float32)
-    scores = scores / math.sqrt(query_BQD.shape[-1] // num_heads)
+
+def split_heads(x_BLD: jax.Array, num_heads: int) -> jax.Array:
+    """x_BHLd: the heads that lie side by side on the last axis."""
+    heads = constrain(x_BLD.reshape(*x_BLD.shape[:-1], num_heads, -1), "batch", "time", "heads", "each")
+    return jnp.swapaxes(heads, 1, 2)
+
+
+def attend_by_head(query_BHQd, key_BHKd, value_BHKd, allowed_BQK, *, rate=0.0, key=None) -> jax.Array:
+    """As ``attend``, of split heads; out_BQD has them side by side."""
+    scores = jnp.einsum("bhqd,bhkd->bhqk", query_BHQd, key_BHKd, preferred_element_type=jnp.float32)
+    scores = scores / math.sqrt(query_BHQd.shape[-1])
     weights = jax.nn.softmax(jnp.where(allowed_BQK[:, None], scores, MASKED), axis=-1)
-    weights = dropout(weights, rate, key).astype(value_BKD.dtype)
-    out = jnp.einsum("bhqk,bkhd->bqhd", weights, heads(value_BKD))
-    return out.reshape(query_BQD.shape)
+    weights = dropout(weights, rate, key).astype(value_BHKd.dtype)
+    out = jnp.einsum("bhqk,bhkd->bqhd", weights, value_BHKd)
+    return out.reshape(*out.shape[:2], -1)
 
 
 def fan_in_uniform(fan_in: int):
