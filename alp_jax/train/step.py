@@ -67,6 +67,8 @@ def make_train_step(
         (loss, metrics), (grads, whitening_change) = differentiate(
             state["params"], state["whitening"], rows, inputs, batch, model_key
         )
+        # What the optimiser does with arrays side by side must not decide where the backward pass keeps its own.
+        grads = jax.lax.with_sharding_constraint(grads, shardings["params"])
         grad_norm = global_norm(grads)
         finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
         updates, opt = optimizer.update(grads, state["opt"], state["params"])
