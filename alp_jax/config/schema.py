@@ -275,8 +275,12 @@ class EvalConfig:
     max_test_clips: int = 200  # likewise
     retrieval_clips: int = 400  # test clips that are searched; 0 takes all
     alignment_clips: int = 600  # training clips that the linear alignment of audio and words is fitted to; 0 takes all
-    lit_steps: int = 400  # of a text tower that learns from the frozen frames for retrieval; 0 leaves it out
+    lit_steps: int = 400  # of a text tower and of a decoder that learn from the frozen frames; 0 leaves them out
     lit_text: str = "scratch"  # scratch, or the folder of a run or an import whose text tower it begins with
+    lit_decoder: str = "scratch"  # likewise for the decoder
+    lit_decoder_trains: str = "all"  # all, or cross_attention: the rest of the decoder stays as it began
+    caption_beams: int = 4  # of the search for captions; 1 takes the likeliest token each time
+    caption_tokens: int = 30  # of a generated caption at most
     prompts: str = ""  # JSON file of zero-shot prompts, beside or in place of the built-in ones
     attention_steps: int = 204  # of the attention probe
     attention_frames: int = 64  # longer clips are reduced to this many by averaging neighbours; 0 reduces nothing

@@ -13,7 +13,9 @@ from alp_jax.data.text.normalise import normalise
 from alp_jax.data.text.tokenizer import Tokenizer
 from alp_jax.evaluation.alignment import align
 from alp_jax.evaluation.attention_probe import attention_probe
+from alp_jax.evaluation.captions import task as captioning
 from alp_jax.evaluation.features import Features
+from alp_jax.evaluation.lit.caption import fit_decoder, generate
 from alp_jax.evaluation.lit.search import search
 from alp_jax.evaluation.model import EvalModel
 from alp_jax.evaluation.probe import ProbeData, linear_probe
@@ -100,6 +102,8 @@ def measures(
         if name in DIRECTIONS:
             found, chosen = searched(pooling)
             return found[name], chosen
+        if name == captioning.NAME:
+            return _caption(suite, features, model if pooling == captioning.DECODER else None)
         if name == sed.NAME:
             return detection.measure(model, suite.sed, suite.config, folder / "sed")
         task = suite.tasks[name]
@@ -108,6 +112,35 @@ def measures(
         return linear(task, pooled) if pooling == MEAN else attention(task, features, suite.config)
 
     return measure
+
+
+def _caption(suite: "Suite", features: Features, model: EvalModel | None) -> tuple[Measured, dict]:
+    """Captions by the decoder of ``model``, or by one trained on frozen frames."""
+    task, config, special = suite.captioning, suite.config, SpecialTokens.of(suite.tokenizer)
+    options = special, config.caption_beams, config.caption_tokens
+    if model:
+        most = int(features.length[features.index(task.test_row)].max())  # one shape for all batches
+        chosen: dict = {}
+
+        def decode(frames_BTD, len_B):
+            return model.caption(frames_BTD, len_B, *options)
+
+    else:
+        most = config.attention_frames
+        fitted = fit_decoder(
+            task,
+            lambda clips: features.frames(task.train_row[clips], most),
+            lambda text: caption_ids(text, suite.tokenizer, suite.data_config)[0],
+            suite.model_config,
+            special,
+            config,
+            suite.decoder_start,
+        )
+        decode, chosen = fitted.decoder(*options), fitted.chosen
+    said = generate(
+        decode, lambda clips: features.frames(task.test_row[clips], most), len(task.test_row), suite.tokenizer
+    )
+    return captioning.judge_captions(task, said), chosen
 
 
 def _search(suite: "Suite", features: Features) -> tuple[dict[str, Measured], dict]:

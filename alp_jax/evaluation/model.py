@@ -18,6 +18,8 @@ class EvalModel:
       embed_text: (text_BL int32 token ids without special tokens, text_len_B int32, SpecialTokens) -> embed_BE, in the
         same space; None when the model has no text tower.
       identity: changes when the parameters change; empty means that ``name`` does.
+      caption: (frames_BTD, len_B, SpecialTokens, beams, tokens) -> tokens_BL int32, PAD from the end on; None when the
+        model has no decoder.
       project_audio: (frames_BTD, len_B) -> projected_BE float32, the mean over frames that ``pool_audio`` scales to
         unit length, so that the pieces of a long clip can be joined; None when ``pool_audio`` is.
     """
@@ -28,6 +30,7 @@ class EvalModel:
     embed_text: Callable[..., Any] | None = None
     identity: str = ""
     project_audio: Callable[..., Any] | None = None
+    caption: Callable[..., Any] | None = None
 
     @property
     def compares_text(self) -> bool:

@@ -17,10 +17,14 @@ MIN_RETRIEVAL = 20  # clips with captions that training and test need each
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
-    """Metric name -> value, interval and chance (None where there is no such thing); the first is the headline."""
+    """Metric name -> value, interval and chance (None where there is no such thing); the first is the headline.
+
+    ``notes``: what else the result of the task states.
+    """
 
     values: dict[str, dict]
     resampled: str
+    notes: dict = dataclasses.field(default_factory=dict)
 
     def headline(self) -> tuple[str, dict]:
         return next(iter(self.values.items()))

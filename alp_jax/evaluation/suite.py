@@ -20,6 +20,7 @@ from alp_jax.core.progress import Progress
 from alp_jax.data.dataset import Dataset
 from alp_jax.data.text.tokenizer import Tokenizer
 from alp_jax.evaluation import floors, overlap
+from alp_jax.evaluation.captions import task as captioning
 from alp_jax.evaluation.completeness import completeness
 from alp_jax.evaluation.features import Features, extract
 from alp_jax.evaluation.measures import ALIGNMENT, ATTENTION, JOINT, LIT, MEAN, linear, linear_alignment, measures
@@ -32,7 +33,7 @@ from alp_jax.evaluation.tasks import Task, build_tasks, read_table
 from alp_jax.evaluation.zero_shot import POOLING as ZERO_SHOT
 from alp_jax.evaluation.zero_shot import read_prompts
 
-VERSION = 3  # of the results: raised when they gain or change a metric
+VERSION = 4  # of the results: raised when they gain or change a metric
 
 
 def task_names(suite: str) -> tuple[str, ...]:
@@ -51,7 +52,7 @@ class Suite:
     Args:
       data_config: ``bucket_seconds``, ``text_clean`` and ``text_budget`` are used.
       model_config: sizes of the text sides that are trained on frozen frames.
-      text_start: parameters that their text tower begins with; None begins at random.
+      text_start, decoder_start: parameters that their text tower or decoder begins with; None begins at random.
       only: names of the tasks to run, all when empty.
       trained: what the encoders were trained on, for the share of it among the test clips; None: not known.
 
@@ -71,17 +72,20 @@ class Suite:
         model_config: ModelConfig,
         only: Iterable[str] = (),
         text_start: dict | None = None,
+        decoder_start: dict | None = None,
         trained: overlap.Trained | None = None,
     ):
         self.dataset, self.tokenizer, self.config, self.trained = dataset, tokenizer, config, trained
         self.data_config, self.feature_config, self.model_config = data_config, feature_config, model_config
-        self.text_start = text_start
+        self.text_start, self.decoder_start = text_start, decoder_start
         self.prompts = read_prompts(config.prompts)
         table = read_table(dataset)
         self.tasks = {task.name: task for task in build_tasks(table, config)}
         self.retrieval = retrieval_task(table, config)
+        self.captioning = captioning.caption_task(self.retrieval, table)
         self.sed = sed.sed_task(dataset, table, config)
         names = [*self.tasks, *(DIRECTIONS if self.retrieval else ()), *((sed.NAME,) if self.sed else ())]
+        names += [captioning.NAME] if self.captioning else []
         only = tuple(only)
         if only == PAPER_TASKS:
             only = tuple(name for name in names if name in PAPER_TASKS)
@@ -94,7 +98,7 @@ class Suite:
             "data": dataset.fingerprint,
             "config": to_dict(config),
             "buckets": list(data_config.bucket_seconds),
-            "text": to_dict(model_config.text) if config.lit_steps else {},
+            "text": [to_dict(model_config.text), to_dict(model_config.decoder)] if config.lit_steps else {},
             "mel": [feature_config.num_mel_bins, feature_config.low_hz, feature_config.high_hz],
         }
 
@@ -102,13 +106,18 @@ class Suite:
         if name in DIRECTIONS:
             own = (JOINT,) if model.compares_text else ()
             return (*own, ALIGNMENT, *((LIT,) if self.config.lit_steps else ()))
+        if name == captioning.NAME:
+            own = (captioning.DECODER,) if model.caption else ()
+            return (*own, *((LIT,) if self.config.lit_steps else ()))
         if name == sed.NAME:
             return (sed.POOLING,)
         return (MEAN, ATTENTION, ZERO_SHOT) if model.compares_text and name in self.prompts else (MEAN, ATTENTION)
 
-    def plan(self, name: str) -> Task | RetrievalTask | sed.SedTask:
+    def plan(self, name: str) -> Task | RetrievalTask | captioning.CaptionTask | sed.SedTask:
         if name == sed.NAME:
             return self.sed
+        if name == captioning.NAME:
+            return self.captioning
         return self.retrieval if name in DIRECTIONS else self.tasks[name]
 
     def rows(self, names: Iterable[str]) -> np.ndarray:
@@ -142,6 +151,10 @@ class Suite:
             if any(name in DIRECTIONS for name in names):
                 aligned = linear_alignment(self.retrieval, inputs)[0]
                 found |= {name: aligned[name] for name in names if name in DIRECTIONS}
+            if captioning.NAME in names:
+                task = self.captioning
+                near = captioning.nearest_captions(task, inputs(task.train_row), inputs(task.test_row))
+                found[captioning.NAME] = captioning.judge_captions(task, near)
             if sed.NAME in names:
                 found[sed.NAME] = detection.measure(model, self.sed, self.config, folder)[0]
                 shutil.rmtree(folder, ignore_errors=True)
@@ -205,7 +218,8 @@ def _one(suite: Suite, name, pooling, measure, floor: dict[str, float], out_dir:
         print(f"evaluate: {name}-{pooling} failed: {reason}", file=sys.stderr)
         return {"task": name, "pooling": pooling, "failed": reason}
     plan = suite.plan(name)
-    classes = () if name in DIRECTIONS else plan.classes
+    worded = name in DIRECTIONS or name == captioning.NAME
+    classes = () if worded else plan.classes
     sources = {suite.dataset.sources[code] for code in np.unique(suite.dataset.source[plan.test_row])}
     metric, headline = measured.headline()
     values = {key: {**value, "floor": floor.get(key)} for key, value in measured.values.items()}
@@ -218,7 +232,7 @@ def _one(suite: Suite, name, pooling, measure, floor: dict[str, float], out_dir:
         "metrics": values,
         "n_train": len(plan.train_row),
         "n_test": len(plan.test_row),
-        "classes": len(classes or plan.test_captions),
+        "classes": 0 if name == captioning.NAME else len(classes or plan.test_captions),
         "class_names": list(classes),
         "dropped": plan.dropped if classes else {},
         "groups_train": len(set(plan.train_groups)),
@@ -232,6 +246,7 @@ def _one(suite: Suite, name, pooling, measure, floor: dict[str, float], out_dir:
         "overlap": suite.overlaps[name],
         "missing": completeness(suite.dataset.info.get("accounting"), sources),
         "published": published(name, pooling, sources),
+        **measured.notes,
     }
     files.write_json(out_dir / f"{name}-{pooling}.json", result)
     failed.unlink(missing_ok=True)

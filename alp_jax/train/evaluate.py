@@ -1,5 +1,6 @@
 """The encoder of a run, frozen, handed to the evaluation."""
 
+import functools
 import hashlib
 import pathlib
 from collections.abc import Callable
@@ -11,11 +12,14 @@ import numpy as np
 from alp_jax.config import RunConfig
 from alp_jax.core.errors import UserError
 from alp_jax.core.files import read_json
+from alp_jax.core.names import choose
+from alp_jax.evaluation.lit.caption import TRAINS
 from alp_jax.evaluation.model import EvalModel
 from alp_jax.evaluation.overlap import Trained
 from alp_jax.evaluation.suite import Suite, run_suite, task_names
 from alp_jax.features.logmel import log_mel
-from alp_jax.models.dual import CONTRASTIVE, SIDES
+from alp_jax.models.decoding import Ids
+from alp_jax.models.dual import CAPTIONING, CONTRASTIVE, SIDES
 from alp_jax.objectives.base import SpecialTokens
 from alp_jax.objectives.contrastive import wrap_caption
 from alp_jax.train.build import make_model, open_data, read_config
@@ -50,7 +54,13 @@ def open_suite(config: RunConfig, suite: str, trained: Trained | None = None) ->
     ``trained``: what the encoder was trained on, should that be known.
     """
     dataset, tokenizer = open_data(config)
-    start = config.evaluation.lit_text
+    start, decoder = config.evaluation.lit_text, config.evaluation.lit_decoder
+    trains = choose(config.evaluation.lit_decoder_trains, TRAINS, "config.evaluation.lit_decoder_trains")
+    if trains == "cross_attention" and decoder == "scratch":
+        raise UserError(
+            "config.evaluation.lit_decoder_trains = cross_attention leaves the rest of the decoder as it began: "
+            "name a trained one, config.evaluation.lit_decoder=FOLDER"
+        )
     return Suite(
         dataset,
         tokenizer,
@@ -58,17 +68,18 @@ def open_suite(config: RunConfig, suite: str, trained: Trained | None = None) ->
         data_config=config.data,
         feature_config=config.features,
         model_config=config.model,
-        text_start=None if start == "scratch" else _text_tower(start),
+        text_start=None if start == "scratch" else _part(start, "text", "text tower", "lit_text"),
+        decoder_start=None if decoder == "scratch" else _part(decoder, "decoder", "decoder", "lit_decoder"),
         only=task_names(suite),
         trained=trained,
     )
 
 
-def _text_tower(folder: str) -> dict:
+def _part(folder: str, name: str, called: str, knob: str) -> dict:
     params = load_params(folder)[0]
-    if "text" not in params:
-        raise UserError(f"config.evaluation.lit_text = {folder}: it has no text tower")
-    return params["text"]
+    if name not in params:
+        raise UserError(f"config.evaluation.{knob} = {folder}: it has no {called}")
+    return params[name]
 
 
 def eval_model(
@@ -115,6 +126,15 @@ def frozen_model(config: RunConfig, params: dict, name: str) -> EvalModel:
     def embed_captions(text_BL, text_len_B, tokens: SpecialTokens):
         return embed_text(*wrap_caption(jnp.asarray(text_BL), jnp.asarray(text_len_B), tokens))
 
+    @functools.partial(jax.jit, static_argnums=(3, 4, 5))
+    def generate(params, frames_BTD, len_B, ids: Ids, beams: int, tokens: int):
+        options = {"ids": ids, "beams": beams, "max_length": tokens}
+        return apply(params, frames_BTD, len_B, method="caption", **options)
+
+    def caption(frames_BTD, len_B, special: SpecialTokens, beams: int, tokens: int):
+        ids = Ids(special.bos, special.eos, special.pad)
+        return generate(params, jnp.asarray(frames_BTD), jnp.asarray(len_B), ids, beams, tokens)
+
     contrastive = CONTRASTIVE in SIDES[config.objective.name]
     return EvalModel(
         name=name,
@@ -122,5 +142,6 @@ def frozen_model(config: RunConfig, params: dict, name: str) -> EvalModel:
         pool_audio=pool_audio if contrastive else None,
         project_audio=project_audio if contrastive else None,
         embed_text=embed_captions if contrastive else None,
+        caption=caption if CAPTIONING in SIDES[config.objective.name] else None,
         identity=identity,
     )

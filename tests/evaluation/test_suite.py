@@ -89,7 +89,8 @@ def test_every_task_and_pooling_is_written_and_reused(suite, dual, tmp_path, mon
 
 def test_floors_are_shared_and_a_failing_task_stops_nobody(suite, encoder, tmp_path, monkeypatch):
     floors = tmp_path / "floors.json"
-    assert suite.floors(floors, tmp_path / "cache").keys() == {"kind", "tags", "text_to_audio", "audio_to_text"}
+    assert suite.floors(floors, tmp_path / "cache").keys() == {*suite.names}
+    assert {*suite.names} == {"kind", "tags", "text_to_audio", "audio_to_text", "captioning"}
     stored, reads = floors.read_text(), suite.dataset.reads
 
     def broken(task, features, config):

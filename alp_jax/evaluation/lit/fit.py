@@ -5,6 +5,7 @@ encoder never runs. The parameters kept are those with the lowest loss on the cl
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ import optax
 
 from alp_jax.config.schema import MeshConfig, ModelConfig, ObjectiveConfig
 from alp_jax.core.progress import Progress
+from alp_jax.models.decoding import Ids
 from alp_jax.models.dual import FrameTextModel
 from alp_jax.models.functional import functionalize
 from alp_jax.objectives.base import SpecialTokens
@@ -53,6 +55,12 @@ class Fitted:
     params: dict
     chosen: dict
 
+    def decoder(self, special: SpecialTokens, beams: int, tokens: int) -> Callable[..., jax.Array]:
+        """(frames_BTD, len_B) -> tokens_BL of captions by beam search."""
+        options = {"ids": Ids(special.bos, special.eos, special.pad), "beams": beams, "max_length": tokens}
+        said = jax.jit(lambda params, x_BTD, len_B: self.apply(params, x_BTD, len_B, method="caption", **options))
+        return functools.partial(said, self.params)
+
 
 def fit_text_side(
     data: Captioned,
@@ -62,6 +70,7 @@ def fit_text_side(
     *,
     steps: int,
     start: dict | None = None,
+    only: str = "",
     seed: int = 0,
 ) -> Fitted:
     """Trains the sides that ``objective`` needs.
@@ -70,6 +79,7 @@ def fit_text_side(
       model: sizes of the text side; the audio width comes from the frames.
       steps: of AdamW with BATCH clips, cosine schedule.
       start: parameters to begin with for some of the parts, ``text`` for instance.
+      only: a name on the path of the parameters that learn; empty: all do.
       seed: of the start values, the batches and the choice among captions.
 
     Raises:
@@ -86,6 +96,10 @@ def fit_text_side(
     optimizer = optax.chain(
         optax.clip_by_global_norm(CLIP_NORM), optax.adamw(rate, b2=0.98, weight_decay=DECAY, mask=decay_mask)
     )
+    if only:
+        learns = jax.tree_util.tree_map_with_path(lambda path, _: f"'{only}'" in jax.tree_util.keystr(path), params)
+        labels = jax.tree.map(lambda yes: "learns" if yes else "stays", learns)
+        optimizer = optax.multi_transform({"learns": optimizer, "stays": optax.set_to_zero()}, labels)
 
     def loss(params, batch, key):
         objective_key, *side_keys = jax.random.split(key, 3)

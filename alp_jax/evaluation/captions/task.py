@@ -1,0 +1,105 @@
+"""Captioning as a task: the test clips of a data set, each with all its reference captions."""
+
+import collections
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from alp_jax.evaluation import bootstrap
+from alp_jax.evaluation.captions.extra import extra_scores
+from alp_jax.evaluation.captions.scores import ORDER, bleu, bleu_counts, cider_d, rouge_l
+from alp_jax.evaluation.captions.tokens import tokenize
+from alp_jax.evaluation.protocol import Measured, RetrievalTask
+from alp_jax.evaluation.tasks import Table
+
+NAME = "captioning"
+DECODER = "decoder"  # the pooling that is none: captions by the decoder that was trained with the encoder
+SAMPLES = 10  # generated captions that a result shows
+
+
+@dataclasses.dataclass(frozen=True)
+class CaptionTask:
+    """The clips of ``search``, which are split as for retrieval; ids and references of its test clips."""
+
+    search: RetrievalTask
+    ids: list[str]
+    references: list[tuple[str, ...]]
+
+    @property
+    def train_row(self) -> np.ndarray:
+        return self.search.train_row
+
+    @property
+    def test_row(self) -> np.ndarray:
+        return self.search.test_row
+
+    @property
+    def train_groups(self) -> tuple[str, ...]:
+        return self.search.train_groups
+
+    @property
+    def test_groups(self) -> tuple[str, ...]:
+        return self.search.test_groups
+
+    @property
+    def selection(self) -> str:
+        return self.search.selection
+
+    @property
+    def split_hash(self) -> str:
+        return self.search.split_hash
+
+
+def caption_task(search: RetrievalTask | None, table: Table) -> CaptionTask | None:
+    """None when there are too few captioned clips for retrieval either."""
+    if search is None:
+        return None
+    rows = search.test_row
+    return CaptionTask(search, [table.id[row] for row in rows], [table.captions[row] for row in rows])
+
+
+def judge_captions(task: CaptionTask, captions: Sequence[str]) -> Measured:
+    """CIDEr-D, ROUGE-L and BLEU of one caption per test clip; what cannot be computed here is named with the reason.
+
+    References without a word (only punctuation) do not count.
+    """
+    said = [tokenize(caption) for caption in captions]
+    wanted = [[words for words in map(tokenize, several) if words] or [[""]] for several in task.references]
+    weight_RN, unit = bootstrap.weights(task.test_groups)
+    values = {}
+    for name, score_N in (("cider_d", cider_d(said, wanted)), ("rouge_l", rouge_l(said, wanted))):
+        values[name] = _entry(*bootstrap.estimate(lambda w, score_N=score_N: w @ score_N / w.sum(1), weight_RN))
+    counts = bleu_counts(said, wanted)
+    for order in range(ORDER):
+        estimate = bootstrap.estimate(lambda w, order=order: bleu(counts, w)[:, order], weight_RN)
+        values[f"bleu_{order + 1}"] = _entry(*estimate)
+    skipped = {}
+    for name, found in extra_scores(captions, task.references).items():
+        if isinstance(found, str):
+            skipped[name] = found
+        else:
+            values[name] = _entry(*bootstrap.estimate(lambda w, found=found: w @ found / w.sum(1), weight_RN))
+    shown = list(zip(task.ids, captions, task.references, strict=True))[:SAMPLES]
+    samples = [{"id": clip, "caption": caption, "references": list(meant)} for clip, caption, meant in shown]
+    return Measured(values, unit, {"skipped": skipped, "samples": samples})
+
+
+def _entry(value: float, interval: list[float] | None) -> dict:
+    return {"value": value, "interval": interval, "chance": None}
+
+
+def nearest_captions(task: CaptionTask, train_x: np.ndarray, test_x: np.ndarray) -> list[str]:
+    """A caption of the training clip whose vector is nearest, each dimension scaled to unit deviation: the floor."""
+    scale = np.maximum(train_x.std(0), 1e-6)
+    train, test = train_x / scale, test_x / scale
+    distance = (train**2).sum(1) - 2 * test @ train.T
+    return [_plainest(task.search.train_captions[i]) for i in distance.argmin(1)]
+
+
+def _plainest(captions: Sequence[str]) -> str:
+    """The caption that shares most words with the others of its clip; the first of equals."""
+    words = [set(tokenize(caption)) for caption in captions]
+    counted = collections.Counter(word for some in words for word in some)
+    shared = [sum(counted[word] for word in some) / max(len(some), 1) for some in words]
+    return captions[int(np.argmax(shared))]
