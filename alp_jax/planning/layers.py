@@ -260,10 +260,15 @@ def _sum(program: Program, found: list[tuple[Compiled, int]]) -> Compiled:
 
 
 def _added(found: Iterable[tuple[Traffic, int]]) -> Traffic:
-    kernels, collectives = [], []
+    """The sum of traffic, each so many times; what one piece has and another takes away is not in it."""
+    totals: dict[str, dict] = {"kernels": {}, "collectives": {}}
     for traffic, times in found:
-        for kernel in traffic.kernels:
-            kernels.append(dataclasses.replace(kernel, size=times * kernel.size, count=times * kernel.count))
-        for one in traffic.collectives:
-            collectives.append(dataclasses.replace(one, size=times * one.size, count=times * one.count))
-    return Traffic(tuple(kernels), tuple(collectives))
+        for name, total in totals.items():
+            for one in getattr(traffic, name):
+                each = dataclasses.replace(one, size=one.size / one.count, count=1)
+                total[each] = total.get(each, 0) + times * one.count
+    return Traffic(*(tuple(_times(each, n) for each, n in total.items() if n) for total in totals.values()))
+
+
+def _times(each, count):
+    return dataclasses.replace(each, size=each.size * count, count=count)
