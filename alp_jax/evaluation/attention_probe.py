@@ -15,6 +15,7 @@ import optax
 from alp_jax.evaluation.probe import ROWS_MULTIPLE, ProbeData, class_offset, losses, pad_to, padded, score
 
 HEADS, KEY_WIDTH, VALUE_WIDTH = 4, 16, 32
+SEEDS = (0, 1, 2)  # of the start values and of the minibatches
 SETTINGS = tuple((lr, decay) for lr in (3e-3, 1e-2) for decay in (1e-2, 1.0))  # AdamW: learning rate, weight decay
 BATCH = 64
 ROUNDS = 6  # selection looks at the settings this often, at equal distances
@@ -63,10 +64,10 @@ def _optimizer(setting_2: jax.Array, steps: int) -> optax.GradientTransformation
 
 
 @functools.partial(jax.jit, static_argnames="steps")
-def _round(carry_G, setting_G2, frames_NTD, len_N, onehot_NC, order_SB, offset_C, multi, steps: int):
-    """One step per row of ``order_SB``, every setting on the same minibatches; ``steps`` is the whole schedule."""
+def _round(carry_G, setting_G2, frames_NTD, len_N, onehot_NC, order, offset_C, multi, steps: int):
+    """One step per minibatch of ``order``, [S, B] for all probes or [G, S, B]; ``steps`` is the whole schedule."""
 
-    def one(params, state, setting_2):
+    def one(params, state, setting_2, order_SB):
         optimizer = _optimizer(setting_2, steps)
 
         def step(carry, chosen_B):
@@ -81,7 +82,7 @@ def _round(carry_G, setting_G2, frames_NTD, len_N, onehot_NC, order_SB, offset_C
 
         return jax.lax.scan(step, (params, state), order_SB)[0]
 
-    return jax.vmap(one)(*carry_G, setting_G2)
+    return jax.vmap(one, (0, 0, 0, 0 if order.ndim == 3 else None))(*carry_G, setting_G2, order)
 
 
 @jax.jit
@@ -113,16 +114,16 @@ def _standardise(train_NTD, train_len_N, test_NTD):
 
 
 def attention_probe(
-    data: ProbeData, train_len_N: np.ndarray, test_len_N: np.ndarray, *, steps: int, seed: int = 0
+    data: ProbeData, train_len_N: np.ndarray, test_len_N: np.ndarray, *, steps: int
 ) -> tuple[np.ndarray, dict]:
     """Trains every setting on the rows that are not held out; those that are select setting and stopping point.
 
-    What was selected is then trained in the same way on all training rows, as the linear probe is. ``data.train_x`` and
-    ``data.test_x`` are frames [N,T,D] of which the given lengths are valid. Equal inputs and seed give equal results on
-    one machine.
+    What was selected is then trained in the same way on all training rows, as the linear probe is, once for every one
+    of SEEDS. ``data.train_x`` and ``data.test_x`` are frames [N,T,D] of which the given lengths are valid. Equal inputs
+    give equal results on one machine.
 
     Returns:
-      logits_NC float32 of the test rows, and what was selected.
+      logits_SNC float32 of the test rows by seed, and what was selected.
     """
     train_NTD, test_NTD = _standardise(data.train_x, train_len_N, data.test_x)
     rows, offset_C = padded(len(train_NTD), ROWS_MULTIPLE), class_offset(data.num_classes)
@@ -130,29 +131,36 @@ def attention_probe(
     frames_NTD, len_N = jnp.asarray(pad_to(train_NTD, rows)), jnp.asarray(pad_to(train_len_N, rows))
     onehot_NC = jnp.asarray(pad_to(data.onehot, rows, len(offset_C)))
 
-    def rounds(among: np.ndarray):
-        """Parameters of every setting after each round of training on the rows ``among``."""
-        rng = np.random.default_rng(seed)
-        start = init(rng, train_NTD.shape[2], len(offset_C))
-        params_G = jax.tree.map(lambda x: np.repeat(x[None], len(SETTINGS), axis=0), start)
+    def rounds(params_G, setting_G2, orders):
+        """Parameters of every probe after each round."""
         carry_G = params_G, jax.vmap(optax.adamw(lambda _: 0.0).init)(params_G)
-        for order_SB in _minibatches(rng, among, per_round):
-            carry_G = _round(carry_G, setting_G2, frames_NTD, len_N, onehot_NC, order_SB, offset_C, data.multi, steps)
+        for order in orders:
+            carry_G = _round(carry_G, setting_G2, frames_NTD, len_N, onehot_NC, order, offset_C, data.multi, steps)
             yield carry_G[0]
+
+    def begin(seed: int, among: np.ndarray):
+        """Start values and minibatches of one seed."""
+        rng = np.random.default_rng(seed)
+        return init(rng, train_NTD.shape[2], len(offset_C)), _minibatches(rng, among, per_round)
 
     held_NTD, held_len_N, held_y = train_NTD[data.held], train_len_N[data.held], data.train_y[data.held]
     best = (-np.inf, 0, 0)
-    for number, params_G in enumerate(rounds(np.flatnonzero(~data.held))):
+    start, orders = begin(SEEDS[0], np.flatnonzero(~data.held))
+    start_G = jax.tree.map(lambda x: np.repeat(x[None], len(SETTINGS), axis=0), start)
+    for number, params_G in enumerate(rounds(start_G, setting_G2, orders)):
         logits_GNC = _predict_all(params_G, held_NTD, held_len_N)[..., : data.num_classes]
         values = [score(logits_NC, held_y) for logits_NC in logits_GNC]
         if max(values) > best[0]:
             best = max(values), int(np.argmax(values)), number
     value, g, last = best
-    chosen_G = next(itertools.islice(rounds(np.arange(len(train_NTD))), last, None))
-    logits_NC = _predict_all(chosen_G, test_NTD, test_len_N)[g, :, : data.num_classes]
+    starts, orders = zip(*(begin(seed, np.arange(len(train_NTD))) for seed in SEEDS), strict=True)
+    params_S = jax.tree.map(lambda *x: np.stack(x), *starts)
+    setting_S2 = np.repeat(setting_G2[g : g + 1], len(SEEDS), axis=0)
+    chosen_S = next(itertools.islice(rounds(params_S, setting_S2, np.stack(orders, axis=1)), last, None))
+    logits_SNC = _predict_all(chosen_S, test_NTD, test_len_N)[..., : data.num_classes]
     rate, decay = SETTINGS[g]
-    stopped = (last + 1) * per_round
-    return logits_NC, {"learning_rate": rate, "weight_decay": decay, "steps": stopped, "selection_score": value}
+    chosen = {"learning_rate": rate, "weight_decay": decay, "steps": (last + 1) * per_round, "seeds": list(SEEDS)}
+    return logits_SNC, {**chosen, "selection_score": value}
 
 
 def _minibatches(rng: np.random.Generator, among: np.ndarray, per_round: int) -> np.ndarray:

@@ -25,6 +25,15 @@ def weights(groups: Sequence[str], resamples: int = RESAMPLES, seed: int = 0) ->
     return np.concatenate([np.ones((1, len(member_N))), drawn[:, member_N]]).astype(np.float32), unit
 
 
+def over_seeds(metrics: Sequence[Callable[[np.ndarray], np.ndarray]], weight_RN: np.ndarray) -> np.ndarray:
+    """values_R: means of a metric over seeds, in row 0 of all and in every other of as many drawn with replacement."""
+    values_SR = np.stack([np.asarray(metric(weight_RN)) for metric in metrics])
+    seeds, rows = values_SR.shape
+    drawn_SR = np.random.default_rng(0).integers(seeds, size=(seeds, rows))
+    drawn_SR[:, 0] = np.arange(seeds)
+    return np.take_along_axis(values_SR, drawn_SR, axis=0).mean(0)
+
+
 def estimate(metric: Callable[[np.ndarray], np.ndarray], weight_RN: np.ndarray) -> tuple[float, list[float]]:
     """The metric on the sample and its percentile interval at LEVEL; ``metric`` maps weight_RN to values_R."""
     values_R = np.asarray(metric(weight_RN))

@@ -46,8 +46,8 @@ def attention(task: Task, features: Features, config: EvalConfig) -> tuple[Measu
     train_x, train_len = features.frames(task.train_row, config.attention_frames)
     test_x, test_len = features.frames(task.test_row, config.attention_frames)
     data = ProbeData(train_x, task.train_y, task.held, test_x, len(task.classes))
-    logits_NC, chosen = attention_probe(data, train_len, test_len, steps=config.attention_steps)
-    return judge(task, logits_NC), chosen
+    logits_SNC, chosen = attention_probe(data, train_len, test_len, steps=config.attention_steps)
+    return judge(task, logits_SNC), chosen
 
 
 def linear_alignment(

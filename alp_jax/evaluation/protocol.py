@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
@@ -30,32 +31,39 @@ class Measured:
         return next(iter(self.values.items()))
 
 
-def judge(task: Task, logits_NC: np.ndarray) -> Measured:
+def judge(task: Task, logits: np.ndarray) -> Measured:
     """Accuracy and balanced accuracy of a single-label task, mean average precision of a multi-label one.
 
     Chance is the better of always answering the class that training has most of and of answering at random.
 
+    Args:
+      logits: [N, C] of the test clips, or [S, N, C] of probes that differ in their seed: the values are means over
+        seeds, and the intervals resample seeds as they do clips.
+
     Raises:
       ValueError: logits are not finite.
     """
-    if not np.isfinite(logits_NC).all():
+    if not np.isfinite(logits).all():
         raise ValueError(f"task {task.name}: the probe's scores are not finite")
     weight_RN, unit = bootstrap.weights(task.test_groups)
+    logits_SNC = logits.reshape(-1, *logits.shape[-2:])
     if task.test_y.ndim == 2:
         prevalence_C = task.test_y.mean(0)
         chance = float(prevalence_C[prevalence_C > 0].mean())
-        scored = {"map": (lambda w: metrics.mean_average_precision(logits_NC, task.test_y, w), chance)}
+        scored = {"map": ([partial(metrics.mean_average_precision, x_NC, task.test_y) for x_NC in logits_SNC], chance)}
     else:
-        correct_N = logits_NC.argmax(1) == task.test_y
+        correct_SN = logits_SNC.argmax(2) == task.test_y
         majority = float((task.test_y == np.bincount(task.train_y).argmax()).mean())
+        balanced = [partial(metrics.balanced_accuracy, correct_N, task.test_y) for correct_N in correct_SN]
         scored = {
-            "accuracy": (lambda w: metrics.accuracy(correct_N, w), max(majority, 1 / len(task.classes))),
-            "balanced_accuracy": (
-                lambda w: metrics.balanced_accuracy(correct_N, task.test_y, w),
-                1 / len(np.unique(task.test_y)),
-            ),
+            "accuracy": ([partial(metrics.accuracy, x_N) for x_N in correct_SN], max(majority, 1 / len(task.classes))),
+            "balanced_accuracy": (balanced, 1 / len(np.unique(task.test_y))),
         }
-    return Measured({name: _entry(metric, weight_RN, chance) for name, (metric, chance) in scored.items()}, unit)
+    values, by_seed = {}, {}
+    for name, (of_seeds, chance) in scored.items():
+        values[name] = _entry(lambda w, of_seeds=of_seeds: bootstrap.over_seeds(of_seeds, w), weight_RN, chance)
+        by_seed[name] = [float(of(weight_RN[:1])[0]) for of in of_seeds]
+    return Measured(values, unit, {"by_seed": by_seed} if len(logits_SNC) > 1 else {})
 
 
 def _entry(metric: Callable[[np.ndarray], np.ndarray], weight_RN: np.ndarray, chance: float | None) -> dict:

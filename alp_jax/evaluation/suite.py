@@ -33,7 +33,7 @@ from alp_jax.evaluation.tasks import Task, build_tasks, read_table
 from alp_jax.evaluation.zero_shot import POOLING as ZERO_SHOT
 from alp_jax.evaluation.zero_shot import read_prompts
 
-VERSION = 4  # of the results: raised when they gain or change a metric
+VERSION = 5  # of the results: raised when they gain or change a metric
 
 
 def task_names(suite: str) -> tuple[str, ...]:

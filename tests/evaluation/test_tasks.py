@@ -104,3 +104,16 @@ def test_chance_levels(dataset, config):
     perfect = judge(task, np.eye(3)[task.test_y]).values["accuracy"]
     assert perfect["value"] == 1.0
     assert perfect["interval"] == [1.0, 1.0]
+
+
+def test_seeds_are_averaged_and_what_they_differ_in_is_in_the_interval(dataset, config):
+    task = tasks_of(dataset, config)["kind"]
+    right = np.eye(3)[task.test_y]
+    wrong = np.roll(right, 1, axis=1)
+    found = judge(task, np.stack([right, right, wrong]))
+    assert found.values["accuracy"]["value"] == pytest.approx(2 / 3)
+    assert found.notes["by_seed"]["accuracy"] == [1.0, 1.0, 0.0]
+    low, high = found.values["accuracy"]["interval"]
+    assert low == 0.0  # all three draws are the wrong seed once in 27
+    assert high == 1.0
+    assert judge(task, right[None]).notes == {}
