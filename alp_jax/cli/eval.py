@@ -7,6 +7,7 @@ import resource
 import time
 
 EXAMPLE = """alp eval --run runs/demo --suite mini
+  alp eval --run runs/demo --follow --suite sound_event,text_to_audio
   alp eval --model runs/imported --data data/mini --suite sound_event,text_to_audio --start runs/supervised"""
 
 
@@ -19,6 +20,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="mini|paper|TASK,...",
         help="all tasks of the data set (mini), those of the paper's protocol that it has (paper), or those named; "
         "by default the run's",
+    )
+    parser.add_argument(
+        "--follow",
+        action="store_true",
+        help="every checkpoint of --run as it comes, until the run is done; by default into RUN/eval/steps",
     )
     parser.add_argument("--step", type=int, help="checkpoint to evaluate; the last one by default")
     parser.add_argument("--since", type=int, help="mean of the parameters after this checkpoint (running average)")
@@ -53,6 +59,8 @@ def run(args: argparse.Namespace) -> dict:
     from alp_jax.train.evaluate import eval_model, open_suite, trained_on
 
     began, folder = time.monotonic(), args.run or args.model
+    if args.follow:
+        return _follow(args)
     model, config = eval_model(folder, args.step, args.since)
     if args.data:
         vocabulary = config.data.tokenizer or str(pathlib.Path(config.data.path) / "tokenizer.model")
@@ -78,6 +86,28 @@ def run(args: argparse.Namespace) -> dict:
     if failed:
         raise AlpError(f"{len(failed)} results failed: {', '.join(failed)}; reasons are in {out}")
     return {"out": str(out), "results": results, "baselines": baselines} | summary
+
+
+def _follow(args: argparse.Namespace) -> dict:
+    """A line for every result of every checkpoint."""
+    from alp_jax.core.errors import UserError
+    from alp_jax.train.build import read_config
+    from alp_jax.train.evaluate import open_suite, trained_on
+    from alp_jax.train.follow import CURVE, follow
+
+    for name in ("model", "step", "since", "data", "start"):
+        if getattr(args, name) is not None:
+            raise UserError(f"--follow evaluates all checkpoints of --run with its own data: leave out --{name}")
+    config = read_config(args.run)
+    suite = open_suite(config, args.suite or config.evaluation.suite, trained_on(args.run))
+    out = args.out or args.run / "eval" / "steps"
+    floors = args.floors or args.run / "floors.json"
+    found = []
+    for step, results in follow(args.run, suite, out, floors):
+        found += [{"step": step, **result} for result in results]
+        if not args.json:
+            print(f"step {step}", table(results, {}), sep="\n", flush=True)
+    return {"out": str(out), "curve": str(out / CURVE), "results": found}
 
 
 def table(results: list[dict], baselines: dict[str, list[dict]]) -> str:

@@ -20,6 +20,7 @@ from alp_jax.train.lease import Lease
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "soundfile", "sentencepiece")
 
+DONE = "DONE"  # a file that a finished run holds
 # settings that may differ when a run goes on: the batches, which their fingerprint stands for, stay the same
 _FREE = {
     "train.logs",
@@ -120,7 +121,7 @@ class RunDir:
 
 def mark_done(path: str | os.PathLike) -> None:
     """Leaves ``DONE``: training, and evaluation where it was asked for, are complete."""
-    write_text(pathlib.Path(path) / "DONE", "")
+    write_text(pathlib.Path(path) / DONE, "")
 
 
 def _without(settings: dict, names: set[str], where: str = "") -> dict:

@@ -1,0 +1,70 @@
+"""Evaluates the checkpoints of a run as they come, from a process of its own: the training run never waits for it."""
+
+import pathlib
+import time
+from collections.abc import Callable, Iterator
+
+from alp_jax.core import files
+from alp_jax.core.errors import UserError
+from alp_jax.evaluation.suite import Suite, run_suite
+from alp_jax.train.checkpoint_manifest import complete
+from alp_jax.train.evaluate import eval_model
+from alp_jax.train.logs.events import EventFile
+from alp_jax.train.run_dir import DONE
+
+POLL_S = 10.0
+CURVE = "curve.json"
+
+
+def follow(
+    run_dir: pathlib.Path,
+    suite: Suite,
+    out: pathlib.Path,
+    floors: pathlib.Path,
+    *,
+    poll_s: float = POLL_S,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Iterator[tuple[int, list[dict]]]:
+    """(step, results) of every checkpoint, in order, until the run is done and its last one evaluated.
+
+    Results of a step lie in ``out/STEP``; what is there from the same parameters and settings is not measured again, so
+    a follower that stops goes on. ``out/curve.json`` holds value and interval by task, pooling and step, the folder
+    ``out/tensorboard`` the values. A checkpoint that the run's retention removes first is left out.
+    """
+    events = None
+    try:
+        seen: set[int] = set()
+        while True:
+            done = (run_dir / DONE).exists()  # before the steps are listed: its last checkpoint is among them then
+            new = [step for step in complete(run_dir) if step not in seen]
+            for step in new:
+                seen.add(step)
+                try:
+                    model, _ = eval_model(run_dir, step)
+                except (UserError, OSError):
+                    if step in complete(run_dir):
+                        raise
+                    continue
+                results = run_suite(model, suite, out / f"{step:07}", floors_path=floors)
+                _add_to_curve(out / CURVE, step, results)
+                events = events or EventFile(out / "tensorboard", step)
+                events.write(step, {f"{r['task']}/{r['pooling']}": r["value"] for r in results if "failed" not in r})
+                yield step, results
+            if done and not new:
+                return
+            if not new:
+                sleep(poll_s)
+    finally:
+        if events:
+            events.close()
+
+
+def _add_to_curve(path: pathlib.Path, step: int, results: list[dict]) -> None:
+    curve = files.read_json(path, "curve") if path.exists() else {}
+    for r in results:
+        if "failed" not in r:
+            entry = curve.setdefault(f"{r['task']}-{r['pooling']}", {"metric": r["metric"], "points": []})
+            others = [point for point in entry["points"] if point["step"] != step]
+            point = {"step": step, "value": r["value"], "interval": r["interval"]}
+            entry["points"] = sorted([*others, point], key=lambda point: point["step"])
+    files.write_json(path, curve)

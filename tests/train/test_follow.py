@@ -1,0 +1,80 @@
+"""A follower meets every checkpoint once, in order, and leaves when the run is done."""
+
+import json
+
+import pytest
+
+from alp_jax.cli.main import main
+from alp_jax.core.errors import UserError
+from alp_jax.train import follow as module
+from alp_jax.train.follow import follow
+
+
+class Run:
+    """A run whose checkpoints appear and disappear while it is followed; ``sleep`` goes on to the next scene."""
+
+    def __init__(self, folder, monkeypatch, scenes):
+        self.folder, self.scenes, self.evaluated = folder, list(scenes), []
+        self.steps = self.scenes.pop(0)
+        monkeypatch.setattr(module, "complete", lambda run_dir: self.steps)
+        monkeypatch.setattr(module, "eval_model", self.model)
+        monkeypatch.setattr(module, "run_suite", self.measure)
+
+    def model(self, run_dir, step):
+        if step not in self.steps or step == 13:
+            self.steps = [s for s in self.steps if s != step]
+            raise UserError(f"no checkpoint {step}")
+        return step, None
+
+    def measure(self, model, suite, out, floors_path):
+        self.evaluated.append(model)
+        assert out.name == f"{model:07}"
+        return [
+            {"task": "kind", "pooling": "mean", "metric": "accuracy", "value": model / 100, "interval": [0.0, 1.0]},
+            {"task": "tags", "pooling": "mean", "failed": "planted"},
+        ]
+
+    def sleep(self, seconds):
+        self.steps = self.scenes.pop(0)
+        if not self.scenes:
+            (self.folder / "DONE").touch()
+
+
+def test_every_checkpoint_is_met_once_and_the_end_is_seen(tmp_path, monkeypatch):
+    run = Run(tmp_path, monkeypatch, [[5], [5], [10, 13, 15], [15, 20]])
+    out = tmp_path / "steps"
+    steps = [step for step, _ in follow(tmp_path, None, out, tmp_path / "floors.json", sleep=run.sleep)]
+    assert steps == run.evaluated == [5, 10, 15, 20]  # 13 was removed before it was read
+    curve = json.loads((out / "curve.json").read_text())
+    assert curve.keys() == {"kind-mean"}
+    points = curve["kind-mean"]["points"]
+    assert [point["step"] for point in points] == [5, 10, 15, 20]
+    assert points[2] == {"step": 15, "value": 0.15, "interval": [0.0, 1.0]}
+    assert len(list((out / "tensorboard").iterdir())) == 1
+
+
+def test_a_follower_that_comes_late_adds_to_the_curve(tmp_path, monkeypatch):
+    out = tmp_path / "steps"
+    out.mkdir()
+    (out / "curve.json").write_text('{"kind-mean": {"metric": "accuracy", "points": [{"step": 20}, {"step": 100}]}}')
+    (tmp_path / "DONE").touch()
+    Run(tmp_path, monkeypatch, [[20]])
+    list(follow(tmp_path, None, out, tmp_path / "floors.json", sleep=pytest.fail))
+    points = json.loads((out / "curve.json").read_text())["kind-mean"]["points"]
+    assert points == [{"step": 20, "value": 0.2, "interval": [0.0, 1.0]}, {"step": 100}]
+
+
+def test_a_checkpoint_that_is_there_and_cannot_be_read_is_no_silence(tmp_path, monkeypatch):
+    run = Run(tmp_path, monkeypatch, [[5]])
+
+    def broken(run_dir, step):
+        raise UserError("it is damaged")
+
+    monkeypatch.setattr(module, "eval_model", broken)
+    with pytest.raises(UserError, match="damaged"):
+        list(follow(tmp_path, None, tmp_path / "steps", tmp_path / "floors.json", sleep=run.sleep))
+
+
+def test_following_takes_a_run_and_all_its_checkpoints(tmp_path, capsys):
+    assert main(["eval", "--run", str(tmp_path), "--follow", "--step", "3"]) == 2
+    assert "leave out --step" in capsys.readouterr().err
