@@ -21,6 +21,7 @@ from alp_jax.parallel.mesh import batch_sharding
 Shapes = dict[str, jax.ShapeDtypeStruct]
 _COMPILED = "/jax/core/compile/backend_compile_duration"  # an event of jax, once per program
 _WORTH_SAYING_S = 5.0
+_COMPILED_WITHIN_S = 3600.0
 
 
 def batch_shapes(config: RunConfig, mesh: Mesh, samples: int, clips: int) -> Shapes:
@@ -55,6 +56,7 @@ class CompiledSteps:
         self._pool = concurrent.futures.ThreadPoolExecutor(threads, thread_name_prefix="compile")
         self._shapes = {one["audio"].shape: one for one in shapes}
         self._programs: dict[tuple[int, ...], jax.stages.Compiled] = {}
+        self._met: set[tuple[int, ...]] = set()  # sizes that all processes are ready for
         self._futures = {size: self._pool.submit(self._compile, size) for size in self._shapes}
 
     def __call__(self, state: Any, batch: dict[str, jax.Array]) -> tuple[Any, dict]:
@@ -63,7 +65,13 @@ class CompiledSteps:
         Raises:
           ValueError: a batch of a shape that was not announced.
         """
-        return self.program(batch["audio"].shape)(state, batch)
+        size = batch["audio"].shape
+        program = self.program(size)
+        if self._in_order and size not in self._met:
+            # The first exchange of a program waits for the others for 30 s only; one that still compiles needs longer.
+            hosts.barrier(f"the program for {size} is compiled", _COMPILED_WITHIN_S)
+            self._met.add(size)
+        return program(state, batch)
 
     def program(self, size: tuple[int, ...]) -> jax.stages.Compiled:
         """The program for batches whose ``audio`` has the shape ``size``; waits until it is compiled.

@@ -75,6 +75,20 @@ def test_a_step_does_not_wait_for_the_programs_of_other_shapes(made, monkeypatch
     steps.close()
 
 
+def test_processes_wait_for_each_other_before_the_first_step_of_a_program(made, monkeypatch):
+    """Its first exchange would give up on one that still compiles."""
+    jitted, state, shapes, batches = made
+    met = []
+    monkeypatch.setattr("alp_jax.parallel.hosts.process_count", lambda: 2)
+    monkeypatch.setattr("alp_jax.parallel.hosts.barrier", lambda name, timeout_s: met.append(name))
+    steps = CompiledSteps(jitted, state, shapes)
+    for number in (0, 1, 0, 1, 0):
+        state, metrics = steps(state, batches[number])
+        jax.block_until_ready(metrics)
+    assert met == ["the program for (8, 800) is compiled", "the program for (8, 1600) is compiled"]
+    steps.close()
+
+
 def test_a_shape_that_was_not_announced_is_an_error(made):
     jitted, state, shapes, batches = made
     steps = CompiledSteps(jitted, state, shapes[:2])
