@@ -1,92 +1,229 @@
 """Small curves as inline SVG whose colours are CSS variables, so that one page serves light and dark."""
 
+import dataclasses
 import io
 import re
+from collections.abc import Sequence
 
 import matplotlib
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from alp_jax.config import format_count
+from alp_jax.scaling.costs import Cost
+from alp_jax.scaling.crossings import Place
+from alp_jax.scaling.held_out import HeldOut
 from alp_jax.scaling.summary import Panel
 
 # drawn in these colours, which are then replaced by variables of the page
-_COLORS = {"#010101": "--ink", "#020202": "--muted", "#030303": "--rule"}
+_COLORS = {"#010101": "--ink", "#020202": "--muted", "#030303": "--rule", "#040404": "--card"}
 _SERIES = {f"#0{i + 1:x}0a0b": f"--series-{i}" for i in range(6)}
-_INK, _MUTED, _RULE = _COLORS
+_INK, _MUTED, _RULE, _CARD = _COLORS
 SERIES = len(_SERIES)
+_LEAST_SPAN = 0.1  # of values; flatter curves do not push lines off the panel
+_DASHES = ("solid", (0, (4, 1.6)), (0, (1.2, 1.4)), (0, (7, 1.5, 1.5, 1.5)))
 
 
-def panel_svg(panel: Panel, colors: dict[str, int], fits: dict[str, dict[str, list[float]]], title: str) -> str:
+@dataclasses.dataclass(frozen=True)
+class Style:
+    """How a curve looks: number of its colour, below ``SERIES``, and of its dashes; dashed curves have hollow dots."""
+
+    color: int
+    dash: int
+
+    @property
+    def paint(self) -> str:
+        return list(_SERIES)[self.color]
+
+    @property
+    def line(self) -> str | tuple:
+        return _DASHES[self.dash % len(_DASHES)]
+
+    @property
+    def fill(self) -> str:
+        return _CARD if self.dash else self.paint
+
+
+def make_styles(names: Sequence[str]) -> dict[str, Style]:
+    """A style for every curve: a colour per objective (the name's first part) where objectives have several curves."""
+    objectives = list(dict.fromkeys(name.partition(", ")[0] for name in names))
+    if not 1 < len(objectives) < len(names):
+        return {name: Style(i % SERIES, i // SERIES) for i, name in enumerate(names)}
+    styles, members = {}, dict.fromkeys(objectives, 0)
+    for name in names:
+        objective = name.partition(", ")[0]
+        styles[name] = Style(objectives.index(objective) % SERIES, members[objective])
+        members[objective] += 1
+    return styles
+
+
+def panel_svg(
+    panel: Panel,
+    styles: dict[str, Style],
+    fits: dict[str, dict[str, list[float]]],
+    held_out: dict[str, HeldOut],
+    title: str,
+) -> str:
     """One panel: value against pairs, a curve per name, intervals, seeds, and labelled lines to compare with.
 
     Args:
-      colors: curve name -> number of its colour, below ``SERIES``.
       fits: curve name -> ``x``, ``y``, ``low``, ``high`` of the fitted error 1 - value.
+      held_out: curve name -> what the rungs below the top one predict for it, drawn as a diamond.
       title: what a screen reader says.
     """
-    # text stays text; the salt keeps the ids of different figures on a page apart and the same on every run
-    style = {"svg.fonttype": "none", "svg.hashsalt": title, "font.size": 9, "axes.linewidth": 0.7}
-    with matplotlib.rc_context(style):
+    with matplotlib.rc_context(_style(title)):
         figure = Figure(figsize=(3.5, 2.35))
         axes = figure.add_axes((0.1, 0.115, 0.66, 0.865))
-        for name, points in panel.curves.items():
-            _curve(axes, list(_SERIES)[colors[name]], points, fits.get(name), list(panel.curves).index(name))
+        for order, (name, points) in enumerate(panel.curves.items()):
+            _curve(axes, styles[name], points, fits.get(name), order - (len(panel.curves) - 1) / 2)
+        for order, (name, one) in enumerate(sorted(held_out.items())):
+            _diamond(axes, styles[name], one, order)
         _reference_lines(axes, panel)
-        _dress(axes, sorted({p.pairs for points in panel.curves.values() for p in points}))
-        text = io.StringIO()
-        FigureCanvasSVG(figure).figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
-    return _inline(text.getvalue(), title)
+        _dress(axes, sorted({p.pairs for points in panel.curves.values() for p in points}), len(held_out))
+        return _inline(figure, title)
 
 
-def _curve(axes, color: str, points: list, fit: dict[str, list[float]] | None, order: int) -> None:
-    shift = 1.0 + 0.03 * (order - 0.5)  # side by side, so that intervals do not hide one another
-    x = [p.pairs * shift for p in points]
+def crossing_svg(crossings: Sequence[tuple[str, str, Place]], title: str) -> str:
+    """Where one objective overtakes the other: a line per (name, note, crossover), over pairs on a log axis.
+
+    The measured range is shaded. A bar is the 95% interval, cut with an arrow at the largest input looked at.
+    """
+    with matplotlib.rc_context(_style(title)):
+        rows = len(crossings)
+        height = 0.42 + 0.21 * rows
+        figure = Figure(figsize=(5.4, height))
+        axes = figure.add_axes((0.4, 0.36 / height, 0.57, 1 - 0.4 / height))
+        limit = max(one.limit for *_, one in crossings)
+        lowest = min(one.lowest for *_, one in crossings)
+        axes.set_xscale("log")
+        axes.set_xlim(lowest / 1.5, limit * 1.5)
+        axes.axvspan(lowest, max(one.measured for *_, one in crossings), color=_RULE, alpha=0.45, lw=0, zorder=0)
+        for k, (name, note, one) in enumerate(crossings):
+            _crossing(axes, rows - 1 - k, one, limit)
+            text = f"{name.partition(' (')[0]}, {note}  "
+            axes.text(0, rows - 1 - k, text, transform=axes.get_yaxis_transform(), ha="right", va="center",
+                      fontsize=7.5, color=_INK)  # fmt: skip
+        axes.set_ylim(-0.7, rows - 0.3)
+        axes.yaxis.set_major_locator(NullLocator())
+        axes.xaxis.set_major_locator(LogLocator(numticks=9))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _power(value)))
+        _frame(axes)
+        return _inline(figure, title)
+
+
+def cost_svg(costs: Sequence[Cost], styles: dict[str, Style], title: str) -> str:
+    """Mean probe score against training FLOPs, a curve per name."""
+    with matplotlib.rc_context(_style(title)):
+        figure = Figure(figsize=(5.4, 2.9))
+        axes = figure.add_axes((0.07, 0.13, 0.9, 0.85))
+        for name in dict.fromkeys(cost.curve for cost in costs):
+            mine = sorted((c for c in costs if c.curve == name), key=lambda c: c.flops)
+            style = styles[name]
+            x, y = [c.flops for c in mine], [c.score for c in mine]
+            axes.plot(
+                x, y, color=style.paint, ls=style.line, lw=1.3, marker="o", ms=4.5, mec=style.paint, mfc=style.fill
+            )
+        axes.set_xscale("log")
+        low, high = min(c.flops for c in costs), max(c.flops for c in costs)
+        axes.set_xlim(low / 1.4, high * 1.4)
+        few = high / low < 30  # decades alone would leave one label or none
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if few else (1.0,), numticks=12))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0e}".replace("e+", "e")))
+        _percent_axis(axes)
+        _frame(axes)
+        return _inline(figure, title)
+
+
+def _style(title: str) -> dict:
+    # text stays text; the salt keeps the ids of different figures on a page apart and the same on every run
+    return {"svg.fonttype": "none", "svg.hashsalt": title, "font.size": 9, "axes.linewidth": 0.7}
+
+
+def _curve(axes, style: Style, points: list, fit: dict[str, list[float]] | None, order: float) -> None:
+    color = style.paint
+    x = [p.pairs * (1.0 + 0.03 * order) for p in points]  # side by side, so that intervals do not hide one another
     y = [p.mean for p in points]
     if fit is not None:
-        axes.plot(fit["x"], [1 - v for v in fit["y"]], color=color, lw=1.6, zorder=3)
+        axes.plot(fit["x"], [1 - v for v in fit["y"]], color=color, ls=style.line, lw=1.4, zorder=3)
         high, low = [1 - v for v in fit["low"]], [1 - v for v in fit["high"]]
-        axes.fill_between(fit["x"], low, high, color=color, alpha=0.15, lw=0, zorder=1)
+        axes.fill_between(fit["x"], low, high, color=color, alpha=0.12, lw=0, zorder=1)
     else:
-        axes.plot(x, y, color=color, lw=1.2, zorder=3)
+        axes.plot(x, y, color=color, ls=style.line, lw=1.2, zorder=3)
     for px, p in zip(x, points, strict=True):
         if p.low is not None:
-            axes.plot([px, px], [p.low, p.high], color=color, lw=1.1, zorder=4, solid_capstyle="round")
-        axes.plot([px] * len(p.values), p.values, ls="", marker="o", ms=2.4, color=color, alpha=0.55, zorder=5, mew=0)
-    axes.plot(x, y, ls="", marker="o", ms=5, color=color, zorder=6, mew=0)
+            axes.plot([px, px], [p.low, p.high], color=color, lw=1.0, zorder=4, solid_capstyle="round")
+        axes.plot([px] * len(p.values), p.values, ls="", marker="o", ms=2.2, color=color, alpha=0.5, zorder=5, mew=0)
+    axes.plot(x, y, ls="", marker="o", ms=4.2, color=color, mfc=style.fill, zorder=6, mew=0.9)
+
+
+def _diamond(axes, style: Style, one: HeldOut, order: int) -> None:
+    x = one.pairs * 1.25 * 1.09**order  # beside the measured rung
+    axes.plot([x, x], [1 - one.high, 1 - one.low], color=style.paint, lw=0.8, zorder=4)
+    axes.plot([x], [1 - one.predicted], ls="", marker="D", ms=3.6, color=style.paint, mfc=style.fill, mew=0.9, zorder=6)
+
+
+def _crossing(axes, y: int, one: Place, limit: float) -> None:
+    low, high = (v or limit for v in one.interval)
+    axes.axhline(y, color=_RULE, lw=0.5, zorder=1)
+    if one.interval[0] is not None:
+        axes.plot([low, high], [y, y], color=_INK, lw=1.4, zorder=3, solid_capstyle="butt")
+        if one.interval[1] is None:
+            axes.plot([limit * 1.15], [y], ls="", marker=">", ms=4, color=_INK, mew=0, zorder=4)
+    if one.at is None:
+        axes.text(limit * 1.3, y + 0.1, f"none: {one.ahead} stays ahead", ha="right", va="bottom", fontsize=6.5,
+                  color=_MUTED)  # fmt: skip
+    else:
+        axes.plot([one.at], [y], ls="", marker="o", ms=4.5, color=_INK, zorder=5, mew=0)
 
 
 def _reference_lines(axes, panel: Panel) -> None:
+    """Lines that would squeeze the curves together are named at the edge instead, with an arrow."""
     lines = [("chance", panel.chance, (0, (1, 2)))]
     lines += [("floor", panel.floor, (0, (5, 2)))]
     lines += [("untrained", panel.untrained.mean if panel.untrained else None, (0, (6, 2, 1, 2)))]
     lines = [line for line in lines if line[1] is not None]
-    for _, value, dashes in lines:
+    low, high = axes.get_ylim()
+    reach = max(high - low, _LEAST_SPAN)
+    near = [line for line in lines if low - 0.7 * reach < line[1] < high + 0.7 * reach]
+    for _, value, dashes in near:
         axes.axhline(value, color=_MUTED, lw=1.0, ls=dashes, zorder=2)
     low, high = axes.get_ylim()
     pad = 0.04 * (high - low)
     axes.set_ylim(max(low - pad, min(0.0, low)), high + pad)
     low, high = axes.get_ylim()
-    gap, below = 0.075 * (high - low), low - 1.0
-    for name, value, _ in sorted(lines, key=lambda line: line[1]):
-        place = below = max(value, below + gap)
+    gap, below = 0.075, -1.0
+    for name, value, dashes in sorted(lines, key=lambda line: line[1]):
+        shown = (name, value, dashes) in near
+        arrow = "" if shown else " ↓" if value < low else " ↑"
+        place = below = max((value - low) / (high - low) if shown else 0.02 if value < low else 0.9, below + gap)
         axes.text(
-            1.02, (place - low) / (high - low), f"{name} {100 * value:.0f}", transform=axes.transAxes, color=_MUTED,
-            va="center", fontsize=8,
+            1.02, place, f"{name} {100 * value:.0f}{arrow}", transform=axes.transAxes, color=_MUTED, va="center",
+            fontsize=8,
         )  # fmt: skip
 
 
-def _dress(axes, rungs: list[int]) -> None:
+def _dress(axes, rungs: list[int], diamonds: int) -> None:
     axes.set_xscale("log")
     if rungs:
-        axes.set_xlim(rungs[0] / 1.35, rungs[-1] * 1.35)
+        axes.set_xlim(rungs[0] / 1.35, rungs[-1] * (1.3 * 1.09**diamonds if diamonds else 1.35))
     axes.xaxis.set_major_locator(FixedLocator(rungs))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: format_count(round(value))))
+    _percent_axis(axes)
+    _frame(axes)
+
+
+def _percent_axis(axes) -> None:
     axes.yaxis.set_major_locator(MaxNLocator(5))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g}"))
     axes.grid(axis="y", color=_RULE, lw=0.6)
+
+
+def _frame(axes) -> None:
     axes.set_axisbelow(True)
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
@@ -94,7 +231,15 @@ def _dress(axes, rungs: list[int]) -> None:
     axes.tick_params(colors=_INK, labelcolor=_MUTED, length=0, labelsize=8.5)
 
 
-def _inline(svg: str, title: str) -> str:
+def _power(value: float) -> str:
+    """1e5 -> ``100k``."""
+    return format_count(round(value)) if value < 1e9 else f"{value / 1e9:g}b"
+
+
+def _inline(figure: Figure, title: str) -> str:
+    text = io.StringIO()
+    FigureCanvasSVG(figure).figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
+    svg = text.getvalue()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S)
     box = re.search(r'viewBox="([^"]+)"', svg)[1]

@@ -4,6 +4,7 @@ import dataclasses
 import inspect
 import re
 import typing
+from collections.abc import Iterator
 from typing import Any
 
 from alp_jax.config import RunConfig
@@ -12,7 +13,7 @@ from alp_jax.config import RunConfig
 def setting_rows(configs: list[dict[str, Any]]) -> list[dict[str, str]]:
     """``name``, ``value`` and ``meaning`` of every setting; values that differ between runs are all listed."""
     meanings = _meanings(RunConfig, "")
-    flat = [dict(_flatten(config, "")) for config in configs]
+    flat = [dict(flatten(config)) for config in configs]
     rows = []
     for name in sorted({name for one in flat for name in one}):
         values = list(dict.fromkeys(_show(one[name]) for one in flat if name in one))
@@ -22,10 +23,11 @@ def setting_rows(configs: list[dict[str, Any]]) -> list[dict[str, str]]:
     return rows
 
 
-def _flatten(values: dict[str, Any], prefix: str):
+def flatten(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(``a.b.c``, value) of nested dictionaries."""
     for key, value in values.items():
         if isinstance(value, dict):
-            yield from _flatten(value, f"{prefix}{key}.")
+            yield from flatten(value, f"{prefix}{key}.")
         else:
             yield prefix + key, value
 

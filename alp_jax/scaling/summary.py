@@ -2,9 +2,11 @@
 
 import dataclasses
 import math
+import pathlib
+from collections.abc import Iterable
 from typing import Any
 
-from alp_jax.scaling.words import HEADLINES, METRICS, PROBES, family, is_retrieval
+from alp_jax.scaling.words import HEADLINES, METRICS, OBJECTIVES, PROBES, family, is_retrieval
 
 _Z = 1.959964  # two-sided 95% of a normal distribution
 
@@ -62,13 +64,27 @@ class Difference:
 
 
 def curve_names(rows: list[dict[str, Any]]) -> dict[str, str]:
-    """run -> name of its curve: the objective, with model and start where the sweep has several."""
-    several = {c: len({row[c] for row in rows if row["steps"]}) > 1 for c in ("model", "init")}
+    """run -> name of its curve: the objective, with model, start and variant where the sweep has several."""
+    columns = [c for c in ("model", "init", "variant") if len({str(r.get(c)) for r in rows if r["steps"]}) > 1]
     names = {}
     for row in rows:
-        parts = [row["objective"], *(str(row[c]) for c in ("model", "init") if several[c])]
-        names[row["run"]] = ", ".join(parts)
+        parts = [row["objective"]]
+        for column in columns:
+            text = str(row.get(column, ""))
+            parts.append(f"from {pathlib.PurePath(text).name}" if column == "init" else text)
+        names[row["run"]] = ", ".join(part for part in parts if part)
     return names
+
+
+def sort_names(names: Iterable[str]) -> list[str]:
+    """Curves as a report lists them: objectives in their customary order, a start from scratch before others."""
+
+    def key(name: str) -> tuple:
+        objective, _, rest = name.partition(", ")
+        known = OBJECTIVES.index(objective) if objective in OBJECTIVES else len(OBJECTIVES)
+        return known, objective, "from scratch" not in rest, rest
+
+    return sorted(set(names), key=key)
 
 
 def make_panels(rows: list[dict[str, Any]]) -> list[Panel]:
@@ -81,7 +97,7 @@ def make_panels(rows: list[dict[str, Any]]) -> list[Panel]:
     for (task, pooling, metric), members in by_panel.items():
         trained = [row for row in members if row["steps"]]
         curves = {}
-        for name in sorted({names[row["run"]] for row in trained}, reverse=True):
+        for name in sort_names(names[row["run"]] for row in trained):
             mine = [row for row in trained if names[row["run"]] == name]
             curves[name] = [_point(mine, pairs) for pairs in sorted({row["pairs"] for row in mine})]
         untrained = [row for row in members if not row["steps"]]

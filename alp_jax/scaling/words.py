@@ -6,6 +6,7 @@ FAMILIES = {
     "Drums and instruments": ("drum", "instrument"),
     "Music": ("music", "music_genre", "music_tag", "genre", "soundtrack"),
 }
+OBJECTIVES = ("contrastive", "captioning", "hybrid", "tagging")
 TASKS = {
     "sound_event": "Sound event",
     "speaker": "Speaker",
@@ -113,3 +114,13 @@ def metric_title(metric: str) -> str:
 
 def pooling_title(pooling: str) -> str:
     return POOLINGS.get(pooling, pooling.replace("_", " "))
+
+
+def sentence(text: str) -> str:
+    """With a capital letter first, the rest as it is."""
+    return text[:1].upper() + text[1:]
+
+
+def setting_title(axis: str) -> str:
+    """What the report calls an axis of an ablation: a column of the ledger or a setting."""
+    return {"objective": "Objective", "model": "Model", "init": "Start"}.get(axis, axis)

@@ -40,7 +40,9 @@ def error(objective: str, init: str, task: str, pooling: str, pairs: int) -> flo
 def _metrics(rng, value: float, metric: str, chance: float | None, floor: float) -> dict[str, dict]:
     value = float(np.clip(value + 0.004 * rng.standard_normal(), 0.001, 0.999))
     half = 0.015
-    return {metric: {"value": value, "interval": [value - half, value + half], "chance": chance, "floor": floor}}
+    return {
+        metric: {"value": value, "interval": [max(0.0, value - half), value + half], "chance": chance, "floor": floor}
+    }
 
 
 def results(rng, objective: str, init: str, pairs: int, seed: int, trained: bool) -> list[dict]:

@@ -96,11 +96,11 @@ def test_the_page_is_whole_self_contained_and_names_every_task(sweep, tmp_path):
         assert words.task_title(task) in text_file.read_text()
     for needed in ("attention pooling", "mean pooling", "joint space", "balanced accuracy", "confounded", "InfoNCE"):
         assert needed in text
-    assert source.count("<svg") == 4 * 2 + 2 * 2
+    assert source.count("<svg") == (4 * 2 + 2 * 2) + 1  # panels, crossovers of the two objectives
     assert "<b>non-finite" not in source
     assert "<b>non-finite</b> steps" in text
     assert "What cannot be concluded" in text
-    assert "Contrastive is more data-efficient, above all on discriminative probes undecided log(captioning" in text
+    assert "undecided Contrastive is more data-efficient, above all on discriminative probes log(captioning" in text
     assert (
         "A supervised start helps at small scale and fades as data grows: undecided. no curves" in text_file.read_text()
     )
@@ -130,7 +130,7 @@ def test_a_difference_within_its_interval_is_undecided():
 
 
 def test_statistics_of_the_corpus_are_shown(sweep, tmp_path, monkeypatch):
-    monkeypatch.setattr(report, "fit_groups", lambda rows: ({"fits": [], "excluded": []}, []))
+    monkeypatch.setattr(report, "fit_groups", lambda rows, group: ({"fits": [], "excluded": []}, []))
     row = {"clips": 4321, "hours": 1.5, "captions": 9}
     row["seconds"] = {"0": 0.1, "5": 0.2, "50": 1.25, "95": 7.5, "100": 9.0}
     stats = row | {"pairs": 16_000, "splits": {"train": row | {"sources": {"rattles & bells": row}}}}
@@ -155,7 +155,7 @@ def describe(path, captions):
 
 
 def test_captions_of_the_corpus_are_shown(sweep, tmp_path, monkeypatch):
-    monkeypatch.setattr(report, "fit_groups", lambda rows: ({"fits": [], "excluded": []}, []))
+    monkeypatch.setattr(report, "fit_groups", lambda rows, group: ({"fits": [], "excluded": []}, []))
     texts = {
         "bells": ["a <b>bell</b> rings loudly and", "Ein Hund bellt in der Ferne", "a bell rings twice now", "a bell"],
         "rain": ["rain falls on the roof", "rain falls on the roof", "possibly rain"],
