@@ -21,7 +21,7 @@ _COLORS = {"#010101": "--ink", "#020202": "--muted", "#030303": "--rule", "#0404
 _SERIES = {f"#0{i + 1:x}0a0b": f"--series-{i}" for i in range(6)}
 _INK, _MUTED, _RULE, _CARD = _COLORS
 SERIES = len(_SERIES)
-_LEAST_SPAN = 0.1  # of values; flatter curves do not push lines off the panel
+_LEAST_SPAN = 0.1  # of values: flat curves look flat
 _DASHES = ("solid", (0, (4, 1.6)), (0, (1.2, 1.4)), (0, (7, 1.5, 1.5, 1.5)))
 
 
@@ -79,6 +79,7 @@ def panel_svg(
             _curve(axes, styles[name], points, fits.get(name), order - (len(panel.curves) - 1) / 2)
         for order, (name, one) in enumerate(sorted(held_out.items())):
             _diamond(axes, styles[name], one, order)
+        _limit(axes, panel, held_out)
         _reference_lines(axes, panel)
         _dress(axes, sorted({p.pairs for points in panel.curves.values() for p in points}), len(held_out))
         return _inline(figure, title)
@@ -180,6 +181,16 @@ def _crossing(axes, y: int, one: Place, limit: float) -> None:
         axes.plot([one.at], [y], ls="", marker="o", ms=4.5, color=_INK, zorder=5, mew=0)
 
 
+def _limit(axes, panel: Panel, held_out: dict[str, HeldOut]) -> None:
+    """What is seen is set by what was measured: the band of a law that is hardly known may leave the panel."""
+    points = [point for points in panel.curves.values() for point in points]
+    values = [v for p in points for v in (*p.values, p.low, p.high) if v is not None]
+    values += [1 - one.predicted for one in held_out.values()]
+    low, high = min(values), max(values)
+    middle, half = (low + high) / 2, max(high - low, _LEAST_SPAN) / 2
+    axes.set_ylim(max(0.0, middle - 1.08 * half), middle + 1.08 * half)
+
+
 def _reference_lines(axes, panel: Panel) -> None:
     """Lines that would squeeze the curves together are named at the edge instead, with an arrow."""
     lines = [("chance", panel.chance, (0, (1, 2)))]
@@ -187,14 +198,14 @@ def _reference_lines(axes, panel: Panel) -> None:
     lines += [("untrained", panel.untrained.mean if panel.untrained else None, (0, (6, 2, 1, 2)))]
     lines = [line for line in lines if line[1] is not None]
     low, high = axes.get_ylim()
-    reach = max(high - low, _LEAST_SPAN)
+    reach = high - low
     near = [line for line in lines if low - 0.7 * reach < line[1] < high + 0.7 * reach]
     for _, value, dashes in near:
         axes.axhline(value, color=_MUTED, lw=1.0, ls=dashes, zorder=2)
-    low, high = axes.get_ylim()
+    low, high = min([low, *(line[1] for line in near)]), max([high, *(line[1] for line in near)])
     pad = 0.04 * (high - low)
-    axes.set_ylim(max(low - pad, min(0.0, low)), high + pad)
-    low, high = axes.get_ylim()
+    low, high = max(0.0, low - pad), high + pad
+    axes.set_ylim(low, high)
     gap, below = 0.075, -1.0
     for name, value, dashes in sorted(lines, key=lambda line: line[1]):
         shown = (name, value, dashes) in near

@@ -140,7 +140,8 @@ def family_verdicts(panels: list[Panel]) -> list[dict[str, Any]]:
             key = (family(panel.task), name)
             found.setdefault(key, []).append(difference(points[-1], panel.untrained))
     verdicts = []
-    for (group, name), differences in sorted(found.items()):
+    order = sort_names(name for _, name in found)
+    for (group, name), differences in sorted(found.items(), key=lambda item: (item[0][0], order.index(item[0][1]))):
         mean = sum(d.value for d in differences) / len(differences)
         counts = {v: sum(d.verdict == v for d in differences) for v in ("better", "worse", "undecided")}
         verdicts.append(
