@@ -116,7 +116,7 @@ def gather(sweep: pathlib.Path, corpus: dict[str, Any]) -> dict[str, Any]:
         **corpus,
         "settings": setting_rows(list(configs.values())),
         "limits": find_limits(facts, panels, corpus["stats"]),
-        "glossary": words.GLOSSARY,
+        "glossary": dict(sorted(words.GLOSSARY.items(), key=lambda item: item[0].lower())),
         "words": words,
         "format_count": format_count,
     }

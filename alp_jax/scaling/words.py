@@ -66,6 +66,10 @@ GLOSSARY = {
     "contrastive": "objective: audio and its caption are drawn together, other captions pushed away (InfoNCE)",
     "FLOPs": "floating-point operations of training, counted from the architecture",
     "floor": "the same probe on the mean and deviation of log-mel energies, without any encoder",
+    "CPU, GPU": "central and graphics processing unit: what a run is computed on",
+    "ablation": "runs that differ in one setting alone, compared with each other",
+    "crossover": "the pairs from which the objective that was behind with fewer is ahead",
+    "held-out rung": "the largest rung, left out of a fit and then predicted by it",
     "frozen encoder": "the encoder's parameters stay as trained; only the probe on top learns",
     "PSDS1": "polyphonic sound detection score: share of events found against false alarms per hour, less its "
     "deviation over classes (Bilen et al. 2020)",
