@@ -21,6 +21,23 @@ _COLORS = {"#010101": "--ink", "#020202": "--muted", "#030303": "--rule", "#0404
 _SERIES = {f"#0{i + 1:x}0a0b": f"--series-{i}" for i in range(6)}
 _INK, _MUTED, _RULE, _CARD = _COLORS
 SERIES = len(_SERIES)
+PALETTE = {  # variable of the page -> its colour on a light and on a dark ground
+    "--paper": ("#fcfcfa", "#15171a"),
+    "--card": ("#ffffff", "#1c1f23"),
+    "--ink": ("#1c1e21", "#e8e8e4"),
+    "--muted": ("#62676f", "#a0a6ae"),
+    "--rule": ("#dcdcd6", "#363b42"),
+    "--wash": ("#f2f2ed", "#22262b"),
+    "--series-0": ("#1f66c2", "#6aa9f7"),
+    "--series-1": ("#c85a12", "#f29a5c"),
+    "--series-2": ("#3a8048", "#74c285"),
+    "--series-3": ("#8a4bb0", "#c493e6"),
+    "--series-4": ("#b02a4c", "#ee7b97"),
+    "--series-5": ("#4d7a86", "#8fc0cd"),
+    "--good": ("#1d7a3f", "#6fd08f"),
+    "--bad": ("#b3261e", "#ff8a80"),
+    "--open": ("#8a6100", "#e5b94e"),
+}
 _LEAST_SPAN = 0.1  # of values: flat curves look flat
 _DASHES = ("solid", (0, (4, 1.6)), (0, (1.2, 1.4)), (0, (7, 1.5, 1.5, 1.5)))
 
@@ -137,6 +154,15 @@ def cost_svg(costs: Sequence[Cost], styles: dict[str, Style], title: str) -> str
         _percent_axis(axes)
         _frame(axes)
         return _inline(figure, title)
+
+
+def standalone(svg: str) -> str:
+    """A drawing of this module outside a report: on white, with the light colours in place of the page's variables."""
+    for variable, (light, _) in PALETTE.items():
+        svg = svg.replace(f"var({variable})", light)
+    svg = svg.replace("var(--sans)", "sans-serif")
+    spaces = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
+    return svg.replace("<svg ", f'<svg {spaces} style="background: white" ', 1)
 
 
 def _style(title: str) -> dict:

@@ -15,7 +15,7 @@ from alp_jax.scaling.ablations import AXES, ablations, add_variants
 from alp_jax.scaling.corpus import read_corpus
 from alp_jax.scaling.costs import make_costs
 from alp_jax.scaling.crossings import find_crossings
-from alp_jax.scaling.figures import make_styles
+from alp_jax.scaling.figures import PALETTE, make_styles
 from alp_jax.scaling.held_out import HeldOut, hold_out
 from alp_jax.scaling.ledger import Ledger
 from alp_jax.scaling.limits import find_limits
@@ -83,7 +83,7 @@ def gather(sweep: pathlib.Path, corpus: dict[str, Any]) -> dict[str, Any]:
         "steps": sorted({(row["pairs"], row["steps"]) for row in trained}),
     }
     costs = make_costs(rows)
-    laws = _laws([row for row in rows if row["metric"] in words.HEADLINES])
+    laws = fit_laws([row for row in rows if row["metric"] in words.HEADLINES])
     return {
         "name": state["name"],
         "written": datetime.datetime.now().astimezone().strftime("%d %B %Y, %H:%M %Z"),
@@ -92,6 +92,7 @@ def gather(sweep: pathlib.Path, corpus: dict[str, Any]) -> dict[str, Any]:
         "names": names,
         "objectives": list(dict.fromkeys(name.partition(", ")[0] for name in names)),
         "styles": styles,
+        "palette": PALETTE,
         "environment": next((e for e in reversed(environments) if e), None),
         "environments_differ": len({_machine(e) for e in environments if e}) > 1,
         "runs": _run_rows(state["runs"], rows),
@@ -122,8 +123,14 @@ def gather(sweep: pathlib.Path, corpus: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _laws(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Fits and what follows from them: verdicts, crossovers, held-out rungs; or why nothing could be fitted."""
+def fit_laws(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """What the curves of ``rows`` (headline metrics, with the columns of ``add_variants``) say.
+
+    Returns:
+      ``fits`` and ``excluded`` as ``fit_groups``, each fit with its ``curve_name``; ``verdicts`` on the paper's
+      findings; ``crossings`` as ``find_crossings``; ``held_out``: name of the curve -> its held-out rungs;
+      ``fit_note``: why nothing could be fitted, or empty.
+    """
     nothing = {"fits": [], "crossings": {}, "held_out": {}, "excluded": [], "fit_note": ""}
     try:
         result, fitted = fit_groups(rows, group=(*GROUP, "variant"))

@@ -6,8 +6,12 @@ import pathlib
 from collections.abc import Iterable
 from typing import Any
 
+from alp_jax.core.errors import UserError
+from alp_jax.scaling.ledger import COLUMNS, KEY
 from alp_jax.scaling.words import HEADLINES, METRICS, OBJECTIVES, PROBES, family, is_retrieval
 
+_NAMES = ("objective", "init", "model")  # columns of a ledger that hold text, beside its key
+_COUNTS = ("params", "pairs", "steps", "samples_seen", "seed")
 _Z = 1.959964  # two-sided 95% of a normal distribution
 
 
@@ -61,6 +65,24 @@ class Difference:
     @property
     def verdict(self) -> str:
         return "better" if self.low > 0 else "worse" if self.high < 0 else "undecided"
+
+
+def typed_rows(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of a ledger's table that were read from text: numbers as numbers, empty cells and lacking columns as None.
+
+    Raises:
+      UserError: a cell that has to be a number is none.
+    """
+    found = []
+    for row in rows:
+        one: dict[str, Any] = dict.fromkeys(COLUMNS) | row
+        for column in set(COLUMNS) - {*KEY, *_NAMES}:
+            try:
+                one[column] = None if one[column] in (None, "") else (int if column in _COUNTS else float)(one[column])
+            except ValueError:
+                raise UserError(f"run {row.get('run')}: {column} {row[column]!r} is no number") from None
+        found.append(one)
+    return found
 
 
 def curve_names(rows: list[dict[str, Any]]) -> dict[str, str]:

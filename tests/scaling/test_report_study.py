@@ -3,20 +3,23 @@
 import functools
 import json
 import re
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 
+from alp_jax.core.errors import UserError
 from alp_jax.scaling import held_out, report, words
 from alp_jax.scaling.ablations import ablations, add_variants, gain
 from alp_jax.scaling.costs import make_costs
 from alp_jax.scaling.crossings import find_crossings
-from alp_jax.scaling.figures import make_styles
+from alp_jax.scaling.figures import PALETTE, make_styles, panel_svg, standalone
 from alp_jax.scaling.held_out import hold_out
 from alp_jax.scaling.ledger import collect
 from alp_jax.scaling.points import make_curves
+from alp_jax.scaling.reading import read_table
 from alp_jax.scaling.report import write_report
-from alp_jax.scaling.summary import make_panels
+from alp_jax.scaling.summary import make_panels, typed_rows
 from alp_jax.scaling.table import fit_curves
 from tests.scaling import study
 
@@ -117,6 +120,22 @@ def test_costs_are_means_of_a_run():
     assert (first.curve, first.runs, first.clips, first.audio) == ("contrastive", 2, 960.0, 2000.0)
     assert (second.curve, second.flops, second.seconds) == ("captioning", 3e9, 20.0)
     assert first.score == pytest.approx(1 - 0.1 - 3 * 1000**-0.3, rel=0.02)
+
+
+def test_a_table_of_text_makes_the_panels_of_the_ledger(tmp_path):
+    folder = study.write_study(tmp_path / "s", rungs=(2000, 8000), **ONE)
+    rows, _ = read_table(folder / "ledger.csv")
+    assert make_panels(typed_rows(rows)) == make_panels(read_table(folder / "ledger.jsonl")[0])
+    with pytest.raises(UserError, match="steps 'many' is no number"):
+        typed_rows([rows[0] | {"steps": "many"}])
+
+
+def test_a_drawing_outside_a_page_has_its_own_colours():
+    (panel,) = make_panels(ledger_rows())
+    svg = standalone(panel_svg(panel, make_styles(["contrastive"]), {}, {}, "x"))
+    assert "var(" not in svg
+    assert PALETTE["--series-0"][0] in svg
+    ElementTree.fromstring(svg)
 
 
 def test_curves_of_one_objective_share_its_colour():
