@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from alp_jax.models.schedule import Schedule
+from alp_jax.parallel.activations import constrain
 
 
 class TrainInputs(NamedTuple):
@@ -77,9 +78,9 @@ class Training:
         return cls(
             mask_key,
             inputs.batch_count,
-            jax.random.uniform(scalar_key, (sites.scalars,)),
-            jax.random.uniform(clip_key, (sites.clips, num_clips)),
-            jax.random.uniform(channel_key, (num_clips, sites.channels)),
+            constrain(jax.random.uniform(scalar_key, (sites.scalars,)), "draws"),
+            constrain(jax.random.uniform(clip_key, (sites.clips, num_clips)), "draws", "batch"),
+            constrain(jax.random.uniform(channel_key, (num_clips, sites.channels)), "batch", "draws"),
             inputs.whitening_N,
         )
 

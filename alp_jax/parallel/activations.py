@@ -26,6 +26,7 @@ AXES_OF: dict[str, tuple[str, ...]] = {
     "heads": ("tensor",),
     "vocab": ("tensor",),
     "each": (),  # per head
+    "draws": (),  # of a whole step, which every module takes its own from
 }
 
 _mesh: contextvars.ContextVar[Mesh | None] = contextvars.ContextVar("mesh", default=None)
