@@ -23,6 +23,14 @@ CORPORA = (
     "paraspeechcaps",
     "tfds",
     "wavcaps",
+    # evaluation sets
+    "audioset_strong",
+    "crema_d",
+    "fsd50k",
+    "magnatagatune",
+    "nsynth",
+    "vggsound",
+    "voxceleb",
 )
 _NAMES_SHOWN = 3
 
@@ -34,7 +42,8 @@ def add(action: Callable[..., argparse.ArgumentParser]) -> None:
         "alp data build mini --out data/mini\n"
         "  alp data build folder --audio recordings --metadata captions.csv --out data/mine\n"
         "  alp data build audiocaps --metadata train.csv val.csv test.csv --audio wavs --out data/audiocaps\n"
-        "  alp data build audiocaps --metadata train.csv val.csv test.csv --dry_run",
+        "  alp data build audiocaps --metadata train.csv val.csv test.csv --dry_run\n"
+        "  alp data build fsd50k --metadata FSD50K.ground_truth --audio FSD50K --out data/benchmarks/fsd50k",
     )
     build.add_argument("corpus", choices=CORPORA, metavar="CORPUS", help=", ".join(CORPORA))
     build.add_argument("--out", metavar="DIR", help="empty folder or URL, or one this build had begun")

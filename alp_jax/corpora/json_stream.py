@@ -52,6 +52,35 @@ def json_rows(path: pathlib.Path, member: str = "", required: Sequence[str] = ()
             raise UserError(f"{path} is not JSON of the form {shape}: {error}, after record {number}") from None
 
 
+def json_members(path: pathlib.Path, required: Sequence[str] = ()) -> Iterator:
+    """(number from 1, (key, object)) of every member of a file that is one object; memory holds one chunk of it.
+
+    Args:
+      required: keys that the first member's object must have.
+
+    Yields:
+      Rejected for a member that is not an object.
+
+    Raises:
+      UserError: not JSON or another structure, with the number of the member before which reading stopped.
+    """
+    with tables.open_text(path) as file:
+        reader, number = _Reader(file), 0
+        try:
+            for key, record in reader.members():
+                number += 1
+                if not isinstance(record, dict):
+                    yield Rejected(f"{path} record {number}", "bad_json", "not a JSON object")
+                    continue
+                if number == 1:
+                    tables.check_keys(path, record, required)
+                yield number, (key, record)
+        except (ValueError, RecursionError, OSError, EOFError) as error:
+            raise UserError(
+                f'{path} is not JSON of the form {{"name": {{...}}, ...}}: {error}, after record {number}'
+            ) from None
+
+
 def _seek_member(reader: "_Reader", member: str) -> None:
     reader.expect("{")
     while True:
@@ -112,5 +141,18 @@ class _Reader:
         while True:
             yield self.value()
             if self.peek() == "]":
+                return
+            self.expect(",")
+
+    def members(self) -> Iterator[tuple[object, object]]:
+        """Keys and values of the object that comes next."""
+        self.expect("{")
+        if self.peek() == "}":
+            return
+        while True:
+            key = self.value()[0]
+            self.expect(":")
+            yield key, self.value()[0]
+            if self.peek() == "}":
                 return
             self.expect(",")

@@ -22,18 +22,26 @@ from alp_jax.corpora import (
     wavcaps,
 )
 from alp_jax.corpora.adapter import Clips, metadata_files
+from alp_jax.corpora.benchmarks import audioset_strong, crema_d, fsd50k, magnatagatune, nsynth, vggsound, voxceleb
 
 ADAPTERS = {
     "audiocaps": audiocaps.ADAPTER,
+    "audioset_strong": audioset_strong.ADAPTER,
     "audiosetcaps": audiosetcaps.ADAPTER,
     "clotho": clotho.ADAPTER,
+    "crema_d": crema_d.ADAPTER,
     "folder": folder.ADAPTER,
+    "fsd50k": fsd50k.ADAPTER,
     "fusionaudio": fusionaudio.ADAPTER,
     "jamendomaxcaps": jamendomaxcaps.ADAPTER,
     "lhotse": lhotse.ADAPTER,
+    "magnatagatune": magnatagatune.ADAPTER,
     "musiccaps": musiccaps.ADAPTER,
+    "nsynth": nsynth.ADAPTER,
     "paraspeechcaps": paraspeechcaps.ADAPTER,
     "tfds": tfds.ADAPTER,
+    "vggsound": vggsound.ADAPTER,
+    "voxceleb": voxceleb.ADAPTER,
     "wavcaps": wavcaps.ADAPTER,
 }
 

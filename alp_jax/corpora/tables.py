@@ -74,21 +74,33 @@ class _Lines:
 
 
 def csv_rows(
-    path: pathlib.Path, required: Sequence[str], optional: Sequence[str] = (), fallback: str = ""
+    path: pathlib.Path,
+    required: Sequence[str],
+    optional: Sequence[str] = (),
+    fallback: str = "",
+    separator: str = ",",
+    header: bool = True,
 ) -> Iterator[tuple[int, tuple[str, ...]] | Rejected]:
     """(line number, cells of ``required`` and then ``optional`` columns) of every row; absent columns give "".
 
     Args:
       fallback: encoding of rows that are not UTF-8; "" rejects them.
+      header: whether the first row names the columns; if not, they are those of ``required``.
 
     Raises:
       UserError: a required column is missing, or see ``open_text``.
     """
+
+    def pick(names: list[str]) -> Callable:
+        return _picker(path, names, required, optional)
+
     with open_text(path) as file:
-        yield from _read_csv(path, file, lambda header: _picker(path, header, required, optional), fallback)
+        yield from _read_csv(path, file, pick, fallback, separator, () if header else required)
 
 
-def csv_dicts(path: pathlib.Path, check: Callable[[list[str]], None]) -> Iterator[tuple[int, dict] | Rejected]:
+def csv_dicts(
+    path: pathlib.Path, check: Callable[[list[str]], None], separator: str = ","
+) -> Iterator[tuple[int, dict] | Rejected]:
     """(line number, column -> cell) of every row; ``check`` gets the header and may raise."""
 
     def pick(header: list[str]) -> Callable:
@@ -96,7 +108,7 @@ def csv_dicts(path: pathlib.Path, check: Callable[[list[str]], None]) -> Iterato
         return lambda cells: dict(zip(header, cells, strict=True))
 
     with open_text(path) as file:
-        yield from _read_csv(path, file, pick, "")
+        yield from _read_csv(path, file, pick, "", separator)
 
 
 def csv_header(path: pathlib.Path) -> list[str]:
@@ -105,10 +117,13 @@ def csv_header(path: pathlib.Path) -> list[str]:
         return [name.strip() for name in next(csv.reader(file), [])]
 
 
-def _read_csv(path, file, pick_of: Callable[[list[str]], Callable], fallback: str) -> Iterator:
+def _read_csv(
+    path, file, pick_of: Callable[[list[str]], Callable], fallback: str, separator=",", columns: Sequence[str] = ()
+) -> Iterator:
     lines = _Lines(file)
-    reader = csv.reader(lines, strict=True)
-    width, pick = -1, None
+    reader = csv.reader(lines, strict=True, delimiter=separator)
+    expected = "the published table has" if columns else "the header has"
+    width, pick = len(columns), pick_of(list(columns)) if columns else None
     while True:
         lines.begin()
         try:
@@ -131,7 +146,7 @@ def _read_csv(path, file, pick_of: Callable[[list[str]], Callable], fallback: st
         elif len(cells) == width:
             yield lines.first, pick(cells)
         elif cells:
-            yield Rejected(f"{path} line {lines.first}", "wrong_columns", f"{len(cells)} cells, the header has {width}")
+            yield Rejected(f"{path} line {lines.first}", "wrong_columns", f"{len(cells)} cells, {expected} {width}")
     if pick is None:
         pick_of([])
 

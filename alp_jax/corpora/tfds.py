@@ -2,7 +2,7 @@
 
 Reads what ``tfds build NAME --file_format=array_record`` prepared, without TensorFlow: the version folder
 (``.../nsynth/full/2.3.3``) is the metadata and holds the audio. Every class label becomes the label of a task:
-``label`` of the task named like the data set, any other as ``<data set>_<feature>``.
+``label`` of the task named like the data set, any other as ``<data set>_<feature>``, but for two tasks of the paper.
 """
 
 import pathlib
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from alp_jax.data import array_records
 
 _VIDEO = ("youtube_id",)  # voxceleb
+# the names by which the paper's protocol knows tasks; TFDS's voxceleb is the first, split for identification
+_TASKS = {"voxceleb": "voxceleb1", "nsynth_instrument_family": "nsynth_instrument"}
 
 
 def clips(
@@ -84,7 +86,7 @@ def _clip(
         if not isinstance(value, int) or not 0 <= value < classes.count:
             raise BadRow("bad_record", f"{label} is {value!r}, not a class below {classes.count}")
         task = info.name if label == "label" else f"{info.name}_{re.sub(r'[^A-Za-z0-9]+', '_', label)}"
-        found[task] = classes.names[value] if classes.names else str(value)
+        found[_TASKS.get(task, task)] = classes.names[value] if classes.names else str(value)
     video = next((values[name] for name in _VIDEO if name in values), "")
     for text in (*found.values(), str(video), str(values.get(group, ""))):
         check_utf8(text, "record")

@@ -132,7 +132,7 @@ def test_voxceleb_recordings_are_those_of_other_corpora(tmp_path):
     folder = prepare(tmp_path / "v", features, {"train": [[record]]}, {}, name="voxceleb")
     (clip,), _ = read(folder)
     assert (clip.recording, clip.recording_start_s) == ("voxceleb:21Uxsk56VDQ", None)
-    assert clip.labels == {"voxceleb": "1"}
+    assert clip.labels == {"voxceleb1": "1"}
 
 
 def stored(tmp_path, feature, **values):

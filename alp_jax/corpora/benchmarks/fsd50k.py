@@ -1,0 +1,71 @@
+"""FSD50K (Fonseca et al. 2022): Freesound clips with several of 200 sound classes each.
+
+Published as ``FSD50K.ground_truth/dev.csv`` (``fname, labels, mids, split``, the latter train or val) and ``eval.csv``
+(``fname, labels, mids``), audio as ``FSD50K.{dev,eval}_audio/<fname>.wav``.
+"""
+
+import pathlib
+from collections.abc import Sequence
+
+from alp_jax.core.clip import Clip
+from alp_jax.core.errors import UserError
+from alp_jax.corpora import tables
+from alp_jax.corpora.adapter import SPLIT_WORDS, Adapter, Clips
+from alp_jax.corpora.audio_files import AudioFiles
+from alp_jax.corpora.rows import BadRow, tags, to_clips
+
+SOURCE = "fsd50k"
+_VOCABULARY = "vocabulary.csv"  # published beside the tables; it names no clip
+
+
+def clips(metadata: Sequence[pathlib.Path], audio: pathlib.Path | None = None, split: str | None = None) -> Clips:
+    """The clips of each table; their classes are tags.
+
+    Raises:
+      UserError: ``split`` is given, or a table of neither form.
+    """
+    if split is not None:
+        raise UserError("fsd50k has official splits in dev.csv and eval.csv: leave out --split")
+    files = AudioFiles(audio)
+    for path in metadata:
+        if path.name == _VOCABULARY:
+            continue
+        develops = "split" in tables.csv_header(path)
+        if not develops and "eval" not in path.name:
+            raise UserError(
+                f"{path}: no column 'split' and no eval in its name; give the published dev.csv and eval.csv"
+            )
+        rows = tables.csv_rows(path, ("fname", "labels"), ("split",))
+        yield from to_clips(f"{path} line", rows, lambda row, develops=develops: _clip(row, files, develops))
+
+
+def _clip(row: tuple[str, ...], files: AudioFiles, develops: bool) -> Clip:
+    name, labels, split = row
+    if not name.isdecimal():
+        raise BadRow("bad_id", f"fname is {name!r}, not a Freesound id")
+    here = SPLIT_WORDS.get(split) if develops else "test"
+    if here is None or (develops and here == "test"):
+        raise BadRow("bad_record", f"split is {split!r}, not train or val")
+    classes = tags(labels.split(","), "labels")
+    if not classes:
+        raise BadRow("bad_record", "labels is empty")
+    recording = f"freesound:{name}"
+    return Clip(
+        id=f"{SOURCE}:{name}",
+        source=SOURCE,
+        recording=recording,
+        audio_path=files.path([name]),
+        tags=classes,
+        split=here,
+        group=recording,
+        recording_start_s=0.0,
+    )
+
+
+ADAPTER = Adapter(
+    read=clips,
+    help="FSD50K: Freesound clips of 200 classes, official train, validation and evaluation",
+    metadata="FSD50K.ground_truth with dev.csv and eval.csv",
+    audio="FSD50K.dev_audio and FSD50K.eval_audio, files by fname",
+    suffixes=(".csv",),
+)

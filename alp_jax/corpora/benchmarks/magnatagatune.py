@@ -1,0 +1,82 @@
+"""MagnaTagATune (Law et al. 2009): 29 s cuts of songs with tags that players of a game agreed on.
+
+Published as ``annotations_final.csv`` (tabs: ``clip_id``, 188 tags with 0 or 1, ``mp3_path``) and sixteen folders of
+MP3s, ``0`` to ``f``. As everywhere in its literature: the 50 most frequent tags, folders 0 to b for training, c for
+validation, d to f for the test.
+"""
+
+import collections
+import pathlib
+import re
+from collections.abc import Sequence
+
+from alp_jax.core.clip import Clip, Rejected
+from alp_jax.core.errors import UserError
+from alp_jax.corpora import tables
+from alp_jax.corpora.adapter import Adapter, Clips
+from alp_jax.corpora.audio_files import below
+from alp_jax.corpora.rows import BadRow, to_clips
+
+SOURCE = "magnatagatune"
+TOP = 50
+_SPLITS = dict.fromkeys("0123456789ab", "train") | {"c": "valid"} | dict.fromkeys("def", "test")
+_PATH = re.compile(r"([0-9a-f])/(.+)-(\d+)-(\d+)\.mp3")
+
+
+def clips(metadata: Sequence[pathlib.Path], audio: pathlib.Path | None = None, split: str | None = None) -> Clips:
+    """The clips in the order of the table, which is read twice: once to count its tags. Clips without one stay.
+
+    Raises:
+      UserError: ``split`` is given, several tables, or one of another form.
+    """
+    if split is not None:
+        raise UserError("magnatagatune is split by its folders 0 to f: leave out --split")
+    tables_here = [path for path in metadata if "annotations" in path.name]
+    if len(tables_here) != 1:
+        raise UserError(f"magnatagatune has one annotations_final.csv, here are {len(tables_here)}")
+    (path,) = tables_here
+    counts: collections.Counter = collections.Counter()
+    for row in _rows(path):
+        if not isinstance(row, Rejected):
+            counts.update(_tags(row[1]))
+    top = {tag for tag, _ in counts.most_common(TOP)}
+    yield from to_clips(f"{path} line", _rows(path), lambda cells: _clip(cells, audio, top))
+
+
+def _rows(path: pathlib.Path):
+    def check(header: list[str]) -> None:
+        if "mp3_path" not in header or len(header) < 3:
+            raise UserError(f"{path}: no column 'mp3_path' between tabs; give annotations_final.csv as published")
+
+    return tables.csv_dicts(path, check, separator="\t")
+
+
+def _tags(cells: dict[str, str]) -> list[str]:
+    return [tag for tag, cell in cells.items() if cell == "1" and tag not in ("clip_id", "mp3_path")]
+
+
+def _clip(cells: dict[str, str], root: pathlib.Path | None, top: set[str]) -> Clip:
+    found = _PATH.fullmatch(cells["mp3_path"])
+    if found is None:
+        raise BadRow("bad_id", f"mp3_path is {cells['mp3_path']!r}, not like 0/song-0-29.mp3")
+    folder, song, start, _ = found.groups()
+    recording = f"magnatune:{song}"
+    return Clip(
+        id=f"{SOURCE}:{song}-{start}",
+        source=SOURCE,
+        recording=recording,
+        audio_path=below(root, cells["mp3_path"]),
+        tags=tuple(tag for tag in _tags(cells) if tag in top),
+        split=_SPLITS[folder],
+        group=recording,
+        recording_start_s=float(start),
+    )
+
+
+ADAPTER = Adapter(
+    read=clips,
+    help="MagnaTagATune: 29 s of songs with the 50 most frequent tags, split 12:1:3 by folder",
+    metadata="annotations_final.csv",
+    audio="the unpacked folders 0 to f",
+    suffixes=(".csv",),
+)
