@@ -26,7 +26,7 @@ ALLOWED = {
     "scaling": BASE | {"models.accounting"},
     "interop": BASE
     | MODEL_SIDE
-    | {"data.text", "evaluation.retrieval", "models", "objectives", "optim", "train.checkpoint"},
+    | {"data.text", "evaluation.model", "evaluation.retrieval", "models", "objectives", "optim", "train.checkpoint"},
     "cli": None,  # anything
 }
 # library -> where it may be imported, as path prefixes under alp_jax/

@@ -7,6 +7,8 @@ import resource
 import time
 
 EXAMPLE = """alp eval --run runs/demo --suite mini
+  alp eval --run runs/demo --suite paper --data data/benchmarks
+  alp eval --hf wav2vec2-base --data data/mini --suite sound_event,speaker
   alp eval --run runs/demo --follow --suite sound_event,text_to_audio
   alp eval --model runs/imported --data data/mini --suite sound_event,text_to_audio --start runs/supervised"""
 
@@ -15,11 +17,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model = parser.add_mutually_exclusive_group(required=True)
     model.add_argument("--run", type=pathlib.Path, metavar="DIR", help="folder of a trained run")
     model.add_argument("--model", type=pathlib.Path, metavar="DIR", help="folder that 'alp import' made")
+    model.add_argument(
+        "--hf", type=pathlib.Path, metavar="DIR", help="folder of a transformers audio encoder, run by PyTorch"
+    )
     parser.add_argument(
         "--suite",
         metavar="mini|paper|TASK,...",
-        help="all tasks of the data set (mini), those of the paper's protocol that it has (paper), or those named; "
-        "by default the run's",
+        help="all tasks of the data set (mini), those of the paper's protocol on all of their clips (paper), or those "
+        "named; by default the run's",
     )
     parser.add_argument(
         "--follow",
@@ -28,7 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--step", type=int, help="checkpoint to evaluate; the last one by default")
     parser.add_argument("--since", type=int, help="mean of the parameters after this checkpoint (running average)")
-    parser.add_argument("--data", metavar="DIR", help="data set; by default the one the run was trained on")
+    parser.add_argument(
+        "--data", metavar="DIR", help="data set, or with --suite paper a folder of them; by default the run's own"
+    )
     parser.add_argument("--out", type=pathlib.Path, metavar="DIR", help="where results go; by default RUN/eval")
     parser.add_argument(
         "--start",
@@ -46,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict:
-    """Prints a table of results; see ``alp_jax.evaluation.suite.run_suite`` for the files.
+    """Prints a table of results for every data set; see ``alp_jax.evaluation.suite.run_suite`` for the files.
 
     Baselines go to OUT/untrained and OUT/start; what is there already and still fits is not measured again.
     """
@@ -54,38 +61,87 @@ def run(args: argparse.Namespace) -> dict:
 
     setup_runtime()
     from alp_jax.core.errors import AlpError, UserError
+    from alp_jax.evaluation.published import not_measured
     from alp_jax.evaluation.suite import run_suite
     from alp_jax.train.baselines import baseline_models
     from alp_jax.train.evaluate import eval_model, open_suite, trained_on
 
-    began, folder = time.monotonic(), args.run or args.model
+    began, folder = time.monotonic(), args.run or args.model or args.hf
     if args.follow:
         return _follow(args)
-    model, config = eval_model(folder, args.step, args.since)
-    if args.data:
-        vocabulary = config.data.tokenizer or str(pathlib.Path(config.data.path) / "tokenizer.model")
-        data = dataclasses.replace(config.data, path=args.data, tokenizer=vocabulary)
-        config = dataclasses.replace(config, data=data)
-    suite = open_suite(config, args.suite or config.evaluation.suite, trained_on(folder))
-    if not suite.names:
-        raise UserError(f"data set {config.data.path} has no task: it needs labels, tags or captions in train and test")
-    out = args.out or folder / "eval"
-    floors = args.floors or out.parent / "floors.json"
-    results = run_suite(model, suite, out, floors_path=floors, keep_features=args.keep_features)
-    baselines = {}
-    if not args.no_baselines:
-        for name, other in baseline_models(folder, args.start):
-            baselines[name] = run_suite(other, suite, out / name, floors_path=floors)
+    model, config = _foreign(args) if args.hf else eval_model(folder, args.step, args.since)
+    sets = {}
+    for place in places(args.data, args.suite):
+        if place:
+            vocabulary = config.data.tokenizer or str(pathlib.Path(config.data.path) / "tokenizer.model")
+            data = dataclasses.replace(config.data, path=str(place), tokenizer=vocabulary)
+            config = dataclasses.replace(config, data=data)
+        suite = open_suite(config, args.suite or config.evaluation.suite, trained_on(folder))
+        if not suite.names:
+            raise UserError(
+                f"data set {config.data.path} has no task: it needs labels, tags or captions in train and test"
+            )
+        out = args.out or folder / "eval"
+        if args.data and pathlib.Path(args.data) != place:
+            out /= place.name
+        floors = args.floors or out.parent / "floors.json"
+        results = run_suite(model, suite, out, floors_path=floors, keep_features=args.keep_features)
+        baselines = {}
+        if not (args.no_baselines or args.hf):
+            for name, other in baseline_models(folder, args.start):
+                baselines[name] = run_suite(other, suite, out / name, floors_path=floors)
+        sets[config.data.path] = {"out": str(out), "results": results, "baselines": baselines}
+        if not args.json:
+            print(config.data.path, table(results, baselines), sep="\n", flush=True)
+            print("\n".join([*notes(results), *overlaps(results)]))
+    measured = [result["task"] for found in sets.values() for result in found["results"]]
+    lacking = not_measured(measured) if args.suite == "paper" else []
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    summary = {"seconds": round(time.monotonic() - began, 1), "peak_gib": round(peak, 2)}
+    summary = {"seconds": round(time.monotonic() - began, 1), "peak_gib": round(peak, 2), "not_measured": lacking}
+    outs = ", ".join(found["out"] for found in sets.values())
     if not args.json:
-        print(table(results, baselines))
-        print("\n".join([*notes(results), *overlaps(results)]))
-        print(f"{summary['seconds']:.0f} s, at most {peak:.1f} GiB; a JSON of each result in {out}")
-    failed = [f"{r['task']}-{r['pooling']}" for found in (results, *baselines.values()) for r in found if "failed" in r]
+        spent = f"{summary['seconds']:.0f} s, at most {peak:.1f} GiB"
+        print(*lacking, f"{spent}; a JSON of each result in {outs}", sep="\n")
+    every = [r for found in sets.values() for some in (found["results"], *found["baselines"].values()) for r in some]
+    failed = [f"{r['task']}-{r['pooling']}" for r in every if "failed" in r]
     if failed:
-        raise AlpError(f"{len(failed)} results failed: {', '.join(failed)}; reasons are in {out}")
-    return {"out": str(out), "results": results, "baselines": baselines} | summary
+        raise AlpError(f"{len(failed)} results failed: {', '.join(failed)}; reasons are in {outs}")
+    return {"sets": sets} | summary
+
+
+def _foreign(args: argparse.Namespace) -> tuple:
+    """The encoder of ``--hf`` and the settings that it is evaluated with."""
+    from alp_jax.config import RunConfig
+    from alp_jax.config.schema import DataConfig
+    from alp_jax.core.errors import UserError
+    from alp_jax.interop.torch_encoder import torch_encoder
+
+    for name in ("step", "since", "start"):
+        if getattr(args, name) is not None:
+            raise UserError(f"--{name} is about runs: leave it out with --hf")
+    if args.data is None:
+        raise UserError("--hf needs --data: the encoder was not trained on a data set here")
+    return torch_encoder(args.hf), RunConfig(data=DataConfig(path=str(places(args.data, args.suite)[0])))
+
+
+def places(data: str | None, suite: str | None) -> list[pathlib.Path | None]:
+    """The data sets to evaluate on: ``data``, or all that lie in it with ``suite`` paper; None for the run's own.
+
+    Raises:
+      UserError: ``data`` is no data set and holds none.
+    """
+    from alp_jax.core.errors import UserError
+    from alp_jax.data.dataset import INFO
+
+    if data is None:
+        return [None]
+    folder = pathlib.Path(data)
+    if suite != "paper" or (folder / INFO).exists():
+        return [folder]
+    found = sorted(path.parent for path in folder.glob(f"*/{INFO}"))
+    if not found:
+        raise UserError(f"--data {data} is no data set and holds none; 'alp data build' makes one")
+    return found
 
 
 def _follow(args: argparse.Namespace) -> dict:
@@ -95,7 +151,7 @@ def _follow(args: argparse.Namespace) -> dict:
     from alp_jax.train.evaluate import open_suite, trained_on
     from alp_jax.train.follow import CURVE, follow
 
-    for name in ("model", "step", "since", "data", "start"):
+    for name in ("model", "hf", "step", "since", "data", "start"):
         if getattr(args, name) is not None:
             raise UserError(f"--follow evaluates all checkpoints of --run with its own data: leave out --{name}")
     config = read_config(args.run)

@@ -29,7 +29,7 @@ from alp_jax.evaluation.protocol import DIRECTIONS, RetrievalTask, retrieval_tas
 from alp_jax.evaluation.published import PAPER_TASKS, published
 from alp_jax.evaluation.sed import detection
 from alp_jax.evaluation.sed import task as sed
-from alp_jax.evaluation.tasks import Task, build_tasks, read_table
+from alp_jax.evaluation.tasks import Task, build_tasks, read_table, why_none
 from alp_jax.evaluation.zero_shot import POOLING as ZERO_SHOT
 from alp_jax.evaluation.zero_shot import read_prompts
 
@@ -44,6 +44,13 @@ def task_names(suite: str) -> tuple[str, ...]:
     if suite == "paper":
         return PAPER_TASKS
     return () if suite == "mini" else tuple(suite.split(","))
+
+
+def protocol(suite: str, config: EvalConfig) -> EvalConfig:
+    """``config`` as ``suite`` wants it: the paper's takes all clips of its data sets."""
+    if suite != "paper":
+        return config
+    return dataclasses.replace(config, max_train_clips=0, max_test_clips=0, retrieval_clips=0, alignment_clips=0)
 
 
 class Suite:
@@ -91,6 +98,9 @@ class Suite:
             only = tuple(name for name in names if name in PAPER_TASKS)
             if not only:
                 raise UserError(f"suite paper: the data set has none of its tasks ({', '.join(PAPER_TASKS)})")
+        for name in only:
+            if name not in names and any(name in labels for labels in table.labels):
+                raise UserError(f"task {name}: {why_none(table, name)}")
         wanted = [choose(name, names, "task") for name in only] or names
         self.names = [name for name in names if name in wanted]
         self.identity = {

@@ -1,7 +1,8 @@
 """Probe tasks out of a data set's records: who is trained on, who selects, who is tested, and what is right.
 
-Every label name of the records is a single-label task; ``tags`` is one multi-label task over the most frequent tags.
-Splits are the data set's own and must share no group.
+Every label name of the records is a single-label task; ``tags`` is one multi-label task over the most frequent tags. A
+published benchmark of several labels per clip is a task of its own, over all of its classes. Splits are the data set's
+own and must share no group.
 """
 
 import collections
@@ -22,6 +23,10 @@ MIN_VALID = 50  # clips that make the validation split usable for selection
 HELD_SHARE, MAX_HELD_SHARE, MIN_FIT = 0.2, 0.4, 3  # of the training clips when groups of them must select instead
 SEED = 7
 TAGS = "tags"
+# sources whose tags are the classes of a published task of that name
+MULTI_LABEL = ("fsd50k", "magnatagatune")
+# published tasks: every class with a clip on both sides counts, however rare
+PUBLISHED = (*MULTI_LABEL, "vggsound", "voxceleb1", "voxceleb2", "crema_d", "nsynth_instrument")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +34,7 @@ class Table:
     """What the records say beside the audio; index is the row of the data set."""
 
     id: list[str]
+    source: list[str]
     split: np.ndarray
     group: list[str]
     labels: list[dict[str, str]]
@@ -75,6 +81,7 @@ def read_table(dataset: Dataset) -> Table:
     records = [dataset.read(row, audio=False) for row in range(dataset.num_clips)]
     return Table(
         id=[record.id for record in records],
+        source=[dataset.sources[code] for code in dataset.source.tolist()],
         split=np.array([SPLITS.index(record.split) for record in records], np.int8),
         group=[record.group or record.recording for record in records],
         labels=[dict(record.labels) for record in records],
@@ -143,8 +150,21 @@ def build_tasks(table: Table, config: EvalConfig) -> list[Task]:
       DataError: naming a group that is in training and test of one task.
     """
     names = sorted({name for labels in table.labels for name in labels})
-    tasks = [_single(table, name, config) for name in names] + [_multi(table, config)]
+    tasks = [_single(table, name, config) for name in names]
+    tasks += [_multi(table, name, config) for name in (TAGS, *MULTI_LABEL)]
     return [task for task in tasks if task is not None]
+
+
+def why_none(table: Table, name: str) -> str:
+    """Why a task that the records name, or do not, cannot be made of them."""
+    seen = {
+        split: {table.labels[row][name] for row in table.rows(split).tolist() if name in table.labels[row]}
+        for split in ("train", "test")
+    }
+    if not any(seen.values()):
+        return "no clip of the data set has such a label"
+    sides = ", ".join(f"{len(classes)} in {split}" for split, classes in seen.items())
+    return f"training and test share fewer than two classes with enough clips (classes: {sides})"
 
 
 def _sides(table: Table, inside: np.ndarray) -> dict[str, np.ndarray]:
@@ -163,7 +183,8 @@ def _single(table: Table, name: str, config: EvalConfig) -> Task | None:
     label_of = {row: labels[name] for row, labels in enumerate(table.labels) if name in labels}
     sides = _sides(table, np.array([row in label_of for row in range(len(table.id))]))
     counts = {split: collections.Counter(label_of[row] for row in rows.tolist()) for split, rows in sides.items()}
-    dropped = _too_few(counts["train"], counts["test"], MIN_TRAIN, MIN_TEST)
+    fewest = (1, 1) if name in PUBLISHED else (MIN_TRAIN, MIN_TEST)
+    dropped = _too_few(counts["train"], counts["test"], *fewest)
     classes = tuple(sorted(set(counts["train"]) - set(dropped)))
     if len(classes) < 2:
         return None
@@ -181,15 +202,18 @@ def _single(table: Table, name: str, config: EvalConfig) -> Task | None:
     return _task(table, name, classes, train, valid, test, target, dropped)
 
 
-def _multi(table: Table, config: EvalConfig) -> Task | None:
-    sides = _sides(table, np.array([bool(tags) for tags in table.tags], bool))
+def _multi(table: Table, name: str, config: EvalConfig) -> Task | None:
+    own = [source if source in MULTI_LABEL else TAGS for source in table.source]
+    inside = [bool(tags) and task == name for tags, task in zip(table.tags, own, strict=True)]
+    sides = _sides(table, np.array(inside, bool))
     sides["train"] = subset(table, sides["train"], config.max_train_clips)
     sides["valid"] = subset(table, sides["valid"], config.max_train_clips // 4)
     sides["test"] = subset(table, sides["test"], config.max_test_clips)
     counts = {s: collections.Counter(tag for row in rows for tag in set(table.tags[row])) for s, rows in sides.items()}
-    dropped = _too_few(counts["train"], counts["test"], MIN_TAG_TRAIN, MIN_TAG_TEST)
+    fewest = (1, 1) if name in PUBLISHED else (MIN_TAG_TRAIN, MIN_TAG_TEST)
+    dropped = _too_few(counts["train"], counts["test"], *fewest)
     frequent = sorted(set(counts["train"]) - set(dropped), key=lambda tag: (-counts["train"][tag], tag))
-    classes = tuple(sorted(frequent[:MAX_TAGS]))
+    classes = tuple(sorted(frequent if name in PUBLISHED else frequent[:MAX_TAGS]))
     if len(classes) < 2:
         return None
 
@@ -198,8 +222,8 @@ def _multi(table: Table, config: EvalConfig) -> Task | None:
             -1, len(classes)
         )
 
-    rare = {f"{len(dropped)} tags": f"under {MIN_TAG_TRAIN} training or {MIN_TAG_TEST} test clips"} if dropped else {}
-    return _task(table, TAGS, classes, sides["train"], sides["valid"], sides["test"], target, rare)
+    rare = {f"{len(dropped)} tags": f"under {fewest[0]} training or {fewest[1]} test clips"} if dropped else {}
+    return _task(table, name, classes, sides["train"], sides["valid"], sides["test"], target, rare)
 
 
 def _task(table, name, classes, train, valid, test, target, dropped) -> Task:

@@ -16,12 +16,13 @@ from alp_jax.core.names import choose
 from alp_jax.evaluation.lit.caption import TRAINS
 from alp_jax.evaluation.model import EvalModel
 from alp_jax.evaluation.overlap import Trained
-from alp_jax.evaluation.suite import Suite, run_suite, task_names
+from alp_jax.evaluation.suite import Suite, protocol, run_suite, task_names
 from alp_jax.features.logmel import log_mel
 from alp_jax.models.decoding import Ids
 from alp_jax.models.dual import CAPTIONING, CONTRASTIVE, SIDES
 from alp_jax.objectives.base import SpecialTokens
 from alp_jax.objectives.contrastive import wrap_caption
+from alp_jax.parallel.rows import over_rows
 from alp_jax.train.build import make_model, open_data, read_config
 from alp_jax.train.checkpoint import load_params
 
@@ -64,7 +65,7 @@ def open_suite(config: RunConfig, suite: str, trained: Trained | None = None) ->
     return Suite(
         dataset,
         tokenizer,
-        config.evaluation,
+        protocol(suite, config.evaluation),
         data_config=config.data,
         feature_config=config.features,
         model_config=config.model,
@@ -85,7 +86,7 @@ def _part(folder: str, name: str, called: str, knob: str) -> dict:
 def eval_model(
     run_dir: str | pathlib.Path, step: int | None = None, since: int | None = None
 ) -> tuple[EvalModel, RunConfig]:
-    """The frozen encoder of a run, ready for evaluation on the default device, and the run's configuration.
+    """The frozen encoder of a run, ready for evaluation on the devices of this process, and the run's configuration.
 
     ``step`` and ``since`` as in ``load_params``.
     """
@@ -103,11 +104,11 @@ def frozen_model(config: RunConfig, params: dict, name: str) -> EvalModel:
     identity = hashlib.sha256(b"".join(np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(params))).hexdigest()
     params = jax.tree.map(jnp.asarray, params)
 
-    def bound(function: Callable) -> Callable:
-        compiled = jax.jit(function)
+    def bound(function: Callable, compile: Callable = jax.jit) -> Callable:
+        compiled = compile(function)
         return lambda *args: compiled(params, *(jnp.asarray(arg) for arg in args))
 
-    @bound
+    @functools.partial(bound, compile=over_rows)
     def frames(params, audio_BS, audio_len_B):
         return apply(params, *log_mel(audio_BS, audio_len_B, config.features), method="encode")
 

@@ -1,6 +1,10 @@
 """The table and the notes that ``alp eval`` prints."""
 
+import pytest
+
 from alp_jax.cli import eval as cli
+from alp_jax.core.errors import UserError
+from alp_jax.evaluation.published import not_measured
 
 RESULT = {
     "task": "kind",
@@ -37,3 +41,20 @@ def test_missing_clips_are_told():
     whole = RESULT["missing"] | {"missing": 1, "incomplete": False, "reasons": {"missing": 1}}
     assert cli.notes([RESULT | {"missing": whole}])[0].startswith("kind: 1 of 100")
     assert cli.notes([RESULT | {"missing": {"unknown": "why"}}]) == []
+
+
+def test_the_papers_suite_takes_every_data_set_of_a_folder_and_says_what_it_lacks(tmp_path):
+    for name in ("vggsound", "fsd50k"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "dataset.json").write_text("{}")
+    (tmp_path / "notes").mkdir()
+    assert cli.places(str(tmp_path), "paper") == [tmp_path / "fsd50k", tmp_path / "vggsound"]
+    assert cli.places(str(tmp_path / "fsd50k"), "paper") == [tmp_path / "fsd50k"]
+    assert cli.places(str(tmp_path), "mini") == [tmp_path]  # which is then refused as no data set
+    assert cli.places(None, "paper") == [None]
+    with pytest.raises(UserError, match="holds none"):
+        cli.places(str(tmp_path / "notes"), "paper")
+    lines = not_measured(["fsd50k", "text_to_audio", "audio_to_text", "sound_event_detection"])
+    assert "not measured: vggsound; needs alp data build vggsound" in lines
+    assert "not measured: voxceleb2; needs alp data build voxceleb --option version=2" in lines
+    assert not any("fsd50k" in line or "audioset_strong" in line for line in lines)
