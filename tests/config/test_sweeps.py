@@ -29,6 +29,7 @@ SHIPPED = {
     "sources.py:size=mini": 11,
     "batch_temperature.py": 12,
     "batch_temperature.py:size=mini": 9,
+    "study.py:init=runs/tagger": 3 * 2 * (1 + 4 * 3),
 }
 
 

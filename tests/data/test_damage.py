@@ -175,9 +175,15 @@ def test_a_changed_index_is_found(copy):
 
 
 BUILDER = """
-import pathlib, sys
+import pathlib, sys, time
 from alp_jax.core.clip import Clip
+from alp_jax.data.building import shard
 from alp_jax.data.building.build import build
+write = shard.write
+def write_later(*args):  # leaves time to be killed; workers import this file too
+    time.sleep(float(sys.argv[4]))
+    write(*args)
+shard.write = write_later
 if __name__ == "__main__":
     root = pathlib.Path(sys.argv[1])
     wavs = [root / "wav" / f"{i}.wav" for i in range(120)]
@@ -190,11 +196,11 @@ def test_a_killed_build_goes_on_and_gives_the_same_bytes(tmp_path):
     make_clips(tmp_path / "wav", 120)
     (tmp_path / "builder.py").write_text(BUILDER)
     command = [sys.executable, str(tmp_path / "builder.py"), str(tmp_path)]
-    subprocess.run([*command, "whole", "1"], check=True, capture_output=True)
+    subprocess.run([*command, "whole", "1", "0"], check=True, capture_output=True)
     want = {p.name: p.read_bytes() for p in (tmp_path / "whole").iterdir()}
     out, finished = tmp_path / "set", {}
     for workers in ("1", "2", "1"):
-        process = subprocess.Popen([*command, "set", workers], stderr=subprocess.DEVNULL)
+        process = subprocess.Popen([*command, "set", workers, "0.5"], stderr=subprocess.DEVNULL)
         while len(list(out.glob("*.index"))) <= len(finished):
             assert process.poll() is None, "the build ended before it could be killed"
             time.sleep(0.001)
@@ -209,7 +215,7 @@ def test_a_killed_build_goes_on_and_gives_the_same_bytes(tmp_path):
         done = {p: p.stat().st_mtime_ns for p in out.glob("clips-*")}
         assert finished.items() <= done.items(), "a finished shard was redone"
         finished = {p: t for p, t in done.items() if p.with_name(p.name + ".index") in done or p.suffix == ".index"}
-    subprocess.run([*command, "set", "2"], check=True, capture_output=True)
+    subprocess.run([*command, "set", "2", "0"], check=True, capture_output=True)
     assert {p.name: p.read_bytes() for p in out.iterdir()} == want
     assert all(p.stat().st_mtime_ns == stamp for p, stamp in finished.items())
 

@@ -49,7 +49,7 @@ def task(planted):
     split = np.where(np.arange(CLIPS) < 110, 0, 2).astype(np.int8)
     captions = [(f"a {NAMES[k]}", f"the {NAMES[k]} sounds") for k in kind_N]
     names = [f"clip {i}" for i in range(CLIPS)]
-    table = Table(names, split, names, [{}] * CLIPS, [()] * CLIPS, captions, [()] * CLIPS)
+    table = Table(names, ["t"] * CLIPS, split, names, [{}] * CLIPS, [()] * CLIPS, captions, [()] * CLIPS)
     return retrieval_task(table, EvalConfig())
 
 
