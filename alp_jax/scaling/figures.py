@@ -222,6 +222,7 @@ def _reference_lines(axes, panel: Panel) -> None:
     lines = [("chance", panel.chance, (0, (1, 2)))]
     lines += [("floor", panel.floor, (0, (5, 2)))]
     lines += [("untrained", panel.untrained.mean if panel.untrained else None, (0, (6, 2, 1, 2)))]
+    lines += [("start", panel.start.mean if panel.start else None, (0, (2, 2, 6, 2)))]
     lines = [line for line in lines if line[1] is not None]
     low, high = axes.get_ylim()
     reach = high - low

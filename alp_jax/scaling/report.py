@@ -90,6 +90,7 @@ def gather(sweep: pathlib.Path, corpus: dict[str, Any]) -> dict[str, Any]:
         "rungs": facts["rungs"],
         "seeds": facts["seeds"],
         "names": names,
+        "starts": any(panel.start for panel in panels),
         "objectives": list(dict.fromkeys(name.partition(", ")[0] for name in names)),
         "styles": styles,
         "palette": PALETTE,

@@ -12,6 +12,7 @@ from alp_jax.scaling.words import HEADLINES, METRICS, OBJECTIVES, PROBES, family
 
 _NAMES = ("objective", "init", "model")  # columns of a ledger that hold text, beside its key
 _COUNTS = ("params", "pairs", "steps", "samples_seen", "seed")
+SCRATCH = "scratch"  # the start that is none
 _Z = 1.959964  # two-sided 95% of a normal distribution
 
 
@@ -39,7 +40,11 @@ class Point:
 
 @dataclasses.dataclass(frozen=True)
 class Panel:
-    """Everything about one (task, pooling, metric): curves by name, and the lines they are compared with."""
+    """Everything about one (task, pooling, metric): curves by name, and the lines they are compared with.
+
+    Both encoders without a step of training are such lines: ``untrained``, of random parameters, and ``start``, which
+    took over the supervised encoder that runs of the sweep begin with (their mean where there are several).
+    """
 
     task: str
     pooling: str
@@ -48,6 +53,7 @@ class Panel:
     floor: float | None
     untrained: Point | None
     curves: dict[str, list[Point]]
+    start: Point | None = None
 
     @property
     def retrieval(self) -> bool:
@@ -122,7 +128,8 @@ def make_panels(rows: list[dict[str, Any]]) -> list[Panel]:
         for name in sort_names(names[row["run"]] for row in trained):
             mine = [row for row in trained if names[row["run"]] == name]
             curves[name] = [_point(mine, pairs) for pairs in sorted({row["pairs"] for row in mine})]
-        untrained = [row for row in members if not row["steps"]]
+        untrained = [row for row in members if not row["steps"] and row["init"] == SCRATCH]
+        start = [row for row in members if not row["steps"] and row["init"] != SCRATCH]
         panels.append(
             Panel(
                 task,
@@ -132,6 +139,7 @@ def make_panels(rows: list[dict[str, Any]]) -> list[Panel]:
                 _mean(members, "floor"),
                 _point(untrained, untrained[0]["pairs"]) if untrained else None,
                 curves,
+                _point(start, start[0]["pairs"]) if start else None,
             )
         )
     return sorted(

@@ -92,6 +92,7 @@ GLOSSARY = {
     "rung": "a step of the data ladder; smaller rungs are contained in larger ones",
     "seed": "number that decides initial parameters and the order of the data",
     "steps": "updates of the parameters",
+    "start": "the supervised encoder that runs begin with, as it is before them, under the same probes",
     "untrained": "the same encoder with its initial random parameters, under the same probes",
     "Zipformer": "the audio encoder: stacks of attention and convolution layers at several frame rates",
 }

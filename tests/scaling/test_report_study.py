@@ -189,3 +189,17 @@ def test_runs_without_configuration_or_times_make_a_report(tmp_path):
     summary.write_text(json.dumps(json.loads(summary.read_text()) | {"wall_seconds": None, "flops": None}))
     collect(folder / "ledger.jsonl", sorted((folder / "runs").iterdir()))
     assert "No run left a configuration" in write_report(folder, tmp_path / "out")[0].read_text()
+
+
+def test_a_start_without_steps_is_a_line_of_its_own_and_not_part_of_the_untrained_one():
+    rows = ledger_rows() + ledger_rows(init="runs/tagger")
+    for init, value in (("scratch", 0.2), ("runs/tagger", 0.6)):
+        row = {"run": f"none-{init}", "init": init, "value": value, "interval_low": None, "interval_high": None}
+        rows.append(rows[0] | row | {"steps": 0, "seed": 0})
+    (panel,) = make_panels(rows)
+    assert (panel.untrained.mean, panel.start.mean) == (0.2, 0.6)
+    svg = panel_svg(panel, make_styles(list(panel.curves)), {}, {}, "a panel")
+    assert "start 60" in svg
+    assert "untrained 20" in svg
+    (alone,) = make_panels([row for row in rows if row["run"] != "none-runs/tagger"])
+    assert alone.start is None
