@@ -13,6 +13,7 @@ REJECTIONS = {
     "not_utf8": "bytes that are not UTF-8",
     "bad_json": "a line that is not a JSON object",
     "bad_record": "a field that is missing or of another type than published",
+    "unsupported_cut": "a cut whose form, transforms or channels cannot be read",
     "bad_id": "an id that does not have the published form",
     "bad_time": "a start, end or duration that is not a number of seconds of 0 or more",
     "empty_caption": "no caption",
@@ -54,6 +55,9 @@ class Clip:
         a record number for .array_record; "" for a plain audio file.
       recording_start_s: where the clip starts in ``recording``, seconds; None when that is not known. It differs from
         ``start_s`` when the file itself was cut out of the recording.
+      channel: which channel of the file is the clip, from 0; None mixes all of them down.
+      stated_s: the length in seconds that the metadata states where the whole file is the clip (``duration_s`` None):
+        nothing is cut by it; hours before a build, and audits of metadata, go by it.
     """
 
     id: str
@@ -71,6 +75,13 @@ class Clip:
     license: str = ""
     member: str = ""
     recording_start_s: float | None = None
+    channel: int | None = None
+    stated_s: float | None = None
+
+    @property
+    def known_s(self) -> float | None:
+        """The length in seconds as far as the metadata tells it."""
+        return self.stated_s if self.duration_s is None else self.duration_s
 
     def __post_init__(self):
         if self.split not in SPLITS:

@@ -26,6 +26,7 @@ REASONS = {
     "missing": "no such file",
     "empty": "a file of zero bytes",
     "not_audio": "no known audio format inside",
+    "no_channel": "a channel that the file does not have",
     "unsupported": "a container or encoding outside the allow-list, or too many channels",
     "corrupt": "cut short or undecodable",
     "bad_rate": "a sample rate outside 4 to 384 kHz",
@@ -73,11 +74,19 @@ class Limits:
     max_bytes: int = 2 << 30
 
 
-def load(path: str, start_s: float, duration_s: float | None, limits: Limits, member: str = "") -> np.ndarray:
+def load(
+    path: str,
+    start_s: float,
+    duration_s: float | None,
+    limits: Limits,
+    member: str = "",
+    channel: int | None = None,
+) -> np.ndarray:
     """The stretch of ``path`` from ``start_s`` that lasts ``duration_s`` (None: to the end) as int16[n], 16 kHz mono.
 
     A stretch that reaches over the end of the file ends there. ``path`` may be a URL, and with ``member`` a container
-    of audio files (``containers.read_member``); both are read into memory first.
+    of audio files (``containers.read_member``); both are read into memory first. ``channel``, from 0, is the one that
+    is taken; None mixes all of them down.
 
     Raises:
       BadAudio: with the reason; nothing is ever repaired or replaced.
@@ -92,7 +101,7 @@ def load(path: str, start_s: float, duration_s: float | None, limits: Limits, me
     if duration_s is not None and duration_s > limits.max_seconds:
         raise BadAudio("too_long", f"{duration_s:g} s")
     try:
-        sound, rate = _decode(source, extension, size, start_s, duration_s, limits)
+        sound, rate = _decode(source, extension, size, start_s, duration_s, limits, channel)
     except soundfile.LibsndfileError as error:
         reason = {_UNKNOWN_FORMAT: "not_audio", _INCOMPLETE_INFO: "bad_rate"}.get(error.code, "corrupt")
         if not _looks_like_audio(source):  # libsndfile believes the name of an .mp3
@@ -168,8 +177,9 @@ def measure(sound: np.ndarray) -> Measures:
     return Measures(full / len(sound), 10 * math.log10(power))
 
 
-def _decode(source: Source, extension, size, start_s, duration_s, limits) -> tuple[np.ndarray, int]:
+def _decode(source: Source, extension, size, start_s, duration_s, limits, channel) -> tuple[np.ndarray, int]:
     if extension == ".g722":
+        _check_channel(channel, 1)
         if size / _G722_BYTES_PER_S > start_s + limits.max_seconds and duration_s is None:
             raise BadAudio("too_long", f"{size / _G722_BYTES_PER_S:.0f} s")
         with _open(source) as file:
@@ -184,7 +194,13 @@ def _decode(source: Source, extension, size, start_s, duration_s, limits) -> tup
     with soundfile.SoundFile(io.BytesIO(source) if isinstance(source, bytes) else source, **raw) as file:
         if not raw:
             _check_header(file, source, size)
-        return _read(file, start_s, duration_s, limits), file.samplerate
+        _check_channel(channel, file.channels)
+        return _read(file, start_s, duration_s, limits, channel), file.samplerate
+
+
+def _check_channel(channel: int | None, channels: int) -> None:
+    if channel is not None and not 0 <= channel < channels:
+        raise BadAudio("no_channel", f"channel {channel} of {channels}, counted from 0")
 
 
 def _check_gsm(source: Source, size: int) -> None:
@@ -224,8 +240,8 @@ def _check_last_page(source: Source, size: int) -> None:
         raise BadAudio("corrupt", "the last Ogg page is cut off")
 
 
-def _read(file: soundfile.SoundFile, start_s: float, duration_s: float | None, limits: Limits) -> np.ndarray:
-    """Decodes chunk by chunk and mixes down to float32[n] at the file's rate."""
+def _read(file: soundfile.SoundFile, start_s: float, duration_s: float | None, limits: Limits, channel: int | None):
+    """Decodes chunk by chunk to float32[n] at the file's rate: one channel, or all of them mixed down (None)."""
     rate, first = file.samplerate, round(start_s * file.samplerate)
     if first >= file.frames:
         raise BadAudio("zero_length", f"starts at {start_s:g} s of {file.frames / rate:.2f} s")
@@ -244,6 +260,9 @@ def _read(file: soundfile.SoundFile, start_s: float, duration_s: float | None, l
         if not len(chunk):
             break
         have += len(chunk)
+        if channel is not None:
+            chunks.append(chunk[:, channel].copy())
+            continue
         mono = chunk[:, 0]
         for channel in range(1, file.channels):  # column by column: ten times faster than a mean over the short axis
             mono = mono + chunk[:, channel]

@@ -83,14 +83,18 @@ def test_absolute_paths(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"type": "MixedCut"}, "bad_record"),
+        ({"type": "MixedCut"}, "unsupported_cut"),
         ({"start": -1}, "bad_time"),
         ({"duration": None}, "bad_time"),
         ({"duration": 0}, "bad_time"),
         ({"supervisions": []}, "bad_record"),
         ({"recording": {"id": "r", "sources": []}}, "bad_record"),
-        ({"recording": {"id": "r", "sources": [{"type": "command", "source": "rm x"}]}}, "bad_record"),
+        ({"recording": {"id": "r", "sources": [{"type": "command", "source": "rm x"}]}}, "unsupported_cut"),
         ({"recording": None}, "bad_record"),
+        ({"recording": None, "features": {"type": "fbank"}}, "unsupported_cut"),
+        ({"channel": 1}, "bad_record"),
+        ({"channel": True}, "bad_record"),
+        ({"channel": []}, "bad_record"),
         ({"custom": {"audio_tag": []}}, "empty_caption"),
         ({"custom": {"caption": 3}}, "bad_record"),
         ({"source": "../x.wav"}, "outside_folder"),
@@ -100,3 +104,107 @@ def test_absolute_paths(tmp_path):
 )
 def test_cuts_that_cannot_be_used(tmp_path, changes, reason):
     assert read(tmp_path, cut(**changes), audio=tmp_path) == ([], [reason])
+
+
+def stereo(own, channel, sources=None, **changes):
+    sources = sources or [{"type": "file", "channels": [0, 1], "source": "two.wav"}]
+    recording = {"id": "two", "sources": sources, "channel_ids": [0, 1]}
+    return cut(own, **{"recording": recording, "channel": channel, "start": 0} | changes)
+
+
+def test_a_cut_of_a_channel_is_that_channel(tmp_path):
+    (left, right, both), bad = read(tmp_path, *map(stereo, ("l", "r", "b"), (0, 1, [0, 1])), audio=tmp_path)
+    assert [clip.channel for clip in (left, right, both)] == [0, 1, None]
+    assert [clip.recording for clip in (left, right, both)] == [
+        "lhotse:two#channel_0",
+        "lhotse:two#channel_1",
+        "lhotse:two",
+    ]
+    assert {clip.group for clip in (left, right, both)} == {"lhotse:two"}
+    assert not bad
+    files = [{"type": "file", "channels": [n], "source": f"{n}.wav"} for n in (0, 1)]
+    (right,), _ = read(tmp_path, stereo("r", 1, files), audio=tmp_path)
+    assert (right.channel, right.recording, right.audio_path) == (None, "lhotse:two#channel_1", str(tmp_path / "1.wav"))
+    swapped = [{"type": "file", "channels": [1, 0], "source": "two.wav"}]
+    assert read(tmp_path, stereo("r", 1, swapped))[0][0].channel == 0
+
+
+@pytest.mark.parametrize(
+    ("sources", "channel", "detail"),
+    [
+        ([[0], [1]], [0, 1], "channels of 2 files"),
+        ([[0, 1, 2]], [0, 2], "channels 0,2 of 3"),
+        ([[0, 1]], 2, "channel 2 is not among the recording's"),
+    ],
+)
+def test_channels_that_cannot_be_read_are_named(tmp_path, sources, channel, detail):
+    sources = [{"type": "file", "channels": own, "source": "a.wav"} for own in sources]
+    assert detail in only_rejected(tmp_path, stereo("x", channel, sources)).detail
+
+
+def only_rejected(tmp_path, *cuts):
+    path = tmp_path / "cuts_train.jsonl"
+    path.write_text("".join(json.dumps(c) + "\n" for c in cuts))
+    (row,) = registry.read("lhotse", [path])
+    return row
+
+
+def supervision(start, duration, caption, **more):
+    return {"id": caption, "start": start, "duration": duration, "custom": {"caption": caption}} | more
+
+
+def test_each_stretch_of_several_supervisions_is_a_clip(tmp_path):
+    parts = [
+        supervision(-1, 3, "first"),
+        supervision(4.0, 2.5, "second"),
+        supervision(9, 5, "last"),
+        supervision(4.0, 2.5, "again"),
+        supervision(0, 10, "whole"),
+        supervision(2, 1, None),
+        supervision(11, 1, "outside"),
+    ]
+    clips, bad = read(tmp_path, cut(supervisions=parts[:5]), cut("v", supervisions=[parts[0], parts[5]]))
+    assert [(clip.id, clip.start_s, clip.duration_s, clip.captions) for clip in clips] == [
+        ("lhotse:u1#2.5-4.5", 2.5, 2.0, ("first",)),
+        ("lhotse:u1#6.5-9", 6.5, 2.5, ("second", "again")),
+        ("lhotse:u1#11.5-12.5", 11.5, 1.0, ("last",)),
+        ("lhotse:u1#2.5-12.5", 2.5, 10.0, ("whole",)),
+        ("lhotse:v#2.5-4.5", 2.5, 2.0, ("first",)),
+    ]
+    assert {clip.recording for clip in clips} == {"lhotse:u1", "lhotse:v"}
+    assert bad == ["empty_caption"]
+    row = only_rejected(tmp_path, cut(supervisions=[parts[0], parts[6]]))
+    assert (row.reason, row.detail) == ("bad_time", "supervision 'outside' has no time inside the cut")
+
+
+def test_supervisions_of_the_whole_cut_are_captions_of_one_clip(tmp_path):
+    (clip,), _ = read(tmp_path, cut(supervisions=[supervision(0, 10, "one"), supervision(0.0, 10.0004, "two")]))
+    assert (clip.id, clip.captions, clip.start_s, clip.duration_s) == ("lhotse:u1", ("one", "two"), 2.5, 10.0)
+
+
+def test_supervisions_of_a_cut_of_several_channels_say_which(tmp_path):
+    sides = [supervision(0, 10, "left", channel=0), supervision(0, 10, "right", channel=[1])]
+    clips, _ = read(tmp_path, stereo("m", [0, 1], supervisions=sides, type="MultiCut"))
+    assert [(clip.channel, clip.captions) for clip in clips] == [(0, ("left",)), (1, ("right",))]
+    assert len({clip.id for clip in clips}) == 2
+
+
+@pytest.mark.parametrize(
+    ("transform", "detail"),
+    [
+        ({"name": "Speed", "kwargs": {"factor": 1.1}}, "the transform Speed(factor=1.1) of its recording"),
+        ({"name": "Volume", "kwargs": {"factor": 2.0}}, "Volume(factor=2.0)"),
+        ({"name": "Resample", "kwargs": {"source_sampling_rate": 16000, "target_sampling_rate": 8000}}, "=8000"),
+        ("Reverb", "the transform Reverb()"),
+        ({"name": "Resample", "kwargs": {"source_sampling_rate": 8000, "target_sampling_rate": 16000}}, None),
+    ],
+)
+def test_transforms_are_refused_by_name_unless_they_take_nothing_away(tmp_path, transform, detail):
+    changed = cut()
+    changed["recording"]["transforms"] = [transform]
+    row = only_rejected(tmp_path, changed)
+    if detail is None:
+        assert row.captions == ("New.",)
+    else:
+        assert row.reason == "unsupported_cut"
+        assert detail in row.detail

@@ -238,6 +238,28 @@ def test_formats_and_rates_decode_to_the_same_tone(tmp_path, name, rate, kwargs)
     assert np.sqrt((error**2).mean()) < (0.05 if name == "a.gsm" else 0.02)
 
 
+@pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.ogg"])
+def test_one_channel_of_a_file_is_that_channel(tmp_path, name):
+    sides = [tone(0.5, hz=400), tone(0.5, hz=1500)]
+    soundfile.write(tmp_path / name, np.stack(sides, axis=1), RATE)
+    for channel, want in enumerate(sides):
+        got = audio.load(str(tmp_path / name), 0.1, 0.3, audio.Limits(), channel=channel)
+        error = got / 32768 - want[RATE // 10 : RATE // 10 + len(got)]
+        assert np.sqrt((error**2).mean()) < 0.02
+    with pytest.raises(audio.BadAudio, match=r"no_channel: channel 2 of 2, counted from 0"):
+        audio.load(str(tmp_path / name), 0.0, None, audio.Limits(), channel=2)
+
+
+def test_channels_of_one_stretch_are_different_clips(tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.stack([tone(0.5, hz=400), tone(0.5, hz=1500)], axis=1), RATE)
+    base = Clip("s:0", "s", "s:r", str(tmp_path / "a.wav"), captions=("x",), recording_start_s=0.0)
+    clips = [dataclasses.replace(base, id=f"s:{channel}", channel=channel) for channel in (0, 1)]
+    assert build(clips, tmp_path / "set", source_name="s", workers=1)["usable"] == 2
+    stored = open_dataset(tmp_path / "set")
+    pitch = {record.id: np.abs(np.fft.rfft(record.audio)).argmax() * 2 for record in map(stored.read, range(2))}
+    assert pitch == {"s:0": 400, "s:1": 1500}
+
+
 def test_a_file_that_may_not_be_read_is_missing():
     folder = pathlib.Path(tempfile.mkdtemp())
     user = os.geteuid()

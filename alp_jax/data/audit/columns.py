@@ -175,7 +175,7 @@ def _of_clips(clips: list[Clip], first: int) -> Columns:
     number = {name: i for i, name in enumerate(sources)}
     begin_s, end_s = stretch(
         np.array([np.nan if clip.recording_start_s is None else clip.recording_start_s for clip in clips], float),
-        np.array([np.nan if clip.duration_s is None else clip.duration_s for clip in clips], float),
+        np.array([np.nan if clip.known_s is None else clip.known_s for clip in clips], float),
     )
     return Columns(
         row=np.arange(first, first + len(clips)),

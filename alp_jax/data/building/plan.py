@@ -121,7 +121,7 @@ class _Writer:
     def _add(self, clip: Clip) -> None:
         source = self.sources.setdefault(clip.source, len(self.sources))
         values = rows.row(clip)
-        times = (clip.start_s, clip.recording_start_s or 0.0, 0.0 if clip.duration_s is None else clip.duration_s)
+        times = (clip.start_s, clip.recording_start_s or 0.0, clip.duration_s or 0.0, clip.stated_s or 0.0)
         if not min(times) >= 0 or clip.duration_s == 0:
             return self.left_out["bad_time"].add(_name(clip.id, clip.audio_path), clip.source)
         if len(clip.captions) > MAX_CAPTIONS:
@@ -189,7 +189,7 @@ def _stretch(clip: Clip, dedupe: str) -> int:
         where = (os.path.basename(clip.audio_path) or clip.id, clip.member, clip.start_s)
     else:
         where = ("", "", clip.recording_start_s)
-    key = repr((clip.source if dedupe == "source" else "", clip.recording, *where, clip.duration_s))
+    key = repr((clip.source if dedupe == "source" else "", clip.recording, *where, clip.duration_s, clip.channel))
     return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "little")
 
 

@@ -55,7 +55,7 @@ def _pieces(spooled: plan.Spool, order: np.ndarray) -> Iterator[tuple[pa.Table, 
         lost, kept = batch.filter(pc.invert(there)), batch.filter(there)
         reason = pa.array(["missing"] * len(lost), pa.string())
         failures = pa.table([lost["id"], lost["source"], lost["audio_path"], reason], schema=account.FAILURES)
-        samples = pc.round(pc.multiply(pc.fill_null(kept["duration_s"], 0.0), float(SAMPLE_RATE)))
+        samples = pc.round(pc.multiply(pc.coalesce(kept["duration_s"], kept["stated_s"], 0.0), float(SAMPLE_RATE)))
         columns = {
             "source": kept["source"],
             "split": kept["split"],

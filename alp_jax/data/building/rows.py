@@ -22,9 +22,12 @@ SCHEMA = pa.schema(
         ("offset_s", pa.list_(pa.float64())),
         ("events", _TEXTS),
         *((name, pa.string()) for name in ("split", "group", "license")),
+        ("channel", pa.int32()),
+        ("stated_s", pa.float64()),
     ]
 )
 _ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
+_CHANNEL = SCHEMA.get_field_index("channel")
 _AUDIO_PATH = SCHEMA.get_field_index("audio_path")
 
 
@@ -50,18 +53,21 @@ def row(clip: Clip) -> tuple:
         clip.split,
         clip.group,
         clip.license,
+        clip.channel,
+        clip.stated_s,
     )
 
 
 def digest(values: tuple) -> bytes:
-    """16 bytes that identify a row, but for the folder its audio lies in.
+    """16 bytes that identify what is stored of a row, whatever folder its audio lies in.
 
     Raises:
       UnicodeEncodeError: a text that is no valid Unicode (half of a surrogate pair).
       ValueError: a number that is not finite.
     """
     name = values[_AUDIO_PATH].rpartition("/")[2]
-    known = (*values[:_AUDIO_PATH], name, *values[_AUDIO_PATH + 1 :])
+    channel = values[_CHANNEL : _CHANNEL + 1] if values[_CHANNEL] is not None else ()
+    known = (*values[:_AUDIO_PATH], name, *values[_AUDIO_PATH + 1 : _CHANNEL], *channel)
     return hashlib.blake2b(_ENCODER.encode(known).encode(), digest_size=16).digest()
 
 

@@ -79,7 +79,9 @@ def write(task: Task, poisoned: dict[int, str], started: Callable[[int], None]) 
             try:
                 if number in poisoned:
                     raise audio.BadAudio(poisoned[number])
-                sound = audio.load(clip.audio_path, clip.start_s, clip.duration_s, task.limits, clip.member)
+                sound = audio.load(
+                    clip.audio_path, clip.start_s, clip.duration_s, task.limits, clip.member, clip.channel
+                )
             except (audio.BadAudio, MemoryError) as error:
                 reason = error.reason if isinstance(error, audio.BadAudio) else "decoder_crashed"
                 failures.append([clip.id, clip.source, clip.audio_path, reason, storage.size(clip.audio_path)])
