@@ -9,7 +9,7 @@ from alp_jax.cli.caption_sources import Published, add_metadata
 from alp_jax.core.errors import UserError
 
 EXAMPLE = (
-    "alp tokenizer --data data/mini --vocab_size 2000\n"
+    "alp tokenizer --data data/mine\n"
     "  alp tokenizer --data data/all --vocab_size 50000 --kind bpe --out bpe50k.model\n"
     "  alp tokenizer --source audiocaps --metadata train.csv --vocab_size 4000 --out tokenizer.model"
 )
@@ -19,7 +19,12 @@ _KINDS = ("unigram", "bpe")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", metavar="DIR", help="built data set; the captions of its training clips in use")
     add_metadata(parser)
-    parser.add_argument("--vocab_size", type=int, default=2000, metavar="N", help="number of tokens (default: 2000)")
+    parser.add_argument(
+        "--vocab_size",
+        type=int,
+        metavar="N",
+        help="number of tokens, or fewer where the captions carry fewer (default: 2000)",
+    )
     parser.add_argument("--kind", choices=_KINDS, default="unigram", help="model (default: unigram)")
     parser.add_argument("--out", metavar="FILE", help="model file (default: tokenizer.model in the data set's folder)")
 
@@ -32,6 +37,8 @@ def run(args: argparse.Namespace) -> dict:
 
     if bool(args.data) == bool(args.source or args.metadata):
         raise UserError("give either --data DIR or --source NAME --metadata FILE...")
+    if args.vocab_size is not None and args.vocab_size < 1:
+        raise UserError(f"--vocab_size {args.vocab_size} must be at least 1")
     if not args.data and not args.out:
         raise UserError("--out FILE is needed with --source")
     if args.data:
@@ -52,10 +59,14 @@ def run(args: argparse.Namespace) -> dict:
                 yield caption
 
         words = tokenizer.count_words(counted())
-    print(f"train {args.vocab_size} tokens on {len(words)} different words", file=sys.stderr)
+    wanted = args.vocab_size or tokenizer.DEFAULT_SIZE
+    print(f"train {wanted} tokens on {len(words)} different words", file=sys.stderr)
     began = time.monotonic()
     made = tokenizer.train_on_words(words, out, args.vocab_size, args.kind)
     if not args.json:
+        if made.vocab_size < wanted:
+            more = "; --kind bpe carries more" if args.kind == "unigram" else ""
+            print(f"these captions carry {made.vocab_size} tokens, fewer than the {wanted} wanted{more}")
         seconds = f"{time.monotonic() - began:.0f} s"
         print(f"{out}: {made.vocab_size} tokens ({args.kind}) from {progress.done} training captions in {seconds}")
     return {

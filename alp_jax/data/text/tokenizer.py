@@ -26,6 +26,7 @@ NORMALIZATION = "nmt_nfkc_cf"  # NFKC and case folding, fixed: part of what a to
 MASK = "<mask>"
 _SPECIAL = {"pad": 0, "bos": 1, "eos": 2, "unk": 3, "mask": 4}
 KINDS = ("unigram", "bpe")
+DEFAULT_SIZE = 2000
 _MOST_WORDS = 4_000_000  # different words that are counted at a time: about 0.5 GB
 _READ = 256  # records that are read at a time
 _LARGEST = re.compile(r"value <= (\d+)")
@@ -163,13 +164,15 @@ def count_words(captions: Iterable[str], most: int = _MOST_WORDS) -> Counter[str
     return counts
 
 
-def train(captions: Iterable[str], out_path: str | os.PathLike, vocab_size: int, kind: str = "unigram") -> Tokenizer:
+def train(
+    captions: Iterable[str], out_path: str | os.PathLike, vocab_size: int | None, kind: str = "unigram"
+) -> Tokenizer:
     """``train_on_words`` on the words of ``captions``, which are streamed."""
     return train_on_words(count_words(captions), out_path, vocab_size, kind)
 
 
 def train_on_words(
-    counts: Mapping[str, int], out_path: str | os.PathLike, vocab_size: int, kind: str = "unigram"
+    counts: Mapping[str, int], out_path: str | os.PathLike, vocab_size: int | None, kind: str = "unigram"
 ) -> Tokenizer:
     """Trains a model and writes it atomically; equal counts give equal bytes.
 
@@ -180,45 +183,59 @@ def train_on_words(
 
     Args:
       counts: how often each word occurs, as it is written.
+      vocab_size: tokens; captions that carry fewer give as many as they carry. None: DEFAULT_SIZE, or twice what bytes,
+        characters and special tokens alone need where that is more.
       kind: one of KINDS.
 
     Raises:
-      UserError: ``vocab_size`` is too large or too small for these captions; the message says what fits.
+      UserError: there are no captions, or ``vocab_size`` is too small for these; the message says what fits.
     """
     choose(kind, KINDS, "kind")
+    size = DEFAULT_SIZE if vocab_size is None else vocab_size
+    while True:
+        try:
+            model = _train(counts, size, kind)
+            break
+        except (RuntimeError, ValueError) as error:
+            largest, smallest = (found.search(str(error)) for found in (_LARGEST, _SMALLEST))
+            if largest and 0 < int(largest[1]) < size:
+                size = int(largest[1])
+            elif smallest and vocab_size is None and int(smallest[1]) > size:
+                size = 2 * int(smallest[1])
+            else:
+                raise UserError(_refusal(str(error), size)) from None
+    files.write_bytes(out_path, model)
+    return SentencePiece(model, f"tokenizer {out_path}")
+
+
+def _train(counts: Mapping[str, int], vocab_size: int, kind: str) -> bytes:
+    """The serialised model; errors are those of sentencepiece."""
     model = io.BytesIO()
-    try:
-        sentencepiece.SentencePieceTrainer.Train(
-            sentence_iterator=(f"{word}\t{counts[word]}" for word in sorted(counts)),
-            input_format="tsv",
-            model_writer=model,
-            model_type=kind,
-            vocab_size=vocab_size,
-            byte_fallback=True,
-            character_coverage=0.9998,
-            normalization_rule_name=NORMALIZATION,
-            pad_id=0,
-            bos_id=1,
-            eos_id=2,
-            unk_id=3,
-            control_symbols=[MASK],
-            num_threads=1,  # sums in another order round differently
-            minloglevel=2,
-        )
-    except (RuntimeError, ValueError) as error:
-        raise UserError(_refusal(str(error), vocab_size, kind)) from None
-    files.write_bytes(out_path, model.getvalue())
-    return SentencePiece(model.getvalue(), f"tokenizer {out_path}")
+    sentencepiece.SentencePieceTrainer.Train(
+        sentence_iterator=(f"{word}\t{counts[word]}" for word in sorted(counts)),
+        input_format="tsv",
+        model_writer=model,
+        model_type=kind,
+        vocab_size=vocab_size,
+        byte_fallback=True,
+        character_coverage=0.9998,
+        normalization_rule_name=NORMALIZATION,
+        pad_id=0,
+        bos_id=1,
+        eos_id=2,
+        unk_id=3,
+        control_symbols=[MASK],
+        num_threads=1,  # sums in another order round differently
+        minloglevel=2,
+    )
+    return model.getvalue()
 
 
-def _refusal(error: str, vocab_size: int, kind: str) -> str:
+def _refusal(error: str, vocab_size: int) -> str:
     """What an error of sentencepiece says to whoever chose ``vocab_size``."""
     if "sentences_.empty()" in error:
         return "there are no captions to train a vocabulary on"
-    if limit := _LARGEST.search(error):
-        other = "; bpe allows more" if kind == "unigram" else ""
-        problem = f"too large for these captions: the largest possible is {limit[1]}{other}"
-    elif limit := _SMALLEST.search(error):
+    if limit := _SMALLEST.search(error):
         problem = f"too small: bytes, characters and special tokens alone need {limit[1]}"
     else:
         problem = f"refused by sentencepiece: {error}"
