@@ -5,9 +5,13 @@ import os
 import pathlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from alp_jax.core.clip import SPLITS, Clip, Rejected
 from alp_jax.core.errors import UserError
+
+if TYPE_CHECKING:
+    from alp_jax.corpora.splits import SplitRule
 
 Clips = Iterator[Clip | Rejected]
 SPLIT_WORDS = {
@@ -37,6 +41,8 @@ class Adapter:
       audio: what the audio folder holds and how files are found in it; "" when the metadata holds the audio.
       suffixes: the metadata files that are taken out of a folder given in their place; empty: the folder itself.
       options: name -> Option.
+      split_rule: ``(metadata paths, split or None, **options) -> how clips are split where the metadata names no split,
+        or None``; None for published corpora, which have theirs.
     """
 
     read: Callable[..., Clips]
@@ -45,6 +51,7 @@ class Adapter:
     audio: str
     suffixes: tuple[str, ...]
     options: Mapping[str, Option] = dataclasses.field(default_factory=dict)
+    split_rule: "Callable[..., SplitRule | None] | None" = None
 
 
 def split_words(name: str, extra: Mapping[str, str] | None = None) -> set[str]:

@@ -3,6 +3,7 @@
 Columns (CSV) or keys (JSONL): ``file_name`` (or ``path``, ``audio``) relative to the folder; ``caption`` or
 ``caption_1`` ... ``caption_9`` (JSONL also ``captions``, a list); optional ``id``, ``split``, ``tags`` (separated by
 semicolons, or a list), ``start``, ``duration`` (seconds), ``label_<task>``, ``group``, ``recording``, ``license``.
+Without a split column whole groups are split by ``splits.SplitRule``.
 """
 
 import functools
@@ -17,6 +18,7 @@ from alp_jax.corpora import tables
 from alp_jax.corpora.adapter import Adapter, Clips, Option
 from alp_jax.corpora.audio_files import below
 from alp_jax.corpora.rows import BadRow, check_utf8, plain, seconds, tags, texts, to_clips
+from alp_jax.corpora.splits import OPTIONS, SEED, SHARES, SplitRule
 
 _PATH_KEYS = ("file_name", "path", "audio")
 _OTHER_KEYS = {"caption", "captions", "id", "split", "tags", "start", "duration", "group", "recording", "license"}
@@ -30,24 +32,42 @@ def clips(
     audio: pathlib.Path | None = None,
     split: str | None = None,
     source: str = "folder",
+    shares: str = SHARES,
+    split_seed: str = SEED,
 ) -> Clips:
     """One clip per row, in file order.
 
     A row without captions is kept (it may carry labels); a file that does not exist is kept too, the builder counts
-    it. The default split is ``train`` and the default recording and group are the path, so that rows that cut one
-    file share them. A group belongs to the split of its first row.
+    it. An empty split is ``train``; where the first row has none at all, ``split_rule`` decides. The default recording
+    and group are the path, so that rows that cut one file share them. A group belongs to the split of its first row.
 
     Raises:
       UserError: an unknown or missing column, a table of another kind, or one without rows.
     """
     make = _Rows(audio, split, source)
     for path in metadata:
+        make.rule = split_rule([path], split, source, shares, split_seed)
         empty = True
         for clip in to_clips(f"{path} line", _rows(path), make.clip):
             empty = False
             yield clip
         if empty:
             raise UserError(f"{path} has no rows")
+
+
+def split_rule(
+    metadata: Sequence[pathlib.Path],
+    split: str | None = None,
+    source: str = "folder",
+    shares: str = SHARES,
+    split_seed: str = SEED,
+) -> SplitRule | None:
+    """How the clips of the tables are split; None where ``split`` or the first row of every table says it."""
+    for path in metadata if split is None else ():
+        first = next((row[1] for row in _rows(path) if not isinstance(row, Rejected)), None)
+        if first is not None and "split" not in first:
+            return SplitRule.of(first, shares, split_seed)
+    return None
 
 
 def _rows(path: pathlib.Path) -> Iterator[tuple[int, dict] | Rejected]:
@@ -75,6 +95,7 @@ class _Rows:
     def __init__(self, audio: pathlib.Path | None, split: str | None, source: str):
         self._root = pathlib.Path(os.path.abspath(audio)) if audio is not None else None
         self._split, self._source = split, source
+        self.rule: SplitRule | None = None
         self._split_of: dict[str, str] = {}  # group -> split
         self._resolved = functools.lru_cache(maxsize=1024)(os.path.realpath)
 
@@ -85,9 +106,9 @@ class _Rows:
         duration = self._seconds(row, "duration")
         if duration == 0.0:
             raise BadRow("bad_time", "duration is 0; leave it empty for the whole file")
-        split = self._split or str(row.get("split") or "train").strip()
-        if split not in SPLITS:
-            raise BadRow("bad_record", f"split {split!r} is not one of {', '.join(SPLITS)}")
+        stated = str(row.get("split") or "").strip()
+        if stated and self.rule:
+            raise BadRow("bad_record", f"split {stated!r}, and the first row has none: give every row one, or none")
         single = {key: str(row.get(key) or "") for key in ("id", "recording", "group", "license")}
         labels = {
             key.removeprefix("label_"): str(row[key])
@@ -97,6 +118,9 @@ class _Rows:
         for text in (*single.values(), *labels.values()):
             check_utf8(text, "row")
         group = single["group"] or single["recording"] or relative
+        split = self._split or (self.rule.split(group) if self.rule else stated or "train")
+        if split not in SPLITS:
+            raise BadRow("bad_record", f"split {split!r} is not one of {', '.join(SPLITS)}")
         if self._split_of.setdefault(group, split) != split:
             raise BadRow("group_in_two_splits", f"{group!r} is in {split} here and in {self._split_of[group]} before")
         cut = f"#{plain(start)}" if start or duration else ""
@@ -156,5 +180,6 @@ ADAPTER = Adapter(
     metadata=f"one table, .csv or .jsonl, with {_EXPECTED}",
     audio="the folder that file_name is relative to",
     suffixes=(".csv", ".jsonl", ".ndjson"),
-    options={"source": Option("the source that the clips are counted under", "folder")},
+    options={"source": Option("the source that the clips are counted under", "folder"), **OPTIONS},
+    split_rule=split_rule,
 )

@@ -23,6 +23,7 @@ from alp_jax.corpora import (
 )
 from alp_jax.corpora.adapter import Clips, metadata_files
 from alp_jax.corpora.benchmarks import audioset_strong, crema_d, fsd50k, magnatagatune, nsynth, vggsound, voxceleb
+from alp_jax.corpora.splits import SplitRule
 
 ADAPTERS = {
     "audiocaps": audiocaps.ADAPTER,
@@ -86,3 +87,14 @@ def read(
             raise UserError(f"audio folder {root} does not exist")
     files = metadata_files([storage.local(path) for path in metadata], adapter.suffixes)
     return adapter.read(files, root, split, **options)
+
+
+def split_rule(
+    name: str, metadata: Sequence[str | os.PathLike], split: str | None = None, **options: str
+) -> SplitRule | None:
+    """How ``read`` splits clips of which the metadata does not say it; None when it says it, or ``split`` does."""
+    adapter = ADAPTERS[choose(name, ADAPTERS, "corpus")]
+    if adapter.split_rule is None:
+        return None
+    files = metadata_files([storage.local(path) for path in metadata], adapter.suffixes)
+    return adapter.split_rule(files, split, **options)

@@ -255,6 +255,7 @@ def test_verbs_tell_people_and_programs(tmp_path, capsys):
     (tmp_path / "captions.csv").write_text("file_name,caption\n" + table)
     out = str(tmp_path / "set")
     folder = ["data", "build", "folder", "--audio", str(tmp_path / "wav"), "--metadata", str(tmp_path / "captions.csv")]
+    folder += ["--split", "train"]
     assert main([*folder, "--out", out, "--workers", "1", "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
     assert printed["accounting"]["usable"] == 4

@@ -81,6 +81,7 @@ def build(
     workers: int = 0,
     beam_options: Sequence[str] = (),
     watch: Mapping[str, float] | None = None,
+    split_rule: Mapping | None = None,
     **settings,
 ) -> dict:
     """Builds the data set ``out_dir`` from a stream of clips and returns its accounting (as in ``dataset.json``).
@@ -92,6 +93,7 @@ def build(
       workers: decoding processes of the pool; 0 takes one per core.
       beam_options: command line options of Apache Beam, such as ``--runner=DataflowRunner``.
       watch: keyword arguments of ``worker.run``.
+      split_rule: how clips without a stated split were split, kept in ``dataset.json``.
       settings: as of ``Settings.of``.
 
     Raises:
@@ -128,7 +130,8 @@ def build(
         for s in range(shards)
     ]
     run([task for task in tasks if not shard.finished(task)])
-    return _finish(out, tasks, spooled, chosen, {"collection": source_name, "plan": identity}, max_bad_share)
+    about = {"collection": source_name, "plan": identity} | ({"split_rule": dict(split_rule)} if split_rule else {})
+    return _finish(out, tasks, spooled, chosen, about, max_bad_share)
 
 
 def _engine(

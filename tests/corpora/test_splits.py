@@ -1,0 +1,102 @@
+"""Folders without a split column: whole groups are split, by a rule that no added clip changes, and it is said."""
+
+import collections
+import json
+
+import numpy as np
+import pytest
+import soundfile
+
+from alp_jax.cli.main import main
+from alp_jax.core.clip import Rejected
+from alp_jax.core.errors import UserError
+from alp_jax.corpora import registry
+from alp_jax.data.dataset import open_dataset
+
+
+def splits(tmp_path, text, name="captions.csv", **settings):
+    """File name -> split."""
+    (tmp_path / name).write_text(text)
+    clips = list(registry.read("folder", [tmp_path / name], **settings))
+    assert not any(isinstance(clip, Rejected) for clip in clips)
+    return {clip.id.partition(":")[2]: clip.split for clip in clips}
+
+
+def plain(numbers):
+    return "path,caption\n" + "".join(f"{i}.wav,sound {i}\n" for i in numbers)
+
+
+def test_shares_are_kept_and_added_clips_move_nobody(tmp_path):
+    few, many = splits(tmp_path, plain(range(60))), splits(tmp_path, plain(reversed(range(4000))))
+    assert few == {name: many[name] for name in few}
+    counts = collections.Counter(many.values())
+    assert abs(counts["train"] - 3200) < 120
+    assert abs(counts["valid"] - 400) < 90
+    assert abs(counts["test"] - 400) < 90
+
+
+def test_a_larger_share_of_test_clips_keeps_those_there_are(tmp_path):
+    small, large = (splits(tmp_path, plain(range(500)), shares=shares) for shares in ("80/10/10", "50/20/30"))
+    tested = {name for name, split in small.items() if split == "test"}
+    assert tested < {name for name, split in large.items() if split == "test"}
+    assert splits(tmp_path, plain(range(500)), split_seed="1") != small
+    assert set(splits(tmp_path, plain(range(50)), shares="1/0/0").values()) == {"train"}
+    assert set(splits(tmp_path, plain(range(50)), split="valid").values()) == {"valid"}
+
+
+@pytest.mark.parametrize("unit", ["group", "recording"])
+def test_what_belongs_together_stays_together(tmp_path, unit):
+    table = f"path,caption,{unit}\n" + "".join(f"{i}.wav,sound,{unit} {i // 4}\n" for i in range(400))
+    found = list(splits(tmp_path, table).values())
+    assert [len(set(found[i : i + 4])) for i in range(0, 400, 4)] == [1] * 100
+    assert set(found) == {"train", "valid", "test"}
+    assert registry.split_rule("folder", [tmp_path / "captions.csv"]).unit == unit
+
+
+def test_cuts_and_captions_of_one_file_stay_together(tmp_path):
+    table = "path,caption,start,duration\n" + "".join(f"{i // 3}.wav,a,{i % 3},1\n" for i in range(300))
+    found = list(splits(tmp_path, table).values())
+    assert [len(set(found[i : i + 3])) for i in range(0, 300, 3)] == [1] * 100
+
+
+def test_a_stated_split_is_kept_and_half_stated_ones_are_not_guessed(tmp_path):
+    stated = "path,caption,split\na.wav,x,test\nb.wav,x,\n"
+    assert splits(tmp_path, stated) == {"a.wav": "test", "b.wav": "train"}
+    assert registry.split_rule("folder", [tmp_path / "captions.csv"]) is None
+    rows = [{"path": "a.wav", "caption": "x"}, {"path": "b.wav", "caption": "x", "split": "test"}]
+    (tmp_path / "c.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    _, bad = registry.read("folder", [tmp_path / "c.jsonl"])
+    assert (bad.where, bad.reason) == (f"{tmp_path / 'c.jsonl'} line 2", "bad_record")
+    assert "split 'test', and the first row has none" in bad.detail
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("shares", v) for v in ("80", "a/b/c", "0/0/0", "-1/1/1", "inf/1/1")] + [("split_seed", "x")]
+)
+def test_options_that_cannot_be_are_named(tmp_path, option, value):
+    with pytest.raises(UserError, match=f"--option {option}={value}: give"):
+        splits(tmp_path, plain(range(2)), **{option: value})
+
+
+def test_a_build_says_how_it_split_and_writes_it_down(tmp_path, capsys):
+    folder = tmp_path / "my sounds"
+    folder.mkdir()
+    for i in range(24):
+        soundfile.write(folder / f"{i}.wav", 0.1 * np.random.default_rng(i).standard_normal(4000), 16000)
+    (tmp_path / "captions.csv").write_text(plain(range(24)))
+    out = str(tmp_path / "my data")
+    argv = ["data", "build", "folder", "--audio", str(folder), "--metadata", str(tmp_path / "captions.csv")]
+    assert main([*argv, "--out", out, "--workers", "1"]) == 0
+    said, dataset = capsys.readouterr().out, open_dataset(out)
+    counts = {split: len(dataset.rows(split)) for split in ("train", "valid", "test")}
+    assert sum(counts.values()) == 24
+    assert min(counts.values()) > 0
+    stated = ", ".join(f"{count} {split}" for split, count in counts.items())
+    assert f"no split column, so clips are split 80/10/10 by file, seed 0: {stated}\n" in said
+    assert f"next: alp tokenizer --data '{out}'\n" in said
+    rule = {"shares": {"train": 0.8, "valid": 0.1, "test": 0.1}, "seed": 0, "by": "file"}
+    assert dataset.info["split_rule"] == rule
+    assert main([*argv, "--dry_run"]) == 0
+    assert f"seed 0: {stated}\n" in capsys.readouterr().out
+    assert main([*argv, "--dry_run", "--split", "test"]) == 0
+    assert "no split column" not in capsys.readouterr().out
