@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
+from alp_jax.core.errors import UserError
 from alp_jax.interop.golden.case import Case
 from alp_jax.interop.golden.compare import FORWARD, Line, compare
 from alp_jax.interop.golden.module_case import check_function, check_module, swap
@@ -58,11 +60,18 @@ def check_activation_and_linear(case: Case) -> Iterator[Line]:
 
     def run(params, inputs):
         hidden = swap(activation(inputs["x"]))
-        mask = inputs["u"] if inputs["u"].shape[0] == 1 else None
-        hidden = shared_dropout(hidden, rate, Recorded(Sites(), mask=mask))
+        draws = Recorded(Sites(channels=hidden.shape[2]), num_clips=len(hidden), mask=_shared_mask(case, inputs["u"]))
+        hidden = shared_dropout(hidden, rate, draws)
         return swap(hidden @ params["weight"].T + params["bias"])
 
     yield from check_function(case, run, {k: jnp.asarray(v) for k, v in case.tensors("weights").items()})
+
+
+def _shared_mask(case: Case, draws_TBC: jax.Array) -> jax.Array | None:
+    """The recorded draws, where all frames share them; draws of every frame are those of a dropout that is off."""
+    if case.config["dropout_shared_dim"] is None and case.config["dropout_p"]:
+        raise UserError(f"{case.config.path}: a dropout with a mask for every frame is not supported")
+    return None if case.config["dropout_shared_dim"] is None else draws_TBC
 
 
 def check_balancer(case: Case) -> Iterator[Line]:
