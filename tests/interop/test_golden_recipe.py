@@ -1,4 +1,4 @@
-"""Cases without a model: caption clean-up and retrieval, checked as good, and as bad after one change."""
+"""Cases without a model: features, augmentation, caption clean-up, retrieval; as good, and as bad after one change."""
 
 import json
 import pathlib
@@ -9,6 +9,7 @@ import pytest
 from alp_jax.interop.golden.case import find_cases
 from alp_jax.interop.golden.runner import run_case
 
+GOLDEN = pathlib.Path(__file__).parent / "golden"
 EMBEDDINGS = pathlib.Path(__file__).parents[1] / "evaluation" / "golden" / "retrieval.safetensors"
 CLEAN = {
     "kind": "text_clean",
@@ -30,6 +31,12 @@ def check(folder, config):
     if config["kind"] == "retrieval":
         shutil.copy(EMBEDDINGS, folder / "io.safetensors")
     return run_case(find_cases(folder)[0])
+
+
+@pytest.mark.parametrize("name", ["fbank", "spec_augment"])
+def test_features_equal_the_reference(name):
+    result = run_case(find_cases(GOLDEN / name)[0])
+    assert result.ok, (result.problem, [str(line) for line in result.lines if not line.ok])
 
 
 @pytest.mark.parametrize(("config", "lines"), [(CLEAN, 2), (RETRIEVAL, 9)])
