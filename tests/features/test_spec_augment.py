@@ -3,10 +3,12 @@
 import pathlib
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from alp_jax.config.schema import SpecAugmentConfig
+from alp_jax.features import spec_augment as module
 from alp_jax.features.spec_augment import span_mask, spec_augment, time_mask_limits, time_warp
 
 GOLDEN = np.load(pathlib.Path(__file__).parent / "golden" / "spec_augment.npz")
@@ -66,3 +68,39 @@ def test_a_mask_holds_the_mean_of_the_clip_alone():
 def test_off_changes_nothing():
     mel_BTF = np.ones((1, 30, 4), np.float32)
     assert spec_augment(mel_BTF, np.array([30]), jax.random.key(0), SpecAugmentConfig(enabled=False)) is mel_BTF
+
+
+def drawn(monkeypatch, length, config, clips=3000):
+    """(center, warped) that each of many clips of ``length`` frames drew, 0 where it was not warped."""
+
+    def show(mel_TF, length, center, warped):
+        return jnp.zeros_like(mel_TF).at[0, 0].set(center).at[0, 1].set(warped)
+
+    monkeypatch.setattr(module, "time_warp", show)
+    augmented = jax.jit(lambda mel, key: spec_augment(mel, jnp.full(clips, length), key, config))
+    shown = augmented(jnp.zeros((clips, length, 2)), jax.random.key(0))
+    return np.asarray(shown[:, 0]).astype(int)
+
+
+def test_a_warp_takes_every_point_that_the_reference_allows_and_no_other(monkeypatch):
+    """Lhotse's: a center from factor + 1 to length - factor - 1, moved by up to factor frames either way."""
+    config = SpecAugmentConfig(probability=1.0, time_warp=3, num_feature_masks=0, num_time_masks=0)
+    pairs = {tuple(pair) for pair in drawn(monkeypatch, 10, config).tolist()}
+    assert pairs == {(center, center + by) for center in (4, 5, 6) for by in range(-3, 4)}
+    assert not drawn(monkeypatch, 7, config, clips=9).any()  # length - factor must exceed factor + 1
+    assert drawn(monkeypatch, 8, config, clips=9)[:, 0].tolist() == [4] * 9
+
+
+def test_nine_clips_of_ten_are_warped_and_nine_of_ten_masked_independently(monkeypatch):
+    config = SpecAugmentConfig()
+    assert (config.probability, config.time_warp, config.num_feature_masks, config.num_time_masks) == (0.9, 80, 2, 10)
+    assert (config.feature_mask_width, config.time_mask_width, config.max_time_fraction) == (27, 100, 0.15)
+    clips, length = 4000, 170
+    monkeypatch.setattr(module, "time_warp", lambda mel_TF, *_: mel_TF + 1.0)
+    monkeypatch.setattr(module, "span_mask", lambda size, *_: jnp.arange(size) == 0)
+    mel_BTF = jnp.arange(2.0) * jnp.ones((clips, length, 1))
+    augmented = jax.jit(lambda mel, key: spec_augment(mel, jnp.full(clips, length), key, config))
+    shown = np.asarray(augmented(mel_BTF, jax.random.key(0))[:, -1])  # [0, 1], one higher when warped, 0 masked by 0.5
+    warped, masked = shown[:, 1] == 2.0, shown[:, 0] % 1 == 0.5
+    shares = [warped.mean(), masked.mean(), (warped & masked).mean()]
+    np.testing.assert_allclose(shares, [0.9, 0.9, 0.81], atol=4 * 0.3 / clips**0.5)

@@ -14,7 +14,7 @@ from alp_jax.core.errors import UserError
 from alp_jax.interop.golden.case import find_cases
 from alp_jax.interop.golden.runner import run_case
 from alp_jax.optim.optimizer import lr_scales, make_optimizer, parse_lr_scale
-from alp_jax.optim.scaled_adam import scaled_adam
+from alp_jax.optim.scaled_adam import REFERENCE, Settings, scaled_adam
 from alp_jax.optim.schedules import eden, learning_rate
 from alp_jax.parallel.rules import infer_shardings
 
@@ -147,3 +147,50 @@ def test_every_statistic_has_a_place_on_the_mesh():
     eight = jax.jit(step, out_shardings=(placed["params"], placed["opt"]))(params, optimizer.init(params))
     for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(eight), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5)
+
+
+def test_eden_falls_with_whole_epochs_and_is_warmed_up_as_the_reference():
+    """The trainer sets the epoch, counted from 0, when one begins: it stays what it is until the next one does."""
+    config = OptimConfig(
+        schedule="eden", lr=0.04, lr_batches=50.0, lr_epochs=2.0, steps_per_epoch=20.0, warmup_steps=10
+    )
+    steps = np.arange(100)
+    found = jax.vmap(learning_rate(config, 100))(jnp.asarray(steps))
+    batch, epoch = steps + 1, steps // 20
+    fall = ((batch**2 + 50**2) / 50**2) ** -0.25 * ((epoch**2 + 2**2) / 2**2) ** -0.25
+    np.testing.assert_allclose(found, 0.04 * fall * np.minimum(0.5 + 0.05 * batch, 1.0), rtol=1e-6)
+
+
+def test_the_constants_are_those_of_the_reference():
+    """(betas, eps, scalar_lr_scale, least and largest rms, scalar_max, size period, clipping scale and period)"""
+    config = OptimConfig()
+    assert tuple(REFERENCE) == (0.9, 0.98, 1e-8, 0.1, 1e-5, 3.0, 10.0, 4, 2.0, 100)
+    assert (config.b1, config.b2, config.eps) == REFERENCE[:3]
+    assert (config.scalar_lr_scale, config.size_period) == (REFERENCE.scalar_lr_scale, REFERENCE.size_period)
+    assert (config.clipping_scale, config.clipping_period) == REFERENCE[-2:]
+    assert (config.lr_batches, config.lr_epochs, config.warmup_steps, config.warmup_start) == (7500.0, 3.5, 500, 0.5)
+
+
+def test_every_setting_reaches_the_optimiser():
+    config = OptimConfig(
+        name="scaled_adam",
+        schedule="eden2",
+        b1=0.8,
+        b2=0.95,
+        eps=1e-3,
+        scalar_lr_scale=0.3,
+        size_period=2,
+        clipping_scale=0.7,
+        clipping_period=5,
+    )
+    settings = Settings(0.8, 0.95, 1e-3, scalar_lr_scale=0.3, size_period=2, clipping_scale=0.7, clipping_period=5)
+    optimizers = make_optimizer(config, 100), scaled_adam(learning_rate(config, 100), settings)
+    params = {"kernel": jnp.ones((3, 3)), "scale": jnp.ones(())}
+    states, updates = [optimizer.init(params) for optimizer in optimizers], [jax.jit(o.update) for o in optimizers]
+    for step in range(8):
+        grads = jax.tree.map(
+            lambda p, step=step: (1.0 + step**2) * jnp.cos(jnp.arange(p.size)).reshape(p.shape), params
+        )
+        found, states = zip(*(u(grads, state, params) for u, state in zip(updates, states, strict=True)), strict=True)
+        jax.tree.map(np.testing.assert_array_equal, *found)
+    assert float(states[0].clipping.factor_G[0]) < 1.0
