@@ -45,6 +45,8 @@ def add(action: Callable[..., argparse.ArgumentParser]) -> None:
         "decode clips into shards, with an account of every clip; run again to go on after a stop",
         "alp data build mini --out data/mini\n"
         "  alp data build folder --audio recordings --metadata captions.csv --out data/mine\n"
+        "  alp data build folder --audio recordings --metadata captions.tsv --option ignore=speaker --out data/mine\n"
+        "  alp data build folder --metadata 'shards/*.tar' --out data/mine  # webdataset; HF's parquet likewise\n"
         "  alp data build audiocaps --metadata train.csv val.csv test.csv --audio wavs --out data/audiocaps\n"
         "  alp data build audiocaps --metadata train.csv val.csv test.csv --dry_run\n"
         "  alp data build fsd50k --metadata FSD50K.ground_truth --audio FSD50K --out data/benchmarks/fsd50k",
@@ -55,8 +57,14 @@ def add(action: Callable[..., argparse.ArgumentParser]) -> None:
         "--dry_run", action="store_true", help="only account for the metadata: no --out, and --audio only to find files"
     )
     add_tier(build)
-    build.add_argument("--metadata", nargs="+", metavar="FILE", help="the corpus's files as they were published")
-    build.add_argument("--audio", metavar="DIR", help="where the audio files are")
+    build.add_argument(
+        "--metadata",
+        nargs="+",
+        metavar="FILE",
+        help="the corpus's files as they were published, or folders or patterns of them; of a folder of your own: "
+        ".csv, .tsv, .json, .jsonl (also .gz), .parquet or .tar; may be left out when they lie in --audio",
+    )
+    build.add_argument("--audio", metavar="DIR", help="where the audio files are, but for audio in .parquet and .tar")
     build.add_argument(
         "--split",
         choices=SPLITS,
@@ -68,7 +76,8 @@ def add(action: Callable[..., argparse.ArgumentParser]) -> None:
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="a setting of the corpus; of a folder: source=NAME, shares=80/10/10, split_seed=0",
+        help="a setting of the corpus; of a folder: source=NAME, shares=80/10/10, split_seed=0, ignore=COLUMN,COLUMN "
+        "to leave columns aside (ignore=* all that are not known)",
     )
     build.add_argument("--codec", choices=("flac", "pcm"), default="flac", help="how audio is stored (default: flac)")
     build.add_argument("--shards", type=int, default=0, metavar="N", help="number of shards (default: 256 clips each)")
@@ -181,10 +190,10 @@ def _published(args: argparse.Namespace):
     from alp_jax.corpora import registry
 
     adapter = registry.ADAPTERS[args.corpus]
-    if not args.metadata or (not args.audio and adapter.audio and not args.dry_run):
+    if not registry.enough(args.corpus, args.metadata, args.audio, args.dry_run):
         audio = f" and --audio DIR ({adapter.audio})" if adapter.audio else ""
         raise UserError(f"'alp data build {args.corpus}' needs --metadata FILE... ({adapter.metadata}){audio}")
-    return registry.read(args.corpus, args.metadata, args.audio, args.split, **_options(args))
+    return registry.read(args.corpus, args.metadata or [], args.audio, args.split, **_options(args))
 
 
 def _options(args: argparse.Namespace) -> dict[str, str]:
@@ -200,7 +209,7 @@ def _split_rule(args: argparse.Namespace) -> "SplitRule | None":
 
     if args.corpus == "mini":
         return None
-    return registry.split_rule(args.corpus, args.metadata, args.split, **_options(args))
+    return registry.split_rule(args.corpus, args.metadata or [], args.audio, args.split, **_options(args))
 
 
 def _print_split(rule: "SplitRule | None", accounting: dict) -> None:

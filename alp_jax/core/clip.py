@@ -19,6 +19,8 @@ REJECTIONS = {
     "empty_caption": "no caption",
     "other_task": "a record of a task other than captioning",
     "ambiguous_audio": "several audio files have the name, in different folders",
+    "no_audio": "a sample of a container without an audio file",
+    "contradiction": "a row of a clip that an earlier row describes otherwise",
     "outside_folder": "a path that leaves the audio folder",
     "group_in_two_splits": "a group that an earlier row has put into another split",
 }
@@ -52,7 +54,7 @@ class Clip:
       group: the unit that splits are made of (package, kit, persona, track).
       license: short licence name of the source.
       member: which record of ``audio_path`` holds the audio when that file is a container: a row number for .parquet,
-        a record number for .array_record; "" for a plain audio file.
+        a record number for .array_record, the byte where the file begins for .tar; "" for a plain audio file.
       recording_start_s: where the clip starts in ``recording``, seconds; None when that is not known. It differs from
         ``start_s`` when the file itself was cut out of the recording.
       channel: which channel of the file is the clip, from 0; None mixes all of them down.

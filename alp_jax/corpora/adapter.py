@@ -1,6 +1,8 @@
 """What every corpus adapter is: a function from metadata files to clips, and what users need to know to call it."""
 
 import dataclasses
+import glob
+import itertools
 import os
 import pathlib
 import re
@@ -43,6 +45,7 @@ class Adapter:
       options: name -> Option.
       split_rule: ``(metadata paths, split or None, **options) -> how clips are split where the metadata names no split,
         or None``; None for published corpora, which have theirs.
+      own: people's own data: the folder of audio may hold the metadata, and containers need no folder.
     """
 
     read: Callable[..., Clips]
@@ -52,6 +55,7 @@ class Adapter:
     suffixes: tuple[str, ...]
     options: Mapping[str, Option] = dataclasses.field(default_factory=dict)
     split_rule: "Callable[..., SplitRule | None] | None" = None
+    own: bool = False
 
 
 def split_words(name: str, extra: Mapping[str, str] | None = None) -> set[str]:
@@ -81,9 +85,10 @@ def split_of(path: pathlib.Path, given: str | None, default: str | None, extra: 
 
 
 def metadata_files(paths: Sequence[pathlib.Path], suffixes: Sequence[str]) -> list[pathlib.Path]:
-    """``paths`` with folders replaced by the files in them that have one of ``suffixes``, sorted."""
+    """``paths`` with patterns (``*``, ``?``, ``[...]``) replaced by what they match, and folders by the files in them
+    that have one of ``suffixes``, sorted."""
     found = []
-    for path in paths:
+    for path in itertools.chain.from_iterable(map(_matches, paths)):
         if path.is_dir() and suffixes:
             try:
                 inside = sorted(path / name for name in os.listdir(path) if name.endswith(tuple(suffixes)))
@@ -96,4 +101,14 @@ def metadata_files(paths: Sequence[pathlib.Path], suffixes: Sequence[str]) -> li
             found.append(path)
         else:
             raise UserError(f"metadata {path} does not exist")
+    return found
+
+
+def _matches(path: pathlib.Path) -> list[pathlib.Path]:
+    """The files that a pattern matches; ``path`` itself when it is there or is no pattern."""
+    if path.exists() or not glob.has_magic(str(path)):
+        return [path]
+    found = sorted(map(pathlib.Path, glob.glob(str(path), recursive=True)))
+    if not found:
+        raise UserError(f"no file matches {path}")
     return found

@@ -3,6 +3,7 @@
 import os
 import pathlib
 import re
+import unicodedata
 from collections.abc import Collection, Iterable, Iterator
 
 from alp_jax.core.clip import AUDIO_EXTENSIONS
@@ -10,6 +11,54 @@ from alp_jax.core.errors import UserError
 from alp_jax.corpora.rows import BadRow, check_utf8
 
 _PREFERRED = ".wav"  # of a file that is not there
+
+
+class Spelt:
+    """Finds files whose names are written in another Unicode form than a table has them (macOS decomposes letters)."""
+
+    def __init__(self):
+        self._names: dict[str, dict[str, list[str]]] = {}  # folder -> composed name -> names
+
+    def on_disk(self, root: str, relative: str) -> str:
+        """``relative`` as the file below ``root`` is spelt, unchanged when there is none.
+
+        Raises:
+          BadRow: ``ambiguous_audio``, several files are equal to it after normalisation and none is written like it.
+        """
+        if relative.isascii() or os.path.lexists(os.path.join(root, relative)):
+            return relative
+        folder, found = root, []
+        for part in relative.split(os.sep):
+            here = os.path.join(folder, part)
+            if not part.isascii() and not os.path.lexists(here):
+                names = self._listing(folder).get(composed(part), [part])
+                if len(names) > 1:
+                    raise BadRow("ambiguous_audio", f"{folder}: {_same(names, part)}")
+                part = names[0]
+            found.append(part)
+            folder = os.path.join(folder, part)
+        return os.path.join(*found)
+
+    def _listing(self, folder: str) -> dict[str, list[str]]:
+        if folder not in self._names:
+            names: dict[str, list[str]] = {}
+            try:
+                for name in sorted(os.listdir(folder)):
+                    if not name.isascii():
+                        names.setdefault(composed(name), []).append(name)
+            except OSError:
+                names = {}
+            self._names[folder] = names
+        return self._names[folder]
+
+
+def composed(name: str) -> str:
+    """A name in composed Unicode (NFC), in which names are compared."""
+    return unicodedata.normalize("NFC", name)
+
+
+def _same(names: list[str], wanted: str) -> str:
+    return f"{' and '.join(ascii(name) for name in names[:2])} are both {wanted!r} after Unicode normalisation"
 
 
 class AudioFiles:
@@ -31,6 +80,7 @@ class AudioFiles:
         self._places: dict[str, tuple[str, str]] | None = None  # stem -> (folder, extension), shared by many stems
         self._again: dict[str, list[tuple[str, str]]] = {}  # further places of a stem
         self._tables: list[pathlib.Path] = []
+        self._composed: dict[str, list[str]] | None = None  # stems that are not ASCII by their composed form
 
     def path(self, stems: Iterable[str]) -> str:
         """The file that has the first of ``stems`` that any file has.
@@ -57,6 +107,9 @@ class AudioFiles:
         if self._places is None:
             self._scan()
         place = self._places.get(stem)
+        if place is None and not stem.isascii():
+            stem = self._spelt(stem)
+            place = self._places.get(stem)
         if place is None:
             return ""
         if stem in self._again:
@@ -65,6 +118,18 @@ class AudioFiles:
         if not path.isascii():
             check_utf8(path, "audio file")
         return path
+
+    def _spelt(self, stem: str) -> str:
+        """``stem`` in the Unicode form that a file has; itself when none has. BadRow when several forms are there."""
+        if self._composed is None:
+            self._composed = {}
+            for known in self._places:
+                if not known.isascii():
+                    self._composed.setdefault(composed(known), []).append(known)
+        names = self._composed.get(composed(stem), [stem])
+        if len(names) > 1:
+            raise BadRow("ambiguous_audio", _same(names, stem))
+        return names[0]
 
     def parquet(self) -> list[pathlib.Path]:
         """The parquet files below the folder, sorted."""

@@ -1,30 +1,35 @@
-"""Your own audio: a folder of files and a table of captions, CSV or JSONL.
+"""Your own audio: a folder of files and a table of captions, or containers that hold both.
 
-Columns (CSV) or keys (JSONL): ``file_name`` (or ``path``, ``audio``) relative to the folder; ``caption`` or
-``caption_1`` ... ``caption_9`` (JSONL also ``captions``, a list); optional ``id``, ``split``, ``tags`` (separated by
-semicolons, or a list), ``start``, ``duration`` (seconds), ``label_<task>``, ``group``, ``recording``, ``license``.
-Without a split column whole groups are split by ``splits.SplitRule``.
+A table is CSV (with commas, semicolons, tabs or bars), JSON, JSON lines or parquet; text may be gzipped. Its columns or
+keys: ``file_name`` relative to the folder; ``caption`` or ``caption_1``, ``caption_2``, ... (a cell may hold a list,
+also a printed one); optional ``id``, ``split``, ``tags`` (separated by semicolons, or a list), ``start``, ``end`` or
+``duration`` (seconds), ``label_<task>``, ``group``, ``recording``, ``license``. ``own/columns.py`` has the other names
+that are understood. Without a column for it, or a name that states it, whole groups are split by
+``splits.SplitRule``. Several rows of one stretch of one file are one clip with the captions of all of them.
+
+Containers are read where they lie: parquet files with a column of audio bytes, as the HF datasets library writes them,
+and webdataset tar files, as LAION publishes them.
 """
 
 import functools
 import os
 import pathlib
-import re
-from collections.abc import Iterator, Mapping, Sequence
+import sys
+from collections.abc import Iterator, Sequence
 
 from alp_jax.core.clip import SPLITS, Clip, Rejected
 from alp_jax.core.errors import UserError
-from alp_jax.corpora import tables
-from alp_jax.corpora.adapter import Adapter, Clips, Option
-from alp_jax.corpora.audio_files import below
-from alp_jax.corpora.rows import BadRow, check_utf8, plain, seconds, tags, texts, to_clips
+from alp_jax.corpora.adapter import SPLIT_WORDS, Adapter, Clips, Option, split_words
+from alp_jax.corpora.audio_files import Spelt, below, composed
+from alp_jax.corpora.own import columns, parquets, shards, tables, tars
+from alp_jax.corpora.own.cells import listed
+from alp_jax.corpora.own.columns import Columns
+from alp_jax.corpora.own.join import Place, joined
+from alp_jax.corpora.own.tables import Row
+from alp_jax.corpora.rows import BadRow, check_utf8, plain, seconds, stretch, tags, texts
 from alp_jax.corpora.splits import OPTIONS, SEED, SHARES, SplitRule
 
-_PATH_KEYS = ("file_name", "path", "audio")
-_OTHER_KEYS = {"caption", "captions", "id", "split", "tags", "start", "duration", "group", "recording", "license"}
-_PATTERN = re.compile(r"caption_\d|label_\w+")
-_EXPECTED = "file_name (or path, audio), caption or caption_1..caption_9, and optionally id, split, tags, start, " \
-            "duration, label_<task>, group, recording, license"  # fmt: skip
+_SAME_S = 0.01  # by which an end and a duration may differ
 
 
 def clips(
@@ -32,97 +37,114 @@ def clips(
     audio: pathlib.Path | None = None,
     split: str | None = None,
     source: str = "folder",
+    ignore: str = "",
     shares: str = SHARES,
     split_seed: str = SEED,
 ) -> Clips:
-    """One clip per row, in file order.
+    """One clip for each stretch of a file that rows name, in file order; a clip of several rows comes with the last.
 
     A row without captions is kept (it may carry labels); a file that does not exist is kept too, the builder counts
-    it. An empty split is ``train``; where the first row has none at all, ``split_rule`` decides. The default recording
-    and group are the path, so that rows that cut one file share them. A group belongs to the split of its first row.
+    it. The split is that of the row, where it is empty what the name of the table says or ``train``; where neither the
+    table has a column for it nor its name says it, ``split_rule`` decides. The default recording and group are the
+    path, so that rows that cut one file share them. A group belongs to the split of its first row.
+
+    Args:
+      ignore: columns that are left aside, separated by commas; ``*`` for all that are not known.
 
     Raises:
       UserError: an unknown or missing column, a table of another kind, or one without rows.
     """
+    found = shards.files(metadata)
+    for path in found:
+        tables.suffix(path)  # before any is read
     make = _Rows(audio, split, source)
-    for path in metadata:
-        make.rule = split_rule([path], split, source, shares, split_seed)
-        empty = True
-        for clip in to_clips(f"{path} line", _rows(path), make.clip):
-            empty = False
-            yield clip
-        if empty:
-            raise UserError(f"{path} has no rows")
+    known = Columns(ignore)
+
+    def rows() -> Iterator[Row | Rejected]:
+        for path in found:
+            make.begin(path, _rule_of(path, known, split, shares, split_seed))
+            yield from _rows(path, known)
+
+    beside = (row for path in found if tables.suffix(path) != ".tar" for row in _rows(path, known))
+    yield from joined(beside, rows(), make.place, make.clip)
 
 
 def split_rule(
     metadata: Sequence[pathlib.Path],
     split: str | None = None,
     source: str = "folder",
+    ignore: str = "",
     shares: str = SHARES,
     split_seed: str = SEED,
 ) -> SplitRule | None:
-    """How the clips of the tables are split; None where ``split`` or the first row of every table says it."""
-    for path in metadata if split is None else ():
-        first = next((row[1] for row in _rows(path) if not isinstance(row, Rejected)), None)
-        if first is not None and "split" not in first:
-            return SplitRule.of(first, shares, split_seed)
-    return None
+    """How the clips of the tables are split; None where ``split``, or the name or the first row of every table, says
+    it."""
+    known = Columns(ignore, quiet=True)
+    rules = (_rule_of(path, known, split, shares, split_seed) for path in shards.files(metadata))
+    return next((rule for rule in rules if rule is not None), None)
 
 
-def _rows(path: pathlib.Path) -> Iterator[tuple[int, dict] | Rejected]:
-    if path.suffix.lower() == ".csv":
-        yield from tables.csv_dicts(path, lambda header: _check_keys(header, f"{path} header"))
-    elif path.suffix.lower() in (".jsonl", ".ndjson"):
-        for row in tables.jsonl_rows(path):
-            if not isinstance(row, Rejected):
-                _check_keys(list(row[1]), f"{path} line {row[0]}")
-            yield row
+def _rule_of(path: pathlib.Path, known: Columns, split: str | None, shares: str, seed: str) -> SplitRule | None:
+    if split is not None or _split_of(path):
+        return None
+    first = next((row for row in _rows(path, known) if isinstance(row, Row)), None)
+    if first is None or "split" in first.meanings():
+        return None
+    return SplitRule.of(first.meanings(), shares, seed)
+
+
+def _rows(path: pathlib.Path, known: Columns) -> Iterator[Row | Rejected]:
+    kind, empty = tables.suffix(path), True
+    if kind == ".tar":
+        rows = tars.rows(path, known)
     else:
-        raise UserError(f"{path} must end in .csv or .jsonl")
+        rows = parquets.rows(path, known) if kind == ".parquet" else tables.rows(path, known)
+    for row in rows:
+        empty = False
+        yield row
+    if empty:
+        raise UserError(f"{path} has no rows")
 
 
-def _check_keys(keys: list[str], where: str) -> None:
-    keys = [key.strip() for key in keys]
-    known = {*_PATH_KEYS, *_OTHER_KEYS}
-    unknown = [key for key in keys if key not in known and not _PATTERN.fullmatch(key)]
-    if unknown or not set(_PATH_KEYS) & set(keys):
-        problem = f"unknown column {unknown[0]!r}" if unknown else "no column for the file"
-        raise UserError(f"{where}: {problem}; expected {_EXPECTED}")
+def _split_of(path: pathlib.Path) -> str:
+    """The split that a table's name states, or of a container the folder's that it lies in; "" for none."""
+    names = (path.name, path.absolute().parent.name) if tables.suffix(path) in tables.CONTAINERS else (path.name,)
+    found = next((words for name in names if (words := split_words(name))), set())
+    return found.pop() if len(found) == 1 else ""
 
 
 class _Rows:
     def __init__(self, audio: pathlib.Path | None, split: str | None, source: str):
         self._root = pathlib.Path(os.path.abspath(audio)) if audio is not None else None
         self._split, self._source = split, source
-        self.rule: SplitRule | None = None
+        self._named, self._rule = "", None
         self._split_of: dict[str, str] = {}  # group -> split
         self._resolved = functools.lru_cache(maxsize=1024)(os.path.realpath)
+        self._spelt = Spelt()
 
-    def clip(self, row: Mapping) -> Clip:
-        name = next((str(row[key]).strip() for key in _PATH_KEYS if row.get(key)), "")
-        path, relative = self._inside(name)
-        start = self._seconds(row, "start") or 0.0
-        duration = self._seconds(row, "duration")
-        if duration == 0.0:
-            raise BadRow("bad_time", "duration is 0; leave it empty for the whole file")
-        stated = str(row.get("split") or "").strip()
-        if stated and self.rule:
-            raise BadRow("bad_record", f"split {stated!r}, and the first row has none: give every row one, or none")
-        single = {key: str(row.get(key) or "") for key in ("id", "recording", "group", "license")}
-        labels = {
-            key.removeprefix("label_"): str(row[key])
-            for key in row
-            if key.startswith("label_") and row[key] not in ("", None)
-        }
+    def begin(self, path: pathlib.Path, rule: SplitRule | None) -> None:
+        """The rows that come are those of the table ``path``, whose clips are split by ``rule`` if there is one."""
+        self._named, self._rule = _split_of(path), rule
+        if self._named not in ("", "train") and not self._split and tables.suffix(path) in tables.TEXT:
+            print(f"{path}: split {self._named} by its name, but for rows that state another", file=sys.stderr)
+
+    def place(self, row: Row) -> Place:
+        """The file and the stretch of it that a row names, the file in composed Unicode."""
+        start, duration = _times(row)
+        return composed(os.path.normpath(self._name(row))), start, duration
+
+    def clip(self, row: Row) -> Clip:
+        cells = row.cells
+        if row.container:
+            path, relative = row.container, self._inside(row)
+        else:
+            path, relative = self._beside(self._name(row), self._root or row.folder)
+        start, duration = _times(row)
+        single = {key: str(cells.get(key, "")).strip() for key in ("id", "recording", "group", "license")}
+        labels = {task: str(label).strip() for task, label in row.labels.items()}
         for text in (*single.values(), *labels.values()):
             check_utf8(text, "row")
         group = single["group"] or single["recording"] or relative
-        split = self._split or (self.rule.split(group) if self.rule else stated or "train")
-        if split not in SPLITS:
-            raise BadRow("bad_record", f"split {split!r} is not one of {', '.join(SPLITS)}")
-        if self._split_of.setdefault(group, split) != split:
-            raise BadRow("group_in_two_splits", f"{group!r} is in {split} here and in {self._split_of[group]} before")
         cut = f"#{plain(start)}" if start or duration else ""
         return Clip(
             id=f"{self._source}:{single['id'] or relative + cut}",
@@ -132,54 +154,97 @@ class _Rows:
             start_s=start,
             duration_s=duration,
             captions=_captions(row),
-            tags=tags(_listed(row.get("tags"), ";")),
+            tags=tags(listed(cells.get("tags"), "tags", ";")),
             labels=labels,
-            split=split,
+            split=self._split_in(cells.get("split"), group),
             group=group,
             license=single["license"],
+            member=row.member,
             recording_start_s=start,
         )
 
-    def _inside(self, name: str) -> tuple[str, str]:
-        """(absolute path, path relative to the folder); BadRow when links or dots lead out of the folder."""
+    def _split_in(self, value: object, group: str) -> str:
+        if self._split:
+            return self._split
+        if self._rule and value:
+            raise BadRow("bad_record", f"split {value!r}, and the first row has none: give every row one, or none")
+        if self._rule:
+            split = self._rule.split(group)
+        else:
+            split = SPLIT_WORDS.get(str(value or self._named or "train").strip().lower())
+        if split is None:
+            known = ", ".join(f"{name} ({', '.join(_words(name))})" for name in SPLITS)
+            raise BadRow("bad_record", f"split {value!r} is not one of {known}")
+        if self._split_of.setdefault(group, split) != split:
+            raise BadRow("group_in_two_splits", f"{group!r} is in {split} here and in {self._split_of[group]} before")
+        return split
+
+    @staticmethod
+    def _name(row: Row) -> str:
+        name = str(row.cells.get(columns.FILE, "")).strip()
         check_utf8(name, "file name")
-        root, path = self._root, below(self._root, name)
+        return name
+
+    def _inside(self, row: Row) -> str:
+        """What the audio of a container is called: the container, below the folder if it is there, and its own name."""
+        folder, name = os.path.split(row.container)
+        relative = os.path.join(os.path.basename(folder), name)
+        if self._root is not None and row.container.startswith(os.path.join(self._root, "")):
+            relative = os.path.relpath(row.container, self._root)
+        check_utf8(relative, "file name")
+        return f"{relative}/{row.name}"
+
+    def _beside(self, name: str, root: pathlib.Path | None) -> tuple[str, str]:
+        """(absolute path, path relative to the folder); BadRow when links or dots lead out of the folder."""
+        path = below(root, name)
         if root is None:
             return "", os.path.normpath(name)
+        relative = os.path.relpath(path, root)
+        path = os.path.join(root, self._spelt.on_disk(str(root), relative))
         folder, last = os.path.split(path)
         real = os.path.join(self._resolved(folder), last)
         if os.path.islink(path):
             real = os.path.realpath(path)
         if not real.startswith(os.path.join(self._resolved(str(root)), "")):
             raise BadRow("outside_folder", f"{name!r} lies outside {root}")
-        return path, os.path.relpath(path, root)
-
-    @staticmethod
-    def _seconds(row: Mapping, key: str) -> float | None:
-        value = row.get(key)
-        return None if value is None or value == "" else seconds(value, key)
+        return path, relative
 
 
-def _captions(row: Mapping) -> tuple[str, ...]:
-    values = list(_listed(row.get("captions")))
-    for key in ("caption", *(f"caption_{n}" for n in range(10))):
-        if key in row:
-            values += _listed(row[key])
-    return tuple(dict.fromkeys(texts(values, "caption")))
+def _words(split: str) -> list[str]:
+    return [word for word, meaning in SPLIT_WORDS.items() if meaning == split and word != split]
 
 
-def _listed(value: object, separator: str = "") -> list:
-    if isinstance(value, str) and separator:
-        return value.split(separator)
-    return value if isinstance(value, list) else [value]
+def _times(row: Row) -> tuple[float, float | None]:
+    """Start and length in seconds; the length None when it is neither stated nor follows from an end."""
+    cells = row.cells
+    start = seconds(cells.get("start", 0.0), "start")
+    duration = seconds(cells["duration"], "duration") if "duration" in cells else None
+    if duration == 0.0:
+        raise BadRow("bad_time", "duration is 0; leave it empty for the whole file")
+    if "end" in cells:
+        length = stretch(start, cells["end"])[1]
+        if duration is not None and abs(duration - length) > _SAME_S:
+            raise BadRow("bad_time", f"duration is {duration:g} s, from start to end it is {length:g} s")
+        return start, round(length, 9)
+    return start, duration
+
+
+def _captions(row: Row) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(texts([text for cell in row.captions for text in listed(cell, "caption")], "caption")))
 
 
 ADAPTER = Adapter(
     read=clips,
-    help="your own audio folder with a table of captions",
-    metadata=f"one table, .csv or .jsonl, with {_EXPECTED}",
-    audio="the folder that file_name is relative to",
-    suffixes=(".csv", ".jsonl", ".ndjson"),
-    options={"source": Option("the source that the clips are counted under", "folder"), **OPTIONS},
+    help="your own audio folder with a table of captions, or tar and parquet files that hold both",
+    metadata=f"a {', '.join(tables.TEXT)} (also with .gz), {' or '.join(tables.CONTAINERS)} file, or a folder with it, "
+    f"of the columns {columns.EXPECTED}",
+    audio="the folder that file_name is relative to; not needed for audio inside tar and parquet files",
+    suffixes=(),
+    options={
+        "source": Option("the source that the clips are counted under", "folder"),
+        "ignore": Option("columns that are left aside, separated by commas; * for all that are not known"),
+        **OPTIONS,
+    },
     split_rule=split_rule,
+    own=True,
 )

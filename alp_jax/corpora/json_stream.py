@@ -16,12 +16,13 @@ _BLANKS = re.compile(r"[ \t\r\n]*")
 _ESCAPED_BYTES = re.compile("[\udc80-\udcff]")
 
 
-def json_rows(path: pathlib.Path, member: str = "", required: Sequence[str] = ()) -> Iterator:
+def json_rows(path: pathlib.Path, member: str = "", required: Sequence[str] = (), unique: bool = False) -> Iterator:
     """(record number from 1, object) of every record; memory holds one chunk of the file.
 
     Args:
       member: the key whose value is the list; "" when the file itself is the list.
       required: keys that the first record must have.
+      unique: reject objects that have a key twice.
 
     Yields:
       Rejected for a record that is not an object or has bytes that are not UTF-8.
@@ -30,7 +31,7 @@ def json_rows(path: pathlib.Path, member: str = "", required: Sequence[str] = ()
       UserError: not JSON or another structure, with the number of the record before which reading stopped.
     """
     with tables.open_text(path) as file:
-        reader, number = _Reader(file), 0
+        reader, number = _Reader(file, tables.once if unique else None), 0
         try:
             if member:
                 _seek_member(reader, member)
@@ -39,6 +40,8 @@ def json_rows(path: pathlib.Path, member: str = "", required: Sequence[str] = ()
                 try:
                     if not raw.isascii() and _ESCAPED_BYTES.search(raw):
                         check_utf8(raw, "record")
+                    if isinstance(record, tables.Repeated):
+                        raise BadRow("bad_json", f"the key {record!s} is there twice")
                     if not isinstance(record, dict):
                         raise BadRow("bad_json", "not a JSON object")
                 except BadRow as error:
@@ -47,6 +50,9 @@ def json_rows(path: pathlib.Path, member: str = "", required: Sequence[str] = ()
                 if number == 1:
                     tables.check_keys(path, record, required)
                 yield number, record
+            reader.expect("]")
+            if not member and reader.peek():
+                raise ValueError(f"{reader.peek()!r} follows the list")
         except (ValueError, RecursionError, OSError, EOFError) as error:
             shape = f'{{"{member}": [{{...}}, ...]}}' if member else "[{...}, ...]"
             raise UserError(f"{path} is not JSON of the form {shape}: {error}, after record {number}") from None
@@ -95,9 +101,9 @@ def _seek_member(reader: "_Reader", member: str) -> None:
 class _Reader:
     """Takes values off the front of a text that is read chunk by chunk."""
 
-    def __init__(self, file):
+    def __init__(self, file, pairs_hook=None):
         self._file, self._text, self._at = file, "", 0
-        self._decode = json.JSONDecoder().raw_decode
+        self._decode = json.JSONDecoder(object_pairs_hook=pairs_hook).raw_decode
 
     def _more(self) -> bool:
         chunk = self._file.read(_CHUNK)
@@ -134,7 +140,7 @@ class _Reader:
                     raise ValueError(error.msg) from None
 
     def elements(self) -> Iterator[tuple[object, str]]:
-        """The elements of the list that comes next."""
+        """The elements of the list that comes next, up to the bracket that closes it."""
         self.expect("[")
         if self.peek() == "]":
             return

@@ -23,6 +23,7 @@ from alp_jax.corpora import (
 )
 from alp_jax.corpora.adapter import Clips, metadata_files
 from alp_jax.corpora.benchmarks import audioset_strong, crema_d, fsd50k, magnatagatune, nsynth, vggsound, voxceleb
+from alp_jax.corpora.own.tables import CONTAINERS
 from alp_jax.corpora.splits import SplitRule
 
 ADAPTERS = {
@@ -60,7 +61,8 @@ def read(
 
     Args:
       name: key of ADAPTERS.
-      metadata: the published files, or folders that hold them.
+      metadata: the published files, folders that hold them, or patterns of their names. Of people's own data: empty
+        when they lie in the folder of audio.
       audio: folder of the audio; None for statistics of captions and audits, where ``Clip.audio_path`` is "".
       split: the split of every clip; None: what the metadata or its file names say.
       options: settings of the adapter.
@@ -78,8 +80,12 @@ def read(
             choose(value, option.choices, f"{key} of {name}")
     if split is not None:
         choose(split, SPLITS, "split")
-    if not metadata:
+    if not metadata and not (adapter.own and audio is not None):
         raise UserError(f"{name} needs --metadata: {adapter.metadata}")
+    if not metadata:
+        metadata, audio = [audio], None
+    if adapter.own and audio is None and _is_one_folder(metadata):
+        audio = metadata[0]
     root = None
     if audio is not None:
         root = pathlib.Path(os.path.abspath(storage.local(audio)))
@@ -90,11 +96,29 @@ def read(
 
 
 def split_rule(
-    name: str, metadata: Sequence[str | os.PathLike], split: str | None = None, **options: str
+    name: str,
+    metadata: Sequence[str | os.PathLike],
+    audio: str | os.PathLike | None = None,
+    split: str | None = None,
+    **options: str,
 ) -> SplitRule | None:
     """How ``read`` splits clips of which the metadata does not say it; None when it says it, or ``split`` does."""
     adapter = ADAPTERS[choose(name, ADAPTERS, "corpus")]
     if adapter.split_rule is None:
         return None
-    files = metadata_files([storage.local(path) for path in metadata], adapter.suffixes)
+    given = metadata or ([] if audio is None else [audio])
+    files = metadata_files([storage.local(path) for path in given], adapter.suffixes)
     return adapter.split_rule(files, split, **options)
+
+
+def enough(name: str, metadata: Sequence[str] | None, audio: str | None, dry_run: bool) -> bool:
+    """Whether a build has what it needs: metadata, and audio unless the metadata holds it or nothing is decoded."""
+    adapter = ADAPTERS[name]
+    if not metadata:
+        return adapter.own and bool(audio)
+    inside = _is_one_folder(metadata) or all(path.lower().endswith(CONTAINERS) for path in metadata)
+    return bool(audio) or (adapter.own and inside) or dry_run or not adapter.audio
+
+
+def _is_one_folder(paths: Sequence[str | os.PathLike]) -> bool:
+    return len(paths) == 1 and not storage.is_remote(paths[0]) and storage.local(paths[0]).is_dir()

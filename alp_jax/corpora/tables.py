@@ -11,6 +11,7 @@ import json
 import operator
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,6 +21,7 @@ from alp_jax.core.errors import UserError
 from alp_jax.core.names import nearest
 from alp_jax.corpora.rows import BadRow, check_utf8
 
+T = TypeVar("T")
 _HEAD = 4096
 _MOST_LINES = 64  # of one CSV row: a quote that is never closed must not swallow the file
 _BATCH = 4096  # rows of parquet that are in memory at a time
@@ -103,18 +105,26 @@ def csv_dicts(
 ) -> Iterator[tuple[int, dict] | Rejected]:
     """(line number, column -> cell) of every row; ``check`` gets the header and may raise."""
 
-    def pick(header: list[str]) -> Callable:
+    def pick(header: list[str]) -> Callable[[list[str]], dict]:
         check(header)
         return lambda cells: dict(zip(header, cells, strict=True))
 
-    with open_text(path) as file:
-        yield from _read_csv(path, file, pick, "", separator)
+    return csv_table(path, pick, separator)
 
 
-def csv_header(path: pathlib.Path) -> list[str]:
-    """The column names of a CSV file; empty for an empty file."""
+def csv_table(
+    path: pathlib.Path, pick_of: Callable[[list[str]], Callable[[list[str]], T]], separator: str
+) -> Iterator[tuple[int, T] | Rejected]:
+    """(line number, what is picked) of every row; ``pick_of`` gets the header, may raise, and returns what picks."""
     with open_text(path) as file:
-        return [name.strip() for name in next(csv.reader(file), [])]
+        yield from _read_csv(path, file, pick_of, "", separator)
+
+
+def csv_header(path: pathlib.Path, separator: str = ",") -> list[str]:
+    """The column names of a CSV file; empty for an empty file. Raises csv.Error when it has none."""
+    with open_text(path) as file:
+        header = next((cells for cells in csv.reader(_Lines(file), delimiter=separator) if _is_header(cells)), [])
+        return [name.strip() for name in header]
 
 
 def _read_csv(
@@ -141,6 +151,8 @@ def _read_csv(
             bad = error if isinstance(error, BadRow) else BadRow("bad_csv", str(error))
             yield Rejected(f"{path} line {lines.first}", bad.reason, bad.detail)
             continue
+        if pick is None and not _is_header(cells):
+            continue
         if pick is None:
             pick, width = pick_of([name.strip() for name in cells]), len(cells)
         elif len(cells) == width:
@@ -149,6 +161,11 @@ def _read_csv(
             yield Rejected(f"{path} line {lines.first}", "wrong_columns", f"{len(cells)} cells, {expected} {width}")
     if pick is None:
         pick_of([])
+
+
+def _is_header(cells: list[str]) -> bool:
+    """False for the blank lines, and the line ``sep=;`` of spreadsheet programs, that may come before a header."""
+    return bool(cells) and not (cells[0].startswith("sep=") and len("".join(cells)) <= len("sep=;"))
 
 
 def _decoded(cells: list[str], fallback: str) -> list[str]:
@@ -165,6 +182,9 @@ def _decoded(cells: list[str], fallback: str) -> list[str]:
 
 def _check_columns(path: pathlib.Path, names: list[str], required: Sequence[str], optional: Sequence[str]) -> None:
     missing = [name for name in required if name not in names]
+    twice = next((name for name in (*required, *optional) if names.count(name) > 1), None)
+    if twice is not None:
+        raise UserError(f"{path}: two columns are called {twice!r}; rename one, or remove it")
     if not missing:
         return
     hint = nearest(missing[0], names) if names else ""
@@ -183,8 +203,13 @@ def _picker(path: pathlib.Path, header: list[str], required: Sequence[str], opti
     return lambda cells: tuple("" if column is None else cells[column] for column in columns)
 
 
-def jsonl_rows(path: pathlib.Path, required: Sequence[str] = ()) -> Iterator[tuple[int, dict] | Rejected]:
+def jsonl_rows(
+    path: pathlib.Path, required: Sequence[str] = (), unique: bool = False
+) -> Iterator[tuple[int, dict] | Rejected]:
     """(line number, object) of every line that is not blank.
+
+    Args:
+      unique: reject objects that have a key twice.
 
     Raises:
       UserError: the first object lacks a key of ``required``, or see ``open_text``.
@@ -203,7 +228,9 @@ def jsonl_rows(path: pathlib.Path, required: Sequence[str] = ()) -> Iterator[tup
             try:
                 if not line.isascii():
                     check_utf8(line, "line")
-                record = json.loads(line)
+                record = json.loads(line, object_pairs_hook=once if unique else None)
+                if isinstance(record, Repeated):
+                    raise BadRow("bad_json", f"the key {record!s} is there twice")
                 if not isinstance(record, dict):
                     raise BadRow("bad_json", "not a JSON object")
             except BadRow as error:
@@ -215,6 +242,18 @@ def jsonl_rows(path: pathlib.Path, required: Sequence[str] = ()) -> Iterator[tup
                     check_keys(path, record, required)
                     checked = True
                 yield number, record
+
+
+class Repeated(str):
+    """Stands for a JSON object that has this key twice."""
+
+
+def once(pairs: list[tuple[str, object]]) -> "dict | Repeated":
+    """What json makes of an object, so that none of its values goes unseen."""
+    found = dict(pairs)
+    if len(found) == len(pairs):
+        return found
+    return Repeated(next(key for place, (key, _) in enumerate(pairs) if key in dict(pairs[:place])))
 
 
 def check_keys(path: pathlib.Path, record: dict, required: Sequence[str]) -> None:

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import pathlib
+import sys
 from collections import Counter
 
 from alp_jax.core.clip import AUDIO_EXTENSIONS
@@ -21,10 +22,11 @@ class AudioFile:
 def list_audio(folder: str | os.PathLike) -> tuple[list[AudioFile], dict[str, int]]:
     """The audio files below ``folder`` by extension, sorted by path, and how many others there are of each extension.
 
-    Names that start with a dot are passed over, and so are links to folders.
+    Names that start with a dot are passed over, and so are links to folders. A file whose name is not UTF-8 cannot be
+    written down: it is named on standard error and counted among the others as ``not UTF-8``.
 
     Raises:
-      UserError: no folder, no audio in it, or a name that is not UTF-8.
+      UserError: no folder, or no audio in it.
     """
     root, found, others = pathlib.Path(folder), [], Counter()
     if not root.is_dir():
@@ -41,7 +43,9 @@ def list_audio(folder: str | os.PathLike) -> tuple[list[AudioFile], dict[str, in
             path = pathlib.Path(parent, name)
             relative = path.relative_to(root).as_posix()
             if not _is_utf8(relative):
-                raise UserError(f"the name of {str(path)!a} is not UTF-8: rename the file")
+                print(f"left out: {str(path)!a}, whose name is not UTF-8: rename it", file=sys.stderr)
+                others["not UTF-8"] += 1
+                continue
             try:
                 stat = path.stat()
             except OSError:  # a dangling link: its turn comes and it is reported as missing

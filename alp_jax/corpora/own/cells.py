@@ -1,0 +1,87 @@
+"""What one cell of somebody's table says: nothing, a text, or a list that a program has printed."""
+
+import ast
+import io
+import tokenize
+
+from alp_jax.corpora.rows import BadRow
+
+# what pandas reads as an empty cell; programs write these words where a value is missing
+EMPTY = frozenset(
+    (
+        *("", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A"),
+        *("NA", "NULL", "NaN", "None", "n/a", "nan", "null"),
+    )
+)
+_LONGEST_LIST = 1 << 20  # characters
+_OPENS = {"[": "]", "(": ")"}
+_ARRAY = "array("
+_SKIPPED = (tokenize.NEWLINE, tokenize.NL, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER)
+
+
+def empty(value: object) -> bool:
+    """Whether a cell says nothing: null, NaN, no text, or a word that stands for a missing value."""
+    if isinstance(value, str):
+        return value.strip() in EMPTY
+    return value is None or (isinstance(value, float) and value != value)
+
+
+def listed(value: object, name: str, separator: str = "") -> list:
+    """The values of a cell: of a list, of a list that was printed into text, or the one that it holds.
+
+    Lists as Python, JSON and numpy print them are read: ``['a', 'b']``, ``["a", null]``, ``['a' 'b']``,
+    ``array(['a'], dtype=object)``. A text that merely begins with a bracket (``[music] plays``) stays a text.
+
+    Args:
+      name: of the column, for errors.
+      separator: what else parts the values of a text; "" for nothing.
+
+    Raises:
+      BadRow: what must be a printed list is cut short or damaged.
+    """
+    if isinstance(value, list | tuple):
+        return [one for one in value if not empty(one)]
+    if empty(value):
+        return []
+    if not isinstance(value, str):
+        return [value]
+    found = printed_list(value, name)
+    if found is None:
+        found = value.split(separator) if separator else [value]
+    return [one for one in found if not empty(one)]
+
+
+def printed_list(text: str, name: str = "cell") -> list[str] | None:
+    """The texts of a list that was printed into ``text``; None when it is no printed list. BadRow: see ``listed``."""
+    inner = text.strip()
+    if inner.startswith(_ARRAY) and inner.endswith(")"):  # array([...], dtype=object)
+        inner = inner[len(_ARRAY) : inner.rfind("]") + 1]
+    if len(inner) < 2 or _OPENS.get(inner[0]) != inner[-1]:
+        return None
+    body = inner[1:-1].strip()
+    found = _strings(body) if len(body) <= _LONGEST_LIST else None
+    if found is None and body[0] in "'\"" and body[-1] in "'\".":
+        raise BadRow("bad_record", f"{name} is a printed list that cannot be read: {text.strip()[:60]}")
+    return found if found or inner[0] == "[" else None
+
+
+def _strings(body: str) -> list[str] | None:
+    """The string literals of ``body``, with commas or blanks between them; None for anything else.
+
+    They are taken one by one: Python would join the neighbours of a numpy list, that has no commas, to one text.
+    """
+    found = []
+    try:
+        for token in tokenize.generate_tokens(io.StringIO(body.replace("\n", " ")).readline):
+            if token.type == tokenize.STRING:
+                text = ast.literal_eval(token.string)
+                if not isinstance(text, str):
+                    return None
+                found.append(text)
+            elif token.type == tokenize.NAME and token.string in EMPTY:
+                continue
+            elif token.type not in _SKIPPED and token.string != ",":
+                return None
+    except (tokenize.TokenError, SyntaxError, ValueError, MemoryError, RecursionError):
+        return None
+    return found

@@ -1,0 +1,154 @@
+"""Which column of somebody's table means what.
+
+Names are compared without regard to case, with blanks and hyphens as underscores. A meaning has several names, of which
+the first that a table has is used: a column ``text`` holds the captions where no column ``caption`` is, else it is one
+that is not known. Columns that are not known are an error until the option ``ignore`` names them.
+"""
+
+import re
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from alp_jax.core.errors import UserError
+from alp_jax.core.names import nearest
+
+FILE, CAPTION, LABEL, AUDIO = "file", "caption", "label", "audio"  # AUDIO: sound inside the table
+NAMES = {
+    FILE: (
+        *("file_name", "path", "audio", "filename", "file", "file_path", "filepath", "audio_path", "audio_file"),
+        *("audio_filepath", "audio_file_path", "audio_filename", "wav"),
+    ),
+    "id": ("id",),
+    "split": ("split",),
+    "tags": ("tags", "tag"),
+    "start": ("start", "start_s", "start_time"),
+    "end": ("end", "end_s", "end_time"),
+    "duration": ("duration", "duration_s"),
+    "group": ("group",),
+    "recording": ("recording",),
+    "license": ("license", "licence"),
+}
+CAPTIONS = ("caption", "captions", "caption_1 ... caption_99")
+OTHER_CAPTIONS = ("text", "texts", "sentence", "description")  # where none of CAPTIONS is
+EXPECTED = (
+    "file_name (or path, audio, filename, audio_path, ...), caption or caption_1, caption_2, ... (or text, sentence, "
+    "description), and optionally id, split, tags, start, end, duration, label_<task>, group, recording, license"
+)
+ALL = "*"
+_NUMBERED = re.compile(r"captions?_?(\d{1,2})")
+_LABEL = re.compile(r"label_(\w+)", re.IGNORECASE)
+_FIRST = re.compile(r"unnamed:_\d+(\.\d+)?")  # what pandas calls a column without a name: its index comes first
+_INDEX = re.compile(r"__index_level_\d+__")
+_SHOWN = 8
+
+
+class Column(NamedTuple):
+    """A column that is used: its name in the table, what it means, and of a label the task."""
+
+    name: str
+    meaning: str
+    task: str = ""
+
+
+class Columns:
+    """Finds out what columns mean; says once for each table what it leaves aside."""
+
+    def __init__(self, ignore: str = "", quiet: bool = False):
+        """``ignore`` is the option: names separated by commas, or ``*`` for all that are not known."""
+        self._quiet = quiet
+        self._ignored = {normalised(name) for name in ignore.split(",") if name.strip()}
+        self._known: dict[tuple, tuple[list[Column], list[str]]] = {}
+        self._said: set[tuple[str, str]] = set()
+
+    def of(self, names: Sequence[str], table: str, where: str, inside: str = "", aside: Sequence[str] = ()):
+        """The columns of a table that are used, captions in the order of their numbers.
+
+        Args:
+          names: as the table has them, first to last.
+          table: what is said of the table is said once for this name.
+          where: what errors name.
+          inside: the column that holds audio; "": a column of file names is needed.
+          aside: columns that the table's format has and that are no use here.
+
+        Raises:
+          UserError: two columns of one name, none for the file, or one that is not known.
+        """
+        key = (tuple(names), inside)
+        if key not in self._known:
+            self._known[key] = self._find(names, where, inside, aside)
+        found, left = self._known[key]
+        if left and not self._quiet and (table, ",".join(left)) not in self._said:
+            self._said.add((table, ",".join(left)))
+            print(f"{table}: left aside: {', '.join(left)}", file=sys.stderr)
+        return found
+
+    def _find(self, names, where, inside, aside) -> tuple[list[Column], list[str]]:
+        own = {}  # normalised name -> name, without those that are left aside
+        left = []
+        for place, name in enumerate(names):
+            plain = normalised(name) or f"unnamed:_{place}"
+            name = name if name.strip() else f"Unnamed: {place}"
+            index = _INDEX.fullmatch(plain) or (not place and _FIRST.fullmatch(plain))
+            if index or plain in self._ignored or plain in aside:
+                left.append(name)
+            elif plain in own:
+                raise UserError(f"{where}: two columns are called {own[plain]!r}; rename one, or remove it")
+            else:
+                own[plain] = name
+        found, unknown = _meanings(own, inside)
+        if ALL in self._ignored:
+            left += unknown
+            unknown = []
+        if unknown or not any(column.meaning in (FILE, AUDIO) for column in found):
+            raise UserError(f"{where}: {_problem(names, found, unknown)}; expected {EXPECTED}")
+        return found, left
+
+
+def normalised(name: str) -> str:
+    """A column's name as it is compared."""
+    return re.sub(r"[\s\-]+", "_", name.strip().lstrip("\ufeff").casefold())
+
+
+def known(names: Sequence[str]) -> int:
+    """How many of the columns mean something."""
+    return len(_meanings({normalised(name): name for name in names}, "")[0])
+
+
+def _meanings(own: Mapping[str, str], inside: str) -> tuple[list[Column], list[str]]:
+    """(columns that mean something, names of the others)"""
+    used: dict[str, Column] = {}
+    for meaning, synonyms in NAMES.items():
+        name = next((name for name in synonyms if name in own and name != inside), None)
+        if name is not None and not (meaning == FILE and inside):
+            used[name] = Column(own[name], meaning)
+    if inside:
+        used[inside] = Column(own.get(inside, inside), AUDIO)
+    numbered = sorted((int(found[1]), name) for name in own if (found := _NUMBERED.fullmatch(name)))
+    captions = [name for name in ("captions", "caption") if name in own] + [name for _, name in numbered]
+    captions = captions or [name for name in OTHER_CAPTIONS if name in own][:1]
+    used |= {name: Column(own[name], CAPTION) for name in captions}
+    for name in own:
+        if name not in used and (found := _LABEL.fullmatch(own[name].strip())):
+            used[name] = Column(own[name], LABEL, found[1])
+    return list(used.values()), [own[name] for name in own if name not in used]
+
+
+def _problem(names: Sequence[str], found: Sequence[Column], unknown: Sequence[str]) -> str:
+    """What is wrong with the columns of a table, and what to type."""
+    if not any(column.meaning in (FILE, AUDIO) for column in found):
+        near = nearest(unknown[0], NAMES[FILE]) if len(unknown) == 1 else ""
+        there = f", only {', '.join(repr(name) for name in names[:_SHOWN])}" if names else ""
+        return f"no column for the file{there}{near if 'did you' in near else ''}"
+    shown = ", ".join(repr(name) for name in unknown[:_SHOWN])
+    shown += f" and {len(unknown) - _SHOWN} more" if len(unknown) > _SHOWN else ""
+    captioned = any(column.meaning == CAPTION for column in found)
+    near = nearest(unknown[0], [*NAMES, *OTHER_CAPTIONS, "caption"]) if len(unknown) == 1 else ""
+    hint = near if "did you" in near else ""
+    if not captioned:
+        hint += "; none is for captions"
+    many = len(unknown) > _SHOWN or any("," in name or not name.strip() for name in unknown)
+    option = shlex.quote("ignore=" + (ALL if many else ",".join(name.strip() for name in unknown)))
+    columns = "unknown column" if len(unknown) == 1 else "unknown columns"
+    return f"{columns} {shown}{hint}; to leave {'it' if len(unknown) == 1 else 'them'} aside: --option {option}"
