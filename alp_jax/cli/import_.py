@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             "--data", default=DATA, metavar="DIR", help=f"data set that alp eval takes by default ({DATA})"
         )
         sub.add_argument(
-            "--allow_pickle", action="store_true", help="read .pt files: tensors only, in a process of its own"
+            "--allow_pickle", action="store_true", help="read .pt and .bin files: tensors only, in a process of its own"
         )
         return sub
 

@@ -38,7 +38,7 @@ def read_folder(folder: pathlib.Path, *, only_encoder: bool = False, allow_pickl
 
     Args:
       only_encoder: take the Zipformer out of a larger model and leave the rest out.
-      allow_pickle: read ``.pt`` files, in a process of their own.
+      allow_pickle: read pickles (``.pt``, ``.bin``), in a process of their own.
 
     Raises:
       UserError: a file is missing or damaged, the model is of another kind, or names and shapes are not its own.

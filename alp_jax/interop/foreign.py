@@ -9,12 +9,23 @@ import numpy as np
 from alp_jax.config import RunConfig
 from alp_jax.config.schema import DataConfig, FeatureConfig, ModelConfig, ObjectiveConfig
 from alp_jax.core.errors import UserError
-from alp_jax.interop.checked_safetensors import read_safetensors
+from alp_jax.core.files import read_json
+from alp_jax.interop.checked_safetensors import Stored, read_safetensors
 from alp_jax.interop.names import from_torch
 from alp_jax.interop.pickles import to_safetensors
 
-# In the order in which the reference looks for them.
-WEIGHTS = ("pretrained.safetensors", "model.safetensors", "pretrained.pt", "model.pt")
+# First in the order in which the reference looks for them, then those of transformers.
+WEIGHTS = (
+    "pretrained.safetensors",
+    "model.safetensors",
+    "pretrained.pt",
+    "model.pt",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+_INDEX = ".index.json"  # names the files that a large model is split into
+_PICKLES = ("*.pt", "*.bin", "*.pth", "*.ckpt")
 _PARALLEL = "module."  # what torch's DistributedDataParallel puts before every name
 
 
@@ -63,24 +74,18 @@ class Imported(NamedTuple):
 
 
 def load_weights(source: pathlib.Path, *, allow_pickle: bool) -> Weights:
-    """The state dict of a folder (see ``WEIGHTS``) or of a file.
+    """The state dict of a folder (see ``WEIGHTS``), of a file, or of the files that an index names.
 
     Raises:
-      UserError: no weights, a damaged file, a ``.pt`` file without ``allow_pickle``, numbers that are not finite.
+      UserError: no weights, a damaged file, a pickle without ``allow_pickle``, an index that does not match its files,
+        numbers that are not finite.
     """
     path = source if source.is_file() else next((p for n in WEIGHTS if (p := source / n).is_file()), None)
     if path is None:
-        split = source.is_dir() and any(source.glob("*.index.json"))
-        raise UserError(f"{source} has none of {', '.join(WEIGHTS)}{': join the files it is split into' * split}")
-    if path.suffix == ".safetensors":
-        stored = read_safetensors(path)
-    elif not allow_pickle:
-        raise UserError(f"{path} is a pickle, which can run code: --allow_pickle reads it in a process of its own")
-    else:
-        with tempfile.TemporaryDirectory() as temporary:
-            made = pathlib.Path(temporary) / "weights.safetensors"
-            to_safetensors(path, made)
-            stored = read_safetensors(made)
+        others = [p.name for kind in ("*.safetensors", *_PICKLES) for p in sorted(source.glob(kind))]
+        hint = f"; name one of its files: {', '.join(others[:4])}{', ...' if len(others) > 4 else ''}" if others else ""
+        raise UserError(f"{source} has none of {', '.join(WEIGHTS)}{hint}")
+    stored = _read_split(path, allow_pickle) if path.name.endswith(_INDEX) else _read_file(path, allow_pickle)
     weights = Weights(path, *stored)
     if weights.tensors and all(name.startswith(_PARALLEL) for name in weights.tensors):
         weights = weights.within(_PARALLEL)
@@ -88,6 +93,39 @@ def load_weights(source: pathlib.Path, *, allow_pickle: bool) -> Weights:
         if not np.all(np.isfinite(value)):
             raise UserError(f"{path}: {name} holds numbers that are not finite")
     return weights
+
+
+def _read_file(path: pathlib.Path, allow_pickle: bool) -> Stored:
+    if path.suffix == ".safetensors":
+        return read_safetensors(path)
+    if not allow_pickle:
+        raise UserError(f"{path} is a pickle, which can run code: --allow_pickle reads it in a process of its own")
+    with tempfile.TemporaryDirectory() as temporary:
+        made = pathlib.Path(temporary) / "weights.safetensors"
+        to_safetensors(path, made)
+        return read_safetensors(made)
+
+
+def _read_split(index: pathlib.Path, allow_pickle: bool) -> Stored:
+    """The tensors of all files of an index; each has to be in the file that the index names, and nothing else there."""
+    content = read_json(index, "index of weights")
+    places = content.get("weight_map") if isinstance(content, dict) else None
+    if not isinstance(places, dict) or not places or not all(isinstance(name, str) for name in places.values()):
+        raise UserError(f"{index} has no weight_map that names the file of every tensor")
+    tensors, converted = {}, {}
+    for name in sorted(set(places.values())):
+        if pathlib.PurePath(name).name != name or "\\" in name or not name.strip("."):
+            raise UserError(f"{index} names {name!r}, which is no file beside it")
+        if not (index.parent / name).is_file():
+            raise UserError(f"{index.parent / name} is missing: {index.name} names it")
+        stored = _read_file(index.parent / name, allow_pickle)
+        expected = {tensor for tensor, file in places.items() if file == name}
+        if differ := sorted(expected ^ stored.tensors.keys()):
+            where = "lacks" if differ[0] in expected else "also holds"
+            raise UserError(f"{index.parent / name} {where} {differ[0]}, unlike {index.name} says")
+        tensors |= stored.tensors
+        converted |= stored.converted
+    return Stored(tensors, converted)
 
 
 def params_from(weights: Weights, like: Any, kind: str, *, outside: dict[str, float] | None = None) -> Any:

@@ -33,7 +33,7 @@ def read_checkpoint(
       source: a folder with one of ``foreign.WEIGHTS``, or a file.
       settings: JSON file with settings that go before what the shapes say.
       only_encoder: leave out what is not the encoder's; without it such weights are an error.
-      allow_pickle: read ``.pt`` files, in a process of their own.
+      allow_pickle: read pickles (``.pt``, ``.bin``), in a process of their own.
 
     Raises:
       UserError: as ``auden.read_folder``; also sizes that the shapes do not determine.

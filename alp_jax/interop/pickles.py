@@ -1,4 +1,4 @@
-"""PyTorch checkpoints (``.pt``) become safetensors in a process of their own, which unpickles nothing but tensors."""
+"""PyTorch checkpoints (``.pt``, ``.bin``) become safetensors in a process of its own that unpickles only tensors."""
 
 import importlib.util
 import os
@@ -14,7 +14,8 @@ TIMEOUT_S = 1800
 def to_safetensors(source: str | os.PathLike, target: str | os.PathLike) -> None:
     """Writes the state dict in the pickle ``source`` as the safetensors file ``target``.
 
-    The child reads with ``torch.load(weights_only=True)``: classes other than tensors and plain containers are refused.
+    The child reads with ``torch.load(weights_only=True)``: classes other than tensors and plain containers are refused;
+    paths and numbers beside the weights are passed over.
 
     Raises:
       UserError: PyTorch is not installed, or the file is damaged, holds other classes or no state dict.

@@ -1,10 +1,34 @@
 """Runs as ``python -I unpickle.py IN.pt OUT.safetensors`` where a PyTorch checkpoint is read, so that a hostile one
 meets a process that holds nothing; ``weights_only`` lets no class but tensors and plain containers in.
+
+Training checkpoints keep their settings beside the weights. Paths and numbers among these are of classes that
+``weights_only`` does not know; they are read as ``Ignored``, so that nothing of those classes is run or even imported.
 """
 
+import re
 import sys
 
+_CAUSE = re.compile(r"WeightsUnpickler error:\s*(.+?)(?: was not an allowed global|\. |\n|$)")  # amid advice
 WITHIN = ("model", "state_dict")  # where training checkpoints keep the state dict
+
+_PATHS = ("Path", "PurePath", "PosixPath", "PurePosixPath", "WindowsPath", "PureWindowsPath")
+IGNORED = (
+    *(f"{module}.{name}" for module in ("pathlib", "pathlib._local") for name in _PATHS),  # the latter: Python 3.13
+    "argparse.Namespace",
+    "numpy.dtype",
+    "numpy.core.multiarray.scalar",
+    "numpy._core.multiarray.scalar",
+)
+
+
+class Ignored:
+    """Stands for an object that is no weight; takes whatever it is made of and keeps nothing."""
+
+    def __init__(self, *parts):
+        del parts
+
+    def __setstate__(self, state):
+        del state
 
 
 def main(source: str, target: str) -> None:
@@ -12,9 +36,12 @@ def main(source: str, target: str) -> None:
     from safetensors.torch import save_file
 
     try:
-        loaded = torch.load(source, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals([(Ignored, name) for name in IGNORED]):
+            loaded = torch.load(source, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises anything from EOFError to UnpicklingError, over many lines
-        raise SystemExit(f"{type(error).__name__}: {' '.join(str(error).split())[:200]}") from None
+        cause = _CAUSE.search(str(error))
+        said = " ".join((cause[1] if cause else str(error)).split())[:200]
+        raise SystemExit(f"{type(error).__name__}: {said}") from None
     for key in WITHIN:
         if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
             loaded = loaded[key]
@@ -22,7 +49,8 @@ def main(source: str, target: str) -> None:
         raise SystemExit(f"it holds a {type(loaded).__name__}, no state dict")
     for name, value in loaded.items():
         if not isinstance(name, str) or not isinstance(value, torch.Tensor):
-            raise SystemExit(f"entry {name!r} is a {type(value).__name__}, no tensor")
+            what = "no tensor" if isinstance(value, Ignored) else f"a {type(value).__name__}, no tensor"
+            raise SystemExit(f"entry {name!r} is {what}")
     # clones: tied matrices share memory, which the format does not allow
     save_file({name: value.detach().clone().contiguous() for name, value in loaded.items()}, target)
 
