@@ -1,28 +1,36 @@
 """``--config=FILE:ARGUMENTS --config.key=value`` to a resolved configuration, with ml_collections' flags."""
 
 import argparse
-import difflib
 import pathlib
+import textwrap
 
 from absl import flags
 from ml_collections import config_flags
 
-from alp_jax.config import ConfigError, RunConfig, resolve, to_dict
+from alp_jax.config import MODELS, ConfigError, RunConfig, check_run, hints, resolve
+from alp_jax.config.domain import Setting
 from alp_jax.core.errors import UserError
 
 HELP = "config file and its arguments, FILE.py:key=value,...; any setting is a flag too: --config.optim.lr=0.01"
+_WIDTH = 100
 
 
 def add_config_argument(parser: argparse.ArgumentParser) -> None:
-    """Adds ``--config``; ``--config.key=value`` flags arrive in ``args.overrides``."""
-    parser.add_argument("--config", required=True, metavar="FILE[:ARGS]", help=HELP)
+    """Adds ``--config`` and ``--help_settings``; ``--config.key=value`` flags arrive in ``args.overrides``."""
+    parser.add_argument("--config", required=True, metavar="FILE[:ARGS]", help=f"{HELP} (--help_settings lists them)")
+    parser.add_argument(
+        "--help_settings",
+        action=_HelpSettings,
+        help="print every setting with its default, range and meaning, and exit",
+    )
 
 
 def load_config(config: str, overrides: list[str]) -> RunConfig:
     """The frozen configuration for the two kinds of flags.
 
     Raises:
-      UserError: no such file, an unknown setting (the nearest is named), or a value of the wrong type.
+      UserError: no such file, an unknown setting (what was probably meant is named), a value of the wrong type or out
+        of its range, or settings that do not go together.
     """
     file = config.partition(":")[0]
     if not pathlib.Path(file).is_file():
@@ -32,28 +40,77 @@ def load_config(config: str, overrides: list[str]) -> RunConfig:
     config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=arguments)
     try:
         rest = values(["alp", *arguments])
-    except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
-        raise UserError(_explain(error, overrides)) from None
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, SyntaxError) as error:
+        raise UserError(_explain(error, config, overrides)) from None
     if len(rest) > 1:
-        raise UserError(f"unknown argument {rest[1]!r}")
-    return resolve(values["config"].value.to_dict())
+        raise UserError(f"unknown argument {rest[1]!r}{hints.of_name(rest[1])}")
+    found = resolve(values["config"].value.to_dict())
+    _check_preset(found, config, overrides)
+    check_run(found)
+    return found
 
 
-def _explain(error: Exception, overrides: list[str]) -> str:
+def _explain(error: Exception, config: str, overrides: list[str]) -> str:
     """One line for what ml_collections reports; the settings it could not find or convert are named in full."""
     while isinstance(error.__context__, ConfigError | AttributeError | KeyError | TypeError | ValueError):
         error = error.__context__
     if isinstance(error, ConfigError):
         return str(error)
-    known = to_dict(RunConfig())
+    known = hints.known()
     for override in overrides:
-        path = override.partition("=")[0].removeprefix("--").split(".")
-        level = known
-        for i, key in enumerate(path[1:], 2):
-            if not isinstance(level, dict) or key not in level:
-                where = ".".join(path[: i - 1])
-                close = difflib.get_close_matches(key, level, n=1, cutoff=0.0) if isinstance(level, dict) else []
-                hint = f" (nearest: {where}.{close[0]})" if close else ""
-                return f"unknown setting {where}.{key}{hint}"
-            level = level[key]
+        if not override.startswith("--config."):
+            return f"unknown argument {override!r}{hints.of_name(override)}"
+        name, given, text = override.removeprefix("--").partition("=")
+        if any(one.startswith(f"{name}.") for one in known):
+            return hints.of_group(name, text, config)
+        if name not in known:
+            return hints.unknown(name)
+        if not hints.can_be(name, text if given else None):
+            return hints.of_value(name, text if given else None)
     return f"{' '.join(overrides)}: {error}"
+
+
+def _check_preset(found: RunConfig, config: str, overrides: list[str]) -> None:
+    """A preset's name alone would call another model by it."""
+    preset = MODELS.get(found.model.name)
+    if any(one.startswith("--config.model.name=") for one in overrides) and preset is not None:
+        parts = ("encoder_kind", "encoder", "vit", "conformer")
+        if any(getattr(preset, part) != getattr(found.model, part) for part in parts):
+            raise UserError(
+                f"config.model.name is only what reports call the model, whose sizes are not those of the preset "
+                f"{found.model.name}: use {hints.argument(config, 'model', found.model.name)}"
+            )
+
+
+class _HelpSettings(argparse.Action):
+    """Prints the table of settings in place of running the verb."""
+
+    def __init__(self, **options):
+        super().__init__(nargs=0, **options)
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        print(settings_help())
+        parser.exit()
+
+
+def settings_help() -> str:
+    """Every setting of a run: its flag with the default, then meaning, unit and range."""
+    lines, section = [], ""
+    for name, one in hints.known().items():
+        here = name.rpartition(".")[0]
+        if here != section:
+            lines.append(f"{chr(10) if section else ''}{here}")
+            section = here
+        lines.append(f"  --{name}={_default(one)}")
+        lines += textwrap.wrap(_meaning(one), _WIDTH, initial_indent=" " * 6, subsequent_indent=" " * 6)
+    return "\n".join(lines)
+
+
+def _default(one: Setting) -> str:
+    return f"({','.join(map(str, one.default))},)" if isinstance(one.default, tuple) else str(one.default)
+
+
+def _meaning(one: Setting) -> str:
+    domain = one.domain
+    limits = " ".join(filter(None, (domain.range(), domain.unit)))
+    return f"{domain.meaning} [{limits}]" if limits else domain.meaning

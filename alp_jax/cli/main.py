@@ -8,7 +8,7 @@ import os
 import sys
 
 from alp_jax.cli.parsers import JSON_HELP, Parser, help_options
-from alp_jax.config import ConfigError
+from alp_jax.config import ConfigError, hints
 from alp_jax.core.errors import AlpError, UserError
 
 # verb -> (module under alp_jax.cli, one line of help)
@@ -75,7 +75,8 @@ def _run(argv: list[str]) -> tuple[int, str]:
         parser, module = verb_parser(argv[0])
         args, rest = parser.parse_known_args(argv[1:])
         if rest and not (hasattr(args, "config") and rest[0].startswith("--config.")):
-            parser.error(f"unknown argument {rest[0]!r}")
+            meant = hints.of_name(rest[0]) if hasattr(args, "config") else ""
+            parser.error(f"unknown argument {rest[0]!r}{meant}")
         if hasattr(args, "config"):
             args.overrides = rest
         result = module.run(args)

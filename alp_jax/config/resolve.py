@@ -1,7 +1,6 @@
 """Between dictionaries (command line, config.json) and the frozen dataclasses of ``schema``."""
 
 import dataclasses
-import difflib
 import types
 import typing
 from collections.abc import Mapping
@@ -9,6 +8,7 @@ from typing import Any
 
 import ml_collections
 
+from alp_jax.config import hints
 from alp_jax.config.errors import ConfigError
 from alp_jax.config.schema import RunConfig
 
@@ -48,12 +48,11 @@ def from_dict(kind: type, values: Mapping[str, Any], where: str = "config") -> A
     """Builds dataclass ``kind`` from ``values``; ``where`` is the dotted path named in errors."""
     if not isinstance(values, Mapping):
         raise ConfigError(f"{where}: expected settings, got {values!r}")
-    hints = typing.get_type_hints(kind)
+    types_of = typing.get_type_hints(kind)
     for key in values:
-        if key not in hints:
-            close = difflib.get_close_matches(key, hints, n=1, cutoff=0.0)
-            raise ConfigError(f"unknown setting {where}.{key} (nearest: {where}.{close[0]})")
-    return kind(**{key: _convert(hints[key], value, f"{where}.{key}") for key, value in values.items()})
+        if key not in types_of:
+            raise ConfigError(hints.unknown(f"{where}.{key}"))
+    return kind(**{key: _convert(types_of[key], value, f"{where}.{key}") for key, value in values.items()})
 
 
 def _convert(hint: Any, value: Any, where: str) -> Any:

@@ -4,9 +4,12 @@ Eden: Yao et al., "Zipformer", ICLR 2024. The reference sets the rate of an upda
 first update (step 0 here) has batch 1 there.
 """
 
+import dataclasses
+
 import jax.numpy as jnp
 import optax
 
+from alp_jax.config.rules import warmup_steps
 from alp_jax.config.schema import OptimConfig
 from alp_jax.core.names import check_positive, choose
 
@@ -31,18 +34,18 @@ def eden(config: OptimConfig, batch, epoch=0.0):
 
 
 def learning_rate(config: OptimConfig, steps: int) -> optax.Schedule:
-    """Learning rate by step, for a run of ``steps`` steps.
+    """Learning rate by step, for a run of ``steps`` steps; its warm-up is no longer than the run.
 
     Raises:
       UserError: an unknown schedule, or one without a scale to fall on.
     """
-    if choose(config.schedule, SCHEDULES, "config.optim.schedule") != "cosine":
+    choose(config.schedule, SCHEDULES, "config.optim.schedule")
+    config = dataclasses.replace(config, warmup_steps=warmup_steps(config, steps))
+    if config.schedule != "cosine":
         check_positive("config.optim", lr_batches=config.lr_batches)
         if config.schedule == "eden2":
             return lambda step: eden(config, step + 1.0)
         check_positive("config.optim", lr_epochs=config.lr_epochs, steps_per_epoch=config.steps_per_epoch)
         return lambda step: eden(config, step + 1.0, jnp.floor(step / config.steps_per_epoch))
-    warmup = min(config.warmup_steps, max(1, steps - 1))
-    return optax.warmup_cosine_decay_schedule(
-        0.0, config.lr, warmup, max(steps, warmup + 1), config.lr * config.final_lr_fraction
-    )
+    last, lowest = max(steps, config.warmup_steps + 1), config.lr * config.final_lr_fraction
+    return optax.warmup_cosine_decay_schedule(0.0, config.lr, config.warmup_steps, last, lowest)

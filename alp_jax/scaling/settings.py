@@ -1,24 +1,32 @@
-"""Every setting of a set of runs, spelled out with the comments of the configuration schema."""
+"""Every setting of a set of runs, spelled out with the meaning, unit and range of its field."""
 
-import dataclasses
-import inspect
-import re
-import typing
 from collections.abc import Iterator
 from typing import Any
 
 from alp_jax.config import RunConfig
+from alp_jax.config.domain import settings_of
 
 
-def setting_rows(configs: list[dict[str, Any]]) -> list[dict[str, str]]:
-    """``name``, ``value`` and ``meaning`` of every setting; values that differ between runs are all listed."""
-    meanings = _meanings(RunConfig, "")
+def setting_rows(configs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """``name``, ``value``, ``unit``, ``meaning`` and ``range`` of every setting, and whether it ``varies``.
+
+    Values that differ between runs are all listed. Settings that an earlier version knew have a value alone.
+    """
+    domains = {one.name: one.domain for one in settings_of(RunConfig)}
     flat = [dict(flatten(config)) for config in configs]
     rows = []
     for name in sorted({name for one in flat for name in one}):
         values = list(dict.fromkeys(_show(one[name]) for one in flat if name in one))
+        domain = domains.get(name)
         rows.append(
-            {"name": name, "value": " | ".join(values), "meaning": meanings.get(name, ""), "varies": len(values) > 1}
+            {
+                "name": name,
+                "value": " | ".join(values),
+                "unit": domain.unit if domain else "",
+                "meaning": domain.meaning if domain else "",
+                "range": domain.range() if domain else "",
+                "varies": len(values) > 1,
+            }
         )
     return rows
 
@@ -36,15 +44,3 @@ def _show(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(map(_show, value))
     return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _meanings(kind: type, prefix: str) -> dict[str, str]:
-    """The comment behind each field in the source of the dataclass."""
-    comments = dict(re.findall(r"^    (\w+):[^#\n]*#\s*(.+)$", inspect.getsource(kind), flags=re.M))
-    found = {}
-    for name, hint in typing.get_type_hints(kind).items():
-        if dataclasses.is_dataclass(hint):
-            found |= _meanings(hint, f"{prefix}{name}.")
-        elif name in comments:
-            found[prefix + name] = comments[name]
-    return found

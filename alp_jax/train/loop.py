@@ -6,7 +6,7 @@ import pathlib
 import time
 from typing import Any
 
-from alp_jax.config import RunConfig
+from alp_jax.config import RunConfig, check_run
 from alp_jax.core.accelerators import of_kind
 from alp_jax.core.errors import NumericsError, UserError
 from alp_jax.core.files import write_json
@@ -39,6 +39,7 @@ def train(config: RunConfig, workdir: str | pathlib.Path) -> dict:
     """Trains ``config`` in run folder ``workdir``, from its last checkpoint if it has one; returns the summary.
 
     Raises:
+      ConfigError: a setting out of its range, or settings that do not go together.
       UserError: settings, data and run folder do not fit together.
       Preempted: SIGTERM or SIGINT arrived; everything is saved (exit status 42). Before the first step is done there is
         nothing to save, and the process ends at once with that status.
@@ -51,6 +52,7 @@ def train(config: RunConfig, workdir: str | pathlib.Path) -> dict:
 
 
 def _train(config: RunConfig, workdir: str | pathlib.Path, stop: Stop) -> dict:
+    check_run(config)
     keep = Keep.of(config.train)
     parse_logs(config.train.logs)
     parse_steps(config.train.profile_steps)

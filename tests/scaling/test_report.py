@@ -8,6 +8,7 @@ import re
 import pytest
 
 from alp_jax.cli import main as cli
+from alp_jax.config import RunConfig, to_dict
 from alp_jax.core.errors import UserError
 from alp_jax.data.text.statistics import CaptionStatistics
 from alp_jax.scaling import report, words
@@ -195,12 +196,16 @@ def test_one_rung_makes_a_report_without_fits(tmp_path, finished):
     assert "no untrained run has it" in source
 
 
-def test_settings_carry_the_comments_of_the_schema():
-    rows = setting_rows([{"seed": 0, "data": {"pairs": 1000}}, {"seed": 1, "data": {"pairs": 1000}}])
-    by_name = {row["name"]: row for row in rows}
-    assert by_name["seed"]["value"] == "0 | 1"
-    assert by_name["seed"]["varies"]
-    assert "nested ladder" in by_name["data.pairs"]["meaning"]
+def test_every_setting_carries_what_its_field_says():
+    first, second = to_dict(RunConfig()), to_dict(RunConfig(seed=1))
+    rows = {row["name"]: row for row in setting_rows([first, second | {"gone": 3}])}
+    assert len(rows) == 178 + 1
+    assert rows["seed"]["value"] == "0 | 1"
+    assert [name for name, row in rows.items() if row["varies"]] == ["seed"]
+    assert [name for name, row in rows.items() if not row["meaning"]] == ["gone"], "settings without a meaning"
+    assert rows["data.pairs"]["unit"] == "audio-caption pairs"
+    assert rows["optim.lr"]["range"] == "above 0"
+    assert rows["model.encoder.frontend_channels"]["meaning"].startswith("channels of the convolutions in front")
 
 
 def test_a_folder_without_a_sweep_or_results_is_named(tmp_path):

@@ -1,0 +1,127 @@
+"""What a setting means and which values it may have, kept with its field: for checks, ``--help`` and reports.
+
+    steps: int = setting(600_000, "length of the run", unit="steps", low=0)
+
+Every number is finite and has a range; a tuple's holds for each of its items.
+"""
+
+import dataclasses
+import math
+import typing
+from collections.abc import Iterator
+from typing import Any
+
+from alp_jax.config.errors import ConfigError
+
+_KEY = "domain"
+
+
+@dataclasses.dataclass(frozen=True)
+class Domain:
+    """The meaning of a setting and the values it may have.
+
+    Attributes:
+      meaning: in words; of numbers without their unit and range.
+      unit: of a number; empty where it has none.
+      low, high: the least and the largest number; None: no such limit.
+      above, below: limits that a number must not reach.
+      also: numbers outside of the range that are allowed too, because they mean something of their own.
+      choices: the texts that are allowed; empty: any.
+    """
+
+    meaning: str
+    unit: str = ""
+    low: float | None = None
+    high: float | None = None
+    above: float | None = None
+    below: float | None = None
+    also: tuple[float, ...] = ()
+    choices: tuple[str, ...] = ()
+
+    def holds(self, value: Any) -> bool:
+        """Whether ``value`` (an item of it, if it is a tuple) is allowed."""
+        if isinstance(value, str):
+            return not self.choices or value in self.choices
+        if isinstance(value, bool) or value in self.also:
+            return True
+        if not math.isfinite(value):
+            return False
+        return not (
+            (self.low is not None and value < self.low)
+            or (self.high is not None and value > self.high)
+            or (self.above is not None and value <= self.above)
+            or (self.below is not None and value >= self.below)
+        )
+
+    def range(self) -> str:
+        """``above 0 and at most 1``, ``1 or more, or -1``, ``one of a, b``; empty for a text that may be any."""
+        if self.choices:
+            return f"one of {', '.join(self.choices)}"
+        first = "" if self.above is None else f"above {_number(self.above)}"
+        last = "" if self.below is None else f"below {_number(self.below)}"
+        if self.high is not None:
+            last = f"at most {_number(self.high)}"
+        if self.low is not None:
+            if self.high is not None:
+                first, last = f"{_number(self.low)} to {_number(self.high)}", ""
+            else:
+                first = f"at least {_number(self.low)}" if last else f"{_number(self.low)} or more"
+        text = " and ".join(filter(None, (first, last)))
+        return text + "".join(f", or {_number(value)}" for value in self.also)
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """One setting of a tree of dataclasses: its dotted name, type, default and domain."""
+
+    name: str
+    kind: Any
+    default: Any
+    domain: Domain
+
+    @property
+    def is_number(self) -> bool:
+        """Whether it is a number or a tuple of numbers."""
+        item = typing.get_args(self.kind)[0] if typing.get_origin(self.kind) is tuple else self.kind
+        return item in (int, float)
+
+
+def setting(default: Any, meaning: str, **domain: Any) -> Any:
+    """The field of a dataclass that holds a setting; ``domain`` are the other attributes of ``Domain``."""
+    return dataclasses.field(default=default, metadata={_KEY: Domain(meaning, **domain)})
+
+
+def settings_of(kind: type, prefix: str = "") -> Iterator[Setting]:
+    """Every setting below the dataclass ``kind``, in order; ``prefix`` stands before their names."""
+    hints = typing.get_type_hints(kind)
+    for field in dataclasses.fields(kind):
+        if dataclasses.is_dataclass(hints[field.name]):
+            yield from settings_of(hints[field.name], f"{prefix}{field.name}.")
+        else:
+            yield Setting(prefix + field.name, hints[field.name], field.default, field.metadata[_KEY])
+
+
+def check_domains(settings: Any, where: str = "config") -> None:
+    """Raises ConfigError for the first value of a dataclass outside of its domain; ``where`` stands before its name."""
+    for field in dataclasses.fields(settings):
+        name, value = f"{where}.{field.name}", getattr(settings, field.name)
+        if dataclasses.is_dataclass(value):
+            check_domains(value, name)
+            continue
+        domain = field.metadata[_KEY]
+        for item in value if isinstance(value, tuple) else (value,):
+            if not domain.holds(item):
+                what = "every number" if isinstance(value, tuple) else "it"
+                finite = "" if isinstance(item, str) or math.isfinite(item) else "a finite number, "
+                unit = f" ({domain.unit})" if domain.unit else ""
+                raise ConfigError(
+                    f"{name} is {_show(value)}: {what} must be {finite}{domain.range()}{unit}; {domain.meaning}"
+                )
+
+
+def _show(value: Any) -> str:
+    return repr(value) if isinstance(value, str) else str(value)
+
+
+def _number(value: float) -> str:
+    return f"{value:,}".replace(",", "_") if isinstance(value, int) and abs(value) >= 10_000 else f"{value:g}"

@@ -1,0 +1,75 @@
+"""Settings of the data a run learns from."""
+
+import dataclasses
+
+from alp_jax.config.domain import setting
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """Which shards, how many pairs, and how they become batches."""
+
+    path: str = setting("data/mini", "folder or URL of the data set")
+    pairs: int = setting(
+        0,
+        "rung of the nested ladder that is trained on; 0 takes every training clip",
+        unit="audio-caption pairs",
+        low=0,
+    )
+    sources: str = setting("", "sources of the data set: NAME,... takes only these, -NAME,... all but these; empty all")
+    mixture: str = setting(
+        "", "shares of the sources: NAME=WEIGHT,..., or in stages STEP:NAME=WEIGHT,...;STEP:... ; empty as stored"
+    )
+    tokenizer: str = setting(
+        "", "vocabulary: sentencepiece model or tokenizer.json; empty takes tokenizer.model beside the data set"
+    )
+    bucket_seconds: tuple[float, ...] = setting(
+        (2.0, 4.0, 6.0, 8.0, 10.0, 15.0, 20.0, 30.0),
+        "lengths of the rows of a batch, rising; longer clips are cropped; () chooses them from the data",
+        unit="s",
+        above=0,
+    )
+    crop_seconds: float = setting(
+        30.0, "longest row where the buckets are chosen: longer clips are cropped to it", unit="s", above=0
+    )
+    max_padding: float = setting(
+        0.1,
+        "share of padding above which clips are cropped a little, where the buckets are chosen",
+        low=0,
+        high=1,
+    )
+    batch_seconds: float = setting(640.0, "padded audio in a global batch", unit="s", above=0)
+    clips_per_batch: int = setting(
+        0,
+        "clips in every global batch whatever the bucket, which fixes the number of negatives; 0 goes by batch_seconds",
+        unit="clips",
+        low=0,
+    )
+    clips_multiple: int = setting(
+        8,
+        "number that the clips of a batch are a multiple of, so that meshes of that size share them evenly",
+        unit="clips",
+        low=1,
+    )
+    tags: str = setting("", "list of tags for the tagging objective, from 'alp tags'")
+    text_clean: str = setting(
+        "none",
+        "what the reference's recipes do to captions before they become tokens",
+        choices=("none", "clap", "audio_caption"),
+    )
+    text_budget: int = setting(
+        128, "longest caption, before special tokens; what is longer is cut off", unit="tokens", low=1
+    )
+    read: str = setting(
+        "random",
+        "order: random takes clips from anywhere, sequential shard after shard, shuffled inside window_shards",
+        choices=("random", "sequential"),
+    )
+    window_shards: int = setting(
+        8, "shards shuffled together in sequential reading; better no fewer than hosts", unit="shards", low=1
+    )
+    shard_cache_gb: float = setting(
+        64.0, "disk for shards of a remote data set on a host, in sequential reading", unit="GB", above=0
+    )
+    prefetch_mb: int = setting(2048, "memory of a host for batches read ahead", unit="MB", low=1)
+    workers: int = setting(0, "loader processes per host; 0 reads in threads", unit="processes", low=0)

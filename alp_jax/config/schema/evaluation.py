@@ -1,0 +1,54 @@
+"""Settings of the evaluation."""
+
+import dataclasses
+
+from alp_jax.config.domain import setting
+
+
+@dataclasses.dataclass(frozen=True)
+class EvalConfig:
+    """The frozen-encoder evaluation after training."""
+
+    suite: str = setting(
+        "mini", "tasks measured after the last step: mini (every task of the data set), none, or TASK,..."
+    )
+    batch_seconds: float = setting(240.0, "padded audio in a batch of the evaluation", unit="s", above=0)
+    max_seconds: float = setting(10.0, "length to which longer clips are cut for evaluation", unit="s", above=0)
+    max_train_clips: int = setting(
+        300, "training clips of a task, spread evenly over its classes; 0 takes all", unit="clips", low=0
+    )
+    max_test_clips: int = setting(
+        200, "test clips of a task, spread evenly over its classes; 0 takes all", unit="clips", low=0
+    )
+    retrieval_clips: int = setting(400, "test clips that are searched; 0 takes all", unit="clips", low=0)
+    alignment_clips: int = setting(
+        600,
+        "training clips that the linear alignment of audio and words is fitted to; 0 takes all",
+        unit="clips",
+        low=0,
+    )
+    lit_steps: int = setting(
+        400,
+        "training of a text tower and of a decoder on the frozen frames; 0 leaves them out",
+        unit="steps",
+        low=0,
+    )
+    lit_text: str = setting("scratch", "where that text tower begins: scratch, or the folder of a run or an import")
+    lit_decoder: str = setting("scratch", "where that decoder begins: scratch, or the folder of a run or an import")
+    lit_decoder_trains: str = setting(
+        "all",
+        "what of that decoder learns; cross_attention leaves the rest of it as it began",
+        choices=("all", "cross_attention"),
+    )
+    caption_beams: int = setting(
+        4, "width of the search for captions; 1 takes the likeliest token each time", unit="beams", low=1
+    )
+    caption_tokens: int = setting(30, "longest generated caption", unit="tokens", low=1)
+    prompts: str = setting("", "JSON file of zero-shot prompts, beside or in place of the built-in ones; empty none")
+    attention_steps: int = setting(204, "training of the attention probe", unit="steps", low=1)
+    attention_frames: int = setting(
+        64,
+        "length to which longer clips are reduced for the attention probe, by averaging neighbours; 0 reduces nothing",
+        unit="frames",
+        low=0,
+    )

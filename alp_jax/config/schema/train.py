@@ -1,0 +1,89 @@
+"""Settings of the devices and of the loop."""
+
+import dataclasses
+
+from alp_jax.config.domain import setting
+
+MAX_STEPS = 2**31 - 1  # steps are counted in int32
+_SLICES = "axis: slices (of a TPU, or GPU nodes) that it goes over, with slower links between them"
+
+
+@dataclasses.dataclass(frozen=True)
+class MeshConfig:
+    """Devices along each axis; -1 takes what the other axes leave. ``dcn_*``: how many of them in different slices."""
+
+    data: int = setting(
+        -1,
+        "devices with copies of the parameters and rows of the batch; -1: the rest",
+        unit="devices",
+        low=1,
+        also=(-1,),
+    )
+    fsdp: int = setting(
+        1,
+        "devices with rows of the batch that parameters and optimiser statistics are split over; -1: the rest",
+        unit="devices",
+        low=1,
+        also=(-1,),
+    )
+    tensor: int = setting(
+        1,
+        "devices that heads, feed-forward modules and the vocabulary are split over; -1: the rest",
+        unit="devices",
+        low=1,
+        also=(-1,),
+    )
+    dcn_data: int = setting(1, f"data {_SLICES}", unit="slices", low=1)
+    dcn_fsdp: int = setting(1, f"fsdp {_SLICES}", unit="slices", low=1)
+    dcn_tensor: int = setting(1, f"tensor {_SLICES}", unit="slices", low=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """Length, logging and checkpoints of a run, in steps."""
+
+    steps: int = setting(
+        600_000, "length of the run; 0 stores the parameters it would begin with", unit="steps", low=0, high=MAX_STEPS
+    )
+    accumulate: int = setting(
+        1,
+        "parts of a batch that go through the model one after the other; the gradient is the same",
+        unit="parts",
+        low=1,
+    )
+    log_every: int = setting(50, "time between two lines of metrics; the last step has one too", unit="steps", low=1)
+    logs: str = setting("jsonl", "where metrics and rates go: NAME,... of jsonl, tensorboard, wandb")
+    plan: str = setting("", "file of 'alp plan' with the bytes of a step; empty: those of the compiled step, by XLA")
+    profile_steps: str = setting(
+        "", "steps traced into profile/ of the run folder: FIRST:END for FIRST to END - 1; empty none"
+    )
+    gc_every: int = setting(
+        100, "time between collections of Python's garbage; 0 leaves them to Python", unit="steps", low=0
+    )
+    save_every: int = setting(4000, "time between two checkpoints; the last step has one too", unit="steps", low=1)
+    keep: int = setting(3, "how many of the latest checkpoints stay", unit="checkpoints", low=1)
+    keep_every: int = setting(0, "steps at whose multiples checkpoints stay too; 0: no such rule", unit="steps", low=0)
+    keep_minutes: float = setting(
+        0.0, "training time in which one checkpoint stays too; 0: no such rule", unit="minutes", low=0
+    )
+    keep_best: int = setting(
+        0, "how many checkpoints with the best best_metric stay too; 0: no such rule", unit="checkpoints", low=0
+    )
+    best_metric: str = setting(
+        "loss",
+        "what keep_best goes by, as the mean since the save before: lowest, or highest with + in front (+accuracy)",
+    )
+    accept_data_change: bool = setting(
+        False, "whether a run goes on although its data or config.data changed its batches"
+    )
+    max_bad_steps: int = setting(10, "non-finite steps in a row before the run stops", unit="steps", low=1)
+    batch_count_rate: float = setting(
+        1.0, "how far the encoder's schedules advance in a step; 0 keeps them at their start", unit="batches", low=0
+    )
+    average: str = setting(
+        "none",
+        "average of the parameters that is evaluated and exported: running is the reference's mean over the run",
+        choices=("none", "running", "ema"),
+    )
+    average_period: int = setting(200, "running: time between two parameters that enter the mean", unit="steps", low=1)
+    ema_decay: float = setting(0.999, "ema: share of the average that a step keeps", low=0, below=1)
