@@ -1,13 +1,12 @@
 """``--config=FILE:ARGUMENTS --config.key=value`` to a resolved configuration, with ml_collections' flags."""
 
 import argparse
-import pathlib
 import textwrap
 
 from absl import flags
 from ml_collections import config_flags
 
-from alp_jax.config import MODELS, ConfigError, RunConfig, check_run, hints, resolve
+from alp_jax.config import MODELS, ConfigError, RunConfig, check_run, hints, resolve, shipped
 from alp_jax.config.domain import Setting
 from alp_jax.core.errors import UserError
 
@@ -32,10 +31,11 @@ def load_config(config: str, overrides: list[str]) -> RunConfig:
       UserError: no such file, an unknown setting (what was probably meant is named), a value of the wrong type or out
         of its range, or settings that do not go together.
     """
-    file = config.partition(":")[0]
-    if not pathlib.Path(file).is_file():
-        raise UserError(f"--config {file} does not exist")
-    arguments = [f"--config={config}", *overrides]
+    file, colon, values_of_file = config.partition(":")
+    path = shipped.find(file)
+    if path is None:
+        raise UserError(f"--config {file} does not exist; shipped are {', '.join(shipped.names())}")
+    arguments = [f"--config={path}{colon}{values_of_file}", *overrides]
     values = flags.FlagValues()
     config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=arguments)
     try:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from alp_jax.config import ConfigError, RunConfig, format_count, to_dict
+from alp_jax.config import ConfigError, RunConfig, format_count, shipped, to_dict
 from alp_jax.core.errors import UserError
 from alp_jax.core.hashing import fingerprint
 
@@ -46,9 +46,9 @@ def load_sweep(spec: str | pathlib.Path) -> list[dict[str, Any]]:
       UserError: no such file, an error inside it, or anything but a list of such dictionaries.
     """
     file, _, arguments = str(spec).partition(":")
-    path = pathlib.Path(file)
-    if not path.is_file():
-        raise UserError(f"--sweep {file} does not exist")
+    path = shipped.find(file)
+    if path is None:
+        raise UserError(f"--sweep {file} does not exist; shipped are {', '.join(shipped.names('sweeps'))}")
     loader = importlib.util.spec_from_file_location(f"sweep_{path.stem}", path)
     if loader is None:
         raise UserError(f"--sweep {file} is not a Python file")
