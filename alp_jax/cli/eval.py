@@ -5,6 +5,10 @@ import dataclasses
 import pathlib
 import resource
 import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from alp_jax.evaluation.suite import Suite
 
 EXAMPLE = """alp eval --run runs/demo --suite mini
   alp eval --run runs/demo --suite paper --data data/benchmarks
@@ -60,11 +64,11 @@ def run(args: argparse.Namespace) -> dict:
     from alp_jax.parallel.runtime import setup_runtime
 
     setup_runtime()
-    from alp_jax.core.errors import AlpError, UserError
+    from alp_jax.core.errors import AlpError
     from alp_jax.evaluation.published import not_measured
     from alp_jax.evaluation.suite import run_suite
     from alp_jax.train.baselines import baseline_models
-    from alp_jax.train.evaluate import eval_model, open_suite, trained_on
+    from alp_jax.train.evaluate import eval_model, open_suite
 
     began, folder = time.monotonic(), args.run or args.model or args.hf
     if args.follow:
@@ -72,15 +76,9 @@ def run(args: argparse.Namespace) -> dict:
     model, config = _foreign(args) if args.hf else eval_model(folder, args.step, args.since)
     sets = {}
     for place in places(args.data, args.suite):
-        if place:
-            vocabulary = config.data.tokenizer or str(pathlib.Path(config.data.path) / "tokenizer.model")
-            data = dataclasses.replace(config.data, path=str(place), tokenizer=vocabulary)
-            config = dataclasses.replace(config, data=data)
-        suite = open_suite(config, args.suite or config.evaluation.suite, trained_on(folder))
-        if not suite.names:
-            raise UserError(
-                f"data set {config.data.path} has no task: it needs labels, tags or captions in train and test"
-            )
+        suite = open_suite(None if args.hf else folder, config, args.suite, place)
+        data = str(suite.dataset.path)
+        _require_tasks(data, suite)
         out = args.out or folder / "eval"
         if args.data and pathlib.Path(args.data) != place:
             out /= place.name
@@ -90,9 +88,10 @@ def run(args: argparse.Namespace) -> dict:
         if not (args.no_baselines or args.hf):
             for name, other in baseline_models(folder, args.start):
                 baselines[name] = run_suite(other, suite, out / name, floors_path=floors)
-        sets[config.data.path] = {"out": str(out), "results": results, "baselines": baselines}
+        short = {name: dataclasses.asdict(shortage) for name, shortage in suite.shortages.items()}
+        sets[data] = {"out": str(out), "results": results, "baselines": baselines, "too_small": short}
         if not args.json:
-            print(config.data.path, table(results, baselines), sep="\n", flush=True)
+            print(data, table(results, baselines), *too_small(suite), sep="\n", flush=True)
             print("\n".join([*notes(results), *overlaps(results)]))
     measured = [result["task"] for found in sets.values() for result in found["results"]]
     lacking = not_measured(measured) if args.suite == "paper" else []
@@ -107,6 +106,27 @@ def run(args: argparse.Namespace) -> dict:
     if failed:
         raise AlpError(f"{len(failed)} results failed: {', '.join(failed)}; reasons are in {outs}")
     return {"sets": sets} | summary
+
+
+def too_small(suite: "Suite") -> list[str]:
+    """A line for every task that the data set is too small for."""
+    same = {}
+    for name, shortage in suite.shortages.items():
+        same.setdefault(str(shortage), []).append(name)
+    return [f"{', '.join(names)}: {shortage}" for shortage, names in same.items()]
+
+
+def _require_tasks(data: str, suite: "Suite") -> None:
+    """Raises UserError when there is nothing to measure."""
+    from alp_jax.core.errors import UserError
+
+    if suite.names:
+        return
+    if not suite.shortages:
+        raise UserError(f"data set {data} has no task: it needs labels, tags or captions in train and test")
+    more = "; --option shares=60/10/30 of 'alp data build' gives more test clips"
+    hint = more if "split_rule" in suite.dataset.info else ""
+    raise UserError(f"data set {data} is too small for every task: {'; '.join(too_small(suite))}{hint}")
 
 
 def _foreign(args: argparse.Namespace) -> tuple:
@@ -148,14 +168,17 @@ def _follow(args: argparse.Namespace) -> dict:
     """A line for every result of every checkpoint."""
     from alp_jax.core.errors import UserError
     from alp_jax.train.build import read_config
-    from alp_jax.train.evaluate import open_suite, trained_on
+    from alp_jax.train.evaluate import open_suite
     from alp_jax.train.follow import CURVE, follow
 
     for name in ("model", "hf", "step", "since", "data", "start"):
         if getattr(args, name) is not None:
             raise UserError(f"--follow evaluates all checkpoints of --run with its own data: leave out --{name}")
     config = read_config(args.run)
-    suite = open_suite(config, args.suite or config.evaluation.suite, trained_on(args.run))
+    suite = open_suite(args.run, config, args.suite)
+    _require_tasks(str(suite.dataset.path), suite)
+    if not args.json and suite.shortages:
+        print(*too_small(suite), sep="\n", flush=True)
     out = args.out or args.run / "eval" / "steps"
     floors = args.floors or args.run / "floors.json"
     found = []

@@ -38,9 +38,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     def action(name: str, text: str, example: str) -> argparse.ArgumentParser:
         sub = add_action(actions, name, text, example)
         sub.add_argument(
-            "--data", metavar="DIR", help="data set to compare on; default: the one the run was trained on"
+            "--data",
+            metavar="DIR",
+            help="data set to compare on; default: the one the run was trained on, or made-up clips where that is gone",
         )
-        sub.add_argument("--clips", type=int, default=8, metavar="N", help="test clips to compare on (default 8)")
+        sub.add_argument(
+            "--clips",
+            type=int,
+            default=8,
+            metavar="N",
+            help="clips to compare on, of its test split if it has one (default 8)",
+        )
         return sub
 
     torch = action("torch", "export a run, or a part of it", EXAMPLE)
@@ -73,7 +81,7 @@ def run(args: argparse.Namespace) -> dict:
     """Exports or verifies.
 
     Raises:
-      UserError: wrong folders, no test clips, PyTorch not installed; nothing is written or deleted.
+      UserError: wrong folders, PyTorch not installed; nothing is written or deleted.
       ParityError: what was written differs from JAX; the export is deleted.
     """
     from alp_jax.cli import export_model
@@ -114,7 +122,7 @@ def describe(result: dict[str, Any]) -> str:
     """A result in two or three lines."""
     compared = [name for name in ("frames", "pooled", "embed", "hidden") if name in result]
     numbers = ", ".join(f"{name} {result[name]:.1e}" for name in compared)
-    over = f"{result['clips']} clips" if "clips" in result else f"{result['texts']} captions"
+    over = f"{result['clips']} {result['compared_on']}" if "clips" in result else f"{result['texts']} captions"
     chosen = f" from {result['run']}" if "run" in result else ""
     lines = [f"{result['out']}: {result['parameters']} parameters{chosen}"]
     lines.append(f"largest difference from JAX over {over}: {numbers} (allowed {result['tolerance']:.0e})")
@@ -145,7 +153,7 @@ def _export(
 
     check_target(args.out)
     config = read_config(folder)
-    clips = test_clips(args.data or config.data.path, args.clips, config.evaluation.max_seconds)
+    clips, kind = parity_clips(folder, config, args)
     progress.update(note="clips read")
     params, step = load_params(folder, step, since)
     require_module(params, config)
@@ -154,7 +162,7 @@ def _export(
 
     def check(made: pathlib.Path, child: str = "child.py") -> dict[str, Any]:
         progress.update(note="written, compares")
-        return verify(made, clips, expected, child=child)
+        return verify(made, clips, expected, child=child) | {"compared_on": kind}
 
     origin = {"run": folder.resolve().name, "step": step, "since": since}
     if form == "onnx":
@@ -175,7 +183,7 @@ def _verify(args: argparse.Namespace, progress: Progress) -> dict:
     if origin["run"] != folder.resolve().name:
         raise UserError(f"--model {args.model} was exported from run {origin['run']}, not from {folder}")
     config = read_config(folder)
-    clips = test_clips(args.data or config.data.path, args.clips, config.evaluation.max_seconds)
+    clips, kind = parity_clips(folder, config, args)
     progress.update(note="clips read")
     params, step = load_params(folder, origin["step"], origin.get("since"))
     expected = jax_results(config, params, clips)
@@ -186,26 +194,25 @@ def _verify(args: argparse.Namespace, progress: Progress) -> dict:
         remove_export(args.model)
         raise ParityError(f"{error}; the export was deleted") from None
     progress.update(2)
-    return {"out": args.model, "step": step, "parameters": origin["parameters"], **found}
+    return {"out": args.model, "step": step, "parameters": origin["parameters"], "compared_on": kind, **found}
 
 
-def test_clips(data_dir: str, count: int, max_seconds: float) -> list["np.ndarray"]:
-    """int16 audio of ``count`` test clips spread evenly over the lengths there are, cut to ``max_seconds``.
+def parity_clips(folder: pathlib.Path, config: "RunConfig", args: argparse.Namespace) -> tuple[list, str]:
+    """The clips that an export of the run ``folder`` is compared on, and what they are; see ``data.samples``.
+
+    They come from ``--data`` or else from the data set of the run; made-up ones where a run lies without that.
 
     Raises:
-      UserError: no such data set, or one without test clips.
+      UserError: ``--data`` is no data set.
     """
-    import numpy as np
-
     from alp_jax.data.dataset import open_dataset
+    from alp_jax.data.samples import made_clips, sample_clips
+    from alp_jax.train.places import data_place
 
-    dataset = open_dataset(data_dir)
-    rows = dataset.rows("test")
-    if not len(rows):
-        raise UserError(f"--data {data_dir} has no test clips to compare on")
-    rows = rows[np.argsort(dataset.num_samples[rows], kind="stable")]
-    chosen = rows[np.unique(np.linspace(0, len(rows) - 1, count).round().astype(int))]
-    return [dataset.read(int(row)).audio[: int(max_seconds * 16000)] for row in chosen]
+    place, seconds = args.data or data_place(folder, config), config.evaluation.max_seconds
+    if place is None:
+        return made_clips(args.clips, seconds)
+    return sample_clips(open_dataset(place), args.clips, seconds)
 
 
 def jax_results(config: "RunConfig", params: dict[str, Any], clips: list["np.ndarray"]) -> "Expected":

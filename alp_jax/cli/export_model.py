@@ -16,21 +16,36 @@ if TYPE_CHECKING:
 
     from alp_jax.config import RunConfig
     from alp_jax.data.dataset import Dataset
+    from alp_jax.data.text.tokenizer import Tokenizer
     from alp_jax.interop.verify import Expected
 
 CAPTIONS = 20_000  # of the data set, on which a tokenizer is compared
 TEXTS = 64  # captions on which a text tower is
+SENTENCES = ("a dog", "rain on a roof", "two people talk while a train passes", "slow piano music with a soft drum")
 
 
 class _Run(NamedTuple):
-    """What an export is made of: the run, and the data set it is compared on."""
+    """What an export is made of: the run, and the data set it is compared on; None where that is gone."""
 
     folder: pathlib.Path
     step: int
     since: int | None
     config: "RunConfig"
     params: dict[str, Any]
-    dataset: "Dataset"
+    dataset: "Dataset | None"
+
+    def captions(self) -> list[str]:
+        """Captions to compare on, of the data set, or made-up ones where it is gone or has none."""
+        from alp_jax.data.text.tokenizer import training_captions
+
+        found = [] if self.dataset is None else list(itertools.islice(training_captions(self.dataset), CAPTIONS))
+        return found or list(SENTENCES)
+
+    def tokenizer(self) -> "Tokenizer":
+        """The vocabulary of the run, which --data does not change."""
+        from alp_jax.train.places import run_tokenizer
+
+        return run_tokenizer(self.folder, self.config, self.config.data.path)
 
     def origin(self, form: str) -> dict[str, Any]:
         import alp_jax
@@ -45,11 +60,13 @@ def _open(folder: pathlib.Path, args: argparse.Namespace) -> _Run:
     from alp_jax.interop.outbox import check_target
     from alp_jax.train.build import read_config
     from alp_jax.train.checkpoint import load_params
+    from alp_jax.train.places import data_place
 
     check_target(args.out)
     config = read_config(folder)
     params, step = load_params(folder, args.step, args.since)
-    return _Run(folder, step, args.since, config, params, open_dataset(args.data or config.data.path))
+    place = args.data or data_place(folder, config)
+    return _Run(folder, step, args.since, config, params, None if place is None else open_dataset(place))
 
 
 def export_auden(folder: pathlib.Path, args: argparse.Namespace, progress: Progress) -> dict[str, Any]:
@@ -59,7 +76,7 @@ def export_auden(folder: pathlib.Path, args: argparse.Namespace, progress: Progr
       UserError: the format cannot express the model; nothing is written.
       ParityError: the written folder does not hold the model; nothing is left.
     """
-    from alp_jax.cli.export import jax_results, test_clips
+    from alp_jax.cli.export import jax_results, parity_clips
     from alp_jax.core.files import write_bytes, write_text
     from alp_jax.interop import auden
     from alp_jax.interop.imported import read_record
@@ -73,7 +90,7 @@ def export_auden(folder: pathlib.Path, args: argparse.Namespace, progress: Progr
         config = dataclasses.replace(run.config, objective=alone)
         run = run._replace(config=config, params={"encoder": run.params["encoder"]})
     auden.model_settings(run.config, run.params, kind, pad_id=0)  # refuses before anything is computed
-    clips = test_clips(args.data or run.config.data.path, args.clips, run.config.evaluation.max_seconds)
+    clips, compared_on = parity_clips(folder, run.config, args)
     pad_id, files, ids = _tokenizer(run, kind)
     progress.update(note="clips and captions read")
     expected = jax_results(run.config, run.params, clips)
@@ -99,7 +116,7 @@ def export_auden(folder: pathlib.Path, args: argparse.Namespace, progress: Progr
         text = auden_readme(run.origin("auden"), kind, found, budget=data.text_budget, bins=features.num_mel_bins)
         write_text(made / README, text)
     progress.update()
-    return {"out": str(args.out), "format": "auden", "model_type": kind, **found}
+    return {"out": str(args.out), "format": "auden", "model_type": kind, "compared_on": compared_on, **found}
 
 
 def _tokenizer(run: _Run, kind: str) -> tuple[int, dict[str, bytes], dict[str, Any]]:
@@ -108,16 +125,15 @@ def _tokenizer(run: _Run, kind: str) -> tuple[int, dict[str, bytes], dict[str, A
         return 0, {}, {}
     from alp_jax.data.text.piece_model import DIFFERENCES
     from alp_jax.data.text.portable import portable_tokenizer
-    from alp_jax.data.text.tokenizer import SentencePiece, Tokenizer, tokenizer_path, training_captions
+    from alp_jax.data.text.tokenizer import SentencePiece
 
-    # the vocabulary of the run, which --data does not change
-    tokenizer = Tokenizer.load(tokenizer_path(run.config.data.path, run.config.data))
+    tokenizer = run.tokenizer()
     rows = run.config.model.decoder.vocab_size if kind == "audio-caption" else 0
     if not rows and tokenizer.vocab_size > run.config.model.text.vocab_size:
         raise UserError(
             f"the tokenizer has {tokenizer.vocab_size} tokens, the model {run.config.model.text.vocab_size}"
         )
-    made = portable_tokenizer(tokenizer, itertools.islice(training_captions(run.dataset), CAPTIONS), rows)
+    made = portable_tokenizer(tokenizer, run.captions(), rows)
     not_proved = list(DIFFERENCES) if isinstance(tokenizer, SentencePiece) else []
     about = {"compared": made.compared, "differ": made.differ, "example": made.example, "not_proved": not_proved}
     return tokenizer.pad_id, made.files, {"tokenizer": about}
@@ -160,7 +176,6 @@ def export_hf(folder: pathlib.Path, args: argparse.Namespace, progress: Progress
       ParityError: the written folder does not hold the tower; nothing is left.
     """
     from alp_jax.core.files import write_bytes, write_text
-    from alp_jax.data.text.tokenizer import Tokenizer, tokenizer_path
     from alp_jax.interop import hf_text
     from alp_jax.interop.notes import hf_readme
     from alp_jax.interop.outbox import README, written
@@ -173,8 +188,7 @@ def export_hf(folder: pathlib.Path, args: argparse.Namespace, progress: Progress
     if "text" not in run.params:
         raise UserError(f"{folder} has no text tower (its objective is {run.config.objective.name})")
     pad_id, files, about = _tokenizer(run, "clap")
-    tokenizer = Tokenizer.load(tokenizer_path(run.config.data.path, run.config.data))
-    texts, ids = _texts(run, tokenizer)
+    texts, ids = _texts(run)
     progress.update(note="captions read")
     hidden = hf_text.hidden_states(run.config.model.text, run.params["text"], ids)
     progress.update(note="computed in JAX")
@@ -198,14 +212,12 @@ def export_hf(folder: pathlib.Path, args: argparse.Namespace, progress: Progress
     return {"out": str(args.out), "format": "hf", "model_type": "bert", **found}
 
 
-def _texts(run: _Run, tokenizer) -> tuple[list[str], list[list[int]]]:
-    """Captions of the data set, short and long, and their ids with the special tokens around them."""
-    from alp_jax.data.text.tokenizer import training_captions
-
-    captions = sorted(set(itertools.islice(training_captions(run.dataset), CAPTIONS)), key=lambda c: (len(c), c))
+def _texts(run: _Run) -> tuple[list[str], list[list[int]]]:
+    """Captions, short and long, and their ids with the special tokens around them."""
+    tokenizer, captions = run.tokenizer(), sorted(set(run.captions()), key=lambda c: (len(c), c))
     wrapped = [[tokenizer.bos_id, *tokenizer.encode(text), tokenizer.eos_id] for text in captions]
     fits = [i for i, ids in enumerate(wrapped) if len(ids) <= run.config.model.text.max_position_embeddings]
     chosen = fits[:: max(1, len(fits) // TEXTS)][:TEXTS]
     if not chosen:
-        raise UserError(f"data set {run.dataset.path} has no captions that fit the text tower")
+        raise UserError("no caption to compare on fits the text tower: name another data set by --data")
     return [captions[i] for i in chosen], [wrapped[i] for i in chosen]

@@ -134,6 +134,7 @@ class _Side:
 
         from alp_jax.data.dataset import open_dataset
         from alp_jax.evaluation.qa.sounds import ClipSounds, FileSounds
+        from alp_jax.train.places import data_place
 
         args, evaluation = self.args, self.config.evaluation
         if args.audio:
@@ -142,7 +143,9 @@ class _Side:
                 max_frames=max_frames, workers=args.workers,
             )  # fmt: skip
         evaluation = dataclasses.replace(evaluation, max_seconds=args.max_seconds)
-        dataset, buckets = open_dataset(args.data or self.config.data.path), self.config.data.bucket_seconds
+        place = args.data or data_place(args.run or args.model, self.config) or self.config.data.path
+        dataset = open_dataset(place)
+        buckets = self.config.data.bucket_seconds
         return ClipSounds(
             self.encoder, dataset, self.questions, cache, evaluation, bucket_seconds=buckets, max_frames=max_frames
         )

@@ -10,7 +10,7 @@ from alp_jax.config.schema import EvalConfig
 from alp_jax.core.hashing import fingerprint
 from alp_jax.data.text.normalise import normalise
 from alp_jax.evaluation import bootstrap, metrics, retrieval
-from alp_jax.evaluation.tasks import Table, Task, assert_disjoint, hold_out, subset
+from alp_jax.evaluation.tasks import Shortage, Table, Task, assert_disjoint, hold_out, subset
 
 DIRECTIONS = ("text_to_audio", "audio_to_text")
 MIN_RETRIEVAL = 20  # clips with captions that training and test need each
@@ -87,17 +87,21 @@ class RetrievalTask:
     split_hash: str
 
 
-def retrieval_task(table: Table, config: EvalConfig) -> RetrievalTask | None:
-    """None when the data set has too few captioned clips in training or test.
+def retrieval_task(table: Table, config: EvalConfig) -> RetrievalTask | Shortage | None:
+    """None when the data set has no captions, a shortage when it has too few captioned clips in training or test.
 
     Raises:
       DataError: naming a group that is on both sides.
     """
     captioned = np.array([bool(captions) for captions in table.captions], bool)
     train, test = (rows[captioned[rows]] for rows in (table.rows("train"), table.rows("test")))
+    if not captioned.any():
+        return None
+    have = {"train": len(train), "test": len(test)}
     train, test = subset(table, train, config.alignment_clips), subset(table, test, config.retrieval_clips)
     if min(len(train), len(test)) < MIN_RETRIEVAL:
-        return None
+        clips = f"{have['test']} test and {have['train']} training clips with captions"
+        return Shortage(f"{clips}, {MIN_RETRIEVAL} of each are needed", have, dict.fromkeys(have, MIN_RETRIEVAL))
     train_groups = tuple(table.group[row] for row in train)
     test_groups = tuple(table.group[row] for row in test)
     assert_disjoint("retrieval", train_groups, test_groups)

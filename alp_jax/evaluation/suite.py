@@ -1,6 +1,7 @@
 """All tasks on one frozen encoder: a JSON file per (task, pooling), written when done, skipped when it is there."""
 
 import dataclasses
+import difflib
 import functools
 import pathlib
 import shutil
@@ -15,7 +16,6 @@ from alp_jax.config.schema import DataConfig, EvalConfig, FeatureConfig, ModelCo
 from alp_jax.core import files
 from alp_jax.core.errors import UserError
 from alp_jax.core.hashing import fingerprint
-from alp_jax.core.names import choose
 from alp_jax.core.progress import Progress
 from alp_jax.data.dataset import Dataset
 from alp_jax.data.text.tokenizer import Tokenizer
@@ -29,7 +29,7 @@ from alp_jax.evaluation.protocol import DIRECTIONS, RetrievalTask, retrieval_tas
 from alp_jax.evaluation.published import PAPER_TASKS, published
 from alp_jax.evaluation.sed import detection
 from alp_jax.evaluation.sed import task as sed
-from alp_jax.evaluation.tasks import Task, build_tasks, read_table, why_none
+from alp_jax.evaluation.tasks import Shortage, Task, read_table, tasks_and_shortages
 from alp_jax.evaluation.zero_shot import POOLING as ZERO_SHOT
 from alp_jax.evaluation.zero_shot import read_prompts
 
@@ -44,6 +44,24 @@ def task_names(suite: str) -> tuple[str, ...]:
     if suite == "paper":
         return PAPER_TASKS
     return () if suite == "mini" else tuple(suite.split(","))
+
+
+def _wanted(only: tuple[str, ...], known: list[str], labels: set[str], strict: bool) -> list[str]:
+    """The names in ``known`` that ``only`` asks for, see ``Suite``."""
+    if not only:
+        return known
+    there = [name for name in only if name in known]
+    if only == PAPER_TASKS:
+        if not there:
+            raise UserError(f"suite paper: the data set has none of its tasks ({', '.join(PAPER_TASKS)})")
+        return there
+    unknown = [name for name in only if name not in known]
+    if unknown and strict:
+        close = difflib.get_close_matches(unknown[0], known, n=1)
+        hint = f" (did you mean {close[0]!r}?)" if close else ""
+        has = f"the data set has {', '.join(known)}" if known else "the data set has no labels, tags or captions"
+        raise UserError(f"unknown task {unknown[0]!r}{hint}: {has}")
+    return there + [name for name in known if unknown and name in labels]
 
 
 def protocol(suite: str, config: EvalConfig) -> EvalConfig:
@@ -61,7 +79,13 @@ class Suite:
       model_config: sizes of the text sides that are trained on frozen frames.
       text_start, decoder_start: parameters that their text tower or decoder begins with; None begins at random.
       only: names of the tasks to run, all when empty.
+      strict: refuse names in ``only`` that are no task of this data set. Otherwise they are left out, and as they were
+        chosen for another data set, all tasks that are labels of this one are run, too.
       trained: what the encoders were trained on, for the share of it among the test clips; None: not known.
+
+    Attributes:
+      names: of the tasks that are run.
+      shortages: name -> what is short, of the tasks that were asked for and that the data set is too small for.
 
     Raises:
       UserError: a name in ``only`` that is no task of this data set.
@@ -78,6 +102,7 @@ class Suite:
         feature_config: FeatureConfig,
         model_config: ModelConfig,
         only: Iterable[str] = (),
+        strict: bool = True,
         text_start: dict | None = None,
         decoder_start: dict | None = None,
         trained: overlap.Trained | None = None,
@@ -87,22 +112,22 @@ class Suite:
         self.text_start, self.decoder_start = text_start, decoder_start
         self.prompts = read_prompts(config.prompts)
         table = read_table(dataset)
-        self.tasks = {task.name: task for task in build_tasks(table, config)}
-        self.retrieval = retrieval_task(table, config)
+        tasks, shortages = tasks_and_shortages(table, config)
+        self.tasks = {task.name: task for task in tasks}
+        search, events = retrieval_task(table, config), sed.sed_task(dataset, table, config)
+        self.retrieval = search if isinstance(search, RetrievalTask) else None
         self.captioning = captioning.caption_task(self.retrieval, table)
-        self.sed = sed.sed_task(dataset, table, config)
+        self.sed = events if isinstance(events, sed.SedTask) else None
+        if isinstance(search, Shortage):
+            shortages |= dict.fromkeys((*DIRECTIONS, captioning.NAME), search)
+        if isinstance(events, Shortage):
+            shortages[sed.NAME] = events
         names = [*self.tasks, *(DIRECTIONS if self.retrieval else ()), *((sed.NAME,) if self.sed else ())]
         names += [captioning.NAME] if self.captioning else []
-        only = tuple(only)
-        if only == PAPER_TASKS:
-            only = tuple(name for name in names if name in PAPER_TASKS)
-            if not only:
-                raise UserError(f"suite paper: the data set has none of its tasks ({', '.join(PAPER_TASKS)})")
-        for name in only:
-            if name not in names and any(name in labels for labels in table.labels):
-                raise UserError(f"task {name}: {why_none(table, name)}")
-        wanted = [choose(name, names, "task") for name in only] or names
+        labels = {name for labels in table.labels for name in labels}
+        wanted = _wanted(tuple(only), [*names, *shortages], labels, strict)
         self.names = [name for name in names if name in wanted]
+        self.shortages = {name: short for name, short in shortages.items() if name in wanted}
         self.identity = {
             "version": VERSION,
             "data": dataset.fingerprint,

@@ -76,6 +76,24 @@ class Task:
     split_hash: str
 
 
+@dataclasses.dataclass(frozen=True)
+class Shortage:
+    """Why there is no task of a name that the records speak of.
+
+    Attributes:
+      reason: one line for people.
+      have, need: counts of clips in ``train`` and ``test``, and of ``classes`` where the task has some: those that have
+        enough clips, for which ``need`` counts the clips of each.
+    """
+
+    reason: str
+    have: dict[str, int]
+    need: dict[str, int]
+
+    def __str__(self) -> str:
+        return f"too small: {self.reason}"
+
+
 def read_table(dataset: Dataset) -> Table:
     """Reads every record once, without decoding audio."""
     records = [dataset.read(row, audio=False) for row in range(dataset.num_clips)]
@@ -144,27 +162,21 @@ def hold_out(groups: Sequence[str], classes: Sequence[str]) -> tuple[np.ndarray,
 
 
 def build_tasks(table: Table, config: EvalConfig) -> list[Task]:
-    """All tasks that have at least two classes left, by name.
+    """All tasks that have at least two classes left, by name; see ``tasks_and_shortages``."""
+    return tasks_and_shortages(table, config)[0]
+
+
+def tasks_and_shortages(table: Table, config: EvalConfig) -> tuple[list[Task], dict[str, Shortage]]:
+    """All tasks that have at least two classes left, by name, and what is short of the others that records speak of.
 
     Raises:
       DataError: naming a group that is in training and test of one task.
     """
     names = sorted({name for labels in table.labels for name in labels})
-    tasks = [_single(table, name, config) for name in names]
-    tasks += [_multi(table, name, config) for name in (TAGS, *MULTI_LABEL)]
-    return [task for task in tasks if task is not None]
-
-
-def why_none(table: Table, name: str) -> str:
-    """Why a task that the records name, or do not, cannot be made of them."""
-    seen = {
-        split: {table.labels[row][name] for row in table.rows(split).tolist() if name in table.labels[row]}
-        for split in ("train", "test")
-    }
-    if not any(seen.values()):
-        return "no clip of the data set has such a label"
-    sides = ", ".join(f"{len(classes)} in {split}" for split, classes in seen.items())
-    return f"training and test share fewer than two classes with enough clips (classes: {sides})"
+    found = {name: _single(table, name, config) for name in names}
+    found |= {name: _multi(table, name, config) for name in (TAGS, *MULTI_LABEL)}
+    tasks = [task for task in found.values() if isinstance(task, Task)]
+    return tasks, {name: short for name, short in found.items() if isinstance(short, Shortage)}
 
 
 def _sides(table: Table, inside: np.ndarray) -> dict[str, np.ndarray]:
@@ -179,7 +191,20 @@ def _too_few(train: collections.Counter, test: collections.Counter, min_train: i
     }
 
 
-def _single(table: Table, name: str, config: EvalConfig) -> Task | None:
+def _shortage(
+    classes: Sequence[str], counts: dict[str, collections.Counter], sides: dict, fewest: tuple[int, int], what: str
+) -> Shortage:
+    """Fewer than two classes are left."""
+    every = len(set(counts["train"]) | set(counts["test"]))
+    have = {"classes": len(classes), "train": len(sides["train"]), "test": len(sides["test"])}
+    reason = (
+        f"{have['test']} test and {have['train']} training clips; 2 {what} with at least {fewest[1]} test and "
+        f"{fewest[0]} training clips each are needed, and {len(classes)} of {every} have that"
+    )
+    return Shortage(reason, have, {"classes": 2, "train": fewest[0], "test": fewest[1]})
+
+
+def _single(table: Table, name: str, config: EvalConfig) -> Task | Shortage:
     label_of = {row: labels[name] for row, labels in enumerate(table.labels) if name in labels}
     sides = _sides(table, np.array([row in label_of for row in range(len(table.id))]))
     counts = {split: collections.Counter(label_of[row] for row in rows.tolist()) for split, rows in sides.items()}
@@ -187,7 +212,7 @@ def _single(table: Table, name: str, config: EvalConfig) -> Task | None:
     dropped = _too_few(counts["train"], counts["test"], *fewest)
     classes = tuple(sorted(set(counts["train"]) - set(dropped)))
     if len(classes) < 2:
-        return None
+        return _shortage(classes, counts, sides, fewest, "classes")
     kept = {split: rows[[label_of[row] in classes for row in rows.tolist()]] for split, rows in sides.items()}
     train = subset(table, kept["train"], config.max_train_clips, label_of)
     valid = subset(table, kept["valid"], config.max_train_clips // 4, label_of)
@@ -202,9 +227,11 @@ def _single(table: Table, name: str, config: EvalConfig) -> Task | None:
     return _task(table, name, classes, train, valid, test, target, dropped)
 
 
-def _multi(table: Table, name: str, config: EvalConfig) -> Task | None:
+def _multi(table: Table, name: str, config: EvalConfig) -> Task | Shortage | None:
     own = [source if source in MULTI_LABEL else TAGS for source in table.source]
     inside = [bool(tags) and task == name for tags, task in zip(table.tags, own, strict=True)]
+    if not any(inside):
+        return None
     sides = _sides(table, np.array(inside, bool))
     sides["train"] = subset(table, sides["train"], config.max_train_clips)
     sides["valid"] = subset(table, sides["valid"], config.max_train_clips // 4)
@@ -215,7 +242,7 @@ def _multi(table: Table, name: str, config: EvalConfig) -> Task | None:
     frequent = sorted(set(counts["train"]) - set(dropped), key=lambda tag: (-counts["train"][tag], tag))
     classes = tuple(sorted(frequent if name in PUBLISHED else frequent[:MAX_TAGS]))
     if len(classes) < 2:
-        return None
+        return _shortage(classes, counts, sides, fewest, "tags")
 
     def target(rows):
         return np.array([[tag in table.tags[row] for tag in classes] for row in rows], np.float32).reshape(

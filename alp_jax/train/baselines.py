@@ -1,6 +1,7 @@
 """The encoders that a run is compared with under the same probes: untrained, and what its training began with."""
 
 import pathlib
+import sys
 from collections.abc import Iterator
 
 import jax
@@ -29,5 +30,7 @@ def baseline_models(
     params = jax.jit(init)(jax.random.key(config.seed))
     yield UNTRAINED, frozen_model(config, params, f"{config.model.name} untrained, seed {config.seed}")
     folder = start or (config.init if config.init != "scratch" else None)
-    if folder:
+    if folder and start is None and not pathlib.Path(folder).exists():
+        print(f"evaluate: {folder}, which training began with, is not here: it is left out", file=sys.stderr)
+    elif folder:
         yield START, eval_model(folder)[0]

@@ -1,8 +1,10 @@
 """The encoder of a run, frozen, handed to the evaluation."""
 
+import dataclasses
 import functools
 import hashlib
 import pathlib
+import sys
 from collections.abc import Callable
 
 import jax
@@ -10,9 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from alp_jax.config import RunConfig
+from alp_jax.core import storage
 from alp_jax.core.errors import UserError
 from alp_jax.core.files import read_json
 from alp_jax.core.names import choose
+from alp_jax.data.dataset import open_dataset
+from alp_jax.data.text.tokenizer import Tokenizer, tokenizer_path
 from alp_jax.evaluation.lit.caption import TRAINS
 from alp_jax.evaluation.model import EvalModel
 from alp_jax.evaluation.overlap import Trained
@@ -23,8 +28,9 @@ from alp_jax.models.dual import CAPTIONING, CONTRASTIVE, SIDES
 from alp_jax.objectives.base import SpecialTokens
 from alp_jax.objectives.contrastive import wrap_caption
 from alp_jax.parallel.rows import over_rows
-from alp_jax.train.build import make_model, open_data, read_config
+from alp_jax.train.build import make_model, read_config
 from alp_jax.train.checkpoint import load_params
+from alp_jax.train.places import data_place, require_data, run_tokenizer
 
 
 def evaluate_run(run_dir: str | pathlib.Path, floors: str | None = None) -> list[dict]:
@@ -37,7 +43,9 @@ def evaluate_run(run_dir: str | pathlib.Path, floors: str | None = None) -> list
     model, config = eval_model(run_dir)
     if config.evaluation.suite == "none":
         return []
-    suite = open_suite(config, config.evaluation.suite, trained_on(run_dir))
+    suite = open_suite(run_dir, config)
+    for name, shortage in suite.shortages.items():
+        print(f"evaluate: {name}: {shortage}", file=sys.stderr)
     return run_suite(model, suite, run_dir / "eval", floors_path=pathlib.Path(floors or run_dir / "floors.json"))
 
 
@@ -46,15 +54,34 @@ def trained_on(run_dir: str | pathlib.Path) -> Trained | None:
     path = pathlib.Path(run_dir) / "env.json"
     if not path.exists():
         return None
-    return Trained(read_config(run_dir).data, read_json(path, "run environment")["data_fingerprint"])
+    config = read_config(run_dir)
+    data = dataclasses.replace(config.data, path=data_place(run_dir, config) or config.data.path)
+    return Trained(data, read_json(path, "run environment")["data_fingerprint"])
 
 
-def open_suite(config: RunConfig, suite: str, trained: Trained | None = None) -> Suite:
-    """The tasks that ``suite`` names (as ``config.evaluation.suite`` does), on the data set of ``config``.
+def open_suite(
+    run_dir: str | pathlib.Path | None,
+    config: RunConfig,
+    suite: str | None = None,
+    data: storage.Location | None = None,
+) -> Suite:
+    """The tasks that ``suite`` names (as ``config.evaluation.suite`` does) on a data set.
 
-    ``trained``: what the encoder was trained on, should that be known.
+    Args:
+      run_dir: folder of the run or import that is evaluated; None for an encoder that was not made here.
+      config: its configuration.
+      suite: None takes that of ``config``, less the tasks that the data set does not have.
+      data: the data set; None takes the one that the run was trained on.
+
+    Raises:
+      UserError: no such data set, tokenizer or task.
     """
-    dataset, tokenizer = open_data(config)
+    dataset = open_dataset(data or require_data(run_dir, config))
+    if run_dir is None:
+        tokenizer = Tokenizer.load(tokenizer_path(dataset.path, config.data))
+    else:
+        tokenizer = run_tokenizer(run_dir, config, dataset.path)
+    chosen = config.evaluation.suite if suite is None else suite
     start, decoder = config.evaluation.lit_text, config.evaluation.lit_decoder
     trains = choose(config.evaluation.lit_decoder_trains, TRAINS, "config.evaluation.lit_decoder_trains")
     if trains == "cross_attention" and decoder == "scratch":
@@ -65,14 +92,15 @@ def open_suite(config: RunConfig, suite: str, trained: Trained | None = None) ->
     return Suite(
         dataset,
         tokenizer,
-        protocol(suite, config.evaluation),
+        protocol(chosen, config.evaluation),
         data_config=config.data,
         feature_config=config.features,
         model_config=config.model,
         text_start=None if start == "scratch" else _part(start, "text", "text tower", "lit_text"),
         decoder_start=None if decoder == "scratch" else _part(decoder, "decoder", "decoder", "lit_decoder"),
-        only=task_names(suite),
-        trained=trained,
+        only=task_names(chosen),
+        strict=suite is not None,
+        trained=None if run_dir is None else trained_on(run_dir),
     )
 
 

@@ -67,7 +67,7 @@ def _train(config: RunConfig, workdir: str | pathlib.Path, stop: Stop) -> dict:
     hosts.require_same({"fingerprint": batch_plan.fingerprint}, "data order")
     with RunDir(workdir, config) as run:
         stop.before_exit(run.close)
-        run.write_environment(dataset.fingerprint)
+        run.write_environment(dataset, tokenizer)
         checkpoints = Checkpoints(run.path, keep)
         try:
             state, clock, first = _start(config, run.path, checkpoints, make_state, mesh, parts, batch_plan.fingerprint)

@@ -12,9 +12,12 @@ import jax
 
 import alp_jax
 from alp_jax.config import RunConfig, to_dict
+from alp_jax.core import storage
 from alp_jax.core.differences import first_difference
 from alp_jax.core.errors import UserError
-from alp_jax.core.files import read_json, write_json, write_text
+from alp_jax.core.files import read_json, write_bytes, write_json, write_text
+from alp_jax.data.dataset import Dataset
+from alp_jax.data.text.tokenizer import FILE_NAMES, Tokenizer
 from alp_jax.parallel import hosts
 from alp_jax.train.lease import Lease
 
@@ -98,10 +101,16 @@ class RunDir:
     def __exit__(self, *exc) -> None:
         self.close()
 
-    def write_environment(self, data_fingerprint: str) -> None:
-        """Writes ``env.json``: versions, devices, code and data this run was last started with."""
+    def write_environment(self, dataset: Dataset, tokenizer: Tokenizer) -> None:
+        """Writes ``env.json``, versions, devices, code and data this run was last started with, and its tokenizer."""
         if not hosts.is_lead():
             return
+        kept = tokenizer.files()
+        for name in set(FILE_NAMES) - set(kept):
+            (self.path / name).unlink(missing_ok=True)
+        for name, content in kept.items():
+            write_bytes(self.path / name, content)
+        place = str(dataset.path)
         write_json(
             self.path / "env.json",
             {
@@ -113,7 +122,9 @@ class RunDir:
                 "cpu_count": os.cpu_count(),
                 "devices": [str(device) for device in jax.devices()],
                 "processes": jax.process_count(),
-                "data_fingerprint": data_fingerprint,
+                "data": place if storage.is_remote(place) else os.path.abspath(place),
+                "data_fingerprint": dataset.fingerprint,
+                "tokenizer_sha256": tokenizer.sha256,
                 "command": sys.argv[1:],
             },
         )

@@ -2,12 +2,13 @@
 
 import dataclasses
 import json
+import re
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from alp_jax.cli.eval import table
+from alp_jax.cli.eval import table, too_small
 from alp_jax.cli.main import main
 from alp_jax.config.schema import DataConfig, FeatureConfig, ModelConfig
 from alp_jax.core.errors import UserError
@@ -112,10 +113,53 @@ def test_floors_are_shared_and_a_failing_task_stops_nobody(suite, encoder, tmp_p
     assert not list((tmp_path / "eval").glob("*.failed"))
 
 
-def test_unknown_tasks_are_named(dataset, config):
-    configs = {"data_config": DataConfig(), "feature_config": FeatureConfig(), "model_config": ModelConfig()}
-    with pytest.raises(UserError, match="did you mean 'kind'"):
-        Suite(dataset, FakeTokenizer(), config, **configs, only=["kin"])
+CONFIGS = {"data_config": DataConfig(), "feature_config": FeatureConfig(), "model_config": ModelConfig()}
+
+
+def test_unknown_tasks_are_named_with_those_there_are(dataset, config):
+    with pytest.raises(UserError, match=r"'kin' \(did you mean 'kind'\?\): the data set has kind, tags, text_to_audio"):
+        Suite(dataset, FakeTokenizer(), config, **CONFIGS, only=["kin"])
+    bare = [dataclasses.replace(r, labels={}, tags=(), captions=()) for r in dataset.records]
+    with pytest.raises(UserError, match="unknown task 'kind': the data set has no labels, tags or captions"):
+        Suite(type(dataset)(bare), FakeTokenizer(), config, **CONFIGS, only=["kind"])
+
+
+def few(dataset, test):
+    """The data set with only so many test clips, three of a group."""
+    kept, records = 0, []
+    for record in dataset.records:
+        kept += record.split == "test"
+        if record.split == "train" or kept <= test:
+            records.append(record)
+    return type(dataset)(records)
+
+
+def test_tasks_that_are_too_small_say_what_there_is_and_the_others_are_measured(dataset, config):
+    suite = Suite(few(dataset, 18), FakeTokenizer(), config, **CONFIGS)
+    assert suite.names == ["kind"]
+    assert set(suite.shortages) == {"lonely", "tags", "text_to_audio", "audio_to_text", "captioning"}
+    assert str(suite.shortages["text_to_audio"]) == (
+        "too small: 18 test and 180 training clips with captions, 20 of each are needed"
+    )
+    tags = suite.shortages["tags"]
+    assert re.fullmatch(
+        r"too small: 18 test and 120 training clips; 2 tags with at least 10 test and 20 training clips each are "
+        r"needed, and 0 of \d+ have that",
+        str(tags),
+    )
+    assert (tags.have, tags.need) == (
+        {"classes": 0, "train": 120, "test": 18},
+        {"classes": 2, "train": 20, "test": 10},
+    )
+    assert len(suite.plan("kind").test_row) == 18
+    assert too_small(suite)[-1].startswith("text_to_audio, audio_to_text, captioning: too small: 18 test")
+
+
+def test_a_suite_made_for_other_data_measures_the_labels_of_this_one(dataset, config):
+    suite = Suite(dataset, FakeTokenizer(), config, **CONFIGS, only=["speaker", "tags"], strict=False)
+    assert (suite.names, set(suite.shortages)) == (["kind", "tags"], {"lonely"})
+    suite = Suite(dataset, FakeTokenizer(), config, **CONFIGS, only=["tags"], strict=False)
+    assert (suite.names, set(suite.shortages)) == (["tags"], set())
 
 
 def test_captions_are_embedded_once_and_in_order(suite, dual):

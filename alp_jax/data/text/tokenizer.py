@@ -22,6 +22,7 @@ from alp_jax.core.names import choose
 from alp_jax.core.paths import cache_dir
 
 FILE_NAME = "tokenizer.model"
+FILE_NAMES = (FILE_NAME, "tokenizer.json")  # under which a folder holds its tokenizer
 NORMALIZATION = "nmt_nfkc_cf"  # NFKC and case folding, fixed: part of what a token id means
 MASK = "<mask>"
 _SPECIAL = {"pad": 0, "bos": 1, "eos": 2, "unk": 3, "mask": 4}
@@ -80,6 +81,10 @@ class Tokenizer(abc.ABC):
         """The same tokenizer as the content of a tokenizer.json."""
 
     @abc.abstractmethod
+    def files(self) -> dict[str, bytes]:
+        """Name -> content of the files that ``load`` reads it from, in one folder."""
+
+    @abc.abstractmethod
     def roles(self) -> dict[str, str]:
         """Special tokens under the names of a tokenizer_config.json: ``bos_token`` and so on."""
 
@@ -121,6 +126,9 @@ class SentencePiece(Tokenizer):
         from alp_jax.data.text.piece_model import definition
 
         return definition(self._model, self._processor)
+
+    def files(self) -> dict[str, bytes]:
+        return {FILE_NAME: self._model}
 
     def roles(self) -> dict[str, str]:
         return {f"{role}_token": self._processor.IdToPiece(number) for role, number in _SPECIAL.items()}

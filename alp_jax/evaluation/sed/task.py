@@ -11,7 +11,7 @@ from alp_jax.core.hashing import fingerprint
 from alp_jax.data.dataset import Dataset
 from alp_jax.data.example import SAMPLE_RATE
 from alp_jax.evaluation.sed.mixtures import SECONDS, Mixtures
-from alp_jax.evaluation.tasks import Table, assert_disjoint, hold_out, subset
+from alp_jax.evaluation.tasks import Shortage, Table, assert_disjoint, hold_out, subset
 
 NAME, POOLING = "sound_event_detection", "frames"
 LABEL = "sound_event"  # of the clips that mixtures are made of
@@ -74,17 +74,23 @@ class SedTask:
         return self.test.groups
 
 
-def sed_task(dataset: Dataset, table: Table, config: EvalConfig) -> SedTask | None:
-    """The task that a data set allows; None when it has too few events.
+def sed_task(dataset: Dataset, table: Table, config: EvalConfig) -> SedTask | Shortage | None:
+    """The task that a data set allows; a shortage when it has too few events, None when it has none at all.
 
     Raises:
       DataError: naming a group that is on both sides.
     """
     kind, (train, test) = "events of the data set", (_real(dataset, table, config, s) for s in ("train", "test"))
     if min(len(train.rows), len(test.rows)) < MIN_CLIPS:
+        have = {"train": len(train.rows), "test": len(test.rows)}
         kind, (train, test) = "mixtures", (_mixed(dataset, table, config, s) for s in ("train", "test"))
         if train is None or test is None:
-            return None
+            if not any(have.values()):
+                return None
+            clips = (
+                f"{have['train']} training and {have['test']} test clips with events, {MIN_CLIPS} of each are needed"
+            )
+            return Shortage(clips, have, dict.fromkeys(have, MIN_CLIPS))
     assert_disjoint(NAME, train.groups, test.groups)
     counted = [collections.Counter(e.label for events in side.events for e in events) for side in (train, test)]
     counts = {name: [count[name] for count in counted] for name in sorted(counted[0] | counted[1])}
@@ -93,7 +99,12 @@ def sed_task(dataset: Dataset, table: Table, config: EvalConfig) -> SedTask | No
     }
     classes = tuple(sorted(set(counts) - set(dropped)))
     if len(classes) < 2:
-        return None
+        have = {"classes": len(classes)} | {"train": len(train.rows), "test": len(test.rows)}
+        reason = (
+            f"2 classes with at least {MIN_TEST} test and {MIN_TRAIN} training events each are needed, and "
+            f"{len(classes)} of {len(counts)} have that"
+        )
+        return Shortage(reason, have, {"classes": 2, "train": MIN_TRAIN, "test": MIN_TEST})
     held, selection = hold_out(train.groups, [""] * len(train.groups))
     seconds = SECONDS if kind == "mixtures" else config.max_seconds
     identity = {k: [side.dataset.fingerprint, side.rows.tolist()] for k, side in (("train", train), ("test", test))}

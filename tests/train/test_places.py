@@ -1,0 +1,88 @@
+"""Runs carry their tokenizer: a run folder alone says how captions are encoded, wherever its data set went."""
+
+import dataclasses
+import json
+import shutil
+
+import pytest
+
+from alp_jax.config import to_dict
+from alp_jax.core.errors import UserError
+from alp_jax.data.dataset import open_dataset
+from alp_jax.data.text.tokenizer import Tokenizer
+from alp_jax.train.places import data_place, require_data, run_tokenizer
+from alp_jax.train.run_dir import RunDir
+
+TEXT = "a very high tone, take 7"
+
+
+@pytest.fixture
+def data(tones, tmp_path):
+    return shutil.copytree(tones, tmp_path / "data")
+
+
+@pytest.fixture
+def run(tiny, data, tmp_path):
+    """(run folder as training leaves it at its first step, configuration)."""
+    config = tiny(data={"path": str(data)})
+    with RunDir(tmp_path / "run", config) as folder:
+        folder.write_environment(open_dataset(data), Tokenizer.load(data / "tokenizer.model"))
+    return tmp_path / "run", config
+
+
+def test_the_copy_counts_whatever_became_of_the_data_set(run, data, tmp_path):
+    folder, config = run
+    wanted = Tokenizer.load(data / "tokenizer.model")
+    environment = json.loads((folder / "env.json").read_text())
+    assert (environment["data"], environment["tokenizer_sha256"]) == (str(data), wanted.sha256)
+    copied = shutil.copytree(folder, tmp_path / "elsewhere" / "run")
+    shutil.rmtree(data)
+    found = run_tokenizer(copied, config, tmp_path)
+    assert (found.sha256, found.encode(TEXT)) == (wanted.sha256, wanted.encode(TEXT))
+    assert data_place(copied, config) is None
+    with pytest.raises(UserError, match=r"was trained on data set .*data, which is not here: name one by --data"):
+        require_data(copied, config)
+
+
+def test_runs_without_a_copy_take_the_one_of_their_data_set_or_say_what_is_missing(run, data):
+    folder, config = run
+    (folder / "tokenizer.model").unlink()
+    assert run_tokenizer(folder, config, data).sha256 == Tokenizer.load(data / "tokenizer.model").sha256
+    (data / "tokenizer.model").rename(data / "other.model")
+    with pytest.raises(UserError, match=r"has no tokenizer of its own, and .*data/tokenizer.model, .* copy that file"):
+        run_tokenizer(folder, config, data)
+    stated = dataclasses.replace(config, data=dataclasses.replace(config.data, tokenizer=str(data / "other.model")))
+    assert run_tokenizer(folder, stated, data).encode(TEXT)
+
+
+def test_a_relative_data_set_is_found_from_another_folder(tiny, data, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = tiny(data={"path": "data"})
+    with RunDir("run", config) as folder:
+        folder.write_environment(open_dataset("data"), Tokenizer.load("data/tokenizer.model"))
+    assert data_place("run", config) == "data"
+    (tmp_path / "below").mkdir()
+    monkeypatch.chdir(tmp_path / "below")
+    assert data_place("../run", config) == str(tmp_path / "data")
+    assert json.loads((tmp_path / "run" / "config.json").read_text()) == to_dict(config)
+
+
+def test_a_tokenizer_json_is_kept_with_its_roles_and_replaces_another(run, tmp_path):
+    from alp_jax.data.text.portable import portable_tokenizer
+
+    folder, config = run
+    (tmp_path / "json").mkdir()
+    for name, content in portable_tokenizer(Tokenizer.load(folder / "tokenizer.model"), [TEXT]).files.items():
+        (tmp_path / "json" / name).write_bytes(content)
+    wanted = Tokenizer.load(tmp_path / "json" / "tokenizer.json")
+    with RunDir(folder, config) as again:
+        again.write_environment(open_dataset(config.data.path), wanted)
+    assert not (folder / "tokenizer.model").exists()
+    found = run_tokenizer(folder, config, "nowhere")
+    assert (found.sha256, found.encode(TEXT), found.bos_id) == (wanted.sha256, wanted.encode(TEXT), wanted.bos_id)
+
+
+def test_an_imported_encoder_takes_the_tokenizer_of_the_data_set_it_is_measured_on(tiny, data, tmp_path):
+    config = tiny(data={"path": str(tmp_path / "none")})
+    (tmp_path / "imported").mkdir()
+    assert run_tokenizer(tmp_path / "imported", config, data).sha256 == Tokenizer.load(data / "tokenizer.model").sha256
