@@ -91,7 +91,8 @@ def test_what_cannot_be_done_is_one_line(tables, tmp_path, capsys):
         (["data", "captions", *given, "--tokenizer", "none.model"], "none.model"),
         (["tokenizer"], "either --data DIR or --source"),
         (["tokenizer", *given], "--out FILE is needed"),
-        (["tokenizer", *given, "--out", str(tmp_path / "t.model"), "--vocab_size", "9999"], "largest possible is"),
+        (["tokenizer", *given, "--out", str(tmp_path / "t.model"), "--vocab_size", "9"], "vocab_size = 9 is too small"),
+        (["tokenizer", *given, "--out", str(tmp_path / "t.model"), "--vocab_size", "0"], "--vocab_size 0"),
         (["tokenizer", *given, "--kind", "word"], "--kind"),
     ]
     for argv, word in wrong:
