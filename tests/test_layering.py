@@ -42,6 +42,7 @@ OWNERS = {
     "apache_beam": ("data/building/beam.py",),
     "transformers": ("interop/",),
     "torch": ("interop/",),
+    "tqdm": ("core/progress",),
 }
 WITHOUT_JAX = ("corpora/", "data/", "core/", "config/")
 FORBIDDEN_ANYWHERE = {"pickle", "tensorflow"}

@@ -102,7 +102,7 @@ def run(args: argparse.Namespace) -> dict:
     wrappers = [choose(name, WRAPPERS, "--wrappers") for name in wrappers]
     if args.action == "torch":
         args.part = choose(args.part or PARTS[form][0], PARTS[form], f"--part of --format {form}")
-    with Progress("export", 4, "stages") as progress:
+    with Progress("export", 4, "stages", alike=False) as progress:
         if args.action == "verify":
             result = _verify(args, progress)
         elif args.action == "best":

@@ -3,6 +3,7 @@
 import json
 import math
 import pathlib
+import sys
 
 from alp_jax.core.errors import AlpError
 
@@ -24,12 +25,12 @@ def run(args) -> dict:
       UserError: no such folder or case.
       AlpError: some case failed or could not be run.
     """
-    from alp_jax.core.progress import Progress
+    from alp_jax.core.progress import Progress, say
     from alp_jax.interop.golden.runner import run_case, select
 
     def report(line):
         if not args.json:
-            print(line, flush=True)
+            say(line, sys.stdout)
 
     cases, left_out = select(args.dir, args.case, [name for name in args.skip.split(",") if name])
     results = []
@@ -37,7 +38,7 @@ def run(args) -> dict:
         for case in cases:
             result = run_case(case, report)
             if result.problem and not args.json:
-                print(f"{result.case:<28} {'(not run to its end)':<44} {result.problem}  FAIL", flush=True)
+                say(f"{result.case:<28} {'(not run to its end)':<44} {result.problem}  FAIL", sys.stdout)
             results.append(result)
             progress.update(note=case.name)
     summary = summarise(results, [case.name for case in left_out])

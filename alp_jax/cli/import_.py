@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> dict:
     imported.check_new(args.out)
     if not args.source.exists():
         raise UserError(f"{args.source} does not exist")
-    with Progress("import", 3, "stages") as progress:
+    with Progress("import", 3, "stages", alike=False) as progress:
         model = _read(args)
         progress.update(note="weights read")
         files = _tokenizer_files(args.source, model)

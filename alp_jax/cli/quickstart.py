@@ -9,7 +9,7 @@ import time
 
 from alp_jax.core.cores import usable_cores
 from alp_jax.core.errors import AlpError
-from alp_jax.core.progress import clock
+from alp_jax.core.pace import duration
 
 EXAMPLE = "alp quickstart --out ."
 
@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> dict:
     began, seconds = time.monotonic(), {}
     todo = stages(args)
     for number, (title, command, _) in enumerate(todo):
-        left = clock(60 * sum(minutes for *_, minutes in todo[number:]))
+        left = duration(60 * sum(minutes for *_, minutes in todo[number:]))
         print(f"\n[{number + 1}/{len(todo)}] {title} (about {left} to go)\n$ alp {' '.join(command)}", flush=True)
         start = time.monotonic()
         status = subprocess.run([sys.executable, "-m", "alp_jax", *command], check=False).returncode
@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> dict:
     peak_gb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
     total = time.monotonic() - began
     if not args.json:
-        print(f"\nDone in {clock(total)}, at most {peak_gb:.1f} GiB in one process.")
+        print(f"\nDone in {duration(total)}, at most {peak_gb:.1f} GiB in one process.")
         places = {"report": "report/index.html", "shards": "data/mini", "runs": "runs/mini", "encoder": "export"}
         for name, place in places.items():
             print(f"  {name:<8} {out / place}")

@@ -7,7 +7,7 @@ import pathlib
 from alp_jax.cli.configuration import load_config
 from alp_jax.core.errors import AlpError, UserError
 from alp_jax.core.files import read_json, write_json
-from alp_jax.core.progress import clock
+from alp_jax.core.pace import duration
 
 EXAMPLE = (
     "alp sweep --sweep=configs/sweeps/mini.py --data data/mini --out runs/mini\n"
@@ -92,7 +92,7 @@ def run(args: argparse.Namespace) -> dict:
     counts = sweep.run(selected)
     if not args.json:
         print(f"{counts['done']} done, {counts['failed']} failed, {counts['skipped']} skipped as finished before")
-        print(f"{clock(counts['seconds'])}; {counts['ledger_rows']} rows in {sweep.out / 'ledger.csv'}")
+        print(f"{duration(counts['seconds'])}; {counts['ledger_rows']} rows in {sweep.out / 'ledger.csv'}")
         for problem in counts["ledger_problems"]:
             print(f"  ledger: {problem}")
         for name, cause in counts["failures"].items():

@@ -2,7 +2,6 @@
 
 import argparse
 import pathlib
-import sys
 import time
 
 from alp_jax.cli.caption_sources import Published, add_metadata
@@ -31,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict:
     from alp_jax.core import storage
-    from alp_jax.core.progress import Progress
+    from alp_jax.core.progress import Progress, stage
     from alp_jax.data.dataset import open_dataset
     from alp_jax.data.text import tokenizer
 
@@ -60,9 +59,9 @@ def run(args: argparse.Namespace) -> dict:
 
         words = tokenizer.count_words(counted())
     wanted = args.vocab_size or tokenizer.DEFAULT_SIZE
-    print(f"train {wanted} tokens on {len(words)} different words", file=sys.stderr)
     began = time.monotonic()
-    made = tokenizer.train_on_words(words, out, args.vocab_size, args.kind)
+    with stage(f"train {wanted} tokens", f"on {len(words)} different words"):
+        made = tokenizer.train_on_words(words, out, args.vocab_size, args.kind)
     if not args.json:
         if made.vocab_size < wanted:
             more = "; --kind bpe carries more" if args.kind == "unigram" else ""

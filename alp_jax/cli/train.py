@@ -4,6 +4,7 @@ import argparse
 
 from alp_jax.cli.cluster import add_cluster_arguments, cluster_config
 from alp_jax.cli.configuration import add_config_argument, load_config
+from alp_jax.core.progress import say, stage
 
 EXAMPLE = "alp train --workdir runs/demo --config=configs/pretrain.py:objective=contrastive,pairs=400k"
 
@@ -18,17 +19,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict:
     config = load_config(args.config, args.overrides)
-    from alp_jax.config import to_dict
-    from alp_jax.parallel import hosts
-    from alp_jax.parallel.runtime import setup_runtime
+    what = f"{config.objective.name}, {config.model.name}, {config.train.steps} steps"
+    say(f"alp train: {what}; run folder {args.workdir}")
+    with stage("loading JAX and the code for training"):
+        from alp_jax.config import to_dict
+        from alp_jax.parallel import hosts
+        from alp_jax.parallel.runtime import setup_runtime
+        from alp_jax.train.evaluate import evaluate_run
+        from alp_jax.train.loop import train
+        from alp_jax.train.run_dir import mark_done
+        from alp_jax.train.stopping import Stop
 
     setup_runtime()
-    hosts.initialize(cluster_config(args))
-    hosts.require_same(to_dict(config))
-    from alp_jax.train.evaluate import evaluate_run
-    from alp_jax.train.loop import train
-    from alp_jax.train.run_dir import mark_done
-    from alp_jax.train.stopping import Stop
+    with stage("waiting for the other processes", quiet=True):
+        hosts.initialize(cluster_config(args))
+        hosts.require_same(to_dict(config))
 
     results = []
     with Stop() as stop:

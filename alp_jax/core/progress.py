@@ -1,65 +1,283 @@
-"""Progress with an estimated time of arrival on standard error, for people and for log files."""
+"""Progress on standard error for every command: a layer over tqdm, for people at a terminal and for log files.
 
+On a terminal a line is redrawn in place and is never wider than the screen. Elsewhere (a file, a pipe, a notebook,
+TERM=dumb) there is a line after a second, one a minute, also while nothing can be counted, and one at the end; what
+fails within the first second leaves its error alone. The time of arrival (ETA) goes by recent work and is left out
+while it is not known.
+"""
+
+import contextlib
 import sys
+import threading
 import time
+from collections.abc import Iterator
+
+from tqdm.utils import disp_len, disp_trim
+
+from alp_jax.core.pace import Pace, duration
+from alp_jax.core.progress_bar import LOCK, Bar, columns, is_terminal, printable
+
+LINE_S = 60.0  # between two lines where there is no terminal
+_FIRST_S = 1.0  # until the first of them
+_REDRAW_S = 0.1  # between two looks of a terminal's line
+_BEAT_S = 1.0  # between two looks while nothing is counted
+_open: list["Progress"] = []  # the outermost first
 
 
-def clock(seconds: float) -> str:
-    """``75`` -> ``1:15``; ``3700`` -> ``1:01:40``."""
-    seconds = max(0, round(seconds))
-    hours, rest = divmod(seconds, 3600)
-    return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02}"
+def say(text: str, stream=None) -> None:
+    """Prints a line (to standard error by default) above whatever progress is shown."""
+    stream, text = stream or sys.stderr, printable(text)
+    with LOCK:
+        if any(one.bar for one in _open):
+            Bar.write(text, file=stream)
+        else:
+            stream.write(text + "\n")
+        stream.flush()
+
+
+@contextlib.contextmanager
+def stage(label: str, detail: str = "", *, quiet: bool = False, every: int = 0) -> Iterator[None]:
+    """Work that is named and timed but not counted; a ``Progress`` around it does not take its time for that of units.
+
+    Args:
+      label: what is being done: ``compiling the step``; times are added up by it. detail: ends the line.
+      quiet: no lines of its own: short, or often.
+      every: units of the progress around it after which it comes again: what is still to come is in the ETA.
+    """
+    if _open:
+        with _open[-1].beside(label, detail, quiet=quiet, every=every):
+            yield
+    else:
+        with Progress(f"{label} {detail}".strip(), quiet=quiet):
+            yield
 
 
 class Progress:
-    """Counts units of work and prints one line at most every ``interval_s`` seconds.
-
-    On a terminal the line is rewritten in place; elsewhere it is a new line, less often.
+    """Counts units of work; to be used as a context.
 
     Args:
       label: what is being done: ``build shards``.
       total: number of units, or None when unknown.
-      unit: name of a unit, plural: ``clips``.
+      unit: name of a unit, plural: ``clips``. None for work that has none: only its time is told.
+      initial: units that were done before, by an earlier process: they tell nothing about the speed.
+      work: the sum of what ``update`` will get as ``work``, where units differ in cost: bytes of files, say.
+      alike: whether the time of some units tells that of others; without it there is no ETA.
+      quiet: only a line a minute, or the one of a terminal while it lasts.
     """
 
-    def __init__(self, label: str, total: int | None, unit: str = "items", stream=None):
-        self.label, self.total, self.unit = label, total, unit
-        self._stream = stream or sys.stderr
-        self._live = self._stream.isatty()
-        self._interval_s = 0.2 if self._live else 5.0
-        self._start = self._last = time.monotonic()
-        self.done = 0
+    def __init__(
+        self,
+        label: str,
+        total: int | None = None,
+        unit: str | None = None,
+        *,
+        initial: int = 0,
+        work: float | None = None,
+        alike: bool = True,
+        quiet: bool = False,
+        stream=None,
+    ):
+        self.label, self.total, self.unit, self.done = label, total, unit, initial
+        self.values: list[str] = []  # shown after the ETA, the most important first: ``loss 2.1``
+        self.bar: Bar | None = None
+        self._work, self._alike, self._quiet, self._stream = work, alike, quiet, stream
+        self._new = 0.0  # work that the pace was not told yet
+        self._stage: tuple[str, float] | None = None  # what is done beside the counted work, since when
+        self._beside: dict[str, tuple[int, float, int]] = {}  # label of a stage -> times, seconds, ``every``
 
-    @property
-    def elapsed_s(self) -> float:
-        """Seconds since the start."""
-        return time.monotonic() - self._start
-
-    def update(self, n: int = 1, note: str = "", eta_s: float | None = None) -> None:
-        """Adds ``n`` finished units; ``note`` ends the line; ``eta_s`` is for units that differ in length."""
-        self.done += n
-        if time.monotonic() - self._last >= self._interval_s:
-            self._print(note, eta_s)
-
-    def _print(self, note: str, eta_s: float | None = None) -> None:
-        self._last = time.monotonic()
-        elapsed = self._last - self._start
-        count = f"{self.done}/{self.total}" if self.total else str(self.done)
-        eta = ""
-        if eta_s is not None:
-            eta = f"  ETA {clock(eta_s)}"
-        elif self.total and self.done:
-            eta = f"  ETA {clock(elapsed / self.done * (self.total - self.done))}"
-        line = f"{self.label}: {count} {self.unit}  {clock(elapsed)}{eta}{'  ' + note if note else ''}"
-        self._stream.write(f"\r{line:<100}" if self._live else line + "\n")
-        self._stream.flush()
-
-    def __enter__(self) -> "Progress":
+    def open(self) -> "Progress":
+        """Begins to show it."""
+        self._stream = self._stream or sys.stderr
+        with LOCK:
+            self._began = self._looked = time.monotonic()
+            self._due = self._began + (LINE_S if self._quiet else _FIRST_S)  # of the next line, where this is outermost
+            self._pace, self._begun, outermost = Pace(), False, not _open
+            _open.append(self)
+            if is_terminal(self._stream):
+                first = printable(self._head())
+                self.bar = Bar(total=self.total, desc=first, bar_format="{desc}", file=self._stream)
+                self._draw()
+        if outermost:
+            self._ended = threading.Event()
+            self._heart = threading.Thread(target=_beat, args=(self._ended,), name="progress", daemon=True)
+            self._heart.start()
         return self
 
-    def __exit__(self, *exc) -> None:
-        if exc[0] is not None and not self.done:
-            return  # nothing was begun: the error says it all
-        self._print("done" if exc[0] is None else "stopped")
-        if self._live:
-            self._stream.write("\n")
+    def close(self, *, failed: bool = False) -> None:
+        """Shows the last line. After a failure there is none where nothing was begun: the error says it all."""
+        with LOCK:
+            outermost = _open[0] is self
+            told = outermost and not self._quiet and (self._begun or not failed)
+            if self.unit is None:
+                took = time.monotonic() - self._began
+                told = told and not failed and (took >= 1 or self.bar is not None)
+                last = f"{self.label}: took {duration(took)}"
+            else:
+                how = "stopped after" if failed else "done in"
+                last = f"{self._head()}  {how} {duration(time.monotonic() - self._began)}"
+                room = columns(self._stream) if self.bar is not None else None
+                last = _joined(last, [*self._stages(), *self.values], room)
+            if self.bar is not None:
+                self.bar.end(last, leave=told)
+            elif told:
+                self._print(last)
+            _open.remove(self)
+            self.bar = None
+        if outermost:
+            self._ended.set()
+            self._heart.join(_BEAT_S)
+
+    def __enter__(self) -> "Progress":
+        return self.open()
+
+    def __exit__(self, kind, *exc) -> None:
+        self.close(failed=kind is not None)
+
+    def update(self, n: int = 1, note: str = "", *, work: float | None = None) -> None:
+        """Adds ``n`` finished units; ``note`` is shown until there is another."""
+        self.done += n
+        self._new += n if work is None else work
+        if note:
+            self.values = [note]
+        if not self._begun or time.monotonic() - self._looked >= _REDRAW_S:
+            self._begun = True
+            self.look()
+
+    def skip(self, n: int) -> None:
+        """``n`` units turned out to be done already: they tell nothing about the speed."""
+        self.done += n
+
+    def eta_s(self) -> float | None:
+        """Seconds until the last unit at the speed of recent ones, repeated stages included; None: not known (yet)."""
+        if self.total is None or not self._alike:
+            return None
+        with LOCK:
+            self._tell_pace()
+            left = self.total - self.done if self._work is None else self._work
+            seconds = self._pace.seconds_for(max(left, 0))
+            if seconds is None:
+                return None
+            repeated = [one for one in self._beside.values() if one[2]]
+        for times, spent, every in repeated:
+            seconds += spent / times * (-(-self.total // every) - self.done // every)
+        return seconds
+
+    @contextlib.contextmanager
+    def beside(self, label: str, detail: str = "", *, quiet: bool = False, every: int = 0) -> Iterator[None]:
+        """See ``stage``."""
+        named, began = f"{label} {detail}".strip(), time.monotonic()
+        with LOCK:
+            self._tell_pace()
+            self._pace.pause()
+            self._stage = named, began
+            if self.bar is not None:
+                self._draw()
+            elif not quiet:
+                _open[0]._due = min(_open[0]._due, began + _FIRST_S)
+        try:
+            yield
+        finally:
+            with LOCK:
+                took, self._stage = self._pace.resume(), None
+                times, spent, _ = self._beside.get(label, (0, 0.0, 0))
+                self._beside[label] = times + 1, spent + took, every
+                if not quiet and took >= 1:
+                    told = f"{self.label}: {named} took {duration(took)}"
+                    self._keep(told)
+                if self.bar is not None:
+                    self._draw()
+
+    def look(self) -> None:
+        """Shows how far it is, if it is time to."""
+        with LOCK:
+            if self in _open:
+                self._tell_pace()
+                self._show()
+
+    def _tell_pace(self) -> None:
+        self._looked = time.monotonic()
+        if self._new and self._stage is None:
+            self._pace.add(self._new)
+            if self._work is not None:
+                self._work -= self._new
+            self._new = 0.0
+
+    def _show(self) -> None:
+        if self.bar is not None:
+            self._draw()
+        elif _open[-1] is self and time.monotonic() >= _open[0]._due:
+            self._print("; ".join(one.line() for one in _open))
+
+    def line(self) -> str:
+        """Everything there is to say, as in a log file."""
+        if self.unit is None:
+            return _going(self.label, self._began)
+        return "  ".join([self._head(), _so_far(self._began), *filter(None, [self._now()]), *self.values])
+
+    def _draw(self) -> None:
+        """As much of it as the terminal is wide."""
+        width, head, values = columns(self._stream), self._head(), []
+        if self.unit is None:
+            head, tail = "", _going(self.label, self._began, width)
+        elif self._stage:
+            tail = _going(*self._stage, max(width - disp_len(head) - 1, 20))
+        else:
+            tail, values = self._now() or _so_far(self._began), self.values
+        bar = bool(self.total) and disp_len(head + tail) + 14 <= width
+        tail = _joined(tail, values, width - disp_len(head) - (14 if bar else 1))
+        self.bar.draw(head, tail, self.done, bar=bar)
+
+    def _head(self) -> str:
+        if self.unit is None:
+            return self.label
+        return f"{self.label}: {self.done}" + (f"/{self.total}" if self.total is not None else "") + f" {self.unit}"
+
+    def _now(self) -> str:
+        """The stage or the ETA."""
+        if self._stage:
+            return _going(*self._stage)
+        eta_s = self.eta_s()
+        return "" if eta_s is None else f"ETA {duration(eta_s)}"
+
+    def _stages(self) -> list[str]:
+        """What they took in all, as one text, if that is worth a word."""
+        told = [f"{label} {duration(spent)}" for label, (_, spent, _) in self._beside.items() if spent >= 1]
+        return [f"({', '.join(told)})"] if told else []
+
+    def _keep(self, text: str) -> None:
+        """A line that stays."""
+        if self.bar is not None:
+            say(disp_trim(printable(text), columns(self._stream)), self._stream)
+        else:
+            self._print(text)
+
+    def _print(self, text: str) -> None:
+        _open[0]._due = time.monotonic() + LINE_S
+        with contextlib.suppress(OSError, ValueError):  # nobody reads any more: no reason to end the work
+            self._stream.write(printable(text) + "\n")
+            self._stream.flush()
+
+
+def _joined(text: str, values: list[str], room: int | None) -> str:
+    """``text`` and those of ``values`` for which there is room, the first ones first; None: there is room for all."""
+    for value in values:
+        if room is None or disp_len(text + value) + 2 <= room:
+            text += "  " + value
+    return text
+
+
+def _so_far(since: float) -> str:
+    return f"{duration(time.monotonic() - since)} so far"
+
+
+def _going(named: str, since: float, width: int | None = None) -> str:
+    """``compiling the step: 40 s so far``; what does not fit into ``width`` is cut from the name."""
+    end = f": {_so_far(since)}" if time.monotonic() - since >= 1 else " ..."
+    return (named if width is None else disp_trim(named, max(width - len(end), 0))) + end
+
+
+def _beat(ended: threading.Event) -> None:
+    """Keeps times moving while nothing is counted."""
+    while not ended.wait(_BEAT_S):
+        for one in list(_open):
+            one.look()

@@ -14,11 +14,11 @@ and webdataset tar files, as LAION publishes them.
 import functools
 import os
 import pathlib
-import sys
 from collections.abc import Iterator, Sequence
 
 from alp_jax.core.clip import SPLITS, Clip, Rejected
 from alp_jax.core.errors import UserError
+from alp_jax.core.progress import say
 from alp_jax.corpora.adapter import SPLIT_WORDS, Adapter, Clips, Option, split_words
 from alp_jax.corpora.audio_files import Spelt, below, composed
 from alp_jax.corpora.own import columns, parquets, shards, tables, tars
@@ -126,7 +126,7 @@ class _Rows:
         """The rows that come are those of the table ``path``, whose clips are split by ``rule`` if there is one."""
         self._named, self._rule = _split_of(path), rule
         if self._named not in ("", "train") and not self._split and tables.suffix(path) in tables.TEXT:
-            print(f"{path}: split {self._named} by its name, but for rows that state another", file=sys.stderr)
+            say(f"{path}: split {self._named} by its name, but for rows that state another")
 
     def place(self, row: Row) -> Place:
         """The file and the stretch of it that a row names, the file in composed Unicode."""

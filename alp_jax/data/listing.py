@@ -3,11 +3,11 @@
 import dataclasses
 import os
 import pathlib
-import sys
 from collections import Counter
 
 from alp_jax.core.clip import AUDIO_EXTENSIONS
 from alp_jax.core.errors import UserError
+from alp_jax.core.progress import say
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +43,7 @@ def list_audio(folder: str | os.PathLike) -> tuple[list[AudioFile], dict[str, in
             path = pathlib.Path(parent, name)
             relative = path.relative_to(root).as_posix()
             if not _is_utf8(relative):
-                print(f"left out: {str(path)!a}, whose name is not UTF-8: rename it", file=sys.stderr)
+                say(f"left out: {str(path)!a}, whose name is not UTF-8: rename it")
                 others["not UTF-8"] += 1
                 continue
             try:

@@ -9,7 +9,6 @@ import itertools
 import os
 import pathlib
 import shutil
-import sys
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -17,7 +16,7 @@ import numpy as np
 from alp_jax.core import files
 from alp_jax.core.errors import AlpError, UserError
 from alp_jax.core.hashing import fingerprint
-from alp_jax.core.progress import Progress
+from alp_jax.core.progress import Progress, say
 from alp_jax.data import audio
 from alp_jax.data.decode import Failure, decode_files
 from alp_jax.data.example import SAMPLE_RATE
@@ -139,8 +138,9 @@ def _work(
     waiting = [file for number in todo for file in parts[number]]
     decoded = decode_files([str(root / file.path) for file in waiting], limits, workers=workers)
     try:
-        with Progress(f"embed with {model.name}", len(waiting), "files") as progress:
-            meter = _Meter(progress, sum(file.size for file in waiting))
+        size = sum(file.size for file in waiting)  # files differ in length
+        with Progress(f"embed with {model.name}", len(waiting), "files", work=size) as progress:
+            meter = _Meter(progress)
             for number in todo:
                 part = parts[number]
                 sounds = zip(part, itertools.islice(decoded, len(part)), strict=True)
@@ -150,15 +150,14 @@ def _work(
 
 
 class _Meter:
-    """Progress whose time of arrival goes by bytes, since files differ in length."""
+    """Progress by the bytes of files, which tells the hours of audio that were read."""
 
-    def __init__(self, progress: Progress, total_bytes: int):
-        self._progress, self._left, self._done, self._seconds = progress, total_bytes, 0, 0.0
+    def __init__(self, progress: Progress):
+        self._progress, self._seconds = progress, 0.0
 
     def update(self, file: AudioFile, seconds: float) -> None:
-        self._left, self._done, self._seconds = self._left - file.size, self._done + file.size, self._seconds + seconds
-        eta_s = self._progress.elapsed_s / max(1, self._done) * self._left
-        self._progress.update(note=f"{self._seconds / 3600:.2f} h of audio", eta_s=eta_s)
+        self._seconds += seconds
+        self._progress.update(note=f"{self._seconds / 3600:.2f} h of audio", work=file.size)
 
 
 def _write_part(
@@ -173,7 +172,7 @@ def _write_part(
 
     def fail(file_path: str, reason: str, detail: str) -> None:
         bad.append((file_path, reason, detail))
-        print(f"not embedded: {file_path}: {detail}", file=sys.stderr)
+        say(f"not embedded: {file_path}: {detail}")
 
     def usable() -> Iterator[tuple[int, np.ndarray]]:
         for file, sound in sounds:

@@ -103,7 +103,7 @@ def extract(
     with Progress(f"encode with {model.name}", len(rows), "clips") as progress:
         for number, part in enumerate(parts):
             if (folder / f"index-{number:05}.npz").exists():
-                progress.update(len(part))
+                progress.skip(len(part))
                 continue
             batches = eval_batches(
                 dataset,

@@ -5,7 +5,6 @@ import difflib
 import functools
 import pathlib
 import shutil
-import sys
 import time
 from collections.abc import Iterable
 
@@ -16,7 +15,7 @@ from alp_jax.config.schema import DataConfig, EvalConfig, FeatureConfig, ModelCo
 from alp_jax.core import files
 from alp_jax.core.errors import UserError
 from alp_jax.core.hashing import fingerprint
-from alp_jax.core.progress import Progress
+from alp_jax.core.progress import Progress, say
 from alp_jax.data.dataset import Dataset
 from alp_jax.data.text.tokenizer import Tokenizer
 from alp_jax.evaluation import floors, overlap
@@ -250,7 +249,7 @@ def _one(suite: Suite, name, pooling, measure, floor: dict[str, float], out_dir:
     except Exception as error:  # whatever it is, the other tasks still count; the reason is kept beside their results
         reason = f"{type(error).__name__}: {error}"
         files.write_text(failed, reason + "\n")
-        print(f"evaluate: {name}-{pooling} failed: {reason}", file=sys.stderr)
+        say(f"evaluate: {name}-{pooling} failed: {reason}")
         return {"task": name, "pooling": pooling, "failed": reason}
     plan = suite.plan(name)
     worded = name in DIRECTIONS or name == captioning.NAME

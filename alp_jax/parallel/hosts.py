@@ -8,6 +8,7 @@ The coordinator has no authentication: it listens on its own address alone, whic
 """
 
 import atexit
+import contextlib
 import hashlib
 import json
 import os
@@ -23,6 +24,7 @@ from jax._src.distributed import global_state  # its key-value store; jax has no
 
 import alp_jax
 from alp_jax.config.schema import ClusterConfig
+from alp_jax.core import progress
 from alp_jax.core.differences import first_difference
 from alp_jax.core.errors import HangError, UserError
 from alp_jax.parallel.cluster import find_place
@@ -90,6 +92,11 @@ def process_count() -> int:
 def is_lead() -> bool:
     """Whether this is the process that decides, writes files and reports."""
     return process_index() == 0
+
+
+def stage(label: str, detail: str = "", *, quiet: bool = False, every: int = 0) -> contextlib.AbstractContextManager:
+    """``core.progress.stage`` on process 0; the others say nothing."""
+    return progress.stage(label, detail, quiet=quiet, every=every) if is_lead() else contextlib.nullcontext()
 
 
 def broadcast(value: Any, what: str = "a value", timeout_s: float = 60.0) -> Any:
@@ -212,10 +219,7 @@ def _listen() -> None:
         if failure is None or failure["process"] == mine or _leaving.is_set():
             return
         did = "ended the run" if failure["code"] == 42 else "failed"
-        print(
-            f"alp: process {failure['process']} on {failure['host']} {did}: {failure['message']}",
-            file=sys.stderr,
-        )
+        progress.say(f"alp: process {failure['process']} on {failure['host']} {did}: {failure['message']}")
         _client().key_value_set(f"{_HEARD}/{mine}", "")
         _exit(failure["code"])
 

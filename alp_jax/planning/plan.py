@@ -4,13 +4,13 @@ import hashlib
 import importlib.metadata
 import json
 import pathlib
-import sys
 import time
 from typing import Any
 
 from alp_jax.config import RunConfig, to_dict
 from alp_jax.core.errors import UserError
 from alp_jax.core.files import read_json, write_json
+from alp_jax.core.progress import say, stage
 from alp_jax.core.target import planned_for
 from alp_jax.models.accounting import train_flops
 from alp_jax.parallel.mesh import make_mesh
@@ -54,8 +54,9 @@ def plan(
         known = _finished(out)
         result = {**_header(config, target, program, layers), "buckets": []}
         for i, bucket in enumerate(shapes):
-            _say(f"bucket {bucket.seconds:g} s, {bucket.clips} clips ({i + 1} of {len(shapes)})", target)
-            entry = _bucket(config, target, program, bucket, layers, known)
+            what = f"bucket {bucket.seconds:g} s, {bucket.clips} clips ({i + 1} of {len(shapes)})"
+            with stage(f"compile for {target.name}:", what):
+                entry = _bucket(config, target, program, bucket, layers, known)
             result["buckets"].append(entry)
             if target.facts:
                 result["run"] = _run(config, target, result["buckets"], share)
@@ -65,7 +66,7 @@ def plan(
 
 
 def _say(what: str, target: Target) -> None:
-    print(f"compile for {target.name}: {what}", file=sys.stderr, flush=True)
+    say(f"compile for {target.name}: {what}")
 
 
 def _finished(out: str | pathlib.Path | None) -> dict[str, dict]:

@@ -1,25 +1,27 @@
 """The live table of a sweep: what every run is doing, for a terminal or for a log file."""
 
 import datetime
-import shutil
+import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from alp_jax.core.progress import clock
+from alp_jax.core.pace import clock, duration
+from alp_jax.core.progress import LINE_S
+from alp_jax.core.progress_bar import columns, is_terminal
 from alp_jax.scaling.forecast import GB, Outlook
 
 _ORDER = ("running", "failed", "interrupted", "waiting", "done")  # what one looks for comes first
 
 
 def describe(outlook: Outlook) -> str:
-    """``1:20:00 to go, until Mon 14:05; 3.1 device-hours (0.5 spent); 2.4 GB (0.3 there)``; what is unknown says so."""
+    """``1 h 20 min to go, until Mon 14:05; 3.1 device-hours (0.5 spent); 2.4 GB (0.3 there)``, or what is unknown."""
     if outlook.seconds is None:
         finish = "time to go unknown until a run has ended"
     else:
         end = datetime.datetime.now().astimezone() + datetime.timedelta(seconds=outlook.seconds)
-        finish = f"{clock(outlook.seconds)} to go, until {end:%a %d %b %H:%M}"
+        finish = f"{duration(outlook.seconds)} to go, until {end:%a %d %b %H:%M}"
     total = "unknown" if outlook.hours is None else f"{outlook.spent_hours + outlook.hours:.3g}"
     size = "unknown" if outlook.bytes is None else f"{(outlook.stored + outlook.bytes) / GB:.3g}"
     return (
@@ -48,13 +50,13 @@ def table_lines(
 
 
 class Board:
-    """Prints a sweep's state: on a terminal a table that is redrawn, elsewhere one line now and then."""
+    """Prints a sweep's state: on a terminal a table that is redrawn, elsewhere one line a minute."""
 
     def __init__(self, stream=None):
         self._stream = stream or sys.stderr
-        self._live = self._stream.isatty()
-        self._interval_s = 1.0 if self._live else 5.0
-        self._began, self._last, self._drawn = time.monotonic(), 0.0, 0
+        self._live = is_terminal(self._stream)
+        self._interval_s = 1.0 if self._live else LINE_S
+        self._began, self._last, self._drawn = time.monotonic(), float("-inf"), 0
 
     def show(
         self, records: Sequence[Mapping[str, Any]], notes: Mapping[str, str], outlook: Outlook, *, now: bool = False
@@ -65,11 +67,11 @@ class Board:
         self._last = time.monotonic()
         statuses = [record["status"] for record in records]
         counts = ", ".join(f"{statuses.count(name)} {name}" for name in _ORDER if name in statuses)
-        head = f"sweep: {counts}; {clock(self._last - self._began)} gone"
+        head = f"sweep: {counts}; {duration(self._last - self._began)} gone"
         if self._live:
-            width, height = shutil.get_terminal_size()
-            table = table_lines(records, notes, width - 1, max(height - 3, 3))
-            lines = [head[: width - 1], describe(outlook)[: width - 1], *table]
+            width = columns(self._stream)
+            table = table_lines(records, notes, width, max(_rows(self._stream) - 3, 3))
+            lines = [head[:width], describe(outlook)[:width], *table]
             up = f"\x1b[{self._drawn}F\x1b[J" if self._drawn else ""
             self._stream.write(up + "\n".join(lines) + "\n")
             self._drawn = len(lines)
@@ -77,3 +79,11 @@ class Board:
             at_work = "   ".join(f"{name}  {note}" for name, note in notes.items())
             self._stream.write(f"{head}; {describe(outlook)}{'  ' + at_work if at_work else ''}"[:400] + "\n")
         self._stream.flush()
+
+
+def _rows(stream) -> int:
+    """How many lines a terminal has; 24 where it does not say."""
+    try:
+        return os.get_terminal_size(stream.fileno()).lines or 24
+    except (OSError, ValueError):
+        return 24

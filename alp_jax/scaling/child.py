@@ -66,6 +66,7 @@ class Child:
 
     def __init__(self, command: list[str], log: pathlib.Path, lock_fd: int, place: Place):
         self.log, self.began, self._asked = log, time.monotonic(), False
+        self._since = time.time()
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as output:
             self._log_start = output.tell()
@@ -109,6 +110,10 @@ class Child:
         """The last line that this child printed, at most 300 characters."""
         return last_line(self.log, self._log_start)
 
+    def note(self) -> str:
+        """The last thing it said of itself, also between the lines that it prints."""
+        return latest_line(self.log, self.log.parent, self._log_start, self._since)
+
 
 def last_line(log: pathlib.Path, start: int = 0) -> str:
     """The last line of a file that is not blank, from byte ``start`` on, at most 300 characters; "" without one."""
@@ -119,6 +124,20 @@ def last_line(log: pathlib.Path, start: int = 0) -> str:
     except FileNotFoundError:
         return ""
     return next((line.strip() for line in reversed(lines) if line.strip()), "")[-300:]
+
+
+def latest_line(output: pathlib.Path, run_dir: pathlib.Path, start: int = 0, since: float = 0.0) -> str:
+    """The last line of ``output``, where a run prints one a minute, or of the run's ``log.txt`` where that is newer.
+
+    Args:
+      start: as in ``last_line``. since: ``log.txt`` counts if it was written after this time (of ``time.time``).
+    """
+    try:
+        written = (run_dir / "log.txt").stat().st_mtime
+        newer = written >= since and written >= output.stat().st_mtime
+    except FileNotFoundError:
+        newer = False
+    return last_line(run_dir / "log.txt") if newer else last_line(output, start)
 
 
 def make_places(parallel: int = 1, gpus: Sequence[str] = (), gpus_per_run: int = 1) -> list[Place]:

@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from alp_jax.core.files import read_json
-from alp_jax.scaling.child import last_line
+from alp_jax.scaling.child import latest_line
 
 _LEASE_S = 60.0  # a run renews its lease several times in that
 _EXIT = re.compile(r"exit code (\d+)\s*$", re.IGNORECASE)  # of srun: "srun: error: n1: task 0: Exited with exit code 2"
@@ -33,11 +33,11 @@ def observe(out: pathlib.Path, records: list[dict[str, Any]]) -> None:
 
 
 def note(out: pathlib.Path, name: str) -> str:
-    """The last line that a run printed, here or in a job."""
+    """The last thing that a run said, here or in a job."""
     log = out / "runs" / name / "output.txt"
     if not log.is_file() and name in (logs := _logs(out)):
         log = _newest(*logs[name]) or log
-    return last_line(log)
+    return latest_line(log, out / "runs" / name)
 
 
 def _logs(out: pathlib.Path) -> dict[str, tuple[pathlib.Path, str]]:

@@ -9,7 +9,7 @@ import jinja2
 from alp_jax.config import format_count
 from alp_jax.core.errors import UserError
 from alp_jax.core.files import read_json, write_text
-from alp_jax.core.progress import clock
+from alp_jax.core.pace import clock
 from alp_jax.scaling import words
 from alp_jax.scaling.ablations import AXES, ablations, add_variants
 from alp_jax.scaling.corpus import read_corpus

@@ -1,11 +1,11 @@
 """The encoders that a run is compared with under the same probes: untrained, and what its training began with."""
 
 import pathlib
-import sys
 from collections.abc import Iterator
 
 import jax
 
+from alp_jax.core.progress import say
 from alp_jax.evaluation.model import EvalModel
 from alp_jax.train.build import make_model, read_config
 from alp_jax.train.evaluate import eval_model, frozen_model
@@ -31,6 +31,6 @@ def baseline_models(
     yield UNTRAINED, frozen_model(config, params, f"{config.model.name} untrained, seed {config.seed}")
     folder = start or (config.init if config.init != "scratch" else None)
     if folder and start is None and not pathlib.Path(folder).exists():
-        print(f"evaluate: {folder}, which training began with, is not here: it is left out", file=sys.stderr)
+        say(f"evaluate: {folder}, which training began with, is not here: it is left out")
     elif folder:
         yield START, eval_model(folder)[0]

@@ -8,7 +8,6 @@ import logging
 import os
 import pathlib
 import shutil
-import sys
 import threading
 from typing import Any
 
@@ -18,6 +17,7 @@ import orbax.checkpoint as ocp
 
 from alp_jax.core.errors import StorageError, UserError
 from alp_jax.core.files import read_json
+from alp_jax.core.progress import say
 from alp_jax.optim.averaging import range_average
 from alp_jax.parallel import hosts
 from alp_jax.train.checkpoint_keep import Keep, remove_others
@@ -89,7 +89,7 @@ class Checkpoints:
             aside = folder.with_name(folder.name + ".damaged")
             shutil.rmtree(aside, ignore_errors=True)
             folder.rename(aside)
-            print(f"alp: {why}; {then}, the other is now {aside}", file=sys.stderr)
+            say(f"alp: {why}; {then}, the other is now {aside}")
 
     def check_space(self, state: Any, step: int) -> None:
         """Compares what ``state`` (arrays or their shapes) takes on disk with what is free.

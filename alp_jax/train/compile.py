@@ -2,8 +2,6 @@
 
 import concurrent.futures
 import math
-import sys
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -20,7 +18,6 @@ from alp_jax.parallel.mesh import batch_sharding
 
 Shapes = dict[str, jax.ShapeDtypeStruct]
 _COMPILED = "/jax/core/compile/backend_compile_duration"  # an event of jax, once per program
-_WORTH_SAYING_S = 5.0
 _COMPILED_WITHIN_S = 3600.0
 
 
@@ -85,7 +82,11 @@ class CompiledSteps:
                 raise ValueError(f"a batch of {size} samples was not announced for compilation; known: {known}")
             future = self._futures[size]
             mine = not self._in_order and future.cancel()
-            self._programs[size] = self._compile(size) if mine else future.result()
+            if future.done() and not mine:
+                self._programs[size] = future.result()
+            else:
+                with hosts.stage("compiling the step", f"for {size[0]} clips of {size[1] / SAMPLE_RATE:g} s"):
+                    self._programs[size] = self._compile(size) if mine else future.result()
         return self._programs[size]
 
     def close(self) -> None:
@@ -93,13 +94,7 @@ class CompiledSteps:
         self._pool.shutdown(cancel_futures=True)
 
     def _compile(self, size: tuple[int, ...]) -> jax.stages.Compiled:
-        began = time.monotonic()
-        program = self._step.lower(self._state, self._shapes[size]).compile()
-        took = time.monotonic() - began
-        if took > _WORTH_SAYING_S and hosts.is_lead():
-            what = f"{size[0]} clips of {size[1] / SAMPLE_RATE:g} s"
-            print(f"compiled the step for {what} in {took:.0f} s", file=sys.stderr, flush=True)
-        return program
+        return self._step.lower(self._state, self._shapes[size]).compile()
 
 
 class CompileCount:

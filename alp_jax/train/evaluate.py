@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import hashlib
 import pathlib
-import sys
 from collections.abc import Callable
 
 import jax
@@ -16,6 +15,7 @@ from alp_jax.core import storage
 from alp_jax.core.errors import UserError
 from alp_jax.core.files import read_json
 from alp_jax.core.names import choose
+from alp_jax.core.progress import say
 from alp_jax.data.dataset import open_dataset
 from alp_jax.data.text.tokenizer import Tokenizer, tokenizer_path
 from alp_jax.evaluation.lit.caption import TRAINS
@@ -45,7 +45,7 @@ def evaluate_run(run_dir: str | pathlib.Path, floors: str | None = None) -> list
         return []
     suite = open_suite(run_dir, config)
     for name, shortage in suite.shortages.items():
-        print(f"evaluate: {name}: {shortage}", file=sys.stderr)
+        say(f"evaluate: {name}: {shortage}")
     return run_suite(model, suite, run_dir / "eval", floors_path=pathlib.Path(floors or run_dir / "floors.json"))
 
 

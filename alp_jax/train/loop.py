@@ -1,5 +1,6 @@
 """The one training loop: open, restore, save, take the next batch, step; nothing in it waits for the device."""
 
+import contextlib
 import dataclasses
 import json
 import pathlib
@@ -33,6 +34,7 @@ from alp_jax.train.step import make_train_step
 from alp_jax.train.stopping import Preempted, Stop
 
 SAMPLE_RATE = 16_000
+_NOTHING = contextlib.nullcontext()
 
 
 def train(config: RunConfig, workdir: str | pathlib.Path) -> dict:
@@ -57,13 +59,18 @@ def _train(config: RunConfig, workdir: str | pathlib.Path, stop: Stop) -> dict:
     parse_logs(config.train.logs)
     parse_steps(config.train.profile_steps)
     collector = Collector(config.train.gc_every)
-    dataset, tokenizer = open_data(config)
-    mesh = make_mesh(config.mesh)
-    parts = make_parts(config, tokenizer, mesh)
-    optimizer = make_optimizer(config.optim, config.train.steps)
-    make_state = state_maker(parts.init, parts.apply, optimizer, averages(config.train))
+    with hosts.stage("opening the data set", config.data.path):
+        dataset, tokenizer = open_data(config)
+    with hosts.stage("starting the devices", quiet=True):
+        mesh = make_mesh(config.mesh)
+    with hosts.stage("building the model", config.model.name):
+        parts = make_parts(config, tokenizer, mesh)
+        optimizer = make_optimizer(config.optim, config.train.steps)
+        make_state = state_maker(parts.init, parts.apply, optimizer, averages(config.train))
+        shapes_of_state = state_shapes(make_state)
     part, shares = batch_part(mesh)
-    batch_plan = plan(dataset, config.data, seed=config.seed, devices=batch_shards(mesh))
+    with hosts.stage("planning the batches"):
+        batch_plan = plan(dataset, config.data, seed=config.seed, devices=batch_shards(mesh))
     hosts.require_same({"fingerprint": batch_plan.fingerprint}, "data order")
     with RunDir(workdir, config) as run:
         stop.before_exit(run.close)
@@ -71,7 +78,7 @@ def _train(config: RunConfig, workdir: str | pathlib.Path, stop: Stop) -> dict:
         checkpoints = Checkpoints(run.path, keep)
         try:
             state, clock, first = _start(config, run.path, checkpoints, make_state, mesh, parts, batch_plan.fingerprint)
-            shardings = infer_shardings(state_shapes(make_state), mesh)
+            shardings = infer_shardings(shapes_of_state, mesh)
             step_fn = make_train_step(parts.apply, parts.objective, optimizer, config, mesh, shardings)
             shapes = [batch_shapes(config, mesh, bucket.edge, bucket.batch) for bucket in batch_plan.buckets]
             loop = _Loop(config, run.path, checkpoints, clock, first, shares, stop)
@@ -89,7 +96,8 @@ def _train(config: RunConfig, workdir: str | pathlib.Path, stop: Stop) -> dict:
             elif not complete(run.path):
                 loop.save(first, state)
         finally:
-            checkpoints.close()
+            with hosts.stage("writing the last checkpoint", quiet=True):
+                checkpoints.close()
         stop.leave_at_once(lambda: f"after step {config.train.steps}, which is saved; run it again")
         summary = _summary(config, run.path, parameters(state["params"]), clock)
         if hosts.is_lead():
@@ -104,11 +112,14 @@ def _start(
     clock = {"data_fingerprint": fingerprint, "samples_seen": 0, "audio_seconds": 0.0}
     clock |= {"flops": 0.0, "train_seconds": 0.0}
     first = checkpoints.latest()
+    shapes = state_shapes(make_state)
     if config.train.steps > (first or 0):
-        checkpoints.check_space(state_shapes(make_state), min(config.train.save_every, config.train.steps))
+        checkpoints.check_space(shapes, min(config.train.save_every, config.train.steps))
     if first is None:
-        return create_state(make_state, config.seed, mesh, parts.start), clock, 0
-    state, saved = checkpoints.restore(first, abstract_state(make_state, mesh))
+        with hosts.stage("initialising", f"{parameters(shapes['params']):,} parameters"):
+            return create_state(make_state, config.seed, mesh, parts.start), clock, 0
+    with hosts.stage("restoring", f"step {first}"):
+        state, saved = checkpoints.restore(first, abstract_state(make_state, mesh))
     return state, _resume_clock(saved, clock, path, config.train.accept_data_change), first
 
 
@@ -170,7 +181,7 @@ class _Loop:
         total = self.config.train.steps
         kind = mesh.devices.flat[0].device_kind
         traffic = Traffic(self.config, of_kind(kind), mesh.size)
-        rates = Rates(self.config, self.first, mesh.size, kind, self._seconds_before)
+        rates = Rates(self.config, mesh.size, kind, self._seconds_before)
         log = RunLog(self.path, self.config, self.first, rates) if hosts.is_lead() else None
         profile = Profile(parse_steps(self.config.train.profile_steps if log else ""), self.path / "profile")
         if self.first:
@@ -189,7 +200,8 @@ class _Loop:
                         self._report(log, dataset, *previous)
                         self._leave(step)
                 waited = time.monotonic()
-                batch = next(batches)
+                with hosts.stage("reading the first batch", quiet=True) if previous is None else _NOTHING:
+                    batch = next(batches)
                 waited = time.monotonic() - waited
                 rows, cut = batch.pop("row"), batch.pop("text_cut")
                 took = self._count(batch, waited, int(cut.sum()))
@@ -215,11 +227,13 @@ class _Loop:
     def save(self, step: int, state: Any) -> None:
         self.clock["train_seconds"] = self._seconds_before + time.monotonic() - self._began
         means = {name: total / self._finite for name, total in self._sums.items()}
-        self.checkpoints.save(step, state, dict(self.clock), means)
+        with hosts.stage("saving", quiet=True, every=self.config.train.save_every):
+            self.checkpoints.save(step, state, dict(self.clock), means)
         self._sums, self._finite = {}, 0
 
     def _leave(self, step: int) -> None:
-        self.checkpoints.wait()
+        with hosts.stage("saving", quiet=True):
+            self.checkpoints.wait()
         raise Preempted(f"stopped by signal {self._stop.number} after step {step}, which is saved; run it again")
 
     def _count(self, batch: dict, waited: float, cut: int) -> Work:

@@ -7,11 +7,11 @@ are therefore also read from a pipe by a thread, which ends the process itself w
 import os
 import signal
 import socket
-import sys
 import threading
 from collections.abc import Callable
 
 from alp_jax.core.errors import AlpError
+from alp_jax.core.progress import say
 from alp_jax.parallel import hosts
 
 _ASKED, _AGREED = "stop asked", "stop agreed"
@@ -119,7 +119,7 @@ class Stop:
 
     def _leave(self) -> None:
         line = f"stopped by signal {self.number} {self._at_once()}"
-        print(f"alp: {line}", file=sys.stderr, flush=True)
+        say(f"alp: {line}")
         for call in self._before_exit:
             call()
         hosts.end_now(Preempted.exit_code, line)

@@ -57,11 +57,53 @@ def test_mistakes_are_one_line_and_exit_2(argv, words, capsys, tmp_path, monkeyp
     monkeypatch.chdir(tmp_path)
     status, out, err = run(capsys, *argv)
     assert status == 2
-    assert err.startswith("alp: ")
-    assert err.count("\n") == 1
-    assert words in err
+    *before, line = err.splitlines()
+    assert line.startswith("alp: ")
+    assert words in line
+    found_late = "--config.data.path=nope" in argv
+    assert [text.startswith(("alp train: ", "loading JAX")) for text in before] == [True] * len(before) * found_late
     assert out == ""
     assert list(tmp_path.iterdir()) == []
+
+
+FIRST_WORDS = """
+import sys
+
+class Stderr:
+    def write(self, text):
+        if text.strip():
+            print(text.strip())
+            print(*sorted({name.partition(".")[0] for name in sys.modules}))
+            sys.stdout.flush()
+            __import__("os")._exit(0)
+
+    def flush(self):
+        pass
+
+    def isatty(self):
+        return False
+
+sys.stderr = Stderr()
+from alp_jax.cli.main import main
+main(sys.argv[1:])
+"""
+
+
+def test_training_says_what_it_does_before_anything_heavy_is_loaded():
+    command = [
+        "train",
+        "--workdir",
+        "runs/x",
+        f"--config={ROOT}/configs/pretrain.py:objective=captioning",
+        "--config.train.steps=7",
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", FIRST_WORDS, *command], capture_output=True, text=True, cwd=ROOT, check=False
+    )
+    said, loaded = done.stdout.splitlines()
+    assert said == "alp train: captioning, zipformer_m, 7 steps; run folder runs/x"
+    heavy = {"jax", "flax", "orbax", "optax", "grain", "scipy", "sklearn", "pyarrow", "tensorflow_datasets", "numpy"}
+    assert not heavy & set(loaded.split())
 
 
 def test_without_a_verb_the_overview_is_shown(capsys):

@@ -1,7 +1,6 @@
 """The live table: redrawn in place on a terminal, lines in a log file, nothing wider than the screen."""
 
 import io
-import os
 
 import pytest
 
@@ -36,14 +35,16 @@ def test_rows_are_ordered_by_what_needs_a_look():
 
 
 def test_the_outlook_in_words_says_what_is_unknown():
-    assert describe(OUTLOOK).startswith("2:05 to go, until ")
+    assert describe(OUTLOOK).startswith("2 min 5 s to go, until ")
     assert describe(OUTLOOK).endswith("2 device-hours (0.5 spent); 6 GB (2 there)")
     unknown = describe(Outlook(None, 0.0, None, 0.0, None))
     assert unknown == "time to go unknown until a run has ended; unknown device-hours (0 spent); unknown GB (0 there)"
 
 
 def test_a_terminal_is_redrawn_and_a_log_file_gets_lines(monkeypatch):
-    monkeypatch.setattr(module.shutil, "get_terminal_size", lambda: os.terminal_size((60, 6)))
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(module, "_rows", lambda stream: 6)
     stream = Terminal()
     board = Board(stream)
     board.show(RECORDS, NOTES, OUTLOOK)
@@ -57,16 +58,22 @@ def test_a_terminal_is_redrawn_and_a_log_file_gets_lines(monkeypatch):
     assert again.startswith("\x1b[5F\x1b[J")
     assert again.count("\n") == 5
 
-    log = io.StringIO()
-    Board(log).show(RECORDS, NOTES, OUTLOOK)
-    assert log.getvalue().count("\n") == 1
+    log, seconds = io.StringIO(), [1000.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: seconds[0])
+    board = Board(log)
+    for _ in range(3601):
+        board.show(RECORDS, NOTES, OUTLOOK)
+        seconds[0] += 1.0
+    assert log.getvalue().count("\n") == 61  # a line a minute
     assert "1 running, 1 failed, 2 waiting, 1 done" in log.getvalue()
     assert "step 20  loss 3.1" in log.getvalue()
 
 
 @pytest.mark.parametrize("columns", [1, 20])
 def test_tiny_terminals_are_no_error(monkeypatch, columns):
-    monkeypatch.setattr(module.shutil, "get_terminal_size", lambda: os.terminal_size((columns, 1)))
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(module, "_rows", lambda stream: 1)
     stream = Terminal()
     Board(stream).show(RECORDS, NOTES, OUTLOOK)
     assert stream.getvalue().count("\n") == 5

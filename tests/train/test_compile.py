@@ -75,6 +75,28 @@ def test_a_step_does_not_wait_for_the_programs_of_other_shapes(made, monkeypatch
     steps.close()
 
 
+def test_what_a_step_waits_for_is_said(made, capsys, monkeypatch):
+    monkeypatch.setattr("alp_jax.core.progress._FIRST_S", 0.0)
+    monkeypatch.setattr("alp_jax.core.progress._BEAT_S", 0.01)
+    jitted, state, shapes, _ = made
+    ready = threading.Event()
+
+    class Slow:
+        def lower(self, state, shapes):
+            if shapes["audio"].shape[1] == SIZES[2][0]:
+                ready.wait(30)
+            return jitted.lower(state, shapes)
+
+    steps = CompiledSteps(Slow(), state, shapes[1:])
+    threading.Timer(0.3, ready.set).start()
+    steps.program(shapes[2]["audio"].shape)
+    assert capsys.readouterr().err == "compiling the step for 16 clips of 0.15 s ...\n"  # and no time below a second
+    steps.program(shapes[2]["audio"].shape)
+    steps.close()
+    steps.program(shapes[1]["audio"].shape)
+    assert capsys.readouterr().err == ""  # was compiled in the background
+
+
 def test_processes_wait_for_each_other_before_the_first_step_of_a_program(made, monkeypatch):
     """Its first exchange would give up on one that still compiles."""
     jitted, state, shapes, batches = made

@@ -35,7 +35,7 @@ def write_steps(run_dir, logs, first, steps):
 
 
 def test_shares_are_those_of_the_steps_since_the_last_line(tmp_path):
-    log = RunLog(tmp_path, config(), 0, Rates(config(), 0, 1, "cpu"), io.StringIO())
+    log = RunLog(tmp_path, config(), 0, Rates(config(), 1, "cpu"), io.StringIO())
     for step, (clips, cut) in enumerate([(8, 2), (8, 0), (4, 4), (8, 2)]):
         log.count(Work(0.0, clips, 5.0, 8.0 if step < 2 else 10.0, cut))
         if step % 2:
@@ -55,27 +55,26 @@ def now(monkeypatch):
 
 
 def test_rates_are_work_over_time_and_peaks(now):
-    rates = Rates(config(), 1, 4, "NVIDIA H100 80GB HBM3", before_s=1800.0)
+    rates = Rates(config(), 4, "NVIDIA H100 80GB HBM3", before_s=1800.0)
     for _ in range(2):
         rates.count(Work(0.5, 6, 30.0, 40.0, 0, flops=67e12, moved=3.35e12))
     now[0] += 4.0
-    found = rates.take(2)
+    found = rates.take()
     assert found["seconds_per_step"] == 2.0
     assert found["audio_seconds_per_second"] == 15.0
     assert found["clips_per_second"] == 3.0
     assert found["data_wait_share"] == 0.25
     assert found["device_hours"] == pytest.approx(4 * 1804 / 3600)
-    assert found["eta_seconds"] == 2.0  # two steps in four seconds, one to come
     assert found["mfu"] == pytest.approx(2 / (4 * 4))  # one device-second of float32 in each of two steps
     assert found["memory_roofline_share"] == pytest.approx(2 / 4)
     rates.count(Work(0.0, 6, 30.0, 40.0, 0, flops=67e12))
     now[0] += 1.0
-    assert "memory_roofline_share" not in rates.take(3)  # the bytes of a step are not known
+    assert "memory_roofline_share" not in rates.take()  # the bytes of a step are not known
     assert "H100 data sheet" in rates.sources()
-    other = Rates(config(), 0, 1, "NVIDIA H100 PCIe")
+    other = Rates(config(), 1, "NVIDIA H100 PCIe")
     other.count(Work(0.0, 6, 30.0, 40.0, 0, flops=67e12, moved=1.0))
     now[0] += 1.0
-    assert not {"mfu", "memory_roofline_share"} & set(other.take(0))
+    assert not {"mfu", "memory_roofline_share"} & set(other.take())
     assert "'NVIDIA H100 PCIe'" in other.sources()
 
 
@@ -86,10 +85,10 @@ class Screen(io.StringIO):
         return True
 
 
-def say_steps(run_dir, now, stream):
-    log = RunLog(run_dir, config(steps=40), 0, Rates(config(steps=40), 0, 1, "cpu"), stream)
-    for step in range(40):
-        now[0] += 0.05
+def say_steps(run_dir, now, stream, first=0):
+    log = RunLog(run_dir, config(steps=400), first, Rates(config(steps=400), 1, "cpu"), stream)
+    for step in range(first, 400):
+        now[0] += 0.5
         log.count(Work(0.0, 8, 5.0, 8.0, 0))
         if step % 2:
             log.write(step, {"loss": 1.0 + step})
@@ -97,19 +96,40 @@ def say_steps(run_dir, now, stream):
     return stream.getvalue()
 
 
-def test_a_terminal_shows_one_line_that_is_not_rewritten_too_often(tmp_path, now, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "60")
+def test_a_terminal_gets_one_line_a_log_file_a_line_a_minute_and_log_txt_all(tmp_path, now, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERM", "xterm")
     shown = say_steps(tmp_path, now, Screen())
     assert shown.count("\n") == 1
-    assert shown.endswith("\n")
-    looks = shown.rstrip("\n").split("\r")[1:]
-    assert 40 * 0.05 / 0.2 / 2 <= len(looks) <= 40 * 0.05 / 0.2 + 2  # and the first and the last at once
-    assert {len(look) for look in looks} == {59}
-    assert looks[-1].startswith("step 40/40  loss 40.0000  100 audio-s/s")
+    looks = [look.rstrip() for look in shown.split("\r")]
+    assert max(map(len, looks)) <= 79
+    assert "train: 302/400 steps |#######5  | ETA 49 s  loss 300.0000  10 audio-s/s" in looks
+    assert looks[-1] == "train: 400/400 steps  done in 3 min 20 s  loss 400.0000  10 audio-s/s"
     plain = say_steps(tmp_path, now, io.StringIO()).splitlines()
-    assert [line.split()[1] for line in plain] == [f"{step}/40" for step in range(2, 41, 2)]
-    assert plain[-1] == "step 40/40  loss 40.0000  100 audio-s/s  data wait 0%  ETA 0:00"
-    assert (tmp_path / "log.txt").read_text().splitlines()[-20:] == plain
+    assert [line.split()[1] for line in plain] == ["2/400", "122/400", "242/400", "362/400", "400/400"]
+    values = "loss 120.0000  10 audio-s/s  data wait 0%"
+    assert plain[1] == f"train: 122/400 steps  1 min 1 s so far  ETA 2 min 19 s  {values}"
+    kept = (tmp_path / "log.txt").read_text().splitlines()
+    assert len(kept) == 2 * 201
+    assert kept[-1] == "train: 400/400 steps  3 min 20 s so far  ETA 0 s  loss 400.0000  10 audio-s/s  data wait 0%"
+
+
+def test_the_eta_is_among_the_numbers_once_it_is_known(tmp_path, now):
+    say_steps(tmp_path, now, io.StringIO(), first=300)
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert lines[0]["step"] == 301
+    assert lines[0]["eta_seconds"] == 49.0  # the first step alone tells nothing, nor do 300 of an earlier start
+    assert "eta_seconds" not in first_line_of_a_run_that_logs_every_step(tmp_path / "other", now)
+
+
+def first_line_of_a_run_that_logs_every_step(run_dir, now):
+    run_dir.mkdir()
+    log = RunLog(run_dir, config(), 0, Rates(config(), 1, "cpu"), io.StringIO())
+    now[0] += 351.0
+    log.count(Work(0.0, 8, 5.0, 8.0, 0))
+    log.write(0, {"loss": 1.0})
+    log.close()
+    return json.loads((run_dir / "metrics.jsonl").read_text().splitlines()[0])
 
 
 def test_bytes_are_those_of_the_compiled_step_or_of_a_plan(tmp_path):

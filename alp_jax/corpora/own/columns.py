@@ -7,12 +7,12 @@ that is not known. Columns that are not known are an error until the option ``ig
 
 import re
 import shlex
-import sys
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from alp_jax.core.errors import UserError
 from alp_jax.core.names import nearest
+from alp_jax.core.progress import say
 
 FILE, CAPTION, LABEL, AUDIO = "file", "caption", "label", "audio"  # AUDIO: sound inside the table
 NAMES = {
@@ -81,7 +81,7 @@ class Columns:
         found, left = self._known[key]
         if left and not self._quiet and (table, ",".join(left)) not in self._said:
             self._said.add((table, ",".join(left)))
-            print(f"{table}: left aside: {', '.join(left)}", file=sys.stderr)
+            say(f"{table}: left aside: {', '.join(left)}")
         return found
 
     def _find(self, names, where, inside, aside) -> tuple[list[Column], list[str]]:

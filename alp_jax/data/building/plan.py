@@ -162,10 +162,11 @@ def spool(clips: Iterable[Clip | Rejected], path: pathlib.Path, *, dedupe: str, 
       dedupe: ``source``, ``all`` or ``none``: where one stretch of one recording may be only once.
     """
     writer = _Writer(path, dedupe, captions)
-    stream, progress = iter(clips), Progress("read metadata", None, "rows")
-    while items := list(itertools.islice(stream, _TAKEN)):
-        writer.add_all(items)
-        progress.update(len(items))
+    stream = iter(clips)
+    with Progress("read metadata", None, "rows") as progress:
+        while items := list(itertools.islice(stream, _TAKEN)):
+            writer.add_all(items)
+            progress.update(len(items))
     return Spool(
         path,
         **writer.close(),

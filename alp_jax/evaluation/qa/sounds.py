@@ -2,13 +2,13 @@
 
 import contextlib
 import pathlib
-import sys
 from collections.abc import Sequence
 
 import numpy as np
 
 from alp_jax.config.schema import EvalConfig
 from alp_jax.core.errors import UserError
+from alp_jax.core.progress import say
 from alp_jax.data import audio
 from alp_jax.data.dataset import Dataset
 from alp_jax.data.decode import Failure, decode_files
@@ -86,7 +86,7 @@ class FileSounds:
         with contextlib.closing(decoded):
             for path, sound in zip(paths, decoded, strict=True):
                 if isinstance(sound, Failure):
-                    print(f"no sound: {path}: {sound.detail}", file=sys.stderr)
+                    say(f"no sound: {path}: {sound.detail}")
                 else:
                     yield path, sound[: self.edges_K[-1]]
 

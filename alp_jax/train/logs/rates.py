@@ -68,14 +68,13 @@ class Rates:
     (least time that memory needs over the time taken) are left out where the device's peaks are not known.
 
     Args:
-      first: the first step that will be counted.
       devices: of the whole run.
       kind: JAX's ``device_kind``.
       before_s: seconds trained before this start.
     """
 
-    def __init__(self, config: RunConfig, first: int, devices: int, kind: str, before_s: float = 0.0):
-        self._config, self._first, self._devices, self._kind = config, first, devices, kind
+    def __init__(self, config: RunConfig, devices: int, kind: str, before_s: float = 0.0):
+        self._config, self._devices, self._kind = config, devices, kind
         self._before_s, self._facts = before_s, of_kind(kind)
         self._begin = self._last = time.monotonic()
         self._work: list[Work] = []
@@ -92,13 +91,8 @@ class Rates:
         """Adds one step."""
         self._work.append(work)
 
-    def eta_s(self, step: int) -> float:
-        """Seconds until the last step when ``step`` (0-based) is done, at the mean speed since the start."""
-        done, left = step + 1 - self._first, self._config.train.steps - step - 1
-        return (time.monotonic() - self._begin) / max(done, 1) * left
-
-    def take(self, step: int) -> dict[str, float]:
-        """Rates since the last call, when ``step`` (0-based) is done."""
+    def take(self) -> dict[str, float]:
+        """Rates since the last call."""
         now, work = time.monotonic(), self._work
         seconds = max(now - self._last, 1e-9)
         clips, audio_s = sum(one.clips for one in work), sum(one.audio_s for one in work)
@@ -110,7 +104,6 @@ class Rates:
             "padding_share": 1 - audio_s / max(sum(one.padded_s for one in work), 1e-9),
             "truncated_caption_share": sum(one.cut for one in work) / max(clips, 1),
             "device_hours": (self._before_s + now - self._begin) / 3600 * self._devices,
-            "eta_seconds": self.eta_s(step),
         }
         if self._facts is not None:
             peak = self._facts.flops(self._config.model.compute_dtype) * self._devices

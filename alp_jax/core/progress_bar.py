@@ -1,0 +1,64 @@
+"""The line of a terminal that is redrawn in place: tqdm's, in the words of a ``Progress``."""
+
+import contextlib
+import os
+import threading
+
+from tqdm.std import tqdm
+from tqdm.utils import disp_len, disp_trim
+
+LOCK = threading.RLock()  # of everything that is shown
+
+
+def is_terminal(stream) -> bool:
+    """Whether lines of ``stream`` can be redrawn in place."""
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def columns(stream) -> int:
+    """How many columns may be written without a wrap: one less than the terminal has now, whatever it had before."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        if (found := os.get_terminal_size(stream.fileno()).columns) > 0:
+            return found - 1
+    told = os.environ.get("COLUMNS", "")
+    return (int(told) if told.isdigit() and int(told) else 80) - 1
+
+
+def printable(text: str) -> str:
+    """``text`` on one line: names of files may hold anything."""
+    return "".join(c if c.isprintable() else " " if c.isspace() else "?" for c in text)
+
+
+class Bar(tqdm):
+    """A tqdm whose text comes from a ``Progress``, as wide as the terminal is when it is drawn."""
+
+    monitor_interval = 0  # the heartbeat below looks at all bars
+    head = tail = ""
+
+    def draw(self, head: str, tail: str, done: int = 0, *, bar: bool = False) -> None:
+        """Shows both texts and, with ``bar``, the share that is done between them."""
+        self.head, self.tail, self.n = printable(head), printable(tail), done
+        self.bar_format = "{head} |{bar:10}| {tail}" if bar else "{head} {tail}" if head else "{tail}"
+        self.refresh()
+
+    def end(self, text: str, *, leave: bool) -> None:
+        """Leaves ``text`` on the screen, or nothing."""
+        self.leave, self.bar_format, self.head = leave, "{head}", printable(text)
+        self.close()
+
+    @property
+    def format_dict(self) -> dict:
+        return super().format_dict | {"head": self.head, "tail": self.tail}
+
+    @staticmethod
+    def status_printer(file):
+        def show(text: str) -> None:
+            width = columns(file)
+            text = disp_trim(text, width)
+            file.write("\r" + text + " " * (width - disp_len(text)))
+            file.flush()
+
+        return show
+
+
+Bar.set_lock(LOCK)

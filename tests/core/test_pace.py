@@ -1,0 +1,64 @@
+"""The speed of recent work, and seconds in words."""
+
+import time
+
+import pytest
+
+from alp_jax.core.pace import Pace, clock, duration
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (75, "1:15"), (3700, "1:01:40"), (-5, "0:00")])
+def test_clock(seconds, text):
+    assert clock(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (-5, "0 s"),
+        (0.4, "0.4 s"),
+        (9.96, "10 s"),
+        (40.2, "40 s"),
+        (59.7, "1 min"),
+        (545, "9 min 5 s"),
+        (599.6, "10 min"),
+        (12.4 * 60, "12 min"),
+        (3599, "1 h"),
+        (3 * 3600 + 5 * 60, "3 h 5 min"),
+        (86399, "1 d"),
+        (76 * 3600, "3 d 4 h"),
+    ],
+)
+def test_durations_have_two_units_at_most(seconds, text):
+    assert duration(seconds) == text
+
+
+@pytest.fixture
+def now(monkeypatch):
+    """A clock that the test moves: ``now[0]`` is in seconds."""
+    seconds = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: seconds[0])
+    return seconds
+
+
+def test_work_that_is_told_in_bursts_has_the_speed_of_the_bursts(now):
+    pace = Pace()
+    for burst in range(3):
+        now[0] += 4.0  # a batch of 32 clips takes four seconds, its clips are told one by one
+        for _ in range(32):
+            pace.add(1)
+        assert pace.seconds_for(320) == (pytest.approx(40.0) if burst else None)
+
+
+def test_speed_is_that_of_the_last_minutes_and_of_at_least_twenty_pieces(now):
+    pace = Pace()
+    for seconds, steps in ((1.0, 1000), (3.0, 60)):  # it became slow three minutes ago
+        for _ in range(steps):
+            now[0] += seconds
+            pace.add(1)
+    assert pace.seconds_for(10) == pytest.approx(30.0)
+    pace = Pace()
+    for step in range(41):  # each takes longer than the window; two lengths in turns
+        now[0] += (200.0, 400.0)[step % 2]
+        pace.add(1)
+    assert pace.seconds_for(10) == pytest.approx(3000.0)
