@@ -1,6 +1,9 @@
 """Log-mel features against lhotse, and their independence of padding."""
 
+import os
 import pathlib
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -70,3 +73,30 @@ def test_sharded_over_devices():
     mel_BTF, _ = run(jax.device_put(audio_BS, sharding), jax.device_put(len_B, sharding))
     assert mel_BTF.dtype == jnp.float32
     np.testing.assert_allclose(mel_BTF, run(audio_BS, len_B)[0], atol=1e-5)
+
+
+# As in a training step, every device has other work besides; XLA then computes the spectrum on a worker of its pool.
+ON_EVERY_DEVICE = """
+import jax, numpy as np
+from alp_jax.config.schema import FeatureConfig
+from alp_jax.features.logmel import log_mel
+
+def step(audio_BS, len_B, matrices):
+    return log_mel(audio_BS, len_B, FeatureConfig()), [jax.numpy.tanh(m @ m) @ m for m in matrices]
+
+mesh = jax.make_mesh((jax.device_count(),), ("rows",))
+rows = jax.NamedSharding(mesh, jax.P("rows"))
+everywhere = jax.NamedSharding(mesh, jax.P())
+audio_BS = jax.device_put(np.ones((2 * mesh.size, 48000), np.int16), rows)
+len_B = jax.device_put(np.full(2 * mesh.size, 48000, np.int32), rows)
+matrices = jax.device_put([np.ones((64, 64), np.float32)] * 40, everywhere)
+for _ in range(3):
+    jax.block_until_ready(jax.jit(step)(audio_BS, len_B, matrices))
+"""
+
+
+def test_all_devices_of_a_host_compute_it_at_once():
+    """Releases of XLA whose FFT waits for the other workers of its own thread pool hang here."""
+    devices = max(8, os.cpu_count())  # as many as XLA's pool has workers
+    environ = os.environ | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
+    subprocess.run([sys.executable, "-c", ON_EVERY_DEVICE], env=environ, check=True, timeout=60)
