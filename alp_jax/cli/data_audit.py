@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from alp_jax.data.dataset import Dataset
 
 AUDIT = "audit.json"
+NOTHING = "no training clips, so there is nothing to audit"
 OWN_SPLITS = ("valid", "test")
 SETS = (
     "DIR (valid and test split of a built data set), DIR:test, CORPUS:FILE[,FILE...][,OPTION=VALUE] (published "
@@ -38,7 +39,8 @@ def add(action: Callable[..., argparse.ArgumentParser]) -> None:
         "--kinds",
         nargs="+",
         metavar="KIND",
-        help="kinds that --exclude acts on (default: recording audio near caption)",
+        help="kinds that --exclude acts on (default: recording audio near caption; same_recording for clips that only "
+        "share a recording with an evaluation clip, at another or an unknown place)",
     )
     audit.add_argument("--replace", action="store_true", help="--exclude: take back what earlier audits excluded first")
     audit.add_argument(
@@ -64,7 +66,7 @@ def add_against(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict:
     from alp_jax.core import files, storage
-    from alp_jax.data.audit.audit import audit, exclude
+    from alp_jax.data.audit.audit import audit, exclude, training_rows
     from alp_jax.data.audit.kinds import KINDS
     from alp_jax.data.dataset import open_dataset
 
@@ -76,6 +78,10 @@ def run(args: argparse.Namespace) -> dict:
     if not args.exclude and (args.replace or args.kinds):
         raise UserError("--replace and --kinds belong to --exclude")
     train = _read(args.data, *corpus, "train") if corpus else open_dataset(args.data)
+    if not corpus and not len(training_rows(train)):
+        if not args.json:
+            print(f"{args.data}: {NOTHING}")
+        return {"data": args.data, "clips": {}, "leaks": 0}
     found = audit(train, sets(args.against, None if corpus else train))
     summary = {"data": args.data} | found.summary()
     if args.exclude:
@@ -95,14 +101,14 @@ def run(args: argparse.Namespace) -> dict:
 def after_build(folder: "storage.Location", against: "Sequence[EvalSet]", keep_leaks: bool) -> dict | None:
     """Audits the new data set ``folder`` and, unless ``keep_leaks``, takes what is found out of use.
 
-    Returns what ``run`` returns, or None when there is no evaluation set to compare with.
+    Returns what ``run`` returns, or None when there is nothing to compare: no training clips, or no evaluation set.
     """
-    from alp_jax.data.audit.audit import audit, exclude
+    from alp_jax.data.audit.audit import audit, exclude, training_rows
     from alp_jax.data.dataset import open_dataset
 
     train = open_dataset(folder)
     against = [*sets([], train), *against]
-    if not against:
+    if not against or not len(training_rows(train)):
         return None
     found = audit(train, against)
     summary = {"data": str(folder)} | found.summary()
@@ -203,20 +209,22 @@ def _read(text: str, name: str, parts: list[str], split: str):
 
 def print_audit(summary: dict) -> None:
     """A table of source and kind, examples, what is found of every evaluation set, and warnings."""
-    from alp_jax.data.audit.kinds import KINDS
+    from alp_jax.data.audit.kinds import KINDS, SAME_RECORDING
 
-    total = sum(summary["clips"].values())
+    total, width = sum(summary["clips"].values()), len(SAME_RECORDING) + 2
     state = f", {summary['out_of_use']} of them out of use already" if summary["out_of_use"] else ""
     print(f"{summary['data']}: {summary['leaks']} of {total} training clips are evaluation clips{state}")
-    print(f"  {'source':<28}{'clips':>10}" + "".join(f"{kind:>11}" for kind in KINDS) + f"{'any':>11}")
+    heads = f"{'clips':>10}" + "".join(f"{kind:>11}" for kind in KINDS) + f"{'any':>11}{SAME_RECORDING:>{width}}"
+    print(f"  {'source':<28}{heads}")
     for source, entry in summary["sources"].items():
         counts = "".join(f"{entry['kinds'][kind]['clips']:>11}" for kind in KINDS)
-        print(f"  {source:<28}{entry['clips']:>10}{counts}{entry['leaks']:>11}")
-    print(f"  {'evaluation set':<28}{'clips':>10}" + "".join(f"{kind:>11}" for kind in KINDS) + f"{'any':>11}")
+        counts += f"{entry['leaks']:>11}{entry[SAME_RECORDING]['clips']:>{width}}"
+        print(f"  {source:<28}{entry['clips']:>10}{counts}")
+    print(f"  {'evaluation set':<28}{heads}")
     for one in summary["sets"]:
         counts = "".join(f"{one['found'][kind]:>11}" for kind in KINDS)
         name = one["name"] if len(one["name"]) < 28 else f"...{one['name'][-24:]}"
-        print(f"  {name:<28}{one['clips']:>10}{counts}{one['found_by_any']:>11}")
+        print(f"  {name:<28}{one['clips']:>10}{counts}{one['found_by_any']:>11}{one[SAME_RECORDING]:>{width}}")
         if not one["with_audio"]:
             print("    has no audio here: compared by recording and caption only")
         if one["rejected"]:
@@ -225,6 +233,16 @@ def print_audit(summary: dict) -> None:
         for kind in KINDS:
             for example in entry["kinds"][kind]["examples"][:1]:
                 print(f"  e.g. {kind}: {source} {example['train']} is {example['evaluation']}")
+    elsewhere = [entry[SAME_RECORDING] for entry in summary["sources"].values()]
+    if count := sum(entry["clips"] for entry in elsewhere):
+        first = next(entry["examples"][0] for entry in elsewhere if entry["clips"])
+        print(
+            f"{SAME_RECORDING}: {count} training clips share a recording with an evaluation clip, at another or an "
+            f"unknown place; they are no leaks and stay in use, such as {first['train']} beside {first['evaluation']}"
+        )
+    for side, count in summary["without_length"].items():
+        if count:
+            print(f"{count} {side} clips state no length: they are taken to last to the end of their recording")
     if summary["unspecific_captions"]:
         print(f"{summary['unspecific_captions']} more training clips share a caption that says too little about a clip")
     for line in summary["warnings"]:

@@ -146,7 +146,10 @@ def run(args: argparse.Namespace) -> dict:
         _print_left_out(left_out)
         if audit:
             data_audit.print_audit(audit)
-        print(f"next: alp tokenizer --data {shlex.quote(args.out)}")
+        if "train" not in accounting["splits"]:
+            print(data_audit.NOTHING)
+        else:
+            print(f"next: alp tokenizer --data {shlex.quote(args.out)}")
     found = {"accounting": accounting, "left_out": left_out, "audit": audit, "split_rule": rule and rule.facts()}
     return {"out": str(args.out), **found}
 

@@ -79,6 +79,7 @@ def _clips_of(path: pathlib.Path, groups: dict, files: AudioFiles, source: str, 
             split=split,
             group=f"youtube:{video}",
             recording_start_s=start,
+            stated_s=_SECONDS,
         )
 
 

@@ -21,6 +21,7 @@ _ID = re.compile(
     r"|(?P<youtube8m>[A-Za-z0-9_-]{11})_(?P<start>\d+(\.\d+)?)_(?P<duration>\d+(\.\d+)?)"
 )
 
+_SECONDS = 10.0  # of the clips whose id does not state it
 _SOURCES = ("audioset", "vggsound", "youtube8m")
 
 
@@ -49,6 +50,7 @@ def _clip(row: tuple[str, ...], split: str, files: AudioFiles) -> Clip:
         split=split,
         group=recording,
         recording_start_s=float(start) if start else None,
+        stated_s=float(match["duration"] or _SECONDS) or None,
     )
 
 

@@ -18,7 +18,7 @@ from alp_jax.core.errors import UserError
 from alp_jax.corpora import tables
 from alp_jax.corpora.adapter import SPLIT_WORDS, Adapter, Clips, split_of
 from alp_jax.corpora.audio_files import AudioFiles
-from alp_jax.corpora.rows import BadRow, captions, to_clips
+from alp_jax.corpora.rows import BadRow, captions, stated_seconds, to_clips
 
 _CAPTIONS = tuple(f"caption_{n}" for n in range(1, 6))
 _METADATA = ("file_name", "keywords", "sound_id", "start_end_samples", "license")
@@ -75,6 +75,7 @@ def _clip(row: tuple[str, ...], split: str, files: AudioFiles, facts: dict) -> C
         group=recording,
         license=licence.strip(),
         recording_start_s=int(place[1]) / _RATE if known and place else None,
+        stated_s=stated_seconds((int(place[2]) - int(place[1])) / _RATE) if place else None,
     )
 
 

@@ -15,6 +15,7 @@ from alp_jax.corpora.adapter import Adapter, Clips
 from alp_jax.corpora.audio_files import AudioFiles
 from alp_jax.corpora.rows import BadRow, captions, field, to_clips
 
+_SECONDS = 10.0  # of an AudioSet clip
 _REQUIRED = ("audio_id", "task", "output")
 
 
@@ -43,6 +44,7 @@ def _clip(record: dict, split: str, files: AudioFiles) -> Clip:
         captions=captions([record.get("output")], "output"),
         split=split,
         group=recording,
+        stated_s=_SECONDS,
     )
 
 

@@ -43,6 +43,7 @@ def _clip(row: tuple[str, ...], split: str | None, files: AudioFiles) -> Clip:
         split=split or ("test" if is_eval == "True" else "train"),
         group=f"youtube:{video}",
         recording_start_s=start,
+        stated_s=duration,
     )
 
 

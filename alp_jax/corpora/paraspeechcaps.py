@@ -15,12 +15,12 @@ from alp_jax.core.errors import UserError
 from alp_jax.corpora import tables, youtube
 from alp_jax.corpora.adapter import Adapter, Clips, Option, split_of
 from alp_jax.corpora.audio_files import below
-from alp_jax.corpora.rows import BadRow, captions, check_utf8, tags, to_clips
+from alp_jax.corpora.rows import BadRow, captions, check_utf8, stated_seconds, tags, to_clips
 
 _SOURCES = ("voxceleb", "expresso", "ears", "emilia")
 _LISTS = ("text_description", "all_tags")
 _REQUIRED = ("source", "relative_audio_path", "text_description", "speakerid")
-_OPTIONAL = ("all_tags", "gender", "accent")
+_OPTIONAL = ("all_tags", "gender", "accent", "duration")
 
 
 def clips(
@@ -50,7 +50,7 @@ def clips(
 
 
 def _clip(row: tuple, split: str, folders: Mapping[str, pathlib.Path | None]) -> Clip:
-    origin, relative, descriptions, speaker, words, gender, accent = row
+    origin, relative, descriptions, speaker, words, gender, accent, duration = row
     source = origin.lower() if isinstance(origin, str) else ""
     if source not in folders:
         raise BadRow("bad_record", f"source is {origin!r}, not one of {', '.join(_SOURCES)}")
@@ -70,6 +70,7 @@ def _clip(row: tuple, split: str, folders: Mapping[str, pathlib.Path | None]) ->
         split=split,
         group=recording,
         recording_start_s=start,
+        stated_s=stated_seconds(duration),
     )
 
 

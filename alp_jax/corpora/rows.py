@@ -85,6 +85,15 @@ def seconds(value: object, name: str) -> float:
     return number
 
 
+def stated_seconds(value: object) -> float | None:
+    """A length that metadata states (``Clip.stated_s``), None for what is no number of seconds above 0."""
+    try:
+        number = seconds(value, "duration")
+    except BadRow:
+        return None
+    return number or None
+
+
 def stretch(start: object, end: object, names: tuple[str, str] = ("start", "end")) -> tuple[float, float]:
     """(start, duration) in seconds of a stretch given by its ends; BadRow unless the end comes after the start."""
     first, last = seconds(start, names[0]), seconds(end, names[1])

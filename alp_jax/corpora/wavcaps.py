@@ -17,7 +17,7 @@ from alp_jax.core.errors import UserError
 from alp_jax.corpora import json_stream, youtube
 from alp_jax.corpora.adapter import Adapter, Clips, Option
 from alp_jax.corpora.audio_files import AudioFiles
-from alp_jax.corpora.rows import BadRow, captions, identifier, tags, to_clips
+from alp_jax.corpora.rows import BadRow, captions, identifier, stated_seconds, tags, to_clips
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,6 +79,7 @@ def _clip(record: dict, name: str, split: str, files: AudioFiles) -> Clip:
         split=split,
         group=recording,
         recording_start_s=start,
+        stated_s=stated_seconds(record.get("duration")),
     )
 
 

@@ -226,3 +226,50 @@ def test_other_columns_are_a_user_error_that_names_the_expected_ones(tmp_path):
 def test_records_of_other_tasks_are_no_sign_of_bad_data():
     counts = {"other_task": 5, "bad_id": 2}
     assert account.bad({"reasons": {reason: {"count": count} for reason, count in counts.items()}}) == 2
+
+
+def test_published_lengths_are_kept_and_cut_nothing(tmp_path):
+    head = "ytid,start_s,end_s,audioset_positive_labels,aspect_list,caption,author_id,is_balanced_subset,"
+    facts = "file_name,keywords,sound_id,sound_link,start_end_samples,manufacturer,license\n"
+    published = [
+        ("audiocaps", [write(tmp_path, "val.csv", HEAD + f"1,{A},30,x\n")], [10.0]),
+        (
+            "audiosetcaps",
+            [write(tmp_path, "c.csv", f"id,caption\nY{A},a\n{A}_000030,b\n{A}_12_8.5,c\n")],
+            [10, 10, 8.5],
+        ),
+        (
+            "clotho",
+            [
+                write(tmp_path, "clotho_captions_evaluation.csv", CLOTHO + "u.wav,a,,,,\nv.wav,b,,,,\n"),
+                write(tmp_path, "clotho_metadata_evaluation.csv", facts + 'u.wav,k,7,h,"[44100, 88200]",m,CC0\n'),
+            ],
+            [1.0, None],
+        ),
+        (
+            "musiccaps",
+            [write(tmp_path, "m.csv", head + f"is_audioset_eval\n{A},30,40,/m/1,[],A song.,4,False,True\n")],
+            [10.0],
+        ),
+        (
+            "fusionaudio",
+            [write(tmp_path, "f.json", json.dumps([{"audio_id": f"Y{A}.wav", "task": "caption", "output": "x"}]))],
+            [10.0],
+        ),
+        (
+            "wavcaps",
+            [
+                wavcaps(
+                    tmp_path,
+                    "sb_final.json",
+                    *({"id": str(n), "caption": "x", "duration": d} for n, d in enumerate((67.6, "3", None, 0, "?"))),
+                )
+            ],
+            [67.6, 3.0, None, None, None],
+        ),
+        ("vggsound", [write(tmp_path, "vggsound.csv", f"{A},30,dog,train\n")], [10.0]),
+    ]
+    for corpus, files, lengths in published:
+        clips, bad = read(corpus, *files)
+        assert [(clip.stated_s, clip.known_s, clip.duration_s) for clip in clips] == [(s, s, None) for s in lengths]
+        assert not bad

@@ -91,6 +91,7 @@ def test_magnatagatune_takes_the_most_frequent_tags(tmp_path, monkeypatch):
     table = write(tmp_path, "annotations_final.csv", "\n".join(rows) + "\n")
     write(tmp_path, "clip_info_final.csv", "clip_id\n")
     clips, bad = read("magnatagatune", tmp_path, audio=tmp_path)
+    assert {clip.stated_s for clip in clips} == {29.0}
     assert [(clip.recording, clip.recording_start_s, clip.tags, clip.split) for clip in clips] == [
         ("magnatune:one-song-01", 0.0, ("slow", "guitar"), "train"),
         ("magnatune:one-song-02", 29.0, ("slow",), "train"),
@@ -115,6 +116,7 @@ def test_nsynth(tmp_path):
     valid, test = (folder(split, {f"{split}-1": note("bass_9", "bass")}) for split in ("valid", "test"))
     file = write(tmp_path, "nsynth-test/audio/test-1.wav", "")
     clips, bad = read("nsynth", train, valid, test, audio=tmp_path)
+    assert {clip.stated_s for clip in clips} == {4.0}
     assert [(clip.labels["nsynth_instrument"], clip.split) for clip in clips] == [
         ("bass", "train"), ("flute", "train"), ("bass", "valid"), ("bass", "test"),
     ]  # fmt: skip
@@ -134,6 +136,7 @@ def test_audioset_strong_joins_events(tmp_path):
     write(tmp_path, "audioset_eval_strong.tsv", head + rows)
     write(tmp_path, "mid_to_display_name.tsv", "/m/1\tBark\n/m/2\tRain, wind\n")
     clips, bad = read("audioset_strong", tmp_path)
+    assert {clip.stated_s for clip in clips} == {10.0}
     assert [(clip.id, clip.split, clip.recording_start_s) for clip in clips] == [
         (f"audioset_strong:{A}_30000", "test", 30.0),
         (f"audioset_strong:{B}_0", "test", 0.0),

@@ -51,6 +51,7 @@ def test_paraspeechcaps(tmp_path):
         ("emilia:EN_B00030_S01984", None),
     ]
     assert clips[0].labels == {"speaker": "voxceleb:id00012", "accent": "us"}
+    assert {clip.stated_s for clip in clips} == {1.5}
     assert clips[1].captions == ("Happy.", "Happy, fast.")
     assert clips[2].labels == {"speaker": "ears:p001"}
     assert (clips[0].id, clips[0].tags, clips[0].audio_path) == (

@@ -257,12 +257,12 @@ def test_what_audits_compare_is_stored_beside_the_index(tmp_path):
 
 
 def test_a_dry_run_gives_the_account_of_a_build_without_decoding(tmp_path, capsys):
-    lines = ["file_name,caption,split,start,duration"]
+    lines = ["id,file_name,caption,split,start,duration"]
     for i in range(6):
         wav(tmp_path / f"{i}.wav", 300 + i)
-        lines.append(f"{i}.wav,tone number {i},{'test' if i == 5 else 'train'},0,0.5")
-    lines += ["0.wav,once more,train,0,0.5", "1.wav,one,train,0,0.5", "2.wav,too late,train,x,0.5"]
-    lines += ["none.wav,not there,train,0,0.5"]
+        lines.append(f"{i},{i}.wav,tone number {i},{'test' if i == 5 else 'train'},0,0.5")
+    lines += ["0,0.wav,once more,train,0.1,0.4", "6,1.wav,one,train,0.1,0.4", "7,2.wav,too late,train,x,0.5"]
+    lines += ["8,none.wav,not there,train,0,0.5"]
     (tmp_path / "captions.csv").write_text("\n".join(lines) + "\n")
     argv = ["data", "build", "folder", "--metadata", str(tmp_path / "captions.csv"), "--min_words", "2"]
     audio = ["--audio", str(tmp_path)]

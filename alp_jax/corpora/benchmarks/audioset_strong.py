@@ -72,6 +72,7 @@ def _clip(row: tuple[str, list[Event]], split: str, files: AudioFiles) -> Clip:
         split=split,
         group=recording,
         recording_start_s=begin,
+        stated_s=_SECONDS,
     )
 
 

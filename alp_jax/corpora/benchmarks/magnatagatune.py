@@ -15,7 +15,7 @@ from alp_jax.core.errors import UserError
 from alp_jax.corpora import tables
 from alp_jax.corpora.adapter import Adapter, Clips
 from alp_jax.corpora.audio_files import below
-from alp_jax.corpora.rows import BadRow, to_clips
+from alp_jax.corpora.rows import BadRow, stated_seconds, to_clips
 
 SOURCE = "magnatagatune"
 TOP = 50
@@ -59,7 +59,7 @@ def _clip(cells: dict[str, str], root: pathlib.Path | None, top: set[str]) -> Cl
     found = _PATH.fullmatch(cells["mp3_path"])
     if found is None:
         raise BadRow("bad_id", f"mp3_path is {cells['mp3_path']!r}, not like 0/song-0-29.mp3")
-    folder, song, start, _ = found.groups()
+    folder, song, start, end = found.groups()
     recording = f"magnatune:{song}"
     return Clip(
         id=f"{SOURCE}:{song}-{start}",
@@ -70,6 +70,7 @@ def _clip(cells: dict[str, str], root: pathlib.Path | None, top: set[str]) -> Cl
         split=_SPLITS[folder],
         group=recording,
         recording_start_s=float(start),
+        stated_s=stated_seconds(float(end) - float(start)),
     )
 
 

@@ -15,6 +15,7 @@ from alp_jax.corpora.json_stream import json_members
 from alp_jax.corpora.rows import check_utf8, field, to_clips
 
 SOURCE, TASK = "nsynth", "nsynth_instrument"
+_SECONDS = 4.0
 _FILE = "examples.json"
 
 
@@ -52,6 +53,7 @@ def _clip(row: tuple[str, dict], split: str, files: AudioFiles) -> Clip:
         split=split,
         group=f"{SOURCE}:{instrument}{shared}",
         recording_start_s=0.0,
+        stated_s=_SECONDS,
     )
 
 

@@ -48,6 +48,7 @@ def _clip(row: tuple[str, ...], files: AudioFiles) -> Clip:
         split=split,
         group=recording,
         recording_start_s=start,
+        stated_s=_SECONDS,
     )
 
 

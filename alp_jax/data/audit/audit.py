@@ -18,7 +18,17 @@ from alp_jax.core.names import choose
 from alp_jax.core.progress import Progress
 from alp_jax.data.audit import columns, known
 from alp_jax.data.audit.columns import Columns
-from alp_jax.data.audit.kinds import CAPTION, KINDS, ByAudio, ByCaption, ByLandmarks, ByRecording, Found
+from alp_jax.data.audit.kinds import (
+    CAPTION,
+    KINDS,
+    RECORDING,
+    SAME_RECORDING,
+    ByAudio,
+    ByCaption,
+    ByLandmarks,
+    ByRecording,
+    Found,
+)
 from alp_jax.data.audit.sets import EvalSet, Held
 from alp_jax.data.building import exclusions
 from alp_jax.data.dataset import Dataset
@@ -36,6 +46,9 @@ class Audit:
       found: kind -> row (int64), source and id of training clips, and ``held``, the number of an evaluation clip each;
         a clip is at most once under a kind and may be under several.
       seen: kind -> bool[E], the evaluation clips that were found.
+      elsewhere: as a table of ``found``: clips that only share a recording with an evaluation clip (SAME_RECORDING).
+      seen_elsewhere: bool[E], evaluation clips of these recordings.
+      without_length: clips that are taken to last to the end of their recording, of training and evaluation.
       held: the evaluation side.
       unspecific: training clips that share only captions which say nothing about the clip.
       rejected: rows of the training metadata that could not be used, by reason.
@@ -46,6 +59,9 @@ class Audit:
     clips: Mapping[str, int]
     found: Mapping[str, pa.Table]
     seen: Mapping[str, np.ndarray]
+    elsewhere: pa.Table
+    seen_elsewhere: np.ndarray
+    without_length: Mapping[str, int]
     held: Held
     unspecific: int
     rejected: Mapping[str, int]
@@ -54,9 +70,10 @@ class Audit:
 
     def leaks(self, kinds: Sequence[str] = KINDS) -> tuple[np.ndarray, list[str]]:
         """Rows of the training clips found by any of ``kinds``, and a reason such as ``leak:audio`` for each."""
-        chosen = [kind for kind in KINDS if kind in kinds]  # the surest names the reason
-        rows = np.concatenate([self.found[kind]["row"].to_numpy() for kind in chosen] or [np.zeros(0, np.int64)])
-        number = np.repeat(np.arange(len(chosen)), np.array([len(self.found[kind]) for kind in chosen], np.int64))
+        tables = dict(self.found) | {SAME_RECORDING: self.elsewhere}
+        chosen = [kind for kind in (*KINDS, SAME_RECORDING) if kind in kinds]  # the surest names the reason
+        rows = np.concatenate([tables[kind]["row"].to_numpy() for kind in chosen] or [np.zeros(0, np.int64)])
+        number = np.repeat(np.arange(len(chosen)), np.array([len(tables[kind]) for kind in chosen], np.int64))
         rows, first = np.unique(rows, return_index=True)
         return rows, [LEAK + chosen[n] for n in number[first]]
 
@@ -69,6 +86,7 @@ class Audit:
             "sources": {name: self._of_source(name) for name in sorted(self.clips)},
             "sets": [self._of_set(number) for number in range(len(self.held.sets))],
             "unspecific_captions": self.unspecific,
+            "without_length": dict(self.without_length),
             "rejected": dict(self.rejected),
             "warnings": list(self.warnings),
         }
@@ -78,12 +96,17 @@ class Audit:
         for kind, table in self.found.items():
             mine = table.filter(pc.equal(table["source"], source))
             rows.append(mine["row"].to_numpy())
-            examples = [
-                {"train": entry["id"], "evaluation": self.held.clips.id[entry["held"]].as_py(), "set": self._set(entry)}
-                for entry in mine.slice(0, EXAMPLES).to_pylist()
-            ]
-            kinds[kind] = {"clips": len(mine), "examples": examples}
-        return {"clips": self.clips[source], "leaks": len(np.unique(np.concatenate(rows))), "kinds": kinds}
+            kinds[kind] = self._counted(mine)
+        elsewhere = self.elsewhere.filter(pc.equal(self.elsewhere["source"], source))
+        leaks = len(np.unique(np.concatenate(rows)))
+        return {"clips": self.clips[source], "leaks": leaks, "kinds": kinds, SAME_RECORDING: self._counted(elsewhere)}
+
+    def _counted(self, table: pa.Table) -> dict:
+        examples = [
+            {"train": entry["id"], "evaluation": self.held.clips.id[entry["held"]].as_py(), "set": self._set(entry)}
+            for entry in table.slice(0, EXAMPLES).to_pylist()
+        ]
+        return {"clips": len(table), "examples": examples}
 
     def _set(self, entry: dict) -> str:
         return self.held.sets[int(self.held.owner[entry["held"]])].name
@@ -98,15 +121,25 @@ class Audit:
             "rejected": dict(one.rejected),
             "found": {kind: int((seen & mine).sum()) for kind, seen in self.seen.items()},
             "found_by_any": int((np.any(list(self.seen.values()), axis=0) & mine).sum()),
+            SAME_RECORDING: int((self.seen_elsewhere & mine).sum()),
         }
+
+
+def training_rows(dataset: Dataset) -> np.ndarray:
+    """int64, the rows that an audit compares: training clips that are in use or that audits have excluded."""
+    return np.union1d(dataset.rows("train"), np.flatnonzero(_leaked(dataset)))
+
+
+def _leaked(dataset: Dataset) -> np.ndarray:
+    return np.array([reason.startswith(LEAK) for reason in dataset.exclusions], bool)[dataset.excluded]
 
 
 def audit(train: Dataset | Iterable[Clip | Rejected], against: Sequence[EvalSet]) -> Audit:
     """Compares training clips with evaluation sets.
 
     Args:
-      train: a built data set, of which the training clips are compared that are in use or that audits have excluded,
-        or clips without audio (of these all are training clips).
+      train: a built data set, of which ``training_rows`` are compared, or clips without audio (of these all are
+        training clips).
       against: see ``sets.py``.
 
     Raises:
@@ -114,10 +147,9 @@ def audit(train: Dataset | Iterable[Clip | Rejected], against: Sequence[EvalSet]
       DataError: a data set is damaged.
     """
     if isinstance(train, Dataset):
-        leaked = np.array([reason.startswith(LEAK) for reason in train.exclusions], bool)[train.excluded]
-        rows = np.union1d(train.rows("train"), np.flatnonzero(leaked))
+        rows = training_rows(train)
         found = compare(columns.of_dataset(train, rows), against, total=len(rows))
-        return dataclasses.replace(found, unused=int(leaked[found.leaks()[0]].sum()))
+        return dataclasses.replace(found, unused=int(_leaked(train)[found.leaks()[0]].sum()))
     rejected = Counter()
     return compare((block for block, _ in columns.of_clips(train, rejected)), against, rejected=rejected)
 
@@ -135,13 +167,18 @@ def compare(
         raise UserError("nothing to audit against: the data set has no valid or test split; give --against SETS")
     held = Held.of(against)
     kinds = {kind: by(held) for kind, by in zip(KINDS, (ByRecording, ByAudio, ByLandmarks, ByCaption), strict=True)}
-    clips, parts = Counter(), {kind: [] for kind in KINDS}
+    clips, parts = Counter(), {kind: [] for kind in (*KINDS, SAME_RECORDING)}
+    unsized = {"training": 0, "evaluation": _without_length(held.clips)}
     sides = {"training": [0, 0], "evaluation": _sounds(held.clips)}
     with Progress(label, total, "clips") as progress:
         for block in _counted(blocks, clips):
             sides["training"] = [a + b for a, b in zip(sides["training"], _sounds(block), strict=True)]
+            unsized["training"] += _without_length(block)
             for kind, by in kinds.items():
-                if kind == CAPTION:
+                if kind == RECORDING:
+                    for name, some in zip((RECORDING, SAME_RECORDING), by.match(block), strict=True):
+                        parts[name].append(_rows(block, some))
+                elif kind == CAPTION:
                     found, several = by.match(block)
                     parts[kind].append(_rows(block, found).append_column("several", pa.array(several)))
                 else:
@@ -153,8 +190,11 @@ def compare(
     found[CAPTION], unspecific = kinds[CAPTION].finish(found[CAPTION])
     return Audit(
         clips=dict(sorted(clips.items())),
+        elsewhere=found.pop(SAME_RECORDING),
         found=found,
         seen={kind: by.seen for kind, by in kinds.items()},
+        seen_elsewhere=kinds[RECORDING].seen_elsewhere,
+        without_length=unsized,
         held=held,
         unspecific=unspecific,
         rejected=dict(sorted((rejected or {}).items())),
@@ -165,6 +205,10 @@ def compare(
             if sounds and not landmarks
         ],
     )
+
+
+def _without_length(clips: Columns) -> int:
+    return int((clips.placed & (clips.end_s == columns.ALWAYS)).sum())
 
 
 def _sounds(clips: Columns) -> list[int]:
@@ -196,7 +240,7 @@ def exclude(dataset: Dataset, found: Audit, kinds: Sequence[str] = KINDS, *, rep
 
     Args:
       dataset: the one that was audited. It keeps showing the old state; open it again.
-      kinds: which kinds of leaks.
+      kinds: which kinds of leaks; SAME_RECORDING, when such clips are not wanted either.
       replace: take back first what earlier audits have excluded.
 
     Raises:
@@ -204,6 +248,6 @@ def exclude(dataset: Dataset, found: Audit, kinds: Sequence[str] = KINDS, *, rep
       StorageError: the data set cannot be written.
     """
     for kind in kinds:
-        choose(kind, KINDS, "kind of leak")
+        choose(kind, (*KINDS, SAME_RECORDING), "kind of leak")
     rows, reasons = found.leaks(kinds)
     return exclusions.apply(dataset.path, rows, reasons, replace=LEAK if replace else "")

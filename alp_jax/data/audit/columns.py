@@ -6,12 +6,14 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from alp_jax.core import storage
 from alp_jax.core.clip import Clip, Rejected
 from alp_jax.core.errors import DataError
 from alp_jax.core.hashing import hash64
 from alp_jax.core.paths import cache_dir
+from alp_jax.data.audit import known
 from alp_jax.data.dataset import Dataset
 from alp_jax.data.example import SAMPLE_RATE
 from alp_jax.data.schema import AUDIT_SCHEMA
@@ -53,6 +55,9 @@ class Columns:
       id, recording: Arrow strings[N].
       source: int32[N], index into ``sources``.
       begin_s, end_s: float64[N], the stretch of the recording; 0 and ALWAYS where that is not known.
+      placed: bool[N], whether it is known where the clip begins.
+      part: uint64[N], equal for clips that are the same part of a recording although no time says so; 0: not known.
+      whole: bool[N], whether the clip is all of its recording.
       has_audio: bool[N]; without, ``audio_hash`` is 0 and the fingerprint empty.
       audio_hash: uint64[N].
       caption: uint64 hashes of the normalised captions.
@@ -66,6 +71,9 @@ class Columns:
     sources: tuple[str, ...]
     begin_s: np.ndarray
     end_s: np.ndarray
+    placed: np.ndarray
+    part: np.ndarray
+    whole: np.ndarray
     has_audio: np.ndarray
     audio_hash: np.ndarray
     caption: Ragged
@@ -80,7 +88,7 @@ def concat(parts: Sequence[Columns]) -> Columns:
     sources = tuple(sorted({name for part in parts for name in part.sources}))
     joined = {
         name: np.concatenate([getattr(part, name) for part in parts])
-        for name in ("row", "begin_s", "end_s", "has_audio", "audio_hash")
+        for name in ("row", "begin_s", "end_s", "placed", "part", "whole", "has_audio", "audio_hash")
     }
     numbers = [np.array([sources.index(name) for name in part.sources], np.int32) for part in parts]
     return Columns(
@@ -100,11 +108,26 @@ def _concat(parts: Sequence[Ragged]) -> Ragged:
     return Ragged(values, np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]))
 
 
-def stretch(begin_s: np.ndarray, seconds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """begin_s and end_s from starts and lengths that are NaN where they are not known."""
-    known = ~np.isnan(begin_s)
-    end_s = np.where(known & ~np.isnan(seconds), begin_s + seconds, ALWAYS)
-    return np.where(known, begin_s, 0.0), np.minimum(end_s, ALWAYS)
+def _places(
+    begin_s: np.ndarray, seconds: np.ndarray, id_N: pa.Array, recording: pa.Array, source: np.ndarray, sources
+) -> dict[str, np.ndarray]:
+    """The columns that say where clips lie in their recordings; starts and lengths that are not known are NaN."""
+    placed = ~np.isnan(begin_s)
+    end_s = np.where(placed & ~np.isnan(seconds), begin_s + seconds, ALWAYS)
+    of_audioset, whole = (np.array([name in some for name in sources], bool) for some in (known.AUDIOSET, known.WHOLE))
+    part = np.where(of_audioset[source], np.uint64(hash64(0, "audioset")), np.uint64(0))
+    for namespace, pattern in known.PARTS.items():
+        rows = np.flatnonzero(pc.starts_with(recording, namespace).to_numpy(zero_copy_only=False))
+        if len(rows):
+            found = pc.struct_field(pc.extract_regex(id_N.take(pa.array(rows)), pattern), "part").to_pylist()
+            part[rows] = np.array([hash64(0, text) if text else 0 for text in found], np.uint64)
+    return {
+        "begin_s": np.where(placed, begin_s, 0.0),
+        "end_s": np.minimum(end_s, ALWAYS),
+        "placed": placed,
+        "part": part,
+        "whole": whole[source],
+    }
 
 
 def of_dataset(dataset: Dataset, rows: np.ndarray, block: int = BLOCK) -> Iterator[Columns]:
@@ -122,15 +145,15 @@ def of_dataset(dataset: Dataset, rows: np.ndarray, block: int = BLOCK) -> Iterat
         found = table.slice(first, len(chosen)).filter(pa.array(chosen)).combine_chunks()
         column = {name: found[name].combine_chunks() for name in found.column_names}
         seconds = dataset.num_samples[here] / SAMPLE_RATE
-        begin_s, end_s = stretch(column["start_s"].to_numpy().astype(np.float64), seconds)
+        begin_s = column["start_s"].to_numpy().astype(np.float64)
+        ids, recording = (names.take(pa.array(here)) for names in (dataset.id, dataset.recording))
         yield Columns(
             row=here,
-            id=dataset.id.take(pa.array(here)),
-            recording=dataset.recording.take(pa.array(here)),
+            id=ids,
+            recording=recording,
             source=dataset.source[here],
             sources=dataset.sources,
-            begin_s=begin_s,
-            end_s=end_s,
+            **_places(begin_s, seconds, ids, recording, dataset.source[here], dataset.sources),
             has_audio=np.ones(len(here), bool),
             audio_hash=column["audio_hash"].to_numpy(),
             caption=Ragged.of_arrow(column["caption_hashes"]),
@@ -173,18 +196,17 @@ def of_clips(clips: Iterable[Clip | Rejected], rejected: Counter, block: int = B
 def _of_clips(clips: list[Clip], first: int) -> Columns:
     sources = tuple(sorted({clip.source for clip in clips}))
     number = {name: i for i, name in enumerate(sources)}
-    begin_s, end_s = stretch(
-        np.array([np.nan if clip.recording_start_s is None else clip.recording_start_s for clip in clips], float),
-        np.array([np.nan if clip.known_s is None else clip.known_s for clip in clips], float),
-    )
+    begin_s = np.array([np.nan if clip.recording_start_s is None else clip.recording_start_s for clip in clips], float)
+    seconds = np.array([np.nan if clip.known_s is None else clip.known_s for clip in clips], float)
+    ids, recording = (pa.array([getattr(clip, name) for clip in clips], pa.string()) for name in ("id", "recording"))
+    source = np.array([number[clip.source] for clip in clips], np.int32)
     return Columns(
         row=np.arange(first, first + len(clips)),
-        id=pa.array([clip.id for clip in clips], pa.string()),
-        recording=pa.array([clip.recording for clip in clips], pa.string()),
-        source=np.array([number[clip.source] for clip in clips], np.int32),
+        id=ids,
+        recording=recording,
+        source=source,
         sources=sources,
-        begin_s=begin_s,
-        end_s=end_s,
+        **_places(begin_s, seconds, ids, recording, source, sources),
         has_audio=np.zeros(len(clips), bool),
         audio_hash=np.zeros(len(clips), np.uint64),
         caption=Ragged.of([[hash64(0, normalise(text)) for text in clip.captions] for clip in clips], np.uint64),

@@ -1,5 +1,6 @@
-"""The four ways in which a training clip can be an evaluation clip. Each holds the evaluation side and is given the
-training side in blocks; what it costs per block depends on the block alone, but for near duplicates (``near.py``).
+"""The four ways in which a training clip can be an evaluation clip, and the one in which it only comes near. Each
+holds the evaluation side and is given the training side in blocks; what it costs per block depends on the block alone,
+but for near duplicates (``near.py``).
 """
 
 import dataclasses
@@ -15,6 +16,7 @@ from alp_jax.data.audit.sets import Held
 from alp_jax.data.text.normalise import normalise
 
 RECORDING, AUDIO, NEAR, CAPTION = KINDS = ("recording", "audio", "near", "caption")  # surest first
+SAME_RECORDING = "same_recording"  # no leak: another stretch of the recording, or one that is not known
 TOUCH_S = 0.05  # stretches of a recording may share so much without counting, for times are rounded
 # A caption of fewer words, or of more clips on either side, says nothing about a clip. Nor does one of several, for
 # people and templates repeat themselves: SEVERAL must be shared, or all that one of the two clips has.
@@ -30,29 +32,83 @@ class Found:
 
 
 class ByRecording:
-    """The same stretch of the same recording; one whose times are not known overlaps every other."""
+    """The same stretch of the same recording.
+
+    Where times tell, stretches overlap or do not; a clip without a stated length lasts to the end of its recording.
+    Where a start is not published, clips are the same when they are known to be the same part of the recording
+    (``known.py``), or one of them is all of it. Everything else that shares a recording is found on its own: it may be
+    another stretch, or is one for certain.
+    """
 
     def __init__(self, held: Held):
-        clips = held.clips
-        self.seen = np.zeros(len(clips), bool)
+        clips = self._clips = held.clips
+        self.seen, self.seen_elsewhere = np.zeros(len(clips), bool), np.zeros(len(clips), bool)
         coded = clips.recording.dictionary_encode()
         self._names, self._of = coded.dictionary, coded.indices.to_numpy().astype(np.int64)
-        self._begin, self._end = (self._of * ALWAYS + t for t in (clips.begin_s, clips.end_s))
+        self._placed = np.flatnonzero(clips.placed)
+        self._begin, self._end = ((self._of * ALWAYS + t)[self._placed] for t in (clips.begin_s, clips.end_s))
         self._by_begin = np.argsort(self._begin, kind="stable")
+        self._key = _keys(self._of, clips.part)
 
-    def match(self, block: Columns) -> Found:
+    def match(self, block: Columns) -> tuple[Found, Found]:
+        """Clips that are an evaluation clip, and clips that only share a recording with one."""
         number = pc.index_in(block.recording, value_set=self._names).fill_null(-1).to_numpy().astype(np.int64)
         place = np.flatnonzero(number >= 0)
-        base = number[place] * ALWAYS
-        begin, end = base + block.begin_s[place], base + np.maximum(block.end_s[place] - TOUCH_S, 0)
+        number, key = number[place], _keys(number[place], block.part[place])
+        held = np.full(len(place), -1)
+        self._by_time(block, place, number, held)
+        clips, every = self._clips, np.arange(len(self._clips))
+        placed, whole = block.placed[place], block.whole[place]
+        same = self._key != 0
+        for mine, theirs, own, other in (
+            (~placed, same, key, self._key),  # a part that is known, where the times of both are not
+            (placed, same & ~clips.placed, key, self._key),
+            (np.ones(len(place), bool), clips.whole, number, self._of),
+            (whole, ~clips.placed, number, self._of),
+            (whole & ~placed, np.ones(len(clips), bool), number, self._of),
+        ):
+            self._by_value(held, mine, every[theirs], own, other)
+        found = held >= 0
+        elsewhere = np.flatnonzero(~found)
+        first = np.full(len(place), -1)
+        self._by_value(first, ~found, every, number, self._of, self.seen_elsewhere)
+        return Found(place[found], held[found]), Found(place[elsewhere], first[elsewhere])
+
+    def _by_time(self, block: Columns, place: np.ndarray, number: np.ndarray, held: np.ndarray) -> None:
+        """Fills ``held`` for the clips of known start that overlap one of known start."""
+        placed = np.flatnonzero(block.placed[place])
+        base = number[placed] * ALWAYS
+        begin = base + block.begin_s[place[placed]]
+        end = base + np.maximum(block.end_s[place[placed]] - TOUCH_S, 0)
         some = _overlapping(begin, end, self._begin, self._end) > 0
-        place, begin, end = place[some], begin[some], end[some]
-        self.seen |= _overlapping(self._begin, self._end, begin, end) > 0
+        placed, begin, end = placed[some], begin[some], end[some]
+        self.seen[self._placed] |= _overlapping(self._begin, self._end, begin, end) > 0
         # the last that begins before the end, or, where stretches differ in length, one before that
         at = np.searchsorted(self._begin[self._by_begin], end, side="left") - 1
         while len(early := np.flatnonzero(self._end[self._by_begin[at]] <= begin)):
             at[early] -= 1
-        return Found(place, self._by_begin[at])
+        held[placed] = self._placed[self._by_begin[at]]
+
+    def _by_value(self, held, mine, theirs, own, other, seen=None) -> None:
+        """Fills ``held`` for clips ``mine`` (bool) whose value ``own`` one of the evaluation clips ``theirs``
+        (numbers) has as ``other``, and marks these in ``seen``."""
+        values, first = np.unique(other[theirs], return_index=True)
+        mine = np.flatnonzero(mine)
+        if not len(values) or not len(mine):
+            return
+        at = np.minimum(np.searchsorted(values, own[mine]), len(values) - 1)
+        hit = values[at] == own[mine]
+        seen = self.seen if seen is None else seen
+        seen[theirs[np.isin(other[theirs], own[mine[hit]])]] = True
+        fresh = hit & (held[mine] < 0)
+        held[mine[fresh]] = theirs[first[at[fresh]]]
+
+
+def _keys(number: np.ndarray, part: np.ndarray) -> np.ndarray:
+    """uint64[N] that are equal for equal parts of equal recordings, 0 where the part is not known."""
+    with np.errstate(over="ignore"):
+        mixed = (number.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+    return np.where(part == 0, np.uint64(0), (mixed ^ part) | np.uint64(1))
 
 
 def _overlapping(begin: np.ndarray, end: np.ndarray, begins: np.ndarray, ends: np.ndarray) -> np.ndarray:

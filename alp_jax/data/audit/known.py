@@ -1,6 +1,7 @@
-"""Overlaps between published corpora that are known without looking: what an audit has to be given to see them.
+"""What is known of published corpora without looking: their overlaps, and which part of a recording their clips are.
 
-They are what the corpora's own pages and papers, and people who compared ids, have reported.
+Overlaps are what an audit has to be given to see them, as the corpora's own pages and papers, and people who compared
+ids, have reported.
 """
 
 import dataclasses
@@ -31,6 +32,22 @@ OVERLAPS = (
     Overlap("fsd50k", "clotho", "5.4 % of Clotho in its training split"),
     Overlap("paraspeechcaps", "voxceleb", "utterances of VoxCeleb, the data of speaker identification"),
 )
+
+
+# AudioSet has one clip of a video, and these are its clips: where one does not state its start, it is that clip
+AUDIOSET = frozenset(
+    (
+        *("audiocaps", "audiocaps_v2", "audioset", "audioset_strong", "audiosetcaps_audioset", "blacklist_audioset"),
+        *("fusionaudio", "musiccaps", "wavcaps_audioset"),
+    )
+)
+# clips that are whole recordings, and a list that means all of a recording
+WHOLE = frozenset(("blacklist_freesound", "fsd50k", "wavcaps_bbc", "wavcaps_freesound", "wavcaps_soundbible"))
+# what an id says of the part of a recording that a clip is, by the namespace of recordings, where no start is published
+PARTS = {
+    "voxceleb:": r"(?P<part>id\d{5}/[A-Za-z0-9_-]{11}/\d+)",
+    "emilia:": r"(?P<part>[A-Z]{2}_B\d+_S\d+_W\d+)",
+}
 
 
 def warnings(sources: Iterable[str], covered: Collection[str]) -> list[str]:

@@ -80,7 +80,8 @@ def of_clips(name: str, clips: Iterable[Clip | Rejected], covers: tuple[str, ...
 def of_blacklist(path: str | os.PathLike) -> EvalSet:
     """Recordings that WavCaps lists for exclusion: ``{"AudioSet": ["Y<YouTube id>.wav"], "FreeSound": [ids]}``.
 
-    A clip of any stretch of them counts as an evaluation clip, for the lists give no times. Entries that are no id (the
+    The lists give no times: of a Freesound recording any stretch counts as an evaluation clip, of a video the clip that
+    AudioSet has of it. Entries that are no id (the
     published lists have some ``Not found``) are counted as rejected.
 
     Raises:

@@ -197,6 +197,21 @@ def test_a_build_leaves_leaks_out_unless_told_otherwise(recordings, flags, used,
         assert len(open_dataset(recordings[-1]).ladder_rows()) == used
 
 
+def test_a_set_of_test_clips_alone_is_no_error(recordings, capsys):
+    for _ in range(2):
+        assert main([*recordings, "--split", "test"]) == 0
+        text = capsys.readouterr().out
+        assert "3 of 3 clips" in text
+        assert "no training clips, so there is nothing to audit" in text
+        assert "alp tokenizer" not in text
+    assert len(open_dataset(recordings[-1]).rows("test")) == 3
+    for flags in ([], ["--exclude"], ["--against", recordings[-1]]):
+        assert main(["data", "audit", recordings[-1], *flags]) == 0
+        assert "no training clips, so there is nothing to audit" in capsys.readouterr().out
+    assert main(["data", "audit", recordings[-1], "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["leaks"] == 0
+
+
 def test_a_misspelt_evaluation_set_stops_a_build_before_it_starts(recordings, tmp_path, capsys):
     assert main([*recordings, "--against", "nowhere:test"]) == 2
     assert "nowhere" in capsys.readouterr().err

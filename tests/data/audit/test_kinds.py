@@ -41,8 +41,18 @@ def at(start, duration=10.0, recording="youtube:a"):
         (at(30), at(20), False),
         (at(30), at(20, 60.0), True),
         (at(30, 100.0), at(70, 2.0), True),
-        (at(None), at(70), True),  # where the clip lies is not known: it may be there
-        (at(30), at(None), True),
+        (at(None), at(70), False),  # where the clip lies is not known: it may be there, and may not
+        (at(30), at(None), False),
+        (at(None), at(None), False),
+        (at(None) | {"source": "wavcaps_audioset"}, at(70) | {"source": "audiocaps"}, True),  # a video's one clip there
+        (at(70) | {"source": "musiccaps"}, at(None) | {"source": "fusionaudio"}, True),
+        (at(None) | {"source": "wavcaps_audioset"}, at(None) | {"source": "audiosetcaps_audioset"}, True),
+        (at(30) | {"source": "audiocaps"}, at(70) | {"source": "musiccaps"}, False),
+        (at(None) | {"source": "wavcaps_audioset"}, at(70) | {"source": "vggsound"}, False),
+        (at(0, 90.0) | {"source": "wavcaps_freesound"}, at(None) | {"source": "clotho"}, True),  # all of the recording
+        (at(None) | {"source": "clotho"}, at(0, None) | {"source": "fsd50k"}, True),
+        (at(300, None) | {"stated_s": 10.0}, at(5, None) | {"stated_s": 10.0}, False),  # files cut before, 10 s each
+        (at(14, None) | {"stated_s": 10.0}, at(5, None) | {"stated_s": 10.0}, True),
         (at(30), at(20, None), True),  # how long it is is not known
         (at(30), at(50, None), False),
         (at(30), at(30, recording="youtube:b"), False),
@@ -52,6 +62,29 @@ def test_stretches_of_a_recording_leak_where_they_overlap(train, evaluation, lea
     found = audit_of(clips_as_columns(train), at(0, recording="x:1"), evaluation)
     assert rows(found, "recording") == [0] * leak
     assert found.seen["recording"].tolist() == [False, leak]
+    shared = train["recording"] == evaluation["recording"] and not leak
+    assert found.elsewhere["row"].to_pylist() == [0] * shared
+    assert found.seen_elsewhere.tolist() == [False, shared]
+    assert len(found.leaks()[0]) == leak
+    assert found.leaks(["same_recording"])[1] == ["leak:same_recording"] * shared
+
+
+def utterance(number, speaker="id00012", video="21Uxsk56VDQ", source="paraspeechcaps"):
+    path = f"voxceleb/voxceleb2/dev/aac/{speaker}/{video}/{number}_voicefixer.wav"
+    return {"id": f"{source}:{path}", "source": source, "recording": f"voxceleb:{video}", "recording_start_s": None}
+
+
+def test_another_utterance_of_a_video_is_another_clip(audit_of, clips_as_columns):
+    probe = {"id": "voxceleb2:id00012/21Uxsk56VDQ/00003", "source": "voxceleb2", "recording": "voxceleb:21Uxsk56VDQ"}
+    block = clips_as_columns(utterance("00001"), utterance("00003"), utterance("00003", speaker="id10001"))
+    found = audit_of(block, probe)
+    assert rows(found, "recording") == [1]
+    assert found.elsewhere["row"].to_pylist() == [0, 2]
+    emilia = {"source": "paraspeechcaps", "recording": "emilia:EN_B00030_S01984"}
+    block = clips_as_columns(*(emilia | {"id": f"x:EN_B00030_S01984_W{n:06}.mp3"} for n in (36, 37)))
+    found = audit_of(block, emilia | {"id": "y:EN_B00030_S01984_W000037.wav"})
+    assert rows(found, "recording") == [1]
+    assert found.elsewhere["row"].to_pylist() == [0]
 
 
 def test_overlap_is_that_of_every_pair(audit_of, clips_as_columns):
@@ -72,6 +105,8 @@ def test_overlap_is_that_of_every_pair(audit_of, clips_as_columns):
 
     assert rows(found, "recording") == [i for i, a in enumerate(train) if any(leaks(a, b) for b in evaluation)]
     assert found.seen["recording"].tolist() == [any(leaks(a, b) for a in train) for b in evaluation]
+    near = [i for i, a in enumerate(train) if any(a["recording"] == b["recording"] for b in evaluation)]
+    assert found.elsewhere["row"].to_pylist() == [i for i in near if i not in rows(found, "recording")]
     held = found.found["recording"]["held"].to_pylist()
     assert all(leaks(train[i], evaluation[j]) for i, j in zip(rows(found, "recording"), held, strict=True))
 

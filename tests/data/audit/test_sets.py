@@ -132,3 +132,36 @@ def test_known_overlaps_warn_until_the_set_is_given():
     assert len(lines) == 1
     assert "wavcaps_freesound holds 89.0 % of Clotho" in lines[0]
     assert known.warnings(["wavcaps_audioset"], ["audiocaps_v2", "vggsound"]) == []
+
+
+def test_a_stretch_that_comes_later_in_the_video_is_no_leak(tmp_path, capsys):
+    video = "aaaaaaaaaaa"
+    train = tmp_path / "YouTube-8M_AudioSetCaps_caption.csv"
+    train.write_text(f"id,caption\n{video}_300_10,Drums.\n{video}_12_10,Bass.\nY{video},Song.\n")
+    test = tmp_path / "musiccaps-public.csv"
+    head = "ytid,start_s,end_s,audioset_positive_labels,aspect_list,caption,author_id,is_balanced_subset,"
+    test.write_text(f"{head}is_audioset_eval\n{video},5,15,/m/1,[],A song.,4,False,True\n")
+    argv = ["data", "audit", f"audiosetcaps:{train}", "--against", f"musiccaps:{test}"]
+    assert main([*argv, "--json"]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert summary["leaks"] == 2
+    later = summary["sources"]["audiosetcaps_youtube8m"]
+    assert later["kinds"]["recording"]["examples"] == [
+        {"train": f"audiosetcaps:{video}_12_10", "evaluation": f"musiccaps:{video}-5", "set": f"musiccaps:{test}"}
+    ]
+    assert later["same_recording"]["examples"][0]["train"] == f"audiosetcaps:{video}_300_10"
+    assert summary["sources"]["audiosetcaps_audioset"]["kinds"]["recording"]["clips"] == 1
+    assert summary["without_length"] == {"training": 0, "evaluation": 0}
+    assert main(argv) == 0
+    text = capsys.readouterr().out
+    assert "same_recording: 1 training clips share a recording with an evaluation clip, at another or an" in text
+    assert "state no length" not in text
+
+
+def test_clips_that_state_no_length_are_told(tmp_path, capsys):
+    for name in ("dev.csv", "eval.csv"):
+        (tmp_path / name).write_text("fname,labels,mids,split\n7,Bark,m,train\n")
+    argv = ["data", "audit", f"fsd50k:{tmp_path / 'dev.csv'}", "--against", f"fsd50k:{tmp_path / 'dev.csv'}"]
+    assert main(argv) == 0
+    text = capsys.readouterr().out
+    assert "1 training clips state no length: they are taken to last to the end of their recording" in text
