@@ -10,13 +10,16 @@ The average precision of the reference (Auden) is another number under the same 
 """
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
+from scipy.sparse import csr_array
 
 CUTOFFS = (1, 5, 10)
 DEPTH = max(CUTOFFS)
-CHUNK = 1024  # queries whose similarities are held at a time
+CHUNK = 1024  # queries whose similarities are held at a time, at most
+CELLS = 1 << 26  # similarities that are held at a time, at most (256 MB), if one query has no more
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,19 +36,34 @@ class Gallery:
     text_T: np.ndarray
     num_clips: int
 
-    def relevant(self, captions: slice) -> np.ndarray:
-        """bool[t,A]: which clips carry the text of each caption in the slice."""
-        carries_AK = np.zeros((self.num_clips, int(self.text_T.max()) + 1), bool)
-        carries_AK[self.owner_T, self.text_T] = True
-        return carries_AK[:, self.text_T[captions]].T
+    @functools.cached_property
+    def _carried_KA(self) -> csr_array:
+        """Which clips carry each of K texts, once however often they do."""
+        texts = int(self.text_T.max()) + 1
+        pairs = np.unique(self.text_T.astype(np.int64) * self.num_clips + self.owner_T)
+        return _table(*np.divmod(pairs, self.num_clips), (texts, self.num_clips))
 
-    def relevant_captions(self, clips: slice) -> np.ndarray:
-        """bool[a,T]: which captions have a text that each clip in the slice carries."""
-        first, last, _ = clips.indices(self.num_clips)
-        carries_aK = np.zeros((last - first, int(self.text_T.max()) + 1), bool)
-        mine_T = (self.owner_T >= first) & (self.owner_T < last)
-        carries_aK[self.owner_T[mine_T] - first, self.text_T[mine_T]] = True
-        return carries_aK[:, self.text_T]
+    @functools.cached_property
+    def _said_KT(self) -> csr_array:
+        """Which captions are each of K texts."""
+        captions = len(self.text_T)
+        return _table(self.text_T, np.arange(captions), (int(self.text_T.max()) + 1, captions))
+
+    @functools.cached_property
+    def _carries_AK(self) -> csr_array:
+        return self._carried_KA.T.tocsr()
+
+    def relevant(self, captions: slice) -> csr_array:
+        """bool[t,A], sparse: which clips carry the text of each caption in the slice."""
+        return self._carried_KA[self.text_T[captions]]
+
+    def relevant_captions(self, clips: slice) -> csr_array:
+        """bool[a,T], sparse: which captions have a text that each clip in the slice carries."""
+        return self._carries_AK[clips] @ self._said_KT
+
+
+def _table(row_P: np.ndarray, column_P: np.ndarray, shape: tuple[int, int]) -> csr_array:
+    return csr_array((np.ones(len(row_P), bool), (row_P, column_P)), shape=shape)
 
 
 def gallery(captions_of: Sequence[Sequence[str]], normalise) -> tuple[Gallery, list[str]]:
@@ -56,43 +74,36 @@ def gallery(captions_of: Sequence[Sequence[str]], normalise) -> tuple[Gallery, l
     return Gallery(owner_T, text_T, len(captions_of)), texts
 
 
-def ranks(similarity_QN: np.ndarray, relevant_QN: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rank of the first right answer and average precision at DEPTH of each query.
+def ranks(
+    similarity_QN: np.ndarray, relevant_QN: csr_array, own_QN: csr_array
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rank of the first right answer and average precision at DEPTH of each query, and ranks of its own candidates.
 
     Average precision at 10 sums the precision at every right answer within the first 10 and divides by the number
-    of right answers, at most 10.
-    """
-    wrong_QN = np.where(relevant_QN, -np.inf, similarity_QN)
-    right_QN = np.where(relevant_QN, similarity_QN, -np.inf)
-    rank_Q = 1 + (wrong_QN >= right_QN.max(1, keepdims=True)).sum(1)
-    wrong_QK, right_QK = _largest(wrong_QN), _largest(right_QN)
-    before_QK = (wrong_QK[:, None, :] >= right_QK[:, :, None]).sum(2)
-    nth_K = np.arange(1, right_QK.shape[1] + 1)
-    place_QK = nth_K + before_QK
-    hit_QK = np.isfinite(right_QK) & (place_QK <= DEPTH)
-    precision_Q = np.where(hit_QK, nth_K / place_QK, 0.0).sum(1) / np.minimum(relevant_QN.sum(1), DEPTH)
-    return rank_Q, precision_Q
+    of right answers, at most 10. An own candidate is ranked among all, of which others may be right as well.
 
-
-def _largest(values_QN: np.ndarray) -> np.ndarray:
-    """The DEPTH largest of each row, largest first."""
-    kept = min(DEPTH, values_QN.shape[1])
-    return -np.sort(-np.partition(values_QN, values_QN.shape[1] - kept, axis=1)[:, -kept:], axis=1)
-
-
-def own_ranks(similarity_QN: np.ndarray, query_P: np.ndarray, candidate_P: np.ndarray) -> np.ndarray:
-    """Rank of each query's own candidates among all, of which others may be right as well.
+    Candidates are counted, not sorted: one pass over a query's similarities for each of its DEPTH best right answers
+    and of its own candidates, while they are in the processor's cache.
 
     Args:
-      query_P, candidate_P: pairs of row and column, ascending by row.
+      relevant_QN: the right answers, one or more in every row, with sorted indices.
+      own_QN: some of them; the ranks come back in the order of its entries.
     """
-    value_P = similarity_QN[query_P, candidate_P]
-    nth_P = np.arange(len(query_P)) - np.searchsorted(query_P, query_P)
-    rank_P = np.empty(len(query_P), int)
-    for nth in range(int(nth_P.max(initial=-1)) + 1):  # one candidate of every query at a time, to bound memory
-        now = nth_P == nth
-        rank_P[now] = (similarity_QN[query_P[now]] >= value_P[now, None]).sum(1)
-    return rank_P
+    rank_Q, precision_Q, own = np.empty(len(similarity_QN), int), np.empty(len(similarity_QN)), []
+    for query, similarity_N in enumerate(similarity_QN):
+        right, mine = (table.indices[table.indptr[query] : table.indptr[query + 1]] for table in (relevant_QN, own_QN))
+        value_R = similarity_N[right]
+        best = np.argsort(-value_R, kind="stable")[:DEPTH] if len(right) > 1 else np.zeros(1, int)
+        own_at = np.searchsorted(right, mine)
+        place_R = np.zeros(len(right), int)
+        for at in {*best.tolist(), *own_at.tolist()}:
+            place_R[at] = np.count_nonzero(similarity_N >= value_R[at])
+        own.append(place_R[own_at])
+        others = place_R[best] - (value_R >= value_R[best][:, None]).sum(1)
+        nth = np.arange(1, len(best) + 1)
+        rank_Q[query] = 1 + others[0]
+        precision_Q[query] = (nth / (nth + others))[nth + others <= DEPTH].sum() / len(best)
+    return rank_Q, precision_Q, np.concatenate(own)
 
 
 def reference_precision(rank_P: np.ndarray, query_P: np.ndarray) -> np.ndarray:
@@ -150,21 +161,27 @@ class Direction:
     chances: tuple[float, ...]
 
 
-def _chunks(total: int) -> Iterator[slice]:
-    return (slice(start, min(start + CHUNK, total)) for start in range(0, total, CHUNK))
+def _chunks(queries: int, candidates: int) -> Iterator[slice]:
+    size = max(1, min(CHUNK, CELLS // candidates))
+    return (slice(start, min(start + size, queries)) for start in range(0, queries, size))
 
 
-def _direction(query, candidates, relevant, clip_Q, own) -> Direction:
-    query_P, candidate_P = own
+def _direction(
+    query: np.ndarray,
+    candidates: np.ndarray,
+    relevant: Callable[[slice], csr_array],
+    clip_Q: np.ndarray,
+    own_QN: csr_array,
+) -> Direction:
     found, counts = [], []
-    for part in _chunks(len(query)):
-        relevant_QN, similarity_QN = relevant(part), query[part] @ candidates.T
-        here = slice(*np.searchsorted(query_P, (part.start, part.stop)))
-        own_P = own_ranks(similarity_QN, query_P[here] - part.start, candidate_P[here])
-        found.append((*ranks(similarity_QN, relevant_QN), own_P))
-        counts.append(relevant_QN.sum(1))
+    for part in _chunks(len(query), len(candidates)):
+        relevant_QN = relevant(part)
+        relevant_QN.sort_indices()
+        found.append(ranks(query[part] @ candidates.T, relevant_QN, own_QN[part]))
+        counts.append(np.diff(relevant_QN.indptr))
     rank_Q, precision_Q, own_P = (np.concatenate(values) for values in zip(*found, strict=True))
     chances = tuple(chance(np.concatenate(counts), len(candidates), cutoff) for cutoff in CUTOFFS)
+    query_P = np.repeat(np.arange(len(query)), np.diff(own_QN.indptr))
     return Direction(rank_Q, precision_Q, reference_precision(own_P, query_P), clip_Q, chances)
 
 
@@ -175,13 +192,13 @@ def evaluate(audio_AE: np.ndarray, text_TE: np.ndarray, tested: Gallery) -> dict
       ValueError: an embedding is not finite.
     """
     audio_AE, text_TE = _unit(audio_AE), _unit(text_TE)
-    owner_T, clip_A = tested.owner_T, np.arange(tested.num_clips)
-    by_owner_T = np.argsort(owner_T, kind="stable")
-    captions = (np.arange(len(owner_T)), owner_T)
+    owner_T, captions = tested.owner_T, np.arange(len(tested.owner_T))
+    owner_TA = _table(captions, owner_T, (len(captions), tested.num_clips))
+    caption_AT = _table(owner_T, captions, (tested.num_clips, len(captions)))
     return {
-        "text_to_audio": _direction(text_TE, audio_AE, tested.relevant, owner_T, captions),
+        "text_to_audio": _direction(text_TE, audio_AE, tested.relevant, owner_T, owner_TA),
         "audio_to_text": _direction(
-            audio_AE, text_TE, tested.relevant_captions, clip_A, (owner_T[by_owner_T], by_owner_T)
+            audio_AE, text_TE, tested.relevant_captions, np.arange(tested.num_clips), caption_AT
         ),
     }
 

@@ -1,6 +1,7 @@
 """Retrieval against brute force, against the reference's numbers, and with ties."""
 
 import pathlib
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -76,6 +77,30 @@ def test_ragged_captions_shared_texts_and_ties_match_brute_force(monkeypatch):
     expected = [brute_force(similarity[a], [n in sets[a] for n in normal]) for a in range(30)]
     np.testing.assert_array_equal(found["audio_to_text"].rank_Q, [rank for rank, _ in expected])
     np.testing.assert_allclose(found["audio_to_text"].precision_Q, [ap for _, ap in expected])
+
+
+def test_memory_is_bounded_by_a_chunk_of_similarities(monkeypatch):
+    """Of 20,000 clips with five captions each: a table of clips by texts would take 2 GB."""
+    many = Gallery(np.repeat(np.arange(20_000), 5), np.arange(100_000), 20_000)
+    small = Gallery(np.repeat(np.arange(600), 5), np.arange(3000) // 2, 600)
+    vectors = np.random.default_rng(0).standard_normal((3600, 4)).astype(np.float32)
+    whole = evaluate(vectors[:600], vectors[600:], small)
+    monkeypatch.setattr(retrieval, "CELLS", 30_000)
+    tracemalloc.start()
+    try:
+        assert many.relevant(slice(0, 256)).shape == (256, 20_000)
+        assert many.relevant_captions(slice(0, 256)).sum() == 5 * 256
+        chunks = tracemalloc.get_traced_memory()[1]
+        tracemalloc.reset_peak()
+        parts = evaluate(vectors[:600], vectors[600:], small)
+        test = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert chunks < 50e6
+    assert test < chunks + 2e6  # the whole table of similarities has 7 MB
+    for name, direction in whole.items():
+        np.testing.assert_array_equal(direction.rank_Q, parts[name].rank_Q)
+        assert direction.chances == parts[name].chances
 
 
 def test_the_reference_numbers_hits_in_the_order_of_captions(monkeypatch):
