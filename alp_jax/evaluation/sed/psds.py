@@ -6,6 +6,11 @@ Definition: Bilen et al. 2020 (arXiv 1910.08440); thresholds: Ebbers et al. 2022
 A threshold that falls below a score makes that frame active. Going through the scores from the highest, every clip adds
 to the counts of true and false positives of its class where its detections change; so a class is a list of changes, and
 the score of any weighting of the clips, a bootstrap's for instance, is a cumulative sum over it.
+
+Events of one class in a clip are the stretches in which the class sounds: annotations that overlap or touch are one
+event, and what lies outside the clip is none, see ``stretches``. A sound that four people marked would else be four
+events, and a detection much longer than it would pass as covered by them. The packages refuse such annotations.
+Detections are runs of frames, so they neither touch nor leave the clip.
 """
 
 import dataclasses
@@ -37,6 +42,33 @@ class Changes:
     events: np.ndarray
 
 
+def stretches(events_E2: np.ndarray, seconds: float) -> np.ndarray:
+    """float64[S,2]: the events of one class in a clip as stretches that do not touch, in order, cut to the clip.
+
+    Annotations that overlap or touch (to a microsecond) are one stretch. What has no length in the clip is left out.
+
+    Args:
+      events_E2: onset and offset in seconds.
+      seconds: duration of the clip.
+
+    Raises:
+      ValueError: an event that ends before it begins, or whose times are not finite.
+    """
+    events_E2 = np.asarray(events_E2, np.float64).reshape(-1, 2)
+    for onset, offset in events_E2:
+        if not (np.isfinite(onset) and np.isfinite(offset) and onset <= offset):
+            raise ValueError(f"an event from {onset:g} s to {offset:g} s: it has to end after it begins")
+    inside_E2 = np.clip(events_E2, 0.0, seconds)
+    inside_E2 = inside_E2[np.round(inside_E2[:, 1] - inside_E2[:, 0], _DECIMALS) > 0]
+    inside_E2 = inside_E2[np.argsort(inside_E2[:, 0], kind="stable")]
+    if not len(inside_E2):
+        return inside_E2
+    until_E = np.maximum.accumulate(inside_E2[:, 1])
+    first_E = np.append(True, np.round(inside_E2[1:, 0] - until_E[:-1], _DECIMALS) > 0)
+    last_E = np.append(first_E[1:], True)
+    return np.stack([inside_E2[first_E, 0], until_E[last_E]], 1)
+
+
 def class_changes(
     scores_NT: np.ndarray, length_N: np.ndarray, hop_N: np.ndarray, events: dict[int, np.ndarray]
 ) -> Changes:
@@ -46,15 +78,17 @@ def class_changes(
       scores_NT: frame scores of N clips, finite.
       length_N: frames of each clip.
       hop_N: seconds per frame of each clip; its frame t covers ``[t * hop, (t + 1) * hop)``.
-      events: clip -> float[E,2] onset and offset in seconds; clips without events are left out.
+      events: clip -> float[E,2] onset and offset in seconds, of which ``stretches`` are made; clips without any may be
+        left out.
 
     Raises:
-      ValueError: scores are not finite.
+      ValueError: scores are not finite; as ``stretches``.
     """
     scores_NT = np.asarray(scores_NT, np.float64)
     inside_NT = np.arange(scores_NT.shape[1]) < np.asarray(length_N)[:, None]
     if not np.isfinite(scores_NT[inside_NT]).all():
         raise ValueError("scores of frames are not finite")
+    events = {clip: stretches(found, length_N[clip] * hop_N[clip]) for clip, found in events.items()}
     with_events = sorted(clip for clip, found in events.items() if len(found))
     quiet_NT = inside_NT.copy()
     quiet_NT[with_events] = False
@@ -132,7 +166,8 @@ def psds(
 ) -> np.ndarray:
     """The score float64[A,R] for A weights of the deviation over classes and R weightings of the clips.
 
-    A class whose events no clip of a weighting holds is left out of it. One class is in memory at a time.
+    A class without an event in any clip is left out. One whose events no clip of a weighting holds counts there as it
+    does over the clips as they are, so that its absence moves nothing. One class is in memory at a time.
 
     Args:
       classes: the changes of every class.
@@ -148,12 +183,16 @@ def psds(
     total, square = ([np.zeros(k + 1) for k in false_R] for _ in range(2))
     counted_R = np.zeros(len(weight_RN), int)
     for changes in classes:
+        if not changes.events.any():
+            continue
+        ones_N = np.ones(len(changes.events), np.int64)
         for r, weight_N in enumerate(weight_RN.astype(np.int64)):
             found = ratios(changes, weight_N, int(false_R[r]))
-            if found is not None:
-                total[r] += found
-                square[r] += found**2
-                counted_R[r] += 1
+            if found is None:
+                found = ratios(changes, ones_N, int(false_R[r]))
+            total[r] += found
+            square[r] += found**2
+            counted_R[r] += 1
     if not counted_R.all():
         raise ValueError("no class has an event in the clips")
     areas = [_areas(*curve, alphas) for curve in zip(total, square, counted_R, hours_R, strict=True)]

@@ -7,10 +7,12 @@ import numpy as np
 
 from alp_jax.config.schema import EvalConfig
 from alp_jax.core.clip import Event
+from alp_jax.core.errors import DataError
 from alp_jax.core.hashing import fingerprint
 from alp_jax.data.dataset import Dataset
 from alp_jax.data.example import SAMPLE_RATE
 from alp_jax.evaluation.sed.mixtures import SECONDS, Mixtures
+from alp_jax.evaluation.sed.psds import stretches
 from alp_jax.evaluation.tasks import Shortage, Table, assert_disjoint, hold_out, subset
 
 NAME, POOLING = "sound_event_detection", "frames"
@@ -26,7 +28,7 @@ class Side:
     Attributes:
       dataset, rows: where the audio is read.
       clip_rows: rows of the data set that the audio is made of.
-      events: of every row.
+      events: of every row; those of one class neither touch nor leave the clip.
       groups: of every row; a group is in one split alone.
     """
 
@@ -78,7 +80,7 @@ def sed_task(dataset: Dataset, table: Table, config: EvalConfig) -> SedTask | Sh
     """The task that a data set allows; a shortage when it has too few events, None when it has none at all.
 
     Raises:
-      DataError: naming a group that is on both sides.
+      DataError: naming a group that is on both sides, or a clip with an event that ends before it begins.
     """
     kind, (train, test) = "events of the data set", (_real(dataset, table, config, s) for s in ("train", "test"))
     if min(len(train.rows), len(test.rows)) < MIN_CLIPS:
@@ -115,7 +117,22 @@ def _real(dataset: Dataset, table: Table, config: EvalConfig, split: str) -> Sid
     rows = table.rows(split)
     rows = rows[[bool(table.events[row]) for row in rows.tolist()]] if len(rows) else rows
     rows = subset(table, rows, config.max_train_clips if split == "train" else config.max_test_clips)
-    return Side(dataset, rows, rows, tuple(table.events[r] for r in rows), tuple(table.group[r] for r in rows))
+    events = tuple(_apart(table, row, float(dataset.num_samples[row]) / SAMPLE_RATE) for row in rows.tolist())
+    return Side(dataset, rows, rows, events, tuple(table.group[r] for r in rows))
+
+
+def _apart(table: Table, row: int, seconds: float) -> tuple[Event, ...]:
+    """The events of a clip as ``stretches``, class by class; ``seconds`` is its duration."""
+    times: dict[str, list[tuple[float, float]]] = {}
+    for event in table.events[row]:
+        times.setdefault(event.label, []).append((event.onset_s, event.offset_s))
+    found = []
+    for label, of_class in sorted(times.items()):
+        try:
+            found += [Event(*pair, label) for pair in stretches(np.array(of_class), seconds).tolist()]
+        except ValueError as error:
+            raise DataError(f"clip {table.id[row]}: class {label}: {error}") from None
+    return tuple(sorted(found, key=lambda event: (event.onset_s, event.offset_s)))
 
 
 def _mixed(dataset: Dataset, table: Table, config: EvalConfig, split: str) -> Side | None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from alp_jax.core.clip import Event
+from alp_jax.core.errors import DataError
 from alp_jax.data.example import SAMPLE_RATE, Crop
 from alp_jax.evaluation.model import EvalModel
 from alp_jax.evaluation.sed import detection
@@ -135,3 +136,19 @@ def test_events_of_the_data_set_come_before_mixtures(records, config):
     assert task.kind == "events of the data set"
     assert task.seconds == config.max_seconds
     assert sed_task(data, read_table(FakeDataset(make_records(60))), config) is None
+
+
+def test_events_of_one_class_are_made_one_and_cut_to_the_audio(records, config):
+    def task(*times):
+        events = tuple(Event(*pair, label) for pair in times for label in ("low", "high"))
+        marked = [dataclasses.replace(r, events=events, group=f"{r.group} {k}") for r in records for k in range(3)]
+        data = FakeDataset(marked)
+        return sed_task(data, read_table(data), config)
+
+    seconds = records[0].num_samples / SAMPLE_RATE
+    found = task((0.1, 0.3), (0.2, 0.4), (0.5, 99.0), (100.0, 101.0)).test.events[0]
+    expected = [(0.1, 0.4), (0.5, seconds)]
+    assert [(e.onset_s, e.offset_s) for e in found if e.label == "low"] == expected
+    assert len(found) == 4
+    with pytest.raises(DataError, match=r"clip .*: class high: an event from 0.4 s to 0.3 s"):
+        task((0.4, 0.3))
