@@ -93,10 +93,25 @@ def _common(a: Tokens, b: Tokens) -> int:
     return before[-1]
 
 
+def tells_apart(references: Sequence[Sequence[Tokens]]) -> bool:
+    """Whether any n-gram is in the references of some clips and not of all.
+
+    Where none is, as with one clip or one text for all clips, the inverse document frequency of everything is 0:
+    ``cider_d`` gives 0 to a perfect caption too.
+    """
+    documents = _documents([[ngrams(reference) for reference in several] for several in references])
+    return any(count < len(references) for count in documents.values())
+
+
+def _documents(counted: Sequence[Sequence[NGrams]]) -> collections.Counter:
+    """In the references of how many clips every n-gram is."""
+    return collections.Counter(run for several in counted for run in set().union(*several))
+
+
 def cider_d(candidates: Sequence[Tokens], references: Sequence[Sequence[Tokens]]) -> np.ndarray:
-    """score_N, up to 10; 0 of a single clip, whose every n-gram is in all documents."""
+    """score_N, up to 10; no measurement unless ``tells_apart(references)``."""
     counted = [[ngrams(reference) for reference in several] for several in references]
-    documents = collections.Counter(run for several in counted for run in set().union(*several))
+    documents = _documents(counted)
     log_clips = math.log(max(len(references), 1))
 
     def weighted(counts: NGrams) -> "_Weighted":

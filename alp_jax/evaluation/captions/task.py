@@ -8,7 +8,7 @@ import numpy as np
 
 from alp_jax.evaluation import bootstrap
 from alp_jax.evaluation.captions.extra import extra_scores
-from alp_jax.evaluation.captions.scores import ORDER, bleu, bleu_counts, cider_d, rouge_l
+from alp_jax.evaluation.captions.scores import ORDER, bleu, bleu_counts, cider_d, rouge_l, tells_apart
 from alp_jax.evaluation.captions.tokens import tokenize
 from alp_jax.evaluation.protocol import Measured, RetrievalTask
 from alp_jax.evaluation.tasks import Table
@@ -67,14 +67,19 @@ def judge_captions(task: CaptionTask, captions: Sequence[str]) -> Measured:
     said = [tokenize(caption) for caption in captions]
     wanted = [[words for words in map(tokenize, several) if words] or [[""]] for several in task.references]
     weight_RN, unit = bootstrap.weights(task.test_groups)
-    values = {}
-    for name, score_N in (("cider_d", cider_d(said, wanted)), ("rouge_l", rouge_l(said, wanted))):
+    values, skipped, scored = {}, {}, {"rouge_l": rouge_l(said, wanted)}
+    if tells_apart(wanted):
+        scored = {"cider_d": cider_d(said, wanted)} | scored
+    else:
+        skipped["cider_d"] = (
+            "not computable: every word of the references is in those of all clips, so all weigh nothing"
+        )
+    for name, score_N in scored.items():
         values[name] = _entry(*bootstrap.estimate(lambda w, score_N=score_N: w @ score_N / w.sum(1), weight_RN))
     counts = bleu_counts(said, wanted)
     for order in range(ORDER):
         estimate = bootstrap.estimate(lambda w, order=order: bleu(counts, w)[:, order], weight_RN)
         values[f"bleu_{order + 1}"] = _entry(*estimate)
-    skipped = {}
     for name, found in extra_scores(captions, task.references).items():
         if isinstance(found, str):
             skipped[name] = found

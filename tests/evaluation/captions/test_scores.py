@@ -6,7 +6,7 @@ import pathlib
 import numpy as np
 import pytest
 
-from alp_jax.evaluation.captions.scores import bleu, bleu_counts, cider_d, rouge_l
+from alp_jax.evaluation.captions.scores import bleu, bleu_counts, cider_d, rouge_l, tells_apart
 from alp_jax.evaluation.captions.tokens import tokenize
 
 # pycocoevalcap 1.2 on made-up captions; tokens by Stanford CoreNLP 3.4.1 as it calls it
@@ -42,3 +42,13 @@ def test_weights_stand_for_clips_that_occur_as_often():
 @pytest.mark.parametrize("place", range(len(GOLDEN["tokens"]["captions"])))
 def test_tokens_are_those_of_the_reference(place):
     assert tokenize(GOLDEN["tokens"]["captions"][place]) == GOLDEN["tokens"]["tokens"][place]
+
+
+def test_references_that_are_alike_tell_no_clips_apart():
+    """What CIDEr-D gives a perfect caption is 0 then, and more where any word is not everywhere."""
+    dog, two = ["a", "dog", "barks"], ["a", "dog", "barks", "twice"]
+    for references in ([[dog]], [[dog]] * 3, [[dog, two], [two, dog]]):
+        assert not tells_apart(references)
+        assert not cider_d([dog] * len(references), references).any()
+    assert tells_apart([[dog], [dog], [two]])
+    assert cider_d([dog, dog, two], [[dog], [dog], [two]])[2] > 0

@@ -77,6 +77,17 @@ def test_the_floor_is_a_caption_of_the_nearest_training_clip(dataset, config):
     assert captioning._plainest(["the dog", "a loud dog barks", "dog barks"]) == "dog barks"
 
 
+def test_cider_of_references_that_are_one_text_is_not_computable(dataset, config):
+    task = make_suite(dataset, config).captioning
+    alike = dataclasses.replace(task, references=[("A dog.", "a dog")] * len(task.references))
+    found = captioning.judge_captions(alike, ["a dog"] * len(task.references))
+    assert "cider_d" not in found.values
+    assert found.notes["skipped"]["cider_d"].startswith("not computable")
+    assert found.headline()[0] == "rouge_l"
+    assert found.headline()[1]["value"] == pytest.approx(1.0)
+    assert "cider_d" in captioning.judge_captions(task, ["a dog"] * len(task.references)).values
+
+
 def test_what_is_not_here_is_named_and_never_zero(monkeypatch):
     monkeypatch.setitem(sys.modules, "nltk.translate.meteor_score", None)
     evaluator = types.SimpleNamespace(sentence_score=lambda caption, references: float(caption in references))
