@@ -1,42 +1,202 @@
-"""Intervals by resampling what is independent: groups of test clips where there are enough of them, else clips."""
+"""Intervals by resampling what is independent: groups of test clips where there are enough of them, else clips.
 
-from collections.abc import Callable, Sequence
+A metric is resampled through its ``Estimate``: the value, and what one more copy of every clip adds to it. For a mean
+that is exact. For average precision it is better than to score the resample itself, in which a clip that is drawn twice
+confirms itself: two copies of a positive stand at the top together, and negatives that were not drawn leave gaps, so
+that the scores of resamples lie above the value as the value lies above the truth. Here they lie around the value.
+
+What a finite test set adds to average precision is known too (``Estimate.bias``), and an interval covers both: the
+mean over test sets of this size and the value of an endless one.
+
+The draws depend on the groups and the seed alone. So every metric, seed and encoder on the same test clips sees the
+same resamples, and the difference of two rows of ``Resamples.linear`` is a paired comparison.
+
+Memory: BLOCK counts at a time, and per estimate a number for every clip and every resample; never resamples x clips x
+classes.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
+from scipy import stats
+
+from alp_jax.core.metrics import METRICS
 
 MIN_GROUPS = 10  # fewer cannot be resampled meaningfully
-RESAMPLES = 500
+RESAMPLES = 1000
 LEVEL = 0.95
+BLOCK = 1 << 22  # counts of units that are in memory at a time
 
 
-def weights(groups: Sequence[str], resamples: int = RESAMPLES, seed: int = 0) -> tuple[np.ndarray, str]:
-    """How often each of N clips is drawn in each resample.
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+    """A metric on N test clips.
 
-    Returns:
-      weight_RN float32, whose row 0 is the sample itself (all ones), and the unit that was drawn with replacement:
-      ``groups`` when there are at least MIN_GROUPS, else ``clips``.
+    Attributes:
+      value: of the metric.
+      influence_N: float64, what one more copy of each clip adds to it, to first order; sums to 0.
+      bias: by how much the value is expected to exceed that of an endless test set.
+      counted_N: bool, clips that count at all; None: all.
+      binary: whether it is a share of clips, so that the value alone says how much clips differ.
     """
-    _, member_N = np.unique(np.asarray(groups, dtype=object).astype(str), return_inverse=True)
-    units = int(member_N.max()) + 1
-    unit = "groups" if units >= MIN_GROUPS else "clips"
-    if unit == "clips":
-        member_N, units = np.arange(len(member_N)), len(member_N)
-    drawn = np.random.default_rng(seed).multinomial(units, np.full(units, 1 / units), size=resamples)
-    return np.concatenate([np.ones((1, len(member_N))), drawn[:, member_N]]).astype(np.float32), unit
+
+    value: float
+    influence_N: np.ndarray
+    bias: float = 0.0
+    counted_N: np.ndarray | None = None
+    binary: bool = False
 
 
-def over_seeds(metrics: Sequence[Callable[[np.ndarray], np.ndarray]], weight_RN: np.ndarray) -> np.ndarray:
-    """values_R: means of a metric over seeds, in row 0 of all and in every other of as many drawn with replacement."""
-    values_SR = np.stack([np.asarray(metric(weight_RN)) for metric in metrics])
-    seeds, rows = values_SR.shape
-    drawn_SR = np.random.default_rng(0).integers(seeds, size=(seeds, rows))
-    drawn_SR[:, 0] = np.arange(seeds)
-    return np.take_along_axis(values_SR, drawn_SR, axis=0).mean(0)
+class Resamples:
+    """How often each unit of a test set is drawn in each of ``count`` resamples.
+
+    Args:
+      groups: the group of each of N clips (or queries).
+      clips: the clip of each; None where each is a clip of its own.
+
+    Attributes:
+      unit: ``groups`` when there are at least MIN_GROUPS, else ``clips``.
+      member_N: int, the unit of each.
+      units: U.
+    """
+
+    def __init__(
+        self, groups: Sequence[str], clips: np.ndarray | None = None, *, count: int = RESAMPLES, seed: int = 0
+    ):
+        _, member_N = np.unique(np.asarray(groups, dtype=object).astype(str), return_inverse=True)
+        self.unit = "groups" if member_N.max() + 1 >= MIN_GROUPS else "clips"
+        if self.unit == "clips":
+            member_N = np.arange(len(member_N)) if clips is None else np.unique(clips, return_inverse=True)[1]
+        self.member_N, self.units = member_N, int(member_N.max()) + 1
+        self.count, self._seed = count, seed
+
+    def counts(self) -> Iterator[np.ndarray]:
+        """float64[r,U], block by block; the same whenever it is asked for."""
+        rows = max(1, BLOCK // self.units)
+        for block, first in enumerate(range(0, self.count, rows)):
+            size = min(rows, self.count - first)
+            drawn_rU = np.random.default_rng([self._seed, block]).integers(self.units, size=(size, self.units))
+            drawn_rU += self.units * np.arange(size)[:, None]
+            yield np.bincount(drawn_rU.ravel(), minlength=size * self.units).reshape(size, -1).astype(np.float64)
+
+    def linear(self, influence_N: np.ndarray) -> np.ndarray:
+        """What each resample adds to a metric: float64[...,R] of influences [...,N]."""
+        by_unit_KU = self.by_unit(influence_N).reshape(-1, self.units)
+        added_RK = np.concatenate([counts_rU @ by_unit_KU.T for counts_rU in self.counts()])
+        return added_RK.T.reshape(*np.shape(influence_N)[:-1], self.count)
+
+    def by_unit(self, influence_N: np.ndarray) -> np.ndarray:
+        """Sums over the clips of each unit: float64[...,U] of [...,N]."""
+        influence_KN = np.asarray(influence_N, np.float64).reshape(-1, len(self.member_N))
+        sums_KU = np.stack([np.bincount(self.member_N, row_N, self.units) for row_N in influence_KN])
+        return sums_KU.reshape(*np.shape(influence_N)[:-1], self.units)
+
+    def freedom(self, estimate: Estimate) -> float:
+        """Degrees of freedom of the spread of a metric over units.
+
+        One less than the units that count; for what is no share of clips, what the kurtosis of the influences leaves of
+        that, which is little where a few positives among many clips decide.
+        """
+        counted_N = estimate.counted_N
+        units = self.units if counted_N is None else len(np.unique(self.member_N[counted_N]))
+        square_U = self.by_unit(estimate.influence_N) ** 2
+        if estimate.binary or not square_U.any():
+            return max(units - 1, 1)
+        kurtosis = units * (square_U**2).sum() / square_U.sum() ** 2
+        return float(np.clip(2 * units / max(kurtosis - 1, 1e-9), 1, max(units - 1, 1)))
+
+    def apply(self, metric: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        """A metric of every resample; ``metric`` maps how often each clip counts, float64[r,N], to float64[r,...]."""
+        return np.concatenate([metric(counts_rU[:, self.member_N]) for counts_rU in self.counts()])
 
 
-def estimate(metric: Callable[[np.ndarray], np.ndarray], weight_RN: np.ndarray) -> tuple[float, list[float]]:
-    """The metric on the sample and its percentile interval at LEVEL; ``metric`` maps weight_RN to values_R."""
-    values_R = np.asarray(metric(weight_RN))
+def over_seeds(value_S: np.ndarray, added_SR: np.ndarray) -> np.ndarray:
+    """values_R: means over as many seeds as there are, drawn with replacement, in every resample of the clips.
+
+    Deviations of seeds from their mean are widened by what so few show less of than all would.
+    """
+    seeds, resamples = added_SR.shape
+    widened_S = value_S.mean() + (value_S - value_S.mean()) * np.sqrt(seeds / max(seeds - 1, 1))
+    drawn_SR = np.random.default_rng(0).integers(seeds, size=(seeds, resamples))
+    return np.take_along_axis(widened_S[:, None] + added_SR, drawn_SR, axis=0).mean(0)
+
+
+def interval(
+    value: np.ndarray | float,
+    value_R: np.ndarray,
+    freedom: np.ndarray | float,
+    bounds: tuple[float, float],
+    bias: np.ndarray | float = 0.0,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Lowest and highest at LEVEL, [...]; they hold ``value`` and lie in ``bounds``.
+
+    Within two bounds it is Wilson's interval with Student's t, for as many independent clips as give the spread of the
+    resamples; so a value at a bound has an interval too. It spans that around the value and that around the value less
+    its bias.
+
+    Args:
+      value: [...]. value_R: [...,R], of the resamples. bias: [...].
+      freedom: [...], degrees of freedom of the spread, see ``Resamples.freedom``.
+      bounds: of the metric, which may be infinite.
+    """
+    value, bias, freedom = (np.asarray(x, np.float64) for x in (value, bias, freedom))
+    units, t = freedom + 1, stats.t.ppf((1 + LEVEL) / 2, freedom)
+    spread = np.std(value_R, axis=-1, ddof=1) * np.sqrt(units / freedom)
+    low, high = bounds
+    if not np.isfinite([low, high]).all():
+        ends = [value - bias - t * spread, value - t * spread, value - bias + t * spread, value + t * spread]
+    else:
+        width = high - low
+        ends = []
+        for centre in (value, np.clip(value - bias, low, high)):
+            ends += [low + width * end for end in _wilson((centre - low) / width, spread / width, units, t)]
+    return np.clip(np.min([value, *ends], 0), low, high), np.clip(np.max([value, *ends], 0), low, high)
+
+
+def _wilson(share: np.ndarray, spread: np.ndarray, units: np.ndarray, t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of a share between 0 and 1; what never varied counts as known, unless it is at an end."""
+    variance = share * (1 - share)
+    known = spread < 1e-9
+    ends = variance < 1e-12
+    size = np.where(ends, units, np.divide(variance, spread**2, out=np.full_like(variance, np.inf), where=~known))
+    extra = t**2 / size
+    middle = (share + extra / 2) / (1 + extra)
+    half = np.sqrt(extra * (variance + extra / 4)) / (1 + extra)
+    return middle - half, middle + half
+
+
+def quantiles(value: float, value_R: np.ndarray) -> list[float]:
+    """The central LEVEL of the resamples and the value: for medians, which have no influence of single clips."""
     tail = 100 * (1 - LEVEL) / 2
-    low, high = np.nanpercentile(values_R[1:], [tail, 100 - tail])
-    return float(values_R[0]), [float(low), float(high)]
+    low, high = np.percentile(value_R, [tail, 100 - tail])
+    return [float(min(low, value)), float(max(high, value))]
+
+
+def entries(
+    found: Mapping[str, Sequence[Estimate]], drawn: Resamples, chance: Mapping[str, float | None]
+) -> dict[str, dict]:
+    """``value``, ``interval`` and ``chance`` of every metric by name; its estimates are those of seeds, mostly one."""
+    flat = [estimate for estimates in found.values() for estimate in estimates]
+    added_KR = iter(drawn.linear(np.stack([estimate.influence_N for estimate in flat])))
+    result = {}
+    for name, estimates in found.items():
+        value_S = np.array([estimate.value for estimate in estimates])
+        value_R = over_seeds(value_S, np.stack([next(added_KR) for _ in estimates]))
+        value, bias = float(value_S.mean()), float(np.mean([estimate.bias for estimate in estimates]))
+        freedom = min(drawn.freedom(estimate) for estimate in estimates)
+        ends = interval(value, value_R, freedom, METRICS[name].bounds, bias)
+        result[name] = {"value": value, "interval": [float(end) for end in ends], "chance": chance.get(name)}
+    return result
+
+
+def entry(name: str, metric: Callable[[np.ndarray], np.ndarray], drawn: Resamples, chance: float | None = None) -> dict:
+    """The same for a metric that is no mean and has no influences: every resample is scored, its bias is taken off."""
+    value = metric(np.ones((1, len(drawn.member_N))))[0]
+    return scored(name, value, drawn.apply(metric), drawn, chance)
+
+
+def scored(name: str, value: float, value_R: np.ndarray, drawn: Resamples, chance: float | None = None) -> dict:
+    """The same where the resamples were scored already."""
+    ends = interval(value, value_R, max(drawn.units - 1, 1), METRICS[name].bounds, value_R.mean() - value)
+    return {"value": float(value), "interval": [float(end) for end in ends], "chance": chance}

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from alp_jax.evaluation.metrics import accuracy, mean_average_precision
+from alp_jax.evaluation.metrics import mean_average_precision
 
 # 0.5 * penalty * |w|^2 beside the mean loss over standardised features
 PENALTIES = tuple(10.0**k for k in (-4, -3, -2, -1, 0, 1))
@@ -103,11 +103,10 @@ def fit_grid(x_ND, onehot_NC, weight_GN, penalty_G, offset_C, multi, iterations:
 
 def score(logits_NC: np.ndarray, target: np.ndarray) -> float:
     """What settings are selected by: accuracy, or mean average precision for a multi-label ``target`` [N,C]."""
-    ones = np.ones((1, len(logits_NC)))
     if target.ndim == 2:
-        value = float(mean_average_precision(logits_NC, target, ones)[0])
+        value = mean_average_precision(logits_NC, target).value
         return -1.0 if np.isnan(value) else value
-    return float(accuracy(logits_NC.argmax(1) == target, ones)[0])
+    return float((logits_NC.argmax(1) == target).mean())
 
 
 def standardise(train_x: np.ndarray, test_x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

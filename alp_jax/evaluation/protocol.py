@@ -1,8 +1,6 @@
 """From a task and a model's features to metric values with intervals and chance levels."""
 
 import dataclasses
-from collections.abc import Callable
-from functools import partial
 
 import numpy as np
 
@@ -45,30 +43,26 @@ def judge(task: Task, logits: np.ndarray) -> Measured:
     """
     if not np.isfinite(logits).all():
         raise ValueError(f"task {task.name}: the probe's scores are not finite")
-    weight_RN, unit = bootstrap.weights(task.test_groups)
+    drawn = bootstrap.Resamples(task.test_groups)
     logits_SNC = logits.reshape(-1, *logits.shape[-2:])
     if task.test_y.ndim == 2:
         prevalence_C = task.test_y.mean(0)
-        chance = float(prevalence_C[prevalence_C > 0].mean())
-        scored = {"map": ([partial(metrics.mean_average_precision, x_NC, task.test_y) for x_NC in logits_SNC], chance)}
+        chance = {"map": float(prevalence_C[prevalence_C > 0].mean())}
+        found = {"map": [metrics.mean_average_precision(logits_NC, task.test_y) for logits_NC in logits_SNC]}
     else:
         correct_SN = logits_SNC.argmax(2) == task.test_y
         majority = float((task.test_y == np.bincount(task.train_y).argmax()).mean())
-        balanced = [partial(metrics.balanced_accuracy, correct_N, task.test_y) for correct_N in correct_SN]
-        scored = {
-            "accuracy": ([partial(metrics.accuracy, x_N) for x_N in correct_SN], max(majority, 1 / len(task.classes))),
-            "balanced_accuracy": (balanced, 1 / len(np.unique(task.test_y))),
+        chance = {
+            "accuracy": max(majority, 1 / len(task.classes)),
+            "balanced_accuracy": 1 / len(np.unique(task.test_y)),
         }
-    values, by_seed = {}, {}
-    for name, (of_seeds, chance) in scored.items():
-        values[name] = _entry(lambda w, of_seeds=of_seeds: bootstrap.over_seeds(of_seeds, w), weight_RN, chance)
-        by_seed[name] = [float(of(weight_RN[:1])[0]) for of in of_seeds]
-    return Measured(values, unit, {"by_seed": by_seed} if len(logits_SNC) > 1 else {})
-
-
-def _entry(metric: Callable[[np.ndarray], np.ndarray], weight_RN: np.ndarray, chance: float | None) -> dict:
-    value, interval = bootstrap.estimate(metric, weight_RN)
-    return {"value": value, "interval": interval, "chance": chance}
+        found = {
+            "accuracy": [metrics.mean(correct_N) for correct_N in correct_SN],
+            "balanced_accuracy": [metrics.balanced_accuracy(correct_N, task.test_y) for correct_N in correct_SN],
+        }
+    by_seed = {name: [estimate.value for estimate in estimates] for name, estimates in found.items()}
+    notes = {"by_seed": by_seed} if len(logits_SNC) > 1 else {}
+    return Measured(bootstrap.entries(found, drawn, chance), drawn.unit, notes)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,17 +120,14 @@ def judge_retrieval(task: RetrievalTask, audio_AE: np.ndarray, text_TE: np.ndarr
     measured = {}
     groups = np.asarray(task.test_groups, dtype=object)
     for name, found in retrieval.evaluate(audio_AE, text_TE, task.gallery).items():
-        weight_RN, unit = bootstrap.weights(groups[found.clip_Q])
-        values = {
-            f"recall_at_{cutoff}": _entry(
-                lambda w, hit_Q=found.rank_Q <= cutoff: metrics.accuracy(hit_Q, w), weight_RN, chance
-            )
-            for cutoff, chance in reversed(list(zip(retrieval.CUTOFFS, found.chances, strict=True)))
+        drawn = bootstrap.Resamples(groups[found.clip_Q], found.clip_Q)
+        chance = {f"recall_at_{cutoff}": value for cutoff, value in zip(retrieval.CUTOFFS, found.chances, strict=True)}
+        estimates = {
+            f"recall_at_{cutoff}": [metrics.mean(found.rank_Q <= cutoff)] for cutoff in reversed(retrieval.CUTOFFS)
         }
-        values["map_at_10"] = _entry(lambda w, p_Q=found.precision_Q: metrics.accuracy(p_Q, w), weight_RN, None)
-        values["map_at_10_reference"] = _entry(
-            lambda w, r_Q=found.reference_Q: retrieval.reference_mean(r_Q, w), weight_RN, None
-        )
-        values["median_rank"] = {"value": float(np.median(found.rank_Q)), "interval": None, "chance": None}
-        measured[name] = Measured(values, unit)
+        estimates["map_at_10"] = [metrics.mean(found.precision_Q)]
+        estimates["map_at_10_reference"] = [metrics.mean(found.reference_Q, ~np.isnan(found.reference_Q))]
+        median, of_resamples = np.median(found.rank_Q), drawn.apply(lambda w, r=found.rank_Q: metrics.medians(r, w))
+        rank = {"value": float(median), "interval": bootstrap.quantiles(median, of_resamples), "chance": None}
+        measured[name] = Measured(bootstrap.entries(estimates, drawn, chance) | {"median_rank": rank}, drawn.unit)
     return measured

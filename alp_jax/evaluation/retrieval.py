@@ -127,13 +127,6 @@ def reference_precision(rank_P: np.ndarray, query_P: np.ndarray) -> np.ndarray:
     return total_Q / np.minimum(count_Q, DEPTH)
 
 
-def reference_mean(reference_Q: np.ndarray, weight_RQ: np.ndarray) -> np.ndarray:
-    """Weighted mean over the queries that the reference counts, for each of R weightings; 0 where there are none."""
-    counted_Q = ~np.isnan(reference_Q)
-    total_R = weight_RQ[:, counted_Q].sum(1)
-    return weight_RQ[:, counted_Q] @ reference_Q[counted_Q] / np.maximum(total_R, 1e-9)
-
-
 def chance(num_relevant_Q: np.ndarray, num_candidates: int, cutoff: int) -> float:
     """Expected recall at ``cutoff`` of a random order: 1 - C(N - r, k) / C(N, k), averaged over the queries."""
     missed_Q = np.ones(len(num_relevant_Q))

@@ -32,7 +32,7 @@ from alp_jax.evaluation.tasks import Shortage, Task, read_table, tasks_and_short
 from alp_jax.evaluation.zero_shot import POOLING as ZERO_SHOT
 from alp_jax.evaluation.zero_shot import read_prompts
 
-VERSION = 5  # of the results: raised when they gain or change a metric
+VERSION = 6  # of the results: raised when they gain or change a metric or an interval
 
 
 def task_names(suite: str) -> tuple[str, ...]:

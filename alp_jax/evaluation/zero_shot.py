@@ -91,32 +91,32 @@ def zero_shot(
     best = int(np.argmax(held))
     together_CE = text_PCE.mean(0)
     together_CE /= np.maximum(np.linalg.norm(together_CE, axis=1, keepdims=True), 1e-12)
-    weight_RN, unit = bootstrap.weights(task.test_groups)
-    chance = _chance(task)
+    drawn = bootstrap.Resamples(task.test_groups)
     metric = "map" if task.test_y.ndim == 2 else "accuracy"
-    values = {}
-    for suffix, text_CE in (("", text_PCE[0]), ("_ensemble", together_CE), ("_best_prompt", text_PCE[best])):
-        value, interval = bootstrap.estimate(_metric(_similarity(test_NE, text_CE), task.test_y), weight_RN)
-        values[metric + suffix] = {"value": value, "interval": interval, "chance": chance}
+    ways = {"": text_PCE[0], "_ensemble": together_CE, "_best_prompt": text_PCE[best]}
+    found = {
+        metric + suffix: [_estimate(_similarity(test_NE, text_CE), task.test_y)] for suffix, text_CE in ways.items()
+    }
+    values = bootstrap.entries(found, drawn, dict.fromkeys(found, _chance(task)))
     chosen = {"prompts": list(prompts.templates), "best_prompt": prompts.templates[best], "selection_score": held[best]}
-    return Measured(values, unit), chosen
+    return Measured(values, drawn.unit), chosen
 
 
 def _similarity(audio_NE: np.ndarray, text_CE: np.ndarray) -> np.ndarray:
     return np.round(audio_NE.astype(np.float64) @ text_CE.astype(np.float64).T, _DECIMALS)
 
 
-def _metric(similarity_NC: np.ndarray, target: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """weight_RN -> values_R: mAP of several labels, else accuracy in which classes that tie share a clip."""
+def _estimate(similarity_NC: np.ndarray, target: np.ndarray) -> bootstrap.Estimate:
+    """mAP of several labels, else accuracy in which classes that tie share a clip."""
     if target.ndim == 2:
-        return lambda weight_RN: metrics.mean_average_precision(similarity_NC, target, weight_RN)
+        return metrics.mean_average_precision(similarity_NC, target)
     top_NC = similarity_NC == similarity_NC.max(1, keepdims=True)
     right_N = top_NC[np.arange(len(target)), target] / top_NC.sum(1)
-    return lambda weight_RN: metrics.accuracy(right_N, weight_RN)
+    return metrics.mean(right_N)
 
 
 def _value(similarity_NC: np.ndarray, target: np.ndarray) -> float:
-    value = float(_metric(similarity_NC, target)(np.ones((1, len(target))))[0]) if len(target) else 0.0
+    value = _estimate(similarity_NC, target).value if len(target) else 0.0
     return 0.0 if np.isnan(value) else value
 
 

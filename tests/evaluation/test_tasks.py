@@ -103,7 +103,9 @@ def test_chance_levels(dataset, config):
     )
     perfect = judge(task, np.eye(3)[task.test_y]).values["accuracy"]
     assert perfect["value"] == 1.0
-    assert perfect["interval"] == [1.0, 1.0]
+    low, high = perfect["interval"]
+    assert high == 1.0
+    assert 0.7 < low < 1.0  # so many groups without an error do not show that there is none
 
 
 def test_seeds_are_averaged_and_what_they_differ_in_is_in_the_interval(dataset, config):
@@ -114,6 +116,6 @@ def test_seeds_are_averaged_and_what_they_differ_in_is_in_the_interval(dataset, 
     assert found.values["accuracy"]["value"] == pytest.approx(2 / 3)
     assert found.notes["by_seed"]["accuracy"] == [1.0, 1.0, 0.0]
     low, high = found.values["accuracy"]["interval"]
-    assert low == 0.0  # all three draws are the wrong seed once in 27
-    assert high == 1.0
+    assert low < 1 / 3  # three seeds of which one is wrong altogether say little
+    assert high > 0.9
     assert judge(task, right[None]).notes == {}

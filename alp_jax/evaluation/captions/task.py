@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from alp_jax.evaluation import bootstrap
+from alp_jax.evaluation import bootstrap, metrics
 from alp_jax.evaluation.captions.extra import extra_scores
 from alp_jax.evaluation.captions.scores import ORDER, bleu, bleu_counts, cider_d, rouge_l, tells_apart
 from alp_jax.evaluation.captions.tokens import tokenize
@@ -66,32 +66,25 @@ def judge_captions(task: CaptionTask, captions: Sequence[str]) -> Measured:
     """
     said = [tokenize(caption) for caption in captions]
     wanted = [[words for words in map(tokenize, several) if words] or [[""]] for several in task.references]
-    weight_RN, unit = bootstrap.weights(task.test_groups)
-    values, skipped, scored = {}, {}, {"rouge_l": rouge_l(said, wanted)}
+    drawn = bootstrap.Resamples(task.test_groups)
+    skipped, scored = {}, {"rouge_l": rouge_l(said, wanted)}
     if tells_apart(wanted):
         scored = {"cider_d": cider_d(said, wanted)} | scored
     else:
         skipped["cider_d"] = (
             "not computable: every word of the references is in those of all clips, so all weigh nothing"
         )
-    for name, score_N in scored.items():
-        values[name] = _entry(*bootstrap.estimate(lambda w, score_N=score_N: w @ score_N / w.sum(1), weight_RN))
+    extra = extra_scores(captions, task.references)
+    skipped |= {name: reason for name, reason in extra.items() if isinstance(reason, str)}
+    scored |= {name: score_N for name, score_N in extra.items() if name not in skipped}
+    values = bootstrap.entries({name: [metrics.mean(score_N)] for name, score_N in scored.items()}, drawn, {})
     counts = bleu_counts(said, wanted)
     for order in range(ORDER):
-        estimate = bootstrap.estimate(lambda w, order=order: bleu(counts, w)[:, order], weight_RN)
-        values[f"bleu_{order + 1}"] = _entry(*estimate)
-    for name, found in extra_scores(captions, task.references).items():
-        if isinstance(found, str):
-            skipped[name] = found
-        else:
-            values[name] = _entry(*bootstrap.estimate(lambda w, found=found: w @ found / w.sum(1), weight_RN))
+        name = f"bleu_{order + 1}"
+        values[name] = bootstrap.entry(name, lambda w, order=order: bleu(counts, w)[:, order], drawn)
     shown = list(zip(task.ids, captions, task.references, strict=True))[:SAMPLES]
     samples = [{"id": clip, "caption": caption, "references": list(meant)} for clip, caption, meant in shown]
-    return Measured(values, unit, {"skipped": skipped, "samples": samples})
-
-
-def _entry(value: float, interval: list[float] | None) -> dict:
-    return {"value": value, "interval": interval, "chance": None}
+    return Measured(values, drawn.unit, {"skipped": skipped, "samples": samples})
 
 
 def nearest_captions(task: CaptionTask, train_x: np.ndarray, test_x: np.ndarray) -> list[str]:

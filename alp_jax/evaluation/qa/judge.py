@@ -20,7 +20,7 @@ import numpy as np
 
 from alp_jax.core.errors import AlpError, UserError
 from alp_jax.core.progress import Progress
-from alp_jax.evaluation import bootstrap
+from alp_jax.evaluation import bootstrap, metrics
 from alp_jax.evaluation.protocol import Measured
 from alp_jax.evaluation.qa import score
 from alp_jax.evaluation.qa.format import Question
@@ -212,11 +212,12 @@ def measure(questions: Sequence[Question], records: Sequence[Mapping[str, Any]])
     if not whole_N.any():
         raise AlpError(f"task {questions[0].task_name}: no reply of the judge was two scores from 1 to 10")
     given_NS2 = np.array([record["scores"] for record, whole in zip(records, whole_N, strict=True) if whole], float)
-    weight_RN, unit = bootstrap.weights([question.group or question.path for question in questions])
+    drawn = bootstrap.Resamples([question.group or question.path for question in questions])
     right_N, ours_N = given_NS2.mean(1).T
     found = {"score": ours_N, "reference_score": right_N, "win_rate": (given_NS2[..., 1] > given_NS2[..., 0]).mean(1)}
-    values = {name: score.entry(value_N, weight_RN[:, whole_N], None) for name, value_N in found.items()}
-    return Measured(values | {"readable": score.entry(whole_N, weight_RN, None)}, unit)
+    estimates = {name: [score.among(value_N, whole_N)] for name, value_N in found.items()}
+    estimates["readable"] = [metrics.mean(whole_N)]
+    return Measured(bootstrap.entries(estimates, drawn, {}), drawn.unit)
 
 
 def results(questions: Sequence[Question], records: Sequence[dict], origin: dict[str, Any]) -> list[dict[str, Any]]:

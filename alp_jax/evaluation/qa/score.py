@@ -41,11 +41,11 @@ def same_words(question: Question, response: str) -> bool:
     return normalise(response) == normalise(question.answer_gt)
 
 
-def entry(value_N: np.ndarray, weight_RN: np.ndarray, chance: float | None) -> dict[str, Any]:
-    """The mean with its interval over resamples, see ``bootstrap.weights``, that drew any of them."""
-    weight_RN = weight_RN[weight_RN.sum(1) > 0]
-    value, interval = bootstrap.estimate(lambda w: metrics.accuracy(value_N, w), weight_RN)
-    return {"value": value, "interval": interval, "chance": chance}
+def among(value_n: np.ndarray, counted_N: np.ndarray) -> bootstrap.Estimate:
+    """The mean of values of the answers that are counted."""
+    value_N = np.zeros(len(counted_N))
+    value_N[counted_N] = value_n
+    return metrics.mean(value_N, counted_N)
 
 
 def measure(answers: Sequence[tuple[Question, str]]) -> Measured:
@@ -55,7 +55,7 @@ def measure(answers: Sequence[tuple[Question, str]]) -> Measured:
     one; ``exact_match`` of open questions. Chance is the best that one and the same answer to each wording of a
     question gets, or guessing if that is better.
     """
-    weight_RN, unit = bootstrap.weights([question.group or question.path for question, _ in answers])
+    drawn = bootstrap.Resamples([question.group or question.path for question, _ in answers])
     several = np.array([bool(question.choices) for question, _ in answers])
     found: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     if several.any():
@@ -65,15 +65,17 @@ def measure(answers: Sequence[tuple[Question, str]]) -> Measured:
         found["readable"] = np.array([option is not None for option in picked]), several
     if not several.all():
         found["exact_match"] = np.array([same_words(*answer) for answer in _where(answers, ~several)]), ~several
-    values = {}
-    for name, (correct_N, among) in found.items():
-        chance = None if name == "readable" else _chance([question for question, _ in _where(answers, among)])
-        values[name] = entry(correct_N, weight_RN[:, among], chance)
-    return Measured(values, unit)
+    chance = {
+        name: _chance([question for question, _ in _where(answers, counted_N)])
+        for name, (_, counted_N) in found.items()
+        if name != "readable"
+    }
+    estimates = {name: [among(correct_n, counted_N)] for name, (correct_n, counted_N) in found.items()}
+    return Measured(bootstrap.entries(estimates, drawn, chance), drawn.unit)
 
 
-def _where(answers: Sequence, among: np.ndarray) -> list:
-    return [answers[i] for i in np.flatnonzero(among)]
+def _where(answers: Sequence, counted_N: np.ndarray) -> list:
+    return [answers[i] for i in np.flatnonzero(counted_N)]
 
 
 def _chance(questions: Sequence[Question]) -> float:

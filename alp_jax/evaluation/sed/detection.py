@@ -8,6 +8,7 @@ import numpy as np
 
 from alp_jax.config.schema import EvalConfig
 from alp_jax.core.clip import Event
+from alp_jax.core.metrics import METRICS
 from alp_jax.data.example import SAMPLE_RATE
 from alp_jax.evaluation import bootstrap
 from alp_jax.evaluation.features import extract
@@ -45,16 +46,17 @@ def measure(model: EvalModel, task: SedTask, config: EvalConfig, folder: pathlib
         return np.stack([_active(task.train.events[n], task.classes, frames, train.hop_N[n]) for n in clips])
 
     weight_DC, bias_C, chosen = fit_frame_probe(train.read, targets, task.held, len(task.classes))
-    weight_RN, unit = bootstrap.weights(task.test.groups, resamples=RESAMPLES)
+    drawn = bootstrap.Resamples(task.test.groups, count=RESAMPLES)
+    weight_RN = np.concatenate([np.ones((1, len(drawn.member_N))), drawn.apply(lambda weight_rN: weight_rN)])
     changes = _changes(task, test, weight_DC, bias_C)
     scores_AR = psds(changes, _seconds(task.test, task.seconds), weight_RN, (ALPHA_ST, 0.0))
-    values = {}
-    for name, scores_R in zip(("psds1", "psds_mean"), scores_AR, strict=True):
-        value, interval = bootstrap.estimate(lambda _, scores_R=scores_R: scores_R, weight_RN)
-        values[name] = {"value": value, "interval": interval, "chance": 0.0}
+    values = {
+        name: bootstrap.scored(name, scores_R[0], scores_R[1:], drawn, METRICS[name].chance)
+        for name, scores_R in zip(("psds1", "psds_mean"), scores_AR, strict=True)
+    }
     precision, chance = _frame_map(task, test, weight_DC, bias_C)
     values["frame_map"] = {"value": precision, "interval": None, "chance": chance}
-    return Measured(values, unit), chosen
+    return Measured(values, drawn.unit), chosen
 
 
 def _frame_map(task: SedTask, test: _Frames, weight_DC: np.ndarray, bias_C: np.ndarray) -> tuple[float, float]:
@@ -66,15 +68,12 @@ def _frame_map(task: SedTask, test: _Frames, weight_DC: np.ndarray, bias_C: np.n
         target_NTC = np.stack(
             [_active(events, *shape, hop) for events, hop in zip(task.test.events, test.hop_N, strict=True)]
         )
-        found.append(
-            [_precision(scores_NTC[inside_NT, c], target_NTC[inside_NT, c]) for c in range(len(task.classes[block]))]
-        )
+        found += [
+            average_precision(scores_NTC[inside_NT, c], target_NTC[inside_NT, c]).value
+            for c in range(len(task.classes[block]))
+        ]
         chance.append(target_NTC[inside_NT].mean(0))
-    return float(np.nanmean(np.concatenate(found))), float(np.concatenate(chance).mean())
-
-
-def _precision(score_F: np.ndarray, target_F: np.ndarray) -> float:
-    return float(average_precision(score_F, target_F, np.ones((1, len(score_F))))[0])
+    return float(np.nanmean(found)), float(np.concatenate(chance).mean())
 
 
 def _open(model: EvalModel, task: SedTask, side: Side, config: EvalConfig, folder: pathlib.Path) -> _Frames:

@@ -141,4 +141,4 @@ def _select(frames: Frames, targets, clips: np.ndarray, weight_SDC, bias_SC) -> 
 
 def frame_map(scores_FC: np.ndarray, target_FC: np.ndarray) -> float:
     """Mean average precision over frames; NaN when no class sounds in any."""
-    return float(mean_average_precision(scores_FC, target_FC, np.ones((1, len(scores_FC))))[0])
+    return mean_average_precision(scores_FC, target_FC).value

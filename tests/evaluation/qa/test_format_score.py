@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from alp_jax.core.errors import UserError
+from alp_jax.evaluation.bootstrap import Resamples, entries
+from alp_jax.evaluation.metrics import mean
 from alp_jax.evaluation.qa import score
 from alp_jax.evaluation.qa.format import audio_path, parse, read_answers, read_questions, write_questions
 from alp_jax.evaluation.qa.journal import Journal
@@ -146,10 +148,15 @@ def test_scores_have_intervals_and_chance():
     assert say["interval"][1] - say["interval"][0] > 0.36  # two answers to a sound are alike: 20 sounds, not 40 answers
 
 
-def test_resamples_without_any_of_the_answers_are_left_out():
-    with np.errstate(all="raise"):
-        found = score.entry(np.array([0.25]), np.array([[1.0], [0.0], [2.0]]), None)
-    assert found == {"value": 0.25, "interval": [0.25, 0.25], "chance": None}
+def test_only_the_answers_that_count_move_a_mean():
+    counted = np.arange(40) % 20 < 8
+    found = score.among(np.arange(16) % 2, counted)
+    assert found.value == 0.5
+    assert not found.influence_N[~counted].any()
+    by_sound = Resamples([f"{i % 20}.wav" for i in range(40)])
+    result = entries({"readable": [found]}, by_sound, {})["readable"]
+    alone = entries({"readable": [mean(np.arange(8) % 2)]}, Resamples(list("abcdefgh")), {})["readable"]
+    np.testing.assert_allclose(result["interval"], alone["interval"], atol=0.03)  # eight sounds, however many are not
 
 
 def test_chance_of_wordings_that_never_come_back_is_guessing():
