@@ -169,9 +169,8 @@ class _Rows:
         if self._rule and value:
             raise BadRow("bad_record", f"split {value!r}, and the first row has none: give every row one, or none")
         if self._rule:
-            split = self._rule.split(group)
-        else:
-            split = SPLIT_WORDS.get(str(value or self._named or "train").strip().lower())
+            return self._rule.split(group)
+        split = SPLIT_WORDS.get(str(value or self._named or "train").strip().lower())
         if split is None:
             known = ", ".join(f"{name} ({', '.join(_words(name))})" for name in SPLITS)
             raise BadRow("bad_record", f"split {value!r} is not one of {known}")

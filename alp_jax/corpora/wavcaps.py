@@ -3,8 +3,11 @@
 Published as one JSON file per source: ``as_final.json`` (AudioSet, strongly labelled part), ``bbc_final.json``,
 ``fsd_final.json`` (FreeSound) and ``sb_final.json`` (SoundBible), each
 ``{"num_captions_per_audio": 1, "data": [{id, caption, duration, audio, ...}]}``; ``audio`` and ``download_link`` are
-not used. The audio is one flac file per id. Ids of FreeSound and SoundBible are numbers that collide, so folders that
-are named for another source are not searched. The sources are mixed and counted as ``wavcaps_<source>``.
+not used. The tree ``json_files`` has a folder for each source, and of FreeSound a second file, ``fsd_final_2s.json``,
+with the sounds of 2 s and more: it is read only where the first is not given. The audio is one flac file per id, below
+folders such as ``AudioSet_SL_flac`` as the zip files unpack. Ids of FreeSound and SoundBible are numbers that collide,
+so folders that are named for another source are not searched. The sources are mixed and counted as
+``wavcaps_<source>``.
 """
 
 import dataclasses
@@ -14,6 +17,7 @@ from collections.abc import Sequence
 
 from alp_jax.core.clip import Clip
 from alp_jax.core.errors import UserError
+from alp_jax.core.progress import say
 from alp_jax.corpora import json_stream, youtube
 from alp_jax.corpora.adapter import Adapter, Clips, Option
 from alp_jax.corpora.audio_files import AudioFiles
@@ -34,6 +38,9 @@ _PARTS = {
     "soundbible": _Part("soundbible", ("soundbible", "sb"), r"\d+"),
 }
 
+_NAMES = ("_final.json", "_final_2s.json")
+_FREESOUND, _LONGER = "fsd_final.json", "fsd_final_2s.json"
+
 
 def clips(
     metadata: Sequence[pathlib.Path], audio: pathlib.Path | None = None, split: str | None = None, part: str = ""
@@ -43,7 +50,7 @@ def clips(
     Raises:
       UserError: a file of another structure, or one whose name does not tell the source.
     """
-    for path in metadata:
+    for path in _files(metadata):
         name = part or _part_of(path)
         others = [word for other in _PARTS for word in _PARTS[other].words if other != name]
         files = AudioFiles(audio, leave_out=others, keep=_PARTS[name].words)
@@ -51,6 +58,28 @@ def clips(
         yield from to_clips(
             f"{path} record", rows, lambda record, name=name, files=files: _clip(record, name, split or "train", files)
         )
+
+
+def _files(metadata: Sequence[pathlib.Path]) -> list[pathlib.Path]:
+    """The files of captions, those below folders too, without one that repeats another.
+
+    Raises:
+      UserError: a folder has none.
+    """
+    found: list[pathlib.Path] = []
+    for path in metadata:
+        inside = [path]
+        if path.is_dir():
+            inside = sorted(file for file in path.rglob("*.json") if file.name.endswith(_NAMES))
+        if not inside:
+            raise UserError(f"metadata folder {path} holds no {' or '.join(_NAMES)} file")
+        found += inside
+    if any(path.name == _FREESOUND for path in found):
+        for path in found:
+            if path.name == _LONGER:
+                say(f"{path}: left aside, {_FREESOUND} has all its sounds")
+        found = [path for path in found if path.name != _LONGER]
+    return found
 
 
 def _part_of(path: pathlib.Path) -> str:
@@ -86,8 +115,8 @@ def _clip(record: dict, name: str, split: str, files: AudioFiles) -> Clip:
 ADAPTER = Adapter(
     read=clips,
     help="WavCaps: AudioSet, BBC, FreeSound and SoundBible with captions by a language model",
-    metadata="as_final.json, bbc_final.json, fsd_final.json, sb_final.json",
-    audio="one file per id, {id}.flac (AudioSet: Y{id} or {id}); folders may be named for the source",
-    suffixes=("_final.json", "_final_2s.json"),
+    metadata="as_final.json, bbc_final.json, fsd_final.json, sb_final.json, or the folder json_files with them",
+    audio="one file per id, {id}.flac (AudioSet: Y{id} or {id}); folders may be named for the source, as unzipped",
+    suffixes=(),
     options={"part": Option("the source, when the file name does not tell it", "", tuple(_PARTS))},
 )

@@ -273,3 +273,29 @@ def test_published_lengths_are_kept_and_cut_nothing(tmp_path):
         clips, bad = read(corpus, *files)
         assert [(clip.stated_s, clip.known_s, clip.duration_s) for clip in clips] == [(s, s, None) for s in lengths]
         assert not bad
+
+
+def test_wavcaps_as_it_is_published_and_as_it_unzips(tmp_path, capsys):
+    tree = {
+        "AudioSet_SL/as_final.json": f"Y{A}.wav",
+        "BBC_Sound_Effects/bbc_final.json": "NHU0510",
+        "FreeSound/fsd_final.json": "7",
+        "FreeSound/fsd_final_2s.json": "7",
+        "SoundBible/sb_final.json": "7",
+    }
+    for name, own in tree.items():
+        wavcaps(tmp_path, f"json_files/{name}", {"id": own, "caption": "x", "duration": 3.5})
+    write(tmp_path, "json_files/blacklist/blacklist_exclude_test_ac.json", '{"FreeSound": []}')
+    stray = "mnt/fast/nobackup/scratch/WavCaps"  # folders that the zip files have inside
+    names = ("AudioSet_SL_flac/Y{0}.flac", "BBC_Sound_Effects_flac/NHU0510.flac", "FreeSound_flac/7.flac")
+    files = [write(tmp_path, f"audio/{stray}/{name.format(A)}", "") for name in (*names, "SoundBible_flac/7.flac")]
+    clips, bad = read("wavcaps", tmp_path / "json_files", audio=tmp_path / "audio")
+    assert [(clip.source, clip.audio_path, clip.stated_s) for clip in clips] == [
+        (f"wavcaps_{source}", str(file), 3.5)
+        for source, file in zip(("audioset", "bbc", "freesound", "soundbible"), files, strict=True)
+    ]
+    assert not bad
+    longer = tmp_path / "json_files/FreeSound/fsd_final_2s.json"
+    assert capsys.readouterr().err == f"{longer}: left aside, fsd_final.json has all its sounds\n"
+    assert [clip.id for clip in read("wavcaps", longer)[0]] == ["wavcaps_freesound:7"]
+    fails("audio holds no _final.json or _final_2s.json file", "wavcaps", tmp_path / "audio")

@@ -34,9 +34,12 @@ def test_requests_are_checked_before_reading(table, name, settings, match):
 
 def test_a_folder_stands_for_the_metadata_in_it(tmp_path, table):
     (tmp_path / "readme.txt").touch()
+    (tmp_path / "empty").mkdir()
     assert len(list(registry.read("audiocaps", [tmp_path]))) == 1
     with pytest.raises(UserError, match=r"holds no _final.json or _final_2s.json file"):
-        registry.read("wavcaps", [tmp_path])
+        list(registry.read("wavcaps", [tmp_path]))
+    with pytest.raises(UserError, match=r"metadata folder .* holds no \.txt file"):
+        registry.read("voxceleb", [tmp_path / "empty"])
 
 
 def test_every_adapter_says_what_it_needs():
