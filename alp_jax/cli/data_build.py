@@ -204,6 +204,8 @@ def _options(args: argparse.Namespace) -> dict[str, str]:
     for key, value in options.items():
         if not value:
             raise UserError(f"--option {key}: give it as KEY=VALUE")
+    if len(options) < len(args.option):
+        raise UserError(f"--option {' --option '.join(args.option)}: give each key once, as in ignore=COLUMN,COLUMN")
     return options
 
 

@@ -49,7 +49,7 @@ def clips(
     path, so that rows that cut one file share them. A group belongs to the split of its first row.
 
     Args:
-      ignore: columns that are left aside, separated by commas; ``*`` for all that are not known.
+      ignore: columns that are left aside, separated by commas or semicolons; ``*`` for all that are not known.
 
     Raises:
       UserError: an unknown or missing column, a table of another kind, or one without rows.

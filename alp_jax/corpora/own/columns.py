@@ -56,9 +56,9 @@ class Columns:
     """Finds out what columns mean; says once for each table what it leaves aside."""
 
     def __init__(self, ignore: str = "", quiet: bool = False):
-        """``ignore`` is the option: names separated by commas, or ``*`` for all that are not known."""
+        """``ignore`` is the option: names separated by commas or semicolons, or ``*`` for all that are not known."""
         self._quiet = quiet
-        self._ignored = {normalised(name) for name in ignore.split(",") if name.strip()}
+        self._ignored = {normalised(name) for name in re.split("[,;]", ignore) if name.strip()}
         self._known: dict[tuple, tuple[list[Column], list[str]]] = {}
         self._said: set[tuple[str, str]] = set()
 
@@ -148,7 +148,7 @@ def _problem(names: Sequence[str], found: Sequence[Column], unknown: Sequence[st
     hint = near if "did you" in near else ""
     if not captioned:
         hint += "; none is for captions"
-    many = len(unknown) > _SHOWN or any("," in name or not name.strip() for name in unknown)
+    many = len(unknown) > _SHOWN or any("," in name or ";" in name for name in unknown)
     option = shlex.quote("ignore=" + (ALL if many else ",".join(name.strip() for name in unknown)))
     columns = "unknown column" if len(unknown) == 1 else "unknown columns"
     return f"{columns} {shown}{hint}; to leave {'it' if len(unknown) == 1 else 'them'} aside: --option {option}"
