@@ -43,6 +43,7 @@ OWNERS = {
     "transformers": ("interop/",),
     "torch": ("interop/",),
     "tqdm": ("core/progress",),
+    "av": ("data/decoders/ffmpeg.py",),
 }
 WITHOUT_JAX = ("corpora/", "data/", "core/", "config/")
 FORBIDDEN_ANYWHERE = {"pickle", "tensorflow"}

@@ -255,6 +255,9 @@ def print_accounting(out: str, accounting: dict, names_in: str = "") -> None:
         count = sum(entry["measured"][key] for entry in accounting["sources"].values() if "measured" in entry)
         if count:
             print(f"stored as they are: {count} that {text}")
+    for note, entry in sorted(accounting.get("notes", {}).items()):
+        names = ", ".join(entry["clips"][:_NAMES_SHOWN]) + (", ..." if entry["count"] > _NAMES_SHOWN else "")
+        print(f"stored and noted: {entry['count']} {note}: {entry['meaning']}: {names}")
     if accounting["unusable"]:
         print(f"unusable: {accounting['unusable']} (all names in {names_in or pathlib.Path(out) / 'dataset.json'})")
     for reason, entry in sorted(accounting["reasons"].items(), key=lambda item: -item[1]["count"]):

@@ -4,9 +4,17 @@ import dataclasses
 from collections.abc import Mapping
 
 SPLITS = ("train", "valid", "test")
-AUDIO_EXTENSIONS = frozenset(
-    {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".g722", ".gsm"}
-)  # that the decoder reads, in lower case
+TAKEN_LAST = frozenset(
+    {".aifc", ".w64", ".rf64", ".caf", ".sph", ".snd", ".mp2"}
+    | {".m4a", ".mp4", ".m4b", ".mov", ".3gp", ".webm", ".weba", ".mka", ".mkv", ".aac"}
+)  # that are taken where a file of another extension has not the same name
+AUDIO_EXTENSIONS = TAKEN_LAST | {
+    *(".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".g722", ".gsm"),
+}  # that the decoder reads, in lower case
+OTHER_EXTENSIONS = frozenset(
+    {".wma", ".asf", ".amr", ".awb", ".ape", ".wv", ".tta", ".mpc", ".ra", ".rm", ".ac3", ".eac3", ".dts", ".spx"}
+    | {".avi", ".flv", ".mpg", ".mpeg", ".ts", ".wmv", ".ogv", ".dsf", ".dff", ".shn"}
+)  # of files that hold sound and are refused by that name: they are not missing
 REJECTIONS = {
     "wrong_columns": "a row with another number of cells than the header",
     "bad_csv": "quotes that do not pair up",

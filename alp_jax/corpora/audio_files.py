@@ -6,10 +6,11 @@ import re
 import unicodedata
 from collections.abc import Collection, Iterable, Iterator
 
-from alp_jax.core.clip import AUDIO_EXTENSIONS
+from alp_jax.core.clip import AUDIO_EXTENSIONS, OTHER_EXTENSIONS, TAKEN_LAST
 from alp_jax.core.errors import UserError
 from alp_jax.corpora.rows import BadRow, check_utf8
 
+_SOUND = AUDIO_EXTENSIONS | OTHER_EXTENSIONS
 _PREFERRED = ".wav"  # of a file that is not there
 
 
@@ -65,7 +66,9 @@ class AudioFiles:
     """The audio files below a folder by stem (name without extension), scanned once and when first asked for.
 
     A stem takes about 150 bytes. Hidden files and folders are left out, links are followed. Of files that differ in
-    the extension only, the first in alphabetical order is taken.
+    the extension only, the first in alphabetical order is taken. One of ``core.clip.TAKEN_LAST``, in whatever
+    folder, is taken when there is no other, and one of ``OTHER_EXTENSIONS`` (to be refused by name: it is not missing)
+    when there is none of these either.
     """
 
     def __init__(self, root: pathlib.Path | None, leave_out: Collection[str] = (), keep: Collection[str] = ()):
@@ -138,6 +141,8 @@ class AudioFiles:
         return self._tables
 
     def _best(self, stem: str, places: list[tuple[str, str]]) -> tuple[str, str]:
+        rank = min(_rank(extension) for _, extension in places)
+        places = [place for place in places if _rank(place[1]) == rank]
         if len({folder for folder, _ in places}) > 1:
             shown = " and ".join(sorted(folder + stem + extension for folder, extension in places)[:2])
             raise BadRow("ambiguous_audio", shown)
@@ -152,7 +157,7 @@ class AudioFiles:
             place_of = {}
             for name in names:
                 stem, extension = os.path.splitext(name)
-                if extension.lower() in AUDIO_EXTENSIONS:
+                if extension.lower() in _SOUND:
                     place = place_of.setdefault(extension, (prefix, extension))
                     if self._places.setdefault(stem, place) is not place:
                         self._again.setdefault(stem, []).append(place)
@@ -183,6 +188,11 @@ class AudioFiles:
     def _enters(self, name: str) -> bool:
         words = set(re.findall("[a-z]+", name.lower()))
         return not words & self._leave_out or bool(words & self._keep)
+
+
+def _rank(extension: str) -> int:
+    extension = extension.lower()
+    return (extension in TAKEN_LAST) + 2 * (extension in OTHER_EXTENSIONS)
 
 
 def below(root: pathlib.Path | None, name: str) -> str:

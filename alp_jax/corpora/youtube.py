@@ -1,8 +1,10 @@
 """Clips of YouTube videos: the form of their ids and how people name their files."""
 
+import os
 import re
 from collections.abc import Iterator
 
+from alp_jax.core.clip import AUDIO_EXTENSIONS
 from alp_jax.corpora.rows import BadRow, plain
 
 PATTERNS = (
@@ -20,8 +22,10 @@ def video(text: str) -> str:
 
 
 def audioset(name: str) -> str:
-    """The YouTube id of an AudioSet file name: ``Y<id>``, ``<id>``, with or without ``.wav``."""
-    stem = name.removesuffix(".wav")
+    """The YouTube id of an AudioSet file name: ``Y<id>``, ``<id>``, with or without the extension of an audio file."""
+    stem, extension = os.path.splitext(name)
+    if extension.lower() not in AUDIO_EXTENSIONS:
+        stem = name
     return video(stem[1:] if len(stem) == 12 and stem[0] == "Y" else stem)
 
 

@@ -1,77 +1,39 @@
 """Decodes untrusted audio files to int16 at 16 kHz mono, or says in one word why it cannot.
 
-Containers and encodings are on an allow-list, and seconds, channels, rate and bytes have limits that are checked before
-anything large is allocated. Run it in a worker process (``worker.py``): decoders are C code and files may be hostile.
+A header is a hint: where it states fewer or more samples than there are, the samples count. libsndfile decodes what it
+reads rightly; FFmpeg takes over where libsndfile believes a wrong length or does not know the format. Containers and
+encodings are on allow-lists, and seconds, channels, rate, bytes and samples have limits that hold while decoding. Run
+it in a worker process (``worker.py``): decoders are C code and files may be hostile.
 """
 
-import contextlib
 import dataclasses
-import io
+import errno
 import math
 import os
-import pathlib
-import re
-from typing import BinaryIO
 
-import G722
 import numpy as np
 import soundfile
-import soxr
 
 from alp_jax.core import storage
 from alp_jax.core.clip import AUDIO_EXTENSIONS
-from alp_jax.data.example import SAMPLE_RATE
+from alp_jax.data.decoders import ffmpeg, mpeg, ogg, raw, riff, sndfile, sniff
+from alp_jax.data.decoders.contract import MAX_SAMPLES, BadAudio, Blocks, Limits, Source, Stretch, opened
+from alp_jax.data.decoders.mix import Mix
+from alp_jax.data.decoders.sndfile import Unreliable
 
-REASONS = {
-    "missing": "no such file",
-    "empty": "a file of zero bytes",
-    "not_audio": "no known audio format inside",
-    "no_channel": "a channel that the file does not have",
-    "unsupported": "a container or encoding outside the allow-list, or too many channels",
-    "corrupt": "cut short or undecodable",
-    "bad_rate": "a sample rate outside 4 to 384 kHz",
-    "zero_length": "audio without samples, or a start beyond the end of the file",
-    "too_short": "shorter than min_seconds",
-    "too_long": "longer than max_seconds",
-    "too_large": "more bytes than the limit for one file",
-    "non_finite": "NaN or infinity among the samples",
-    "silent": "peak below -80 dBFS",
-    "decoder_crashed": "the decoder process died or ran out of memory",
-    "decoder_timeout": "the decoder did not finish in time",
-}
-CONTAINERS = {"WAV", "WAVEX", "RF64", "FLAC", "OGG", "MP3", "AIFF", "AU"}
-ENCODINGS = {"PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW"}
-ENCODINGS |= {"VORBIS", "OPUS", "MPEG_LAYER_III", "MPEG_LAYER_II"}
-MAX_CHANNELS = 16
-MIN_RATE, MAX_RATE = 4_000, 384_000
-SILENCE = 1e-4  # peak, full scale 1
-_CHUNK = 65_536  # frames decoded at a time
-_GSM_BYTES, _GSM_MAGIC, _GSM_RATE = 33, 0xD, 8_000
-_G722_BYTES_PER_S = 8_000
-_MAGIC = (b"RIFF", b"RF64", b"fLaC", b"OggS", b"FORM", b".snd", b"ID3")
-_UNKNOWN_FORMAT, _INCOMPLETE_INFO = 1, 24  # libsndfile error codes; 24 is a sample rate or channel count of 0
-_DECLARED = re.compile(r"(?:data|SSND|Data Size)\s*:\s*(\d+) \(should be (\d+)\)")
-_STREAMED = 0x7FFF0000  # writers that do not know the length declare about this much or more
-
-
-Source = pathlib.Path | bytes  # a file, or what was in it
-
-
-class BadAudio(Exception):
-    """A file that cannot become a clip; ``reason`` is a key of REASONS."""
-
-    def __init__(self, reason: str, detail: str = ""):
-        super().__init__(f"{reason}: {detail}" if detail else reason)
-        self.reason = reason
+_MISSING = {errno.ENOENT, errno.ENOTDIR}
+_UNKNOWN = 1 << 40  # frames from here on mean that a header does not tell
+_MPEG_FRAMES = 4  # that an MP3 file may lack at its end
+_MPEG_SHARE = 50  # ... or one of so many of its samples
+_BY_FFMPEG = ("mov", "matroska", "adts")  # that libsndfile does not know, or takes for MP3
 
 
 @dataclasses.dataclass(frozen=True)
-class Limits:
-    """What a clip may be: seconds of the decoded stretch and bytes of its file."""
+class Sound:
+    """int16[n] at 16 kHz mono, and what was noted while it was read: keys of ``contract.NOTES``."""
 
-    min_seconds: float = 0.1
-    max_seconds: float = 600.0
-    max_bytes: int = 2 << 30
+    samples: np.ndarray
+    notes: tuple[str, ...] = ()
 
 
 def load(
@@ -82,18 +44,30 @@ def load(
     member: str = "",
     channel: int | None = None,
 ) -> np.ndarray:
+    """The samples that ``read`` gives."""
+    return read(path, start_s, duration_s, limits, member, channel).samples
+
+
+def read(
+    path: str,
+    start_s: float,
+    duration_s: float | None,
+    limits: Limits,
+    member: str = "",
+    channel: int | None = None,
+) -> Sound:
     """The stretch of ``path`` from ``start_s`` that lasts ``duration_s`` (None: to the end) as int16[n], 16 kHz mono.
 
     A stretch that reaches over the end of the file ends there. ``path`` may be a URL, and with ``member`` a container
     of audio files (``containers.read_member``); both are read into memory first. ``channel``, from 0, is the one that
-    is taken; None mixes all of them down.
+    is taken; None mixes all of them down, to their mean or, where they cancel each other, to the loudest.
 
     Raises:
-      BadAudio: with the reason; nothing is ever repaired or replaced.
+      BadAudio: with the reason; nothing is ever replaced.
     """
     source, extension, size = _encoded(path, member, limits)
     if extension not in AUDIO_EXTENSIONS:
-        raise BadAudio("unsupported", f"extension {extension!r}")
+        raise BadAudio("unsupported", f"extension {extension!r}; convert it: ffmpeg -i FILE FILE.flac")
     if size == 0:
         raise BadAudio("empty")
     if size > limits.max_bytes:
@@ -101,13 +75,33 @@ def load(
     if duration_s is not None and duration_s > limits.max_seconds:
         raise BadAudio("too_long", f"{duration_s:g} s")
     try:
-        sound, rate = _decode(source, extension, size, start_s, duration_s, limits, channel)
-    except soundfile.LibsndfileError as error:
-        reason = {_UNKNOWN_FORMAT: "not_audio", _INCOMPLETE_INFO: "bad_rate"}.get(error.code, "corrupt")
-        if not _looks_like_audio(source):  # libsndfile believes the name of an .mp3
-            reason = "not_audio"
-        raise BadAudio(reason, str(error)) from None
-    return _finish(sound, rate, limits)
+        with opened(source) as file:
+            head, kind = sniff.look(file)
+    except OSError as error:
+        raise BadAudio("unreadable", error.strerror or str(error)) from None
+    other = sniff.other(head)
+    if other:
+        raise BadAudio("not_audio", other)
+    return _Reader(source, extension, size, kind, Stretch(start_s, duration_s), limits).read(channel)
+
+
+def status(path: str) -> tuple[int, str, str]:
+    """(bytes of a local or remote file, "", ""), or (-1, key of REASONS, detail) when it is none that can be opened."""
+    if storage.is_remote(path):
+        size = storage.size(path)
+        return (size, "", "") if size >= 0 else (-1, "missing", "no such object")
+    file = storage.local(path)
+    try:
+        size = os.stat(file).st_size
+        if not file.is_file():
+            return -1, "not_a_file", "a folder" if file.is_dir() else "neither a file nor a folder"
+        if not os.access(file, os.R_OK, effective_ids=os.access in os.supports_effective_ids):
+            return -1, "unreadable", os.strerror(errno.EACCES)
+    except OSError as error:
+        return -1, "missing" if error.errno in _MISSING else "unreadable", error.strerror or str(error)
+    except ValueError as error:  # a NUL in the name
+        return -1, "missing", str(error)
+    return size, "", ""
 
 
 def _encoded(path: str, member: str, limits: Limits) -> tuple[Source, str, int]:
@@ -118,48 +112,120 @@ def _encoded(path: str, member: str, limits: Limits) -> tuple[Source, str, int]:
         data, extension = containers.read_member(path, member, limits.max_bytes)
         return data, extension.lower(), len(data)
     extension = os.path.splitext(path)[1].lower()
-    try:
-        if storage.is_remote(path):
-            size = storage.size(path)
-            if size < 0:
-                raise BadAudio("missing", "no such object")
-            return (storage.read(path) if size <= limits.max_bytes else b""), extension, size
-        file = storage.local(path)
-        size = os.stat(file).st_size
-        if not file.is_file():
-            raise BadAudio("missing", "not a regular file")
-        with open(file, "rb"):  # libsndfile does not say that it may not
-            pass
-    except OSError as error:
-        raise BadAudio("missing", error.strerror or str(error)) from None
-    return file, extension, size
+    size, reason, detail = status(path)
+    if reason:
+        raise BadAudio(reason, detail)
+    if storage.is_remote(path):
+        return (storage.read(path) if size <= limits.max_bytes else b""), extension, size
+    return storage.local(path), extension, size
 
 
-def _open(source: Source) -> contextlib.AbstractContextManager[BinaryIO]:
-    return contextlib.nullcontext(io.BytesIO(source)) if isinstance(source, bytes) else open(source, "rb")
+class _Reader:
+    """Chooses the decoder of one file and mixes what it gives."""
 
+    def __init__(self, source: Source, extension: str, size: int, kind: str, stretch: Stretch, limits: Limits):
+        self._source, self._extension, self._size, self._kind = source, extension, size, kind
+        self._stretch, self._limits = stretch, limits
+        self._notes: list[str] = []
 
-def _looks_like_audio(source: Source) -> bool:
-    with _open(source) as file:
-        head = file.read(4)
-    return head.startswith(_MAGIC) or (
-        len(head) > 1 and head[0] == 0xFF and head[1] >= 0xE0
-    )  # the latter is an MPEG frame
+    def read(self, channel: int | None) -> Sound:
+        try:
+            return self._mixed(self._first_choice, channel)
+        except (soundfile.LibsndfileError, Unreliable) as error:
+            first = error
+        self._notes = []
+        try:
+            return self._mixed(self._by_ffmpeg, channel)
+        except BadAudio as second:
+            if isinstance(first, Unreliable) or second.reason not in ("corrupt", "unsupported", "not_audio"):
+                raise
+            if not self._kind:
+                raise second if second.reason == "unsupported" else BadAudio("not_audio", str(first)) from None
+            raise BadAudio(sndfile.reason(first), str(first)) from None
 
+    def _mixed(self, decoder, channel: int | None) -> Sound:
+        mix = Mix(self._limits, channel)
+        for block in decoder():
+            mix.add(block)
+        loudest = mix.loudest()
+        if loudest is not None:
+            mix = Mix(self._limits, loudest, choose_loudest=True)
+            for block in decoder():
+                mix.add(block)
+            self._notes.append("channels_cancel")
+        samples = mix.finish()
+        return Sound(samples, tuple(sorted({*self._notes, *mix.notes})))
 
-def _finish(sound: np.ndarray, rate: int, limits: Limits) -> np.ndarray:
-    """Checks float32[n] at ``rate`` Hz and resamples it to int16 at 16 kHz with soxr's HQ filter."""
-    if not len(sound):
-        raise BadAudio("zero_length")
-    if not np.isfinite(sound).all():
-        raise BadAudio("non_finite")
-    if np.abs(sound).max() < SILENCE:
-        raise BadAudio("silent")
-    if rate != SAMPLE_RATE:
-        sound = soxr.resample(sound, rate, SAMPLE_RATE, quality="HQ")
-    if len(sound) < limits.min_seconds * SAMPLE_RATE:
-        raise BadAudio("too_short", f"{len(sound) / SAMPLE_RATE:.3f} s")
-    return np.clip(np.rint(sound * 32768.0), -32768, 32767).astype(np.int16)
+    def _by_ffmpeg(self, hint: ffmpeg.Hint | None = None) -> Blocks:
+        form = "mp3" if self._kind in ("", "mpeg") and self._extension in (".mp3", ".mp2") else ""
+        return ffmpeg.blocks(self._source, self._stretch, hint or ffmpeg.Hint(form))
+
+    def _first_choice(self) -> Blocks:
+        """The blocks of libsndfile where its count of samples is right; else of what reads the file rightly."""
+        if self._extension in raw.EXTENSIONS:
+            self._check_length(2 * self._size / raw.G722_RATE if self._extension == ".g722" else 0.0, 0)
+            return raw.blocks(self._source, self._extension, self._size, self._stretch)
+        if self._kind in _BY_FFMPEG:
+            return self._by_ffmpeg()
+        if self._kind in ("riff", "au"):
+            with opened(self._source) as file:
+                pcm = riff.unlike_header(file, self._kind)
+            if pcm:
+                self._notes.append("wrong_header")
+                return sndfile.pcm_blocks(self._source, pcm, self._stretch)
+        if self._kind == "ogg":
+            with opened(self._source) as file:
+                links = ogg.links(file)
+            if len(links) > 1:
+                return sndfile.chained_blocks(self._source, links, self._stretch)
+        return self._by_sndfile()
+
+    def _by_sndfile(self) -> Blocks:
+        with sndfile.open_file(self._source) as file:
+            rate, frames, subtype = file.samplerate, file.frames, file.subtype
+            known = frames < _UNKNOWN
+            to_the_end = self._stretch.end_s * rate > frames - 1
+            hint, slack, at_least = None, 0, None
+            if file.format == "FLAC" and (to_the_end or not known):
+                there = ffmpeg.count(self._source)
+                if there and there.samples != frames:
+                    hint = ffmpeg.Hint(frames=frames if known else 0)
+            elif subtype in sndfile.MPEG:
+                hint, slack, at_least = self._mpeg(frames) if to_the_end else (None, 0, frames)
+            if hint:
+                if hint.frames or hint.spans:
+                    self._notes.append("wrong_header")
+                yield from self._by_ffmpeg(hint)
+                return
+            if at_least is None:
+                self._check_length(frames / rate, frames * file.channels)
+            yield from sndfile.blocks(file, self._stretch, slack, at_least)
+
+    def _mpeg(self, frames: int) -> tuple[ffmpeg.Hint | None, int, int | None]:
+        """How the end of an MPEG file is read whose ``frames`` libsndfile states: (FFmpeg's hint, slack, at_least).
+
+        libsndfile takes the number of frames from the Xing header, or guesses it from the size of the file.
+        """
+        there, xing = ffmpeg.count(self._source), mpeg.xing(self._source, self._size)
+        if there is None or not there.packets:
+            return None, max(_MPEG_FRAMES * 1152, frames // _MPEG_SHARE), None
+        per_frame = there.samples // there.packets
+        if xing is None or not xing.frames:
+            enough = there.samples - per_frame
+            return (ffmpeg.Hint("mp3"), 0, None) if frames < enough else (None, 0, enough)
+        if there.packets > xing.frames + 1 or (there.packets < xing.frames - 1 and xing.whole):
+            return ffmpeg.Hint("mp3", spans=xing.corrected(there.packets, self._size)), 0, None
+        return None, max(_MPEG_FRAMES * per_frame, frames // _MPEG_SHARE), None
+
+    def _check_length(self, seconds: float, samples: int) -> None:
+        """Refuses at once what is known to be too long, ``samples`` over all channels."""
+        wanted = seconds - self._stretch.start_s
+        if self._stretch.duration_s is not None:
+            wanted = min(wanted, self._stretch.duration_s)
+        if wanted > self._limits.max_seconds:
+            raise BadAudio("too_long", f"{wanted:.0f} s")
+        if seconds and samples * wanted / seconds > MAX_SAMPLES:
+            raise BadAudio("too_many_samples", f"{samples * wanted / seconds:.0f}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,100 +241,3 @@ def measure(sound: np.ndarray) -> Measures:
     power = np.square(sound, dtype=np.float64).mean() / 32768.0**2
     full = np.count_nonzero((sound == 32767) | (sound == -32768))
     return Measures(full / len(sound), 10 * math.log10(power))
-
-
-def _decode(source: Source, extension, size, start_s, duration_s, limits, channel) -> tuple[np.ndarray, int]:
-    if extension == ".g722":
-        _check_channel(channel, 1)
-        if size / _G722_BYTES_PER_S > start_s + limits.max_seconds and duration_s is None:
-            raise BadAudio("too_long", f"{size / _G722_BYTES_PER_S:.0f} s")
-        with _open(source) as file:
-            whole = np.array(G722.G722(SAMPLE_RATE, 64_000).decode(file.read()), np.float32) / 32768.0
-        first = round(start_s * SAMPLE_RATE)
-        last = None if duration_s is None else first + round(duration_s * SAMPLE_RATE)
-        return whole[first:last], SAMPLE_RATE
-    raw = {}
-    if extension == ".gsm":
-        _check_gsm(source, size)
-        raw = {"format": "RAW", "subtype": "GSM610", "samplerate": _GSM_RATE, "channels": 1}
-    with soundfile.SoundFile(io.BytesIO(source) if isinstance(source, bytes) else source, **raw) as file:
-        if not raw:
-            _check_header(file, source, size)
-        _check_channel(channel, file.channels)
-        return _read(file, start_s, duration_s, limits, channel), file.samplerate
-
-
-def _check_channel(channel: int | None, channels: int) -> None:
-    if channel is not None and not 0 <= channel < channels:
-        raise BadAudio("no_channel", f"channel {channel} of {channels}, counted from 0")
-
-
-def _check_gsm(source: Source, size: int) -> None:
-    """GSM 06.10 has no header, but every frame of 33 bytes starts with the same four bits."""
-    with _open(source) as file:
-        first = np.frombuffer(file.read(), np.uint8)[::_GSM_BYTES]
-    if (first[:1] >> 4 != _GSM_MAGIC).any():
-        raise BadAudio("not_audio", "no GSM frame at the start")
-    if size % _GSM_BYTES or (first >> 4 != _GSM_MAGIC).any():
-        raise BadAudio("corrupt", "not a whole number of GSM frames")
-
-
-def _check_header(file: soundfile.SoundFile, source: Source, size: int) -> None:
-    if file.format not in CONTAINERS or file.subtype not in ENCODINGS:
-        raise BadAudio("unsupported", f"{file.format} {file.subtype}")
-    if not MIN_RATE <= file.samplerate <= MAX_RATE:
-        raise BadAudio("bad_rate", f"{file.samplerate} Hz")
-    if not 1 <= file.channels <= MAX_CHANNELS:
-        raise BadAudio("unsupported", f"{file.channels} channels")
-    # libsndfile shortens a cut file in silence and only tells its log
-    for declared, actual in _DECLARED.findall(file.extra_info):
-        if int(actual) < int(declared) < _STREAMED:
-            raise BadAudio("corrupt", f"{actual} of {declared} bytes of audio are there")
-    if file.format == "OGG":
-        _check_last_page(source, size)
-
-
-def _check_last_page(source: Source, size: int) -> None:
-    """The last Ogg page must end within the file (RFC 3533, section 6: 27 bytes, segment table, segments)."""
-    with _open(source) as file:
-        file.seek(max(0, size - 131_072))  # two pages at their largest
-        tail = file.read()
-    start = tail.rfind(b"OggS")
-    segments = tail[start + 26] if 0 <= start < len(tail) - 26 else 255
-    table = tail[start + 27 : start + 27 + segments]
-    if start < 0 or len(table) < segments or start + 27 + segments + sum(table) > len(tail):
-        raise BadAudio("corrupt", "the last Ogg page is cut off")
-
-
-def _read(file: soundfile.SoundFile, start_s: float, duration_s: float | None, limits: Limits, channel: int | None):
-    """Decodes chunk by chunk to float32[n] at the file's rate: one channel, or all of them mixed down (None)."""
-    rate, first = file.samplerate, round(start_s * file.samplerate)
-    if first >= file.frames:
-        raise BadAudio("zero_length", f"starts at {start_s:g} s of {file.frames / rate:.2f} s")
-    want = file.frames - first
-    if duration_s is not None:
-        want = min(want, round(duration_s * rate))
-    if want > limits.max_seconds * rate:
-        raise BadAudio("too_long", f"{want / rate:.0f} s")
-    if file.seekable():
-        file.seek(first)
-    else:  # GSM: at most a few minutes of telephone speech
-        file.read(first, dtype="float32")
-    chunks, have = [], 0
-    while have < want:
-        chunk = file.read(min(_CHUNK, want - have), dtype="float32", always_2d=True)
-        if not len(chunk):
-            break
-        have += len(chunk)
-        if channel is not None:
-            chunks.append(chunk[:, channel].copy())
-            continue
-        mono = chunk[:, 0]
-        for channel in range(1, file.channels):  # column by column: ten times faster than a mean over the short axis
-            mono = mono + chunk[:, channel]
-        chunks.append(mono / np.float32(file.channels) if file.channels > 1 else mono)
-    # MP3 headers may only estimate the length
-    slack = max(4 * 1152, want // 50) if file.format == "MP3" else 0
-    if want - have > slack:
-        raise BadAudio("corrupt", f"{have} of {want} frames could be decoded")
-    return np.concatenate(chunks) if chunks else np.zeros(0, np.float32)

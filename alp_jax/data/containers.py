@@ -1,6 +1,7 @@
 """Audio that lies inside a larger file: rows of parquet as the HF datasets library writes them, files of tar archives,
 records of TFDS."""
 
+import io
 import os
 import pathlib
 import tarfile
@@ -11,7 +12,8 @@ import pyarrow.parquet as pq
 from alp_jax.core.clip import AUDIO_EXTENSIONS
 from alp_jax.core.errors import UserError
 from alp_jax.data import array_records
-from alp_jax.data.audio import BadAudio
+from alp_jax.data.decoders import sniff
+from alp_jax.data.decoders.contract import BadAudio
 
 _COLUMN = "audio"
 _PAGES = 1 << 20  # bytes read at a time
@@ -127,11 +129,9 @@ def _extension(name: str, data: bytes) -> str:
     stated = pathlib.PurePath(name).suffix.lower()
     if stated in AUDIO_EXTENSIONS:
         return stated
-    for start, extension in ((b"RIFF", ".wav"), (b"fLaC", ".flac"), (b"OggS", ".ogg"), (b"ID3", ".mp3")):
-        if data.startswith(start):
-            return extension
-    if len(data) > 1 and data[0] == 0xFF and data[1] >= 0xE0:  # an MPEG frame
-        return ".mp3"
+    found = sniff.EXTENSIONS.get(sniff.look(io.BytesIO(data))[1])
+    if found:
+        return found
     raise BadAudio("unsupported", f"audio named {name!r} of no known format")
 
 

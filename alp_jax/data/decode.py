@@ -17,12 +17,13 @@ import numpy as np
 from alp_jax.core.errors import StorageError
 from alp_jax.data import audio
 from alp_jax.data.building.worker import CLIP_SECONDS, MEMORY_BYTES, START_SECONDS, cap_memory, die_with_parent
+from alp_jax.data.decoders import contract
 
 _AHEAD = 2  # decoded files per worker that may wait for an earlier one
 
 
 class Failure(NamedTuple):
-    """Why a file gave no sound: a key of ``audio.REASONS``, and a line for people."""
+    """Why a file gave no sound: a key of ``contract.REASONS``, and a line for people."""
 
     reason: str
     detail: str
@@ -112,7 +113,7 @@ def _listen(worker: _Worker, results: dict[int, np.ndarray | Failure]) -> bool:
             else:
                 worker.ready, worker.deadline = True, time.monotonic() + worker.file_seconds
     except (EOFError, OSError):
-        reason, detail = "decoder_crashed", audio.REASONS["decoder_crashed"]
+        reason, detail = "decoder_crashed", contract.REASONS["decoder_crashed"]
     else:
         if worker.job is None or time.monotonic() < worker.deadline:
             return True

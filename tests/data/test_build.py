@@ -148,7 +148,7 @@ def wav_rate(path, rate):
 
 DAMAGE = {
     "missing.wav": ("missing", lambda p: None),
-    "folder.wav": ("missing", lambda p: p.mkdir()),
+    "folder.wav": ("not_a_file", lambda p: p.mkdir()),
     "empty.wav": ("empty", lambda p: p.write_bytes(b"")),
     "html.mp3": ("not_audio", lambda p: p.write_bytes(b"<html>404 not found</html>" * 20)),
     "zeros.flac": ("not_audio", lambda p: p.write_bytes(b"\0" * 4096)),
@@ -260,7 +260,7 @@ def test_channels_of_one_stretch_are_different_clips(tmp_path):
     assert pitch == {"s:0": 400, "s:1": 1500}
 
 
-def test_a_file_that_may_not_be_read_is_missing():
+def test_a_file_that_may_not_be_read_is_not_missing():
     folder = pathlib.Path(tempfile.mkdtemp())
     user = os.geteuid()
     try:
@@ -272,7 +272,7 @@ def test_a_file_that_may_not_be_read_is_missing():
         (folder / "locked").chmod(0)
         os.seteuid(user or 65534)  # root may read everything
         for name in ("a.wav", "locked/a.wav"):
-            with pytest.raises(audio.BadAudio, match="missing: Permission denied"):
+            with pytest.raises(audio.BadAudio, match="unreadable: Permission denied"):
                 audio.load(str(folder / name), 0.0, None, audio.Limits())
     finally:
         os.seteuid(user)
@@ -322,9 +322,9 @@ from alp_jax.data import audio
 from alp_jax.data.building import worker
 from alp_jax.data.building.build import build
 
-real_load, real_main = audio.load, worker.main
+real_read, real_main = audio.read, worker.main
 
-def load(path, *args):
+def read(path, *args):
     name = pathlib.Path(path).name
     if name == "crash.wav":
         os.kill(os.getpid(), signal.SIGSEGV)
@@ -332,10 +332,10 @@ def load(path, *args):
         time.sleep(600)
     if name == "memory.wav":
         bytearray(8 << 30)
-    return real_load(path, *args)
+    return real_read(path, *args)
 
 def main(*args):
-    audio.load = load
+    audio.read = read
     real_main(*args)
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import pathlib
 import re
 from collections.abc import Sequence
 
-from alp_jax.core.clip import AUDIO_EXTENSIONS, Clip
+from alp_jax.core.clip import Clip
 from alp_jax.core.errors import UserError
 from alp_jax.corpora import tables
 from alp_jax.corpora.adapter import Adapter, Clips, Option
@@ -19,6 +19,7 @@ from alp_jax.corpora.rows import BadRow, to_clips
 
 _SPLITS = {"1": "train", "2": "valid", "3": "test"}
 _UTTERANCE = re.compile(r"(id\d{5})/([A-Za-z0-9_-]{11})/(\d+)(\.\w+)?")
+_EXTENSIONS = (".wav", ".ogg", ".flac", ".m4a")
 _FOLDERS = ("", "wav", "aac", "vox1_dev_wav/wav", "vox1_test_wav/wav", "dev/aac", "dev/wav")
 
 
@@ -66,7 +67,7 @@ def _audio(root: pathlib.Path | None, name: str) -> str:
     if root is None:
         return ""
     for folder in _FOLDERS:
-        for extension in sorted(AUDIO_EXTENSIONS & {".wav", ".flac", ".ogg"}, reverse=True):
+        for extension in _EXTENSIONS:
             path = below(root, os.path.join(folder, name + extension))
             if os.path.exists(path):
                 return path
@@ -77,7 +78,7 @@ ADAPTER = Adapter(
     read=clips,
     help="VoxCeleb1 (official iden_split.txt) or 2 (a list of that form): which speaker it is",
     metadata="iden_split.txt, or a list of '1|2|3 id10001/<video>/00001.wav' for train, validation and test",
-    audio="the published folders, as wav, flac or ogg (VoxCeleb2's m4a has to be converted)",
+    audio="the published folders, as wav, ogg, flac or m4a",
     suffixes=(".txt",),
     options={"version": Option("which VoxCeleb it is", "1", ("1", "2"))},
 )

@@ -6,11 +6,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from alp_jax.core.clip import REJECTIONS, SPLITS
-from alp_jax.data import audio, example
+from alp_jax.data import example
 from alp_jax.data.building.plan import NAMES_PER_REASON, LeftOut
+from alp_jax.data.decoders import contract
 
 MEANINGS = (
-    audio.REASONS
+    contract.REASONS
     | REJECTIONS
     | {
         "duplicate_id": "an id that an earlier clip has",
@@ -43,8 +44,11 @@ def account(expected: Mapping[str, int], left_out: Mapping[str, LeftOut], failur
             of_source[reason] = of_source.get(reason, 0) + count
     rejected = sum(entry.count - sum(entry.sources.values()) for entry in left_out.values())
     measured = _measured(stored) if "level_db" in stored.column_names else {}
+    notes, noted = _noted(stored) if "notes" in stored.column_names else ({}, {})
     sources = {
-        source: {"expected": count, "unusable": unusable.get(source, {})} | measured.get(source, {})
+        source: {"expected": count, "unusable": unusable.get(source, {})}
+        | measured.get(source, {})
+        | ({"notes": noted[source]} if source in noted else {})
         for source, count in expected.items()
     }
     return in_use(
@@ -53,6 +57,7 @@ def account(expected: Mapping[str, int], left_out: Mapping[str, LeftOut], failur
             "usable": len(stored),
             "unusable": sum(entry["count"] for entry in reasons.values()),
             "reasons": reasons,
+            "notes": notes,
             "sources": sources,
         },
         stored,
@@ -112,6 +117,21 @@ def _failed(failures: pa.Table) -> tuple[dict, dict]:
         names = [f"{row['id']} ({row['path']})" for row in first]
         reasons[reason] = {"meaning": MEANINGS[reason], "count": len(of_reason), "clips": names}
     return reasons, unusable
+
+
+def _noted(stored: pa.Table) -> tuple[dict, dict]:
+    """What was noted of clips that are stored: {note: {meaning, count, clips}} and {source: {note: count}}."""
+    lists = stored["notes"].combine_chunks()
+    rows = pc.list_parent_indices(lists)
+    table = pa.table({"id": stored["id"].take(rows), "source": stored["source"].take(rows), "note": lists.flatten()})
+    notes, by_source = {}, {}
+    for row in table.group_by(["source", "note"]).aggregate([([], "count_all")]).to_pylist():
+        by_source.setdefault(row["source"], {})[row["note"]] = row["count_all"]
+    for note in sorted(pc.unique(table["note"]).to_pylist()):
+        of_note = table.filter(pc.equal(table["note"], note))
+        first = of_note.take(pc.select_k_unstable(of_note, NAMES_PER_REASON, [("id", "ascending")]))
+        notes[note] = {"meaning": contract.NOTES[note], "count": len(of_note), "clips": first["id"].to_pylist()}
+    return notes, by_source
 
 
 def _measured(stored: pa.Table) -> dict:

@@ -118,18 +118,23 @@ def _place(dataset: Dataset, entry: dict, out: storage.Location) -> str:
 
 def _sum(accountings: Sequence[dict]) -> dict:
     """One account of several; what is in use is filled in later."""
-    reasons, sources = {}, {}
+    named: dict[str, dict] = {"reasons": {}, "notes": {}}
+    sources = {}
     for accounting in accountings:
-        for reason, entry in accounting["reasons"].items():
-            known = reasons.setdefault(reason, {"meaning": entry["meaning"], "count": 0, "clips": []})
-            known["count"] += entry["count"]
-            known["clips"] = sorted([*known["clips"], *entry["clips"]])[:NAMES_PER_REASON]
+        for what, entries in named.items():
+            for name, entry in accounting.get(what, {}).items():
+                known = entries.setdefault(name, {"meaning": entry["meaning"], "count": 0, "clips": []})
+                known["count"] += entry["count"]
+                known["clips"] = sorted([*known["clips"], *entry["clips"]])[:NAMES_PER_REASON]
         for source, entry in accounting["sources"].items():
             known = sources.setdefault(source, {"expected": 0, "unusable": {}})
             known["expected"] += entry["expected"]
             for reason, count in entry["unusable"].items():
                 known["unusable"][reason] = known["unusable"].get(reason, 0) + count
+            for note, count in entry.get("notes", {}).items():
+                of_source = known.setdefault("notes", {})
+                of_source[note] = of_source.get(note, 0) + count
             if "measured" in entry:
                 known["measured"] = account.add_measured(known.get("measured"), entry["measured"])
     total = {key: sum(accounting[key] for accounting in accountings) for key in ("expected", "usable", "unusable")}
-    return total | {"reasons": reasons, "sources": sources}
+    return total | named | {"sources": sources}

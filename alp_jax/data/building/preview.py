@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from alp_jax.core import storage
 from alp_jax.core.clip import Clip, Rejected
 from alp_jax.core.errors import UserError
+from alp_jax.data import audio
 from alp_jax.data.building import account, plan
 from alp_jax.data.building.build import Settings, num_shards, rejected_line
 from alp_jax.data.example import SAMPLE_RATE
@@ -23,7 +23,7 @@ def preview(clips: Iterable[Clip | Rejected], chosen: Settings) -> dict:
 
     Returns:
       As ``build``, where ``usable`` are the clips it would try to decode and hours those that the metadata states.
-      Files are only looked for, so ``missing`` counts clips whose file is not there, and nothing where clips were read
+      Files are only looked for, so ``missing``, ``unreadable`` and ``not_a_file`` count clips, and nothing where clips were read
       without a folder of audio. Also ``shards``, ``without_length`` (clips whose length the metadata does not state,
       by source) and ``dropped_captions`` (by reason).
 
@@ -47,14 +47,15 @@ def preview(clips: Iterable[Clip | Rejected], chosen: Settings) -> dict:
 
 def _pieces(spooled: plan.Spool, order: np.ndarray) -> Iterator[tuple[pa.Table, pa.Table]]:
     """(clips whose file is missing, the others as columns of an index), in the order they came."""
-    known: dict[str, bool] = {}  # containers hold many clips
+    known: dict[str, str] = {}  # containers hold many clips
     order = np.sort(order)
     for first in range(0, len(order), _PIECE):
         batch = pa.table(spooled.gather(order[first : first + _PIECE]))
-        there = pa.array([_exists(path, member, known) for path, member in _files(batch)])
+        reasons = pa.array([_reason(path, member, known) for path, member in _files(batch)], pa.string())
+        there = pc.equal(reasons, "")
         lost, kept = batch.filter(pc.invert(there)), batch.filter(there)
-        reason = pa.array(["missing"] * len(lost), pa.string())
-        failures = pa.table([lost["id"], lost["source"], lost["audio_path"], reason], schema=account.FAILURES)
+        reasons = reasons.filter(pc.invert(there))
+        failures = pa.table([lost["id"], lost["source"], lost["audio_path"], reasons], schema=account.FAILURES)
         samples = pc.round(pc.multiply(pc.coalesce(kept["duration_s"], kept["stated_s"], 0.0), float(SAMPLE_RATE)))
         columns = {
             "source": kept["source"],
@@ -70,11 +71,12 @@ def _files(batch: pa.Table) -> Iterator[tuple[str, str]]:
     return zip(batch["audio_path"].to_pylist(), batch["member"].to_pylist(), strict=True)
 
 
-def _exists(path: str, member: str, known: dict[str, bool]) -> bool:
+def _reason(path: str, member: str, known: dict[str, str]) -> str:
+    """Why a file cannot be opened, "" when it can or none was asked for."""
     if not path:
-        return True  # no audio was asked for
+        return ""
     if not member:
-        return storage.size(path) >= 0
+        return audio.status(path)[1]
     if path not in known:
-        known[path] = storage.size(path) >= 0
+        known[path] = audio.status(path)[1]
     return known[path]

@@ -30,9 +30,11 @@ COLUMNS = pa.schema(
     + [INDEX_SCHEMA.field(name) for name in ("num_samples", "num_captions")]
     + list(AUDIT_SCHEMA)
     + [pa.field(name, pa.float32()) for name in ("clipped", "level_db", "short_s")]  # short_s: seconds not in the file
+    + [pa.field("notes", pa.list_(pa.string()))]  # keys of contract.NOTES
 )
 FINISHING = -1  # announced instead of a clip number when all clips are done and the files are being closed
 _META = b"alp_jax"
+_OFF_S, _OFF = 1.0, 0.1  # seconds, and share, by which both a file's length must differ from the stated one
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,14 +81,14 @@ def write(task: Task, poisoned: dict[int, str], started: Callable[[int], None]) 
             try:
                 if number in poisoned:
                     raise audio.BadAudio(poisoned[number])
-                sound = audio.load(
+                sound = audio.read(
                     clip.audio_path, clip.start_s, clip.duration_s, task.limits, clip.member, clip.channel
                 )
             except (audio.BadAudio, MemoryError) as error:
                 reason = error.reason if isinstance(error, audio.BadAudio) else "decoder_crashed"
                 failures.append([clip.id, clip.source, clip.audio_path, reason, storage.size(clip.audio_path)])
                 continue
-            data = example.encode(clip, sound, task.codec)
+            data = example.encode(clip, sound.samples, task.codec)
             framed = tfrecord.frame(data)
             file.write(framed)
             digest.update(framed)
@@ -106,15 +108,26 @@ def write(task: Task, poisoned: dict[int, str], started: Callable[[int], None]) 
     write_table(index_path(task.path), table)
 
 
-def _row(clip: Clip, sound: np.ndarray, offset: int, length: int) -> tuple:
-    """The values of COLUMNS for one stored clip, ``sound`` int16[n]."""
+def _row(clip: Clip, read: audio.Sound, offset: int, length: int) -> tuple:
+    """The values of COLUMNS for one stored clip."""
+    sound = read.samples
     place = (offset, length, clip.id, clip.source, clip.recording, clip.split, clip.group, len(sound))
     start_s = math.nan if clip.recording_start_s is None else clip.recording_start_s
     captions = [hash64(0, normalise(caption)) for caption in clip.captions]
     compared = (start_s, ladder.place(clip.id), audio_hash(sound), captions, fingerprint(sound))
     measured = audio.measure(sound)
     short_s = 0.0 if clip.duration_s is None else max(0.0, clip.duration_s - len(sound) / example.SAMPLE_RATE)
-    return (*place, len(clip.captions), *compared, measured.clipped, measured.level_db, short_s)
+    return (*place, len(clip.captions), *compared, measured.clipped, measured.level_db, short_s, _notes(clip, read))
+
+
+def _notes(clip: Clip, read: audio.Sound) -> list[str]:
+    """What was noted of a clip; also whether its file has another length than the metadata states."""
+    if clip.known_s is None:
+        return list(read.notes)
+    off_s = len(read.samples) / example.SAMPLE_RATE - clip.known_s
+    if abs(off_s) <= max(_OFF_S, _OFF * clip.known_s):
+        return list(read.notes)
+    return [*read.notes, "longer_than_stated" if off_s > 0 else "shorter_than_stated"]
 
 
 def audio_hash(sound: np.ndarray) -> int:
@@ -148,4 +161,6 @@ def finished(task: Task) -> bool:
     found = read_index(task.path)
     if found is None or found[1]["plan"] != task.fingerprint or storage.size(task.path) != found[1]["bytes"]:
         return False
+    if found[0].schema.names != COLUMNS.names:
+        return False  # of another version
     return all(storage.size(source) == size for _, _, source, _, size in found[1]["failures"])

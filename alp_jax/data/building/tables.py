@@ -17,6 +17,7 @@ from alp_jax.core.hashing import fingerprint
 from alp_jax.core.paths import cache_dir
 from alp_jax.data import example, ladder
 from alp_jax.data.building import account, shard
+from alp_jax.data.decoders import ffmpeg
 from alp_jax.data.schema import AUDIT, AUDIT_SCHEMA, INDEX, INDEX_SCHEMA, INFO, SCHEMA_VERSION
 
 IN_USE = ""
@@ -130,6 +131,7 @@ def facts() -> dict:
         "versions": {
             "soundfile": soundfile.__version__,
             "libsndfile": soundfile.__libsndfile_version__,
+            "av": ffmpeg.VERSION,
             "soxr": soxr.__version__,
             "numpy": np.__version__,
             "pyarrow": pa.__version__,

@@ -1,0 +1,44 @@
+"""The Xing header of an MP3 file: how many frames and bytes its encoder wrote, if it told."""
+
+import re
+from typing import NamedTuple
+
+from alp_jax.data.decoders import sniff
+from alp_jax.data.decoders.contract import Source, opened
+
+_FRAMES, _BYTES = 1, 2  # flags: which numbers follow
+# The first frame: its header, perhaps a checksum, side information (its size goes by version and channels), the tag
+_TAG = re.compile(rb"\xff[\xe2-\xff]..(?:..)?(?:.{9}|.{17}|.{32})((?:Xing|Info)...(.)(.{4})(.{4}))", re.DOTALL)
+_TO_FRAMES = 8  # bytes from the tag to its number of frames
+
+
+class Xing(NamedTuple):
+    """``frames`` are stated, 0 when they are not; ``at`` is where the tag lies in the file.
+
+    ``whole``: the file has as many bytes as the header says. False when it says nothing of bytes.
+    """
+
+    frames: int
+    at: int
+    whole: bool
+
+    def corrected(self, frames: int, size: int) -> tuple[tuple[int, int], bytes, tuple[int, int]]:
+        """The spans of a file of ``size`` bytes with another number of frames in its header."""
+        at = self.at + _TO_FRAMES
+        return (0, at), frames.to_bytes(4), (at + 4, size - at - 4)
+
+
+def xing(source: Source, size: int) -> Xing | None:
+    """The header at the start of the audio; None when there is none."""
+    with opened(source) as file:
+        start = sniff.audio_start(file)
+        file.seek(start)
+        head = file.read(sniff.HEAD)
+    found = _TAG.search(head)
+    if not found:
+        return None
+    flags, numbers = found[2][0], [int.from_bytes(found[3]), int.from_bytes(found[4])]
+    frames = numbers.pop(0) if flags & _FRAMES else 0
+    stated = numbers.pop(0) if flags & _BYTES else None
+    there = size - start - found.start()
+    return Xing(frames, start + found.start(1), stated is not None and stated <= there)

@@ -1,0 +1,85 @@
+"""What a file is by its first bytes, whatever it is called."""
+
+import re
+from typing import BinaryIO
+
+HEAD = 4096
+_MEDIA = (  # where, what stands there, what it is
+    (0, b"RIFF", "riff"),
+    (0, b"RF64", "riff"),
+    (0, b".snd", "au"),
+    (0, b"fLaC", "flac"),
+    (0, b"OggS", "ogg"),
+    (0, b"FORM", "aiff"),
+    (0, b"riff\x2e\x91\xcf\x11", "w64"),
+    (0, b"caff", "caf"),
+    (0, b"NIST_1A", "sphere"),
+    (4, b"ftyp", "mov"),
+    (4, b"moov", "mov"),
+    (0, b"\x1a\x45\xdf\xa3", "matroska"),
+)
+EXTENSIONS = {
+    "riff": ".wav",
+    "au": ".au",
+    "flac": ".flac",
+    "ogg": ".ogg",
+    "aiff": ".aiff",
+    "w64": ".w64",
+    "caf": ".caf",
+    "sphere": ".sph",
+    "mov": ".m4a",
+    "matroska": ".webm",
+    "adts": ".aac",
+    "mpeg": ".mp3",
+}  # of files of a kind
+_OTHER = (
+    (rb"\s*(?:<!doctype html|<html|<head)", "an HTML page, as a failed download leaves it"),
+    (rb"\s*<\?xml|\s*<error>", "an XML document, as a failed download leaves it"),
+    (rb"version https://git-lfs", "a pointer of Git LFS: fetch the file itself"),
+    (rb'\s*\{\s*"|\s*\[\s*[{"\[]', "JSON"),
+    (rb"PK\x03\x04", "a ZIP archive"),
+    (rb"\x1f\x8b", "gzip data"),
+    (rb"%pdf", "a PDF"),
+    (rb"\xff\xd8\xff|\x89png|gif8", "a picture"),
+)
+_TEXT = re.compile(rb"[\t\n\r\x20-\x7e]*")
+
+
+def look(file: BinaryIO) -> tuple[bytes, str]:
+    """The first bytes, and the container of what follows the ID3v2 tags there, if there are any: see ``kind``."""
+    head = file.read(HEAD)
+    if not head.startswith(b"ID3"):
+        return head, kind(head)
+    file.seek(audio_start(file))
+    return head, kind(file.read(HEAD)) or "mpeg"
+
+
+def kind(head: bytes) -> str:
+    """The container, by the names above, ``adts`` (AAC), ``mpeg`` (layers I to III) or ""."""
+    for offset, magic, name in _MEDIA:
+        if head[offset : offset + len(magic)] == magic:
+            return name
+    if len(head) > 1 and head[0] == 0xFF and head[1] >= 0xE0:
+        return "adts" if head[1] & 0xF6 == 0xF0 else "mpeg"  # AAC has the layer bits 00, which MPEG audio never has
+    return ""
+
+
+def other(head: bytes) -> str:
+    """What a file is that is no audio, in words; "" when it may be audio."""
+    lowered = head.lower()
+    for pattern, name in _OTHER:
+        if re.match(pattern, lowered):
+            return name
+    return "text" if head and _TEXT.fullmatch(head) else ""
+
+
+def audio_start(file: BinaryIO) -> int:
+    """Where the file goes on after the ID3v2 tags at its start; there may be several."""
+    at = 0
+    while True:
+        file.seek(at)
+        tag = file.read(10)
+        if len(tag) < 10 or not tag.startswith(b"ID3") or max(tag[6:10]) > 127:
+            return at
+        size = tag[6] << 21 | tag[7] << 14 | tag[8] << 7 | tag[9]
+        at += 10 + size + (10 if tag[5] & 0x10 else 0)  # the latter is a footer

@@ -1,0 +1,51 @@
+"""Several stretches of a file as one file: the audio of a file whose header is wrong about where it lies."""
+
+import bisect
+import io
+import itertools
+from collections.abc import Sequence
+from typing import BinaryIO
+
+
+class SpanFile(io.RawIOBase):
+    """A seekable file to read, made of ``spans`` (offset, length) of ``file``, or bytes that stand in their place."""
+
+    def __init__(self, file: BinaryIO, spans: Sequence[tuple[int, int] | bytes]):
+        super().__init__()
+        self._file, self._spans = file, list(spans)
+        lengths = [len(span) if isinstance(span, bytes) else span[1] for span in self._spans]
+        self._starts = [0, *itertools.accumulate(lengths)]
+        self._at = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._starts[-1]}[whence]
+        if base + offset < 0:
+            raise ValueError(f"seek to {base + offset}")
+        self._at = base + offset
+        return self._at
+
+    def readinto(self, buffer) -> int:
+        view, done = memoryview(buffer).cast("B"), 0
+        while done < len(view) and self._at < self._starts[-1]:
+            number = bisect.bisect_right(self._starts, self._at) - 1
+            span, inside = self._spans[number], self._at - self._starts[number]
+            count = min(len(view) - done, self._starts[number + 1] - self._at)
+            if isinstance(span, bytes):
+                data = span[inside : inside + count]
+            else:
+                self._file.seek(span[0] + inside)
+                data = self._file.read(count)
+            if not data:
+                break
+            view[done : done + len(data)] = data
+            done, self._at = done + len(data), self._at + len(data)
+        return done
