@@ -23,8 +23,7 @@ from alp_jax.data.decoders.sndfile import Unreliable
 
 _MISSING = {errno.ENOENT, errno.ENOTDIR}
 _UNKNOWN = 1 << 40  # frames from here on mean that a header does not tell
-_MPEG_FRAMES = 4  # that an MP3 file may lack at its end
-_MPEG_SHARE = 50  # ... or one of so many of its samples
+_LACKING = 4, 0.02  # frames that an MP3 file may lack at its end, or share of them
 _BY_FFMPEG = ("mov", "matroska", "adts")  # that libsndfile does not know, or takes for MP3
 
 
@@ -157,8 +156,7 @@ class _Reader:
         return Sound(samples, tuple(sorted({*self._notes, *mix.notes})))
 
     def _by_ffmpeg(self, hint: ffmpeg.Hint | None = None) -> Blocks:
-        form = "mp3" if self._kind in ("", "mpeg") and self._extension in (".mp3", ".mp2") else ""
-        return ffmpeg.blocks(self._source, self._stretch, hint or ffmpeg.Hint(form))
+        return ffmpeg.blocks(self._source, self._stretch, hint or ffmpeg.Hint())
 
     def _first_choice(self) -> Blocks:
         """The blocks of libsndfile where its count of samples is right; else of what reads the file rightly."""
@@ -167,6 +165,8 @@ class _Reader:
             return raw.blocks(self._source, self._extension, self._size, self._stretch)
         if self._kind in _BY_FFMPEG:
             return self._by_ffmpeg()
+        if self._kind == "mpeg" or (not self._kind and self._extension in (".mp3", ".mp2")):
+            return self._mpeg()
         if self._kind in ("riff", "au"):
             with opened(self._source) as file:
                 pcm = riff.unlike_header(file, self._kind)
@@ -182,40 +182,33 @@ class _Reader:
 
     def _by_sndfile(self) -> Blocks:
         with sndfile.open_file(self._source) as file:
-            rate, frames, subtype = file.samplerate, file.frames, file.subtype
-            known = frames < _UNKNOWN
+            rate, frames = file.samplerate, file.frames
             to_the_end = self._stretch.end_s * rate > frames - 1
-            hint, slack, at_least = None, 0, None
-            if file.format == "FLAC" and (to_the_end or not known):
+            if file.format == "FLAC" and (to_the_end or frames >= _UNKNOWN):
                 there = ffmpeg.count(self._source)
                 if there and there.samples != frames:
-                    hint = ffmpeg.Hint(frames=frames if known else 0)
-            elif subtype in sndfile.MPEG:
-                hint, slack, at_least = self._mpeg(frames) if to_the_end else (None, 0, frames)
-            if hint:
-                if hint.frames or hint.spans:
-                    self._notes.append("wrong_header")
-                yield from self._by_ffmpeg(hint)
-                return
-            if at_least is None:
-                self._check_length(frames / rate, frames * file.channels)
-            yield from sndfile.blocks(file, self._stretch, slack, at_least)
+                    stated = frames if frames < _UNKNOWN else 0
+                    if stated:
+                        self._notes.append("wrong_header")
+                    yield from self._by_ffmpeg(ffmpeg.Hint(frames=stated))
+                    return
+            self._check_length(frames / rate, frames * file.channels)
+            yield from sndfile.blocks(file, self._stretch)
 
-    def _mpeg(self, frames: int) -> tuple[ffmpeg.Hint | None, int, int | None]:
-        """How the end of an MPEG file is read whose ``frames`` libsndfile states: (FFmpeg's hint, slack, at_least).
-
-        libsndfile takes the number of frames from the Xing header, or guesses it from the size of the file.
-        """
-        there, xing = ffmpeg.count(self._source), mpeg.xing(self._source, self._size)
-        if there is None or not there.packets:
-            return None, max(_MPEG_FRAMES * 1152, frames // _MPEG_SHARE), None
-        per_frame = there.samples // there.packets
+    def _mpeg(self) -> Blocks:
+        """MPEG audio, whatever its Xing header states; FFmpeg cuts off what an encoder added by that header's count."""
+        xing = mpeg.xing(self._source, self._size)
         if xing is None or not xing.frames:
-            enough = there.samples - per_frame
-            return (ffmpeg.Hint("mp3"), 0, None) if frames < enough else (None, 0, enough)
-        if there.packets > xing.frames + 1 or (there.packets < xing.frames - 1 and xing.whole):
-            return ffmpeg.Hint("mp3", spans=xing.corrected(there.packets, self._size)), 0, None
-        return None, max(_MPEG_FRAMES * per_frame, frames // _MPEG_SHARE), None
+            return self._by_ffmpeg(ffmpeg.Hint("mp3"))
+        hint = ffmpeg.Hint("mp3", spans=xing.spans(self._size))
+        there = ffmpeg.count(self._source, hint)
+        if there and (there.packets > xing.frames + 1 or (there.packets < xing.frames - 1 and xing.whole)):
+            self._notes.append("wrong_header")
+            return self._by_ffmpeg(hint._replace(spans=xing.spans(self._size, there.packets)))
+        lacking = xing.frames - there.packets if there else 0
+        if lacking > max(_LACKING[0], _LACKING[1] * xing.frames) and self._stretch.end_s > there.seconds:
+            raise BadAudio("corrupt", f"{there.packets} of {xing.frames} frames are there")
+        return self._by_ffmpeg(hint)
 
     def _check_length(self, seconds: float, samples: int) -> None:
         """Refuses at once what is known to be too long, ``samples`` over all channels."""

@@ -23,9 +23,9 @@ def preview(clips: Iterable[Clip | Rejected], chosen: Settings) -> dict:
 
     Returns:
       As ``build``, where ``usable`` are the clips it would try to decode and hours those that the metadata states.
-      Files are only looked for, so ``missing``, ``unreadable`` and ``not_a_file`` count clips, and nothing where clips were read
-      without a folder of audio. Also ``shards``, ``without_length`` (clips whose length the metadata does not state,
-      by source) and ``dropped_captions`` (by reason).
+      Files are only looked for, so of the reader's reasons only ``missing``, ``unreadable`` and ``not_a_file`` count
+      clips, and none does where clips were read without a folder of audio. Also ``shards``, ``without_length`` (clips
+      whose length the metadata does not state, by source) and ``dropped_captions`` (by reason).
 
     Raises:
       UserError: no clips.

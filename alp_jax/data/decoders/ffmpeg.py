@@ -27,7 +27,7 @@ from alp_jax.data.decoders.contract import (
 from alp_jax.data.decoders.spans import SpanFile
 
 VERSION = av.__version__
-CONTAINERS = "mov,matroska,webm,mp3,aac,ogg,flac,caf"
+CONTAINERS = "mov,matroska,webm,mp3,aac,ogg,flac,caf,wav"
 DECODERS = "aac,alac,flac,mp3,mp3float,mp2,mp2float,opus,vorbis"  # and pcm_*
 _SHARE_BROKEN = 0.05  # of the packets: more that cannot be decoded make a file corrupt
 _SLACK_S, _SLACK = 0.5, 0.02  # what a container may state too much: the larger of seconds and a share
@@ -55,19 +55,21 @@ _NO_HINT = Hint()
 class Count(NamedTuple):
     packets: int
     samples: int
+    seconds: float
 
 
-def count(source: Source) -> Count | None:
+def count(source: Source, hint: Hint = _NO_HINT) -> Count | None:
     """Packets and samples of a file, without decoding them; None when FFmpeg finds no audio that it may decode."""
     try:
-        with _open(source, _NO_HINT) as (container, stream):
+        with _open(source, hint) as (container, stream):
             ticks = packets = 0
             with contextlib.suppress(av.error.InvalidDataError, av.error.EOFError):
                 for packet in container.demux(stream):
                     if packet.size:
                         packets += 1
                         ticks += packet.duration or 0
-            return Count(packets, round(ticks * stream.time_base * stream.codec_context.sample_rate))
+            seconds = ticks * stream.time_base
+            return Count(packets, round(seconds * stream.codec_context.sample_rate), float(seconds))
     except BadAudio:
         return None
 

@@ -13,19 +13,26 @@ _TO_FRAMES = 8  # bytes from the tag to its number of frames
 
 
 class Xing(NamedTuple):
-    """``frames`` are stated, 0 when they are not; ``at`` is where the tag lies in the file.
+    """What the header tells.
 
-    ``whole``: the file has as many bytes as the header says. False when it says nothing of bytes.
+    Attributes:
+      start: where its frame begins in the file.
+      tag: where the tag does.
+      frames: how many the file should have; 0 when it does not tell.
+      whole: whether the file has the bytes that it should have; False when it tells nothing of bytes.
     """
 
+    start: int
+    tag: int
     frames: int
-    at: int
     whole: bool
 
-    def corrected(self, frames: int, size: int) -> tuple[tuple[int, int], bytes, tuple[int, int]]:
-        """The spans of a file of ``size`` bytes with another number of frames in its header."""
-        at = self.at + _TO_FRAMES
-        return (0, at), frames.to_bytes(4), (at + 4, size - at - 4)
+    def spans(self, size: int, frames: int | None = None) -> tuple[tuple[int, int] | bytes, ...]:
+        """What of a file of ``size`` bytes is MPEG, with ``frames`` in place of what the header states."""
+        if frames is None:
+            return ((self.start, size - self.start),)
+        at = self.tag + _TO_FRAMES
+        return (self.start, at - self.start), frames.to_bytes(4), (at + 4, size - at - 4)
 
 
 def xing(source: Source, size: int) -> Xing | None:
@@ -41,4 +48,5 @@ def xing(source: Source, size: int) -> Xing | None:
     frames = numbers.pop(0) if flags & _FRAMES else 0
     stated = numbers.pop(0) if flags & _BYTES else None
     there = size - start - found.start()
-    return Xing(frames, start + found.start(1), stated is not None and stated <= there)
+    whole = stated is not None and stated <= there
+    return Xing(start + found.start(), start + found.start(1), frames, whole)

@@ -35,6 +35,7 @@ _BYTES = {
 }
 _UNKNOWN = 0x7FFF0000  # sizes from here on mean: to the end
 _MOST_CHUNKS = 4096
+_NAMES = {b"data", b"LIST", b"id3 ", b"ID3 ", b"bext", b"iXML", b"cue ", b"smpl", b"fact", b"PEAK", b"JUNK", b"junk"}
 
 
 class Pcm(NamedTuple):
@@ -103,17 +104,17 @@ def _wav(file: BinaryIO, size: int) -> Pcm | None:
 
 
 def _chunks(file: BinaryIO, at: int, size: int) -> bool:
-    """Whether whole chunks follow from ``at`` to the end of the file, or nothing does."""
+    """Whether a chunk that is known, whole chunks to the end of the file, or nothing follows from ``at``."""
     at += at % 2
     for _ in range(_MOST_CHUNKS):
         if at + 8 > size:
             break
         file.seek(at)
         name, length = struct.unpack("<4sI", file.read(8))
+        if name in _NAMES:
+            return True
         if not all(0x20 <= byte < 0x7F for byte in name):
             return False
-        if name == b"data" and (length == 0 or length >= _UNKNOWN):
-            return True
         at += 8 + length + length % 2
     return at <= size + 8
 

@@ -37,7 +37,7 @@ _OTHER = (
     (rb"\s*<\?xml|\s*<error>", "an XML document, as a failed download leaves it"),
     (rb"version https://git-lfs", "a pointer of Git LFS: fetch the file itself"),
     (rb'\s*\{\s*"|\s*\[\s*[{"\[]', "JSON"),
-    (rb"PK\x03\x04", "a ZIP archive"),
+    (rb"pk\x03\x04", "a ZIP archive"),
     (rb"\x1f\x8b", "gzip data"),
     (rb"%pdf", "a PDF"),
     (rb"\xff\xd8\xff|\x89png|gif8", "a picture"),
