@@ -136,11 +136,12 @@ class _Reader:
         try:
             return self._mixed(self._by_ffmpeg, channel)
         except BadAudio as second:
-            if isinstance(first, Unreliable) or second.reason not in ("corrupt", "unsupported", "not_audio"):
+            empty = str(second) == "zero_length"
+            if isinstance(first, Unreliable) or not (empty or second.reason in ("corrupt", "unsupported", "not_audio")):
                 raise
             if not self._kind:
-                raise second if second.reason == "unsupported" else BadAudio("not_audio", str(first)) from None
-            raise BadAudio(sndfile.reason(first), str(first)) from None
+                raise second if second.reason == "unsupported" else BadAudio("not_audio", first.error_string) from None
+            raise BadAudio(sndfile.reason(first), first.error_string) from None
 
     def _mixed(self, decoder, channel: int | None) -> Sound:
         mix = Mix(self._limits, channel)

@@ -46,6 +46,16 @@ def test_one_name_in_two_folders_is_refused(tmp_path):
     assert files.path(["y"]).endswith("a/y.flac")
 
 
+def test_files_that_need_converting_come_last_and_are_not_missing(tmp_path):
+    touch(tmp_path, "audio/a.wav", "video/a.mp4", "audio/b.webm", "audio/b.m4a", "audio/c.wma", "d.WMA", "d.m4a")
+    files = AudioFiles(tmp_path)
+    for stem, name in {"a": "audio/a.wav", "b": "audio/b.m4a", "c": "audio/c.wma", "d": "d.m4a"}.items():
+        assert files.path([stem]) == str(tmp_path / name)
+    touch(tmp_path, "x/e.mp4", "y/e.webm")
+    with pytest.raises(BadRow, match="ambiguous_audio"):
+        AudioFiles(tmp_path).path(["e"])
+
+
 def test_folders_named_for_something_else_are_left_out(tmp_path):
     touch(tmp_path, "FreeSound_flac/1.flac", "deep/SoundBible_flac/1.flac", "other/2.flac")
     files = AudioFiles(tmp_path, leave_out=("freesound",), keep=("soundbible",))

@@ -40,7 +40,7 @@ class Hint(NamedTuple):
 
     Attributes:
       form: the container, where FFmpeg would not find it; "" leaves it to FFmpeg.
-      frames: that the file's own header states; fewer are an error where the stream ends in the middle of a packet.
+      frames: that the file's own header states; fewer are an error unless the stream is whole up to its end.
       spans: what of the file is read, as of ``SpanFile``; () is all.
     """
 
@@ -96,7 +96,7 @@ def blocks(source: Source, stretch: Stretch, hint: Hint = _NO_HINT) -> Blocks:
                 return
         reading.check(passed_s)
         if passed_s <= stretch.start_s:
-            raise starts_beyond(stretch.start_s, passed_s) if passed_s else BadAudio("zero_length")
+            raise starts_beyond(stretch.start_s, passed_s) if passed_s else reading.nothing()
 
 
 @contextlib.contextmanager
@@ -135,6 +135,7 @@ class _Reading:
         self._container, self._stream, self._hint = container, stream, hint
         self._packets = self._broken = 0
         self._clean = True  # whether the last packet was a good one
+        self._end_s = 0.0  # where it ends, by its own time
 
     def arrays(self) -> Blocks:
         """What every frame holds, without what a container says to be padding at the end."""
@@ -171,19 +172,29 @@ class _Reading:
             if packet is None:
                 return
             self._packets += packet.size > 0
+            if packet.pts is not None:
+                self._end_s = float((packet.pts + (packet.duration or 0)) * packet.time_base)
             try:
                 yield from packet.decode()
                 self._clean = self._clean if not packet.size else True
-            except (av.error.InvalidDataError, av.error.EOFError, av.error.PatchWelcomeError):
+            except MemoryError:
+                raise
+            except av.error.FFmpegError:
                 self._broken += packet.size > 0
                 self._clean = False
+
+    def nothing(self) -> BadAudio:
+        """Why no sample came."""
+        return BadAudio("corrupt", "no sample could be decoded") if self._packets else BadAudio("zero_length")
 
     def check(self, seconds: float) -> None:
         """Raises BadAudio when what was decoded, ``seconds``, is not the whole file."""
         if self._broken > 1 and self._broken > _SHARE_BROKEN * self._packets:
             raise BadAudio("corrupt", f"{self._broken} of {self._packets} packets cannot be decoded")
-        stated = self._hint.frames / self._stream.codec_context.sample_rate
-        if seconds < stated and not self._clean:
+        rate = self._stream.codec_context.sample_rate
+        stated = self._hint.frames / rate
+        whole = self._clean and not self._broken and round((self._end_s - seconds) * rate) <= 0
+        if seconds < stated and not whole:
             raise BadAudio("corrupt", f"{seconds:.2f} of {stated:.2f} s could be decoded")
         name = self._container.format.name
         if name.startswith("mov") and (self._packets < self._stream.frames or not self._clean):

@@ -56,7 +56,7 @@ def open_file(source: Source | SpanFile) -> soundfile.SoundFile:
     """
     file = soundfile.SoundFile(io.BytesIO(source) if isinstance(source, bytes) else source)
     try:
-        if file.subtype in _BY_FFMPEG:
+        if file.subtype in _BY_FFMPEG or (file.format == "OGG" and not file.frames):  # the latter: pages are damaged
             raise Unreliable
         if file.format not in CONTAINERS or file.subtype not in ENCODINGS:
             raise BadAudio("unsupported", f"{file.format} {file.subtype}; convert it: ffmpeg -i FILE FILE.flac")
