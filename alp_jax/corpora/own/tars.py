@@ -11,7 +11,7 @@ import pathlib
 import tarfile
 from collections.abc import Iterator
 
-from alp_jax.core.clip import AUDIO_EXTENSIONS, Rejected
+from alp_jax.core.clip import AUDIO_EXTENSIONS, OTHER_EXTENSIONS, Rejected
 from alp_jax.core.errors import UserError
 from alp_jax.corpora import tables
 from alp_jax.corpora.own.columns import AUDIO, CAPTION, LABEL, Column, Columns
@@ -19,7 +19,7 @@ from alp_jax.corpora.own.tables import Row, Rows, row_of
 from alp_jax.corpora.rows import BadRow, check_utf8
 
 # what is audio although the decoder may not read it: the build then says so for each
-_SOUNDS = AUDIO_EXTENSIONS | {".aac", ".aifc", ".caf", ".m4a", ".mka", ".mp2", ".mp4", ".sph", ".w64", ".webm", ".wma"}
+_SOUNDS = AUDIO_EXTENSIONS | OTHER_EXTENSIONS
 _SIDES = {".json", ".txt", ".cls"}
 _ASIDE = ("original_data",)
 _LARGEST_TEXT = 1 << 20  # bytes of a member that is not audio
