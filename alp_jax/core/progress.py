@@ -91,13 +91,13 @@ class Progress:
         with LOCK:
             self._began = self._looked = time.monotonic()
             self._due = self._began + (LINE_S if self._quiet else _FIRST_S)  # of the next line, where this is outermost
-            self._pace, self._begun, outermost = Pace(), False, not _open
+            self._pace, self._begun, self._outermost = Pace(), False, not _open
             _open.append(self)
             if is_terminal(self._stream):
                 first = printable(self._head())
                 self.bar = Bar(total=self.total, desc=first, bar_format="{desc}", file=self._stream)
                 self._draw()
-        if outermost:
+        if self._outermost:
             self._ended = threading.Event()
             self._heart = threading.Thread(target=_beat, args=(self._ended,), name="progress", daemon=True)
             self._heart.start()
@@ -106,8 +106,7 @@ class Progress:
     def close(self, *, failed: bool = False) -> None:
         """Shows the last line. After a failure there is none where nothing was begun: the error says it all."""
         with LOCK:
-            outermost = _open[0] is self
-            told = outermost and not self._quiet and (self._begun or not failed)
+            told = self._outermost and not self._quiet and (self._begun or not failed)
             if self.unit is None:
                 took = time.monotonic() - self._began
                 told = told and not failed and (took >= 1 or self.bar is not None)
@@ -123,7 +122,7 @@ class Progress:
                 self._print(last)
             _open.remove(self)
             self.bar = None
-        if outermost:
+        if self._outermost:
             self._ended.set()
             self._heart.join(_BEAT_S)
 
@@ -142,6 +141,11 @@ class Progress:
         if not self._begun or time.monotonic() - self._looked >= _REDRAW_S:
             self._begun = True
             self.look()
+
+    def note(self, text: str) -> None:
+        """``text`` is shown until there is another."""
+        self.values = [text]
+        self.look()
 
     def skip(self, n: int) -> None:
         """``n`` units turned out to be done already: they tell nothing about the speed."""
@@ -211,7 +215,7 @@ class Progress:
     def line(self) -> str:
         """Everything there is to say, as in a log file."""
         if self.unit is None:
-            return _going(self.label, self._began)
+            return "; ".join([_going(self.label, self._began), *filter(None, [self._now()])])
         return "  ".join([self._head(), _so_far(self._began), *filter(None, [self._now()]), *self.values])
 
     def _draw(self) -> None:

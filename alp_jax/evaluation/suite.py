@@ -15,7 +15,7 @@ from alp_jax.config.schema import DataConfig, EvalConfig, FeatureConfig, ModelCo
 from alp_jax.core import files
 from alp_jax.core.errors import UserError
 from alp_jax.core.hashing import fingerprint
-from alp_jax.core.progress import Progress, say
+from alp_jax.core.progress import Progress, say, stage
 from alp_jax.data.dataset import Dataset
 from alp_jax.data.text.tokenizer import Tokenizer
 from alp_jax.evaluation import floors, overlap
@@ -220,7 +220,8 @@ def run_suite(
     results = {job: _stored(out_dir, job, identity) for job in jobs}
     todo = [job for job in jobs if results[job] is None]
     if todo:
-        floor_of = suite.floors(pathlib.Path(floors_path), out_dir / "cache" / "floors")
+        with stage("measuring the log-mel floor", quiet=True):
+            floor_of = suite.floors(pathlib.Path(floors_path), out_dir / "cache" / "floors")
         started = time.monotonic()
         features = suite.extract(model, {name for name, _ in todo}, out_dir / "cache" / "frames")
         encode_s = time.monotonic() - started
@@ -228,8 +229,9 @@ def run_suite(
         with Progress("evaluate", len(todo), "results") as progress:
             for name, pooling in todo:
                 common = {"fingerprint": identity, "encode_seconds": round(encode_s, 2), "model": model.name}
+                progress.note(f"now {name}-{pooling}")
                 results[name, pooling] = _one(suite, name, pooling, measure, floor_of[name], out_dir, common)
-                progress.update(note=f"{name}-{pooling}")
+                progress.update()
     if not keep_features:
         shutil.rmtree(out_dir / "cache", ignore_errors=True)
     return list(results.values())

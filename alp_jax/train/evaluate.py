@@ -15,7 +15,7 @@ from alp_jax.core import storage
 from alp_jax.core.errors import UserError
 from alp_jax.core.files import read_json
 from alp_jax.core.names import choose
-from alp_jax.core.progress import say
+from alp_jax.core.progress import say, stage
 from alp_jax.data.dataset import open_dataset
 from alp_jax.data.text.tokenizer import Tokenizer, tokenizer_path
 from alp_jax.evaluation.lit.caption import TRAINS
@@ -40,10 +40,12 @@ def evaluate_run(run_dir: str | pathlib.Path, floors: str | None = None) -> list
       floors: file in which runs on the same data share the results of the log-mel floor; None keeps it in the run.
     """
     run_dir = pathlib.Path(run_dir)
-    model, config = eval_model(run_dir)
+    with stage("loading the encoder"):
+        model, config = eval_model(run_dir)
     if config.evaluation.suite == "none":
         return []
-    suite = open_suite(run_dir, config)
+    with stage("opening the tasks"):
+        suite = open_suite(run_dir, config)
     for name, shortage in suite.shortages.items():
         say(f"evaluate: {name}: {shortage}")
     return run_suite(model, suite, run_dir / "eval", floors_path=pathlib.Path(floors or run_dir / "floors.json"))

@@ -260,6 +260,16 @@ def test_a_stream_that_is_gone_does_not_end_the_work():
     assert progress.done == 2
 
 
+def test_progress_that_ends_before_what_it_holds_is_no_error():
+    stream = io.StringIO()
+    outer = Progress("outer", 2, "clips", stream=stream).open()
+    inner = Progress("inner", 2, "clips", stream=stream).open()
+    outer.close()
+    inner.update()
+    inner.close()
+    assert stream.getvalue() == "outer: 0/2 clips  done in 0 s\n"
+
+
 def test_an_error_before_the_first_unit_leaves_no_last_line():
     def fail(after):
         stream = io.StringIO()

@@ -1,11 +1,13 @@
 """The live table: redrawn in place on a terminal, lines in a log file, nothing wider than the screen."""
 
 import io
+import os
 
 import pytest
 
 from alp_jax.scaling import board as module
 from alp_jax.scaling.board import Board, describe, table_lines
+from alp_jax.scaling.child import latest_line
 from alp_jax.scaling.forecast import Outlook
 
 RECORDS = [
@@ -77,3 +79,17 @@ def test_tiny_terminals_are_no_error(monkeypatch, columns):
     stream = Terminal()
     Board(stream).show(RECORDS, NOTES, OUTLOOK)
     assert stream.getvalue().count("\n") == 5
+
+
+def test_a_note_is_the_newest_of_output_and_log(tmp_path):
+    output, log = tmp_path / "output.txt", tmp_path / "log.txt"
+    assert latest_line(output, tmp_path) == ""
+    output.write_text("from an attempt before\ntrain: 1/90 steps  1.0 s so far\n")
+    assert latest_line(output, tmp_path) == "train: 1/90 steps  1.0 s so far"
+    log.write_text("train: 20/90 steps  30 s so far\n")
+    os.utime(output, (1000.0, 1000.0))
+    os.utime(log, (1030.0, 1030.0))
+    assert latest_line(output, tmp_path) == "train: 20/90 steps  30 s so far"
+    assert latest_line(output, tmp_path, since=1031.0).startswith("train: 1/90")  # an attempt before this one's
+    os.utime(output, (1031.0, 1031.0))
+    assert latest_line(output, tmp_path).startswith("train: 1/90")
