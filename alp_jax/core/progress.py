@@ -209,7 +209,7 @@ class Progress:
     def _show(self) -> None:
         if self.bar is not None:
             self._draw()
-        elif _open[-1] is self and time.monotonic() >= _open[0]._due:
+        elif time.monotonic() >= _open[0]._due:
             self._print("; ".join(one.line() for one in _open))
 
     def line(self) -> str:
