@@ -30,7 +30,7 @@ def run(args) -> dict:
 
     def report(line):
         if not args.json:
-            say(line, sys.stdout)
+            say(str(line), sys.stdout)
 
     cases, left_out = select(args.dir, args.case, [name for name in args.skip.split(",") if name])
     results = []
