@@ -109,3 +109,14 @@ def test_folders_whose_names_are_not_utf8(tmp_path):
     open(os.fsencode(tmp_path) + b"/caf\xe9/x.wav", "wb").close()
     with pytest.raises(BadRow, match="not_utf8: audio file: byte 0xE9"):
         AudioFiles(tmp_path).path(["x"])
+
+
+def test_stems_in_another_unicode_form_are_found(tmp_path):
+    (tmp_path / "Cafe\u0301.wav").touch()
+    files = AudioFiles(tmp_path)
+    assert files.find("Caf\u00e9") == str(tmp_path / "Cafe\u0301.wav")
+    assert files.find("Caf\u00e8") == ""
+    for name in ("e\u0323\u0302.wav", "e\u0302\u0323.wav"):
+        (tmp_path / name).touch()
+    with pytest.raises(BadRow, match=r"ambiguous_audio: .* after Unicode normalisation"):
+        AudioFiles(tmp_path).find("\u1ec7")

@@ -73,3 +73,14 @@ def test_listing_is_sorted_and_counts_what_it_passes_over(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="holds no audio"):
         list_audio(tmp_path / "empty")
+
+
+def test_one_name_that_is_not_utf8_costs_one_file(tmp_path, capfd):
+    for name in (b"a.wav", b"caf\xe9.wav"):
+        (tmp_path / os.fsdecode(name)).write_bytes(b"x")
+    (tmp_path / os.fsdecode(b"d\xe9")).mkdir()
+    (tmp_path / os.fsdecode(b"d\xe9") / "b.wav").write_bytes(b"x")
+    found, others = list_audio(tmp_path)
+    assert [file.path for file in found] == ["a.wav"]
+    assert others == {"not UTF-8": 2}
+    assert "caf\\udce9.wav', whose name is not UTF-8: rename it" in capfd.readouterr().err
