@@ -76,5 +76,14 @@ class Pace:
         return paused
 
     def seconds_for(self, amount: float) -> float | None:
-        """Seconds that so much more will take; None while that is not known."""
-        return amount * self._sums[0] / self._sums[1] if self._sums[1] > 0 else None
+        """Seconds that so much more will take from now; None while that is not known.
+
+        What goes on now counts too: its time so far is gone, and where it takes longer than usual the speed is less.
+        """
+        if self._sums[1] <= 0:
+            return None
+        now = time.monotonic() if self._paused is None else self._paused
+        waited, usual = now - self._mark, self._sums[0] / len(self._pieces)
+        rate = (self._sums[0] + max(waited - usual, 0.0)) / self._sums[1]
+        begun = min(max(waited - self._amount * rate, 0.0), usual)
+        return max(amount * rate - begun, 0.0)

@@ -66,7 +66,8 @@ class CompiledSteps:
         program = self.program(size)
         if self._in_order and size not in self._met:
             # The first exchange of a program waits for the others for 30 s only; one that still compiles needs longer.
-            hosts.barrier(f"the program for {size} is compiled", _COMPILED_WITHIN_S)
+            with hosts.stage("waiting for the other processes", quiet=True):
+                hosts.barrier(f"the program for {size} is compiled", _COMPILED_WITHIN_S)
             self._met.add(size)
         return program(state, batch)
 

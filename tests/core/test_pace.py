@@ -62,3 +62,18 @@ def test_speed_is_that_of_the_last_minutes_and_of_at_least_twenty_pieces(now):
         now[0] += (200.0, 400.0)[step % 2]
         pace.add(1)
     assert pace.seconds_for(10) == pytest.approx(3000.0)
+
+
+def test_an_eta_falls_while_a_unit_is_at_work_and_rises_while_one_is_stuck(now):
+    pace = Pace()
+    for _ in range(4):
+        now[0] += 60.0
+        pace.add(1)
+    for seconds, expected in ((0, 600), (20, 580), (60, 540)):
+        now[0] = 340.0 + seconds
+        assert pace.seconds_for(10) == pytest.approx(expected)
+    now[0] = 340.0 + 240.0  # three minutes more than the usual one
+    assert pace.seconds_for(10) == pytest.approx(10 * (180 + 180) / 3 - 60)
+    pace.pause()
+    now[0] += 1000.0  # something else is done
+    assert pace.seconds_for(10) == pytest.approx(1140.0)
