@@ -216,7 +216,8 @@ class Progress:
         """Everything there is to say, as in a log file."""
         if self.unit is None:
             return "; ".join([_going(self.label, self._began), *filter(None, [self._now()])])
-        return "  ".join([self._head(), _so_far(self._began), *filter(None, [self._now()]), *self.values])
+        gone = [] if self._stage else [_so_far(self._began)]
+        return "  ".join([self._head(), *filter(None, [self._now()]), *gone, *self.values])
 
     def _draw(self) -> None:
         """As much of it as the terminal is wide."""

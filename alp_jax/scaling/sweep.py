@@ -11,7 +11,6 @@ from typing import Any
 
 from alp_jax.core.errors import AlpError, UserError
 from alp_jax.core.files import read_json, write_json
-from alp_jax.core.pace import clock
 from alp_jax.scaling.board import Board
 from alp_jax.scaling.child import Child, Lock, Place
 from alp_jax.scaling.forecast import (
@@ -216,8 +215,10 @@ class Sweep:
             outlook = self._forecast.outlook(waiting, [one.times() for one in active])
             if ended and waiting:
                 self._excess = outlook.excess(self._budget) or ""
-            notes = {one.run.id: f"{clock(one.child.seconds())}  {one.child.note()}"[:120] for one in active}
-            board.show(asked, notes, outlook, now=ended and not active and not waiting)
+            notes = {one.run.id: one.child.note()[:120] for one in active}
+            spent = {one.run.id: {"seconds": one.before + one.child.seconds()} for one in active}
+            state = [record | spent.get(record["id"], {}) for record in asked]
+            board.show(state, notes, outlook, now=ended and not active and not waiting)
         if self._signal:
             where = f"in run {' and '.join(interrupted)}" if interrupted else "between runs"
             raise Stopped(f"sweep stopped by signal {self._signal} {where}; the same command goes on")

@@ -108,10 +108,10 @@ def test_a_terminal_gets_one_line_a_log_file_a_line_a_minute_and_log_txt_all(tmp
     plain = say_steps(tmp_path, now, io.StringIO()).splitlines()
     assert [line.split()[1] for line in plain] == ["2/400", "122/400", "242/400", "362/400", "400/400"]
     values = "loss 120.0000  10 audio-s/s  data wait 0%"
-    assert plain[1] == f"train: 122/400 steps  1 min 1 s so far  ETA 2 min 19 s  {values}"
+    assert plain[1] == f"train: 122/400 steps  ETA 2 min 19 s  1 min 1 s so far  {values}"
     kept = (tmp_path / "log.txt").read_text().splitlines()
     assert len(kept) == 2 * 201
-    assert kept[-1] == "train: 400/400 steps  3 min 20 s so far  ETA 0 s  loss 400.0000  10 audio-s/s  data wait 0%"
+    assert kept[-1] == "train: 400/400 steps  ETA 0 s  3 min 20 s so far  loss 400.0000  10 audio-s/s  data wait 0%"
 
 
 def test_the_eta_is_among_the_numbers_once_it_is_known(tmp_path, now):
