@@ -69,11 +69,10 @@ class Pace:
         """From here on time is spent on something else."""
         self._paused = time.monotonic()
 
-    def resume(self) -> float:
-        """Ends a pause; returns its seconds."""
-        paused = time.monotonic() - self._paused
-        self._mark, self._paused = self._mark + paused, None
-        return paused
+    def resume(self) -> None:
+        """Ends a pause."""
+        self._mark += time.monotonic() - self._paused
+        self._paused = None
 
     def seconds_for(self, amount: float) -> float | None:
         """Seconds that so much more will take from now; None while that is not known.

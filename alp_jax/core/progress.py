@@ -82,7 +82,7 @@ class Progress:
         self.bar: Bar | None = None
         self._work, self._alike, self._quiet, self._stream = work, alike, quiet, stream
         self._new = 0.0  # work that the pace was not told yet
-        self._stage: tuple[str, float] | None = None  # what is done beside the counted work, since when
+        self._stages: list[tuple[str, float]] = []  # what is done beside the counted work, since when; nested ones last
         self._beside: dict[str, tuple[int, float, int]] = {}  # label of a stage -> times, seconds, ``every``
 
     def open(self) -> "Progress":
@@ -115,7 +115,7 @@ class Progress:
                 how = "stopped after" if failed else "done in"
                 last = f"{self._head()}  {how} {duration(time.monotonic() - self._began)}"
                 room = columns(self._stream) if self.bar is not None else None
-                last = _joined(last, [*self._stages(), *self.values], room)
+                last = _joined(last, [*self._took(), *self.values], room)
             if self.bar is not None:
                 self.bar.end(last, leave=told)
             elif told:
@@ -172,8 +172,9 @@ class Progress:
         named, began = f"{label} {detail}".strip(), time.monotonic()
         with LOCK:
             self._tell_pace()
-            self._pace.pause()
-            self._stage = named, began
+            if not self._stages:
+                self._pace.pause()
+            self._stages.append((named, began))
             if self.bar is not None:
                 self._draw()
             elif not quiet:
@@ -182,7 +183,10 @@ class Progress:
             yield
         finally:
             with LOCK:
-                took, self._stage = self._pace.resume(), None
+                took = time.monotonic() - began
+                self._stages.pop()
+                if not self._stages:
+                    self._pace.resume()
                 times, spent, _ = self._beside.get(label, (0, 0.0, 0))
                 self._beside[label] = times + 1, spent + took, every
                 if not quiet and took >= 1:
@@ -200,7 +204,7 @@ class Progress:
 
     def _tell_pace(self) -> None:
         self._looked = time.monotonic()
-        if self._new and self._stage is None:
+        if self._new and not self._stages:
             self._pace.add(self._new)
             if self._work is not None:
                 self._work -= self._new
@@ -216,7 +220,7 @@ class Progress:
         """Everything there is to say, as in a log file."""
         if self.unit is None:
             return "; ".join([_going(self.label, self._began), *filter(None, [self._now()])])
-        gone = [] if self._stage else [_so_far(self._began)]
+        gone = [] if self._stages else [_so_far(self._began)]
         return "  ".join([self._head(), *filter(None, [self._now()]), *gone, *self.values])
 
     def _draw(self) -> None:
@@ -224,8 +228,8 @@ class Progress:
         width, head, values = columns(self._stream), self._head(), []
         if self.unit is None:
             head, tail = "", _going(self.label, self._began, width)
-        elif self._stage:
-            tail = _going(*self._stage, max(width - disp_len(head) - 1, 20))
+        elif self._stages:
+            tail = _going(*self._stages[-1], max(width - disp_len(head) - 1, 20))
         else:
             tail, values = self._now() or _so_far(self._began), self.values
         bar = bool(self.total) and disp_len(head + tail) + 14 <= width
@@ -239,12 +243,12 @@ class Progress:
 
     def _now(self) -> str:
         """The stage or the ETA."""
-        if self._stage:
-            return _going(*self._stage)
+        if self._stages:
+            return _going(*self._stages[-1])
         eta_s = self.eta_s()
         return "" if eta_s is None else f"ETA {duration(eta_s)}"
 
-    def _stages(self) -> list[str]:
+    def _took(self) -> list[str]:
         """What they took in all, as one text, if that is worth a word."""
         told = [f"{label} {duration(spent)}" for label, (_, spent, _) in self._beside.items() if spent >= 1]
         return [f"({', '.join(told)})"] if told else []

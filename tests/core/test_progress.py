@@ -261,6 +261,26 @@ def test_a_stream_that_is_gone_does_not_end_the_work(now):
     assert progress.done == 2
 
 
+@pytest.mark.parametrize("total", [10, None])
+def test_stages_may_be_nested(now, total):
+    stream = io.StringIO()
+    with Progress("train", 10, "steps", stream=stream) if total else stage("opening", quiet=True):
+        outer = module._open[0]
+        for _ in range(3):
+            now[0] += 2.0
+            outer.update()
+        with stage("restoring"):
+            now[0] += 30.0
+            with stage("reading", quiet=True):
+                now[0] += 30.0
+                assert outer.line().endswith("reading: 30 s so far")
+            now[0] += 40.0
+            assert outer.line().endswith("restoring: 1 min 40 s so far")
+        assert outer.eta_s() == (14.0 if total else None)
+    if total:
+        assert stream.getvalue().splitlines()[-1].endswith("(reading 30 s, restoring 1 min 40 s)")
+
+
 def test_progress_that_ends_before_what_it_holds_is_no_error(now):
     stream = io.StringIO()
     outer = Progress("outer", 2, "clips", stream=stream).open()
