@@ -48,7 +48,7 @@ class MemberReader:
         try:
             if ".array_record" in pathlib.Path(path).name:
                 data, extension = array_records.read_audio(path, int(member))
-            elif path.endswith(".tar"):
+            elif path.lower().endswith(".tar"):
                 data, extension = _file(path, int(member), max_bytes)
             else:
                 data, extension = self._row(pathlib.Path(path), int(number), column or _COLUMN)

@@ -22,7 +22,7 @@ from alp_jax.core.hashing import fingerprint
 from alp_jax.core.names import choose
 from alp_jax.core.progress import Progress
 from alp_jax.data import audio, example
-from alp_jax.data.building import plan, shard, tables, worker
+from alp_jax.data.building import plan, shard, staging, tables, worker
 from alp_jax.data.building.account import account, bad, reasons_line
 from alp_jax.data.building.filters import CaptionFilter
 from alp_jax.data.schema import ACCOUNTING, AUDIT_SCHEMA, INDEX_SCHEMA, INFO, PLAN, SCHEMA_VERSION
@@ -129,28 +129,33 @@ def build(
         )
         for s in range(shards)
     ]
-    run([task for task in tasks if not shard.finished(task)])
+    run([task for task in tasks if not shard.finished(task)], out)
     about = {"collection": source_name, "plan": identity} | ({"split_rule": dict(split_rule)} if split_rule else {})
     return _finish(out, tasks, spooled, chosen, about, max_bad_share)
 
 
 def _engine(
     name: str, workers: int, beam_options: Sequence[str], watch: Mapping[str, float]
-) -> Callable[[Sequence[shard.Task]], None]:
-    """What carries out the tasks."""
+) -> Callable[[Sequence[shard.Task], str], None]:
+    """What carries out the tasks of the data set in a folder."""
     if choose(name, ENGINES, "engine") == "beam":
         from alp_jax.data.building import beam
 
-        return beam.engine(beam_options, watch)
+        on_beam = beam.engine(beam_options, watch)
+        return lambda tasks, _: on_beam(tasks)
     if beam_options:
         raise UserError(f"beam_options {' '.join(beam_options)}: are for engine = beam")
 
-    def run(tasks: Sequence[shard.Task]) -> None:
+    def run(tasks: Sequence[shard.Task], out: str) -> None:
         if not tasks:
             return
-        with Progress("build shards", sum(task.clips for task in tasks), "clips") as progress:
-            for started in worker.run(tasks, workers or len(usable_cores()), **watch):
-                progress.update(started)
+        with (
+            Progress("build shards", sum(task.clips for task in tasks), "clips") as progress,
+            contextlib.closing(staging.waves(tasks, out)) as waves,
+        ):
+            for wave in waves:
+                for started in worker.run(wave, workers or len(usable_cores()), **watch):
+                    progress.update(started)
 
     return run
 
@@ -158,7 +163,7 @@ def _engine(
 def _check_folder(out: str) -> None:
     if not storage.is_remote(out) and storage.local(out).exists() and not storage.local(out).is_dir():
         raise UserError(f"{out} is a file; choose a folder for the data set")
-    names = set(storage.names(out)) - {_SPOOL}
+    names = set(storage.names(out)) - {_SPOOL, staging.NAME, staging.OFFSETS}
     if names and not names & {INFO, PLAN}:
         raise UserError(f"{out} is not empty and is not a data set; choose an empty folder")
 
@@ -240,7 +245,7 @@ def _finish(
     }
     tables.write_info(out, info)
     for name in storage.names(out):
-        if name in (PLAN, PLAN_ROWS, ACCOUNTING) or name.startswith((".clips-", ".index.", ".plan.")):
+        if name in (PLAN, PLAN_ROWS, ACCOUNTING) or name.startswith((".clips-", ".index.", ".plan.", ".staged.")):
             storage.remove(storage.join(out, name))  # the latter are left by killed workers
     return accounting
 

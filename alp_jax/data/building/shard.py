@@ -45,6 +45,8 @@ class Task:
       path: location of the shard.
       fingerprint: identity of the whole build.
       plan_file: location of the plan, whose record batch ``number`` holds the ``clips`` clips.
+      staged: a tar file in which audio was laid out (``staging.py``), and the byte where that of each clip begins
+        (int64[clips]); -1: it is not there.
     """
 
     path: str
@@ -54,6 +56,7 @@ class Task:
     clips: int
     codec: str
     limits: audio.Limits
+    staged: tuple[str, np.ndarray] | None = None
 
 
 def name(shard: int, shards: int) -> str:
@@ -81,9 +84,8 @@ def write(task: Task, poisoned: dict[int, str], started: Callable[[int], None]) 
             try:
                 if number in poisoned:
                     raise audio.BadAudio(poisoned[number])
-                sound = audio.read(
-                    clip.audio_path, clip.start_s, clip.duration_s, task.limits, clip.member, clip.channel
-                )
+                path, member = _where(task, number, clip)
+                sound = audio.read(path, clip.start_s, clip.duration_s, task.limits, member, clip.channel)
             except (audio.BadAudio, MemoryError) as error:
                 reason = error.reason if isinstance(error, audio.BadAudio) else "decoder_crashed"
                 failures.append([clip.id, clip.source, clip.audio_path, reason, storage.size(clip.audio_path)])
@@ -106,6 +108,13 @@ def write(task: Task, poisoned: dict[int, str], started: Callable[[int], None]) 
     }
     table = pa.table(columns, schema=COLUMNS.with_metadata({_META: json.dumps(meta)}))
     write_table(index_path(task.path), table)
+
+
+def _where(task: Task, number: int, clip: Clip) -> tuple[str, str]:
+    """The path and member to read a clip from."""
+    if task.staged is None or task.staged[1][number] < 0:
+        return clip.audio_path, clip.member
+    return task.staged[0], str(task.staged[1][number])
 
 
 def _row(clip: Clip, read: audio.Sound, offset: int, length: int) -> tuple:

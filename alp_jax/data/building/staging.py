@@ -1,0 +1,144 @@
+"""Audio out of parquet files, laid out so that every clip can be read by itself.
+
+A row of parquet is read together with its row group, and the clips of a shard, which come in the ladder's order, lie in
+about as many row groups as there are clips. So before shards are written, the row groups are read once in their order,
+and the files that the shards need go into a tar file beside the data set, where workers find them by their place. Where
+the disk has no room for all of them, shards are written in waves with a pass over the parquet files each.
+"""
+
+import contextlib
+import dataclasses
+import math
+import multiprocessing
+import os
+import pathlib
+import shutil
+import tarfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from alp_jax.core import storage
+from alp_jax.core.progress import say
+from alp_jax.data.audio import BadAudio
+from alp_jax.data.building import shard, worker
+from alp_jax.data.containers import MemberReader
+
+NAME, OFFSETS = ".staged.tar", ".staged.npy"
+_ROW_BITS = 40
+_WORTH = 2.0  # clips per row group from which a pass over the file costs less than its clips one by one
+_ROOM = 0.5  # of the free disk that may be taken
+_MOST_WAVES = 16
+
+
+def waves(tasks: Sequence[shard.Task], out: storage.Location) -> Iterator[list[shard.Task]]:
+    """``tasks`` in their order, in one or several lists, with the audio of parquet rows laid out for each.
+
+    What was laid out is removed when the next list is asked for, and at the end. Tasks come as they are where nothing
+    would be saved: no parquet, a data set that is not on this machine's disk, or too little room.
+    """
+    needed = {} if storage.is_remote(out) else _needed(tasks)
+    total = sum(needed.values())
+    if not total:
+        yield list(tasks)
+        return
+    folder = storage.local(out)
+    count = math.ceil(total / max(1.0, _ROOM * shutil.disk_usage(folder).free))
+    if count > _MOST_WAVES:
+        say(f"{folder}: no room to lay out {total / 1e9:.0f} GB of audio, so each clip is read with its row group")
+        yield list(tasks)
+        return
+    for wave in np.array_split(np.arange(len(tasks)), min(count, len(tasks))):
+        try:
+            yield _staged([tasks[number] for number in wave], folder, sorted(needed))
+        finally:
+            for name in (NAME, OFFSETS):
+                (folder / name).unlink(missing_ok=True)
+
+
+def _places(task: shard.Task) -> tuple[pa.DictionaryArray, pa.StringArray]:
+    """Paths and members of the clips of a task."""
+    with storage.open_binary(task.plan_file) as file:
+        batch = pa.ipc.open_file(file).get_batch(task.number)
+    return batch.column("audio_path").dictionary_encode(), batch.column("member")
+
+
+def _needed(tasks: Sequence[shard.Task]) -> dict[str, float]:
+    """About how many bytes of each parquet file are needed, of those that are worth a pass."""
+    clips: Counter = Counter()
+    for task in tasks:
+        paths, _ = _places(task)
+        counts = np.bincount(paths.indices.to_numpy(), minlength=len(paths.dictionary)).tolist()
+        clips.update(dict(zip(paths.dictionary.to_pylist(), counts, strict=True)))
+    found = {}
+    for path, count in clips.items():
+        if path.lower().endswith(".parquet"):
+            with contextlib.suppress(OSError, pa.ArrowException):  # its clips will say what is wrong
+                facts = pq.read_metadata(path)
+                if count > _WORTH * facts.num_row_groups:
+                    found[path] = os.path.getsize(path) * min(1.0, count / max(1, facts.num_rows))
+    return found
+
+
+def _staged(tasks: list[shard.Task], folder: pathlib.Path, paths: list[str]) -> list[shard.Task]:
+    """The tasks with the audio of their clips in ``paths`` laid out in ``folder``."""
+    keys, columns = [], [""] * len(paths)
+    for task in tasks:
+        where, members = _places(task)
+        known = pc.index_in(where.dictionary, value_set=pa.array(paths)).fill_null(-1).to_numpy()
+        code = known[where.indices.to_numpy()].astype(np.int64)
+        row = np.zeros(len(code), np.int64)
+        for place in np.flatnonzero(code >= 0):
+            number, _, columns[code[place]] = members[int(place)].as_py().partition(":")
+            row[place] = int(number)
+        keys.append(np.where(code < 0, -1, code << _ROW_BITS | row))
+    wanted, place = np.unique(np.concatenate(keys), return_inverse=True)
+    process = multiprocessing.get_context("spawn").Process(
+        target=_child, args=(paths, columns, wanted, str(folder), tasks[0].limits.max_bytes, os.getpid()), daemon=True
+    )
+    process.start()
+    process.join()
+    try:
+        offsets = np.load(folder / OFFSETS)[place.ravel()]
+    except (OSError, ValueError):  # it died: workers read the rows themselves, and the one that dies is watched
+        return tasks
+    parts = np.split(offsets, np.cumsum([len(part) for part in keys])[:-1])
+    return [dataclasses.replace(task, staged=(str(folder / NAME), p)) for task, p in zip(tasks, parts, strict=True)]
+
+
+def _child(paths, columns, wanted, folder: str, max_bytes: int, parent: int) -> None:
+    """Body of the process that opens the files, with the limits of a worker."""
+    worker.die_with_parent(parent)
+    worker.cap_memory(worker.MEMORY_BYTES)
+    lay_out(paths, columns, wanted, pathlib.Path(folder), max_bytes)
+
+
+def lay_out(
+    paths: Sequence[str], columns: Sequence[str], wanted_N: np.ndarray, folder: pathlib.Path, max_bytes: int
+) -> None:
+    """Writes the audio of rows to the tar file NAME, and to OFFSETS where each begins in it (int64[N]).
+
+    Args:
+      paths: parquet files; ``columns`` has the column of audio of each, "" for ``audio``.
+      wanted_N: int64, number of the file << _ROW_BITS | row, ascending; -1 for none. What is none, or cannot be read,
+        begins at -1.
+    """
+    read, offsets = MemberReader().read, np.full(len(wanted_N), -1, np.int64)
+    with open(folder / NAME, "wb") as file:
+        for number in np.flatnonzero(wanted_N >= 0):
+            key = int(wanted_N[number])
+            code, row = key >> _ROW_BITS, key & ((1 << _ROW_BITS) - 1)
+            try:
+                data, extension = read(paths[code], f"{row}:{columns[code]}" if columns[code] else str(row), max_bytes)
+            except BadAudio:
+                continue
+            entry = tarfile.TarInfo(f"{number}{extension}")
+            entry.size = len(data)
+            file.write(entry.tobuf(tarfile.USTAR_FORMAT))
+            offsets[number] = file.tell()
+            file.write(data + bytes(-len(data) % tarfile.BLOCKSIZE))
+    np.save(folder / OFFSETS, offsets)
