@@ -143,8 +143,8 @@ class Progress:
             self.look()
 
     def note(self, text: str) -> None:
-        """``text`` is shown until there is another."""
-        self.values = [text]
+        """``text`` is shown until there is another; "" is none."""
+        self.values = [text] if text else []
         self.look()
 
     def skip(self, n: int) -> None:

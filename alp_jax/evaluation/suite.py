@@ -232,6 +232,7 @@ def run_suite(
                 progress.note(f"now {name}-{pooling}")
                 results[name, pooling] = _one(suite, name, pooling, measure, floor_of[name], out_dir, common)
                 progress.update()
+            progress.note("")
     if not keep_features:
         shutil.rmtree(out_dir / "cache", ignore_errors=True)
     return list(results.values())
