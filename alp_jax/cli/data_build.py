@@ -249,6 +249,9 @@ def print_accounting(out: str, accounting: dict, names_in: str = "") -> None:
     for split, name, row in rows:
         label = f"{name}" if name == split else f"  {name} {split}"
         print(f"  {label:<28}{row['clips']:>8}{row['hours']:>9.3f}{row['captions']:>10}")
+    bare = accounting.get("without_captions", 0)  # older data sets do not say it
+    if bare and accounting["splits"]["train"]["captions"]:
+        print(f"without a caption, so no part of the training pairs: {bare} training clips")
     for reason, count in sorted(accounting["excluded"].items()):
         print(f"stored but not used: {count} {reason}")
     for key, text in (("clipped", "reach full scale"), ("shorter_than_stated", "end before their stated end")):

@@ -180,9 +180,11 @@ class _Rows:
 
     @staticmethod
     def _name(row: Row) -> str:
-        name = str(row.cells.get(columns.FILE, "")).strip()
-        check_utf8(name, "file name")
-        return name
+        name = row.cells.get(columns.FILE, "")
+        if not isinstance(name, str | int):
+            raise BadRow("bad_record", f"file name is {type(name).__name__}, not text")
+        check_utf8(str(name), "file name")
+        return str(name).strip()
 
     def _inside(self, row: Row) -> str:
         """What the audio of a container is called: the container, below the folder if it is there, and its own name."""

@@ -131,6 +131,7 @@ def test_rows_that_cannot_be_used(tmp_path, text, where, reason, detail):
         ("{\n", "bad_json"),
         ('{"path": "a.wav", "path": "b.wav"}\n', "bad_json"),
         ('{"path": "a.wav", "captions": [1]}\n', "bad_record"),
+        ('{"path": ["a.wav"], "caption": ["x"]}\n', "bad_record"),
         ('{"path": "a.wav", "tags": {"x": 1}}\n', "bad_record"),
     ],
 )

@@ -362,3 +362,12 @@ def test_a_data_set_is_built_where_a_url_points(tmp_path, monkeypatch):
     merged = open_dataset(tmp_path / "merged")
     assert merged.verify()["clips"] == 10
     assert merged.info["accounting"]["excluded"] == {"duplicate_audio": 4, "leak:audio": 1}
+
+
+def test_training_clips_without_a_caption_are_told(tmp_path, capsys):
+    for i in range(3):
+        wav(tmp_path / f"{i}.wav", 300 + i)
+    (tmp_path / "captions.csv").write_text("path,caption,split\n0.wav,a tone,train\n1.wav,nan,train\n2.wav,NULL,test\n")
+    argv = ["data", "build", "folder", "--metadata", str(tmp_path / "captions.csv"), "--audio", str(tmp_path)]
+    assert main([*argv, "--dry_run"]) == 0
+    assert "without a caption, so no part of the training pairs: 1 training clips\n" in capsys.readouterr().out

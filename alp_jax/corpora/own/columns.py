@@ -42,6 +42,7 @@ _LABEL = re.compile(r"label_(\w+)", re.IGNORECASE)
 _FIRST = re.compile(r"unnamed:_\d+(\.\d+)?")  # what pandas calls a column without a name: its index comes first
 _INDEX = re.compile(r"__index_level_\d+__")
 _SHOWN = 8
+_FORMS = 4096  # of headers that are kept, and names that are said
 
 
 class Column(NamedTuple):
@@ -77,10 +78,13 @@ class Columns:
         """
         key = (tuple(names), inside)
         if key not in self._known:
+            if len(self._known) == _FORMS:  # objects whose keys are data
+                self._known.clear()
             self._known[key] = self._find(names, where, inside, aside)
         found, left = self._known[key]
-        if left and not self._quiet and (table, ",".join(left)) not in self._said:
-            self._said.add((table, ",".join(left)))
+        left = [name for name in left if (table, name) not in self._said]
+        if left and not self._quiet and len(self._said) < _FORMS:
+            self._said |= {(table, name) for name in left}
             say(f"{table}: left aside: {', '.join(left)}")
         return found
 

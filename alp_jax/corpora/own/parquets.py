@@ -27,7 +27,12 @@ def rows(path: pathlib.Path, known: Columns) -> Rows:
     with tables.open_parquet(path) as file:
         schema = file.schema_arrow
         sound = _sound(path, schema)
-        found = known.of(tuple(schema.names), str(path), f"{path} columns", inside=normalised(sound) if sound else "")
+        found = known.of(
+            tuple(schema.names),
+            str(path.with_name("*.parquet")),
+            f"{path} columns",
+            inside=normalised(sound) if sound else "",
+        )
         used = [column for column in found if column.meaning != AUDIO]
         for column in used:
             if pa.types.is_struct(schema.field(column.name).type):

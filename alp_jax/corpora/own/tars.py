@@ -101,7 +101,7 @@ def _sample(path: pathlib.Path, archive: tarfile.TarFile, sample: list[tarfile.T
 
 
 def _row(where: str, record: dict, texts: dict, known: Columns, path: pathlib.Path, place: dict) -> Row:
-    used = known.of(tuple(record), str(path), where, inside=AUDIO, aside=_ASIDE)
+    used = known.of(tuple(record), str(path.with_name("*.tar")), where, inside=AUDIO, aside=_ASIDE)
     pairs = [(column.name, column) for column in used if column.meaning != AUDIO]
     for extension, column in ((".txt", Column(".txt", CAPTION)), (".cls", Column(".cls", LABEL, "cls"))):
         if extension in texts:

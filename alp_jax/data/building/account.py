@@ -65,7 +65,8 @@ def account(expected: Mapping[str, int], left_out: Mapping[str, LeftOut], failur
 
 
 def in_use(accounting: Mapping, index: pa.Table) -> dict:
-    """``accounting`` with what is in use of it, by split and source, and how many are excluded and why."""
+    """``accounting`` with what is in use of it, by split and source, how many are excluded and why, and how many
+    training clips have no caption."""
     grouped = index.select(["source", "split", "excluded", "num_samples", "num_captions"]).group_by(
         ["source", "split", "excluded"]
     )
@@ -92,7 +93,9 @@ def in_use(accounting: Mapping, index: pa.Table) -> dict:
         parts = [entry["splits"][split] for entry in sources.values() if split in entry["splits"]]
         if parts:
             splits[split] = {key: round(sum(part[key] for part in parts), 4) for key in ("clips", "hours", "captions")}
-    return {**accounting, "splits": splits, "sources": sources, "excluded": excluded}
+    bare = pc.and_(pc.equal(index["split"], "train"), pc.equal(index["excluded"], ""))
+    bare = pc.sum(pc.and_(bare, pc.equal(index["num_captions"], 0))).as_py() or 0
+    return {**accounting, "splits": splits, "sources": sources, "excluded": excluded, "without_captions": bare}
 
 
 def reasons_line(accounting: Mapping) -> str:

@@ -78,3 +78,11 @@ def test_two_columns_of_one_name():
         with pytest.raises(UserError, match="t header: two columns are called"):
             meanings(*names)
     assert set(meanings("path", "note", "Note", ignore="note")) == {"path"}
+
+
+def test_what_is_left_aside_is_said_once_for_each_name(capsys):
+    columns = Columns("*")
+    for names in (("path", "a"), ("path", "a", "b"), ("path", "b"), ("path", "a")):
+        columns.of(names, "t.jsonl", "t.jsonl line 1")
+    columns.of(("path", "a"), "u.jsonl", "u.jsonl line 1")
+    assert capsys.readouterr().err == "t.jsonl: left aside: a\nt.jsonl: left aside: b\nu.jsonl: left aside: a\n"

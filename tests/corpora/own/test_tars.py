@@ -59,7 +59,7 @@ def test_samples_as_laion_publishes_them(tmp_path, capsys):
         (sounds[0], ".flac"),
         (sounds[1], ".flac"),
     ]
-    assert capsys.readouterr().err == f"{path}: left aside: original_data\n"
+    assert capsys.readouterr().err == f"{path.parent}/*.tar: left aside: original_data\n"  # once for all shards
     same, _ = read(audio=tmp_path / "set")
     assert [clip.id for clip in same] == [clip.id for clip in clips]
     assert build(same, tmp_path / "out", source_name="folder", workers=1)["splits"]["valid"]["captions"] == 3
