@@ -122,6 +122,15 @@ def test_the_eta_is_among_the_numbers_once_it_is_known(tmp_path, now):
     assert "eta_seconds" not in first_line_of_a_run_that_logs_every_step(tmp_path / "other", now)
 
 
+def test_a_run_that_is_stopped_is_not_said_to_be_done(tmp_path, now):
+    stream = io.StringIO()
+    log = RunLog(tmp_path, config(), 0, Rates(config(), 1, "cpu"), stream)
+    now[0] += 1.0
+    log.count(Work(0.0, 8, 5.0, 8.0, 0))
+    log.close()
+    assert stream.getvalue().splitlines()[-1] == "train: 1/4 steps  stopped after 1.0 s"
+
+
 def first_line_of_a_run_that_logs_every_step(run_dir, now):
     run_dir.mkdir()
     log = RunLog(run_dir, config(), 0, Rates(config(), 1, "cpu"), io.StringIO())

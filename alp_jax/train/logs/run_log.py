@@ -48,9 +48,9 @@ class RunLog:
         self._text.write(self._progress.line() + "\n")
         self._text.flush()
 
-    def close(self, *, failed: bool = False) -> None:
+    def close(self) -> None:
         """Closes all sinks and shows the last line."""
-        self._progress.close(failed=failed)
+        self._progress.close(failed=self._progress.done < self._progress.total)
         for sink in self._sinks:
             sink.close()
         self._text.close()
