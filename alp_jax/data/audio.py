@@ -78,7 +78,7 @@ def read(
             head, kind = sniff.look(file)
     except OSError as error:
         raise BadAudio("unreadable", error.strerror or str(error)) from None
-    other = sniff.other(head)
+    other = "" if kind else sniff.other(head)
     if other:
         raise BadAudio("not_audio", other)
     return _Reader(source, extension, size, kind, Stretch(start_s, duration_s), limits).read(channel)

@@ -29,10 +29,11 @@ def coded(sound, rate=RATE, form="WAV", subtype=None, **options):
     return buffer.getvalue()
 
 
-def muxed(sound, form, codec, rate=RATE, options=None):
+def muxed(sound, form, codec, rate=RATE, options=None, title=""):
     """A file as FFmpeg writes it; ``sound`` float32[n]."""
     buffer = io.BytesIO()
     with av.open(buffer, "w", format=form, options=options or {}) as container:
+        container.metadata["title"] = title
         stream = container.add_stream(codec, rate=rate, layout="mono")
         frame = av.AudioFrame.from_ndarray(np.rint(sound * 32767).astype(np.int16)[None], "s16", "mono")
         frame.sample_rate, frame.pts, frame.time_base = rate, 0, fractions.Fraction(1, rate)

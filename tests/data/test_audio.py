@@ -72,6 +72,7 @@ LIES = {  # file -> how many seconds it may differ from 6
 }
 FORMATS = {
     "a.m4a": (M4A, 0.001),
+    "title_not_utf8.m4a": (muxed(TWO, "ipod", "aac", title="Caf" + 9 * "?").replace(9 * b"?", 9 * b"\xe9"), 0.001),
     "apple_lossless.m4a": (muxed(TWO, "ipod", "alac"), 0),
     "fragments.mp4": (
         muxed(TWO, "mp4", "aac", options=FRAGMENTS),
@@ -90,6 +91,7 @@ FORMATS = {
     "alac.caf": (coded(TWO, form="CAF", subtype="ALAC_16"), 0),
     "a.aifc": (coded(TWO, form="AIFF", subtype="FLOAT"), 0),
     "a.sph": (coded(TWO, form="NIST", subtype="PCM_16"), 0),
+    "law.sph": (coded(TWO, form="NIST", subtype="ULAW"), 0),
     "extensible.wav": (coded(TWO, form="WAVEX", subtype="PCM_24"), 0),
 }
 

@@ -38,7 +38,7 @@ _OTHER = (
     (rb"version https://git-lfs", "a pointer of Git LFS: fetch the file itself"),
     (rb'\s*\{\s*"|\s*\[\s*[{"\[]', "JSON"),
     (rb"pk\x03\x04", "a ZIP archive"),
-    (rb"\x1f\x8b", "gzip data"),
+    (rb"\x1f\x8b\x08", "gzip data"),
     (rb"%pdf", "a PDF"),
     (rb"\xff\xd8\xff|\x89png|gif8", "a picture"),
 )
