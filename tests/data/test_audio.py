@@ -61,6 +61,7 @@ LIES = {  # file -> how many seconds it may differ from 6
     "two_data.wav": (wav(form(), chunk(b"data", DATA[: 6 * RATE]), chunk(b"data", DATA[6 * RATE :])), 0),
     "list_between.wav": (wav(form(), chunk(b"data", DATA[: 6 * RATE]), LIST, chunk(b"data", DATA[6 * RATE :])), 0),
     "second_unfinished.wav": (wav(form(), chunk(b"data", DATA[: 6 * RATE]), chunk(b"data", DATA[6 * RATE :], 0)), 0),
+    "two_files.wav": (coded(FIRST) + coded(SECOND), 0),
     "odd_chunks.wav": (wav(LIST, form(), chunk(b"junk", b"abc"), chunk(b"data", DATA), chunk(b"id3 ", bytes(33))), 0),
     "zeros_behind.wav": (wav(form(), chunk(b"data", DATA)) + bytes(5000), 0),
     "unfinished.rf64": (wav(UNFILLED, form(), chunk(b"data", DATA, 0xFFFFFFFF), size=0xFFFFFFFF, name=b"RF64"), 0),
@@ -145,7 +146,7 @@ def test_a_header_that_lies_is_noted_and_one_that_says_nothing_is_not(tmp_path):
     assert noted == {
         *("xing_too_few.mp3", "xing_too_many.mp3", "small_total.flac", "large_total.flac", "largest_total.flac"),
         *("unfinished.wav", "data_of_0.wav", "data_too_small.wav", "two_data.wav", "list_between.wav"),
-        *("second_unfinished.wav", "unfinished.rf64", "size_0.au", "too_small.au"),
+        *("second_unfinished.wav", "two_files.wav", "unfinished.rf64", "size_0.au", "too_small.au"),
     }
 
 
@@ -187,6 +188,7 @@ CUT = {
     "cut.webm": FORMATS["a.webm"][0][:-20_000],
     "cut_total_too_small.flac": sounds.with_flac_samples(FLAC, 5 * RATE)[: len(FLAC) // 2],
     "second_cut.wav": wav(form(), chunk(b"data", DATA[:20_000]), chunk(b"data", DATA[20_000:], 400_000)),
+    "two_rates.wav": coded(FIRST) + coded(SECOND, 8_000),
     "chain_cut.ogg": (coded(FIRST, form="OGG") + coded(SECOND, form="OGG"))[:-400],
     "half.mp3": VBR[: len(VBR) // 2],
 }

@@ -135,7 +135,7 @@ class _Reading:
         self._container, self._stream, self._hint = container, stream, hint
         self._packets = self._broken = 0
         self._clean = True  # whether the last packet was a good one
-        self._end_s = 0.0  # where it ends, by its own time
+        self._end = 0  # where it ends, by its own time
 
     def arrays(self) -> Blocks:
         """What every frame holds, without what a container says to be padding at the end."""
@@ -173,7 +173,7 @@ class _Reading:
                 return
             self._packets += packet.size > 0
             if packet.pts is not None:
-                self._end_s = float((packet.pts + (packet.duration or 0)) * packet.time_base)
+                self._end = packet.pts + (packet.duration or 0)
             try:
                 yield from packet.decode()
                 self._clean = self._clean if not packet.size else True
@@ -193,7 +193,7 @@ class _Reading:
             raise BadAudio("corrupt", f"{self._broken} of {self._packets} packets cannot be decoded")
         rate = self._stream.codec_context.sample_rate
         stated = self._hint.frames / rate
-        whole = self._clean and not self._broken and round((self._end_s - seconds) * rate) <= 0
+        whole = self._clean and not self._broken and round((self._end * self._stream.time_base - seconds) * rate) <= 0
         if seconds < stated and not whole:
             raise BadAudio("corrupt", f"{seconds:.2f} of {stated:.2f} s could be decoded")
         name = self._container.format.name
@@ -210,9 +210,9 @@ def _samples(frame: av.AudioFrame) -> np.ndarray:
     array = frame.to_ndarray()
     samples = array.T if frame.format.is_planar else array.reshape(frame.samples, -1)
     kind = samples.dtype.str[1:]
-    if kind == "u1":
-        samples = samples.astype(np.float32) - 128
-    return samples.astype(np.float32) / np.float32(_SCALE.get(kind, 1.0))
+    if kind not in _SCALE:
+        return samples.astype(np.float32, copy=False)
+    return (samples.astype(np.float32) - np.float32(128 if kind == "u1" else 0)) / np.float32(_SCALE[kind])
 
 
 def _gathered(blocks: Blocks) -> Blocks:

@@ -54,7 +54,7 @@ def unlike_header(file: BinaryIO, kind: str) -> Pcm | None:
     A size counts as wrong when it is 0 or less than half of what follows, and what follows are not chunks.
 
     Raises:
-      BadAudio: ``corrupt``, the last of several data chunks is cut short.
+      BadAudio: ``corrupt``, the last of several data chunks is cut short or the parts have different forms.
     """
     size = file.seek(0, os.SEEK_END)
     file.seek(0)
@@ -76,7 +76,13 @@ def _wav(file: BinaryIO, size: int) -> Pcm | None:
         name, length = struct.unpack("<4sI", file.read(8))
         at += 8
         rest = size - at
-        if name == b"fmt " and not form:
+        if name == b"RIFF" and file.read(4) == b"WAVE":  # another file behind the first
+            at += 4
+            continue
+        if name == b"fmt ":
+            if spans and file.read(min(length, 40)) != form:
+                raise BadAudio("corrupt", "two files of different forms, one behind the other")
+            file.seek(at)
             form = file.read(min(length, 40))
         elif name == b"ds64":
             filled = any(file.read(16)[8:])
