@@ -32,7 +32,7 @@ def coded(sound, rate=RATE, form="WAV", subtype=None, **options):
 def muxed(sound, form, codec, rate=RATE, options=None, title=""):
     """A file as FFmpeg writes it; ``sound`` float32[n]."""
     buffer = io.BytesIO()
-    with av.open(buffer, "w", format=form, options=options or {}) as container:
+    with av.open(buffer, "w", format=form, options={"fflags": "bitexact"} | (options or {})) as container:
         container.metadata["title"] = title
         stream = container.add_stream(codec, rate=rate, layout="mono")
         frame = av.AudioFrame.from_ndarray(np.rint(sound * 32767).astype(np.int16)[None], "s16", "mono")
