@@ -56,7 +56,7 @@ def told_and_true(now, first=0):
 
 
 @pytest.mark.parametrize(
-    ("done", "factor"), [(3, 2.0), (10, 1.3), (70, 1.15), (101, 1.15), (400, 1.1), (950, 1.1), (990, 1.3)]
+    ("done", "factor"), [(2, 2.0), (3, 2.0), (10, 1.3), (70, 1.15), (101, 1.15), (400, 1.1), (950, 1.1), (990, 1.3)]
 )
 def test_eta_is_that_of_recent_steps_without_compiling_and_with_the_saves_to_come(now, done, factor):
     eta, truth = told_and_true(now)[done]
