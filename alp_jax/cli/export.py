@@ -3,11 +3,10 @@
 import argparse
 import dataclasses
 import pathlib
-import statistics
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from alp_jax.cli.parsers import add_action
+from alp_jax.cli.parsers import add_action, best_values
 from alp_jax.core.errors import UserError
 from alp_jax.core.names import choose
 from alp_jax.core.progress import Progress
@@ -68,6 +67,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     best = action("best", "export the encoder of a sweep's best run", "alp export best --sweep runs/mini --out export")
     best.add_argument("--sweep", required=True, metavar="DIR", help="sweep folder, with its ledger")
     best.add_argument("--out", required=True, metavar="DIR", help="folder to make; an earlier export is replaced")
+    best.add_argument(
+        "--best",
+        type=best_values,
+        default={},
+        metavar="METRIC=VALUE,...",
+        help="metrics of other tools that count too, each with the value of a perfect result",
+    )
     verify = action(
         "verify",
         "compare an export with the run it is from; an export that differs is deleted",
@@ -88,6 +94,7 @@ def run(args: argparse.Namespace) -> dict:
     from alp_jax.interop.onnx import require_onnx
     from alp_jax.interop.outbox import WRAPPERS
     from alp_jax.interop.verify import require_torch
+    from alp_jax.scaling.questions.best_run import best_run
 
     if args.clips < 1:
         raise UserError(f"--clips {args.clips} must be at least 1")
@@ -106,8 +113,11 @@ def run(args: argparse.Namespace) -> dict:
         if args.action == "verify":
             result = _verify(args, progress)
         elif args.action == "best":
-            folder, score = best_run(args.sweep)
-            result = {**_export(folder, None, None, args, progress), "run": folder.name, "score": score}
+            folder, found = best_run(args.sweep, args.best)
+            if not args.json:
+                print("\n".join(found.lines()), flush=True)
+            result = _export(folder, None, None, args, progress, chosen=found.to_dict())
+            result |= {"run": found.run, "score": found.score, "chosen": found.to_dict()}
         elif form in ("auden", "hf"):
             write = {"auden": export_model.export_auden, "hf": export_model.export_hf}[form]
             result = write(pathlib.Path(args.run), args, progress)
@@ -143,6 +153,7 @@ def _export(
     progress: Progress,
     form: str = "torch",
     wrappers: Sequence[str] = (),
+    chosen: dict[str, Any] | None = None,
 ) -> dict:
     from alp_jax.interop.export import require_module, write_export
     from alp_jax.interop.onnx import write_onnx
@@ -168,7 +179,7 @@ def _export(
     if form == "onnx":
         result = write_onnx(args.out, params, config, **origin, check=check)
     else:
-        result = write_export(args.out, params, config, **origin, check=check, wrappers=wrappers)
+        result = write_export(args.out, params, config, **origin, check=check, wrappers=wrappers, chosen=chosen)
     progress.update()
     return result
 
@@ -237,30 +248,3 @@ def jax_results(config: "RunConfig", params: dict[str, Any], clips: list["np.nda
         frames_BTD, frames_len_B, embed_BE = jax.device_get(encode(params, audio_BS, len_B.astype(np.int32)))
     frames = [frames_TD[:length] for frames_TD, length in zip(frames_BTD, frames_len_B, strict=True)]
     return Expected(frames, np.stack([frames_TD.mean(0) for frames_TD in frames]), embed_BE)
-
-
-def best_run(sweep_dir: str) -> tuple[pathlib.Path, float]:
-    """The trained run of a sweep with the best evaluation, and its score.
-
-    The score is the mean over all results that every trained run has, each rescaled to 0 at chance and 1 at perfect.
-
-    Raises:
-      UserError: the sweep has no ledger, or no trained run with results.
-    """
-    from alp_jax.scaling.ledger import Ledger
-
-    path = pathlib.Path(sweep_dir) / "ledger.jsonl"
-    if not path.is_file():
-        raise UserError(f"--sweep {sweep_dir} has no ledger.jsonl: is it a sweep folder?")
-    runs: dict[str, dict[tuple, float]] = {}
-    for row in Ledger(path).table():
-        if row["steps"] > 0 and row["value"] is not None and row["chance"] != 1.0:
-            chance = row["chance"] or 0.0
-            key = (row["task"], row["pooling"], row["metric"])
-            runs.setdefault(row["run"], {})[key] = (row["value"] - chance) / (1.0 - chance)
-    shared = set.intersection(*(set(results) for results in runs.values())) if runs else set()
-    if not shared:
-        raise UserError(f"--sweep {sweep_dir} has no trained runs with results to compare")
-    scores = {name: statistics.fmean(results[key] for key in shared) for name, results in runs.items()}
-    best = max(sorted(scores), key=scores.__getitem__)
-    return pathlib.Path(sweep_dir) / "runs" / best, scores[best]

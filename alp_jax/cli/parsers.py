@@ -1,6 +1,7 @@
 """Parsers that every verb shares: one-line errors, help with an example, ``--json``."""
 
 import argparse
+import math
 
 from alp_jax.core.errors import UserError
 
@@ -30,3 +31,17 @@ def add_action(actions, name: str, text: str, example: str) -> argparse.Argument
     # SUPPRESS: without it the action's default would undo a --json given before the action
     parser.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help=JSON_HELP)
     return parser
+
+
+def best_values(text: str) -> dict[str, float]:
+    """``wer=0,f1=1``: metrics of other tools with the value of a perfect result."""
+    found = {}
+    for part in text.split(","):
+        name, _, value = part.partition("=")
+        try:
+            found[name.strip()] = float(value)
+        except ValueError:
+            found[""] = math.nan
+    if "" in found or not all(map(math.isfinite, found.values())):
+        raise argparse.ArgumentTypeError("expected METRIC=VALUE with commas between them, such as wer=0")
+    return found

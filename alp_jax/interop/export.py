@@ -109,6 +109,7 @@ def write_export(
     check: Check,
     wrappers: Sequence[str] = (),
     since: int | None = None,
+    chosen: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Writes the export beside ``out_dir``, lets ``check`` approve it, then moves it into place.
 
@@ -117,6 +118,7 @@ def write_export(
       run, step, since: where they are from; ``since``: they are the mean over the steps after that one.
       check: is given the finished folder; returns its findings or raises, in which case nothing is left behind.
       wrappers: names in ``outbox.WRAPPERS``, whose modules are written beside.
+      chosen: how the run was chosen among others, kept in config.json; its ``rule`` and ``next`` are in the README.
 
     Returns:
       ``out``, ``model_type``, ``parameters``, ``width`` and what ``check`` found.
@@ -126,6 +128,7 @@ def write_export(
     """
     with written(out_dir) as made:
         source = {"run": run, "step": step} | ({} if since is None else {"since": since})
+        source |= {} if chosen is None else {"chosen": chosen}
         kind, count = write_module(made, params, config, source)
         found = check(made)
         width = max(config.model.encoder.encoder_dim)
@@ -133,8 +136,17 @@ def write_export(
         for name in wrappers:
             module = pathlib.Path(__file__).parent / "torch_module" / WRAPPERS[name]
             write_text(made / WRAPPERS[name], module.read_text(encoding="utf-8"))
-        write_text(made / README, _readme(origin, width, kind, found, wrappers))
+        write_text(made / README, _readme(origin, width, kind, found, wrappers) + _why(chosen))
     return {"out": str(out_dir), "model_type": kind, "parameters": count, "width": width, **found}
+
+
+def _why(chosen: dict[str, Any] | None) -> str:
+    """Why this run and no other, for the README."""
+    if chosen is None:
+        return ""
+    behind = "; ".join(f"{other['run']} {other['score']:.4f}" for other in chosen["next"])
+    text = f"The best of {chosen['runs']} runs, score {chosen['score']:.4f}: {chosen['rule']}."
+    return f"\n{text}" + (f" Next: {behind}." if behind else "") + f"\nResults: {', '.join(chosen['results'])}.\n"
 
 
 def write_module(

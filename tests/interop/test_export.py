@@ -152,25 +152,3 @@ def test_wrong_folders_are_one_line_and_change_nothing(folders, tmp_path, capfd)
         lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith("alp: ")]
         assert len(lines) == 1, lines
     assert [p.name for p in tmp_path.rglob("*")] == ["mine", "notes.txt"]
-
-
-def ledger_row(run, task, value, *, steps=10, chance=0.25):
-    from alp_jax.scaling.ledger import COLUMNS
-
-    given = {"run": run, "task": task, "pooling": "mean", "metric": "accuracy", "value": value, "steps": steps}
-    return dict.fromkeys(COLUMNS) | given | {"chance": chance}
-
-
-def test_the_best_run_is_judged_on_what_all_trained_runs_have(tmp_path):
-    from alp_jax.scaling.ledger import Ledger
-
-    rows = [ledger_row("a", "birds", 0.5), ledger_row("a", "retrieval", 1.0, chance=0.0)]
-    rows += [ledger_row("b", "birds", 0.75), ledger_row("start", "birds", 0.9, steps=0)]
-    Ledger(tmp_path / "ledger.jsonl").append(rows)
-    folder, score = cli.best_run(str(tmp_path))
-    assert folder == tmp_path / "runs" / "b"
-    assert score == pytest.approx((0.75 - 0.25) / 0.75)
-    Ledger(tmp_path / "ledger.jsonl").retire("a")
-    Ledger(tmp_path / "ledger.jsonl").retire("b")
-    with pytest.raises(UserError, match="no trained runs"):
-        cli.best_run(str(tmp_path))
