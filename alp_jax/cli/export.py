@@ -6,7 +6,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from alp_jax.cli.parsers import add_action, best_values
+from alp_jax.cli.parsers import add_action, add_best
 from alp_jax.core.errors import UserError
 from alp_jax.core.names import choose
 from alp_jax.core.progress import Progress
@@ -67,13 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     best = action("best", "export the encoder of a sweep's best run", "alp export best --sweep runs/mini --out export")
     best.add_argument("--sweep", required=True, metavar="DIR", help="sweep folder, with its ledger")
     best.add_argument("--out", required=True, metavar="DIR", help="folder to make; an earlier export is replaced")
-    best.add_argument(
-        "--best",
-        type=best_values,
-        default={},
-        metavar="METRIC=VALUE,...",
-        help="metrics of other tools that count too, each with the value of a perfect result",
-    )
+    add_best(best)
     verify = action(
         "verify",
         "compare an export with the run it is from; an export that differs is deleted",

@@ -33,7 +33,18 @@ def add_action(actions, name: str, text: str, example: str) -> argparse.Argument
     return parser
 
 
-def best_values(text: str) -> dict[str, float]:
+def add_best(parser: argparse.ArgumentParser) -> None:
+    """``--best``: what makes other tools' metrics usable."""
+    parser.add_argument(
+        "--best",
+        type=_best_values,
+        default={},
+        metavar="METRIC=VALUE,...",
+        help="metrics of other tools that count too, each with the value of a perfect result: wer=0",
+    )
+
+
+def _best_values(text: str) -> dict[str, float]:
     """``wer=0,f1=1``: metrics of other tools with the value of a perfect result."""
     found = {}
     for part in text.split(","):

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from alp_jax.cli import scaling_questions
-from alp_jax.cli.parsers import add_action
+from alp_jax.cli.parsers import add_action, add_best
 from alp_jax.cli.scaling_questions import replica_count
 
 EXAMPLE = "alp scaling fit --ledger runs/mini/ledger.jsonl --out report"
@@ -69,8 +69,12 @@ def _add_table(parser: argparse.ArgumentParser) -> None:
         "unique,epochs)",
     )
     parser.add_argument(
-        "--y", default="error", metavar="COLUMN", help="column of the error (default: error, or 1 - value without one)"
+        "--y",
+        default="error",
+        metavar="COLUMN",
+        help="column of the error (default: error, or without one the distance of value from the best of its metric)",
     )
+    add_best(parser)
     parser.add_argument(
         "--group", metavar="COLUMN,...", help="columns that tell curves apart (default: those of the ledger)"
     )
@@ -81,11 +85,12 @@ def _columns(text: str | None) -> list[str] | None:
 
 
 def _fit(args: argparse.Namespace) -> dict:
+    from alp_jax.scaling.points import state_best
     from alp_jax.scaling.reading import read_table
     from alp_jax.scaling.table import fit_table, write_fits
 
     rows, problems = read_table(args.ledger)
-    group = _columns(args.group)
+    rows, group = state_best(rows, args.best), _columns(args.group)
     result = fit_table(rows, law=args.law, x=_columns(args.x), y=args.y, group=group, replicas=args.replicas)
     files = write_fits(result, args.out)
     if not args.json:
@@ -103,11 +108,12 @@ def _fit(args: argparse.Namespace) -> dict:
 
 def _choose(args: argparse.Namespace) -> dict:
     from alp_jax.core.files import write_json
+    from alp_jax.scaling.points import state_best
     from alp_jax.scaling.reading import read_table
     from alp_jax.scaling.table import choose_table
 
     rows, problems = read_table(args.ledger)
-    result = choose_table(rows, x=_columns(args.x), y=args.y, group=_columns(args.group))
+    result = choose_table(state_best(rows, args.best), x=_columns(args.x), y=args.y, group=_columns(args.group))
     if args.out:
         write_json(args.out, result)
     if not args.json:

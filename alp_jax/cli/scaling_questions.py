@@ -4,7 +4,7 @@ import argparse
 import dataclasses
 from typing import Any
 
-from alp_jax.cli.parsers import add_action
+from alp_jax.cli.parsers import add_action, add_best
 from alp_jax.core.errors import UserError
 
 QUESTIONS = ("crossover", "equivalent", "sources", "budget", "plan")
@@ -51,11 +51,11 @@ def add_questions(actions) -> None:
 def run(args: argparse.Namespace) -> dict:
     """Answers one question about the table ``args.ledger``."""
     from alp_jax.core.files import write_json
-    from alp_jax.scaling.points import keep_rows
+    from alp_jax.scaling.points import keep_rows, state_best
     from alp_jax.scaling.reading import read_table
 
     rows, problems = read_table(args.ledger)
-    rows = keep_rows(rows, args.where)
+    rows = state_best(keep_rows(rows, args.where), args.best)
     answers = {
         "crossover": _crossover,
         "equivalent": _equivalent,
@@ -136,8 +136,12 @@ def _add(actions, name: str, text: str, flags: str) -> argparse.ArgumentParser:
         "--ledger", required=True, metavar="FILE", help="ledger.jsonl of a sweep, or any .csv with a header"
     )
     parser.add_argument(
-        "--y", default="error", metavar="COLUMN", help="column of the error (default: error, or 1 - value without one)"
+        "--y",
+        default="error",
+        metavar="COLUMN",
+        help="column of the error (default: error, or without one the distance of value from the best of its metric)",
     )
+    add_best(parser)
     parser.add_argument(
         "--where", type=_where, default={}, metavar="COLUMN=VALUE,...", help="only rows with these (default: all)"
     )

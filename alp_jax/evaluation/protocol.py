@@ -6,6 +6,7 @@ import numpy as np
 
 from alp_jax.config.schema import EvalConfig
 from alp_jax.core.hashing import fingerprint
+from alp_jax.core.metrics import METRICS
 from alp_jax.data.text.normalise import normalise
 from alp_jax.evaluation import bootstrap, metrics, retrieval
 from alp_jax.evaluation.tasks import Shortage, Table, Task, assert_disjoint, hold_out, subset
@@ -19,11 +20,19 @@ class Measured:
     """Metric name -> value, interval and chance (None where there is no such thing); the first is the headline.
 
     ``notes``: what else the result of the task states.
+
+    Raises:
+      ValueError: a metric that ``core.metrics.METRICS`` does not know, so that nothing could rank or print it.
     """
 
     values: dict[str, dict]
     resampled: str
     notes: dict = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self):
+        unknown = [name for name in self.values if name not in METRICS]
+        if unknown:
+            raise ValueError(f"metric {unknown[0]} is not in core.metrics.METRICS: say there what it is")
 
     def headline(self) -> tuple[str, dict]:
         return next(iter(self.values.items()))

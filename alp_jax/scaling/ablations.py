@@ -9,8 +9,9 @@ from typing import Any
 
 from scipy import stats
 
+from alp_jax.core.metrics import METRICS, is_headline
 from alp_jax.scaling.settings import flatten
-from alp_jax.scaling.words import HEADLINES, OBJECTIVES, PROBES, is_retrieval, task_title
+from alp_jax.scaling.words import OBJECTIVES, PROBES, is_retrieval, task_title
 
 AXES = ("objective", "model", "init")  # columns of a ledger that tell curves apart
 _PLACE = ("objective", "model", "init", "pairs", "seed")
@@ -87,7 +88,7 @@ def ablations(rows: list[dict[str, Any]], settings: list[str]) -> list[Ablation]
     averaged before runs are compared, so that the interval (Student's t over pairs of runs) does not count them twice.
     """
     axes = [*AXES, *settings]
-    values = _values([row for row in rows if row["steps"] and row["metric"] in HEADLINES], axes)
+    values = _values([row for row in rows if row["steps"] and is_headline(row["metric"])], axes)
     found = []
     for axis in axes:
         counts = Counter(place[axis] for place, _ in values)
@@ -119,11 +120,16 @@ Values = list[tuple[dict[str, str], dict[tuple[str, str], float]]]
 
 
 def _values(rows: list[dict[str, Any]], axes: list[str]) -> Values:
-    """Per run: where it stands on the axes (and its pairs and seed), and (task, pooling) -> headline value."""
+    """Per run: where it stands on the axes (and its pairs and seed), and (task, pooling) -> headline value.
+
+    Values of metrics of which lower is better have their sign turned, so that a gain is above 0.
+    """
     by_run: dict[str, tuple[dict[str, str], dict[tuple[str, str], float]]] = {}
     for row in rows:
         place = {axis: str(row[axis]) for axis in (*axes, "pairs", "seed")}
-        by_run.setdefault(row["run"], (place, {}))[1][row["task"], row["pooling"]] = row["value"]
+        by_run.setdefault(row["run"], (place, {}))[1][row["task"], row["pooling"]] = METRICS[row["metric"]].gain(
+            row["value"], 0.0
+        )
     return list(by_run.values())
 
 

@@ -4,8 +4,9 @@ import dataclasses
 from statistics import fmean
 from typing import Any
 
+from alp_jax.core.metrics import is_headline
 from alp_jax.scaling.summary import curve_names, sort_names
-from alp_jax.scaling.words import HEADLINES, PROBES
+from alp_jax.scaling.words import PROBES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +36,7 @@ def make_costs(rows: list[dict[str, Any]]) -> list[Cost]:
     runs = {row["run"]: row for row in rows if row["steps"]}
     probes = {run: {} for run in runs}
     for row in rows:
-        if row["run"] in runs and row["metric"] in HEADLINES and row["pooling"] in PROBES:
+        if row["run"] in runs and is_headline(row["metric"]) and row["pooling"] in PROBES:
             probes[row["run"]][row["task"], row["pooling"]] = row["value"]
     shared = set.intersection(*(set(one) for one in probes.values())) if probes else set()
     groups: dict[tuple[str, int], list[dict[str, Any]]] = {}

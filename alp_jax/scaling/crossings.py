@@ -6,6 +6,7 @@ import pathlib
 
 import numpy as np
 
+from alp_jax.core.metrics import is_headline
 from alp_jax.scaling import words
 from alp_jax.scaling.laws.fit import Fit
 from alp_jax.scaling.points import Curve
@@ -26,7 +27,7 @@ def find_crossings(fitted: list[tuple[Curve, Fit]], limit: float = LIMIT) -> dic
     """(a, b) -> where their headline curves cross, in everything both were measured in; the larger name last."""
     by_rest: dict[tuple, dict[str, tuple[Curve, Fit]]] = {}
     for curve, fit in fitted:
-        if curve.group["metric"] in words.HEADLINES:
+        if is_headline(curve.group["metric"]):
             rest = tuple((k, v) for k, v in curve.group.items() if k != "objective")
             by_rest.setdefault(rest, {})[curve.group["objective"]] = curve, fit
     found: dict[tuple[str, str], list[Place]] = {}

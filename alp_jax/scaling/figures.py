@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from alp_jax.config import format_count
+from alp_jax.core.metrics import METRICS, Metric, number
 from alp_jax.scaling.costs import Cost
 from alp_jax.scaling.crossings import Place
 from alp_jax.scaling.held_out import HeldOut
@@ -38,7 +39,7 @@ PALETTE = {  # variable of the page -> its colour on a light and on a dark groun
     "--bad": ("#b3261e", "#ff8a80"),
     "--open": ("#8a6100", "#e5b94e"),
 }
-_LEAST_SPAN = 0.1  # of values: flat curves look flat
+_LEAST_SPAN = 0.1  # of shares, in printed numbers 10: flat curves look flat
 _DASHES = ("solid", (0, (4, 1.6)), (0, (1.2, 1.4)), (0, (7, 1.5, 1.5, 1.5)))
 
 
@@ -85,20 +86,22 @@ def panel_svg(
     """One panel: value against pairs, a curve per name, intervals, seeds, and labelled lines to compare with.
 
     Args:
-      fits: curve name -> ``x``, ``y``, ``low``, ``high`` of the fitted error 1 - value.
+      fits: curve name -> ``x``, ``y``, ``low``, ``high`` of the fitted error of the metric.
       held_out: curve name -> what the rungs below the top one predict for it, drawn as a diamond.
       title: what a screen reader says.
     """
+    metric = METRICS[panel.metric]
     with matplotlib.rc_context(_style(title)):
         figure = Figure(figsize=(3.5, 2.35))
         axes = figure.add_axes((0.1, 0.115, 0.66, 0.865))
         for order, (name, points) in enumerate(panel.curves.items()):
-            _curve(axes, styles[name], points, fits.get(name), order - (len(panel.curves) - 1) / 2)
+            _curve(axes, metric, styles[name], points, fits.get(name), order - (len(panel.curves) - 1) / 2)
         for order, (name, one) in enumerate(sorted(held_out.items())):
-            _diamond(axes, styles[name], one, order)
+            _diamond(axes, metric, styles[name], one, order)
         _limit(axes, panel, held_out)
         _reference_lines(axes, panel)
-        _dress(axes, sorted({p.pairs for points in panel.curves.values() for p in points}), len(held_out))
+        rungs = sorted({p.pairs for points in panel.curves.values() for p in points})
+        _dress(axes, metric.scale, rungs, len(held_out))
         return _inline(figure, title)
 
 
@@ -151,7 +154,7 @@ def cost_svg(costs: Sequence[Cost], styles: dict[str, Style], title: str) -> str
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0e}".replace("e+", "e")))
-        _percent_axis(axes)
+        _value_axis(axes, 100.0)
         _frame(axes)
         return _inline(figure, title)
 
@@ -170,13 +173,13 @@ def _style(title: str) -> dict:
     return {"svg.fonttype": "none", "svg.hashsalt": title, "font.size": 9, "axes.linewidth": 0.7}
 
 
-def _curve(axes, style: Style, points: list, fit: dict[str, list[float]] | None, order: float) -> None:
+def _curve(axes, metric: Metric, style: Style, points: list, fit: dict[str, list[float]] | None, order: float) -> None:
     color = style.paint
     x = [p.pairs * (1.0 + 0.03 * order) for p in points]  # side by side, so that intervals do not hide one another
     y = [p.mean for p in points]
     if fit is not None:
-        axes.plot(fit["x"], [1 - v for v in fit["y"]], color=color, ls=style.line, lw=1.4, zorder=3)
-        high, low = [1 - v for v in fit["low"]], [1 - v for v in fit["high"]]
+        middle, low, high = ([metric.value(error) for error in fit[key]] for key in ("y", "low", "high"))
+        axes.plot(fit["x"], middle, color=color, ls=style.line, lw=1.4, zorder=3)
         axes.fill_between(fit["x"], low, high, color=color, alpha=0.12, lw=0, zorder=1)
     else:
         axes.plot(x, y, color=color, ls=style.line, lw=1.2, zorder=3)
@@ -187,10 +190,20 @@ def _curve(axes, style: Style, points: list, fit: dict[str, list[float]] | None,
     axes.plot(x, y, ls="", marker="o", ms=4.2, color=color, mfc=style.fill, zorder=6, mew=0.9)
 
 
-def _diamond(axes, style: Style, one: HeldOut, order: int) -> None:
+def _diamond(axes, metric: Metric, style: Style, one: HeldOut, order: int) -> None:
     x = one.pairs * 1.25 * 1.09**order  # beside the measured rung
-    axes.plot([x, x], [1 - one.high, 1 - one.low], color=style.paint, lw=0.8, zorder=4)
-    axes.plot([x], [1 - one.predicted], ls="", marker="D", ms=3.6, color=style.paint, mfc=style.fill, mew=0.9, zorder=6)
+    axes.plot([x, x], [metric.value(one.high), metric.value(one.low)], color=style.paint, lw=0.8, zorder=4)
+    axes.plot(
+        [x],
+        [metric.value(one.predicted)],
+        ls="",
+        marker="D",
+        ms=3.6,
+        color=style.paint,
+        mfc=style.fill,
+        mew=0.9,
+        zorder=6,
+    )
 
 
 def _crossing(axes, y: int, one: Place, limit: float) -> None:
@@ -211,10 +224,11 @@ def _limit(axes, panel: Panel, held_out: dict[str, HeldOut]) -> None:
     """What is seen is set by what was measured: the band of a law that is hardly known may leave the panel."""
     points = [point for points in panel.curves.values() for point in points]
     values = [v for p in points for v in (*p.values, p.low, p.high) if v is not None]
-    values += [1 - one.predicted for one in held_out.values()]
+    metric = METRICS[panel.metric]
+    values += [metric.value(one.predicted) for one in held_out.values()]
     low, high = min(values), max(values)
-    middle, half = (low + high) / 2, max(high - low, _LEAST_SPAN) / 2
-    axes.set_ylim(max(0.0, middle - 1.08 * half), middle + 1.08 * half)
+    middle, half = (low + high) / 2, max(high - low, 100 * _LEAST_SPAN / metric.scale) / 2
+    axes.set_ylim(max(metric.low, middle - 1.08 * half), middle + 1.08 * half)
 
 
 def _reference_lines(axes, panel: Panel) -> None:
@@ -231,33 +245,34 @@ def _reference_lines(axes, panel: Panel) -> None:
         axes.axhline(value, color=_MUTED, lw=1.0, ls=dashes, zorder=2)
     low, high = min([low, *(line[1] for line in near)]), max([high, *(line[1] for line in near)])
     pad = 0.04 * (high - low)
-    low, high = max(0.0, low - pad), high + pad
+    low, high = max(METRICS[panel.metric].low, low - pad), high + pad
     axes.set_ylim(low, high)
     gap, below = 0.075, -1.0
     for name, value, dashes in sorted(lines, key=lambda line: line[1]):
         shown = (name, value, dashes) in near
         arrow = "" if shown else " ↓" if value < low else " ↑"
         place = below = max((value - low) / (high - low) if shown else 0.02 if value < low else 0.9, below + gap)
+        text = f"{name} {number(panel.metric, value, 0)}{arrow}"
         axes.text(
-            1.02, place, f"{name} {100 * value:.0f}{arrow}", transform=axes.transAxes, color=_MUTED, va="center",
+            1.02, place, text, transform=axes.transAxes, color=_MUTED, va="center",
             fontsize=8,
         )  # fmt: skip
 
 
-def _dress(axes, rungs: list[int], diamonds: int) -> None:
+def _dress(axes, scale: float, rungs: list[int], diamonds: int) -> None:
     axes.set_xscale("log")
     if rungs:
         axes.set_xlim(rungs[0] / 1.35, rungs[-1] * (1.3 * 1.09**diamonds if diamonds else 1.35))
     axes.xaxis.set_major_locator(FixedLocator(rungs))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: format_count(round(value))))
-    _percent_axis(axes)
+    _value_axis(axes, scale)
     _frame(axes)
 
 
-def _percent_axis(axes) -> None:
+def _value_axis(axes, scale: float) -> None:
     axes.yaxis.set_major_locator(MaxNLocator(5))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g}"))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{scale * value:g}"))
     axes.grid(axis="y", color=_RULE, lw=0.6)
 
 

@@ -14,7 +14,7 @@ _REPLICAS = 60
 
 @dataclasses.dataclass(frozen=True)
 class HeldOut:
-    """The top rung of one curve as the rungs below it predict it. All are errors, 1 - value.
+    """The top rung of one curve as the rungs below it predict it. All are errors of the metric.
 
     Attributes:
       pairs: the rung. measured: geometric mean over its runs.

@@ -3,6 +3,7 @@
 from typing import Any
 
 from alp_jax.config import format_count
+from alp_jax.core.metrics import is_headline
 from alp_jax.scaling import words
 from alp_jax.scaling.summary import Panel
 
@@ -45,7 +46,7 @@ def find_limits(facts: dict[str, Any], panels: list[Panel], stats: dict[str, Any
         "How free text would do. Part of the captions come from templates over metadata, so that retrieval rewards "
         "recovering the template's facts, and text of that kind is easier than what people write."
     )
-    alone = [words.task_title(p.task) for p in panels if p.untrained is None and p.metric in words.HEADLINES]
+    alone = [words.task_title(p.task) for p in panels if p.untrained is None and is_headline(p.metric)]
     if alone:
         limits.append(f"Gain over random parameters on {', '.join(dict.fromkeys(alone))}: no untrained run has it.")
     return limits

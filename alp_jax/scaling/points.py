@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 
 from alp_jax.core.errors import UserError
+from alp_jax.core.metrics import METRICS, Metric, foreign
 from alp_jax.core.names import nearest
 from alp_jax.scaling.ledger import KEY
 
 GROUP = ("objective", "init", "model", "task", "pooling", "metric")
+_VALUE = "value"
 _VARIED_BY = {"params": "model"}  # an axis of which every value is another of these
 DERIVED: dict[str, tuple[tuple[str, ...], Callable[..., float]]] = {  # columns that need not be in the table
     "unique": (("pairs", "samples_seen"), min),
@@ -61,7 +63,8 @@ def make_curves(
 
     Args:
       x: columns of the inputs; ``unique`` and ``epochs`` follow from pairs and samples_seen where the table lacks them.
-      y: column of the error; ``error`` stands for 1 - ``value`` where no such column exists.
+      y: column of the error; where there is no column ``error``, that stands for the error of ``value`` by the row's
+        metric (1 - value of a share). Of metrics that are not ours it has to be stated, see ``state_best``.
       group: columns that tell curves apart; None takes those of the ledger that the table has.
 
     Raises:
@@ -77,6 +80,7 @@ def make_curves(
         if name not in columns:
             close = difflib.get_close_matches(name, columns, n=1, cutoff=0.0)
             raise UserError(f"the table has no column {name!r} (nearest: {close[0]!r}; it has {', '.join(columns)})")
+    known = _metrics(rows) if is_derived(y, columns) else {}
     excluded, groups = Excluded(), {}
     seen: dict[tuple, dict[str, Any]] = {}
     for row in rows:
@@ -84,7 +88,7 @@ def make_curves(
             excluded.add("repeated row", row_name(row))
             continue
         try:
-            point = _point(row, x, y, columns)
+            point = _point(row, x, y, columns, known)
         except _Unusable as reason:
             excluded.add(str(reason), row_name(row))
             continue
@@ -118,8 +122,47 @@ def keep_rows(rows: list[dict[str, Any]], where: dict[str, str]) -> list[dict[st
 
 
 def is_derived(y: str, columns: Iterable[str]) -> bool:
-    """Whether ``y`` stands for 1 - ``value``."""
+    """Whether ``y`` stands for the error of ``value``."""
     return y == "error" and "error" not in columns and "value" in columns
+
+
+def state_best(rows: list[dict[str, Any]], best: dict[str, float]) -> list[dict[str, Any]]:
+    """Rows with a column ``best``, the value of a perfect result, for metrics that are not ours.
+
+    Args:
+      best: metric -> that value; the name ``value`` stands for the column of a table that has no column ``metric``.
+
+    Raises:
+      UserError: no such metric in the table, one of ours, or values on both sides.
+    """
+    found = [dict(row) for row in rows]
+    for name, stated in best.items():
+        own = [row for row in found if str(row.get("metric", _VALUE)) == name]
+        if not own:
+            known = {str(row.get("metric", _VALUE)) for row in rows}
+            raise UserError(f"--best {name}={stated:g}: no row has such a metric{nearest(name, known)}")
+        foreign(name, stated, [value for row in own if (value := number(row.get(_VALUE))) is not None])
+        for row in own:
+            row["best"] = stated
+    return found
+
+
+def formula(rows: list[dict[str, Any]]) -> str:
+    """What the error of ``value`` is, for every metric of a table: ``1 - value``."""
+    return ", ".join(sorted({metric.formula for metric in _metrics(rows).values()}))
+
+
+def _metrics(rows: list[dict[str, Any]]) -> dict[str, Metric]:
+    """The metrics of a table of which it is known which direction is better."""
+    values: dict[tuple[str, float], list[float]] = {}
+    found = {}
+    for row in rows:
+        name = str(row.get("metric", _VALUE))
+        if name in METRICS:
+            found[name] = METRICS[name]
+        elif row.get("best") is not None and (value := number(row.get(_VALUE))) is not None:
+            values.setdefault((name, row["best"]), []).append(value)
+    return found | {name: foreign(name, best, own) for (name, best), own in values.items()}
 
 
 def row_name(row: dict[str, Any]) -> str:
@@ -165,7 +208,9 @@ def _repeated(row: dict[str, Any], inputs: list[str], value: str, seen: dict[tup
     return True
 
 
-def _point(row: dict[str, Any], x: tuple[str, ...], y: str, columns: list[str]) -> tuple[list[float], float]:
+def _point(
+    row: dict[str, Any], x: tuple[str, ...], y: str, columns: list[str], known: dict[str, Metric]
+) -> tuple[list[float], float]:
     """(x [d], y) of a usable row; _Unusable says why another one is not."""
     if str(row.get("status", "done")) != "done":
         raise _Unusable(f"status is {row['status'] or 'missing'}, not done")
@@ -180,13 +225,23 @@ def _point(row: dict[str, Any], x: tuple[str, ...], y: str, columns: list[str]) 
     if not is_derived(y, columns):
         error = _finite(row, y)
     else:
-        value = _finite(row, "value")
-        if not 0 <= value <= 1:
-            raise _Unusable("value outside 0 to 1: 1 - value is no error")
-        error = 1 - value
+        error = _error(row, known)
     if error <= 0:
         raise _Unusable(f"{y} is not positive")
     return inputs, error
+
+
+def _error(row: dict[str, Any], known: dict[str, Metric]) -> float:
+    value, name = _finite(row, _VALUE), str(row.get("metric", _VALUE))
+    metric = known.get(name)
+    if metric is None:
+        what = f"metric {name!r} is not known" if "metric" in row else "no column says which metric a value is of"
+        raise _Unusable(
+            f"{what}: state what a perfect result has, --best {name}=NUMBER, or name a column of errors, --y"
+        )
+    if not metric.low <= value <= metric.high:
+        raise _Unusable(f"value outside {metric.low:g} to {metric.high:g}: {metric.formula} is no error")
+    return metric.error(value)
 
 
 def _finite(row: dict[str, Any], column: str) -> float:

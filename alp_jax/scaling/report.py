@@ -7,6 +7,7 @@ from typing import Any
 import jinja2
 
 from alp_jax.config import format_count
+from alp_jax.core import metrics
 from alp_jax.core.errors import UserError
 from alp_jax.core.files import read_json, write_text
 from alp_jax.core.pace import clock
@@ -83,7 +84,7 @@ def gather(sweep: pathlib.Path, corpus: dict[str, Any]) -> dict[str, Any]:
         "steps": sorted({(row["pairs"], row["steps"]) for row in trained}),
     }
     costs = make_costs(rows)
-    laws = fit_laws([row for row in rows if row["metric"] in words.HEADLINES])
+    laws = fit_laws([row for row in rows if metrics.is_headline(row["metric"])])
     return {
         "name": state["name"],
         "written": datetime.datetime.now().astimezone().strftime("%d %B %Y, %H:%M %Z"),
@@ -120,6 +121,7 @@ def gather(sweep: pathlib.Path, corpus: dict[str, Any]) -> dict[str, Any]:
         "limits": find_limits(facts, panels, corpus["stats"]),
         "glossary": dict(sorted(words.GLOSSARY.items(), key=lambda item: item[0].lower())),
         "words": words,
+        "metrics": metrics,
         "format_count": format_count,
     }
 

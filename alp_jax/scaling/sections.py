@@ -3,6 +3,7 @@
 import pathlib
 from typing import Any
 
+from alp_jax.core import metrics
 from alp_jax.core.files import read_json
 from alp_jax.scaling import words
 from alp_jax.scaling.costs import Cost
@@ -20,7 +21,7 @@ def curve_sections(
     """Headline panels by kind, each with its drawing. ``held_out``: by name of the curve."""
     sections: dict[str, list[dict[str, str]]] = {}
     for panel in panels:
-        if panel.metric not in words.HEADLINES or not panel.curves:
+        if not metrics.is_headline(panel.metric) or not panel.curves:
             continue
         key = (panel.task, panel.pooling, panel.metric)
         mine = {f["curve_name"]: f["curve"] for f in fits if tuple(f["group"][c] for c in _PANEL) == key}
@@ -29,9 +30,14 @@ def curve_sections(
         }
         kind = "Retrieval" if panel.retrieval else "Probes"
         title = words.task_title(panel.task)
-        metric = words.metric_title(panel.metric)
-        label = f"{title}, {words.pooling_title(panel.pooling)}: {metric} in percent against training pairs"
-        drawing = {"title": title, "metric": metric, "svg": panel_svg(panel, styles, mine, foretold, label)}
+        metric = metrics.METRICS[panel.metric]
+        unit = "percent" if metric.unit == metrics.SHARE else metric.unit
+        label = f"{title}, {words.pooling_title(panel.pooling)}: {metric.title} in {unit} against training pairs"
+        drawing = {
+            "title": title,
+            "metric": f"{metric.title}, {metric.symbol}",
+            "svg": panel_svg(panel, styles, mine, foretold, label),
+        }
         sections.setdefault(f"{kind}, {words.pooling_title(panel.pooling)}", []).append(drawing)
     return [{"title": title, "panels": drawings} for title, drawings in sections.items()]
 
@@ -70,7 +76,7 @@ def result_tables(panels: list[Panel], names: list[str], rungs: list[int]) -> li
             points = {point.pairs: point for point in panel.curves.get(name, [])}
             for rung in rungs:
                 point = points.get(rung)
-                versus = difference(point, panel.untrained) if point and panel.untrained else None
+                versus = difference(panel.metric, point, panel.untrained) if point and panel.untrained else None
                 cells.append({"point": point, "versus": versus, "first": rung == rungs[0]})
         tables.setdefault((panel.retrieval, panel.pooling), []).append({"panel": panel, "cells": cells})
     title = {True: "Retrieval", False: "Probe"}

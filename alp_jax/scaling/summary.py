@@ -6,9 +6,10 @@ import pathlib
 from collections.abc import Iterable
 from typing import Any
 
+from alp_jax.core import metrics
 from alp_jax.core.errors import UserError
 from alp_jax.scaling.ledger import COLUMNS, KEY
-from alp_jax.scaling.words import HEADLINES, METRICS, OBJECTIVES, PROBES, family, is_retrieval
+from alp_jax.scaling.words import OBJECTIVES, PROBES, family, is_retrieval
 
 _NAMES = ("objective", "init", "model")  # columns of a ledger that hold text, beside its key
 _COUNTS = ("params", "pairs", "steps", "samples_seen", "seed")
@@ -28,6 +29,10 @@ class Point:
     @property
     def mean(self) -> float:
         return sum(self.values) / len(self.values)
+
+    @property
+    def spread_known(self) -> bool:
+        return self.low is not None or len(self.values) > 1
 
     @property
     def variance(self) -> float:
@@ -62,7 +67,7 @@ class Panel:
 
 @dataclasses.dataclass(frozen=True)
 class Difference:
-    """Trained minus untrained with its 95% interval; ``verdict`` is better, worse or undecided."""
+    """How much better trained is than untrained, with its 95% interval; ``verdict`` is better, worse or undecided."""
 
     value: float
     low: float
@@ -144,19 +149,19 @@ def make_panels(rows: list[dict[str, Any]]) -> list[Panel]:
         )
     return sorted(
         panels,
-        key=lambda p: (
-            p.retrieval,
-            p.pooling,
-            p.task,
-            list(METRICS).index(p.metric) if p.metric in METRICS else len(METRICS),
-        ),
+        key=lambda p: (p.retrieval, p.pooling, p.task, metrics.place(p.metric)),
     )
 
 
-def difference(trained: Point, untrained: Point) -> Difference:
-    """Normal interval from both variances; taking them as independent is cautious, for the test clips are shared."""
+def difference(metric: str, trained: Point, untrained: Point) -> Difference | None:
+    """Normal interval from both variances; taking them as independent is cautious, for the test clips are shared.
+
+    None for a metric of which nobody said which direction is better, and for numbers whose spread is not known.
+    """
+    if metric not in metrics.METRICS or not (trained.spread_known and untrained.spread_known):
+        return None
     half = _Z * math.sqrt(trained.variance + untrained.variance)
-    value = trained.mean - untrained.mean
+    value = metrics.METRICS[metric].gain(trained.mean, untrained.mean)
     return Difference(value, value - half, value + half)
 
 
@@ -164,11 +169,13 @@ def family_verdicts(panels: list[Panel]) -> list[dict[str, Any]]:
     """Per family and curve: how the largest rung compares with the untrained encoder, over tasks and probes."""
     found: dict[tuple[str, str], list[Difference]] = {}
     for panel in panels:
-        if panel.pooling not in PROBES or panel.untrained is None or panel.metric not in HEADLINES:
+        if panel.pooling not in PROBES or panel.untrained is None or not metrics.is_headline(panel.metric):
             continue
         for name, points in panel.curves.items():
             key = (family(panel.task), name)
-            found.setdefault(key, []).append(difference(points[-1], panel.untrained))
+            versus = difference(panel.metric, points[-1], panel.untrained)
+            if versus is not None:
+                found.setdefault(key, []).append(versus)
     verdicts = []
     order = sort_names(name for _, name in found)
     for (group, name), differences in sorted(found.items(), key=lambda item: (item[0][0], order.index(item[0][1]))):
@@ -184,7 +191,7 @@ def retrieval_verdicts(panels: list[Panel]) -> list[dict[str, Any]]:
     """Per retrieval panel and curve with a known chance: value at the largest rung and how many times chance it is."""
     found = []
     for panel in panels:
-        if not panel.retrieval or panel.metric not in HEADLINES or not panel.chance:
+        if not panel.retrieval or not metrics.is_headline(panel.metric) or not panel.chance:
             continue
         for name, points in panel.curves.items():
             row = {"task": panel.task, "pooling": panel.pooling, "metric": panel.metric, "curve": name}

@@ -12,7 +12,7 @@ from alp_jax.core.names import choose
 from alp_jax.scaling.laws.choose import choose_law
 from alp_jax.scaling.laws.fit import LEVEL, Fit, fit_law, shortage
 from alp_jax.scaling.laws.forms import LAWS
-from alp_jax.scaling.points import Curve, Excluded, is_derived, make_curves, row_name
+from alp_jax.scaling.points import Curve, Excluded, formula, is_derived, make_curves, row_name
 
 AXES = {"data_model": ("samples_seen", "params"), "repeated": ("unique", "epochs")}  # columns of a ledger
 AXIS = ("pairs",)
@@ -73,7 +73,7 @@ def fit_groups(
         "law": law,
         "formula": LAWS[law].formula,
         "x": list(axes),
-        "y": "1 - value" if is_derived(y, rows[0]) else y,
+        "y": formula(rows) if is_derived(y, rows[0]) else y,
         "group": list(curves[0].group),
         "replicas": replicas,
         "seed": seed,

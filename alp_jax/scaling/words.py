@@ -1,4 +1,4 @@
-"""What the report calls things: titles of tasks, families and metrics, and the glossary."""
+"""What the report calls things: titles of tasks, poolings and families, and the glossary."""
 
 FAMILIES = {
     "Sound events": ("sound_event",),
@@ -21,38 +21,21 @@ TASKS = {
     "sound_event_detection": "Sound event detection",
     "text_to_audio": "Text to audio",
     "audio_to_text": "Audio to text",
+    "captioning": "Captioning",
 }
 POOLINGS = {
     "mean": "mean pooling",
     "attention": "attention pooling",
     "frames": "single frames",
     "zero_shot": "zero-shot prompts",
-    "lit": "text tower on frozen audio",
+    "lit": "text side trained on frozen audio",
+    "decoder": "own decoder",
     "joint": "joint space",
     "linear_alignment": "linear alignment",
 }
 PROBES = ("mean", "attention", "frames")  # poolings of probes that are fitted to frozen frames
 RETRIEVAL = ("text_to_audio", "audio_to_text")
-METRICS = {
-    "accuracy": "accuracy",
-    "balanced_accuracy": "balanced accuracy",
-    "map": "mAP",
-    "recall_at_1": "R@1",
-    "recall_at_5": "R@5",
-    "recall_at_10": "R@10",
-    "map_at_10": "mAP@10",
-    "map_at_10_reference": "mAP@10 (reference)",
-    "median_rank": "median rank",
-    "accuracy_ensemble": "accuracy, mean of prompts",
-    "accuracy_best_prompt": "accuracy, prompt chosen on validation",
-    "map_ensemble": "mAP, mean of prompts",
-    "map_best_prompt": "mAP, prompt chosen on validation",
-    "psds1": "PSDS1",
-    "psds_mean": "PSDS1 without class deviation",
-    "frame_map": "mAP of frames",
-}
-HEADLINES = ("accuracy", "map", "recall_at_10", "psds1")  # the metric of a task that is drawn
-
+LANGUAGE = (*RETRIEVAL, "captioning")  # tasks whose answers are texts, or are asked for in texts
 GLOSSARY = {
     "A, E, alpha": "scale, asymptote and exponent of the fitted law error = E + A * N^-alpha, N being pairs",
     "accuracy": "share of test clips whose class the probe names",
@@ -106,15 +89,15 @@ def is_retrieval(task: str) -> bool:
     return task in RETRIEVAL
 
 
+def is_language(task: str) -> bool:
+    return task in LANGUAGE
+
+
 def family(task: str) -> str:
     """The family a task is counted in; a task of none is its own."""
     if is_retrieval(task):
         return "Retrieval"
     return next((name for name, members in FAMILIES.items() if task in members), task_title(task))
-
-
-def metric_title(metric: str) -> str:
-    return METRICS.get(metric, metric.replace("_", " "))
 
 
 def pooling_title(pooling: str) -> str:

@@ -152,3 +152,17 @@ def test_wrong_folders_are_one_line_and_change_nothing(folders, tmp_path, capfd)
         lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith("alp: ")]
         assert len(lines) == 1, lines
     assert [p.name for p in tmp_path.rglob("*")] == ["mine", "notes.txt"]
+
+
+def test_the_choice_among_runs_stays_with_the_export(tmp_path, contrastive):
+    config, params, clips, expected = contrastive
+    chosen = {"score": 0.5, "rule": "mean of the 2 headline results", "results": ["drum-mean", "tags-mean"], "runs": 4}
+    chosen["next"] = [{"run": "second", "score": 0.4}, {"run": "third", "score": 0.25}]
+    check = lambda made: verify.verify(made, clips, expected)  # noqa: E731
+    export.write_export(tmp_path / "out", params, config, run="demo", step=7, check=check, chosen=chosen)
+    assert export.check_export(tmp_path / "out")["alp"]["chosen"] == chosen
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert (
+        "The best of 4 runs, score 0.5000: mean of the 2 headline results. Next: second 0.4000; third 0.2500." in card
+    )
+    assert "Results: drum-mean, tags-mean." in card

@@ -125,9 +125,18 @@ def test_panels_average_seeds_and_verdicts_follow_the_numbers(sweep):
 
 def test_a_difference_within_its_interval_is_undecided():
     low, high = Point(0, (0.50, 0.52), 0.45, 0.57), Point(1000, (0.53, 0.55), 0.48, 0.60)
-    assert difference(high, low).verdict == "undecided"
-    assert difference(Point(1000, (0.8,), 0.75, 0.85), low).verdict == "better"
-    assert difference(Point(1000, (0.2,), 0.15, 0.25), low).verdict == "worse"
+    assert difference("map", high, low).verdict == "undecided"
+    assert difference("map", Point(1000, (0.8,), 0.75, 0.85), low).verdict == "better"
+    assert difference("map", Point(1000, (0.2,), 0.15, 0.25), low).verdict == "worse"
+
+
+def test_a_smaller_rank_is_better_and_of_unknown_metrics_nothing_is_said():
+    untrained, trained = Point(0, (60.0, 64.0), 50.0, 70.0), Point(1000, (20.0, 24.0), 15.0, 30.0)
+    found = difference("median_rank", trained, untrained)
+    assert (found.value, found.verdict) == (40.0, "better")
+    assert difference("median_rank", untrained, trained).verdict == "worse"
+    assert difference("word_error_rate", trained, untrained) is None
+    assert difference("median_rank", Point(1000, (20.0,), None, None), untrained) is None  # one run, no interval
 
 
 def test_statistics_of_the_corpus_are_shown(sweep, tmp_path, monkeypatch):

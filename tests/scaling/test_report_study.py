@@ -201,5 +201,12 @@ def test_a_start_without_steps_is_a_line_of_its_own_and_not_part_of_the_untraine
     svg = panel_svg(panel, make_styles(list(panel.curves)), {}, {}, "a panel")
     assert "start 60" in svg
     assert "untrained 20" in svg
+    scored = [row | {"metric": "cider_d", "value": 10 * row["value"], "chance": None, "floor": 3.0} for row in rows]
+    (panel,) = make_panels(scored)
+    fits = {name: {"x": [1000, 4000], "y": [9.0, 8.0], "low": [9, 8], "high": [9, 8]} for name in panel.curves}
+    svg = panel_svg(panel, make_styles(list(panel.curves)), fits, {}, "a panel of a score")
+    assert {"start 6", "untrained 2", "floor 3"} <= {
+        text.strip(" \u2193\u2191") for text in re.findall(r">([^<]+)<", svg)
+    }
     (alone,) = make_panels([row for row in rows if row["run"] != "none-runs/tagger"])
     assert alone.start is None

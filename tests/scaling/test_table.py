@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from alp_jax.core.errors import UserError
-from alp_jax.scaling.points import make_curves
+from alp_jax.scaling.points import make_curves, state_best
 from alp_jax.scaling.reading import read_table
 from alp_jax.scaling.table import choose_table, fit_table, write_fits
 
@@ -35,6 +35,46 @@ def test_groups_are_fitted_on_one_minus_value_and_written(tmp_path):
     lines = files[1].read_text().splitlines()
     assert len(lines) == 3
     assert lines[0].startswith("objective,task,pooling,metric,E,")
+
+
+def with_errors(metric, value_of):
+    """Rows of which the errors follow one power law, in values of ``metric``."""
+    return [row | {"metric": metric, "value": value_of(1 - row["value"])} for row in ledger_rows()]
+
+
+@pytest.mark.parametrize(
+    ("metric", "value_of", "formula"),
+    [
+        ("cider_d", lambda error: 10 - error, "10 - value"),
+        ("median_rank", lambda error: 1 + error, "value - 1"),
+        ("loss", lambda error: error, "value"),
+    ],
+)
+def test_errors_are_distances_from_the_best_value_of_the_metric(metric, value_of, formula):
+    (fit,), settings = (fit_table(with_errors(metric, value_of), replicas=20)[key] for key in ("fits", "settings"))
+    assert fit["params"]["alpha"] == pytest.approx(0.3, rel=0.05)
+    assert fit["params"]["E"] == pytest.approx(0.1, abs=0.02)
+    assert settings["y"] == formula
+
+
+def test_of_metrics_that_are_not_ours_the_best_value_is_asked_for():
+    rows = with_errors("word_error_rate", lambda error: error)
+    asked = r"metric 'word_error_rate' is not known: state .* --best word_error_rate=NUMBER, or .* --y"
+    with pytest.raises(UserError, match=asked):
+        fit_table(rows, replicas=20)
+    (fit,) = fit_table(state_best(rows, {"word_error_rate": 0.0}), replicas=20)["fits"]
+    assert fit["params"]["alpha"] == pytest.approx(0.3, rel=0.05)
+    higher = with_errors("points", lambda error: 100 - error)
+    (fit,) = fit_table(state_best(higher, {"points": 100.0}), replicas=20)["fits"]
+    assert fit["params"]["E"] == pytest.approx(0.1, abs=0.02)
+    with pytest.raises(UserError, match="values of points below it and above it"):
+        state_best(higher, {"points": 99.7})
+    with pytest.raises(UserError, match="did you mean 'points'"):
+        state_best(higher, {"point": 100.0})
+    nameless = [{key: row[key] for key in row if key != "metric"} for row in rows]
+    with pytest.raises(UserError, match=r"no column says which metric a value is of: state .* --best value=NUMBER"):
+        fit_table(nameless, replicas=20)
+    assert fit_table(state_best(nameless, {"value": 0.0}), replicas=20)["settings"]["y"] == "value"
 
 
 def test_unusable_rows_are_counted_by_reason():

@@ -57,21 +57,18 @@ def measure(answers: Sequence[tuple[Question, str]]) -> Measured:
     """
     drawn = bootstrap.Resamples([question.group or question.path for question, _ in answers])
     several = np.array([bool(question.choices) for question, _ in answers])
-    found: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    found, chance = {}, {}
     if several.any():
         picked = [chosen(question, response) for question, response in _where(answers, several)]
         right = [question.choices.index(question.answer_gt) for question, _ in _where(answers, several)]
-        found["accuracy"] = np.array(picked, object) == np.array(right, object), several
-        found["readable"] = np.array([option is not None for option in picked]), several
+        found["accuracy"] = [among(np.array(picked, object) == np.array(right, object), several)]
+        found["readable"] = [among(np.array([option is not None for option in picked]), several)]
+        chance["accuracy"] = _chance([question for question, _ in _where(answers, several)])
     if not several.all():
-        found["exact_match"] = np.array([same_words(*answer) for answer in _where(answers, ~several)]), ~several
-    chance = {
-        name: _chance([question for question, _ in _where(answers, counted_N)])
-        for name, (_, counted_N) in found.items()
-        if name != "readable"
-    }
-    estimates = {name: [among(correct_n, counted_N)] for name, (correct_n, counted_N) in found.items()}
-    return Measured(bootstrap.entries(estimates, drawn, chance), drawn.unit)
+        said = [same_words(*answer) for answer in _where(answers, ~several)]
+        found["exact_match"] = [among(np.array(said), ~several)]
+        chance["exact_match"] = _chance([question for question, _ in _where(answers, ~several)])
+    return Measured(bootstrap.entries(found, drawn, chance), drawn.unit)
 
 
 def _where(answers: Sequence, counted_N: np.ndarray) -> list:

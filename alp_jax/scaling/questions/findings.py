@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from alp_jax.core.metrics import is_headline
 from alp_jax.scaling import words
 from alp_jax.scaling.laws.fit import Fit
 from alp_jax.scaling.points import Curve
@@ -64,7 +65,7 @@ def judge(fitted: list[Fitted]) -> list[Verdict]:
 
     Only headline metrics count. A finding whose runs are missing is undecided and says what it lacks.
     """
-    fitted = [pair for pair in fitted if pair[0].group["metric"] in words.HEADLINES]
+    fitted = [pair for pair in fitted if is_headline(pair[0].group["metric"])]
     return [_efficient(fitted), _faster(fitted), _fades(fitted), _closes(fitted)]
 
 
@@ -152,7 +153,7 @@ def _from_scratch(curve: Curve) -> bool:
 
 
 def _language(f: Fitted) -> bool:
-    return words.is_retrieval(f[0].group["task"])
+    return words.is_language(f[0].group["task"])
 
 
 def _title(f: Fitted) -> str:
