@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import math
 import re
 from collections.abc import Sequence
 
@@ -39,7 +40,7 @@ PALETTE = {  # variable of the page -> its colour on a light and on a dark groun
     "--bad": ("#b3261e", "#ff8a80"),
     "--open": ("#8a6100", "#e5b94e"),
 }
-_LEAST_SPAN = 0.1  # of shares, in printed numbers 10: flat curves look flat
+_LEAST_SPAN = 0.1  # of a metric's range: flat curves look flat
 _DASHES = ("solid", (0, (4, 1.6)), (0, (1.2, 1.4)), (0, (7, 1.5, 1.5, 1.5)))
 
 
@@ -227,7 +228,8 @@ def _limit(axes, panel: Panel, held_out: dict[str, HeldOut]) -> None:
     metric = METRICS[panel.metric]
     values += [metric.value(one.predicted) for one in held_out.values()]
     low, high = min(values), max(values)
-    middle, half = (low + high) / 2, max(high - low, 100 * _LEAST_SPAN / metric.scale) / 2
+    least = _LEAST_SPAN * (metric.high - metric.low) if math.isfinite(metric.high) else 0.0
+    middle, half = (low + high) / 2, max(high - low, least) / 2
     axes.set_ylim(max(metric.low, middle - 1.08 * half), middle + 1.08 * half)
 
 

@@ -7,6 +7,7 @@ import shutil
 
 from alp_jax.config.schema import TrainConfig
 from alp_jax.core.errors import UserError
+from alp_jax.core.metrics import METRICS
 from alp_jax.train.checkpoint_manifest import checkpoints_dir, complete, numbered, read_manifest
 
 
@@ -34,6 +35,11 @@ class Keep:
         for name in ("every", "minutes", "best"):
             if getattr(self, name) < 0:
                 raise UserError(f"config.train.keep_{name} is {getattr(self, name)}: it cannot be negative")
+        known = METRICS.get(self.metric.rpartition("/")[2])
+        if self.best and known and known.direction > 0:
+            raise UserError(
+                f"config.train.best_metric is {self.metric}, of which higher is better: write +{self.metric}"
+            )
 
     @classmethod
     def of(cls, config: TrainConfig) -> "Keep":

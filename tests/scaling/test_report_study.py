@@ -201,10 +201,15 @@ def test_a_start_without_steps_is_a_line_of_its_own_and_not_part_of_the_untraine
     svg = panel_svg(panel, make_styles(list(panel.curves)), {}, {}, "a panel")
     assert "start 60" in svg
     assert "untrained 20" in svg
-    scored = [row | {"metric": "cider_d", "value": 10 * row["value"], "chance": None, "floor": 3.0} for row in rows]
+    plain = dict.fromkeys(("chance", "interval_low", "interval_high")) | {"metric": "cider_d", "floor": 3.0}
+    scored = [row | plain | {"value": 10 * row["value"]} for row in rows]
     (panel,) = make_panels(scored)
-    fits = {name: {"x": [1000, 4000], "y": [9.0, 8.0], "low": [9, 8], "high": [9, 8]} for name in panel.curves}
-    svg = panel_svg(panel, make_styles(list(panel.curves)), fits, {}, "a panel of a score")
+    fit = {"x": [1000, 4000], "y": [0.9, 0.4], "low": [0.8, 0.3], "high": [0.95, 0.5]}
+    tenfold = {key: fit[key] if key == "x" else [10 * error for error in fit[key]] for key in fit}
+    svg = panel_svg(panel, make_styles(list(panel.curves)), dict.fromkeys(panel.curves, tenfold), {}, "a panel")
+    (panel,) = make_panels([row | {"metric": "map", "value": row["value"] / 10, "floor": 0.3} for row in scored])
+    same = panel_svg(panel, make_styles(list(panel.curves)), dict.fromkeys(panel.curves, fit), {}, "a panel")
+    assert re.findall(r' d="[^"]+', svg) == re.findall(r' d="[^"]+', same)
     assert {"start 6", "untrained 2", "floor 3"} <= {
         text.strip(" \u2193\u2191") for text in re.findall(r">([^<]+)<", svg)
     }

@@ -101,6 +101,12 @@ def test_what_no_rule_keeps_is_removed(tmp_path):
     assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == ["2", "4", "6"]
     with pytest.raises(UserError, match=r"config\.train\.keep is 0"):
         Keep(last=0)
+    with pytest.raises(
+        UserError, match=r"best_metric is contrastive/accuracy, of which higher is better: write \+contr"
+    ):
+        Keep(best=1, metric="contrastive/accuracy")
+    assert Keep(best=1, metric="+accuracy")
+    assert Keep(metric="accuracy")
 
 
 def test_a_flipped_bit_is_named_and_the_step_before_taken(run, capsys):
