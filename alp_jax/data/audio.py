@@ -174,11 +174,6 @@ class _Reader:
             if pcm:
                 self._notes.append("wrong_header")
                 return sndfile.pcm_blocks(self._source, pcm, self._stretch)
-        if self._kind == "ogg":
-            with opened(self._source) as file:
-                links = ogg.links(file)
-            if len(links) > 1:
-                return sndfile.chained_blocks(self._source, links, self._stretch)
         return self._by_sndfile()
 
     def _by_sndfile(self) -> Blocks:
@@ -192,6 +187,12 @@ class _Reader:
                     if stated:
                         self._notes.append("wrong_header")
                     yield from self._by_ffmpeg(ffmpeg.Hint(frames=stated))
+                    return
+            if file.format == "OGG" and to_the_end:
+                with opened(self._source) as pages:
+                    links = ogg.links(pages)
+                if len(links) > 1:
+                    yield from sndfile.chained_blocks(self._source, links, self._stretch)
                     return
             self._check_length(frames / rate, frames * file.channels)
             yield from sndfile.blocks(file, self._stretch)

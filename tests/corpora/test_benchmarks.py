@@ -49,13 +49,14 @@ def test_voxceleb_identifies_speakers_of_videos_that_were_not_trained_on(tmp_pat
     rows = f"1 id10001/{A}/00001.wav\n2 id10001/{A}/00002.wav\n3 id10001/{B}/00001.wav\n3 id10001/{A}/00003.wav\n"
     rows += f"4 id10001/{C}/00001.wav\n1 {C}/00001.wav\n"
     file = write(tmp_path, f"wav/id10001/{B}/00001.flac", "")
+    as_published = write(tmp_path, f"dev/aac/id10001/{A}/00002.m4a", "")
     clips, bad = read("voxceleb", write(tmp_path, "iden_split.txt", rows), audio=tmp_path)
     assert [(clip.split, clip.labels, clip.recording) for clip in clips] == [
         ("train", {"voxceleb1": "id10001"}, f"voxceleb:{A}"),
         ("valid", {"voxceleb1": "id10001"}, f"voxceleb:{A}"),
         ("test", {"voxceleb1": "id10001"}, f"voxceleb:{B}"),
     ]
-    assert clips[2].audio_path == str(file)
+    assert [clip.audio_path for clip in clips[1:]] == [str(as_published), str(file)]
     assert clips[0].group != clips[1].group  # training and validation may share a video, as published
     assert [reason for _, reason in bad] == ["group_in_two_splits", "bad_record", "bad_id"]
     assert read("voxceleb", tmp_path / "iden_split.txt", version="2")[0][0].labels == {"voxceleb2": "id10001"}

@@ -5,11 +5,12 @@ import pathlib
 import soundfile
 
 _G722_BYTES_PER_S = 8000
+_UNKNOWN = 1 << 40  # frames, of a header that does not state them
 _GSM_FRAME_BYTES, _GSM_FRAME_S = 33, 0.02
 
 
 def probe(path: pathlib.Path) -> tuple[float, int, int] | None:
-    """(seconds, sample rate, channels), or None when the file cannot be read.
+    """(seconds, sample rate, channels), or None when the file cannot be read or its header does not state its length.
 
     Raw G.722 is 64 kbit/s at 16 kHz, raw GSM 06.10 is 33 bytes per 20 ms at 8 kHz; both have no header.
     """
@@ -21,6 +22,8 @@ def probe(path: pathlib.Path) -> tuple[float, int, int] | None:
     try:
         info = soundfile.info(str(path))
     except (soundfile.LibsndfileError, OSError):
+        return None
+    if info.frames >= _UNKNOWN:
         return None
     return info.frames / info.samplerate, info.samplerate, info.channels
 

@@ -26,12 +26,12 @@ REASONS = {
     "too_large": "more bytes than the limit for one file",
     "too_many_samples": "more samples over all channels than one clip may have, 2^28",
     "non_finite": "NaN or infinity among the samples",
-    "silent": "within 80 dB below full scale nothing, or nothing but a constant",
+    "silent": "nothing above -80 dBFS, or nothing but a constant",
     "decoder_crashed": "the decoder process died or ran out of memory",
     "decoder_timeout": "the decoder did not finish in time",
 }
 NOTES = {
-    "channels_cancel": "the channels cancel each other in their mean: the loudest one was taken",
+    "channels_cancel": "their mean keeps less than a tenth of the power of unrelated channels: the loudest was taken",
     "rescaled": "samples far above full scale, as integers stored as floats: divided by 2^15, 2^23, 2^31 or the peak",
     "wrong_header": "the header states another length: what can be decoded counts",
     "longer_than_stated": "the file is longer than its row states, by more than 1 s and 10 %",
