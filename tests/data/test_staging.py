@@ -113,6 +113,8 @@ def test_a_process_that_dies_leaves_the_rows_to_the_workers(tasks, table, tmp_pa
         def join(self):
             pass
 
+        kill = join
+
     monkeypatch.setattr(staging.multiprocessing, "get_context", lambda _: types.SimpleNamespace(Process=Dies))
     assert staging._staged(tasks, tmp_path, [str(table)]) == tasks
 

@@ -13,6 +13,7 @@ import multiprocessing
 import os
 import pathlib
 import shutil
+import signal
 import tarfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -33,6 +34,7 @@ _ROW_BITS = 40
 _WORTH = 2.0  # clips per row group from which a pass over the file costs less than its clips one by one
 _ROOM = 0.5  # of the free disk that may be taken
 _MOST_WAVES = 16
+_TOLD = 1e9  # bytes from which it takes minutes
 
 
 def waves(tasks: Sequence[shard.Task], out: storage.Location) -> Iterator[list[shard.Task]]:
@@ -52,6 +54,8 @@ def waves(tasks: Sequence[shard.Task], out: storage.Location) -> Iterator[list[s
         say(f"{folder}: no room to lay out {total / 1e9:.0f} GB of audio, so each clip is read with its row group")
         yield list(tasks)
         return
+    if total > _TOLD:
+        say(f"{folder}: lays out {total / 1e9:.1f} GB of audio of {len(needed)} parquet files first, in {count} parts")
     for wave in np.array_split(np.arange(len(tasks)), min(count, len(tasks))):
         try:
             yield _staged([tasks[number] for number in wave], folder, sorted(needed))
@@ -101,7 +105,10 @@ def _staged(tasks: list[shard.Task], folder: pathlib.Path, paths: list[str]) -> 
         target=_child, args=(paths, columns, wanted, str(folder), tasks[0].limits.max_bytes, os.getpid()), daemon=True
     )
     process.start()
-    process.join()
+    try:
+        process.join()
+    finally:
+        process.kill()
     try:
         offsets = np.load(folder / OFFSETS)[place.ravel()]
     except (OSError, ValueError):  # it died: workers read the rows themselves, and the one that dies is watched
@@ -113,6 +120,7 @@ def _staged(tasks: list[shard.Task], folder: pathlib.Path, paths: list[str]) -> 
 def _child(paths, columns, wanted, folder: str, max_bytes: int, parent: int) -> None:
     """Body of the process that opens the files, with the limits of a worker."""
     worker.die_with_parent(parent)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
     worker.cap_memory(worker.MEMORY_BYTES)
     lay_out(paths, columns, wanted, pathlib.Path(folder), max_bytes)
 

@@ -85,6 +85,11 @@ ARTEFACTS = {
     "wrapped": Artefact(
         "quotation marks around the whole caption", True, r"^\s*[\"\u201c][^\"\u201c\u201d]*[\"\u201d]\s*$"
     ),
+    "printed_list": Artefact(
+        "a list as a program prints it, in place of the captions in it",
+        True,
+        r"^\s*[\[(]\s*['\"](?s:.*)['\"]\s*,?\s*[\])]\s*$",
+    ),
     "cut_off": Artefact(
         "ends in the middle: with an article, a conjunction, a preposition that needs a noun, or a comma",
         True,

@@ -26,6 +26,7 @@ FOUND = {
     "placeholder": ["N/A", "none.", "No sounds available", "A {sound} is heard", "[insert name] speaks", "No caption"],
     "markup": ["**A dog** barks", "- a dog barks", "1. a dog", "a dog &amp; a cat", "see https://x.org", "<b>dog</b>"],
     "wrapped": ['"A dog barks."', "\u201cRain falls\u201d"],
+    "printed_list": ["['a dog barks', 'a man speaks']", '["x", "y"]', "['a'\n 'b']", "('a dog',)"],
     "cut_off": ["A dog barks and", "Rain falls on the", "Birds sing,", "The engine of a "],
     "wrong_encoding": ["caf\u00c3\u00a9 noise", "a dog\ufffd barks", "it\u00e2\u20ac\u2122s raining", "dog\u200b"],
     "audio_contains": [
@@ -51,6 +52,8 @@ HUMAN = [
     "Ducks quack, then a quack quack quack",
     "A test tone, then noise at -3 dB and 4/4 time",
     "A man cannot be quiet",
+    "[music] plays (loudly)",
+    "('ding') he says, and rings ('dong')  twice",
     "Caf\u00e9 chatter with \u201cgood morning\u201d in the middle",
 ]
 
