@@ -63,6 +63,11 @@ class _Lines:
         self._waiting = self._row[1:] + self._waiting
         del self._row[1:]
 
+    @property
+    def only(self) -> str:
+        """The first line of this row."""
+        return self._row[0]
+
     def __iter__(self):
         return self
 
@@ -149,7 +154,10 @@ def _read_csv(
                 raise UserError(f"{path}: the header cannot be read: {error}") from None
             lines.give_back()
             bad = error if isinstance(error, BadRow) else BadRow("bad_csv", str(error))
-            yield Rejected(f"{path} line {lines.first}", bad.reason, bad.detail)
+            cells = _unquoted(lines.only, width, fallback) if separator == "\t" and bad is not error else None
+            yield (
+                (lines.first, pick(cells)) if cells else Rejected(f"{path} line {lines.first}", bad.reason, bad.detail)
+            )
             continue
         if pick is None and not _is_header(cells):
             continue
@@ -161,6 +169,15 @@ def _read_csv(
             yield Rejected(f"{path} line {lines.first}", "wrong_columns", f"{len(cells)} cells, {expected} {width}")
     if pick is None:
         pick_of([])
+
+
+def _unquoted(line: str, width: int, fallback: str) -> list[str] | None:
+    """The cells of a line between tabs when quotes mean nothing; None when that gives no row either."""
+    cells = line.rstrip("\r\n").split("\t")
+    try:
+        return _decoded(cells, fallback) if len(cells) == width else None
+    except BadRow:
+        return None
 
 
 def _is_header(cells: list[str]) -> bool:

@@ -309,3 +309,19 @@ def test_data_in_the_folder_of_audio_needs_no_metadata(tmp_path):
         list(registry.read("folder", [], tmp_path / "empty"))
     with pytest.raises(UserError, match="clotho needs --metadata"):
         registry.read("clotho", [], tmp_path)
+
+
+def test_times_with_a_decimal_comma(tmp_path):
+    (clip,) = read(tmp_path, "path;caption;start;end\na.wav;x;0,25;1,75\n")
+    assert (clip.start_s, clip.duration_s) == (0.25, 1.5)
+    rejects(tmp_path, 'path,caption,start\na.wav,x,"0,25"\n', "line 2", "bad_time", "start is '0,25'")
+
+
+def test_quotes_between_tabs_may_mean_nothing(tmp_path):
+    text = 'path\tcaption\na.wav\t"quoted" start\nb.wav\t"\u00f6ffnen\nc.wav\t"as ""written"" "\nd.wav\tplain\n'
+    assert told(read(tmp_path, text, "c.tsv")) == [
+        ("a.wav", ('"quoted" start',)),
+        ("b.wav", ('"\u00f6ffnen',)),
+        ("c.wav", ('as "written"',)),
+        ("d.wav", ("plain",)),
+    ]

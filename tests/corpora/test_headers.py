@@ -7,7 +7,6 @@ from alp_jax.corpora.mini.headers import probe
 from alp_jax.corpora.rows import BadRow
 from tests.data.sounds import coded, tone, with_flac_samples
 
-
 NAMES = ("Yr1nicOVtvkQ", "r1nicOVtvkQ", "Yr1nicOVtvkQ.wav", "r1nicOVtvkQ.m4a", "Yr1nicOVtvkQ.WEBM")
 
 

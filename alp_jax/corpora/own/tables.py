@@ -8,6 +8,7 @@ import csv
 import dataclasses
 import json
 import pathlib
+import re
 from collections.abc import Callable, Iterator, Sequence
 
 from alp_jax.core.clip import Rejected
@@ -20,6 +21,7 @@ from alp_jax.corpora.own.columns import CAPTION, LABEL, Column, Columns
 SEPARATORS = (",", ";", "\t", "|")  # the first of those that fit a header equally well
 TEXT = (".csv", ".tsv", ".tab", ".json", ".jsonl", ".ndjson")  # each with .gz too
 CONTAINERS = (".parquet", ".tar")
+_TIMES, _DECIMAL = ("start", "end", "duration"), re.compile(r"\s*\d+,\d+\s*")
 _OTHERS = {
     ".xlsx": "save it as CSV",
     ".xls": "save it as CSV",
@@ -123,7 +125,20 @@ def _csv(path: pathlib.Path, known: Columns, kind: str) -> Rows:
 
     used: list = []
     for row in tables.csv_table(path, pick_of, separator):
-        yield row if isinstance(row, Rejected) else row_of(f"{path} line {row[0]}", row[1], used)
+        if isinstance(row, Rejected):
+            yield row
+            continue
+        found = row_of(f"{path} line {row[0]}", row[1], used)
+        if separator != ",":
+            _point(found.cells)
+        yield found
+
+
+def _point(cells: dict) -> None:
+    """Writes times with a decimal point where a table whose cells no comma parts has them with a comma."""
+    for meaning in _TIMES:
+        if _DECIMAL.fullmatch(cells.get(meaning, "")):
+            cells[meaning] = cells[meaning].replace(",", ".")
 
 
 def _separator(path: pathlib.Path, kind: str) -> str:
