@@ -181,6 +181,32 @@ def test_both_decoders_give_the_same_samples(name, data):
     assert np.abs(first - second).max() <= (0 if name.endswith((".flac", ".caf")) else 5e-4)
 
 
+@pytest.mark.parametrize("name", ["vbr.mp3", "a.m4a", "lossless.m4a", "a.webm", "a.aac", "a.mka"])
+def test_a_cut_is_the_part_of_the_whole(tmp_path, name, monkeypatch):
+    """A rising tone, whose place cannot be mistaken. What lies long before the cut is not decoded."""
+    at = np.arange(4 * 48_000) / 48_000
+    rising = (0.3 * np.sin(2 * np.pi * (300 * at + 350 * at**2))).astype(np.float32)
+    made = {
+        "vbr.mp3": lambda: sounds.vbr_mp3(rising, 48_000),
+        "a.m4a": lambda: muxed(rising, "ipod", "aac", 48_000),
+        "lossless.m4a": lambda: muxed(rising, "ipod", "alac", 48_000),
+        "a.webm": lambda: muxed(rising, "webm", "libopus", 48_000),
+        "a.aac": lambda: muxed(rising, "adts", "aac", 48_000),
+        "a.mka": lambda: muxed(rising, "matroska", "aac", 48_000),
+    }
+    (tmp_path / name).write_bytes(made[name]())
+    whole = audio.load(str(tmp_path / name), 0.0, None, LIMITS).astype(np.float64)
+    decoded = []
+    one = ffmpeg._samples
+    monkeypatch.setattr(ffmpeg, "_samples", lambda frame: decoded.append(frame.samples) or one(frame))
+    cut = audio.load(str(tmp_path / name), 3.0, 0.5, LIMITS).astype(np.float64)
+    same = whole[3 * RATE : 3 * RATE + RATE // 2]
+    assert np.dot(cut, same) / np.sqrt(np.dot(cut, cut) * np.dot(same, same)) > 0.99
+    if name in ("vbr.mp3", "lossless.m4a"):
+        assert np.abs(cut - same)[100:-100].max() <= 1
+    assert (sum(decoded) / 48_000 < 3.0) == (name != "a.mka")  # whose packets state whole milliseconds
+
+
 CUT = {
     "cut.m4a": M4A[:-3000],  # FFmpeg writes the table of the samples at the end
     "table_first.m4a": muxed(TWO, "mp4", "aac", options={"moov_size": "20000"})[:-8000],

@@ -31,6 +31,8 @@ CONTAINERS = "mov,matroska,webm,mp3,aac,ogg,flac,caf,wav"
 DECODERS = "aac,alac,flac,mp3,mp3float,mp2,mp2float,opus,vorbis"  # and pcm_*
 _SHARE_BROKEN = 0.05  # of the packets: more that cannot be decoded make a file corrupt
 _SLACK_S, _SLACK = 0.5, 0.02  # what a container may state too much: the larger of seconds and a share
+_COUNTED = ("mp3", "mp3float", "aac", "alac", "opus")  # whose packets hold as many samples as they say
+_LEAD, _PREROLL_S = 8, 1.0  # packets at the start, and seconds before a stretch, that are decoded in any case
 _OUTSIDE = "a container outside the allow-list; convert it: ffmpeg -i FILE FILE.flac"
 _SCALE = {"i2": 2.0**15, "i4": 2.0**31, "u1": 2.0**7}
 
@@ -75,13 +77,13 @@ def count(source: Source, hint: Hint = _NO_HINT) -> Count | None:
 
 
 def blocks(source: Source, stretch: Stretch, hint: Hint = _NO_HINT) -> Blocks:
-    """The stretch, decoded from the start of the file.
+    """The stretch, found by counting samples from the start of the file.
 
     Raises:
       BadAudio: ``not_audio``, ``unsupported``, ``bad_rate``, ``corrupt`` or ``zero_length``.
     """
     with _open(source, hint) as (container, stream):
-        reading = _Reading(container, stream, hint)
+        reading = _Reading(container, stream, hint, stretch.start_s)
         passed_s = 0.0
         for rate, samples in _gathered(reading.arrays()):
             check_form(rate, samples.shape[1])
@@ -129,10 +131,16 @@ def _open(source: Source, hint: Hint) -> Iterator[tuple]:
 
 
 class _Reading:
-    """Decodes a stream and knows how it ended."""
+    """Decodes a stream and knows how it ended.
 
-    def __init__(self, container, stream, hint: Hint):
+    Of what lies well before ``start_s`` packets are counted in place of being decoded, where they tell their length.
+    """
+
+    def __init__(self, container, stream, hint: Hint, start_s: float):
         self._container, self._stream, self._hint = container, stream, hint
+        exact = stream.codec_context.name == "opus" or not container.format.name.startswith("matroska")  # whole ms
+        counted = exact and stream.codec_context.name in _COUNTED
+        self._decode_from_s = start_s - _PREROLL_S if counted else 0.0
         self._packets = self._broken = 0
         self._clean = True  # whether the last packet was a good one
         self._end = 0  # where it ends, by its own time
@@ -141,8 +149,7 @@ class _Reading:
         """What every frame holds, without what a container says to be padding at the end."""
         stated, padding = self._stated_frames(), 2 * max(self._stream.codec_context.frame_size, 1024)
         have, held = 0, []
-        for frame in self._frames():
-            block = Block(frame.sample_rate, _samples(frame))
+        for block in self._blocks():
             have += len(block.samples)
             if not stated or have <= stated or have > stated + padding:
                 yield from held
@@ -161,8 +168,9 @@ class _Reading:
             return 0
         return round(self._stream.duration * self._stream.time_base * self._stream.codec_context.sample_rate)
 
-    def _frames(self) -> Iterator:
-        packets = self._container.demux(self._stream)
+    def _blocks(self) -> Blocks:
+        """What every packet holds; zeros for packets that are not decoded."""
+        packets, passed_s, last = self._container.demux(self._stream), 0.0, None
         while True:
             try:
                 packet = next(packets, None)
@@ -174,8 +182,17 @@ class _Reading:
             self._packets += packet.size > 0
             if packet.pts is not None:
                 self._end = packet.pts + (packet.duration or 0)
+            length_s = float((packet.duration or 0) * packet.time_base) if self._decode_from_s > 0 else 0.0
+            if last and self._packets > _LEAD and 0 < length_s < self._decode_from_s - passed_s:
+                last = last._replace(samples=np.zeros((round(length_s * last.rate), last.samples.shape[1]), np.float32))
+                passed_s += len(last.samples) / last.rate
+                yield last
+                continue
             try:
-                yield from packet.decode()
+                for frame in packet.decode():
+                    last = Block(frame.sample_rate, _samples(frame))
+                    passed_s += len(last.samples) / last.rate
+                    yield last
                 self._clean = self._clean if not packet.size else True
             except MemoryError:
                 raise
