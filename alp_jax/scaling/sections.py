@@ -28,7 +28,6 @@ def curve_sections(
         foretold = {
             name: one for name, ones in held_out.items() for one in ones if tuple(one.group[c] for c in _PANEL) == key
         }
-        kind = "Retrieval" if panel.retrieval else "Probes"
         title = words.task_title(panel.task)
         metric = metrics.METRICS[panel.metric]
         unit = "percent" if metric.unit == metrics.SHARE else metric.unit
@@ -38,7 +37,7 @@ def curve_sections(
             "metric": f"{metric.title}, {metric.symbol}",
             "svg": panel_svg(panel, styles, mine, foretold, label),
         }
-        sections.setdefault(f"{kind}, {words.pooling_title(panel.pooling)}", []).append(drawing)
+        sections.setdefault(f"{words.kind(panel.task)}, {words.pooling_title(panel.pooling)}", []).append(drawing)
     return [{"title": title, "panels": drawings} for title, drawings in sections.items()]
 
 
@@ -69,7 +68,7 @@ def cost_figure(costs: list[Cost], styles: dict[str, Style]) -> str | None:
 
 def result_tables(panels: list[Panel], names: list[str], rungs: list[int]) -> list[dict[str, Any]]:
     """One table per pooling: rows are (task, metric), columns chance, floor, untrained and every curve's rungs."""
-    tables: dict[tuple[bool, str], list[dict[str, Any]]] = {}
+    tables: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for panel in panels:
         cells = []
         for name in names:
@@ -78,11 +77,9 @@ def result_tables(panels: list[Panel], names: list[str], rungs: list[int]) -> li
                 point = points.get(rung)
                 versus = difference(panel.metric, point, panel.untrained) if point and panel.untrained else None
                 cells.append({"point": point, "versus": versus, "first": rung == rungs[0]})
-        tables.setdefault((panel.retrieval, panel.pooling), []).append({"panel": panel, "cells": cells})
-    title = {True: "Retrieval", False: "Probe"}
+        tables.setdefault((words.kind(panel.task), panel.pooling), []).append({"panel": panel, "cells": cells})
     return [
-        {"title": f"{title[retrieval]}, {words.pooling_title(pooling)}", "rows": rows}
-        for (retrieval, pooling), rows in tables.items()
+        {"title": f"{kind}, {words.pooling_title(pooling)}", "rows": rows} for (kind, pooling), rows in tables.items()
     ]
 
 

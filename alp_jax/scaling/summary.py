@@ -9,7 +9,7 @@ from typing import Any
 from alp_jax.core import metrics
 from alp_jax.core.errors import UserError
 from alp_jax.scaling.ledger import COLUMNS, KEY
-from alp_jax.scaling.words import OBJECTIVES, PROBES, family, is_retrieval
+from alp_jax.scaling.words import OBJECTIVES, PROBES, family, is_language, is_retrieval
 
 _NAMES = ("objective", "init", "model")  # columns of a ledger that hold text, beside its key
 _COUNTS = ("params", "pairs", "steps", "samples_seen", "seed")
@@ -149,7 +149,7 @@ def make_panels(rows: list[dict[str, Any]]) -> list[Panel]:
         )
     return sorted(
         panels,
-        key=lambda p: (p.retrieval, p.pooling, p.task, metrics.place(p.metric)),
+        key=lambda p: (is_language(p.task), p.retrieval, p.pooling, p.task, metrics.place(p.metric)),
     )
 
 

@@ -43,6 +43,7 @@ GLOSSARY = {
     "audio-seconds": "seconds of audio the model was trained on, repeats included, padding excluded",
     "balanced accuracy": "mean over classes of the share of their test clips that are right",
     "hybrid": "objective: both losses are added, and the encoder runs once for the two",
+    "CIDEr-D": "how much of a generated caption is in the references of its clip and not in those of others, 0 to 10",
     "captioning": "objective: a decoder writes the caption from the encoder's frames, word by word or all at once",
     "chance": "what guessing reaches: the result of an uninformed answer on the same test clips",
     "clip": "one stretch of audio with its captions",
@@ -60,7 +61,8 @@ GLOSSARY = {
     "group": "what a split is made of (package, kit, persona, track): no group is in both training and test",
     "Huber loss": "squared for small residuals, absolute for large ones, so that one odd run does not bend the curve",
     "InfoNCE": "noise-contrastive estimation: name the right caption among those of the batch, and the right clip",
-    "interval": "95% interval; of a result: over test groups or clips; of a fit: bootstrap over runs and noise",
+    "interval": "95% interval; of a result: bootstrap over test groups or clips, for a set of this size and an endless "
+    "one; of a fit: bootstrap over runs and noise",
     "joint space": "audio and caption are compared by the model's own two towers; contrastive models have them",
     "linear alignment": "audio embeddings are mapped by ridge regression to words of captions, alike for every encoder",
     "log-mel": "energies of 80 mel-spaced frequency bands every 10 ms, on a logarithmic scale",
@@ -87,6 +89,11 @@ def task_title(task: str) -> str:
 
 def is_retrieval(task: str) -> bool:
     return task in RETRIEVAL
+
+
+def kind(task: str) -> str:
+    """The part of a report that a task is in."""
+    return "Retrieval" if is_retrieval(task) else "Captioning" if is_language(task) else "Probes"
 
 
 def is_language(task: str) -> bool:

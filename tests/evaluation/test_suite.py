@@ -12,6 +12,7 @@ from alp_jax.cli.eval import table, too_small
 from alp_jax.cli.main import main
 from alp_jax.config.schema import DataConfig, FeatureConfig, ModelConfig
 from alp_jax.core.errors import UserError
+from alp_jax.core.metrics import METRICS
 from alp_jax.evaluation import measures
 from alp_jax.evaluation import suite as suite_module
 from alp_jax.evaluation.suite import Suite, run_suite
@@ -71,7 +72,10 @@ def test_every_task_and_pooling_is_written_and_reused(suite, dual, tmp_path, mon
     for (task, pooling), result in by_job.items():
         assert result.keys() >= KEYS
         assert json.loads((tmp_path / "eval" / f"{task}-{pooling}.json").read_text()) == result
-        assert result["interval"][0] <= result["value"] <= result["interval"][1]
+        assert METRICS[result["metric"]].headline
+        for name, found in result["metrics"].items():
+            low, high = found["interval"]
+            assert METRICS[name].low <= low <= found["value"] <= high <= METRICS[name].high
     assert by_job["kind", "mean"]["value"] > 0.9
     assert by_job["kind", "attention"]["value"] > 0.6  # a few steps only; chance is a third
     assert by_job["tags", "mean"]["value"] > 0.95

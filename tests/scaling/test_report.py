@@ -239,3 +239,24 @@ def test_the_command_line_fits_and_reports(sweep, tmp_path, capsys):
     assert cli.main(["scaling", "report", "--sweep", "nope", "--out", out]) == 2
     assert cli.main(["scaling", "fit", "--ledger", ledger, "--out", out, "--x", "pears"]) == 2
     assert "nearest: 'pairs'" in capsys.readouterr().err
+
+
+def test_captioning_is_neither_a_probe_nor_retrieval(tmp_path, finished):
+    """Its score of 0 to 10 is printed as it is, and of what is no share nobody says percent."""
+    folder = finished(tmp_path / "runs" / "a")
+    both = {name: {"value": v, "interval": [v - 0.1, v], "chance": None, "floor": 0.2} for name, v in SAID.items()}
+    one = json.loads((folder / "eval" / "drum-mean.json").read_text())
+    one |= {"task": "captioning", "pooling": "decoder", "metric": "cider_d", "metrics": both}
+    (folder / "eval" / "captioning-decoder.json").write_text(json.dumps(one))
+    run = {"id": "a", "kind": "trained", "status": "done", "seconds": 1.0, "cause": "", "attempts": 1, "exit_code": 0}
+    (tmp_path / "sweep.json").write_text(json.dumps({"name": "mini", "seconds": 1.0, "runs": [run]}))
+    collect(tmp_path / "ledger.jsonl", [folder])
+    page, text = (file.read_text() for file in write_report(tmp_path, tmp_path / "out"))
+    assert "## Captioning, own decoder" in text
+    assert "| Captioning | CIDEr-D | \u2013 | 0.2 | \u2013 | 1.25 |" in text
+    assert "| Captioning | ROUGE-L | \u2013 | 20.0 | \u2013 | 40.0 |" in text
+    assert "CIDEr-D, score</span>" in page
+    assert "accuracy, %</span>" in page
+
+
+SAID = {"cider_d": 1.25, "rouge_l": 0.4}

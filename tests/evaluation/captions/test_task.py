@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from alp_jax.config.schema import DataConfig, DecoderConfig, FeatureConfig, ModelConfig
+from alp_jax.core.metrics import METRICS
 from alp_jax.evaluation.captions import task as captioning
 from alp_jax.evaluation.captions.extra import extra_scores
 from alp_jax.evaluation.lit.fit import fit_text_side
@@ -59,6 +60,7 @@ def test_a_model_with_a_decoder_and_a_decoder_on_frozen_frames_say_what_is_heard
     assert by_pooling.keys() == {"decoder", "lit"}
     own, learnt = by_pooling["decoder"], by_pooling["lit"]
     assert own["metric"] == "cider_d"
+    assert METRICS["cider_d"].headline
     assert own["metrics"]["bleu_2"]["value"] == pytest.approx(1.0)  # every word is in one of the two references
     assert {f"bleu_{n}" for n in (1, 2, 3, 4)} | {"rouge_l", "cider_d"} <= own["metrics"].keys()
     assert own["interval"][0] <= own["value"] <= own["interval"][1]
