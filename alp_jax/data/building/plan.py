@@ -163,7 +163,7 @@ def spool(clips: Iterable[Clip | Rejected], path: pathlib.Path, *, dedupe: str, 
     """
     writer = _Writer(path, dedupe, captions)
     stream = iter(clips)
-    with Progress("read metadata", None, "rows") as progress:
+    with Progress("read metadata", None, "rows", quiet=True) as progress:
         while items := list(itertools.islice(stream, _TAKEN)):
             writer.add_all(items)
             progress.update(len(items))
