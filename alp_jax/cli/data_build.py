@@ -224,6 +224,9 @@ def _print_split(rule: "SplitRule | None", accounting: dict) -> None:
     together = "" if rule.unit == "group" else "; a column 'group' keeps clips together"
     print(f"no split column, so clips are split {rule}: {counts}")
     print(f"  a column 'split', --split or --option shares=70/15/15 says otherwise{together}")
+    empty = [name for name, share in rule.facts()["shares"].items() if share and name not in accounting["splits"]]
+    if empty:
+        print(f"  no {' and no '.join(empty)} clips came of it: --option split_seed=N or larger shares give some")
 
 
 def _print_left_out(left_out: dict) -> None:

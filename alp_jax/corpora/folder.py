@@ -160,7 +160,8 @@ class _Rows:
             group=group,
             license=single["license"],
             member=row.member,
-            recording_start_s=start,
+            # a recording that is named may lie in pieces, and the table does not say where in it a file begins
+            recording_start_s=None if single["recording"] else start,
         )
 
     def _split_in(self, value: object, group: str) -> str:

@@ -83,20 +83,25 @@ def test_a_build_says_how_it_split_and_writes_it_down(tmp_path, capsys):
     folder.mkdir()
     for i in range(24):
         soundfile.write(folder / f"{i}.wav", 0.1 * np.random.default_rng(i).standard_normal(4000), 16000)
-    (tmp_path / "captions.csv").write_text(plain(range(24)))
+    table = ["path,caption,recording", *(f"{i}.wav,sound {i},{i // 2}" for i in range(24))]
+    (tmp_path / "captions.csv").write_text("\n".join(table) + "\n")
     out = str(tmp_path / "my data")
     argv = ["data", "build", "folder", "--audio", str(folder), "--metadata", str(tmp_path / "captions.csv")]
+    assert main([*argv, "--dry_run"]) == 0
+    assert "  no valid and no test clips came of it: --option split_seed=N" in capsys.readouterr().out
+    argv += ["--option", "split_seed=2"]
     assert main([*argv, "--out", out, "--workers", "1"]) == 0
     said, dataset = capsys.readouterr().out, open_dataset(out)
     counts = {split: len(dataset.rows(split)) for split in ("train", "valid", "test")}
-    assert sum(counts.values()) == 24
+    assert sum(counts.values()) == 24  # pieces of one recording are no copies of each other
     assert min(counts.values()) > 0
+    assert "came of it" not in said
     stated = ", ".join(f"{count} {split}" for split, count in counts.items())
-    assert f"no split column, so clips are split 80/10/10 by file, seed 0: {stated}\n" in said
+    assert f"no split column, so clips are split 80/10/10 by recording, seed 2: {stated}\n" in said
     assert f"next: alp tokenizer --data '{out}'\n" in said
-    rule = {"shares": {"train": 0.8, "valid": 0.1, "test": 0.1}, "seed": 0, "by": "file"}
+    rule = {"shares": {"train": 0.8, "valid": 0.1, "test": 0.1}, "seed": 2, "by": "recording"}
     assert dataset.info["split_rule"] == rule
     assert main([*argv, "--dry_run"]) == 0
-    assert f"seed 0: {stated}\n" in capsys.readouterr().out
+    assert f"seed 2: {stated}\n" in capsys.readouterr().out
     assert main([*argv, "--dry_run", "--split", "test"]) == 0
-    assert "no split column" not in capsys.readouterr().out
+    assert "split column" not in capsys.readouterr().out
