@@ -19,7 +19,8 @@ def add(action: Callable[..., argparse.ArgumentParser]) -> None:
     plan = action(
         "plan",
         "pairs, hours, epochs and repeats of every source and rung, buckets and padding, before training",
-        "alp data plan data/mine batch_seconds=640 mixture=speech=2,music=1\n"
+        "alp data plan data/mine batch_seconds=64\n"
+        "  alp data plan data/all batch_seconds=640 mixture=audiocaps=2,clotho=1\n"
         "  alp data plan data/captionstew --config=configs/paper.py:pairs=all --config.data.bucket_seconds='()'",
     )
     plan.add_argument("path", metavar="DIR")

@@ -1,16 +1,28 @@
 """``alp train``: one run, from the first step or from its last checkpoint."""
 
 import argparse
+from typing import TYPE_CHECKING
 
 from alp_jax.cli.cluster import add_cluster_arguments, cluster_config
 from alp_jax.cli.configuration import add_config_argument, load_config
 from alp_jax.core.progress import say, stage
 
-EXAMPLE = "alp train --workdir runs/demo --config=configs/pretrain.py:objective=contrastive,pairs=400k"
+if TYPE_CHECKING:
+    from alp_jax.config import RunConfig
+
+EXAMPLE = (
+    "alp train --workdir runs/mine --config=configs/pretrain.py:model=zipformer_xxs,batch_seconds=64 "
+    "--config.data.path=data/mine --config.train.steps=500 --config.train.save_every=100 --evaluate\n"
+    "  alp train --workdir runs/demo --config=configs/pretrain.py:objective=contrastive,pairs=400k "
+    "--config.data.path=data/captionstew --dry_run"
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workdir", required=True, metavar="DIR", help="run folder; an interrupted run goes on there")
+    parser.add_argument(
+        "--dry_run", action="store_true", help="check settings, data, start and sizes, and stop before the first step"
+    )
     parser.add_argument("--evaluate", action="store_true", help="evaluate the frozen encoder after the last step")
     parser.add_argument("--floors", metavar="FILE", help="file in which runs on the same data share baseline results")
     add_cluster_arguments(parser)
@@ -34,6 +46,8 @@ def run(args: argparse.Namespace) -> dict:
     with stage("waiting for the other processes", quiet=True):
         hosts.initialize(cluster_config(args))
         hosts.require_same(to_dict(config))
+    if args.dry_run:
+        return _dry_run(config, args)
 
     results = []
     with Stop() as stop:
@@ -55,3 +69,16 @@ def run(args: argparse.Namespace) -> dict:
 
 def _tell(workdir: str, summary: dict) -> None:
     print(f"{workdir}: {summary['steps']} steps, {summary['samples_seen']} clips, {summary['params']} parameters")
+
+
+def _dry_run(config: "RunConfig", args: argparse.Namespace) -> dict:
+    from alp_jax.parallel import hosts
+    from alp_jax.train.rehearsal import rehearse
+
+    found = rehearse(config)
+    if not args.json and hosts.is_lead():
+        print(f"{found['params']} parameters, {found['clips']} clips, {found['pairs']} pairs, {found['hours']:.2f} h")
+        for batch in found["batches"]:
+            print(f"  {batch['share']:.1%} of the steps: {batch['clips']} clips of up to {batch['seconds']:g} s")
+        print(f"{found['steps']} steps, {found['epochs']:.4g} epochs; nothing was computed or written")
+    return found
