@@ -1,15 +1,19 @@
 """Runs carry their tokenizer: a run folder alone says how captions are encoded, wherever its data set went."""
 
+import argparse
 import dataclasses
 import json
 import shutil
 
 import pytest
 
+from alp_jax.cli.export import parity_clips
 from alp_jax.config import to_dict
 from alp_jax.core.errors import UserError
 from alp_jax.data.dataset import open_dataset
+from alp_jax.data.text import tokenizer
 from alp_jax.data.text.tokenizer import Tokenizer
+from alp_jax.train.evaluate import open_suite
 from alp_jax.train.places import data_place, require_data, run_tokenizer
 from alp_jax.train.run_dir import RunDir
 
@@ -42,6 +46,24 @@ def test_the_copy_counts_whatever_became_of_the_data_set(run, data, tmp_path):
     assert data_place(copied, config) is None
     with pytest.raises(UserError, match=r"was trained on data set .*data, which is not here: name one by --data"):
         require_data(copied, config)
+
+
+def test_a_copied_run_is_evaluated_and_exported_without_its_data_set(run, data, tmp_path):
+    folder, config = run
+    wanted = Tokenizer.load(data / "tokenizer.model").sha256
+    other = shutil.copytree(data, tmp_path / "other")
+    tokenizer.train(["another vocabulary than that of the run"], other / "tokenizer.model", None)
+    copied = shutil.copytree(folder, tmp_path / "elsewhere" / "run")
+    shutil.rmtree(data)
+    suite = open_suite(copied, config, "mini", other)
+    assert (suite.tokenizer.sha256, suite.names) == (wanted, ["pitch"])
+    with pytest.raises(UserError, match="which is not here"):
+        open_suite(copied, config, "mini")
+    args = argparse.Namespace(data=None, clips=3)
+    clips, kind = parity_clips(copied, config, args)
+    assert (len(clips), kind) == (3, "made-up clips")
+    args.data = str(other)
+    assert parity_clips(copied, config, args)[1] == f"test clips of {other}"
 
 
 def test_runs_without_a_copy_take_the_one_of_their_data_set_or_say_what_is_missing(run, data):
