@@ -194,3 +194,15 @@ def test_the_convolution_module_whitens_what_it_has_balanced():
     x, extent = jnp.ones((1, 6, 8)), Extent(jnp.ones((1, 6), bool), jnp.full(1, 6))
     module(x, extent, draws(sites_of(module)))
     assert order == ["balancer1", "balancer2", "whiten"]
+
+
+def test_a_layer_whitens_the_keys_and_its_result_after_balancing_them(monkeypatch):
+    order = []
+    for kind in (Balancer, Whiten):
+        monkeypatch.setattr(kind, "__call__", lambda self, x, train: order.append(self) or x)
+    layer = ZipformerLayer(8, 4, SIZES, False, FORMS, NEVER, rngs=nnx.Rngs(0), **KW)
+    x, extent = jnp.ones((1, 6, 8)), Extent(jnp.ones((1, 6), bool), jnp.full(1, 6))
+    layer(x, jnp.ones((11, 4)), extent, draws(sites_of(layer)))
+    weights = layer.self_attn_weights
+    assert order[:2] == [weights.balance_keys, weights.whiten_keys]
+    assert order[-3:] == [layer.balancer1, layer.balancer2, layer.whiten]
