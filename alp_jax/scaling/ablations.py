@@ -11,7 +11,7 @@ from scipy import stats
 
 from alp_jax.core.metrics import METRICS, is_headline
 from alp_jax.scaling.settings import flatten
-from alp_jax.scaling.words import OBJECTIVES, PROBES, is_retrieval, task_title
+from alp_jax.scaling.words import OBJECTIVES, PROBES, is_retrieval, setting_words, task_title
 
 AXES = ("objective", "model", "init")  # columns of a ledger that tell curves apart
 _PLACE = ("objective", "model", "init", "pairs", "seed")
@@ -76,7 +76,7 @@ def add_variants(rows: list[dict[str, Any]], configs: dict[str, dict[str, Any]])
         settings = flat.get(row["run"], {})
         varied = families.get(tuple(str(row[c]) for c in AXES), {})
         mine = [name for name in names if len(varied.get(name, ())) > 1] if row["steps"] else []
-        row["variant"] = ", ".join(f"{name.rpartition('.')[2]} {settings.get(name)}" for name in mine)
+        row["variant"] = ", ".join(f"{setting_words(name)} {settings.get(name)}" for name in mine)
         row |= {name: settings.get(name, "") for name in names}
     return names
 

@@ -13,6 +13,7 @@ from alp_jax.core.files import read_json, write_text
 from alp_jax.core.pace import clock
 from alp_jax.scaling import words
 from alp_jax.scaling.ablations import AXES, ablations, add_variants
+from alp_jax.scaling.against_floor import against_floor
 from alp_jax.scaling.corpus import read_corpus
 from alp_jax.scaling.costs import make_costs
 from alp_jax.scaling.crossings import find_crossings
@@ -86,7 +87,7 @@ def gather(sweep: pathlib.Path, corpus: dict[str, Any]) -> dict[str, Any]:
     costs = make_costs(rows)
     laws = fit_laws([row for row in rows if metrics.is_headline(row["metric"])])
     return {
-        "name": state["name"],
+        "title": words.sweep_title(state["name"]),
         "written": datetime.datetime.now().astimezone().strftime("%d %B %Y, %H:%M %Z"),
         "rungs": facts["rungs"],
         "seeds": facts["seeds"],
@@ -104,6 +105,7 @@ def gather(sweep: pathlib.Path, corpus: dict[str, Any]) -> dict[str, Any]:
         },
         "families": family_verdicts(panels),
         "retrieval": retrieval_verdicts(panels),
+        "floors": against_floor(panels),
         "times_chance": TIMES_CHANCE,
         "sections": curve_sections(panels, laws["fits"], laws["held_out"], styles),
         "crossings": crossing_sections(laws.pop("crossings")),

@@ -116,6 +116,24 @@ def sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
+def setting_words(name: str) -> str:
+    """A setting in words, without where it is: ``data.clips_per_batch`` -> clips per batch."""
+    last = name.rpartition(".")[2]
+    return {"lr": "learning rate"}.get(last, last.replace("_", " "))
+
+
 def setting_title(axis: str) -> str:
     """What the report calls an axis of an ablation: a column of the ledger or a setting."""
-    return {"objective": "Objective", "model": "Model", "init": "Start"}.get(axis, axis)
+    return {"objective": "Objective", "model": "Model", "init": "Start"}.get(axis) or sentence(setting_words(axis))
+
+
+def sweep_title(name: str) -> str:
+    """A sweep with its arguments in words: ``study:init=runs/tagger,pairs=4k`` -> study, from tagger, 4k pairs."""
+    file, _, arguments = name.partition(":")
+    parts = [file.replace("_", " ")]
+    for argument in filter(None, arguments.split(",")):
+        key, _, value = argument.partition("=")
+        value = value.rstrip("/").rpartition("/")[2]
+        told = {"init": f"from {value}", "pairs": f"{value} pairs", "objective": value, "model": value}
+        parts.append(told.get(key) or f"{setting_words(key)} {value}".strip())
+    return ", ".join(parts)

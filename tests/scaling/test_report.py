@@ -26,10 +26,13 @@ class Page(html.parser.HTMLParser):
     def __init__(self):
         super().__init__()
         self.text, self.ids, self.resources, self.local, self.open = [], [], [], [], []
+        self.scrolls: list[bool] = []  # of the open elements: whether they scroll by themselves
 
     def handle_starttag(self, tag, attrs):
         if tag not in VOID:
             self.open.append(tag)
+            self.scrolls.append("scroll" in (dict(attrs).get("class") or "").split())
+        assert tag != "table" or any(self.scrolls), "a wide table would move the page sideways"
         self._look(tag, attrs)
 
     def handle_startendtag(self, tag, attrs):
@@ -38,6 +41,7 @@ class Page(html.parser.HTMLParser):
     def handle_endtag(self, tag):
         if tag not in VOID:
             assert self.open.pop() == tag
+            self.scrolls.pop()
 
     def handle_data(self, data):
         self.text.append(data)
@@ -104,6 +108,30 @@ def test_the_page_is_whole_self_contained_and_names_every_task(sweep, tmp_path):
     assert "undecided Contrastive is more data-efficient, above all on discriminative probes log(captioning" in text
     assert (
         "A supervised start helps at small scale and fades as data grows: undecided. no curves" in text_file.read_text()
+    )
+
+
+def test_titles_are_in_words_and_the_floor_is_named(sweep, tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "fit_groups", lambda rows, group: ({"fits": [], "excluded": []}, []))
+    state = json.loads((sweep / "sweep.json").read_text())
+    state["name"] = "batch_temperature:init=runs/tagger,pairs=4k,objective=hybrid,size=mini"
+    (sweep / "sweep.json").write_text(json.dumps(state))
+    for file in sweep.glob("runs/*/eval/drum-*.json"):
+        result = json.loads(file.read_text())
+        result["metrics"]["accuracy"]["floor"] = 0.95
+        file.write_text(json.dumps(result))
+    (sweep / "ledger.jsonl").unlink()
+    collect(sweep / "ledger.jsonl", sorted((sweep / "runs").iterdir()))
+    page, text = (file.read_text() for file in write_report(sweep, tmp_path / "out"))
+    title = "Scaling report: batch temperature, from tagger, 4k pairs, hybrid, size mini"
+    assert f"<title>{title}</title>" in page
+    assert f"<h1>{title}</h1>" in page
+    assert text.startswith(f"# {title}\n")
+    assert not re.search(r"<h[123]>[^<]*(=|_|[a-z]\.[a-z])", page), "a heading that is an argument string"
+    assert "In 2 of 12 results it is ahead of every trained encoder" in page
+    assert "<strong>Drum class</strong>, mean pooling: floor 95.0%, best encoder" in page
+    assert (
+        "- Drum class, attention pooling: the log-mel floor, without any encoder, is ahead of every trained one" in text
     )
 
 
