@@ -62,6 +62,7 @@ def make_contrastive(config: ObjectiveConfig, tokens: SpecialTokens, mesh: Mesh)
             sums = info_nce(audio_BD, text_BD, scale, group_BG, valid_B, mesh=mesh, chunk=config.chunk)
         value = sums.loss if config.reduction == "sum" else sums.loss / (2 * clips)
         metrics["accuracy"] = sums.hits / (2 * clips)
+        metrics |= {"negatives": sums.negatives / clips, "no_negatives_share": sums.alone / clips}
         if config.embed_reg:
             penalty = embedding_penalty(audio_BD, valid_B) + embedding_penalty(text_BD, valid_B)
             metrics["embedding_penalty"] = penalty

@@ -20,8 +20,10 @@ from alp_jax.objectives.pairwise import (
     Tags,
     chunks,
     compared,
+    count_negatives,
     own_tags,
     similarity,
+    summed,
     weighted,
 )
 from alp_jax.parallel.mesh import BATCH_AXES
@@ -50,7 +52,7 @@ def info_nce(
     forward = across(
         partial(_forward, chunk=chunk),
         in_specs=(ROWS, ROWS, WHOLE, ROWS, ROWS),
-        out_specs=(PairSums(WHOLE, WHOLE), (WHOLE, WHOLE, Tags(WHOLE, WHOLE, WHOLE), ROWS)),
+        out_specs=(PairSums.like(WHOLE), (WHOLE, WHOLE, Tags(WHOLE, WHOLE, WHOLE), ROWS)),
     )
     backward = across(
         partial(_backward, chunk=chunk),
@@ -91,8 +93,8 @@ def _forward(audio_ND, text_ND, scale, group_NG, valid_N, *, chunk):
     weight_N = rows.valid_N.astype(own_N.dtype)
     loss = jnp.sum((to_text_N + to_audio_N - 2 * own_N) * weight_N)
     hits = jnp.sum(((own_N >= top_text_N) + 1.0 * (own_N >= top_audio_N)) * weight_N)
-    loss, hits = lax.psum(jnp.stack([loss, hits]), BATCH_AXES)
-    return PairSums(loss, hits), (audio_MD, text_MD, columns, jnp.stack([to_text_N, to_audio_N], 1))
+    sums = summed(loss, hits, count_negatives(rows, columns, chunk), rows.valid_N)
+    return PairSums(*sums), (audio_MD, text_MD, columns, jnp.stack([to_text_N, to_audio_N], 1))
 
 
 def _gather(x_N: jax.Array) -> jax.Array:

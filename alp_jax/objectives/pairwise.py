@@ -23,10 +23,19 @@ class PairSums(NamedTuple):
     Attributes:
       loss: of both directions.
       hits: queries of both directions whose own pair is the most similar.
+      negatives: captions that clips are told from.
+      alone: clips without any.
     """
 
     loss: jax.Array
     hits: jax.Array
+    negatives: jax.Array
+    alone: jax.Array
+
+    @classmethod
+    def like(cls, value) -> "PairSums":
+        """``value`` in every place, as shardings are said."""
+        return cls(*[value] * len(cls._fields))
 
 
 class Tags(NamedTuple):
@@ -55,6 +64,22 @@ def compared(rows: Tags, columns: Tags) -> tuple[jax.Array, jax.Array]:
     own_NC = rows.index_N[:, None] == columns.index_N[None]
     same_NC = jnp.any(rows.group_NG[:, None] == columns.group_NG[None], axis=-1)
     return valid_NC & ~same_NC & ~own_NC, valid_NC & own_NC
+
+
+def count_negatives(rows: Tags, columns: Tags, chunk: int) -> jax.Array:
+    """[N] float32: how many of the columns each row is told from; ``chunk`` columns at a time."""
+
+    def add(count_N, tags):
+        return count_N + jnp.sum(compared(rows, tags)[0], 1, dtype=jnp.float32), None
+
+    return lax.scan(add, jnp.zeros(rows.valid_N.shape, jnp.float32), chunks(columns, chunk))[0]
+
+
+def summed(loss: jax.Array, hits: jax.Array, negatives_N: jax.Array, valid_N: jax.Array, *more: jax.Array) -> list:
+    """The sums of ``PairSums`` over all devices, and of ``more`` scalars, in one message."""
+    alone = jnp.sum((negatives_N == 0) & valid_N, dtype=loss.dtype)
+    found = [loss, hits, jnp.sum(negatives_N).astype(loss.dtype), alone, *more]
+    return list(lax.psum(jnp.stack(found), BATCH_AXES))
 
 
 def chunks(tree, size: int):

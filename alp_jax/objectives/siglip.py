@@ -11,7 +11,18 @@ import jax.numpy as jnp
 from jax import lax
 from jax.sharding import Mesh
 
-from alp_jax.objectives.pairwise import MASKED, ROWS, WHOLE, PairSums, chunks, compared, own_tags, similarity, weighted
+from alp_jax.objectives.pairwise import (
+    MASKED,
+    ROWS,
+    WHOLE,
+    PairSums,
+    chunks,
+    compared,
+    own_tags,
+    similarity,
+    summed,
+    weighted,
+)
 from alp_jax.parallel.mesh import BATCH_AXES, batch_shards
 
 
@@ -37,10 +48,8 @@ def siglip(
     """
     ring = partial(jax.shard_map, mesh=mesh, in_specs=(ROWS, ROWS, WHOLE, WHOLE, ROWS, ROWS), check_vma=False)
     around = partial(_around, devices=batch_shards(mesh), chunk=chunk)
-    value = ring(lambda *args: around(*args, gradients=False)[0], out_specs=PairSums(WHOLE, WHOLE))
-    with_gradients = ring(
-        partial(around, gradients=True), out_specs=(PairSums(WHOLE, WHOLE), (ROWS, ROWS, WHOLE, WHOLE))
-    )
+    value = ring(lambda *args: around(*args, gradients=False)[0], out_specs=PairSums.like(WHOLE))
+    with_gradients = ring(partial(around, gradients=True), out_specs=(PairSums.like(WHOLE), (ROWS, ROWS, WHOLE, WHOLE)))
 
     @jax.custom_vjp
     def sums(audio_BD, text_BD, scale, bias):
@@ -61,7 +70,7 @@ def _around(audio_ND, text_ND, scale, bias, group_NG, valid_N, *, devices, chunk
     rows = own_tags(group_NG, valid_N)
     own_N = scale * jnp.sum(audio_ND * text_ND, 1)
     zero, low_N = jnp.zeros((), audio_ND.dtype), jnp.full_like(own_N, MASKED)
-    stays = {"loss": zero, "top_N": low_N}
+    stays = {"loss": zero, "top_N": low_N, "negatives_N": jnp.zeros(own_N.shape, jnp.float32)}
     travels = {"top_N": low_N}  # with the captions, and home in the end
     if gradients:
         stays |= {"grad_ND": jnp.zeros_like(audio_ND), "scale": zero, "bias": zero}
@@ -79,12 +88,13 @@ def _around(audio_ND, text_ND, scale, bias, group_NG, valid_N, *, devices, chunk
     travels = jax.tree.map(shift, travels)
     weight_N = rows.valid_N.astype(own_N.dtype)
     hits = jnp.sum(((own_N >= stays["top_N"]) + 1.0 * (own_N >= travels["top_N"])) * weight_N)
-    found = jnp.stack([2 * stays["loss"], hits] + ([2 * stays["scale"], 2 * stays["bias"]] if gradients else []))
-    loss, hits, *by_scalars = lax.psum(found, BATCH_AXES)
+    by_scalars = [2 * stays["scale"], 2 * stays["bias"]] if gradients else []
+    sums = summed(2 * stays["loss"], hits, stays["negatives_N"], rows.valid_N, *by_scalars)
+    found, by_scalars = PairSums(*sums[:4]), sums[4:]
     if not gradients:
-        return PairSums(loss, hits), None
+        return found, None
     by_audio, by_text = (2 * scale * part["grad_ND"] for part in (stays, travels))
-    return PairSums(loss, hits), (by_audio, by_text, *by_scalars)
+    return found, (by_audio, by_text, *by_scalars)
 
 
 def _meet(audio_ND, rows, scale, bias, chunk, gradients, stays, travels, captions):
@@ -102,6 +112,7 @@ def _meet(audio_ND, rows, scale, bias, chunk, gradients, stays, travels, caption
         new = {
             "loss": stays["loss"] + jnp.sum(jnp.where(counts_NC, loss_NC, 0.0)),
             "top_N": jnp.maximum(stays["top_N"], negative_logits_NC.max(1)),
+            "negatives_N": stays["negatives_N"] + jnp.sum(negative_NC, 1, dtype=jnp.float32),
         }
         back = {"top_N": jnp.maximum(travels["top_N"], negative_logits_NC.max(0))}
         if gradients:

@@ -106,9 +106,11 @@ def test_duplicates_are_not_negatives(loss, lowest):
     mesh = make_mesh(MeshConfig(), jax.devices()[:1])
     embed = jnp.asarray([[1.0, 0.0], [1.0, 0.0]], jnp.float32)
     rest = (jnp.log(10.0), jnp.asarray([[0, 7], [1, 7]], jnp.int32), jnp.ones(2, bool))
-    with_exclusion, _ = on(mesh, loss=loss)(embed, embed, *rest)
-    without, _ = on(mesh, loss=loss, exclude_duplicates=False)(embed, embed, *rest)
+    with_exclusion, told = on(mesh, loss=loss)(embed, embed, *rest)
+    without, all_told = on(mesh, loss=loss, exclude_duplicates=False)(embed, embed, *rest)
     assert float(with_exclusion) == pytest.approx(0.0, abs=5e-5)
+    assert (told["negatives"], told["no_negatives_share"]) == (0, 1)
+    assert (all_told["negatives"], all_told["no_negatives_share"]) == (1, 0)
     np.testing.assert_allclose(without - with_exclusion, lowest, rtol=1e-5)
 
 
@@ -137,6 +139,10 @@ def test_queries_hit_when_nothing_that_counts_is_nearer(batch, loss):
     args = (jnp.asarray(audio, jnp.float32), jnp.asarray(text, jnp.float32), jnp.log(10.0))
     _, metrics = jax.jit(on(mesh, loss=loss, chunk=2))(*args, jnp.asarray(groups, jnp.int32), jnp.asarray(mask))
     np.testing.assert_allclose(metrics["accuracy"], hits / (2 * mask.sum()), rtol=1e-6)
+    negatives = (np.isfinite(logits) & ~np.eye(24, dtype=bool)).sum(1)[mask]
+    assert negatives.min() < negatives.max() == mask.sum() - 1
+    np.testing.assert_allclose(metrics["negatives"], negatives.mean(), rtol=1e-6)
+    assert metrics["no_negatives_share"] == 0
 
 
 def test_embeddings_travel_once_and_their_gradients_never():
