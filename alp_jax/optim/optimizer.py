@@ -53,6 +53,11 @@ def make_optimizer(config: OptimConfig, steps: int) -> optax.GradientTransformat
     return optax.chain(learn, adamw, slower)
 
 
+def updates_taken(opt_state: Any) -> jax.Array:
+    """How many updates an optimiser of ``make_optimizer`` has taken, int32: skipped steps do not count."""
+    return optax.tree_utils.tree_get_all_with_path(opt_state, "count")[0][1]
+
+
 def decay_mask(params: Any) -> Any:
     """True for matrices and kernels, False for biases, scales and norms, of parameters as ``Stacks`` joins them."""
 

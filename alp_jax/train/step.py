@@ -15,6 +15,8 @@ from alp_jax.features.spec_augment import spec_augment
 from alp_jax.models.training import TrainInputs
 from alp_jax.objectives.base import Objective
 from alp_jax.optim.averaging import update_average
+from alp_jax.optim.optimizer import updates_taken
+from alp_jax.optim.schedules import learning_rate
 from alp_jax.optim.stacks import global_norm
 from alp_jax.parallel.activations import on_mesh
 from alp_jax.parallel.mesh import batch_sharding, replicated
@@ -38,10 +40,12 @@ def make_train_step(
     """Returns the jitted ``step(state, batch) -> (state, metrics)``; the old state is donated.
 
     All randomness is ``fold_in(seed, step)``, both out of the state. A step whose loss or gradient is not finite leaves
-    parameters and optimiser as they were and is counted in ``bad_steps``. Metrics are float32 scalars on device.
+    parameters and optimiser as they were and is counted in ``bad_steps``. Metrics are float32 scalars on device; the
+    learning rate among them is the one that this step took, before ``config.optim.lr_scale``.
     """
 
     features, rows = config.features, batch_sharding(mesh).spec
+    rate = learning_rate(config.optim, config.train.steps)
 
     # XLA does not split Fourier transforms over rows by itself: every device would gather and transform all of them.
     @partial(jax.shard_map, mesh=mesh, in_specs=(rows, rows), out_specs=(rows, rows))
@@ -84,6 +88,7 @@ def make_train_step(
             "bad_steps": jnp.where(finite, 0, state["bad_steps"] + 1),
         }
         metrics = {**metrics, "loss": loss, "grad_norm": grad_norm, "bad_steps": new_state["bad_steps"]}
+        metrics["learning_rate"] = jnp.asarray(rate(updates_taken(state["opt"])))
         return new_state, jax.tree.map(lambda x: x.astype(jnp.float32), metrics)
 
     return jax.jit(

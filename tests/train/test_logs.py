@@ -11,7 +11,7 @@ import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 from alp_jax.config import RunConfig
-from alp_jax.config.schema import TrainConfig
+from alp_jax.config.schema import OptimConfig, TrainConfig
 from alp_jax.core.accelerators import DEVICES, of_kind
 from alp_jax.core.errors import UserError
 from alp_jax.data import tfrecord
@@ -19,19 +19,18 @@ from alp_jax.train.compile import CompiledSteps
 from alp_jax.train.logs import rates as rates_module
 from alp_jax.train.logs.rates import Rates, Traffic, Work
 from alp_jax.train.logs.run_log import RunLog
-from alp_jax.train.logs.sinks import open_sinks, parse_logs
+from alp_jax.train.logs.sinks import SINKS, Sinks, parse_logs
 
 
 def config(**train):
-    return RunConfig(train=TrainConfig(**{"steps": 4, **train}))
+    return RunConfig(train=TrainConfig(**{"steps": 4, **train}), optim=OptimConfig(warmup_steps=1))
 
 
 def write_steps(run_dir, logs, first, steps):
-    sinks = open_sinks(run_dir, config(logs=logs), first)
-    for sink in sinks:
-        for step in steps:
-            sink.write(step, {"loss": 10.0 * first + step})
-        sink.close()
+    sinks = Sinks(run_dir, config(logs=logs), first, warn=pytest.fail)
+    for step in steps:
+        sinks.write(step, {"loss": 10.0 * first + step})
+    sinks.close()
 
 
 def test_shares_are_those_of_the_steps_since_the_last_line(tmp_path):
@@ -107,11 +106,12 @@ def test_a_terminal_gets_one_line_a_log_file_a_line_a_minute_and_log_txt_all(tmp
     assert looks[-1] == "train: 400/400 steps  done in 3 min 20 s  loss 400.0000  10 audio-s/s"
     plain = say_steps(tmp_path, now, io.StringIO()).splitlines()
     assert [line.split()[1] for line in plain] == ["2/400", "122/400", "242/400", "362/400", "400/400"]
-    values = "loss 120.0000  10 audio-s/s  data wait 0%"
+    values = "loss 120.0000  10 audio-s/s  data wait 0%  0% captions cut"
     assert plain[1] == f"train: 122/400 steps  ETA 2 min 19 s  1 min 1 s so far  {values}"
     kept = (tmp_path / "log.txt").read_text().splitlines()
     assert len(kept) == 2 * 201
-    assert kept[-1] == "train: 400/400 steps  ETA 0 s  3 min 20 s so far  loss 400.0000  10 audio-s/s  data wait 0%"
+    values = values.replace("120", "400")
+    assert kept[-1] == f"train: 400/400 steps  ETA 0 s  3 min 20 s so far  {values}"
 
 
 def test_the_eta_is_among_the_numbers_once_it_is_known(tmp_path, now):
@@ -260,6 +260,92 @@ def test_wandb_finds_its_run_again(tmp_path, wandb):
     with pytest.raises(UserError, match=r"config\.train\.logs.*no-tty.*WANDB_MODE=offline") as refused:
         write_steps(tmp_path / "other", "wandb", 0, ())
     assert "\n" not in str(refused.value)
+
+
+def broken(wandb, monkeypatch, name):
+    """The sink ``name`` fails from step 2 on, and again when it is closed."""
+
+    def fail(*args, **options):
+        raise OSError(28, "No space left\non device")
+
+    real = SINKS[name]
+
+    class Broken(real):
+        def write(self, step, values):
+            return super().write(step, values) if step < 2 else fail()
+
+        def close(self):
+            super().close()
+            fail()
+
+    monkeypatch.setitem(SINKS, name, Broken)
+
+
+@pytest.mark.parametrize("name", ["wandb", "tensorboard"])
+def test_a_sink_that_fails_is_left_out_with_one_warning(tmp_path, wandb, monkeypatch, name):
+    broken(wandb, monkeypatch, name)
+    stream, settings = io.StringIO(), config(steps=5, logs=f"{name},jsonl")
+    log = RunLog(tmp_path, settings, 0, Rates(settings, 1, "cpu"), stream)
+    for step in range(5):
+        log.count(Work(0.0, 8, 5.0, 8.0, 0))
+        log.write(step, {"loss": 1.0})
+    log.close()
+    warning = (
+        f"{name} failed at step 2 and is left out from here on: OSError: [Errno 28] No space left on device; jsonl"
+    )
+    for told in (stream.getvalue(), (tmp_path / "log.txt").read_text()):
+        assert told.count("left out") == told.count(warning) == 1
+    steps = [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert steps == list(range(5))
+
+
+def test_a_sink_that_fails_as_it_is_closed_harms_no_run(tmp_path, wandb, monkeypatch):
+    broken(wandb, monkeypatch, "wandb")
+    warnings = []
+    sinks = Sinks(tmp_path, config(logs="wandb,jsonl"), 0, warnings.append)
+    sinks.write(0, {"loss": 1.0})
+    sinks.close()
+    (warning,) = warnings
+    assert warning.startswith("wandb failed as it was closed and is left out")
+    assert json.loads((tmp_path / "metrics.jsonl").read_text()) == {"step": 0, "loss": 1.0}
+
+
+def test_the_record_of_a_run_is_not_left_out(tmp_path, wandb, monkeypatch):
+    broken(wandb, monkeypatch, "jsonl")
+    sinks = Sinks(tmp_path, config(logs="jsonl,tensorboard"), 0, pytest.fail)
+    with pytest.raises(OSError, match="No space left"):
+        sinks.write(2, {"loss": 1.0})
+
+
+def test_a_service_that_is_away_stops_a_start_but_no_resume(tmp_path, wandb):
+    wandb.refuse = "network\nunreachable"
+    with pytest.raises(
+        UserError, match=r"^config\.train\.logs: wandb cannot start: Error: network unreachable; run 'wandb"
+    ):
+        Sinks(tmp_path, config(logs="wandb,jsonl"), 0, pytest.fail)
+    warnings = []
+    Sinks(tmp_path, config(logs="wandb,jsonl"), 3, warnings.append).write(3, {"loss": 1.0})
+    (warning,) = warnings
+    assert warning.startswith("wandb cannot start and is left out: Error: network unreachable")
+    assert json.loads((tmp_path / "metrics.jsonl").read_text())["step"] == 3
+
+
+def test_what_a_run_warns_of_stands_once_in_the_log(tmp_path):
+    settings = RunConfig(train=TrainConfig(steps=4), optim=OptimConfig(warmup_steps=9))
+    stream = io.StringIO()
+    log = RunLog(tmp_path, settings, 0, Rates(settings, 1, "cpu"), stream)
+    shares = (0.5, 0.75, 1.0, 0.0)
+    for step, share in enumerate(shares):
+        log.count(Work(0.0, 8, 5.0, 8.0, 2))
+        metrics = {"loss": 1.0, "learning_rate": 3e-4, "contrastive/negatives": 6.5}
+        log.write(step, {**metrics, "contrastive/no_negatives_share": share})
+    log.close()
+    for told in (stream.getvalue(), (tmp_path / "log.txt").read_text()):
+        assert told.count("have no negative in their batch") == 1
+        assert "at step 1 75% of the clips have no negative" in told
+        assert told.count("warmup_steps is 9, longer than the run of 4 steps: the warm-up takes 3") == 1
+    assert (tmp_path / "log.txt").read_text().count("  loss 1.0000  lr 3.00e-04  6.5 negatives  ") == 4
+    assert (tmp_path / "log.txt").read_text().count("  25% captions cut") == 4
 
 
 @pytest.mark.parametrize(

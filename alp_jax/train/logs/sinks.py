@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import uuid
+from collections.abc import Callable
 from typing import Protocol
 
 from alp_jax.config import RunConfig, to_dict
@@ -69,11 +70,7 @@ class WandB:
         try:
             self._run = wandb.init(id=name, resume="allow", dir=str(run_dir), name=run_dir.name, config=to_dict(config))
         except wandb.Error as error:
-            reason = " ".join(str(error).split())
-            raise UserError(
-                f"config.train.logs: wandb cannot start: {reason}; run 'wandb login', set WANDB_MODE=offline, or leave "
-                "wandb out"
-            ) from None
+            raise UserError(f"{_said(error)}; run 'wandb login' or set WANDB_MODE=offline") from None
 
     def write(self, step: int, values: dict[str, float]) -> None:
         self._run.log(values, step=step)
@@ -83,6 +80,7 @@ class WandB:
 
 
 SINKS = {"jsonl": JsonLines, "tensorboard": TensorBoard, "wandb": WandB}
+RECORD = "jsonl"  # what a run leaves behind is read from it
 PACKAGES = {"wandb": "pip install 'alp_jax[wandb]'"}  # those that a sink of that name needs
 
 
@@ -103,9 +101,61 @@ def parse_logs(text: str) -> tuple[str, ...]:
     return names
 
 
-def open_sinks(run_dir: pathlib.Path, config: RunConfig, first: int) -> list[Sink]:
-    """The sinks of ``config.train.logs`` for steps from ``first``."""
-    return [SINKS[name](run_dir, config, first) for name in parse_logs(config.train.logs)]
+class Sinks:
+    """The sinks of ``config.train.logs`` for steps from ``first``.
+
+    One that fails while it writes, or cannot start when a run resumes, is left out from there on, with one warning, and
+    the run goes on: the numbers are in ``metrics.jsonl``. That file is the run's own record: what it raises is raised.
+
+    Args:
+      warn: takes the warning.
+
+    Raises:
+      UserError: a sink cannot start, and nothing has been trained yet.
+    """
+
+    def __init__(self, run_dir: pathlib.Path, config: RunConfig, first: int, warn: Callable[[str], None]):
+        self._warn = warn
+        self._open: dict[str, Sink] = {}
+        for name in parse_logs(config.train.logs):
+            try:
+                self._open[name] = SINKS[name](run_dir, config, first)
+            except Exception as error:  # whatever a service or its package raises
+                if name == RECORD:
+                    raise
+                if not first:
+                    raise UserError(
+                        f"config.train.logs: {name} cannot start: {_said(error)}; or leave it out"
+                    ) from None
+                warn(f"{name} cannot start and is left out: {_said(error)}")
+
+    def write(self, step: int, values: dict[str, float]) -> None:
+        """Hands ``values`` of ``step`` (0-based) to every sink."""
+        self._each(lambda sink: sink.write(step, values), f"at step {step}")
+
+    def close(self) -> None:
+        """Everything taken is stored or sent."""
+        self._each(lambda sink: sink.close(), "as it was closed")
+
+    def _each(self, call: Callable[[Sink], None], when: str) -> None:
+        for name in list(self._open):
+            try:
+                call(self._open[name])
+            except Exception as error:  # whatever a service or its package raises, the training is worth more
+                if name == RECORD:
+                    raise
+                del self._open[name]
+                self._warn(f"{name} failed {when} and is left out from here on: {_said(error)}; {self._left()}")
+
+    def _left(self) -> str:
+        return (
+            f"{' and '.join(self._open)} go{'es' * (len(self._open) == 1)} on" if self._open else "only log.txt is left"
+        )
+
+
+def _said(error: Exception) -> str:
+    kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+    return kind + " ".join(str(error).split())[:300]
 
 
 def _step_of(line: str) -> float:
