@@ -94,7 +94,7 @@ class _HelpSettings(argparse.Action):
 
 
 def settings_help() -> str:
-    """Every setting of a run: its flag with the default, then meaning, unit and range."""
+    """Every setting of a run: its flag with the default, then meaning, range, unit, and whether a run may change it."""
     lines, section = [], ""
     for name, one in hints.known().items():
         here = name.rpartition(".")[0]
@@ -112,5 +112,6 @@ def _default(one: Setting) -> str:
 
 def _meaning(one: Setting) -> str:
     domain = one.domain
-    limits = " ".join(filter(None, (domain.range(), domain.unit)))
-    return f"{domain.meaning} [{limits}]" if limits else domain.meaning
+    limits = [" ".join(filter(None, (domain.range(), domain.unit)))] + ["free on resume"] * domain.free
+    said = ", ".join(filter(None, limits))
+    return f"{domain.meaning} [{said}]" if said else domain.meaning

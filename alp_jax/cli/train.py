@@ -23,6 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dry_run", action="store_true", help="check settings, data, start and sizes, and stop before the first step"
     )
+    parser.add_argument(
+        "--extend", action="store_true", help="let the run in DIR go on to more steps than it was begun with"
+    )
     parser.add_argument("--evaluate", action="store_true", help="evaluate the frozen encoder after the last step")
     parser.add_argument("--floors", metavar="FILE", help="file in which runs on the same data share baseline results")
     add_cluster_arguments(parser)
@@ -52,7 +55,7 @@ def run(args: argparse.Namespace) -> dict:
     results = []
     with Stop() as stop:
         stop.leave_at_once(lambda: "before the first step: there is nothing to save; run it again")
-        summary = train(config, args.workdir)
+        summary = train(config, args.workdir, extend=args.extend)
         if hosts.is_lead():
             if args.evaluate:
                 stop.leave_at_once(

@@ -27,6 +27,7 @@ class Domain:
       above, below: limits that a number must not reach.
       also: numbers outside of the range that are allowed too, because they mean something of their own.
       choices: the texts that are allowed; empty: any.
+      free: whether a run may go on with another value, because what it computes does not hang on it.
     """
 
     meaning: str
@@ -37,6 +38,7 @@ class Domain:
     below: float | None = None
     also: tuple[float, ...] = ()
     choices: tuple[str, ...] = ()
+    free: bool = False
 
     def holds(self, value: Any) -> bool:
         """Whether ``value`` (an item of it, if it is a tuple) is allowed."""

@@ -37,8 +37,10 @@ SAMPLE_RATE = 16_000
 _NOTHING = contextlib.nullcontext()
 
 
-def train(config: RunConfig, workdir: str | pathlib.Path) -> dict:
+def train(config: RunConfig, workdir: str | pathlib.Path, *, extend: bool = False) -> dict:
     """Trains ``config`` in run folder ``workdir``, from its last checkpoint if it has one; returns the summary.
+
+    ``extend``: a run that is there may be made longer, to ``config.train.steps``.
 
     Raises:
       ConfigError: a setting out of its range, or settings that do not go together.
@@ -50,10 +52,10 @@ def train(config: RunConfig, workdir: str | pathlib.Path) -> dict:
     """
     with Stop() as stop:
         stop.leave_at_once(lambda: "before the first step: there is nothing to save; run it again")
-        return _train(config, workdir, stop)
+        return _train(config, workdir, stop, extend)
 
 
-def _train(config: RunConfig, workdir: str | pathlib.Path, stop: Stop) -> dict:
+def _train(config: RunConfig, workdir: str | pathlib.Path, stop: Stop, extend: bool) -> dict:
     check_run(config)
     keep = Keep.of(config.train)
     parse_logs(config.train.logs)
@@ -72,12 +74,13 @@ def _train(config: RunConfig, workdir: str | pathlib.Path, stop: Stop) -> dict:
     with hosts.stage("planning the batches"):
         batch_plan = plan(dataset, config.data, seed=config.seed, devices=batch_shards(mesh))
     hosts.require_same({"fingerprint": batch_plan.fingerprint}, "data order")
-    with RunDir(workdir, config) as run:
+    with RunDir(workdir, config, extend=extend) as run:
         stop.before_exit(run.close)
-        run.write_environment(dataset, tokenizer)
         checkpoints = Checkpoints(run.path, keep)
         try:
             state, clock, first = _start(config, run.path, checkpoints, make_state, mesh, parts, batch_plan.fingerprint)
+            run.write_changes()
+            run.write_environment(dataset, tokenizer)
             shardings = infer_shardings(shapes_of_state, mesh)
             step_fn = make_train_step(parts.apply, parts.objective, optimizer, config, mesh, shardings)
             shapes = [batch_shapes(config, mesh, bucket.edge, bucket.batch) for bucket in batch_plan.buckets]

@@ -1,63 +1,60 @@
 """The run folder: who may write to it, what it was made with, and what it leaves behind."""
 
 import fcntl
+import json
+import math
 import os
 import pathlib
 import platform
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib import metadata
 
 import jax
+import numpy as np
 
 import alp_jax
 from alp_jax.config import RunConfig, to_dict
+from alp_jax.config.domain import settings_of
 from alp_jax.core import storage
 from alp_jax.core.differences import first_difference
 from alp_jax.core.errors import UserError
 from alp_jax.core.files import read_json, write_bytes, write_json, write_text
 from alp_jax.data.dataset import Dataset
 from alp_jax.data.text.tokenizer import FILE_NAMES, Tokenizer
+from alp_jax.optim.schedules import learning_rate
 from alp_jax.parallel import hosts
+from alp_jax.train.checkpoint_manifest import complete
 from alp_jax.train.lease import Lease
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "soundfile", "sentencepiece")
 
 DONE = "DONE"  # a file that a finished run holds
-# settings that may differ when a run goes on: the batches, which their fingerprint stands for, stay the same
-_FREE = {
-    "train.logs",
-    "train.plan",
-    "train.profile_steps",
-    "train.gc_every",
-    "train.keep",
-    "train.keep_every",
-    "train.keep_minutes",
-    "train.keep_best",
-    "train.best_metric",
-    "train.accept_data_change",
-    "data.path",
-    "data.workers",
-    "data.prefetch_mb",
-    "data.shard_cache_gb",
-}
+CHANGES = "config_changes.jsonl"  # a line for each time that a run went on with other settings
+# settings that may differ when a run goes on; those of the data leave its order as it is, which a fingerprint watches
+FREE = {one.name for one in settings_of(RunConfig) if one.domain.free}
 
 
 class RunDir:
     """An open run folder, locked against other runs until it is closed. Process 0 of a run holds it for all.
+
+    A run goes on with other values of the ``FREE`` settings, and with ``extend`` to more steps; ``write_changes``
+    writes both down.
 
     Raises:
       UserError: the folder belongs to another configuration (the first setting that differs is named with both
         values) or to a process that is still running.
     """
 
-    def __init__(self, path: str | os.PathLike, config: RunConfig):
+    def __init__(self, path: str | os.PathLike, config: RunConfig, *, extend: bool = False):
         self.path, self._lock, self._lease = pathlib.Path(path), None, None
+        self._change: tuple[dict, dict] | None = None  # the line to write, and the settings
         if hosts.is_lead():
-            self._take(config)
+            self._take(config, extend)
         hosts.barrier("open the run folder")
 
-    def _take(self, config: RunConfig) -> None:
+    def _take(self, config: RunConfig, extend: bool) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
         foreign = [p.name for p in self.path.iterdir()] if not (self.path / "config.json").exists() else []
         if set(foreign) - {".lock", ".lease", "output.txt", "launch"}:
@@ -78,15 +75,44 @@ class RunDir:
         settings = to_dict(config)
         if (self.path / "config.json").exists():
             held = read_json(self.path / "config.json", "run configuration")
-            free = _FREE | ({"data"} if config.train.accept_data_change else set())
-            difference = first_difference(_without(held, free), _without(settings, free))
-            if difference:
-                self.close()
-                key, old, new = difference
-                raise UserError(f"--workdir {self.path} holds a run with {key} = {old!r}, not {new!r}: choose another")
             if held == settings:
                 return
+            try:
+                self._change = self._difference(held, config, extend), settings
+            except UserError:
+                self.close()
+                raise
+        else:
+            write_json(self.path / "config.json", settings)
+
+    def _difference(self, held: dict, config: RunConfig, extend: bool) -> dict:
+        """The line of ``CHANGES`` from the settings ``held``; UserError where a run cannot go on with the new ones."""
+        old, new = held.get("train", {}).get("steps"), config.train.steps
+        longer = extend and isinstance(old, int) and new > old
+        free = FREE | {"train.steps"} | ({"data"} if config.train.accept_data_change else set())
+        settings = to_dict(config)
+        different = first_difference(_without(held, free), _without(settings, free))
+        if different:
+            key, before, after = different
+            raise UserError(f"--workdir {self.path} holds a run with {key} = {before!r}, not {after!r}: choose another")
+        if new != old and not longer:
+            raise UserError(f"--workdir {self.path} holds a run of {old} steps, not {new}: {_why_not(old, new)}")
+        done = complete(self.path)
+        change = {"step": done[-1] if done else 0, "changed": dict(_changes(held, settings))}
+        return change | ({"note": _rate_note(config, old, change["step"])} if longer else {})
+
+    def write_changes(self) -> None:
+        """Stores the settings that a run goes on with, once nothing is left that refuses them."""
+        if self._change is None:
+            return
+        change, settings = self._change
+        with open(self.path / CHANGES, "a", encoding="utf-8") as file:
+            file.write(json.dumps(change) + "\n")
         write_json(self.path / "config.json", settings)
+        if "note" in change:
+            old, new = change["changed"]["config.train.steps"]
+            print(f"alp: {self.path}: {old} steps become {new}; {change['note']}", file=sys.stderr, flush=True)
+            (self.path / DONE).unlink(missing_ok=True)  # the run is no longer finished
 
     def close(self) -> None:
         """Gives the folder free; may be called twice."""
@@ -133,6 +159,33 @@ class RunDir:
 def mark_done(path: str | os.PathLike) -> None:
     """Leaves ``DONE``: training, and evaluation where it was asked for, are complete."""
     write_text(pathlib.Path(path) / DONE, "")
+
+
+def _why_not(old: int, new: int) -> str:
+    if new > old:
+        return f"--extend makes it longer and writes that down in {CHANGES}; or choose another folder"
+    return "a run cannot be made shorter, as its learning rate was laid out for them; choose another folder"
+
+
+def _rate_note(config: RunConfig, old: int, step: int) -> str:
+    """What a longer horizon does to the learning rate of ``step``, the next one, where the horizon was ``old``."""
+    before, after = (float(learning_rate(config.optim, steps)(np.float32(step))) for steps in (old, config.train.steps))
+    if math.isclose(before, after, rel_tol=1e-5):
+        return f"the learning rate goes on from {after:.3g} at step {step}"
+    return (
+        f"config.optim.schedule={config.optim.schedule} depends on the length: at step {step} the learning rate goes "
+        f"from {before:.3g} to {after:.3g}, that of a run of {config.train.steps} steps"
+    )
+
+
+def _changes(old: dict, new: dict, where: str = "config.") -> Iterator[tuple[str, list]]:
+    """(dotted name, [old value, new value]) of every setting that differs."""
+    for key in sorted(old.keys() | new.keys()):
+        before, after = old.get(key), new.get(key)
+        if isinstance(before, dict) and isinstance(after, dict):
+            yield from _changes(before, after, f"{where}{key}.")
+        elif before != after:
+            yield where + key, [before, after]
 
 
 def _without(settings: dict, names: set[str], where: str = "") -> dict:

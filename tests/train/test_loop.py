@@ -17,10 +17,12 @@ from alp_jax.config.schema import MeshConfig
 from alp_jax.core.errors import NumericsError, UserError
 from alp_jax.data.pipeline import train_batches
 from alp_jax.models.accounting import train_flops
+from alp_jax.optim.schedules import learning_rate
 from alp_jax.train import loop as loop_module
 from alp_jax.train.build import open_data
 from alp_jax.train.checkpoint import load_params, read_checkpoint
 from alp_jax.train.loop import Preempted, train
+from alp_jax.train.run_dir import RunDir
 
 
 def losses(run_dir):
@@ -74,7 +76,10 @@ def test_training_lowers_the_loss_and_leaves_a_whole_run_folder(tiny, tmp_path):
 
 
 def test_a_stopped_run_goes_on_bit_for_bit(tiny, tmp_path, monkeypatch):
-    """SIGTERM between two saves: the state is saved at once and the resumed run ends in the same bits."""
+    """SIGTERM between two saves: the state is saved at once and the resumed run ends in the same bits.
+
+    So it does where settings differ that a run is free to change.
+    """
     config = tiny("captioning")
     train(config, tmp_path / "whole")
     real, calls = loop_module.CompiledSteps.__call__, []
@@ -90,9 +95,69 @@ def test_a_stopped_run_goes_on_bit_for_bit(tiny, tmp_path, monkeypatch):
         train(config, tmp_path / "stopped")
     assert stopped.value.exit_code == 42
     assert load_params(tmp_path / "stopped")[1] == 5
-    train(config, tmp_path / "stopped")
+    cadence = {"log_every": 4, "save_every": 5, "keep": 9, "keep_best": 2, "gc_every": 0, "max_bad_steps": 3}
+    changed = dataclasses.replace(config, train=dataclasses.replace(config.train, logs="tensorboard,jsonl", **cadence))
+    train(changed, tmp_path / "stopped")
     assert_bit_equal(tmp_path / "whole", tmp_path / "stopped")
-    assert losses(tmp_path / "whole") == losses(tmp_path / "stopped")
+    lines = [json.loads(line) for line in (tmp_path / "stopped" / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [0, 1, 2, 3, 4, 8, 11]
+    whole = losses(tmp_path / "whole")
+    assert [line["loss"] for line in lines] == [whole[line["step"]] for line in lines]
+    (change,) = [json.loads(line) for line in (tmp_path / "stopped" / "config_changes.jsonl").read_text().splitlines()]
+    assert change["step"] == 5
+    assert change["changed"].keys() == {f"config.train.{name}" for name in (*cadence, "logs")}
+    assert change["changed"]["config.train.save_every"] == [3, 5]
+    assert (tmp_path / "stopped" / "checkpoints" / "10").exists()
+
+
+def test_a_run_is_made_longer_by_a_flag_that_is_written_down(tiny, tmp_path, capsys):
+    """With a schedule that knows no last step it ends in the bits of a run that was as long from the start."""
+
+    def eden(steps):
+        schedule = {"schedule": "eden", "lr_batches": 8.0, "steps_per_epoch": 4.0}
+        return tiny(train={"steps": steps}, optim=schedule)
+
+    train(eden(12), tmp_path / "whole")
+    run = tmp_path / "run"
+    train(eden(6), run)
+    (run / "DONE").touch()
+    before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file() and not p.name.startswith(".")}
+    with pytest.raises(UserError, match=r"holds a run of 6 steps, not 12: --extend makes it longer"):
+        train(eden(12), run)
+    with pytest.raises(UserError, match=r"holds a run of 6 steps, not 5: a run cannot be made shorter"):
+        train(eden(5), run, extend=True)
+    with pytest.raises(UserError, match=r"config\.seed = 0, not 3"):
+        train(dataclasses.replace(eden(12), seed=3), run, extend=True)
+    assert before == {p: p.read_bytes() for p in before}
+    train(eden(12), run, extend=True)
+    assert_bit_equal(tmp_path / "whole", run)
+    assert losses(run) == losses(tmp_path / "whole")
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    rate = learning_rate(eden(12).optim, 12)
+    np.testing.assert_allclose([line["learning_rate"] for line in lines], [rate(i) for i in range(12)], rtol=1e-6)
+    assert not (run / "DONE").exists()
+    assert json.loads((run / "config.json").read_text())["train"]["steps"] == 12
+    (change,) = [json.loads(line) for line in (run / "config_changes.jsonl").read_text().splitlines()]
+    assert (change["step"], change["changed"]) == (6, {"config.train.steps": [6, 12]})
+    assert change["note"].startswith("the learning rate goes on from 0.00")
+    assert "6 steps become 12; the learning rate goes on" in capsys.readouterr().err
+
+
+def test_what_a_longer_run_does_to_a_cosine_is_said(tiny, tmp_path):
+    run = tmp_path / "run"
+    config = tiny(train={"steps": 12})
+    with RunDir(run, config):
+        pass
+    for step in (3, 12):  # a run that was saved at these steps
+        (run / "checkpoints" / str(step)).mkdir(parents=True)
+        (run / "checkpoints" / str(step) / "manifest.json").write_text("{}")
+    longer = dataclasses.replace(config, train=dataclasses.replace(config.train, steps=22))
+    with RunDir(run, longer, extend=True) as folder:
+        assert json.loads((run / "config.json").read_text())["train"]["steps"] == 12, "written before it was accepted"
+        folder.write_changes()
+    (change,) = [json.loads(line) for line in (run / "config_changes.jsonl").read_text().splitlines()]
+    half = "at step 12 the learning rate goes from 0 to 0.0015, that of a run of 22 steps"
+    assert change["note"] == f"config.optim.schedule=cosine depends on the length: {half}"
 
 
 def test_kill_9_and_resume_end_in_the_same_bits(tiny, tmp_path, config_file):

@@ -9,7 +9,7 @@ from alp_jax.config.domain import setting
 class DataConfig:
     """Which shards, how many pairs, and how they become batches."""
 
-    path: str = setting("data/mini", "folder or URL of the data set")
+    path: str = setting("data/mini", "folder or URL of the data set", free=True)
     pairs: int = setting(
         0,
         "rung of the nested ladder that is trained on; 0 takes every training clip",
@@ -21,7 +21,9 @@ class DataConfig:
         "", "shares of the sources: NAME=WEIGHT,..., or in stages STEP:NAME=WEIGHT,...;STEP:... ; empty as stored"
     )
     tokenizer: str = setting(
-        "", "vocabulary: sentencepiece model or tokenizer.json; empty takes tokenizer.model beside the data set"
+        "",
+        "vocabulary: sentencepiece model or tokenizer.json; empty takes tokenizer.model beside the data set",
+        free=True,
     )
     bucket_seconds: tuple[float, ...] = setting(
         (2.0, 4.0, 6.0, 8.0, 10.0, 15.0, 20.0, 30.0),
@@ -69,7 +71,7 @@ class DataConfig:
         8, "shards shuffled together in sequential reading; better no fewer than hosts", unit="shards", low=1
     )
     shard_cache_gb: float = setting(
-        64.0, "disk for shards of a remote data set on a host, in sequential reading", unit="GB", above=0
+        64.0, "disk for shards of a remote data set on a host, in sequential reading", unit="GB", above=0, free=True
     )
-    prefetch_mb: int = setting(2048, "memory of a host for batches read ahead", unit="MB", low=1)
-    workers: int = setting(0, "loader processes per host; 0 reads in threads", unit="processes", low=0)
+    prefetch_mb: int = setting(2048, "memory of a host for batches read ahead", unit="MB", low=1, free=True)
+    workers: int = setting(0, "loader processes per host; 0 reads in threads", unit="processes", low=0, free=True)

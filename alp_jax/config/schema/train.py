@@ -51,32 +51,45 @@ class TrainConfig:
         unit="parts",
         low=1,
     )
-    log_every: int = setting(50, "time between two lines of metrics; the last step has one too", unit="steps", low=1)
-    logs: str = setting("jsonl", "where metrics and rates go: NAME,... of jsonl, tensorboard, wandb")
-    plan: str = setting("", "file of 'alp plan' with the bytes of a step; empty: those of the compiled step, by XLA")
+    log_every: int = setting(
+        50, "time between two lines of metrics; the last step has one too", unit="steps", low=1, free=True
+    )
+    logs: str = setting("jsonl", "where metrics and rates go: NAME,... of jsonl, tensorboard, wandb", free=True)
+    plan: str = setting(
+        "", "file of 'alp plan' with the bytes of a step; empty: those of the compiled step, by XLA", free=True
+    )
     profile_steps: str = setting(
-        "", "steps traced into profile/ of the run folder: FIRST:END for FIRST to END - 1; empty none"
+        "", "steps traced into profile/ of the run folder: FIRST:END for FIRST to END - 1; empty none", free=True
     )
     gc_every: int = setting(
-        100, "time between collections of Python's garbage; 0 leaves them to Python", unit="steps", low=0
+        100, "time between collections of Python's garbage; 0 leaves them to Python", unit="steps", low=0, free=True
     )
-    save_every: int = setting(4000, "time between two checkpoints; the last step has one too", unit="steps", low=1)
-    keep: int = setting(3, "how many of the latest checkpoints stay", unit="checkpoints", low=1)
-    keep_every: int = setting(0, "steps at whose multiples checkpoints stay too; 0: no such rule", unit="steps", low=0)
+    save_every: int = setting(
+        4000, "time between two checkpoints; the last step has one too", unit="steps", low=1, free=True
+    )
+    keep: int = setting(3, "how many of the latest checkpoints stay", unit="checkpoints", low=1, free=True)
+    keep_every: int = setting(
+        0, "steps at whose multiples checkpoints stay too; 0: no such rule", unit="steps", low=0, free=True
+    )
     keep_minutes: float = setting(
-        0.0, "training time in which one checkpoint stays too; 0: no such rule", unit="minutes", low=0
+        0.0, "training time in which one checkpoint stays too; 0: no such rule", unit="minutes", low=0, free=True
     )
     keep_best: int = setting(
-        0, "how many checkpoints with the best best_metric stay too; 0: no such rule", unit="checkpoints", low=0
+        0,
+        "how many checkpoints with the best best_metric stay too; 0: no such rule",
+        unit="checkpoints",
+        low=0,
+        free=True,
     )
     best_metric: str = setting(
         "loss",
         "what keep_best goes by, as the mean since the save before: lowest, or highest with + in front (+accuracy)",
+        free=True,
     )
     accept_data_change: bool = setting(
-        False, "whether a run goes on although its data or config.data changed its batches"
+        False, "whether a run goes on although its data or config.data changed its batches", free=True
     )
-    max_bad_steps: int = setting(10, "non-finite steps in a row before the run stops", unit="steps", low=1)
+    max_bad_steps: int = setting(10, "non-finite steps in a row before the run stops", unit="steps", low=1, free=True)
     batch_count_rate: float = setting(
         1.0, "how far the encoder's schedules advance in a step; 0 keeps them at their start", unit="batches", low=0
     )
