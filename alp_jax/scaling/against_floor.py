@@ -5,8 +5,8 @@ Zero-shot results are left out: nothing is fitted for them, while the floor is a
 
 import dataclasses
 
+from alp_jax.core.metrics import METRICS, SHARE, is_headline, number
 from alp_jax.scaling.summary import Panel, Point
-from alp_jax.scaling.words import HEADLINES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,18 +35,26 @@ class AgainstFloor:
     @property
     def clear(self) -> bool:
         """Whether it is so by more than the 95% interval of the best; unknown intervals are not clear."""
-        return self.wins and self.point.high is not None and self.floor > self.point.high
+        if not self.wins or self.point.low is None:
+            return False
+        metric = METRICS[self.metric]
+        return all(metric.gain(self.floor, end) > 0 for end in (self.point.low, self.point.high))
+
+    def text(self, value: float) -> str:
+        """A value of its metric for people: percent of a share."""
+        return number(self.metric, value) + "%" * (METRICS[self.metric].unit == SHARE)
 
 
 def against_floor(panels: list[Panel]) -> list[AgainstFloor]:
     """Every headline result whose floor is known; where the floor is ahead of all or of most comes first."""
     found = []
     for panel in panels:
-        if panel.floor is None or panel.metric not in HEADLINES or panel.pooling == "zero_shot" or not panel.curves:
+        if panel.floor is None or not is_headline(panel.metric) or panel.pooling == "zero_shot" or not panel.curves:
             continue
         last = {name: points[-1] for name, points in panel.curves.items()}
-        best = max(last, key=lambda name: last[name].mean)
-        ahead = sum(point.mean > panel.floor for point in last.values())
+        gains = {name: METRICS[panel.metric].gain(point.mean, panel.floor) for name, point in last.items()}
+        best = max(gains, key=gains.get)
+        ahead = sum(gain > 0 for gain in gains.values())
         found.append(
             AgainstFloor(panel.task, panel.pooling, panel.metric, panel.floor, best, last[best], ahead, len(last))
         )

@@ -13,6 +13,7 @@ import jax
 import numpy as np
 import pytest
 
+from alp_jax.config import to_dict
 from alp_jax.config.schema import MeshConfig
 from alp_jax.core.errors import NumericsError, UserError
 from alp_jax.data.pipeline import train_batches
@@ -111,36 +112,31 @@ def test_a_stopped_run_goes_on_bit_for_bit(tiny, tmp_path, monkeypatch):
 
 
 def test_a_run_is_made_longer_by_a_flag_that_is_written_down(tiny, tmp_path, capsys):
-    """With a schedule that knows no last step it ends in the bits of a run that was as long from the start."""
-
-    def eden(steps):
-        schedule = {"schedule": "eden", "lr_batches": 8.0, "steps_per_epoch": 4.0}
-        return tiny(train={"steps": steps}, optim=schedule)
-
-    train(eden(12), tmp_path / "whole")
-    run = tmp_path / "run"
-    train(eden(6), run)
+    """It ends in the bits of a run that was as long from the start."""
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    train(tiny(), whole)
+    none = tiny(train={"steps": 0})
+    train(none, run)
     (run / "DONE").touch()
     before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file() and not p.name.startswith(".")}
-    with pytest.raises(UserError, match=r"holds a run of 6 steps, not 12: --extend makes it longer"):
-        train(eden(12), run)
-    with pytest.raises(UserError, match=r"holds a run of 6 steps, not 5: a run cannot be made shorter"):
-        train(eden(5), run, extend=True)
+    with pytest.raises(UserError, match=r"holds a run of 0 steps, not 12: --extend makes it longer"):
+        train(tiny(), run)
     with pytest.raises(UserError, match=r"config\.seed = 0, not 3"):
-        train(dataclasses.replace(eden(12), seed=3), run, extend=True)
+        train(dataclasses.replace(tiny(), seed=3), run, extend=True)
     assert before == {p: p.read_bytes() for p in before}
-    train(eden(12), run, extend=True)
-    assert_bit_equal(tmp_path / "whole", run)
-    assert losses(run) == losses(tmp_path / "whole")
+    train(tiny(), run, extend=True)
+    assert_bit_equal(whole, run)
+    assert losses(run) == losses(whole)
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    rate = learning_rate(eden(12).optim, 12)
-    np.testing.assert_allclose([line["learning_rate"] for line in lines], [rate(i) for i in range(12)], rtol=1e-6)
+    rate = learning_rate(tiny().optim, 12)
+    np.testing.assert_allclose([line["learning_rate"] for line in lines], [rate(i) for i in range(12)], rtol=1e-5)
     assert not (run / "DONE").exists()
-    assert json.loads((run / "config.json").read_text())["train"]["steps"] == 12
+    assert json.loads((run / "config.json").read_text()) == to_dict(tiny())
     (change,) = [json.loads(line) for line in (run / "config_changes.jsonl").read_text().splitlines()]
-    assert (change["step"], change["changed"]) == (6, {"config.train.steps": [6, 12]})
-    assert change["note"].startswith("the learning rate goes on from 0.00")
-    assert "6 steps become 12; the learning rate goes on" in capsys.readouterr().err
+    assert (change["step"], change["changed"]) == (0, {"config.train.steps": [0, 12]})
+    assert f"{run}: 0 steps become 12; {change['note']}" in capsys.readouterr().err
+    with pytest.raises(UserError, match=r"holds a run of 12 steps, not 5: a run cannot be made shorter"):
+        train(tiny(train={"steps": 5}), run, extend=True)
 
 
 def test_what_a_longer_run_does_to_a_cosine_is_said(tiny, tmp_path):
