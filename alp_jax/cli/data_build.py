@@ -68,7 +68,7 @@ def add(action: Callable[..., argparse.ArgumentParser]) -> None:
     build.add_argument(
         "--split",
         choices=SPLITS,
-        help="split of all clips (default: what the metadata says; of a folder without a split column 80 %% train, "
+        help="split of all clips (default: what the metadata says; of a folder whose tables name none 80 %% train, "
         "10 %% valid, 10 %% test)",
     )
     build.add_argument(

@@ -23,7 +23,7 @@ from collections.abc import Iterator, Sequence
 from alp_jax.core.clip import AUDIO_EXTENSIONS, Clip, Rejected
 from alp_jax.corpora import tables
 from alp_jax.corpora.adapter import Adapter, Clips, Option, split_of
-from alp_jax.corpora.audio_files import AudioFiles, below
+from alp_jax.corpora.audio_files import AudioFiles, Spelt, below
 from alp_jax.corpora.rows import BadRow, check_utf8, field, plain, seconds, tags, texts
 
 _CHOICES = {"new": ("caption",), "original": ("original_caption",), "both": ("caption", "original_caption")}
@@ -58,6 +58,7 @@ def clips(
 class _Cuts:
     def __init__(self, audio: pathlib.Path | None, keys: tuple[str, ...], source: str):
         self._root, self._files, self._keys, self._source = audio, AudioFiles(audio), keys, source
+        self._spelt = Spelt()
 
     def clips(self, cut: dict, split: str, where: str) -> Iterator[Clip | Rejected]:
         """The clips of a cut, and a Rejected for each of its stretches (or the cut) that cannot be read."""
@@ -119,7 +120,9 @@ class _Cuts:
         if self._root is None:
             return ""
         if not os.path.isabs(file) or os.path.normpath(file).startswith(os.path.join(os.path.abspath(self._root), "")):
-            return below(self._root, file)
+            path = below(self._root, file)
+            top = os.path.abspath(self._root)
+            return os.path.join(top, self._spelt.on_disk(top, os.path.relpath(path, top)))
         return self._files.path([os.path.splitext(os.path.basename(file))[0]])
 
     def _captions(self, custom: list[dict]) -> tuple[str, ...]:

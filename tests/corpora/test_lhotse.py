@@ -208,3 +208,10 @@ def test_transforms_are_refused_by_name_unless_they_take_nothing_away(tmp_path, 
     else:
         assert row.reason == "unsupported_cut"
         assert detail in row.detail
+
+
+def test_a_path_in_another_unicode_form_is_found(tmp_path):
+    file = tmp_path / "Cafe\u0301" / "u1.wav"
+    file.parent.mkdir()
+    file.touch()
+    assert read(tmp_path, cut(source="Caf\u00e9/u1.wav"), audio=tmp_path)[0][0].audio_path == str(file)
