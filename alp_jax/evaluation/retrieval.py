@@ -82,8 +82,8 @@ def ranks(
     Average precision at 10 sums the precision at every right answer within the first 10 and divides by the number
     of right answers, at most 10. An own candidate is ranked among all, of which others may be right as well.
 
-    Candidates are counted, not sorted: one pass over a query's similarities for each of its DEPTH best right answers
-    and of its own candidates, while they are in the processor's cache.
+    Candidates are counted, not sorted: at most a pass over a query's similarities for each of its DEPTH best right
+    answers and of its own candidates, while they are in the cache; one in all where the right ones rank high.
 
     Args:
       relevant_QN: the right answers, one or more in every row, with sorted indices.
@@ -96,8 +96,12 @@ def ranks(
         best = np.argsort(-value_R, kind="stable")[:DEPTH] if len(right) > 1 else np.zeros(1, int)
         own_at = np.searchsorted(right, mine)
         place_R = np.zeros(len(right), int)
-        for at in {*best.tolist(), *own_at.tolist()}:
-            place_R[at] = np.count_nonzero(similarity_N >= value_R[at])
+        left_N = similarity_N
+        for at in sorted({*best.tolist(), *own_at.tolist()}, key=value_R.__getitem__):  # the lowest value first
+            above_N = left_N >= value_R[at]
+            place_R[at] = np.count_nonzero(above_N)
+            if 8 * place_R[at] < len(left_N):  # few are left to look at for the higher ones
+                left_N = left_N[above_N]
         own.append(place_R[own_at])
         others = place_R[best] - (value_R >= value_R[best][:, None]).sum(1)
         nth = np.arange(1, len(best) + 1)
