@@ -320,8 +320,7 @@ def test_tokenizer_is_deterministic_and_says_what_fits(made, tmp_path):
     text = "The DOG sounds <mask> ünder 犬 bell"
     assert again.decode(again.encode(text)) == text.lower()
     assert not set(range(5)) & set(again.encode(text))
-    with pytest.raises(UserError, match=r"vocab_size = 5000 is too large.*largest possible is \d+"):
-        tokenizers.train(captions, tmp_path / "u.model", 5000)
+    assert tokenizers.train(captions, tmp_path / "all.model", 5000).vocab_size < 5000  # all that the captions carry
     with pytest.raises(UserError, match="vocab_size = 9 is too small"):
         tokenizers.train(captions, tmp_path / "u.model", 9)
     with pytest.raises(UserError, match="no captions"):
