@@ -267,6 +267,13 @@ def print_accounting(out: str, accounting: dict, names_in: str = "") -> None:
     if accounting["unusable"]:
         print(f"unusable: {accounting['unusable']} (all names in {names_in or pathlib.Path(out) / 'dataset.json'})")
     for reason, entry in sorted(accounting["reasons"].items(), key=lambda item: -item[1]["count"]):
-        names = ", ".join(name.split(" (")[0] for name in entry["clips"][:_NAMES_SHOWN])
+        names = ", ".join(_short(name) for name in entry["clips"][:_NAMES_SHOWN])
         more = ", ..." if entry["count"] > _NAMES_SHOWN else ""
         print(f"  {entry['count']:>6} {reason}: {entry['meaning']}: {names}{more}")
+
+
+def _short(name: str) -> str:
+    """``ID (PATH): DETAIL`` of an account without the path."""
+    clip, _, rest = name.partition(" (")
+    _, mark, detail = rest.rpartition("): ")
+    return f"{clip}: {detail}" if mark else clip

@@ -21,7 +21,7 @@ MEANINGS = (
     }
 )
 CURATED = ("duplicate_stretch", "filtered_captions", "other_task")  # left out by choice: no sign of bad data
-FAILURES = pa.schema([(name, pa.string()) for name in ("id", "source", "path", "reason")])
+FAILURES = pa.schema([(name, pa.string()) for name in ("id", "source", "path", "reason", "detail")])
 _CLIPPED, _QUIET_DB, _SHORT_S = 1e-3, -50.0, 0.1
 
 
@@ -117,7 +117,7 @@ def _failed(failures: pa.Table) -> tuple[dict, dict]:
     for reason in sorted(pc.unique(failures["reason"]).to_pylist()):
         of_reason = failures.filter(pc.equal(failures["reason"], reason))
         first = of_reason.take(pc.select_k_unstable(of_reason, NAMES_PER_REASON, [("id", "ascending")])).to_pylist()
-        names = [f"{row['id']} ({row['path']})" for row in first]
+        names = [f"{row['id']} ({row['path']})" + (f": {row['detail']}" if row["detail"] else "") for row in first]
         reasons[reason] = {"meaning": MEANINGS[reason], "count": len(of_reason), "clips": names}
     return reasons, unusable
 

@@ -47,15 +47,15 @@ def preview(clips: Iterable[Clip | Rejected], chosen: Settings) -> dict:
 
 def _pieces(spooled: plan.Spool, order: np.ndarray) -> Iterator[tuple[pa.Table, pa.Table]]:
     """(clips whose file is missing, the others as columns of an index), in the order they came."""
-    known: dict[str, str] = {}  # containers hold many clips
+    known: dict[str, tuple[str, str]] = {}  # containers hold many clips
     order = np.sort(order)
     for first in range(0, len(order), _PIECE):
         batch = pa.table(spooled.gather(order[first : first + _PIECE]))
-        reasons = pa.array([_reason(path, member, known) for path, member in _files(batch)], pa.string())
-        there = pc.equal(reasons, "")
+        why = [_why_not(path, member, known) for path, member in _files(batch)]
+        there = pa.array([not reason for reason, _ in why])
         lost, kept = batch.filter(pc.invert(there)), batch.filter(there)
-        reasons = reasons.filter(pc.invert(there))
-        failures = pa.table([lost["id"], lost["source"], lost["audio_path"], reasons], schema=account.FAILURES)
+        told = [pa.array([pair[part] for pair in why if pair[0]], pa.string()) for part in (0, 1)]
+        failures = pa.table([lost["id"], lost["source"], lost["audio_path"], *told], schema=account.FAILURES)
         samples = pc.round(pc.multiply(pc.coalesce(kept["duration_s"], kept["stated_s"], 0.0), float(SAMPLE_RATE)))
         columns = {
             "source": kept["source"],
@@ -71,12 +71,12 @@ def _files(batch: pa.Table) -> Iterator[tuple[str, str]]:
     return zip(batch["audio_path"].to_pylist(), batch["member"].to_pylist(), strict=True)
 
 
-def _reason(path: str, member: str, known: dict[str, str]) -> str:
-    """Why a file cannot be opened, "" when it can or none was asked for."""
+def _why_not(path: str, member: str, known: dict[str, tuple[str, str]]) -> tuple[str, str]:
+    """Why a file cannot be opened: reason and detail, both "" when it can or none was asked for."""
     if not path:
-        return ""
+        return "", ""
     if not member:
-        return audio.status(path)[1]
+        return audio.status(path)[1:]
     if path not in known:
-        known[path] = audio.status(path)[1]
+        known[path] = audio.status(path)[1:]
     return known[path]

@@ -87,8 +87,9 @@ def write(task: Task, poisoned: dict[int, str], started: Callable[[int], None]) 
                 path, member = _where(task, number, clip)
                 sound = audio.read(path, clip.start_s, clip.duration_s, task.limits, member, clip.channel)
             except (audio.BadAudio, MemoryError) as error:
-                reason = error.reason if isinstance(error, audio.BadAudio) else "decoder_crashed"
-                failures.append([clip.id, clip.source, clip.audio_path, reason, storage.size(clip.audio_path)])
+                bad = error if isinstance(error, audio.BadAudio) else audio.BadAudio("decoder_crashed", "out of memory")
+                why = (bad.reason, " ".join(bad.detail.split()))
+                failures.append([clip.id, clip.source, clip.audio_path, *why, storage.size(clip.audio_path)])
                 continue
             data = example.encode(clip, sound.samples, task.codec)
             framed = tfrecord.frame(data)
@@ -172,4 +173,4 @@ def finished(task: Task) -> bool:
         return False
     if found[0].schema.names != COLUMNS.names:
         return False  # of another version
-    return all(storage.size(source) == size for _, _, source, _, size in found[1]["failures"])
+    return all(storage.size(source) == size for _, _, source, _, _, size in found[1]["failures"])

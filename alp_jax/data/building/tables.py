@@ -54,8 +54,8 @@ def collect(paths: Sequence[storage.Location]) -> Collected:
         for name, values in place.items():
             table = table.append_column(name, pa.array(values))
         tables.append(table.replace_schema_metadata(None))
-        columns = list(zip(*((i, s, p, r) for i, s, p, r, _ in meta["failures"]), strict=True)) or [[]] * 4
-        failures.append(pa.table([pa.array(c, pa.string()) for c in columns], schema=account.FAILURES))
+        rows = [dict(zip(account.FAILURES.names, failure, strict=False)) for failure in meta["failures"]]
+        failures.append(pa.Table.from_pylist(rows, schema=account.FAILURES))
         entries.append({key: meta[key] for key in ("name", "records", "bytes", "sha256")})
     return Collected(pa.concat_tables(tables), pa.concat_tables(failures), entries)
 

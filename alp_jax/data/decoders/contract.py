@@ -46,11 +46,11 @@ Source = pathlib.Path | bytes  # a file, or what was in it
 
 
 class BadAudio(Exception):
-    """A file that cannot become a clip; ``reason`` is a key of REASONS."""
+    """A file that cannot become a clip; ``reason`` is a key of REASONS, ``detail`` what is wrong with this one."""
 
     def __init__(self, reason: str, detail: str = ""):
         super().__init__(f"{reason}: {detail}" if detail else reason)
-        self.reason = reason
+        self.reason, self.detail = reason, detail
 
 
 @dataclasses.dataclass(frozen=True)
