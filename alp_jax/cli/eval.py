@@ -219,14 +219,17 @@ def _interval(interval: list[float] | None) -> str:
 
 
 def notes(results: list[dict]) -> list[str]:
-    """A line for every task whose test clips are not all there."""
+    """A line for every task whose test clips are not all there, or whose headline metric is not computable."""
+    from alp_jax.core.metrics import is_headline, title
+
     found = {r["task"]: r["missing"] for r in results if r.get("missing", {}).get("missing")}
     lines = []
     for task, m in found.items():
         reasons = ", ".join(f"{count} {reason}" for reason, count in m["reasons"].items())
         mark = "INCOMPLETE, " if m["incomplete"] else ""
         lines.append(f"{task}: {mark}{m['missing']} of {m['expected']} clips of its sources are not stored ({reasons})")
-    return lines
+    skipped = {(r["task"], name, why) for r in results for name, why in r.get("skipped", {}).items()}
+    return lines + [f"{task}: no {title(name)}: {why}" for task, name, why in sorted(skipped) if is_headline(name)]
 
 
 def overlaps(results: list[dict]) -> list[str]:

@@ -41,6 +41,9 @@ def test_missing_clips_are_told():
     whole = RESULT["missing"] | {"missing": 1, "incomplete": False, "reasons": {"missing": 1}}
     assert cli.notes([RESULT | {"missing": whole}])[0].startswith("kind: 1 of 100")
     assert cli.notes([RESULT | {"missing": {"unknown": "why"}}]) == []
+    skipped = {"cider_d": "not computable: why", "spice": "needs Java"}
+    said = {"task": "captioning", "skipped": skipped}
+    assert cli.notes([said, said]) == ["captioning: no CIDEr-D: not computable: why"]
 
 
 def test_the_papers_suite_takes_every_data_set_of_a_folder_and_says_what_it_lacks(tmp_path):
