@@ -12,6 +12,7 @@ from alp_jax.cli import export as cli
 from alp_jax.cli.main import main
 from alp_jax.core.errors import UserError
 from alp_jax.interop import export, verify
+from alp_jax.scaling.ledger import COLUMNS, Ledger
 
 pytest.importorskip("torch")
 
@@ -154,15 +155,26 @@ def test_wrong_folders_are_one_line_and_change_nothing(folders, tmp_path, capfd)
     assert [p.name for p in tmp_path.rglob("*")] == ["mine", "notes.txt"]
 
 
-def test_the_choice_among_runs_stays_with_the_export(tmp_path, contrastive):
-    config, params, clips, expected = contrastive
-    chosen = {"score": 0.5, "rule": "mean of the 2 headline results", "results": ["drum-mean", "tags-mean"], "runs": 4}
-    chosen["next"] = [{"run": "second", "score": 0.4}, {"run": "third", "score": 0.25}]
-    check = lambda made: verify.verify(made, clips, expected)  # noqa: E731
-    export.write_export(tmp_path / "out", params, config, run="demo", step=7, check=check, chosen=chosen)
-    assert export.check_export(tmp_path / "out")["alp"]["chosen"] == chosen
+def test_the_best_run_of_a_sweep_is_exported_and_says_why(folders, tmp_path, capfd):
+    """The worst run has the largest number of all, a median rank."""
+    _, run, data = folders
+    rows = []
+    for name, good in (("demo", 0.9), ("second", 0.5), ("third", 0.25), ("worst", 0.0)):
+        for metric, value, chance in (("recall_at_10", good, 0.1), ("median_rank", 1 + 300 * (1 - good), None)):
+            given = {"run": name, "task": "text_to_audio", "pooling": "joint", "steps": 2, "metric": metric}
+            rows.append(dict.fromkeys(COLUMNS) | given | {"value": value, "chance": chance})
+    Ledger(tmp_path / "sweep" / "ledger.jsonl").append(rows)
+    (tmp_path / "sweep" / "runs").mkdir()
+    (tmp_path / "sweep" / "runs" / "demo").symlink_to(run)
+    arguments = [f"--sweep={tmp_path / 'sweep'}", f"--out={tmp_path / 'out'}", f"--data={data}", "--clips=2"]
+    assert main(["export", "best", *arguments]) == 0
+    first, rule, results, *_ = capfd.readouterr().out.splitlines()
+    assert first == "best run: demo 0.8889, then second 0.4444, then third 0.1667"
+    assert rule.startswith("score: mean of the one headline result that all 4 runs have (R@10), each 0 at chance")
+    assert results == "results: text_to_audio-joint"
+    chosen = export.check_export(tmp_path / "out")["alp"]["chosen"]
+    assert (chosen["runs"], chosen["results"]) == (4, ["text_to_audio-joint"])
+    assert [other["run"] for other in chosen["next"]] == ["second", "third"]
     card = (tmp_path / "out" / "README.md").read_text()
-    assert (
-        "The best of 4 runs, score 0.5000: mean of the 2 headline results. Next: second 0.4000; third 0.2500." in card
-    )
-    assert "Results: drum-mean, tags-mean." in card
+    assert "The best of 4 runs, score 0.8889: mean of the one headline result" in card
+    assert "Next: second 0.4444; third 0.1667." in card
