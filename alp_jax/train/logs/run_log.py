@@ -55,8 +55,8 @@ class RunLog:
             self._told_alone = True
             self._warn(
                 f"at step {step} {shown['no_negatives']:.0%} of the clips have no negative in their batch: all others "
-                "are of the same recording or have the same caption. The contrastive loss of such a clip is 0 and "
-                "nothing is learnt from it: make batches larger, or captions more varied"
+                "are of the same recording or have the same caption. A contrastive loss teaches nothing about such "
+                "clips: make batches larger, or captions more varied"
             )
         self._progress.values = [
             text.format(shown[name]) for name, text in CONSOLE.items() if shown.get(name) is not None
