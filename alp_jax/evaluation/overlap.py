@@ -39,7 +39,8 @@ def shares(trained: Trained | None, dataset: Dataset, tests: Mapping[str, np.nda
     try:
         seen = _seen(trained, dataset, rows)
     except AlpError as error:
-        return {name: {UNKNOWN: str(error)} for name in tests}
+        why = f"not known, as what the run was trained on cannot be read: {error}"
+        return {name: {UNKNOWN: why} for name in tests}
     if seen is None:
         why = f"{trained.data.path} is not what the run was trained on: clips were excluded or it was built again"
         return {name: {UNKNOWN: why} for name in tests}
