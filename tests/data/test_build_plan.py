@@ -231,6 +231,24 @@ def test_equal_sounds_are_used_once_and_every_clip_is_accounted_for(tmp_path):
     assert build(clips, tmp_path / "none", source_name="x", max_bad_share=0.3, dedupe="none")["excluded"] == {}
 
 
+def test_of_equal_sounds_the_one_with_the_most_captions_is_used(tmp_path):
+    paths = [wav(tmp_path / f"{i}.wav", 300) for i in range(5)]
+    for rich in range(5):  # wherever its hash puts it
+        clips = [
+            clip(i, audio_path=path, captions=("x", "y", "z")[: 1 + 2 * (i == rich)]) for i, path in enumerate(paths)
+        ]
+        accounting = build(clips, tmp_path / f"set{rich}", source_name="x")
+        dataset = open_dataset(tmp_path / f"set{rich}")
+        assert [dataset.id[row].as_py() for row in dataset.ladder_rows()] == [f"a:{rich}"]
+        assert accounting["splits"]["train"]["captions"] == 3
+        parts = [tmp_path / f"{rich}-{part}" for part in range(2)]
+        for part, some in zip(parts, (clips[:2], clips[2:]), strict=True):
+            build(some, part, source_name="x")
+        merge(parts, tmp_path / f"merged{rich}")
+        merged = open_dataset(tmp_path / f"merged{rich}")
+        assert [merged.id[row].as_py() for row in merged.ladder_rows()] == [f"a:{rich}"]
+
+
 def test_what_audits_compare_is_stored_beside_the_index(tmp_path):
     clips = [
         clip(

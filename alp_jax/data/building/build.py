@@ -251,7 +251,7 @@ def _finish(
 
 
 def _index(clips: pa.Table, dedupe: str) -> pa.Table:
-    """The columns of the index, and what was measured; clips that sound as an earlier training clip are excluded."""
+    """The columns of the index, and what was measured; of training clips that sound alike one stays in use."""
     for name in ("source", "split"):
         coded = clips[name].combine_chunks().dictionary_encode().cast(INDEX_SCHEMA.field(name).type)
         clips = tables.replaced(clips, name, coded)
@@ -260,7 +260,8 @@ def _index(clips: pa.Table, dedupe: str) -> pa.Table:
     if dedupe != "none":
         source = clips["source"].combine_chunks().indices.to_numpy()
         sound = tables.scoped(clips["audio_hash"].to_numpy(), source, dedupe)
-        again = tables.repeats(sound, order, tables.named(clips["split"], "train"))
+        richest = tables.richest_first(order, clips["num_captions"].to_numpy())
+        again = tables.repeats(sound, richest, tables.named(clips["split"], "train"))
     excluded = tables.exclusions((tables.IN_USE, "duplicate_audio"), again.astype(int))
     index = clips.drop_columns(AUDIT_SCHEMA.names).append_column("excluded", excluded)
     return tables.with_ladder(index, order)

@@ -86,12 +86,13 @@ def _without_repeats(index: pa.Table, compared: pa.Table, order: np.ndarray, ded
     source = index["source"].combine_chunks().indices.to_numpy()
     if dedupe != "none":
         stretch, known = _stretches(index, compared)
-        for reason, key, among in (
-            ("duplicate_stretch", stretch, known & train),
-            ("duplicate_audio", compared["audio_hash"].to_numpy(), train),
+        richest = tables.richest_first(order, index["num_captions"].to_numpy())
+        for reason, key, among, best_first in (
+            ("duplicate_stretch", stretch, known & train, order),
+            ("duplicate_audio", compared["audio_hash"].to_numpy(), train, richest),
         ):
             in_use = codes == number[tables.IN_USE]
-            codes[tables.repeats(tables.scoped(key, source, dedupe), order, among & in_use)] = number[reason]
+            codes[tables.repeats(tables.scoped(key, source, dedupe), best_first, among & in_use)] = number[reason]
     return tables.replaced(index, "excluded", tables.exclusions(reasons, codes))
 
 

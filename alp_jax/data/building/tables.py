@@ -91,6 +91,11 @@ def replaced(table: pa.Table, name: str, column: pa.Array) -> pa.Table:
     return table.set_column(table.schema.get_field_index(name), name, column)
 
 
+def richest_first(order: np.ndarray, num_captions: np.ndarray) -> np.ndarray:
+    """``order`` int64[N] of rows with those of more captions first: of clips that sound alike the fewest are lost."""
+    return order[np.argsort(-num_captions[order].astype(np.int64), kind="stable")]
+
+
 def repeats(key_N: np.ndarray, order_N: np.ndarray, among_N: np.ndarray) -> np.ndarray:
     """Which of the rows ``among_N`` bool have the key of another one before them in ``order_N``; bool[N]."""
     rows = order_N[among_N[order_N]]
