@@ -168,7 +168,7 @@ class _Reader:
             return self._by_ffmpeg()
         if self._kind == "mpeg" or (not self._kind and self._extension in (".mp3", ".mp2")):
             return self._mpeg()
-        if self._kind in ("riff", "au"):
+        if self._kind in ("riff", "au", "aiff"):
             with opened(self._source) as file:
                 pcm = riff.unlike_header(file, self._kind)
             if pcm:
