@@ -165,7 +165,9 @@ class _Reader:
             self._check_length(2 * self._size / raw.G722_RATE if self._extension == ".g722" else 0.0, 0)
             return raw.blocks(self._source, self._extension, self._size, self._stretch)
         if self._kind in _BY_FFMPEG:
-            return self._by_ffmpeg()
+            with opened(self._source) as file:
+                cut = self._kind == "matroska" and sniff.cut_matroska(file, self._size)
+            return self._by_ffmpeg(ffmpeg.Hint(cut=cut))
         if self._kind == "mpeg" or (not self._kind and self._extension in (".mp3", ".mp2")):
             return self._mpeg()
         if self._kind in ("riff", "au", "aiff"):

@@ -29,15 +29,15 @@ def coded(sound, rate=RATE, form="WAV", subtype=None, **options):
     return buffer.getvalue()
 
 
-def muxed(sound, form, codec, rate=RATE, options=None, title=""):
-    """A file as FFmpeg writes it; ``sound`` float32[n]."""
+def muxed(sound, form, codec, rate=RATE, options=None, title="", streams=1):
+    """A file as FFmpeg writes it, the same ``sound`` float32[n] in each stream."""
     buffer = io.BytesIO()
     with av.open(buffer, "w", format=form, options={"fflags": "bitexact"} | (options or {})) as container:
         container.metadata["title"] = title
-        stream = container.add_stream(codec, rate=rate, layout="mono")
+        made = [container.add_stream(codec, rate=rate, layout="mono") for _ in range(streams)]
         frame = av.AudioFrame.from_ndarray(np.rint(sound * 32767).astype(np.int16)[None], "s16", "mono")
         frame.sample_rate, frame.pts, frame.time_base = rate, 0, fractions.Fraction(1, rate)
-        for packet in (*stream.encode(frame), *stream.encode(None)):
+        for packet in (packet for stream in made for packet in (*stream.encode(frame), *stream.encode(None))):
             if packet.size:  # FLAC's encoder ends with an empty one
                 container.mux(packet)
     return buffer.getvalue()
@@ -85,6 +85,12 @@ def form(rate=RATE, channels=1, tag=1, size=2):
 
 def pcm(sound):
     return np.rint(sound * 32767).astype("<i2").tobytes()
+
+
+def trimmed(data, start, duration_ms):
+    """An MP4 file whose edit list leaves out all but ``duration_ms`` from sample ``start``: a trim without a loss."""
+    edit = struct.pack(">IIi", 1, duration_ms, start)
+    return patched(data, b"elst", edit, offset=4)
 
 
 def with_flac_samples(data, count):

@@ -22,11 +22,13 @@ PIPED = b"".join(mpeg_packets(VBR))
 CBR = coded(TWO_44, 44_100, "MP3", "MPEG_LAYER_III", bitrate_mode="CONSTANT", compression_level=0.5)
 CBR_PIPED = b"".join(mpeg_packets(CBR))
 FLAC = coded(TWO, form="FLAC")
+TWO_STREAMS = muxed(two_tones(48_000), "webm", "libopus", 48_000, streams=2)
 FIRST, SECOND = tone(3, 440), tone(3, 1000)
 DATA = pcm(TWO)
 AU, CAF = coded(TWO, form="AU", subtype="PCM_16"), coded(TWO, form="CAF", subtype="PCM_16")
 LIST = chunk(b"LIST", b"INFOISFT\x05\0\0\0abcd\0\0")
 UNFILLED = chunk(b"ds64", bytes(28))
+TABLE_FIRST = muxed(TWO, "mp4", "aac", options={"moov_size": "20000"})
 FRAGMENTS = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
 M4A = muxed(TWO, "ipod", "aac")
 RATES = {440: tone(3, 440), 1000: tone(3, 1000, 44_100)}
@@ -80,6 +82,7 @@ FORMATS = {
         0.1,
     ),
     "a.webm": (muxed(two_tones(48_000), "webm", "libopus", 48_000), 0.01),
+    "two_streams.webm": (TWO_STREAMS, 0.01),
     "live.webm": (muxed(two_tones(48_000), "webm", "libopus", 48_000, {"live": "1"}), 0.01),
     "a.mka": (muxed(TWO, "matroska", "flac"), 0),
     "a.aac": (muxed(TWO, "adts", "aac"), 0.1),
@@ -150,6 +153,17 @@ def test_a_header_that_lies_is_noted_and_one_that_says_nothing_is_not(tmp_path):
     }
 
 
+def test_an_edit_list_chooses_a_part(tmp_path):
+    path = tmp_path / "trimmed.m4a"
+    path.write_bytes(sounds.trimmed(M4A, 2 * RATE, 2500))
+    sound = audio.load(str(path), 0.0, None, LIMITS)
+    assert len(sound) == pytest.approx(2.5 * RATE, abs=1)
+    assert change(sound) == pytest.approx(1.0, abs=0.1)
+    path.write_bytes(sounds.trimmed(TABLE_FIRST, 2 * RATE, 2500)[:-30_000])
+    with pytest.raises(BadAudio, match="corrupt: cut short"):
+        audio.load(str(path), 0.0, None, LIMITS)
+
+
 def test_blocks_of_an_mp3_file_join_without_a_glitch(tmp_path):
     """Block after block from libsndfile there was one every 65536 samples, as loud as the sound."""
     for name, data in (("vbr.mp3", VBR), ("cbr.mp3", CBR)):
@@ -209,9 +223,10 @@ def test_a_cut_is_the_part_of_the_whole(tmp_path, name, monkeypatch):
 
 CUT = {
     "cut.m4a": M4A[:-3000],  # FFmpeg writes the table of the samples at the end
-    "table_first.m4a": muxed(TWO, "mp4", "aac", options={"moov_size": "20000"})[:-8000],
+    "table_first.m4a": TABLE_FIRST[:-8000],
     "cut.mp4": FORMATS["fragments.mp4"][0][:-8000],
     "cut.webm": FORMATS["a.webm"][0][:-20_000],
+    "cut_streams.webm": TWO_STREAMS[: len(TWO_STREAMS) // 2],
     "cut_total_too_small.flac": sounds.with_flac_samples(FLAC, 5 * RATE)[: len(FLAC) // 2],
     "second_cut.wav": wav(form(), chunk(b"data", DATA[:20_000]), chunk(b"data", DATA[20_000:], 400_000)),
     "two_rates.wav": coded(FIRST) + coded(SECOND, 8_000),

@@ -31,6 +31,7 @@ CONTAINERS = "mov,matroska,webm,mp3,aac,ogg,flac,caf,wav"
 DECODERS = "aac,alac,flac,mp3,mp3float,mp2,mp2float,opus,vorbis"  # and pcm_*
 _SHARE_BROKEN = 0.05  # of the packets: more that cannot be decoded make a file corrupt
 _SLACK_S, _SLACK = 0.5, 0.02  # what a container may state too much: the larger of seconds and a share
+_EDGE_S = 0.05  # of the above, in a file of which bytes are missing
 _COUNTED = ("mp3", "mp3float", "aac", "alac", "opus")  # whose packets hold as many samples as they say
 _LEAD, _PREROLL_S = 8, 1.0  # packets at the start, and seconds before a stretch, that are decoded in any case
 _OUTSIDE = "a container outside the allow-list; convert it: ffmpeg -i FILE FILE.flac"
@@ -44,11 +45,13 @@ class Hint(NamedTuple):
       form: the container, where FFmpeg would not find it; "" leaves it to FFmpeg.
       frames: that the file's own header states; fewer are an error unless the stream is whole up to its end.
       spans: what of the file is read, as of ``SpanFile``; () is all.
+      cut: whether bytes are missing at the end of the file.
     """
 
     form: str = ""
     frames: int = 0
     spans: tuple = ()
+    cut: bool = False
 
 
 _NO_HINT = Hint()
@@ -214,12 +217,20 @@ class _Reading:
         if seconds < stated and not whole:
             raise BadAudio("corrupt", f"{seconds:.2f} of {stated:.2f} s could be decoded")
         name = self._container.format.name
-        if name.startswith("mov") and (self._packets < self._stream.frames or not self._clean):
+        # the index, unlike the count of the file, is without the packets that an edit list leaves out
+        if name.startswith("mov") and (self._packets < len(self._stream.index_entries) or not self._clean):
             raise BadAudio("corrupt", f"cut short: {self._packets} packets are there")
-        if name.startswith("matroska") and len(self._container.streams) == 1:
-            stated = (self._container.duration or 0) / av.time_base
-            if seconds < stated - max(_SLACK_S, _SLACK * stated):
-                raise BadAudio("corrupt", f"{seconds:.2f} of {stated:.2f} s could be decoded")
+        if name.startswith("matroska"):
+            self._check_matroska(seconds)
+
+    def _check_matroska(self, seconds: float) -> None:
+        """The stated duration is that of the longest stream; live streams state none."""
+        stated, cut = (self._container.duration or 0) / av.time_base, self._hint.cut
+        short = seconds < stated - (_EDGE_S if cut else max(_SLACK_S, _SLACK * stated))
+        if cut and (short or not stated):
+            raise BadAudio("corrupt", f"cut short: {seconds:.2f} s are there")
+        if short and len(self._container.streams) == 1:
+            raise BadAudio("corrupt", f"{seconds:.2f} of {stated:.2f} s could be decoded")
 
 
 def _samples(frame: av.AudioFrame) -> np.ndarray:

@@ -83,3 +83,20 @@ def audio_start(file: BinaryIO) -> int:
             return at
         size = tag[6] << 21 | tag[7] << 14 | tag[8] << 7 | tag[9]
         at += 10 + size + (10 if tag[5] & 0x10 else 0)  # the latter is a footer
+
+
+def cut_matroska(file: BinaryIO, size: int) -> bool:
+    """Whether a Matroska file of ``size`` bytes states a segment that reaches beyond its end; live streams do not."""
+    at = 0
+    for wanted in (b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"):  # the EBML header, then the segment
+        file.seek(at)
+        head = file.read(12)
+        if len(head) < 12 or head[:4] != wanted or not head[4]:
+            return False
+        width = 9 - head[4].bit_length()  # of the length, whose first bit that is set tells it
+        largest = (1 << 7 * width) - 1
+        length = int.from_bytes(head[4 : 4 + width]) & largest
+        if length == largest:  # not known
+            return False
+        at += 4 + width + length
+    return at > size
