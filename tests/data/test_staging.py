@@ -1,5 +1,6 @@
 """Parquet rows laid out before shards are written: each row group is read once, and nothing else changes."""
 
+import errno
 import io
 import os
 import types
@@ -102,21 +103,43 @@ def test_a_small_disk_makes_waves_or_none(table, tasks, tmp_path, monkeypatch, c
     assert ("no room to lay out" in capsys.readouterr().err) == (expected is None)
 
 
-def test_a_process_that_dies_leaves_the_rows_to_the_workers(tasks, table, tmp_path, monkeypatch):
+def test_a_process_that_dies_leaves_the_rows_to_the_workers(tasks, table, tmp_path, monkeypatch, capfd):
+    """Not even what a build that was killed left behind is used: it is about other clips."""
+
     class Dies:
+        exitcode = -9
+
         def __init__(self, **_):
             pass
 
         def start(self):
+            assert not list(tmp_path.glob(".staged*"))
             (tmp_path / staging.NAME).touch()
+            staging.lay_out([str(table)], [""], np.arange(GROUPS * ROWS), tmp_path, 1 << 20)
 
         def join(self):
             pass
 
         kill = join
 
+    (tmp_path / staging.NAME).touch()
+    np.save(tmp_path / staging.OFFSETS, np.arange(GROUPS * ROWS))
     monkeypatch.setattr(staging.multiprocessing, "get_context", lambda _: types.SimpleNamespace(Process=Dies))
     assert staging._staged(tasks, tmp_path, [str(table)]) == tasks
+    assert "audio was not laid out (exit code -9)" in capfd.readouterr().err
+
+
+def test_a_full_disk_ends_the_process_with_a_line(tmp_path, monkeypatch, capfd):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    for name in ("worker.die_with_parent", "worker.cap_memory", "signal.signal"):
+        monkeypatch.setattr(f"alp_jax.data.building.staging.{name}", lambda *_: None)
+    monkeypatch.setattr(staging, "lay_out", full)
+    with pytest.raises(SystemExit) as ended:
+        staging._child([], [], None, str(tmp_path), 1, 1)
+    assert ended.value.code == 1
+    assert capfd.readouterr().err == f"{tmp_path}: OSError: [Errno 28] No space left on device\n"
 
 
 def test_each_row_group_is_read_once(table, tmp_path, monkeypatch):

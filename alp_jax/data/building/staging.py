@@ -14,6 +14,7 @@ import os
 import pathlib
 import shutil
 import signal
+import sys
 import tarfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -104,15 +105,17 @@ def _staged(tasks: list[shard.Task], folder: pathlib.Path, paths: list[str]) -> 
     process = multiprocessing.get_context("spawn").Process(
         target=_child, args=(paths, columns, wanted, str(folder), tasks[0].limits.max_bytes, os.getpid()), daemon=True
     )
+    for name in (NAME, OFFSETS):  # of a build that was killed: they are about other clips
+        (folder / name).unlink(missing_ok=True)
     process.start()
     try:
         process.join()
     finally:
         process.kill()
-    try:
-        offsets = np.load(folder / OFFSETS)[place.ravel()]
-    except (OSError, ValueError):  # it died: workers read the rows themselves, and the one that dies is watched
+    if process.exitcode != 0:  # workers read the rows themselves, and the one that dies is watched
+        say(f"{folder}: audio was not laid out (exit code {process.exitcode}), so each clip is read with its row group")
         return tasks
+    offsets = np.load(folder / OFFSETS)[place.ravel()]
     parts = np.split(offsets, np.cumsum([len(part) for part in keys])[:-1])
     return [dataclasses.replace(task, staged=(str(folder / NAME), p)) for task, p in zip(tasks, parts, strict=True)]
 
@@ -122,7 +125,11 @@ def _child(paths, columns, wanted, folder: str, max_bytes: int, parent: int) -> 
     worker.die_with_parent(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
     worker.cap_memory(worker.MEMORY_BYTES)
-    lay_out(paths, columns, wanted, pathlib.Path(folder), max_bytes)
+    try:
+        lay_out(paths, columns, wanted, pathlib.Path(folder), max_bytes)
+    except Exception as error:  # a full disk, no memory: the build goes on without
+        say(f"{folder}: {type(error).__name__}: {error}")
+        sys.exit(1)
 
 
 def lay_out(
