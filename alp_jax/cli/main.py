@@ -10,6 +10,7 @@ import sys
 from alp_jax.cli.parsers import JSON_HELP, Parser, help_options
 from alp_jax.config import ConfigError, hints
 from alp_jax.core.errors import AlpError, UserError
+from alp_jax.core.progress_bar import show
 
 # verb -> (module under alp_jax.cli, one line of help)
 VERBS = {
@@ -97,5 +98,5 @@ def _run(argv: list[str]) -> tuple[int, str]:
 
 def _fail(error: object, code: int) -> tuple[int, str]:
     line = " ".join(str(error).split())
-    print("alp: " + line, file=sys.stderr)
+    show(f"alp: {line}\n", sys.stderr)
     return code, line

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from tqdm.utils import disp_len, disp_trim
 
 from alp_jax.core.pace import Pace, duration
-from alp_jax.core.progress_bar import LOCK, Bar, columns, is_terminal, printable
+from alp_jax.core.progress_bar import LOCK, Bar, columns, is_terminal, printable, show
 
 LINE_S = 60.0  # between two lines where there is no terminal
 _FIRST_S = 1.0  # until the first of them
@@ -29,10 +29,10 @@ def say(text: str, stream=None) -> None:
     stream, text = stream or sys.stderr, printable(text)
     with LOCK:
         if any(one.bar for one in _open):
-            Bar.write(text, file=stream)
+            with contextlib.suppress(OSError, ValueError):  # as of ``show``
+                Bar.write(text, file=stream)
         else:
-            stream.write(text + "\n")
-        stream.flush()
+            show(text + "\n", stream)
 
 
 @contextlib.contextmanager
@@ -262,9 +262,7 @@ class Progress:
 
     def _print(self, text: str) -> None:
         _open[0]._due = time.monotonic() + LINE_S
-        with contextlib.suppress(OSError, ValueError):  # nobody reads any more: no reason to end the work
-            self._stream.write(printable(text) + "\n")
-            self._stream.flush()
+        show(printable(text) + "\n", self._stream)
 
 
 def _joined(text: str, values: list[str], room: int | None) -> str:

@@ -11,8 +11,20 @@ LOCK = threading.RLock()  # of everything that is shown
 
 
 def is_terminal(stream) -> bool:
-    """Whether lines of ``stream`` can be redrawn in place."""
-    return stream.isatty() and os.environ.get("TERM") != "dumb"
+    """Whether lines of ``stream`` can be redrawn in place; not where it is closed, or None."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        return stream.isatty() and os.environ.get("TERM") != "dumb"
+    return False
+
+
+def show(text: str, stream) -> None:
+    """Writes ``text`` at once, if there is still somebody to read it: whether or not is no reason to end the work.
+
+    ``stream`` is None where whoever started this closed it.
+    """
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        stream.write(text)
+        stream.flush()
 
 
 def columns(stream) -> int:

@@ -3,11 +3,11 @@
 import dataclasses
 import pathlib
 import shlex
-import sys
 import time
 from collections.abc import Sequence
 
 from alp_jax.core.errors import AlpError, UserError
+from alp_jax.core.progress import say
 from alp_jax.launchers.call import call, must, stream
 from alp_jax.launchers.names import check, for_cluster
 
@@ -143,4 +143,4 @@ def _delete(gcloud: str, vm: TpuVm, record: pathlib.Path) -> None:
 
 
 def _say(what: str) -> None:
-    print(f"alp launch: {what}", file=sys.stderr, flush=True)
+    say(f"alp launch: {what}")

@@ -232,8 +232,9 @@ def _stop_listening(listener: threading.Thread) -> None:
 
 def _exit(code: int) -> None:
     """At once: a normal exit would wait for processes that may never come."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # closed, or nobody reads
+            stream.flush()
     os._exit(code)
 
 

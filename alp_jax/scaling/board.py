@@ -9,7 +9,7 @@ from typing import Any
 
 from alp_jax.core.pace import clock, duration
 from alp_jax.core.progress import LINE_S
-from alp_jax.core.progress_bar import columns, is_terminal
+from alp_jax.core.progress_bar import columns, is_terminal, show
 from alp_jax.scaling.forecast import GB, Outlook
 
 _ORDER = ("running", "failed", "interrupted", "waiting", "done")  # what one looks for comes first
@@ -73,12 +73,11 @@ class Board:
             table = table_lines(records, notes, width, max(_rows(self._stream) - 3, 3))
             lines = [head[:width], describe(outlook)[:width], *table]
             up = f"\x1b[{self._drawn}F\x1b[J" if self._drawn else ""
-            self._stream.write(up + "\n".join(lines) + "\n")
+            show(up + "\n".join(lines) + "\n", self._stream)
             self._drawn = len(lines)
         else:
             at_work = "   ".join(f"{name}  {note}" for name, note in notes.items())
-            self._stream.write(f"{head}; {describe(outlook)}{'  ' + at_work if at_work else ''}"[:400] + "\n")
-        self._stream.flush()
+            show(f"{head}; {describe(outlook)}{'  ' + at_work if at_work else ''}"[:400] + "\n", self._stream)
 
 
 def _rows(stream) -> int:

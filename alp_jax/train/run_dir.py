@@ -21,6 +21,7 @@ from alp_jax.core import storage
 from alp_jax.core.differences import first_difference
 from alp_jax.core.errors import UserError
 from alp_jax.core.files import read_json, write_bytes, write_json, write_text
+from alp_jax.core.progress import say
 from alp_jax.data.dataset import Dataset
 from alp_jax.data.text.tokenizer import FILE_NAMES, Tokenizer
 from alp_jax.optim.schedules import learning_rate
@@ -111,7 +112,7 @@ class RunDir:
         write_json(self.path / "config.json", settings)
         if "note" in change:
             old, new = change["changed"]["config.train.steps"]
-            print(f"alp: {self.path}: {old} steps become {new}; {change['note']}", file=sys.stderr, flush=True)
+            say(f"alp: {self.path}: {old} steps become {new}; {change['note']}")
             (self.path / DONE).unlink(missing_ok=True)  # the run is no longer finished
 
     def close(self) -> None:

@@ -1,6 +1,8 @@
 """The command line: help everywhere, one line and exit 2 for mistakes, never a traceback."""
 
+import io
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -132,3 +134,14 @@ def test_a_closed_pipe_is_no_traceback():
     command = f"{sys.executable} -m alp_jax doctor | true"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=ROOT, check=False)
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("how", ["none", "unread"])
+def test_a_mistake_is_exit_2_where_nobody_reads_why(how, monkeypatch, capsys):
+    read, write = os.pipe()
+    os.close(read)
+    with open(write, "wb", buffering=0) as raw:
+        stream = None if how == "none" else io.TextIOWrapper(raw, write_through=True)
+        monkeypatch.setattr(sys, "stderr", stream)
+        assert cli.main(["nonsense"]) == 2
+    assert capsys.readouterr().out == ""

@@ -1,10 +1,12 @@
 """Progress tells how far, how long, and when it ends: on terminals of any width, in log files, and never falsely."""
 
+import contextlib
 import fcntl
 import io
 import os
 import re
 import struct
+import sys
 import termios
 import time
 
@@ -253,12 +255,46 @@ def test_a_terminal_that_cannot_be_redrawn_gets_lines(now, screen, monkeypatch):
     assert screen.shown().split("\r\n")[1] == "build shards: 2/2 clips  done in 1.0 s"
 
 
-def test_a_stream_that_is_gone_does_not_end_the_work(now):
-    stream = io.StringIO()
-    with Progress("build", 2, "clips", stream=stream) as progress:
-        stream.close()
+@contextlib.contextmanager
+def unread():
+    """A pipe that nobody reads."""
+    read, write = os.pipe()
+    os.close(read)
+    with contextlib.suppress(OSError), open(write, "w", buffering=1) as stream:
+        yield stream
+
+
+@pytest.mark.parametrize("how", ["closed later", "closed", "none", "unread"])
+def test_a_stream_that_is_gone_does_not_end_the_work(now, monkeypatch, how):
+    with unread() if how == "unread" else io.StringIO() as stream:
+        monkeypatch.setattr(sys, "stderr", None if how == "none" else stream)
+        if how == "closed":
+            stream.close()
+        with Progress("build", 2, "clips") as progress:
+            say("a line")
+            if how == "closed later":
+                stream.close()
+            say("another")
+            with stage("saving"):
+                now[0] += 100.0
+            progress.update(2)
+        say("the last")
+    assert progress.done == 2
+    assert now[0] == 200.0
+
+
+def test_a_terminal_that_is_gone_does_not_end_the_work(now, monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    screen = Screen(80)
+    with Progress("build", 2, "clips", stream=screen.stream) as progress:
+        assert progress.bar is not None
+        os.close(screen._master)
+        now[0] += 1.0
+        say("a line", screen.stream)
         progress.update(2)
     assert progress.done == 2
+    with contextlib.suppress(OSError):
+        screen.stream.close()
 
 
 @pytest.mark.parametrize("total", [10, None])

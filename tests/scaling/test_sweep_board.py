@@ -71,6 +71,15 @@ def test_a_terminal_is_redrawn_and_a_log_file_gets_lines(monkeypatch):
     assert "step 20  loss 3.1" in log.getvalue()
 
 
+def test_nobody_who_reads_is_no_error(monkeypatch):
+    monkeypatch.setattr(module.sys, "stderr", None)
+    Board().show(RECORDS, NOTES, OUTLOOK)
+    stream = Terminal()
+    board = Board(stream)
+    stream.close()
+    board.show(RECORDS, NOTES, OUTLOOK)
+
+
 @pytest.mark.parametrize("columns", [1, 20])
 def test_tiny_terminals_are_no_error(monkeypatch, columns):
     monkeypatch.setenv("COLUMNS", str(columns))
