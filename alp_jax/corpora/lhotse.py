@@ -5,9 +5,10 @@ A cut is ``{id, start, duration, channel, recording: {id, sources: [{type, chann
 list of texts. By default ``caption`` is used: in UTS the new, detailed one; option ``captions`` takes the original
 ones, or both.
 
-A cut with one supervision is one clip. Of several, each stretch is a clip with the captions of the supervisions that
-have it. A channel of a recording that has several is a recording of its own here, in the group of the whole one. What
-Lhotse would change in the sound when it loads a cut (speed, volume, reverberation) is refused by its name.
+A cut whose only supervision is of all of it, or states no times, is one clip. Else each stretch is a clip with the
+captions of the supervisions that have it. A channel of a recording that has several is a recording of its own here, in
+the group of the whole one. What Lhotse would change in the sound when it loads a cut (speed, volume, reverberation) is
+refused by its name.
 
 UTS puts the name of the data set in the place of the audio path ("audioset"). Such a name becomes the clip's source,
 and the file is looked up by the cut's id below the audio folder. A relative path is taken below the audio folder; an
@@ -29,6 +30,7 @@ from alp_jax.corpora.rows import BadRow, check_utf8, field, plain, seconds, tags
 _CHOICES = {"new": ("caption",), "original": ("original_caption",), "both": ("caption", "original_caption")}
 _RATE = 16_000  # of what is stored: resampling to it or above takes nothing away
 _ROUNDING_S = 1e-3
+_EDGE_S = 0.1  # by which the only supervision of a cut may miss its ends and still be of all of it
 _AUDIOSET = re.compile(r"Y([A-Za-z0-9_-]{11})")
 
 
@@ -153,7 +155,7 @@ Stretch = tuple[float, float, tuple[int, ...] | None]  # start and length in the
 
 
 def _stretches(supervisions: list, start: float, duration: float, channel: object) -> dict[Stretch, list[dict]]:
-    """The supervisions of a cut by the stretch they describe: the whole cut when there is one, else what each covers.
+    """The supervisions of a cut by the stretch they describe: the whole cut when the only one is of it.
 
     Raises:
       BadRow: there is none, one lies outside of the cut, or a time or channel is none.
@@ -161,7 +163,7 @@ def _stretches(supervisions: list, start: float, duration: float, channel: objec
     if not supervisions or not all(isinstance(one, dict) for one in supervisions):
         raise BadRow("bad_record", "no supervision")
     channels = _channels(channel)
-    if len(supervisions) == 1:
+    if len(supervisions) == 1 and _covers(supervisions[0], duration):
         return {(start, duration, channels): supervisions}
     found: dict[Stretch, list[dict]] = {}
     for one in supervisions:
@@ -175,6 +177,14 @@ def _stretches(supervisions: list, start: float, duration: float, channel: objec
         own = channels if not isinstance(channel, list) or one.get("channel") is None else _channels(one["channel"])
         found.setdefault((*(round(number, 6) for number in place), own), []).append(one)
     return found
+
+
+def _covers(supervision: dict, duration: float) -> bool:
+    """Whether it is of a whole cut of ``duration`` seconds: it states no times, or about those of the cut."""
+    if supervision.get("start") is None or supervision.get("duration") is None:
+        return True
+    first = _number(supervision["start"], "start")
+    return first < _EDGE_S and first + _number(supervision["duration"], "duration") > duration - _EDGE_S
 
 
 def _number(value: object, name: str) -> float:

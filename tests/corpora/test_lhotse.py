@@ -215,3 +215,21 @@ def test_a_path_in_another_unicode_form_is_found(tmp_path):
     file.parent.mkdir()
     file.touch()
     assert read(tmp_path, cut(source="Caf\u00e9/u1.wav"), audio=tmp_path)[0][0].audio_path == str(file)
+
+
+@pytest.mark.parametrize(
+    ("times", "expected"),
+    [
+        ((2.0, 1.0), (4.5, 1.0)),
+        ((-1, 3), (2.5, 2.0)),
+        ((0.0, 9.95), (2.5, 10.0)),
+        ((-1, 30), (2.5, 10.0)),
+        ((None, None), (2.5, 10.0)),
+    ],
+)
+def test_the_only_supervision_of_a_cut_may_be_of_a_part(tmp_path, times, expected):
+    (clip,), _ = read(tmp_path, cut(supervisions=[supervision(*times, "x")]))
+    assert (clip.id, clip.captions) == ("lhotse:u1", ("x",))
+    assert (clip.start_s, clip.duration_s, clip.recording_start_s) == (*expected, expected[0])
+    row = only_rejected(tmp_path, cut(supervisions=[supervision(12, 1, "outside")]))
+    assert row.detail == "supervision 'outside' has no time inside the cut"
