@@ -2,6 +2,8 @@
 
 import ast
 import io
+import json
+import re
 import tokenize
 
 from alp_jax.corpora.rows import BadRow
@@ -16,6 +18,8 @@ EMPTY = frozenset(
 _LONGEST_LIST = 1 << 20  # characters
 _OPENS = {"[": "]", "(": ")"}
 _ARRAY = "array("
+# what stands behind a quoted part of a sentence, in place of a comma: ["Hi!" he said. "Bye!"]
+_WORDS = re.compile(r"[,.;:!?]?\s+[^\[\]]*[^\W\d_][^\[\]]*")
 _SKIPPED = (tokenize.NEWLINE, tokenize.NL, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER)
 
 
@@ -59,10 +63,32 @@ def printed_list(text: str, name: str = "cell") -> list[str] | None:
     if len(inner) < 2 or _OPENS.get(inner[0]) != inner[-1]:
         return None
     body = inner[1:-1].strip()
+    if inner[0] == "[" and (found := _json(inner)) is not None:  # first: JSON has other escapes than Python
+        return found
     found = _strings(body) if len(body) <= _LONGEST_LIST else None
-    if found is None and body[0] in "'\"" and body[-1] in "'\".":
+    if found is None and inner[0] == "[" and body[0] in "'\"" and body[-1] in "'\"." and not _sentence(body):
         raise BadRow("bad_record", f"{name} is a printed list that cannot be read: {text.strip()[:60]}")
     return found if found or inner[0] == "[" else None
+
+
+def _json(text: str) -> list[str] | None:
+    """The texts of a JSON list of texts and empty values; None for anything else."""
+    try:
+        found = json.loads(text) if len(text) <= _LONGEST_LIST else None
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(found, list) or not all(isinstance(one, str) or empty(one) for one in found):
+        return None
+    return [one for one in found if isinstance(one, str)]
+
+
+def _sentence(body: str) -> bool:
+    """Whether words stand between or behind the quoted parts of ``body``, and every quote is closed."""
+    parts = body.split(body[0])
+    if len(parts) % 2 == 0:
+        return False
+    between = [part for part in parts[2:-1:2] if _WORDS.fullmatch(part) and part[-1].isspace()]
+    return bool(between) or bool(_WORDS.fullmatch(parts[-1]))
 
 
 def _strings(body: str) -> list[str] | None:

@@ -1,5 +1,7 @@
 """Cells: what says nothing, and lists that were printed into text."""
 
+import json
+
 import pytest
 
 from alp_jax.corpora.own.cells import empty, listed, printed_list
@@ -40,6 +42,13 @@ def test_not_empty(value):
         ("'a', 'b'", None),
         ("['a'.upper()]", None),
         ("[f'{x}']", None),
+        (json.dumps(["a dog \U0001f600 barks", "b"]), ["a dog \U0001f600 barks", "b"]),
+        ('["rain \\/ wind", NaN, null]', ["rain / wind"]),
+        ('("Hello" and "Goodbye")', None),
+        ('("Hello", "Hi" and "Goodbye")', None),
+        ('["Hi!" he said. "Bye!"]', None),
+        ('["Hi!" he said.]', None),
+        ("['Hi!' she said, 'Bye!']", None),
     ],
 )
 def test_printed_lists(text, expected):
@@ -47,7 +56,15 @@ def test_printed_lists(text, expected):
 
 
 @pytest.mark.parametrize(
-    "text", ["['a', 'b' ...]", "['x'] and ['y']", "['it's raining']", "['a', ... 'b']", "[b'a', 'b']"]
+    "text",
+    [
+        "['a', 'b' ...]",
+        "['x'] and ['y']",
+        "['it's raining']",
+        "['a', ... 'b']",
+        "['dogs' toys', 'cats' toys']",
+        "[b'a', 'b']",
+    ],
 )
 def test_printed_lists_that_are_damaged_are_no_captions(text):
     if text.startswith("[b"):
