@@ -105,9 +105,10 @@ def test_of_one_stretch_an_evaluation_clip_stays_else_the_first_of_the_ladder(tm
         clip("other", **same, source="b"),
         clip("whole", recording="youtube:x"),
         clip("member", recording="youtube:x", audio_path="/x/whole.wav", member="1"),
+        clip("folder", recording="youtube:x", audio_path="/y/whole.wav"),  # another file of that name
     ]
     spooled, order = spool(clips, tmp_path)
-    others = {"a:later", "a:longer", "a:whole", "a:member"}
+    others = {"a:later", "a:longer", "a:whole", "a:member", "a:folder"}
     assert set(kept(spooled, order)) == others | {"a:test", "a:other"}
     assert spooled.left_out["duplicate_stretch"].sources == {"a": 6}
     spooled, order = spool(clips, tmp_path, dedupe="all")

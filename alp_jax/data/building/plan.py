@@ -9,7 +9,6 @@ import collections
 import dataclasses
 import hashlib
 import itertools
-import os
 import pathlib
 from collections.abc import Iterable, Sequence
 
@@ -187,7 +186,7 @@ def _stretch(clip: Clip, dedupe: str) -> int:
     Clips that were read without audio tell no file, so that none of them is like another.
     """
     if clip.recording_start_s is None:
-        where = (os.path.basename(clip.audio_path) or clip.id, clip.member, clip.start_s)
+        where = (clip.audio_path or clip.id, clip.member, clip.start_s)
     else:
         where = ("", "", clip.recording_start_s)
     key = repr((clip.source if dedupe == "source" else "", clip.recording, *where, clip.duration_s, clip.channel))
