@@ -139,6 +139,13 @@ def test_lines_that_cannot_be_used(tmp_path, text, reason):
     rejects(tmp_path, text, "line 1", reason, "", "c.jsonl")
 
 
+def test_an_object_without_a_file_costs_itself_unless_it_is_the_first(tmp_path):
+    good, bare = ({"path": "a.wav", "caption": "x"}, {"caption": "y", "note": 1})
+    rejects(tmp_path, "\n".join(map(json.dumps, (good, bare))), "line 2", "bad_record", "no file name", "c.jsonl")
+    rejects(tmp_path, json.dumps([good, bare, good | {"path": "b.wav"}]), "record 2", "bad_record", "no file", "c.json")
+    fails(tmp_path, json.dumps(bare) + "\n" + json.dumps(good), "line 1: no column for the file, only", "c.jsonl")
+
+
 @pytest.mark.parametrize(
     ("text", "name", "match"),
     [

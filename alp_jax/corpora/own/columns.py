@@ -53,6 +53,10 @@ class Column(NamedTuple):
     task: str = ""
 
 
+class NoFile(UserError):
+    """No column is for the file."""
+
+
 class Columns:
     """Finds out what columns mean; says once for each table what it leaves aside."""
 
@@ -74,7 +78,8 @@ class Columns:
           aside: columns that the table's format has and that are no use here.
 
         Raises:
-          UserError: two columns of one name, none for the file, or one that is not known.
+          NoFile: no column is for the file.
+          UserError: two columns of one name, or one that is not known.
         """
         key = (tuple(names), inside)
         if key not in self._known:
@@ -95,7 +100,8 @@ class Columns:
             plain = normalised(name) or f"unnamed:_{place}"
             name = name if name.strip() else f"Unnamed: {place}"
             index = _INDEX.fullmatch(plain) or (not place and _FIRST.fullmatch(plain))
-            if index or plain in self._ignored or plain in aside:
+            beside = inside and plain != inside and plain in NAMES[FILE]  # says again what the audio was called
+            if index or beside or plain in self._ignored or plain in aside:
                 left.append(name)
             elif plain in own:
                 raise UserError(f"{where}: two columns are called {own[plain]!r}; rename one, or remove it")
@@ -105,8 +111,9 @@ class Columns:
         if ALL in self._ignored:
             left += unknown
             unknown = []
-        if unknown or not any(column.meaning in (FILE, AUDIO) for column in found):
-            raise UserError(f"{where}: {_problem(names, found, unknown)}; expected {EXPECTED}")
+        if unknown or not _has_file(found):
+            kind = UserError if _has_file(found) else NoFile
+            raise kind(f"{where}: {_problem(names, found, unknown)}; expected {EXPECTED}")
         return found, left
 
 
@@ -139,9 +146,13 @@ def _meanings(own: Mapping[str, str], inside: str) -> tuple[list[Column], list[s
     return list(used.values()), [own[name] for name in own if name not in used]
 
 
+def _has_file(found: Sequence[Column]) -> bool:
+    return any(column.meaning in (FILE, AUDIO) for column in found)
+
+
 def _problem(names: Sequence[str], found: Sequence[Column], unknown: Sequence[str]) -> str:
     """What is wrong with the columns of a table, and what to type."""
-    if not any(column.meaning in (FILE, AUDIO) for column in found):
+    if not _has_file(found):
         near = nearest(unknown[0], NAMES[FILE]) if len(unknown) == 1 else ""
         there = f", only {', '.join(repr(name) for name in names[:_SHOWN])}" if names else ""
         return f"no column for the file{there}{near if 'did you' in near else ''}"

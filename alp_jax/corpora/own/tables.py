@@ -21,6 +21,7 @@ from alp_jax.corpora.own.columns import CAPTION, LABEL, Column, Columns
 SEPARATORS = (",", ";", "\t", "|")  # the first of those that fit a header equally well
 TEXT = (".csv", ".tsv", ".tab", ".json", ".jsonl", ".ndjson")  # each with .gz too
 CONTAINERS = (".parquet", ".tar")
+OBJECTS = (".json", ".jsonl", ".ndjson")  # whose rows may have different columns
 _TIMES, _DECIMAL = ("start", "end", "duration"), re.compile(r"\s*\d+,\d+\s*")
 _OTHERS = {
     ".xlsx": "save it as CSV",
@@ -175,19 +176,28 @@ def _check_lines(path: pathlib.Path) -> None:
 
 
 def _json(path: pathlib.Path, known: Columns) -> Rows:
-    for row in json_stream.json_rows(path, unique=True):
-        if isinstance(row, Rejected):
-            yield row
-        else:
-            yield _object(path, f"{path} record {row[0]}", row[1], known)
+    return _objects(path, "record", json_stream.json_rows(path, unique=True), known)
 
 
 def _json_lines(path: pathlib.Path, known: Columns) -> Rows:
-    for row in tables.jsonl_rows(path, unique=True):
+    return _objects(path, "line", tables.jsonl_rows(path, unique=True), known)
+
+
+def _objects(path: pathlib.Path, unit: str, found: Iterator[tuple[int, dict] | Rejected], known: Columns) -> Rows:
+    """The objects as rows. One that names no file costs itself; if it is the first, the table is another kind."""
+    first = True
+    for row in found:
         if isinstance(row, Rejected):
             yield row
-        else:
-            yield _object(path, f"{path} line {row[0]}", row[1], known)
+            continue
+        where = f"{path} {unit} {row[0]}"
+        try:
+            yield _object(path, where, row[1], known)
+        except columns.NoFile:
+            if first:
+                raise
+            yield Rejected(where, "bad_record", "no file name")
+        first = False
 
 
 def _object(path: pathlib.Path, where: str, record: dict, known: Columns) -> Row:

@@ -120,3 +120,14 @@ def test_a_plain_table_in_parquet(tmp_path):
     path = write(tmp_path / "u.parquet", file_name=["a.wav"], caption=[{"en": "x"}])
     with pytest.raises(UserError, match=r"column 'caption' is struct<en: string>, not text"):
         read(path)
+
+
+def test_a_file_name_beside_audio_is_left_aside(tmp_path, capsys):
+    for name in ("path", "file_name", "File"):
+        path = tmp_path / "a.parquet"
+        pq.write_table(pa.table({"audio": EMBEDDED, name: list("abcd"), "text": list("abcd")}), path)
+        assert [clip.captions for clip in read(path)[0]] == [("a",), ("b",), ("c",), ("d",)]
+        assert f"left aside: {name}\n" in capsys.readouterr().err
+    path = write(tmp_path / "b.parquet", audio=EMBEDDED, file=list("abcd"), pth=list("abcd"))
+    with pytest.raises(UserError, match="unknown column 'pth'"):
+        read(path)
