@@ -222,11 +222,17 @@ def _print_split(rule: "SplitRule | None", accounting: dict) -> None:
         return
     counts = ", ".join(f"{accounting['splits'].get(split, {'clips': 0})['clips']} {split}" for split in SPLITS)
     together = "" if rule.unit == "group" else "; a column 'group' keeps clips together"
-    print(f"no split column, so clips are split {rule}: {counts}")
+    remedy = "--option split_seed=N or larger shares give some"
+    if rule.tables < rule.of_tables:
+        remedy = "a column 'split' can name some"  # where the others bind all groups, no seed does
+        print(f"no split column in {rule.tables} of {rule.of_tables} tables, so their clips are split {rule}")
+        print(f"  but for groups and files whose split the others state; all clips together: {counts}")
+    else:
+        print(f"no split column, so clips are split {rule}: {counts}")
     print(f"  a column 'split', --split or --option shares=70/15/15 says otherwise{together}")
     empty = [name for name, share in rule.facts()["shares"].items() if share and name not in accounting["splits"]]
     if empty:
-        print(f"  no {' and no '.join(empty)} clips came of it: --option split_seed=N or larger shares give some")
+        print(f"  no {' and no '.join(empty)} clips came of it: {remedy}")
 
 
 def _print_left_out(left_out: dict) -> None:

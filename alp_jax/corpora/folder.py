@@ -11,10 +11,11 @@ Containers are read where they lie: parquet files with a column of audio bytes, 
 and webdataset tar files, as LAION publishes them.
 """
 
+import dataclasses
 import functools
 import os
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from alp_jax.core.clip import SPLITS, Clip, Rejected
 from alp_jax.core.errors import UserError
@@ -27,7 +28,7 @@ from alp_jax.corpora.own.columns import Columns
 from alp_jax.corpora.own.join import Place, joined
 from alp_jax.corpora.own.tables import Row
 from alp_jax.corpora.rows import BadRow, check_utf8, plain, seconds, stretch, tags, texts
-from alp_jax.corpora.splits import OPTIONS, SEED, SHARES, SplitRule
+from alp_jax.corpora.splits import OPTIONS, SEED, SHARES, UNITS, Assigned, SplitRule
 
 _SAME_S = 0.01  # by which an end and a duration may differ
 
@@ -46,7 +47,8 @@ def clips(
     A row without captions is kept (it may carry labels); a file that does not exist is kept too, the builder counts
     it. The split is that of the row, where it is empty what the name of the table says or ``train``; where neither the
     table has a column for it nor its name says it, ``split_rule`` decides. The default recording and group are the
-    path, so that rows that cut one file share them. A group belongs to the split of its first row.
+    path, so that rows that cut one file share them. A group belongs to the split of its first row. Tables that state
+    splits are read first, then those with groups: what they say of a group or file holds for the others too.
 
     Args:
       ignore: columns that are left aside, separated by commas or semicolons; ``*`` for all that are not known.
@@ -57,12 +59,17 @@ def clips(
     found = shards.files(metadata)
     for path in found:
         tables.suffix(path)  # before any is read
-    make = _Rows(audio, split, source)
+    make = _Rows(audio, split, source, shards.top(found))
     known = Columns(ignore)
 
     def rows() -> Iterator[Row | Rejected]:
-        for path in found:
-            make.begin(path, _rule_of(path, known, split, shares, split_seed))
+        rules = {path: _rule_of(path, known, split, shares, split_seed) for path in found}
+        place = {path: UNITS.index(rule.unit) if rule else -1 for path, rule in rules.items()}
+        units = {rule and rule.unit for rule in rules.values()}
+        fixed = not any(tables.suffix(path) in tables.OBJECTS for path in found)  # no later row has another unit
+        make.assigned = Assigned(alone=units == {None} or (units == {"file"} and fixed))
+        for path in sorted(found, key=place.get):
+            make.begin(path, rules[path])
             yield from _rows(path, known)
 
     beside = (row for path in found if tables.suffix(path) != ".tar" for row in _rows(path, known))
@@ -79,9 +86,12 @@ def split_rule(
 ) -> SplitRule | None:
     """How the clips of the tables are split; None where ``split``, or the name or the first row of every table, says
     it."""
-    known = Columns(ignore, quiet=True)
-    rules = (_rule_of(path, known, split, shares, split_seed) for path in shards.files(metadata))
-    return next((rule for rule in rules if rule is not None), None)
+    known, found = Columns(ignore, quiet=True), shards.files(metadata)
+    rules = [rule for path in found if (rule := _rule_of(path, known, split, shares, split_seed))]
+    if not rules:
+        return None
+    units = sorted({rule.unit for rule in rules}, key=UNITS.index)
+    return dataclasses.replace(rules[0], unit=" or ".join(units), tables=len(rules), of_tables=len(found))
 
 
 def _rule_of(path: pathlib.Path, known: Columns, split: str | None, shares: str, seed: str) -> SplitRule | None:
@@ -108,24 +118,35 @@ def _rows(path: pathlib.Path, known: Columns) -> Iterator[Row | Rejected]:
 
 def _split_of(path: pathlib.Path) -> str:
     """The split that a table's name states, or of a container the folder's that it lies in; "" for none."""
-    names = (path.name, path.absolute().parent.name) if tables.suffix(path) in tables.CONTAINERS else (path.name,)
-    found = next((words for name in names if (words := split_words(name))), set())
+    found = split_words(path.name)
+    if not found and tables.suffix(path) in tables.CONTAINERS:
+        found = split_words(path.absolute().parent.name)
     return found.pop() if len(found) == 1 else ""
 
 
 class _Rows:
-    def __init__(self, audio: pathlib.Path | None, split: str | None, source: str):
+    """Makes clips of rows. ``top``: the folder that names of containers start at."""
+
+    def __init__(self, audio: pathlib.Path | None, split: str | None, source: str, top: str):
         self._root = pathlib.Path(os.path.abspath(audio)) if audio is not None else None
-        self._split, self._source = split, source
+        self._split, self._source, self._top = split, source, top
         self._named, self._rule = "", None
-        self._split_of: dict[str, str] = {}  # group -> split
+        self._said: set[pathlib.Path] = set()
+        self.assigned = Assigned()
         self._resolved = functools.lru_cache(maxsize=1024)(os.path.realpath)
         self._spelt = Spelt()
 
     def begin(self, path: pathlib.Path, rule: SplitRule | None) -> None:
         """The rows that come are those of the table ``path``, whose clips are split by ``rule`` if there is one."""
         self._named, self._rule = _split_of(path), rule
-        if self._named not in ("", "train") and not self._split and tables.suffix(path) in tables.TEXT:
+        folder = path.absolute().parent
+        if not self._named or self._split:
+            return
+        if not split_words(path.name):  # the folder says it
+            if folder not in self._said:
+                say(f"{folder}: split {self._named} by the folder's name, but for rows that state another")
+            self._said.add(folder)
+        elif self._named != "train" and tables.suffix(path) in tables.TEXT:
             say(f"{path}: split {self._named} by its name, but for rows that state another")
 
     def place(self, row: Row) -> Place:
@@ -156,7 +177,7 @@ class _Rows:
             captions=_captions(row),
             tags=tags(listed(cells.get("tags"), "tags", ";")),
             labels=labels,
-            split=self._split_in(cells.get("split"), group),
+            split=self._split_in(cells.get("split"), single, "" if row.container else relative, group),
             group=group,
             license=single["license"],
             member=row.member,
@@ -164,19 +185,19 @@ class _Rows:
             recording_start_s=None if single["recording"] else start,
         )
 
-    def _split_in(self, value: object, group: str) -> str:
+    def _split_in(self, value: object, cells: Mapping[str, str], file: str, group: str) -> str:
+        """The split of a row; ``file`` is "" where no other row can name it."""
         if self._split:
             return self._split
         if self._rule and value:
             raise BadRow("bad_record", f"split {value!r}, and the first row has none: give every row one, or none")
         if self._rule:
-            return self._rule.split(group)
+            return self.assigned.by_rule(self._rule, cells["group"], cells["recording"], file, group)
         split = SPLIT_WORDS.get(str(value or self._named or "train").strip().lower())
         if split is None:
             known = ", ".join(f"{name} ({', '.join(_words(name))})" for name in SPLITS)
             raise BadRow("bad_record", f"split {value!r} is not one of {known}")
-        if self._split_of.setdefault(group, split) != split:
-            raise BadRow("group_in_two_splits", f"{group!r} is in {split} here and in {self._split_of[group]} before")
+        self.assigned.state(split, group, cells["recording"], file)
         return split
 
     @staticmethod
@@ -188,9 +209,8 @@ class _Rows:
         return str(name).strip()
 
     def _inside(self, row: Row) -> str:
-        """What the audio of a container is called: the container, below the folder if it is there, and its own name."""
-        folder, name = os.path.split(row.container)
-        relative = os.path.join(os.path.basename(folder), name)
+        """What audio in a container is called: the container, below the folder of audio or the top, and its name."""
+        relative = os.path.relpath(row.container, self._top)
         if self._root is not None and row.container.startswith(os.path.join(self._root, "")):
             relative = os.path.relpath(row.container, self._root)
         check_utf8(relative, "file name")

@@ -12,13 +12,14 @@ from alp_jax.core.clip import SPLITS
 from alp_jax.core.errors import UserError
 from alp_jax.core.hashing import hash64
 from alp_jax.corpora.adapter import Option
+from alp_jax.corpora.rows import BadRow
 
 SHARES, SEED = "80/10/10", "0"
 OPTIONS = {
     "shares": Option("percent of train, valid and test clips where the metadata has no split, by group", SHARES),
     "split_seed": Option("another number puts other groups into the splits", SEED),
 }
-_UNITS = ("group", "recording")  # columns whose values stay together, the first that is there
+UNITS = ("group", "recording", "file")  # what stays together: the first of these that a table has a column for
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,12 +29,15 @@ class SplitRule:
     Attributes:
       shares: of train, valid and test; they sum to 1.
       seed: of the hash.
-      unit: what stays together: ``group``, ``recording`` or ``file``.
+      unit: what stays together: one of UNITS, or for tables of several kinds all of theirs.
+      tables: that it splits; the others, of ``of_tables``, state their splits.
     """
 
     shares: tuple[float, float, float]
     seed: int
     unit: str
+    tables: int = 1
+    of_tables: int = 1
 
     @classmethod
     def of(cls, columns: Mapping, shares: str, seed: str) -> "SplitRule":
@@ -46,7 +50,7 @@ class SplitRule:
             raise UserError(f"--option shares={shares}: give train/valid/test as in shares={SHARES}")
         if not seed.isdecimal() or int(seed) >= 2**63:
             raise UserError(f"--option split_seed={seed}: give a whole number")
-        unit = next((name for name in _UNITS if name in columns), "file")
+        unit = next((name for name in UNITS if name in columns), "file")
         return cls(tuple(part / sum(parts) for part in parts), int(seed), unit)
 
     def split(self, group: str) -> str:
@@ -62,3 +66,57 @@ class SplitRule:
     def __str__(self) -> str:
         shares = "/".join(f"{100 * share:g}" for share in self.shares)
         return f"{shares} by {self.unit}, seed {self.seed}"
+
+
+class Assigned:
+    """The splits of the groups, recordings and files that came, so that a rule puts no part of one elsewhere.
+
+    A rule follows what is stated. A row without a group follows the file or recording that it shares with others.
+    """
+
+    def __init__(self, alone: bool = True):
+        """``alone``: all tables state their splits, or all are split by file: files need not be kept, only groups."""
+        self._alone = alone
+        self._groups: dict[str, str] = {}
+        self._firm: dict[int, str] = {}  # hash of a recording or file -> split, that rows with a group follow too
+        self._loose: dict[int, str] = {}  # that only rows without one follow: their groups are what stays together
+
+    def state(self, split: str, group: str, recording: str, file: str) -> None:
+        """A row states its split. BadRow: its group is in another."""
+        if self._groups.setdefault(group, split) != split:
+            raise BadRow("group_in_two_splits", f"{group!r} is in {split} here and in {self._groups[group]} before")
+        if not self._alone:
+            for key in _keys(recording, file).values():
+                self._firm.setdefault(key, split)
+
+    def by_rule(self, rule: SplitRule, own: str, recording: str, file: str, group: str) -> str:
+        """The split of a row that states none.
+
+        Args:
+          own: the group that the row names, "" for none.
+          recording, file: of the row; "" for none, or none that another row can name.
+          group: what the rule goes by.
+
+        Raises:
+          BadRow: its group is in one split and its file in another.
+        """
+        if self._alone:
+            return rule.split(group)
+        keys = _keys(recording, file)
+        known = {name: self._firm.get(key) or ("" if own else self._loose.get(key, "")) for name, key in keys.items()}
+        split = self._groups.get(group) or known.get("file") or known.get("recording") or rule.split(group)
+        if known.get("file", "") not in ("", split):
+            raise BadRow(
+                "group_in_two_splits",
+                f"{group!r} is in {split}, its file {file!r} in {known['file']} before",
+            )
+        if own:
+            self._groups[own] = split
+        for key in keys.values():
+            (self._loose if own else self._firm).setdefault(key, split)
+        return split
+
+
+def _keys(recording: str, file: str) -> dict[str, int]:
+    names = {"recording": recording, "file": file}
+    return {name: hash64(0, f"{name} {value}") for name, value in names.items() if value}

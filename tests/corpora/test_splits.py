@@ -105,3 +105,91 @@ def test_a_build_says_how_it_split_and_writes_it_down(tmp_path, capsys):
     assert f"seed 2: {stated}\n" in capsys.readouterr().out
     assert main([*argv, "--dry_run", "--split", "test"]) == 0
     assert "split column" not in capsys.readouterr().out
+
+
+def tables(tmp_path, **texts):
+    """The tables, and file of the clip and its start -> split, and the rejected rows."""
+    paths = []
+    for name, text in texts.items():
+        paths.append(tmp_path / name.replace("_", "."))
+        paths[-1].write_text(text)
+    rows = list(registry.read("folder", paths))
+    clips = [row for row in rows if not isinstance(row, Rejected)]
+    return (
+        paths,
+        {clip.id.partition(":")[2]: clip.split for clip in clips},
+        [r for r in rows if isinstance(r, Rejected)],
+    )
+
+
+def cuts(numbers, start, column="", cell="{0}"):
+    head = f"path,caption,start,end{',' if column else ''}{column}\n"
+    tail = f",{cell}" if column else ""
+    return head + "".join(f"{i}.wav,x,{start},{start + 2}{tail.format(i)}\n" for i in numbers)
+
+
+@pytest.mark.parametrize("order", [("train_csv", "more_csv"), ("more_csv", "train_csv")])
+def test_files_whose_split_a_table_states_stay_there(tmp_path, order):
+    texts = {"train_csv": cuts(range(40), 0), "more_csv": cuts(range(60), 3)}
+    _, found, bad = tables(tmp_path, **{name: texts[name] for name in order})
+    assert not bad
+    assert {found[f"{i}.wav#{start}"] for i in range(40) for start in (0, 3)} == {"train"}
+    assert len({found[f"{i}.wav#3"] for i in range(40, 60)}) > 1
+
+
+@pytest.mark.parametrize("other", ["group", "recording"])
+@pytest.mark.parametrize("column", ["group", "recording"])
+def test_groups_and_recordings_whose_split_a_table_states_stay_there(tmp_path, column, other):
+    if (column, other) == ("recording", "group"):
+        other = "group,recording"  # the group is empty
+    more = f"path,caption,{other}\n" + "".join(
+        f"{i}.wav,x,{',' * other.count(',')}n{i % 40}\n" for i in range(200, 240)
+    )
+    _, found, bad = tables(tmp_path, more_csv=more, a_csv=cuts(range(40), 0, f"{column},split", "n{0},test"))
+    assert not bad
+    assert len(found) == 80
+    assert set(found.values()) == {"test"}
+
+
+@pytest.mark.parametrize("column", ["group", "recording"])
+@pytest.mark.parametrize("name", ["b_csv", "b_jsonl"])
+def test_files_stay_together_where_one_table_groups_them_and_another_does_not(tmp_path, column, name):
+    plain = cuts(range(80), 3)
+    if name == "b_jsonl":
+        plain = "".join(json.dumps({"path": f"{i}.wav", "start": 3, "end": 5}) + "\n" for i in range(80))
+    for texts in (
+        {name: plain, "c_csv": cuts(range(80), 0, column, "n{0}")},
+        {"a_csv": cuts(range(80), 0, column, "n{0}"), name: plain},
+    ):
+        paths, found, bad = tables(tmp_path, **texts)
+        assert not bad
+        assert all(found[f"{i}.wav#0"] == found[f"{i}.wav#3"] for i in range(80))
+        assert set(found.values()) == {"train", "valid", "test"}
+        assert registry.split_rule("folder", paths).unit == f"{column} or file"
+
+
+def test_a_row_that_would_part_its_file_or_group_is_rejected(tmp_path):
+    lines = [{"path": f"{i}.wav", "start": 0, "end": 2} for i in range(80)]
+    lines += [{"path": f"{i}.wav", "start": 3, "end": 5, "group": "one"} for i in range(80)]
+    _, found, bad = tables(tmp_path, a_jsonl="".join(json.dumps(line) + "\n" for line in lines))
+    assert {row.reason for row in bad} == {"group_in_two_splits"}
+    assert "'one' is in " in bad[0].detail
+    assert ".wav' in " in bad[0].detail
+    kept = [i for i in range(80) if f"{i}.wav#3" in found]
+    assert len(kept) + len(bad) == 80
+    assert len({found[f"{i}.wav#3"] for i in kept}) == 1
+    assert all(found[f"{i}.wav#0"] == found[f"{i}.wav#3"] for i in kept)
+
+
+def test_a_build_of_several_tables_says_which_the_rule_splits(tmp_path, capsys):
+    (tmp_path / "audio").mkdir()
+    for i in range(6):
+        soundfile.write(tmp_path / "audio" / f"{i}.wav", 0.1 * np.ones(16000 * 5), 16000)
+    paths, _, _ = tables(tmp_path, train_csv=cuts(range(6), 0), more_csv=cuts(range(6), 3))
+    argv = ["--audio", str(tmp_path / "audio"), "--dry_run", "--metadata", *map(str, paths)]
+    assert main(["data", "build", "folder", *argv]) == 0
+    said = capsys.readouterr().out
+    assert "no split column in 1 of 2 tables, so their clips are split 80/10/10 by file, seed 0\n" in said
+    assert "  but for groups and files whose split the others state; all clips together: " in said
+    assert "so clips are split" not in said
+    assert "no valid and no test clips came of it: a column 'split' can name some\n" in said

@@ -22,6 +22,18 @@ def files(paths: Sequence[pathlib.Path]) -> list[pathlib.Path]:
     return found
 
 
+def top(paths: Sequence[pathlib.Path]) -> str:
+    """The folder that names of containers start at, so that no two have one name: the lowest that holds all of them.
+
+    Of containers that lie in one folder it is the folder above.
+    """
+    folders = sorted(
+        {os.path.dirname(os.path.abspath(path)) for path in paths if path.name.lower().endswith(CONTAINERS)}
+    )
+    common = os.path.commonpath(folders) if folders else ""
+    return os.path.dirname(common) if len(folders) == 1 else common
+
+
 def _of_folder(folder: pathlib.Path) -> list[pathlib.Path]:
     try:
         names = sorted(os.listdir(folder))

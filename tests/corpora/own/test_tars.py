@@ -59,7 +59,10 @@ def test_samples_as_laion_publishes_them(tmp_path, capsys):
         (sounds[0], ".flac"),
         (sounds[1], ".flac"),
     ]
-    assert capsys.readouterr().err == f"{path.parent}/*.tar: left aside: original_data\n"  # once for all shards
+    assert capsys.readouterr().err == (  # each once for all shards
+        f"{path.parent}: split valid by the folder's name, but for rows that state another\n"
+        f"{path.parent}/*.tar: left aside: original_data\n"
+    )
     same, _ = read(audio=tmp_path / "set")
     assert [clip.id for clip in same] == [clip.id for clip in clips]
     assert build(same, tmp_path / "out", source_name="folder", workers=1)["splits"]["valid"]["captions"] == 3
@@ -155,3 +158,23 @@ def test_an_archive_that_changed_after_it_was_read_is_noticed(tmp_path):
     path.unlink()
     with pytest.raises(BadAudio, match="missing"):
         audio.load(str(path), 0.0, None, audio.Limits(), clip.member)
+
+
+def test_containers_are_named_from_the_lowest_folder_that_holds_all(tmp_path):
+    files = ("0.flac", b"x"), ("0.json", laion("x"))
+    paths = [shard(tmp_path / language / "a" / "0.tar", *files) for language in ("de", "en")]
+    assert [clip.id for clip in read(*paths)[0]] == ["folder:de/a/0.tar/0", "folder:en/a/0.tar/0"]
+    dots = paths[1].parent / ".." / ".." / "de" / "a" / "0.tar"
+    assert [clip.id for clip in read(dots, paths[1])[0]] == ["folder:de/a/0.tar/0", "folder:en/a/0.tar/0"]
+    assert [clip.id for clip in read(paths[0])[0]] == ["folder:a/0.tar/0"]
+
+
+def test_a_split_by_a_folders_name_is_said_once(tmp_path, capsys):
+    paths = [shard(tmp_path / "train" / f"{n}.tar", ("0.flac", b"x"), ("0.txt", "x")) for n in range(3)]
+    paths += [shard(tmp_path / "dev" / f"test-{n}.tar", ("0.flac", b"x"), ("0.txt", "x")) for n in range(3)]
+    clips, _ = read(*paths)
+    assert [clip.split for clip in clips] == ["train"] * 3 + ["test"] * 3
+    said = f"{tmp_path / 'train'}: split train by the folder's name, but for rows that state another\n"
+    assert capsys.readouterr().err == said
+    read(*paths, split="valid")
+    assert not capsys.readouterr().err
