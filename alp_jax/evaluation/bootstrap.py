@@ -1,4 +1,4 @@
-"""Intervals by resampling what is independent: groups of test clips where there are enough of them, else clips.
+"""Intervals by resampling what is independent: groups of test clips, or clips where there are hardly any groups.
 
 A metric is resampled through its ``Estimate``: the value, and what one more copy of every clip adds to it. For a mean
 that is exact. For average precision it is better than to score the resample itself, in which a clip that is drawn twice
@@ -23,7 +23,7 @@ from scipy import stats
 
 from alp_jax.core.metrics import METRICS
 
-MIN_GROUPS = 10  # fewer cannot be resampled meaningfully
+MIN_GROUPS = 4  # of fewer, Student's t is too wide to say anything
 RESAMPLES = 1000
 LEVEL = 0.95
 BLOCK = 1 << 22  # counts of units that are in memory at a time
@@ -92,19 +92,28 @@ class Resamples:
         sums_KU = np.stack([np.bincount(self.member_N, row_N, self.units) for row_N in influence_KN])
         return sums_KU.reshape(*np.shape(influence_N)[:-1], self.units)
 
-    def freedom(self, estimate: Estimate) -> float:
-        """Degrees of freedom of the spread of a metric over units.
+    def effective_units(self, counted_N: np.ndarray | None = None) -> float:
+        """How many units of one size would weigh as these do: few where a few hold most clips that count."""
+        inside_N = np.ones(len(self.member_N)) if counted_N is None else counted_N
+        size_U = np.bincount(self.member_N, inside_N, self.units)
+        return float(size_U.sum() ** 2 / (size_U**2).sum()) if size_U.any() else 1.0
 
-        One less than the units that count; for what is no share of clips, what the kurtosis of the influences leaves of
-        that, which is little where a few positives among many clips decide.
+    def freedom(self, estimate: Estimate | None = None) -> float:
+        """Degrees of freedom of the spread of a metric over units; None: of a metric without influences.
+
+        One less than the effective units that count; for what is no share of clips, what the kurtosis of the influences
+        leaves of that, which is little where a few positives among many clips decide.
         """
-        counted_N = estimate.counted_N
-        units = self.units if counted_N is None else len(np.unique(self.member_N[counted_N]))
+        if estimate is None:
+            return max(self.effective_units() - 1, 1.0)
+        most = max(self.effective_units(estimate.counted_N) - 1, 1.0)
         square_U = self.by_unit(estimate.influence_N) ** 2
         if estimate.binary or not square_U.any():
-            return max(units - 1, 1)
+            return most
+        counted_N = estimate.counted_N
+        units = self.units if counted_N is None else len(np.unique(self.member_N[counted_N]))
         kurtosis = units * (square_U**2).sum() / square_U.sum() ** 2
-        return float(np.clip(2 * units / max(kurtosis - 1, 1e-9), 1, max(units - 1, 1)))
+        return float(np.clip(2 * units / max(kurtosis - 1, 1e-9), 1, most))
 
     def apply(self, metric: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
         """A metric of every resample; ``metric`` maps how often each clip counts, float64[r,N], to float64[r,...]."""
@@ -120,6 +129,20 @@ def over_seeds(value_S: np.ndarray, added_SR: np.ndarray) -> np.ndarray:
     widened_S = value_S.mean() + (value_S - value_S.mean()) * np.sqrt(seeds / max(seeds - 1, 1))
     drawn_SR = np.random.default_rng(0).integers(seeds, size=(seeds, resamples))
     return np.take_along_axis(widened_S[:, None] + added_SR, drawn_SR, axis=0).mean(0)
+
+
+def _freedom_over_seeds(value_S: np.ndarray, value_R: np.ndarray, freedom: float) -> float:
+    """Satterthwaite's degrees of freedom of a mean over seeds: what two or three seeds show of their spread is little.
+
+    Args:
+      value_R: as ``over_seeds`` gives it. freedom: of the spread over clips.
+    """
+    if np.ptp(value_S) < 1e-9:  # one seed, or all alike
+        return freedom
+    seeds = len(value_S)
+    of_seeds = value_S.var(ddof=1) / seeds
+    of_clips = max(value_R.var(ddof=1) - of_seeds, 0.0)
+    return min(freedom, (of_seeds + of_clips) ** 2 / (of_seeds**2 / (seeds - 1) + of_clips**2 / freedom))
 
 
 def interval(
@@ -166,10 +189,15 @@ def _wilson(share: np.ndarray, spread: np.ndarray, units: np.ndarray, t: np.ndar
     return middle - half, middle + half
 
 
-def quantiles(value: float, value_R: np.ndarray) -> list[float]:
-    """The central LEVEL of the resamples and the value: for medians, which have no influence of single clips."""
-    tail = 100 * (1 - LEVEL) / 2
-    low, high = np.percentile(value_R, [tail, 100 - tail])
+def quantiles(value: float, value_R: np.ndarray, freedom: float, bounds: tuple[float, float]) -> list[float]:
+    """The central LEVEL of the resamples and the value: for medians, which have no influence of single clips.
+
+    Deviations from the value are widened to Student's t, as resamples of few units show less than there is.
+    """
+    tail = (1 - LEVEL) / 2
+    widened = stats.t.isf(tail, freedom) / stats.norm.isf(tail) * np.sqrt((freedom + 1) / freedom)
+    ends = value + widened * (np.percentile(value_R, [100 * tail, 100 * (1 - tail)]) - value)
+    low, high = np.clip(ends, *bounds)
     return [float(min(low, value)), float(max(high, value))]
 
 
@@ -184,7 +212,7 @@ def entries(
         value_S = np.array([estimate.value for estimate in estimates])
         value_R = over_seeds(value_S, np.stack([next(added_KR) for _ in estimates]))
         value, bias = float(value_S.mean()), float(np.mean([estimate.bias for estimate in estimates]))
-        freedom = min(drawn.freedom(estimate) for estimate in estimates)
+        freedom = _freedom_over_seeds(value_S, value_R, min(drawn.freedom(estimate) for estimate in estimates))
         ends = interval(value, value_R, freedom, METRICS[name].bounds, bias)
         result[name] = {"value": value, "interval": [float(end) for end in ends], "chance": chance.get(name)}
     return result
@@ -198,5 +226,5 @@ def entry(name: str, metric: Callable[[np.ndarray], np.ndarray], drawn: Resample
 
 def scored(name: str, value: float, value_R: np.ndarray, drawn: Resamples, chance: float | None = None) -> dict:
     """The same where the resamples were scored already."""
-    ends = interval(value, value_R, max(drawn.units - 1, 1), METRICS[name].bounds, value_R.mean() - value)
+    ends = interval(value, value_R, drawn.freedom(), METRICS[name].bounds, value_R.mean() - value)
     return {"value": float(value), "interval": [float(end) for end in ends], "chance": chance}

@@ -137,6 +137,7 @@ def judge_retrieval(task: RetrievalTask, audio_AE: np.ndarray, text_TE: np.ndarr
         estimates["map_at_10"] = [metrics.mean(found.precision_Q)]
         estimates["map_at_10_reference"] = [metrics.mean(found.reference_Q, ~np.isnan(found.reference_Q))]
         median, of_resamples = np.median(found.rank_Q), drawn.apply(lambda w, r=found.rank_Q: metrics.medians(r, w))
-        rank = {"value": float(median), "interval": bootstrap.quantiles(median, of_resamples), "chance": None}
+        ends = bootstrap.quantiles(median, of_resamples, drawn.freedom(), METRICS["median_rank"].bounds)
+        rank = {"value": float(median), "interval": ends, "chance": None}
         measured[name] = Measured(bootstrap.entries(estimates, drawn, chance) | {"median_rank": rank}, drawn.unit)
     return measured

@@ -93,7 +93,8 @@ def test_intervals_of_the_median_rank_cover():
     for _ in range(200):
         rank = 1 + np.floor(rng.exponential(20, 120))
         value, drawn = np.median(rank), Resamples(clips(120))
-        low, high = bootstrap.quantiles(value, drawn.apply(lambda w, rank=rank: metrics.medians(rank, w)))
+        of_resamples = drawn.apply(lambda w, rank=rank: metrics.medians(rank, w))
+        low, high = bootstrap.quantiles(value, of_resamples, drawn.freedom(), (1.0, np.inf))
         assert low <= value <= high
         covered += low <= 14 <= high
     assert covered >= 180
@@ -117,8 +118,44 @@ def test_groups_are_resampled_whole_and_few_groups_are_not():
     correct = np.repeat(np.arange(15) % 2 == 0, 10)
     wide, narrow = (judged("accuracy", metrics.mean(correct), g) for g in (clips(150, 10), ["a", "b"] * 75))
     assert wide[2] - wide[1] > 2 * (narrow[2] - narrow[1])
-    few = Resamples(["a", "b"] * 75, np.arange(150) // 5)
+    assert Resamples(clips(40, 10)).unit == "groups"
+    few = Resamples(["a", "b", "c"] * 50, np.arange(150) // 5)
     assert (few.unit, few.units) == ("clips", 30)  # five captions of a clip are one
+
+
+def unlike_groups(rng, sizes, within, truth=0.8):
+    """Right or wrong of the clips of groups, alike ``within`` them, and their groups."""
+    share_U = rng.beta(truth * (1 - within) / within, (1 - truth) * (1 - within) / within, len(sizes))
+    return rng.random(sum(sizes)) < share_U.repeat(sizes), np.repeat(np.arange(len(sizes)), sizes).astype(str)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "within"), [([100] * 2 + [5] * 10, 0.3), ([20] * 9, 0.3), ([40] * 5, 0.1), ([60] * 4 + [6] * 36, 0.3)]
+)
+def test_intervals_cover_where_groups_are_few_or_a_few_hold_most_clips(sizes, within):
+    """As clips, or with a degree of freedom for every small group, 50 to 87 in 100."""
+    rng, covered = np.random.default_rng(8), np.zeros(2)
+    for _ in range(200):
+        right, groups = unlike_groups(rng, sizes, within)
+        _, low, high = judged("accuracy", metrics.mean(right), groups)
+        covered[0] += low <= 0.8 <= high
+        drawn = Resamples(groups, count=100)  # as a metric without influences
+        scored = bootstrap.scored("psds1", right.mean(), drawn.apply(lambda w, r=right: w @ r / w.sum(1)), drawn)
+        low, high = scored["interval"]
+        covered[1] += low <= 0.8 <= high
+    assert (covered >= 182).all(), covered
+
+
+def test_intervals_of_the_median_rank_of_few_groups_cover():
+    rng, covered = np.random.default_rng(9), 0
+    for _ in range(200):
+        rank = 1 + np.floor(np.exp(rng.normal(2, 1, 6).repeat(20) + rng.normal(0, 1, 120)))
+        value, drawn = np.median(rank), Resamples(clips(120, 20), count=200)
+        of_resamples = drawn.apply(lambda w, rank=rank: metrics.medians(rank, w))
+        low, high = bootstrap.quantiles(value, of_resamples, drawn.freedom(), (1.0, np.inf))
+        assert 1 <= low <= value <= high
+        covered += low <= 8 <= high
+    assert covered >= 180, covered
 
 
 def test_linear_resamples_are_those_that_score_every_draw():
@@ -154,6 +191,18 @@ def test_seeds_widen_an_interval():
     apart = [metrics.mean(clipwise < share) for share in (0.35, 0.5, 0.65)]
     narrow, wide = (entries({"accuracy": e}, Resamples(clips(400)), {})["accuracy"]["interval"] for e in (same, apart))
     assert wide[1] - wide[0] > 2 * (narrow[1] - narrow[0])
+
+
+@pytest.mark.parametrize("apart", [0.0, 0.05, 0.15])
+def test_intervals_over_three_seeds_cover_what_all_seeds_would_give(apart):
+    """With the degrees of freedom of the clips, 89 in 100 where seeds differ most."""
+    rng, covered = np.random.default_rng(10), 0
+    for _ in range(300):
+        clipwise = rng.random(500)
+        seeds = [metrics.mean(clipwise < share) for share in 0.7 + apart * rng.standard_normal(3)]
+        low, high = entries({"accuracy": seeds}, Resamples(clips(500), count=200), {})["accuracy"]["interval"]
+        covered += low <= 0.7 <= high
+    assert covered >= 277, covered
 
 
 def test_memory_is_a_block_of_counts_and_a_number_per_clip_and_resample(monkeypatch):
