@@ -69,7 +69,9 @@ def test_runs_are_held_to_what_all_of_them_have_and_others_are_named():
         "not compared on birds-mean: best and 1 more of 4 runs lack it",
         "not ranked: broken: it has no result to compare",
     ]
-    with pytest.raises(UserError, match=r"no result is there for all 2 trained runs; b has the fewest"):
+    with pytest.raises(
+        UserError, match=r"no comparable result is there for all 2 trained runs; b has the fewest[^;]*$"
+    ):
         rank_runs([*quality("a", 0.5), row("b", "birds", "accuracy", 1.0, chance=0.0)])
 
 
@@ -88,9 +90,50 @@ def test_what_cannot_be_compared_does_not_count():
     assert "captioning-lit" in found.results  # of 10, and 0 by guessing
 
 
+def test_every_headline_metric_of_a_task_counts_and_has_its_own_chance():
+    """One table of both would keep the last, and take the chances of two metrics for those of two sets of clips."""
+    rows = []
+    for run, accuracy, exact in (("a", 0.9, 0.1), ("b", 0.5, 0.2)):
+        rows.append(row(run, "questions", "accuracy", accuracy, chance=0.25, pooling="answers"))
+        rows.append(row(run, "questions", "exact_match", exact, chance=0.0, pooling="answers"))
+    found = rank_runs(rows)
+    by_hand = {"a": (0.65 / 0.75 + 0.1) / 2, "b": (0.25 / 0.75 + 0.2) / 2}
+    assert found.ranking == [(run, pytest.approx(score)) for run, score in by_hand.items()]
+    assert found.results == ["questions-answers accuracy", "questions-answers exact match"]
+    assert found.metrics == ["accuracy", "exact match"]
+    found = rank_runs([one | {"chance": 0.2} for one in rows])  # of one chance: the last would win for b
+    assert [run for run, _ in found.ranking] == ["a", "b"]
+    found = rank_runs([*rows[:3], rows[3] | {"chance": 0.1}])
+    assert found.results == ["questions-answers accuracy"]
+    assert "guessing reaches 0 to 0.1" in found.lacking["questions-answers exact match"]
+
+
+def test_where_nothing_can_be_compared_it_says_why():
+    pair = [row("a", "drum", "accuracy", 0.9, chance=0.1), row("b", "drum", "accuracy", 0.5, chance=0.11)]
+    with pytest.raises(UserError, match=r"drum-mean: runs were tested on different clips: guessing reaches 0.1 to 0.1"):
+        rank_runs(pair)
+    with pytest.raises(UserError, match=r"guessing reaches 0.1 to 0.10002$"):
+        rank_runs([pair[0], pair[1] | {"chance": 0.10002}])
+    with pytest.raises(UserError, match=r"drum-mean: what guessing reaches is not known \(run b\)$"):
+        rank_runs([pair[0], pair[1] | {"chance": None}])
+    with pytest.raises(UserError, match=r"drum-mean: guessing reaches 1, and 1 is the best there is$"):
+        rank_runs([one | {"chance": 1.0} for one in pair])
+    with pytest.raises(
+        UserError, match=r"no comparable result .*; not compared on drum-mean: runs were tested on diff"
+    ):
+        rank_runs([*pair, row("a", "x", "map", 0.3, chance=0.1), row("b", "y", "map", 0.3, chance=0.1)])
+    with pytest.raises(UserError, match=r"none of 2 has a value$"):
+        rank_runs([one | {"value": None} for one in pair])
+    with pytest.raises(UserError, match=r"no headline metric, only balanced_accuracy$"):
+        rank_runs([one | {"metric": "balanced_accuracy"} for one in pair])
+    many = [one | {"task": f"task {k}"} for one in pair for k in range(9)]
+    with pytest.raises(UserError, match=r"task 2-mean: [^;]*; and 6 more$"):
+        rank_runs(many)
+
+
 def test_metrics_of_other_tools_count_when_their_best_value_is_stated():
     rows = [row(run, "words", "wer", wer, chance=1.0) for run, wer in (("a", 0.4), ("b", 0.2), ("c", 1.2))]
-    with pytest.raises(UserError, match="only headline metrics"):
+    with pytest.raises(UserError, match=r"have no headline metric, only wer; .* --best wer=VALUE"):
         rank_runs(rows)
     found = rank_runs(rows, {"wer": 0.0})
     assert found.ranking == [("b", pytest.approx(0.8)), ("a", pytest.approx(0.6)), ("c", pytest.approx(-0.2))]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+from collections import Counter
 from collections.abc import Mapping
 from statistics import fmean
 from typing import Any
@@ -11,9 +12,10 @@ from alp_jax.core.metrics import METRICS, Metric, foreign
 from alp_jax.scaling.ledger import Ledger
 
 NEXT = 2  # runs that are named behind the best
+SHOWN = 3  # reasons, or metrics, that an error names
 _SAME = 1e-6  # chances that differ by more are of other test clips
 
-Result = tuple[str, str]  # task and pooling
+Result = tuple[str, str, str]  # task, pooling and metric
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,8 +25,9 @@ class BestRun:
     Attributes:
       ranking: (run, score), the best first; runs of equal score by name.
       metrics: titles of the headline metrics that were averaged.
-      results: ``task-pooling`` of what was averaged: what every ranked run has.
-      lacking: ``task-pooling`` of headline results that were not, and why.
+      results: what was averaged, which is what every ranked run has: ``task-pooling``, with the metric's title where a
+        task has several.
+      lacking: headline results that were not, named alike, and why.
       left_out: trained runs that are not ranked, and why.
     """
 
@@ -97,21 +100,28 @@ def rank_runs(rows: list[dict[str, Any]], best: Mapping[str, float] | None = Non
     usable result are left out by name; a result that one of the others lacks counts for none.
 
     Raises:
-      UserError: no trained run with results, nothing that all of them have, or ``best`` of a metric that is known or
-        not there.
+      UserError: no trained run with results; nothing to compare all of them by, and why; or ``best`` of a metric that
+        is known or not there.
     """
     counted = _counted(rows, best or {})
-    trained = {row["run"] for row in rows if (row["steps"] or 0) > 0}
-    values: dict[str, dict[Result, float]] = {run: {} for run in sorted(trained)}
-    lacking = _incomparable(rows, counted, trained)
-    for row in rows:
-        result = row["task"], row["pooling"]
-        if row["run"] in trained and row["metric"] in counted and row["value"] is not None and result not in lacking:
+    trained = sorted({row["run"] for row in rows if (row["steps"] or 0) > 0})
+    if not trained:
+        raise UserError("no trained runs with results to compare")
+    rows = [row for row in rows if row["run"] in trained and row["value"] is not None]
+    headline = [row for row in rows if row["metric"] in counted]
+    if not headline:
+        raise UserError(_no_headline(rows, trained))
+    named = _names({_result(row) for row in headline}, counted)
+    lacking = _incomparable(headline, counted)
+    values: dict[str, dict[Result, float]] = {run: {} for run in trained}
+    for row in headline:
+        if (result := _result(row)) not in lacking:
             values[row["run"]][result] = counted[row["metric"]].normalised(row["value"], row["chance"])
     left_out = {run: "it has no result to compare" for run, own in values.items() if not own}
     values = {run: own for run, own in values.items() if own}
+    apart = _listed({named[result]: why for result, why in lacking.items()})
     if not values:
-        raise UserError("no trained runs with results to compare: only headline metrics with a known chance count")
+        raise UserError(f"nothing to compare the trained runs by: {apart}")
     every = sorted(set().union(*values.values()))
     shared = [result for result in every if all(result in own for own in values.values())]
     for result in every:
@@ -121,23 +131,51 @@ def rank_runs(rows: list[dict[str, Any]], best: Mapping[str, float] | None = Non
             lacking[result] = f"{without[0]}{more} of {len(values)} runs lack it"
     if not shared:
         least = min(values, key=lambda run: len(values[run]))
+        beside = f"; not compared on {apart}" if apart else ""
         raise UserError(
-            f"no result is there for all {len(values)} trained runs; {least} has the fewest: evaluate it with "
-            f"'alp eval --run', or leave it out of the sweep"
+            f"no comparable result is there for all {len(values)} trained runs; {least} has the fewest: evaluate it "
+            f"with 'alp eval --run', or leave it out of the sweep{beside}"
         )
     scores = {run: fmean(own[result] for result in shared) for run, own in values.items()}
-    used = [
-        name
-        for name in counted
-        if any(row["metric"] == name and (row["task"], row["pooling"]) in shared for row in rows)
-    ]
+    used = {metric for *_, metric in shared}
     return BestRun(
         sorted(scores.items(), key=lambda item: (-item[1], item[0])),
-        [counted[name].title for name in used],
-        ["-".join(result) for result in shared],
-        {"-".join(result): why for result, why in sorted(lacking.items())},
+        [metric.title for name, metric in counted.items() if name in used],
+        [named[result] for result in shared],
+        {named[result]: why for result, why in sorted(lacking.items())},
         left_out,
     )
+
+
+def _result(row: Mapping[str, Any]) -> Result:
+    return row["task"], row["pooling"], row["metric"]
+
+
+def _names(results: set[Result], counted: Mapping[str, Metric]) -> dict[Result, str]:
+    """``task-pooling`` of each, with the title of its metric where there are several."""
+    several = Counter(result[:2] for result in results)
+    return {
+        (task, pooling, metric): f"{task}-{pooling}"
+        + (f" {counted[metric].title}" if several[task, pooling] > 1 else "")
+        for task, pooling, metric in results
+    }
+
+
+def _listed(reasons: Mapping[str, str]) -> str:
+    """Some of what cannot be compared and why, in a line."""
+    shown = [f"{name}: {why}" for name, why in sorted(reasons.items())]
+    return "; ".join(shown[:SHOWN]) + (f"; and {len(shown) - SHOWN} more" if len(shown) > SHOWN else "")
+
+
+def _no_headline(rows: list[dict[str, Any]], trained: list[str]) -> str:
+    """Why rows of trained runs, none of a metric that counts, do not rank them."""
+    if not rows:
+        return f"no trained runs with results to compare: none of {len(trained)} has a value"
+    names = sorted({row["metric"] for row in rows})
+    others = [name for name in names if name not in METRICS]
+    stated = f"; state the best value of one of another tool: --best {others[0]}=VALUE" if others else ""
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return f"the trained runs have no headline metric, only {', '.join(names[:SHOWN])}{more}{stated}"
 
 
 def _counted(rows: list[dict[str, Any]], best: Mapping[str, float]) -> dict[str, Metric]:
@@ -151,18 +189,26 @@ def _counted(rows: list[dict[str, Any]], best: Mapping[str, float]) -> dict[str,
     return counted
 
 
-def _incomparable(rows: list[dict[str, Any]], counted: Mapping[str, Metric], trained: set[str]) -> dict[Result, str]:
+def _incomparable(rows: list[dict[str, Any]], counted: Mapping[str, Metric]) -> dict[Result, str]:
     """Results that say nothing of which run is better: without a chance, or with several."""
-    chances: dict[Result, list[float | None]] = {}
+    chances: dict[Result, list[float]] = {}
     found: dict[Result, str] = {}
     for row in rows:
-        if row["run"] in trained and row["metric"] in counted and row["value"] is not None:
-            result = row["task"], row["pooling"]
-            if counted[row["metric"]].normalised(row["value"], row["chance"]) is None:
-                found[result] = "what guessing reaches is not known, or is the best there is"
-            elif row["chance"] is not None:
-                chances.setdefault(result, []).append(row["chance"])
+        result, metric = _result(row), counted[row["metric"]]
+        chance = metric.chance if row["chance"] is None else row["chance"]
+        if chance is None:
+            found.setdefault(result, f"what guessing reaches is not known (run {row['run']})")
+        elif metric.normalised(row["value"], chance) is None:
+            found.setdefault(result, f"guessing reaches {chance:.4g}, and {metric.best:.4g} is the best there is")
+        else:
+            chances.setdefault(result, []).append(chance)
     for result, own in chances.items():
         if max(own) - min(own) > _SAME:
-            found[result] = f"runs were tested on different clips: guessing reaches {min(own):.4g} to {max(own):.4g}"
+            found[result] = f"runs were tested on different clips: guessing reaches {_apart(min(own), max(own))}"
     return found
+
+
+def _apart(low: float, high: float) -> str:
+    """Two numbers with as many digits as tell them apart."""
+    digits = next(d for d in range(4, 18) if d == 17 or f"{low:.{d}g}" != f"{high:.{d}g}")
+    return f"{low:.{digits}g} to {high:.{digits}g}"
