@@ -155,7 +155,7 @@ def test_intervals_of_the_median_rank_of_few_groups_cover():
         low, high = bootstrap.quantiles(value, of_resamples, drawn.freedom(), (1.0, np.inf))
         assert 1 <= low <= value <= high
         covered += low <= 8 <= high
-    assert covered >= 180, covered
+    assert covered >= 184, covered
 
 
 def test_linear_resamples_are_those_that_score_every_draw():
