@@ -56,11 +56,22 @@ def overview() -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """Runs ``argv`` and returns the exit status; the processes of a run of several end together."""
+    _take_closed_streams()
     code, line = _run(sys.argv[1:] if argv is None else argv)
     hosts = sys.modules.get("alp_jax.parallel.hosts")  # loaded by the commands that run on several hosts
     if hosts is not None:
         hosts.leave(code, line)
     return code
+
+
+def _take_closed_streams() -> None:
+    """Puts the null device in place of standard streams that are closed, here and for child processes.
+
+    Otherwise the next file that is opened would get their number, and what libraries print.
+    """
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(number, True)
+    os.close(number)
 
 
 def _run(argv: list[str]) -> tuple[int, str]:

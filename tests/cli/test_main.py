@@ -145,3 +145,12 @@ def test_a_mistake_is_exit_2_where_nobody_reads_why(how, monkeypatch, capsys):
         monkeypatch.setattr(sys, "stderr", stream)
         assert cli.main(["nonsense"]) == 2
     assert capsys.readouterr().out == ""
+
+
+def test_no_file_gets_the_number_of_a_closed_stream():
+    """Libraries write to number 2 whatever it is: their complaints would end up among the data."""
+    inside = "import os, subprocess; print(os.open('/', 0)); subprocess.run(['ls', '/proc/self/fd/2'], check=True)"
+    code = f"from alp_jax.cli.main import main; main(['nonsense']); {inside}"
+    command = ["bash", "-c", '"$0" -c "$1" 2>&-', sys.executable, code]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, cwd=ROOT, check=True)
+    assert int(done.stdout.split()[0]) > 2
