@@ -107,13 +107,29 @@ class RunDir:
         if self._change is None:
             return
         change, settings = self._change
+        if "note" in change:
+            self._reopen(change["step"])
         with open(self.path / CHANGES, "a", encoding="utf-8") as file:
             file.write(json.dumps(change) + "\n")
         write_json(self.path / "config.json", settings)
         if "note" in change:
             old, new = change["changed"]["config.train.steps"]
             say(f"alp: {self.path}: {old} steps become {new}; {change['note']}")
-            (self.path / DONE).unlink(missing_ok=True)  # the run is no longer finished
+
+    def _reopen(self, step: int) -> None:
+        """Makes a run unfinished again. What was measured up to ``step`` is not of the longer run: it is set aside.
+
+        Done before the new length is written, so that no folder has that length and the marks of a finished run.
+        """
+        (self.path / DONE).unlink(missing_ok=True)
+        results = self.path / "eval"
+        found = [path for kind in ("*.json", "*.failed") for path in sorted(results.glob(kind))]
+        found = [path for path in (self.path / "summary.json", *found) if path.is_file()]
+        aside = results / f"before_step_{step}"
+        if found:
+            aside.mkdir(parents=True, exist_ok=True)
+        for path in found:
+            path.replace(aside / path.name)
 
     def close(self) -> None:
         """Gives the folder free; may be called twice."""

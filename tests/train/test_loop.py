@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 
 import jax
 import numpy as np
@@ -19,7 +20,9 @@ from alp_jax.core.errors import NumericsError, UserError
 from alp_jax.data.pipeline import train_batches
 from alp_jax.models.accounting import train_flops
 from alp_jax.optim.schedules import learning_rate
+from alp_jax.scaling.ledger import SUMMARY, read_run
 from alp_jax.train import loop as loop_module
+from alp_jax.train import run_dir
 from alp_jax.train.build import open_data
 from alp_jax.train.checkpoint import load_params, read_checkpoint
 from alp_jax.train.loop import Preempted, train
@@ -154,6 +157,36 @@ def test_what_a_longer_run_does_to_a_cosine_is_said(tiny, tmp_path):
     (change,) = [json.loads(line) for line in (run / "config_changes.jsonl").read_text().splitlines()]
     half = "at step 12 the learning rate goes from 0 to 0.0015, that of a run of 22 steps"
     assert change["note"] == f"config.optim.schedule=cosine depends on the length: {half}"
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_what_a_shorter_run_measured_is_not_taken_for_the_longer_one(tiny, tmp_path, monkeypatch, killed):
+    run, config = tmp_path / "run", tiny(train={"steps": 4})
+    with RunDir(run, config):
+        (run / "checkpoints" / "4").mkdir(parents=True)
+        (run / "checkpoints" / "4" / "manifest.json").write_text("{}")
+        (run / "eval" / "untrained").mkdir(parents=True)
+    for name in ("DONE", "summary.json", "eval/pitch-mean.json", "eval/pitch-attention.failed"):
+        (run / name).write_text("{}")
+    (run / "eval" / "untrained" / "pitch-mean.json").write_text("{}")
+
+    def stop(path, value):
+        raise KeyboardInterrupt
+
+    if killed:
+        monkeypatch.setattr(run_dir, "write_json", stop)
+    with RunDir(run, tiny(), extend=True) as folder, pytest.raises(KeyboardInterrupt) if killed else nullcontext():
+        folder.write_changes()
+    assert json.loads((run / "config.json").read_text())["train"]["steps"] == (4 if killed else 12)
+    left = [str(p.relative_to(run)) for p in sorted(run.rglob("*")) if p.is_file() and p.name[0] != "."]
+    aside = "eval/before_step_4"
+    assert left == [
+        *("checkpoints/4/manifest.json", "config.json", "config_changes.jsonl"),
+        *(f"{aside}/{name}" for name in ("pitch-attention.failed", "pitch-mean.json", "summary.json")),
+        "eval/untrained/pitch-mean.json",
+    ]
+    (run / "summary.json").write_text(json.dumps(dict.fromkeys(SUMMARY, 1)))
+    assert read_run(run) == ([], [f"{run} has no usable result in eval/"])
 
 
 def test_kill_9_and_resume_end_in_the_same_bits(tiny, tmp_path, config_file):
