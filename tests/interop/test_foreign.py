@@ -1,6 +1,9 @@
 """Weights as people have them: one pickle of transformers, files split by an index, training checkpoints with paths."""
 
+import datetime
+import fractions
 import json
+import os
 import pathlib
 import pickle
 
@@ -104,6 +107,9 @@ def test_settings_beside_the_weights_of_a_training_checkpoint_are_passed_over(to
         "batch_idx_train": 9,
         "env_info": {"k2-version": "1.24"},
         "sampler": None,
+        "written": datetime.datetime(2024, 5, 1),
+        "numpy_rng": np.random.RandomState(3).get_state(),
+        "mean": np.arange(3.0),
     }
     path = tmp_path / "epoch-3.pt"
     torch.save(content, path)
@@ -133,3 +139,25 @@ class Attack:
 def test_other_classes_are_refused_and_not_run(torch, tmp_path, content):
     (tmp_path / "model.pt").write_bytes(pickle.dumps(content, protocol=2))
     refused(tmp_path, "cannot be read as a checkpoint of tensors: .*exec", allow_pickle=True)
+
+
+def test_what_a_pickle_may_not_call_is_named(torch, tmp_path):
+    class Attack:
+        def __init__(self, call, *arguments):
+            self.made = call, arguments
+
+        def __reduce__(self):
+            return self.made
+
+    touched, path = tmp_path / "touched", tmp_path / "pretrained.pt"
+    for attack, words in (
+        (
+            Attack(os.system, f"touch {touched}"),
+            r"Trying to load unsupported GLOBAL \w+\.system whose module \w+ is block",
+        ),
+        (Attack(exec, f"open({str(touched)!r}, 'w')"), r"Unsupported global: GLOBAL exec$"),
+        (Attack(fractions.Fraction, 1), r"Unsupported global: GLOBAL fractions\.Fraction$"),
+    ):
+        torch.save({"model": {"a": torch.ones(2)}, "extra": attack}, path)
+        refused(path, rf"cannot be read as a checkpoint of tensors: UnpicklingError: {words}", allow_pickle=True)
+    assert not touched.exists()

@@ -1,21 +1,30 @@
 """Runs as ``python -I unpickle.py IN.pt OUT.safetensors`` where a PyTorch checkpoint is read, so that a hostile one
 meets a process that holds nothing; ``weights_only`` lets no class but tensors and plain containers in.
 
-Training checkpoints keep their settings beside the weights. Paths and numbers among these are of classes that
-``weights_only`` does not know; they are read as ``Ignored``, so that nothing of those classes is run or even imported.
+Training checkpoints keep their settings beside the weights. Paths, dates, numbers and numpy's arrays among these are of
+classes that ``weights_only`` does not know; they are read as ``Ignored``, so that nothing of those classes is run or
+even imported.
 """
 
 import re
 import sys
 
-_CAUSE = re.compile(r"WeightsUnpickler error:\s*(.+?)(?: was not an allowed global|\. |\n|$)")  # amid advice
+# torch says the cause amid advice
+_CAUSE = re.compile(
+    r"(?:WeightsUnpickler error:\s*(?=\S)|(?=Trying to load unsupported GLOBAL ))"
+    r"(.+?)(?: was not an allowed global|\. |\.?\n|$)"
+)
 WITHIN = ("model", "state_dict")  # where training checkpoints keep the state dict
 
 _PATHS = ("Path", "PurePath", "PosixPath", "PurePosixPath", "WindowsPath", "PureWindowsPath")
 IGNORED = (
     *(f"{module}.{name}" for module in ("pathlib", "pathlib._local") for name in _PATHS),  # the latter: Python 3.13
     "argparse.Namespace",
+    "datetime.datetime",
     "numpy.dtype",
+    "numpy.ndarray",
+    "numpy.core.multiarray._reconstruct",
+    "numpy._core.multiarray._reconstruct",
     "numpy.core.multiarray.scalar",
     "numpy._core.multiarray.scalar",
 )
