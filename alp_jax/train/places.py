@@ -44,11 +44,11 @@ def run_tokenizer(run_dir: str | os.PathLike, config: RunConfig, data: storage.L
     copy = next((run_dir / name for name in FILE_NAMES if (run_dir / name).is_file()), None)
     if copy is not None:
         return Tokenizer.load(copy)
+    if not (run_dir / "env.json").exists():  # imported: its configuration names a data set that it never saw
+        return Tokenizer.load(tokenizer_path(data, dataclasses.replace(config.data, tokenizer="")))
     path = tokenizer_path(data_place(run_dir, config) or config.data.path, config.data)
     if path.is_file():
         return Tokenizer.load(path)
-    if not (run_dir / "env.json").exists():
-        return Tokenizer.load(tokenizer_path(data, dataclasses.replace(config.data, tokenizer="")))
     raise UserError(
         f"{run_dir} has no tokenizer of its own, and {path}, with which it was trained, is not here: copy that file to "
         f"{run_dir / (FILE_NAME if path.suffix == '.model' else path.name)}"

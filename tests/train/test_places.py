@@ -105,6 +105,11 @@ def test_a_tokenizer_json_is_kept_with_its_roles_and_replaces_another(run, tmp_p
 
 
 def test_an_imported_encoder_takes_the_tokenizer_of_the_data_set_it_is_measured_on(tiny, data, tmp_path):
-    config = tiny(data={"path": str(tmp_path / "none")})
+    """Whatever lies at the place that its configuration, which is not of a training, names."""
+    wanted = Tokenizer.load(data / "tokenizer.model").sha256
+    named = shutil.copytree(data, tmp_path / "named")
+    tokenizer.train(["another vocabulary than that of the data"], named / "tokenizer.model", None)
     (tmp_path / "imported").mkdir()
-    assert run_tokenizer(tmp_path / "imported", config, data).sha256 == Tokenizer.load(data / "tokenizer.model").sha256
+    for place in (tmp_path / "none", named):
+        config = tiny("none", data={"path": str(place)})
+        assert run_tokenizer(tmp_path / "imported", config, data).sha256 == wanted
