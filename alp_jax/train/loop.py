@@ -7,7 +7,7 @@ import pathlib
 import time
 from typing import Any
 
-from alp_jax.config import RunConfig, check_run
+from alp_jax.config import RunConfig
 from alp_jax.core.accelerators import of_kind
 from alp_jax.core.errors import NumericsError, UserError
 from alp_jax.core.files import write_json
@@ -21,12 +21,11 @@ from alp_jax.parallel.mesh import batch_part, batch_shards, make_mesh, put_batch
 from alp_jax.parallel.rules import infer_shardings
 from alp_jax.train.build import make_parts, open_data
 from alp_jax.train.checkpoint import Checkpoints
-from alp_jax.train.checkpoint_keep import Keep
 from alp_jax.train.checkpoint_manifest import complete
 from alp_jax.train.compile import CompileCount, CompiledSteps, batch_shapes
 from alp_jax.train.logs.rates import Rates, Traffic, Work
 from alp_jax.train.logs.run_log import RunLog
-from alp_jax.train.logs.sinks import parse_logs
+from alp_jax.train.preconditions import check_batches, check_best_metric, check_settings
 from alp_jax.train.profile import Collector, Profile, parse_steps
 from alp_jax.train.run_dir import RunDir
 from alp_jax.train.state import abstract_state, create_state, state_maker, state_shapes
@@ -56,10 +55,7 @@ def train(config: RunConfig, workdir: str | pathlib.Path, *, extend: bool = Fals
 
 
 def _train(config: RunConfig, workdir: str | pathlib.Path, stop: Stop, extend: bool) -> dict:
-    check_run(config)
-    keep = Keep.of(config.train)
-    parse_logs(config.train.logs)
-    parse_steps(config.train.profile_steps)
+    keep = check_settings(config)
     collector = Collector(config.train.gc_every)
     with hosts.stage("opening the data set", config.data.path):
         dataset, tokenizer = open_data(config)
@@ -73,6 +69,11 @@ def _train(config: RunConfig, workdir: str | pathlib.Path, stop: Stop, extend: b
     part, shares = batch_part(mesh)
     with hosts.stage("planning the batches"):
         batch_plan = plan(dataset, config.data, seed=config.seed, devices=batch_shards(mesh))
+        check_batches(config, batch_plan.buckets)
+    shardings = infer_shardings(shapes_of_state, mesh)
+    step_fn = make_train_step(parts.apply, parts.objective, optimizer, config, mesh, shardings)
+    shapes = [batch_shapes(config, mesh, bucket.edge, bucket.batch) for bucket in batch_plan.buckets]
+    check_best_metric(keep, step_fn, shapes_of_state, shapes[0])
     hosts.require_same({"fingerprint": batch_plan.fingerprint}, "data order")
     with RunDir(workdir, config, extend=extend) as run:
         stop.before_exit(run.close)
@@ -81,9 +82,6 @@ def _train(config: RunConfig, workdir: str | pathlib.Path, stop: Stop, extend: b
             state, clock, first = _start(config, run.path, checkpoints, make_state, mesh, parts, batch_plan.fingerprint)
             run.write_changes()
             run.write_environment(dataset, tokenizer)
-            shardings = infer_shardings(shapes_of_state, mesh)
-            step_fn = make_train_step(parts.apply, parts.objective, optimizer, config, mesh, shardings)
-            shapes = [batch_shapes(config, mesh, bucket.edge, bucket.batch) for bucket in batch_plan.buckets]
             loop = _Loop(config, run.path, checkpoints, clock, first, shares, stop)
             if first < config.train.steps:
                 batches = train_batches(

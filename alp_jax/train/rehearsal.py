@@ -7,10 +7,12 @@ from alp_jax.models.accounting import parameters
 from alp_jax.optim.averaging import averages
 from alp_jax.optim.optimizer import make_optimizer
 from alp_jax.parallel.mesh import batch_shards, make_mesh
+from alp_jax.parallel.rules import infer_shardings
 from alp_jax.train.build import make_parts, open_data
-from alp_jax.train.logs.sinks import parse_logs
-from alp_jax.train.profile import parse_steps
+from alp_jax.train.compile import batch_shapes
+from alp_jax.train.preconditions import check_batches, check_best_metric, check_settings
 from alp_jax.train.state import state_maker, state_shapes
+from alp_jax.train.step import make_train_step
 
 
 def rehearse(config: RunConfig) -> dict:
@@ -21,16 +23,19 @@ def rehearse(config: RunConfig) -> dict:
       ``clips`` in a batch, and the ``share`` of steps that take it).
 
     Raises:
-      UserError: as ``train``, before its first step.
+      ConfigError, UserError: as ``train``, before its first step.
     """
-    parse_logs(config.train.logs)
-    parse_steps(config.train.profile_steps)
+    keep = check_settings(config)
     dataset, tokenizer = open_data(config)
     mesh = make_mesh(config.mesh)
     parts = make_parts(config, tokenizer, mesh)
     optimizer = make_optimizer(config.optim, config.train.steps)
     shapes = state_shapes(state_maker(parts.init, parts.apply, optimizer, averages(config.train)))
     batches = plan(dataset, config.data, seed=config.seed, devices=batch_shards(mesh))
+    check_batches(config, batches.buckets)
+    step = make_train_step(parts.apply, parts.objective, optimizer, config, mesh, infer_shardings(shapes, mesh))
+    first = batches.buckets[0]
+    check_best_metric(keep, step, shapes, batch_shapes(config, mesh, first.edge, first.batch))
     steps = sum(bucket.per_block for bucket in batches.buckets)
     return {
         "params": parameters(shapes["params"]),

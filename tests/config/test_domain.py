@@ -11,6 +11,7 @@ from alp_jax.config.schema import ClusterConfig
 from alp_jax.data.batch_plan import READS
 from alp_jax.data.text.normalise import CLEAN_UPS
 from alp_jax.evaluation.lit.caption import TRAINS
+from alp_jax.features.logmel import WINDOW
 from alp_jax.models import encoders
 from alp_jax.models.decoder import ACTIVATIONS
 from alp_jax.models.dual import SIDES
@@ -58,6 +59,15 @@ def test_a_number_below_its_range_or_not_finite_is_refused(setting):
         value = (*setting.default[:-1], value) if isinstance(setting.default, tuple) else value
         with pytest.raises(ConfigError, match=rf"^config\.{setting.name} is .*must be .*{domain.range()[:5]}"):
             check_domains(changed(setting.name, value))
+
+
+@pytest.mark.parametrize("name", ["data.bucket_seconds", "data.crop_seconds", "evaluation.max_seconds"])
+def test_a_row_is_no_shorter_than_the_window_of_a_frame(name):
+    many = name.endswith("bucket_seconds")
+    shortest = WINDOW / 16_000
+    check_domains(changed(name, (shortest, 1.0) if many else shortest))
+    with pytest.raises(ConfigError, match=rf"config\.{name} is .*must be 0\.025 or more"):
+        check_domains(changed(name, (0.024, 1.0) if many else 0.024))
 
 
 def test_choices_are_those_of_the_code_that_reads_them():

@@ -29,10 +29,10 @@ class DataConfig:
         (2.0, 4.0, 6.0, 8.0, 10.0, 15.0, 20.0, 30.0),
         "lengths of the rows of a batch, rising; longer clips are cropped; () chooses them from the data",
         unit="s",
-        above=0,
+        low=0.025,
     )
     crop_seconds: float = setting(
-        30.0, "longest row where the buckets are chosen: longer clips are cropped to it", unit="s", above=0
+        30.0, "longest row where the buckets are chosen: longer clips are cropped to it", unit="s", low=0.025
     )
     max_padding: float = setting(
         0.1,

@@ -13,7 +13,7 @@ class EvalConfig:
         "mini", "tasks measured after the last step: mini (every task of the data set), none, or TASK,..."
     )
     batch_seconds: float = setting(240.0, "padded audio in a batch of the evaluation", unit="s", above=0)
-    max_seconds: float = setting(10.0, "length to which longer clips are cut for evaluation", unit="s", above=0)
+    max_seconds: float = setting(10.0, "length to which longer clips are cut for evaluation", unit="s", low=0.025)
     max_train_clips: int = setting(
         300, "training clips of a task, spread evenly over its classes; 0 takes all", unit="clips", low=0
     )
