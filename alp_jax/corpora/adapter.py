@@ -7,13 +7,10 @@ import os
 import pathlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from alp_jax.core.clip import SPLITS, Clip, Rejected
 from alp_jax.core.errors import UserError
-
-if TYPE_CHECKING:
-    from alp_jax.corpora.splits import SplitRule
+from alp_jax.corpora.splits import SplitRule
 
 Clips = Iterator[Clip | Rejected]
 SPLIT_WORDS = {
@@ -54,7 +51,7 @@ class Adapter:
     audio: str
     suffixes: tuple[str, ...]
     options: Mapping[str, Option] = dataclasses.field(default_factory=dict)
-    split_rule: "Callable[..., SplitRule | None] | None" = None
+    split_rule: Callable[..., SplitRule | None] | None = None
     own: bool = False
 
 

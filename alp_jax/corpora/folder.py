@@ -28,7 +28,7 @@ from alp_jax.corpora.own.columns import Columns
 from alp_jax.corpora.own.join import Place, joined
 from alp_jax.corpora.own.tables import Row
 from alp_jax.corpora.rows import BadRow, check_utf8, plain, seconds, stretch, tags, texts
-from alp_jax.corpora.splits import OPTIONS, SEED, SHARES, UNITS, Assigned, SplitRule
+from alp_jax.corpora.splits import SEED, SHARES, UNITS, Assigned, SplitRule
 
 _SAME_S = 0.01  # by which an end and a duration may differ
 
@@ -265,7 +265,8 @@ ADAPTER = Adapter(
     options={
         "source": Option("the source that the clips are counted under", "folder"),
         "ignore": Option("columns that are left aside, separated by commas; * for all that are not known"),
-        **OPTIONS,
+        "shares": Option("percent of train, valid and test clips where the metadata has no split, by group", SHARES),
+        "split_seed": Option("another number puts other groups into the splits", SEED),
     },
     split_rule=split_rule,
     own=True,

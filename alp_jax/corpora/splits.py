@@ -11,14 +11,9 @@ from collections.abc import Mapping
 from alp_jax.core.clip import SPLITS
 from alp_jax.core.errors import UserError
 from alp_jax.core.hashing import hash64
-from alp_jax.corpora.adapter import Option
 from alp_jax.corpora.rows import BadRow
 
 SHARES, SEED = "80/10/10", "0"
-OPTIONS = {
-    "shares": Option("percent of train, valid and test clips where the metadata has no split, by group", SHARES),
-    "split_seed": Option("another number puts other groups into the splits", SEED),
-}
 UNITS = ("group", "recording", "file")  # what stays together: the first of these that a table has a column for
 
 
@@ -41,7 +36,7 @@ class SplitRule:
 
     @classmethod
     def of(cls, columns: Mapping, shares: str, seed: str) -> "SplitRule":
-        """From the columns of a table and the texts of OPTIONS; UserError for texts that are no shares or seed."""
+        """From the columns of a table and the texts of the options; UserError for texts that are no shares or seed."""
         try:
             parts = [float(part) for part in shares.split("/")]
         except ValueError:
