@@ -6,6 +6,7 @@ import jax
 
 from alp_jax.config import ConfigError, RunConfig, check_run
 from alp_jax.config.rules import NEEDS_NEGATIVES, why_negatives
+from alp_jax.config.schema import TrainConfig
 from alp_jax.core.errors import UserError
 from alp_jax.data.buckets import Bucket
 from alp_jax.data.example import SAMPLE_RATE
@@ -42,7 +43,7 @@ def check_best_metric(keep: Keep, step: Callable, state: dict, batch: dict) -> N
       state, batch: their shapes.
     """
     name = keep.metric.lstrip("+")
-    if not keep.best or name == "loss":
+    if not keep.best or name == TrainConfig.best_metric:  # which every step gives
         return
     known = jax.eval_shape(step, state, batch)[1]
     if name not in known:
