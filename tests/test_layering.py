@@ -27,6 +27,7 @@ ALLOWED = {
     "interop": BASE
     | MODEL_SIDE
     | {"data.text", "evaluation.model", "evaluation.retrieval", "models", "objectives", "optim", "train.checkpoint"},
+    "bench": BASE | BELOW_TRAIN | {"evaluation", "train", "planning"},
     "cli": None,  # anything
 }
 # library -> where it may be imported, as path prefixes under alp_jax/
@@ -41,7 +42,7 @@ OWNERS = {
     "tokenizers": ("data/",),
     "apache_beam": ("data/building/beam.py",),
     "transformers": ("interop/",),
-    "torch": ("interop/",),
+    "torch": ("interop/", "bench/torch_loader.py"),
     "tqdm": ("core/progress",),
     "av": ("data/decoders/ffmpeg.py",),
 }

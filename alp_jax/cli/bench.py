@@ -8,7 +8,7 @@ import pathlib
 import tempfile
 
 from alp_jax.cli import bench_loss, bench_step
-from alp_jax.cli.data_plan import settings
+from alp_jax.cli.data_verbs.plan import settings
 from alp_jax.cli.parsers import add_action
 from alp_jax.core.errors import UserError
 
@@ -58,9 +58,9 @@ def _positive(args: argparse.Namespace, *names: str) -> None:
 
 
 def _data(args: argparse.Namespace) -> dict:
+    from alp_jax.bench import loader
     from alp_jax.config.schema import DataConfig
     from alp_jax.core.cores import usable_cores
-    from alp_jax.data import speed
     from alp_jax.data.dataset import open_dataset
     from alp_jax.data.text.tokenizer import Tokenizer, tokenizer_path
 
@@ -72,16 +72,16 @@ def _data(args: argparse.Namespace) -> dict:
     if args.against and dataset.info["codec"] != "flac":
         raise UserError(f"--against {args.against} compares decoding of FLAC; {args.data} is stored as pcm")
     tokenizer = Tokenizer.load(tokenizer_path(dataset.path, config))
-    found = speed.stages(dataset, config, tokenizer, args.clips)
-    batch = args.batch or speed.clips_per_step(dataset, config)
+    found = loader.stages(dataset, config, tokenizer, args.clips)
+    batch = args.batch or loader.clips_per_step(dataset, config)
     found["cores"] = len(usable_cores())
     found["step"] = {"seconds": args.step_seconds, "clips": round(batch, 2)}
     found["step"]["cores_needed"] = round(batch * found["ms"] / 1e3 / args.step_seconds, 2)
-    child = functools.partial(_in_child, speed.loader, dataset, config, tokenizer, args.clips)
+    child = functools.partial(_in_child, loader.loader, dataset, config, tokenizer, args.clips)
     if not args.against:
         return {"path": args.data, "read": config.read} | found | {"loader": child()}
     with tempfile.TemporaryDirectory() as folder:
-        files = speed.write_flac(dataset, config, pathlib.Path(folder))
+        files = loader.write_flac(dataset, config, pathlib.Path(folder))
         rival = functools.partial(_in_child, _torch, files, tokenizer, round(batch), config, args.clips)
         turns = [(child(), rival()) for _ in range(_ROUNDS)]
     ours, theirs = (sorted(turn, key=lambda t: t["clips_per_s"])[_ROUNDS // 2] for turn in zip(*turns, strict=True))
@@ -98,12 +98,12 @@ def _per_processor(found: dict) -> float:
 
 
 def _torch(files, tokenizer, batch: int, config, clips: int) -> dict:
+    from alp_jax.bench import torch_loader
     from alp_jax.core.cores import usable_cores
-    from alp_jax.interop.torch_loader import speed
 
     longest = round(16_000 * (config.bucket_seconds[-1] if config.bucket_seconds else config.crop_seconds))
     workers = config.workers or len(usable_cores())
-    return speed(files, tokenizer, batch=batch, workers=workers, max_samples=longest, clips=clips)
+    return torch_loader.loader(files, tokenizer, batch=batch, workers=workers, max_samples=longest, clips=clips)
 
 
 def _in_child(function, *args):
@@ -119,9 +119,9 @@ def _in_child(function, *args):
 
 
 def _index(args: argparse.Namespace) -> dict:
+    from alp_jax.bench import index, synthetic
     from alp_jax.config.arguments import parse_count
     from alp_jax.config.schema import DataConfig
-    from alp_jax.data import scale, synthetic
     from alp_jax.data.dataset import open_dataset
 
     _positive(args, "lookups")
@@ -136,6 +136,6 @@ def _index(args: argparse.Namespace) -> dict:
     with tempfile.TemporaryDirectory() as temporary:
         folder = pathlib.Path(args.out or temporary)
         synthetic.make(base, folder, clips)
-        measure = functools.partial(scale.measure, str(folder), temporary, config)
+        measure = functools.partial(index.measure, str(folder), temporary, config)
         measure = functools.partial(measure, lookups=args.lookups, batches=args.batches)
         return _in_child(functools.partial(measure, steps=100, hosts=(1, 2, 4, 1)))

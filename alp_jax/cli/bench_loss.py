@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> dict:
         _pretend(args.devices)
     if args.devices is not None and not 1 <= args.devices <= jax.device_count():
         raise UserError(f"--devices {args.devices}: this machine has {jax.device_count()}")
-    from alp_jax.objectives.speed import measure
+    from alp_jax.bench.contrastive_loss import measure
     from alp_jax.parallel.mesh import make_mesh
 
     mesh = make_mesh(MeshConfig(), jax.devices()[: args.devices])

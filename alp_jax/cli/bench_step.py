@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> dict:
         )
     import jax
 
-    from alp_jax.planning.timing import VARIANTS, measure
+    from alp_jax.bench.train_step import VARIANTS, measure
 
     against = tuple(name for name in args.against.split(",") if name)
     for name in against:

@@ -15,7 +15,7 @@ from alp_jax.core.progress_bar import show
 # verb -> (module under alp_jax.cli, one line of help)
 VERBS = {
     "quickstart": ("quickstart", "real audio to scaling report and PyTorch export, end to end on one CPU"),
-    "data": ("data", "fetch, build, verify and describe data sets"),
+    "data": ("data_verbs.actions", "fetch, build, verify and describe data sets"),
     "tokenizer": ("tokenizer", "train a sentencepiece vocabulary on a data set's captions"),
     "tags": ("tags", "choose the tags that a tagging run learns"),
     "train": ("train", "train one model"),

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 import soundfile
 
-from alp_jax.cli import data_build
+from alp_jax.cli.data_verbs import build as data_build
 from alp_jax.cli.main import main
 from alp_jax.core import files, storage
 from alp_jax.core.clip import Clip, Event, Rejected

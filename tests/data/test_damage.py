@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from alp_jax.bench.bit_flips import flips
 from alp_jax.cli.main import main
 from alp_jax.core.clip import Clip
 from alp_jax.core.errors import DataError, UserError
@@ -23,7 +24,6 @@ from alp_jax.data import tfrecord
 from alp_jax.data.building import exclusions
 from alp_jax.data.building.build import build
 from alp_jax.data.dataset import open_dataset
-from alp_jax.data.flips import flips
 from alp_jax.data.stats import stats
 
 RATE = 16_000

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from alp_jax.cli import data_audit
+from alp_jax.cli.data_verbs import audit
 from alp_jax.cli.main import main
 from alp_jax.core.errors import UserError
 from alp_jax.data.audit import known, sets
@@ -121,9 +121,9 @@ def test_metadata_cannot_be_changed(flags, words, audiocaps, capsys):
 
 def test_options_of_a_corpus_and_urls_are_told_from_files(audiocaps):
     test = audiocaps("test.csv", ("aaaaaaaaaaa", 30, "x"))
-    (found,) = data_audit.sets([f"audiocaps:{test},version=2"], None)
+    (found,) = audit.sets([f"audiocaps:{test},version=2"], None)
     assert found.clips.sources == ("audiocaps_v2",)
-    assert data_audit._corpus("gs://bucket/data:test") is None
+    assert audit._corpus("gs://bucket/data:test") is None
 
 
 def test_known_overlaps_warn_until_the_set_is_given():

@@ -3,29 +3,20 @@
 import argparse
 import functools
 
-from alp_jax.cli import (
-    data_audit,
-    data_build,
-    data_captions,
-    data_fetch,
-    data_merge,
-    data_plan,
-    data_stats,
-    data_verify,
-)
+from alp_jax.cli.data_verbs import audit, build, captions, fetch, merge, plan, stats, verify
 from alp_jax.cli.parsers import add_action
 
 EXAMPLE = "alp data fetch mini && alp data build mini --out data/mini && alp data stats data/mini"
 # action -> module with ``add(action)``, which declares its arguments, and ``run(args)``; heavy imports go into run
 ACTIONS = {
-    "fetch": data_fetch,
-    "build": data_build,
-    "merge": data_merge,
-    "verify": data_verify,
-    "stats": data_stats,
-    "audit": data_audit,
-    "captions": data_captions,
-    "plan": data_plan,
+    "fetch": fetch,
+    "build": build,
+    "merge": merge,
+    "verify": verify,
+    "stats": stats,
+    "audit": audit,
+    "captions": captions,
+    "plan": plan,
 }
 
 

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 import soundfile
 
-from alp_jax.cli.data_plan import settings
+from alp_jax.bench import index, synthetic
+from alp_jax.cli.data_verbs.plan import settings
 from alp_jax.cli.main import main
 from alp_jax.config import ConfigError
 from alp_jax.config.schema import DataConfig
 from alp_jax.core.clip import Clip
 from alp_jax.core.errors import UserError
-from alp_jax.data import forecast, scale, synthetic
+from alp_jax.data import forecast
 from alp_jax.data import rung as rungs
 from alp_jax.data.building.build import build
 from alp_jax.data.dataset import open_dataset
@@ -56,9 +57,9 @@ def cache(monkeypatch, tmp_path):
 def test_an_index_of_any_size_is_measured(big, tmp_path, monkeypatch):
     monkeypatch.setattr(rungs, "BIG", 1000)
     monkeypatch.setattr(rungs, "CHUNK", 4096)
-    monkeypatch.setattr(scale, "RUNGS", {"6k": 6000, "12k": 12_000})
+    monkeypatch.setattr(index, "RUNGS", {"6k": 6000, "12k": 12_000})
     config = DataConfig(bucket_seconds=(), batch_seconds=200.0, mixture=",".join(f"{n}=1" for n in synthetic.SOURCES))
-    found = scale.measure(str(big.path), str(tmp_path), config, lookups=30, steps=20, hosts=(1, 2, 4, 1), batches=20)
+    found = index.measure(str(big.path), str(tmp_path), config, lookups=30, steps=20, hosts=(1, 2, 4, 1), batches=20)
     assert found["clips"] == 30_000
     assert list(found["rungs"]) == ["6k", "12k", "all"]
     for name, rung in found["rungs"].items():
@@ -76,7 +77,7 @@ def test_a_plan_says_what_batches_hold(small):
     config = DataConfig(bucket_seconds=(0.2, 0.3), batch_seconds=1.6, clips_multiple=4, mixture=MIXTURE, text_budget=4)
     steps = 512
     plan = forecast.forecast(small, config, seed=3, steps=steps)
-    batches = GlobalBatches(small, config, scale._NoTokens(), 3, 0, 1)
+    batches = GlobalBatches(small, config, index._NoTokens(), 3, 0, 1)
     drawn, uses, widths, heard, room = collections.Counter(), collections.Counter(), collections.Counter(), 0, 0
     ran_out = {}
     for step in range(steps):
@@ -171,9 +172,9 @@ def test_reading_is_measured_by_stage(small, capsys):
 
 
 def test_against_torch_the_same_files_are_read(small, tmp_path):
-    torch_loader = pytest.importorskip("alp_jax.interop.torch_loader")
+    torch_loader = pytest.importorskip("alp_jax.bench.torch_loader")
     pytest.importorskip("torch")
-    from alp_jax.data.speed import write_flac
+    from alp_jax.bench.loader import write_flac
 
     files = write_flac(small, DataConfig(pairs=40), tmp_path)
     assert 18 < len(files) < 42
@@ -182,7 +183,7 @@ def test_against_torch_the_same_files_are_read(small, tmp_path):
         record = small.read(row)
         np.testing.assert_array_equal(soundfile.read(path, dtype="int16")[0], record.audio)
         assert caption == record.captions[0]
-    found = torch_loader.speed(files, scale._NoTokens(), batch=4, workers=0, max_samples=4000, clips=30)
+    found = torch_loader.speed(files, index._NoTokens(), batch=4, workers=0, max_samples=4000, clips=30)
     assert found["clips"] >= 30
     assert found["clips_per_s"] > 0
     assert 0 < found["padding"] < 0.5

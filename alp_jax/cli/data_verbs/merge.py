@@ -21,7 +21,7 @@ def add(action: Callable[..., argparse.ArgumentParser]) -> None:
 
 
 def run(args: argparse.Namespace) -> dict:
-    from alp_jax.cli.data_build import print_accounting
+    from alp_jax.cli.data_verbs.build import print_accounting
     from alp_jax.data.building.merge import merge
 
     accounting = merge(args.paths, args.out, dedupe=args.dedupe)

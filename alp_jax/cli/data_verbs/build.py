@@ -6,8 +6,8 @@ import shlex
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from alp_jax.cli import data_audit
-from alp_jax.cli.data_fetch import add_tier
+from alp_jax.cli.data_verbs import audit as data_audit
+from alp_jax.cli.data_verbs.fetch import add_tier
 from alp_jax.core.clip import SPLITS
 from alp_jax.core.errors import UserError
 

@@ -1,0 +1,1 @@
+"""The actions of ``alp data``, a file each."""
