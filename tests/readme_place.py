@@ -13,7 +13,7 @@ import soundfile
 from alp_jax.config import MODELS, RunConfig, to_dict
 from alp_jax.config.schema import ZipformerConfig
 from alp_jax.core import files
-from alp_jax.data.dataset import open_dataset
+from alp_jax.data.store.dataset import open_dataset
 from alp_jax.data.text.portable import portable_tokenizer
 from alp_jax.data.text.tokenizer import Tokenizer
 from alp_jax.interop import auden, hf_text

@@ -12,7 +12,7 @@ BELOW_TRAIN = {"corpora", "data", "features", "parallel", "models", "objectives"
 ALLOWED = {
     "core": set(),
     "config": set(),
-    "corpora": BASE | {"data.array_records"},
+    "corpora": BASE | {"data.audio.array_records"},
     "data": BASE,
     "features": BASE,
     "parallel": BASE,
@@ -44,7 +44,7 @@ OWNERS = {
     "transformers": ("interop/",),
     "torch": ("interop/", "bench/torch_loader.py"),
     "tqdm": ("core/progress",),
-    "av": ("data/decoders/ffmpeg.py",),
+    "av": ("data/audio/decoders/ffmpeg.py",),
 }
 WITHOUT_JAX = ("corpora/", "data/", "core/", "config/")
 FORBIDDEN_ANYWHERE = {"pickle", "tensorflow"}

@@ -4,8 +4,8 @@ import numpy as np
 
 from alp_jax.core.errors import DataError
 from alp_jax.core.progress import Progress
-from alp_jax.data import tfrecord
-from alp_jax.data.dataset import Dataset
+from alp_jax.data.store import tfrecord
+from alp_jax.data.store.dataset import Dataset
 
 
 def flips(dataset: Dataset, count: int, seed: int = 0) -> dict[str, int]:

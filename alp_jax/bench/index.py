@@ -10,11 +10,11 @@ import numpy as np
 
 from alp_jax.config.schema import DataConfig
 from alp_jax.core.progress import Progress
-from alp_jax.data.batch_plan import plan
-from alp_jax.data.dataset import Dataset, open_dataset
-from alp_jax.data.forecast import RUNGS
+from alp_jax.data.order.batch_plan import plan
+from alp_jax.data.order.forecast import RUNGS
+from alp_jax.data.order.subset import open_rung
 from alp_jax.data.pipeline import GlobalBatches
-from alp_jax.data.rung import open_rung
+from alp_jax.data.store.dataset import Dataset, open_dataset
 
 _SAMPLES = 40  # of memory, over a run
 

@@ -61,7 +61,7 @@ def _data(args: argparse.Namespace) -> dict:
     from alp_jax.bench import loader
     from alp_jax.config.schema import DataConfig
     from alp_jax.core.cores import usable_cores
-    from alp_jax.data.dataset import open_dataset
+    from alp_jax.data.store.dataset import open_dataset
     from alp_jax.data.text.tokenizer import Tokenizer, tokenizer_path
 
     _positive(args, "clips", "step_seconds")
@@ -122,7 +122,7 @@ def _index(args: argparse.Namespace) -> dict:
     from alp_jax.bench import index, synthetic
     from alp_jax.config.arguments import parse_count
     from alp_jax.config.schema import DataConfig
-    from alp_jax.data.dataset import open_dataset
+    from alp_jax.data.store.dataset import open_dataset
 
     _positive(args, "lookups")
     if args.batches < 0:

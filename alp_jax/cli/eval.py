@@ -151,7 +151,7 @@ def places(data: str | None, suite: str | None) -> list[pathlib.Path | None]:
       UserError: ``data`` is no data set and holds none.
     """
     from alp_jax.core.errors import UserError
-    from alp_jax.data.dataset import INFO
+    from alp_jax.data.store.dataset import INFO
 
     if data is None:
         return [None]

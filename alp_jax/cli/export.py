@@ -210,8 +210,8 @@ def parity_clips(folder: pathlib.Path, config: "RunConfig", args: argparse.Names
     Raises:
       UserError: ``--data`` is no data set.
     """
-    from alp_jax.data.dataset import open_dataset
-    from alp_jax.data.samples import made_clips, sample_clips
+    from alp_jax.data.audio.samples import made_clips, sample_clips
+    from alp_jax.data.store.dataset import open_dataset
     from alp_jax.train.places import data_place
 
     place, seconds = args.data or data_place(folder, config), config.evaluation.max_seconds

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from alp_jax.config import RunConfig
-    from alp_jax.data.dataset import Dataset
+    from alp_jax.data.store.dataset import Dataset
     from alp_jax.data.text.tokenizer import Tokenizer
     from alp_jax.interop.verify import Expected
 
@@ -56,7 +56,7 @@ class _Run(NamedTuple):
 
 
 def _open(folder: pathlib.Path, args: argparse.Namespace) -> _Run:
-    from alp_jax.data.dataset import open_dataset
+    from alp_jax.data.store.dataset import open_dataset
     from alp_jax.interop.outbox import check_target
     from alp_jax.train.build import read_config
     from alp_jax.train.checkpoint import load_params

@@ -96,7 +96,7 @@ def run(args: argparse.Namespace) -> dict:
 
 
 def _questions(args: argparse.Namespace) -> dict:
-    from alp_jax.data.dataset import open_dataset
+    from alp_jax.data.store.dataset import open_dataset
     from alp_jax.evaluation.qa.format import write_questions
     from alp_jax.evaluation.qa.templates import count_kinds, template_questions
 
@@ -132,7 +132,7 @@ class _Side:
         """Reads frames; those of a data set's clips lie in ``cache`` meanwhile."""
         import dataclasses
 
-        from alp_jax.data.dataset import open_dataset
+        from alp_jax.data.store.dataset import open_dataset
         from alp_jax.evaluation.qa.sounds import ClipSounds, FileSounds
         from alp_jax.train.places import data_place
 

@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> dict:
     """
     from alp_jax.core.names import choose
     from alp_jax.core.progress import Progress
-    from alp_jax.data.dataset import open_dataset
+    from alp_jax.data.store.dataset import open_dataset
     from alp_jax.data.text import tags
 
     choose(args.kind, tags.KINDS, "--kind")

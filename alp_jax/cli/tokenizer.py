@@ -4,8 +4,8 @@ import argparse
 import pathlib
 import time
 
-from alp_jax.cli.caption_sources import Published, add_metadata
 from alp_jax.core.errors import UserError
+from alp_jax.corpora.caption_streams import Published, add_metadata
 
 EXAMPLE = (
     "alp tokenizer --data data/mine\n"
@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> dict:
     from alp_jax.core import storage
     from alp_jax.core.progress import Progress, stage
-    from alp_jax.data.dataset import open_dataset
+    from alp_jax.data.store.dataset import open_dataset
     from alp_jax.data.text import tokenizer
 
     if bool(args.data) == bool(args.source or args.metadata):

@@ -17,7 +17,7 @@ from alp_jax.corpora.adapter import SPLIT_WORDS, Adapter, Clips, Option
 from alp_jax.corpora.rows import BadRow, check_utf8
 
 if TYPE_CHECKING:
-    from alp_jax.data import array_records
+    from alp_jax.data.audio import array_records
 
 _VIDEO = ("youtube_id",)  # voxceleb
 # the names by which the paper's protocol knows tasks; TFDS's voxceleb is the first, split for identification
@@ -41,7 +41,7 @@ def clips(
     Raises:
       UserError: not a prepared data set, another file format, shards missing, or unknown features.
     """
-    from alp_jax.data import array_records  # takes a second to load
+    from alp_jax.data.audio import array_records  # takes a second to load
 
     del audio
     for folder in metadata:

@@ -1,7 +1,7 @@
 """Batches for training and evaluation.
 
 ``train_batches`` yields this host's rows of the global batches ``start_step``, ``start_step + 1``, ... The content of a
-global batch follows from the plan's fingerprint and the step alone (``order.py``); hosts, workers and threads only
+global batch follows from the plan's fingerprint and the step alone (``order/compose.py``); hosts, workers and threads only
 decide who reads it. So resuming is starting at a step.
 """
 
@@ -20,14 +20,14 @@ from alp_jax.core import storage
 from alp_jax.core.cores import usable_cores
 from alp_jax.core.errors import UserError
 from alp_jax.core.hashing import hash64
-from alp_jax.data import order
-from alp_jax.data.batch_plan import check_share, make_recipe
-from alp_jax.data.buckets import Lengths, assign, edges
 from alp_jax.data.building.worker import die_with_parent
-from alp_jax.data.dataset import Dataset
-from alp_jax.data.example import SAMPLE_RATE, Crop, Record
-from alp_jax.data.rung import Rung, open_rung
-from alp_jax.data.shard_cache import ShardCache
+from alp_jax.data.order import compose
+from alp_jax.data.order.batch_plan import check_share, make_recipe
+from alp_jax.data.order.buckets import Lengths, assign, edges
+from alp_jax.data.order.subset import Rung, open_rung
+from alp_jax.data.store.dataset import Dataset
+from alp_jax.data.store.example import SAMPLE_RATE, Crop, Record
+from alp_jax.data.store.shard_cache import ShardCache
 from alp_jax.data.text.caption_ids import caption_ids
 from alp_jax.data.text.normalise import normalise
 from alp_jax.data.text.tags import TagList
@@ -55,7 +55,7 @@ class GlobalBatches(grain.sources.RandomAccessDataSource):
         return {name: value for name, value in vars(self).items() if name != "_parts"}
 
     @functools.cached_property
-    def _parts(self) -> tuple[Rung, order.Recipe]:
+    def _parts(self) -> tuple[Rung, compose.Recipe]:
         """Every process derives them from the index, nothing of that size is sent around."""
         rung = open_rung(self._dataset, self._config)
         return rung, make_recipe(rung, self._dataset, self._config)
@@ -76,7 +76,7 @@ class GlobalBatches(grain.sources.RandomAccessDataSource):
     def clips(self, step: int) -> tuple[int, np.ndarray, np.ndarray, np.ndarray]:
         """Samples per row of global batch ``step``, and of this host's clips: rows of the index, crops, captions."""
         rung, recipe = self._parts
-        what = order.compose(recipe, self._seed, step)
+        what = compose.compose(recipe, self._seed, step)
         share = recipe.batch_K[what.bucket] // self._hosts
         mine = slice(self._host * share, (self._host + 1) * share)
         row_B = np.empty(len(what.member_B), np.int64)

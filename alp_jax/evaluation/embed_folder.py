@@ -17,10 +17,10 @@ from alp_jax.core import files
 from alp_jax.core.errors import AlpError, UserError
 from alp_jax.core.hashing import fingerprint
 from alp_jax.core.progress import Progress, say
-from alp_jax.data import audio
-from alp_jax.data.decode import Failure, decode_files
-from alp_jax.data.example import SAMPLE_RATE
-from alp_jax.data.listing import AudioFile, list_audio
+from alp_jax.data.audio import reader
+from alp_jax.data.audio.listing import AudioFile, list_audio
+from alp_jax.data.audio.pool import Failure, decode_files
+from alp_jax.data.store.example import SAMPLE_RATE
 from alp_jax.evaluation import embed_files
 from alp_jax.evaluation.embed import EmbedSettings, check_pooling, embed
 from alp_jax.evaluation.model import EvalModel
@@ -57,7 +57,7 @@ def embed_folder(
     """
     settings.check()
     check_pooling(model, settings.pooling)
-    if not audio.Limits().min_seconds <= max_seconds < float("inf") or workers < 1:
+    if not reader.Limits().min_seconds <= max_seconds < float("inf") or workers < 1:
         raise UserError(f"max_seconds {max_seconds:g} must be at least 0.1 and workers {workers} at least 1")
     out, root = pathlib.Path(out), pathlib.Path(folder)
     embed_files.check_name(out)
@@ -74,7 +74,7 @@ def embed_folder(
     else:
         _claim(parts_dir, identity)
         parts = list(_cut(found))
-        _work(model, root, parts, parts_dir, settings, audio.Limits(max_seconds=max_seconds), workers)
+        _work(model, root, parts, parts_dir, settings, reader.Limits(max_seconds=max_seconds), workers)
         paths = [parts_dir / _name(number) for number in range(len(parts))]
         if not any(embed_files.read_part(path).count for path in paths):
             summary = ", ".join(f"{n} {reason}" for reason, n in sorted(embed_files.reasons(paths).items()))
@@ -130,7 +130,7 @@ def _work(
     parts: list[list[AudioFile]],
     parts_dir: pathlib.Path,
     settings: EmbedSettings,
-    limits: audio.Limits,
+    limits: reader.Limits,
     workers: int,
 ) -> None:
     """Writes the parts that are not there yet."""

@@ -10,8 +10,8 @@ from alp_jax.core.errors import AlpError
 from alp_jax.data.audit import columns
 from alp_jax.data.audit.audit import compare
 from alp_jax.data.audit.sets import of_rows
-from alp_jax.data.dataset import Dataset, open_dataset
-from alp_jax.data.rung import open_rung
+from alp_jax.data.order.subset import open_rung
+from alp_jax.data.store.dataset import Dataset, open_dataset
 
 ANY = "any"
 UNKNOWN = "unknown"

@@ -16,7 +16,7 @@ from alp_jax.core import files
 from alp_jax.core.errors import UserError
 from alp_jax.core.hashing import fingerprint
 from alp_jax.core.progress import Progress, say, stage
-from alp_jax.data.dataset import Dataset
+from alp_jax.data.store.dataset import Dataset
 from alp_jax.data.text.tokenizer import Tokenizer
 from alp_jax.evaluation import floors, overlap
 from alp_jax.evaluation.captions import task as captioning

@@ -15,7 +15,7 @@ from alp_jax.config.schema import EvalConfig
 from alp_jax.core.clip import SPLITS, Event
 from alp_jax.core.errors import DataError
 from alp_jax.core.hashing import fingerprint, hash64
-from alp_jax.data.dataset import Dataset
+from alp_jax.data.store.dataset import Dataset
 
 MIN_TRAIN, MIN_TEST = 8, 4  # clips a class needs in each split
 MIN_TAG_TRAIN, MIN_TAG_TEST, MAX_TAGS = 20, 10, 32

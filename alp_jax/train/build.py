@@ -13,7 +13,7 @@ from alp_jax.config import RunConfig, resolve
 from alp_jax.core.errors import UserError
 from alp_jax.core.files import read_json
 from alp_jax.core.names import choose
-from alp_jax.data.dataset import Dataset, open_dataset
+from alp_jax.data.store.dataset import Dataset, open_dataset
 from alp_jax.data.text.tags import TagList
 from alp_jax.data.text.tokenizer import Tokenizer, tokenizer_path
 from alp_jax.models.dual import CAPTIONING, CONTRASTIVE, SIDES, TAGGING, AudioTextModel

@@ -16,7 +16,7 @@ from alp_jax.core.errors import UserError
 from alp_jax.core.files import read_json
 from alp_jax.core.names import choose
 from alp_jax.core.progress import say, stage
-from alp_jax.data.dataset import open_dataset
+from alp_jax.data.store.dataset import open_dataset
 from alp_jax.data.text.tokenizer import Tokenizer, tokenizer_path
 from alp_jax.evaluation.lit.caption import TRAINS
 from alp_jax.evaluation.model import EvalModel

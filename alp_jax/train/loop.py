@@ -11,7 +11,7 @@ from alp_jax.config import RunConfig
 from alp_jax.core.accelerators import of_kind
 from alp_jax.core.errors import NumericsError, UserError
 from alp_jax.core.files import write_json
-from alp_jax.data.batch_plan import plan
+from alp_jax.data.order.batch_plan import plan
 from alp_jax.data.pipeline import train_batches
 from alp_jax.models.accounting import parameters, train_flops
 from alp_jax.optim.averaging import averages

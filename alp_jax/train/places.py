@@ -8,7 +8,7 @@ from alp_jax.config import RunConfig
 from alp_jax.core import storage
 from alp_jax.core.errors import UserError
 from alp_jax.core.files import read_json
-from alp_jax.data.schema import INFO
+from alp_jax.data.store.schema import INFO
 from alp_jax.data.text.tokenizer import FILE_NAME, FILE_NAMES, Tokenizer, tokenizer_path
 
 

@@ -22,7 +22,7 @@ from alp_jax.core.differences import first_difference
 from alp_jax.core.errors import UserError
 from alp_jax.core.files import read_json, write_bytes, write_json, write_text
 from alp_jax.core.progress import say
-from alp_jax.data.dataset import Dataset
+from alp_jax.data.store.dataset import Dataset
 from alp_jax.data.text.tokenizer import FILE_NAMES, Tokenizer
 from alp_jax.optim.schedules import learning_rate
 from alp_jax.parallel import hosts

@@ -16,11 +16,11 @@ from alp_jax.config import ConfigError
 from alp_jax.config.schema import DataConfig
 from alp_jax.core.clip import Clip
 from alp_jax.core.errors import UserError
-from alp_jax.data import forecast
-from alp_jax.data import rung as rungs
 from alp_jax.data.building.build import build
-from alp_jax.data.dataset import open_dataset
+from alp_jax.data.order import forecast
+from alp_jax.data.order import subset as rungs
 from alp_jax.data.pipeline import GlobalBatches
+from alp_jax.data.store.dataset import open_dataset
 from alp_jax.data.text import tokenizer as tokenizers
 
 RATE = 16_000

@@ -8,7 +8,7 @@ import pytest
 from alp_jax.config import MODELS, ConfigError, RunConfig, resolve, to_dict
 from alp_jax.config.domain import Domain, check_domains, settings_of
 from alp_jax.config.schema import ClusterConfig
-from alp_jax.data.batch_plan import READS
+from alp_jax.data.order.batch_plan import READS
 from alp_jax.data.text.normalise import CLEAN_UPS
 from alp_jax.evaluation.lit.caption import TRAINS
 from alp_jax.features.logmel import WINDOW

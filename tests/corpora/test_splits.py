@@ -11,7 +11,7 @@ from alp_jax.cli.main import main
 from alp_jax.core.clip import Rejected
 from alp_jax.core.errors import UserError
 from alp_jax.corpora import registry
-from alp_jax.data.dataset import open_dataset
+from alp_jax.data.store.dataset import open_dataset
 
 
 def splits(tmp_path, text, name="captions.csv", **settings):

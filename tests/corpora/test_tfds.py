@@ -12,8 +12,8 @@ from tensorflow_datasets.proto import tf_example_generated_pb2
 from alp_jax.core.clip import Rejected
 from alp_jax.core.errors import UserError
 from alp_jax.corpora import registry
-from alp_jax.data import containers
-from alp_jax.data.audio import BadAudio
+from alp_jax.data.audio import containers
+from alp_jax.data.audio.reader import BadAudio
 
 PACKAGE = "tensorflow_datasets.core.features."
 LABEL = {"pythonClassName": f"{PACKAGE}class_label_feature.ClassLabel", "classLabel": {"numClasses": "3"}}

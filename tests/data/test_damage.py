@@ -20,11 +20,11 @@ from alp_jax.bench.bit_flips import flips
 from alp_jax.cli.main import main
 from alp_jax.core.clip import Clip
 from alp_jax.core.errors import DataError, UserError
-from alp_jax.data import tfrecord
 from alp_jax.data.building import exclusions
 from alp_jax.data.building.build import build
-from alp_jax.data.dataset import open_dataset
-from alp_jax.data.stats import stats
+from alp_jax.data.store import tfrecord
+from alp_jax.data.store.dataset import open_dataset
+from alp_jax.data.store.stats import stats
 
 RATE = 16_000
 

@@ -17,10 +17,12 @@ from hypothesis import strategies as st
 from alp_jax.config.schema import DataConfig
 from alp_jax.core.clip import Clip
 from alp_jax.core.errors import UserError
-from alp_jax.data import batch_plan, ladder, pipeline
+from alp_jax.data import pipeline
 from alp_jax.data.building.build import build
-from alp_jax.data.dataset import open_dataset
-from alp_jax.data.rung import open_rung
+from alp_jax.data.order import batch_plan
+from alp_jax.data.order.subset import open_rung
+from alp_jax.data.store import ladder
+from alp_jax.data.store.dataset import open_dataset
 from alp_jax.data.text import tokenizer as tokenizers
 from alp_jax.data.text.caption_ids import caption_ids
 from alp_jax.data.text.normalise import normalise
@@ -277,7 +279,7 @@ import sys, time
 from alp_jax.config.schema import DataConfig
 from alp_jax.data import pipeline
 from alp_jax.data.text import tokenizer
-from alp_jax.data.dataset import open_dataset
+from alp_jax.data.store.dataset import open_dataset
 if __name__ == "__main__":
     dataset = open_dataset({str(made[0].path)!r})
     vocabulary = tokenizer.Tokenizer.load({str(made[0].path / "tokenizer.model")!r})

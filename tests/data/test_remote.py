@@ -12,9 +12,11 @@ import soundfile
 from alp_jax.config.schema import DataConfig
 from alp_jax.core.clip import Clip
 from alp_jax.core.errors import DataError, UserError
-from alp_jax.data import batch_plan, pipeline, shard_cache
+from alp_jax.data import pipeline
 from alp_jax.data.building.build import build
-from alp_jax.data.dataset import open_dataset
+from alp_jax.data.order import batch_plan
+from alp_jax.data.store import shard_cache
+from alp_jax.data.store.dataset import open_dataset
 from alp_jax.data.text import tokenizer as tokenizers
 from alp_jax.data.text.tokenizer import tokenizer_path
 

@@ -9,7 +9,7 @@ import pytest
 
 from alp_jax.config.schema import EvalConfig
 from alp_jax.core.clip import SPLITS
-from alp_jax.data.example import Record
+from alp_jax.data.store.example import Record
 from alp_jax.evaluation.model import EvalModel
 
 WIDTH, HOP = 6, 400
@@ -17,7 +17,7 @@ KINDS = ("dog", "cat", "rain")
 
 
 class FakeDataset:
-    """As much of ``alp_jax.data.dataset.Dataset`` as evaluation uses; ``reads`` counts decoded clips."""
+    """As much of ``alp_jax.data.store.dataset.Dataset`` as evaluation uses; ``reads`` counts decoded clips."""
 
     def __init__(self, records):
         self.records, self.num_clips, self.fingerprint, self.reads = records, len(records), "fake", 0

@@ -12,8 +12,8 @@ import soundfile
 from alp_jax.config import RunConfig
 from alp_jax.config.schema import ModelConfig, ObjectiveConfig, TextTowerConfig, ZipformerConfig
 from alp_jax.core.errors import AlpError, UserError
-from alp_jax.data import audio
-from alp_jax.data.decode import Failure
+from alp_jax.data.audio import reader
+from alp_jax.data.audio.pool import Failure
 from alp_jax.evaluation import embed_folder as folders
 from alp_jax.evaluation.embed import EmbedSettings, embed, window_starts
 from alp_jax.evaluation.embed_folder import embed_folder
@@ -133,8 +133,8 @@ def in_process(monkeypatch):
         for path in paths:
             seen.append(path.rsplit("/", 1)[-1])
             try:
-                yield audio.load(path, 0.0, None, limits)
-            except audio.BadAudio as error:
+                yield reader.load(path, 0.0, None, limits)
+            except reader.BadAudio as error:
                 yield Failure(error.reason, str(error))
 
     monkeypatch.setattr(folders, "decode_files", decode_files)
@@ -167,7 +167,7 @@ def test_bad_files_are_listed_and_the_others_embedded(encoder, sounds, tmp_path,
     lengths = [0.4 + 0.3 * NAMES.index(name) for name in found["path"]]
     np.testing.assert_allclose(found["seconds"], lengths, atol=1e-4)
     for i, name in enumerate(found["path"]):
-        sound = audio.load(str(sounds / name), 0.0, None, audio.Limits())
+        sound = reader.load(str(sounds / name), 0.0, None, reader.Limits())
         np.testing.assert_allclose(found["embedding"][i], embed(encoder, [(0, sound)], SHORT)[0], rtol=0, atol=1e-5)
     bad = dict(zip(found["bad_path"].tolist(), found["bad_reason"].tolist(), strict=True))
     assert bad == {"cut.wav": "corrupt", "empty.wav": "empty", "nan.wav": "non_finite", "text.wav": "not_audio"}

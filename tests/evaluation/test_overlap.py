@@ -10,11 +10,11 @@ import soundfile
 from alp_jax.cli.eval import overlaps
 from alp_jax.config.schema import DataConfig
 from alp_jax.core.clip import Clip
-from alp_jax.data import ladder
 from alp_jax.data.audit import sets
 from alp_jax.data.audit.audit import audit, exclude
 from alp_jax.data.building.build import build
-from alp_jax.data.dataset import open_dataset
+from alp_jax.data.store import ladder
+from alp_jax.data.store.dataset import open_dataset
 from alp_jax.evaluation.overlap import Trained, shares
 from alp_jax.train.evaluate import trained_on
 

@@ -11,7 +11,7 @@ import soundfile
 from alp_jax.cli.main import main
 from alp_jax.config.schema import DataConfig, EvalConfig, FeatureConfig, ModelConfig
 from alp_jax.core.errors import DataError
-from alp_jax.data.dataset import open_dataset
+from alp_jax.data.store.dataset import open_dataset
 from alp_jax.evaluation.model import EvalModel
 from alp_jax.evaluation.suite import Suite, protocol, run_suite, task_names
 from alp_jax.evaluation.tasks import build_tasks, read_table

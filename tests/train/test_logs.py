@@ -14,7 +14,7 @@ from alp_jax.config import RunConfig
 from alp_jax.config.schema import OptimConfig, TrainConfig
 from alp_jax.core.accelerators import DEVICES, of_kind
 from alp_jax.core.errors import UserError
-from alp_jax.data import tfrecord
+from alp_jax.data.store import tfrecord
 from alp_jax.train.compile import CompiledSteps
 from alp_jax.train.logs import rates as rates_module
 from alp_jax.train.logs.rates import Rates, Traffic, Work

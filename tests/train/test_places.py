@@ -10,7 +10,7 @@ import pytest
 from alp_jax.cli.export import parity_clips
 from alp_jax.config import to_dict
 from alp_jax.core.errors import UserError
-from alp_jax.data.dataset import open_dataset
+from alp_jax.data.store.dataset import open_dataset
 from alp_jax.data.text import tokenizer
 from alp_jax.data.text.tokenizer import Tokenizer
 from alp_jax.train.evaluate import open_suite

@@ -11,7 +11,7 @@ from alp_jax.core.errors import UserError
 if TYPE_CHECKING:
     from alp_jax.core import storage
     from alp_jax.data.audit.sets import EvalSet
-    from alp_jax.data.dataset import Dataset
+    from alp_jax.data.store.dataset import Dataset
 
 AUDIT = "audit.json"
 NOTHING = "no training clips, so there is nothing to audit"
@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> dict:
     from alp_jax.core import files, storage
     from alp_jax.data.audit.audit import audit, exclude, training_rows
     from alp_jax.data.audit.kinds import KINDS
-    from alp_jax.data.dataset import open_dataset
+    from alp_jax.data.store.dataset import open_dataset
 
     corpus = _corpus(args.data)
     if args.planted:
@@ -104,7 +104,7 @@ def after_build(folder: "storage.Location", against: "Sequence[EvalSet]", keep_l
     Returns what ``run`` returns, or None when there is nothing to compare: no training clips, or no evaluation set.
     """
     from alp_jax.data.audit.audit import audit, exclude, training_rows
-    from alp_jax.data.dataset import open_dataset
+    from alp_jax.data.store.dataset import open_dataset
 
     train = open_dataset(folder)
     against = [*sets([], train), *against]
@@ -129,7 +129,7 @@ def _keep(folder: "storage.Location", summary: dict) -> None:
 def _planted(args: argparse.Namespace, corpus: tuple | None) -> dict:
     from alp_jax.data.audit import planted, planted_rows
     from alp_jax.data.audit.kinds import KINDS
-    from alp_jax.data.dataset import open_dataset
+    from alp_jax.data.store.dataset import open_dataset
 
     if args.exclude or (args.against and not corpus):
         raise UserError("--planted goes without --exclude, and with --against only for published metadata")
@@ -168,7 +168,7 @@ def sets(against: Sequence[str], dataset: "Dataset | None") -> "list[EvalSet]":
 
 def _sets(text: str) -> "list[EvalSet]":
     from alp_jax.data.audit import sets as eval_sets
-    from alp_jax.data.dataset import open_dataset
+    from alp_jax.data.store.dataset import open_dataset
 
     if text.startswith("blacklist:"):
         return [eval_sets.of_blacklist(text.partition(":")[2])]

@@ -3,9 +3,9 @@
 import argparse
 from collections.abc import Callable
 
-from alp_jax.cli.caption_sources import Published, Stored, add_metadata
 from alp_jax.core import files
 from alp_jax.core.errors import UserError
+from alp_jax.corpora.caption_streams import Published, Stored, add_metadata
 
 _EXAMPLE = (
     "alp data captions --source audiocaps --metadata train.csv val.csv test.csv --out captions.json\n"
@@ -43,7 +43,7 @@ def add(action: Callable[..., argparse.ArgumentParser]) -> None:
 def run(args: argparse.Namespace) -> dict:
     from alp_jax.core.names import choose
     from alp_jax.core.progress import Progress
-    from alp_jax.data.dataset import open_dataset
+    from alp_jax.data.store.dataset import open_dataset
     from alp_jax.data.text.normalise import CLEAN_UPS
     from alp_jax.data.text.statistics import CaptionStatistics
 

@@ -36,8 +36,8 @@ def add(action: Callable[..., argparse.ArgumentParser]) -> None:
 
 
 def run(args: argparse.Namespace) -> dict:
-    from alp_jax.data.dataset import open_dataset
-    from alp_jax.data.forecast import forecast, rungs_of
+    from alp_jax.data.order.forecast import forecast, rungs_of
+    from alp_jax.data.store.dataset import open_dataset
 
     config = load_config(args.config, args.overrides) if args.config else RunConfig()
     if args.overrides and not args.config:

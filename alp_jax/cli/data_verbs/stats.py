@@ -18,8 +18,8 @@ def add(action: Callable[..., argparse.ArgumentParser]) -> None:
 
 
 def run(args: argparse.Namespace) -> dict:
-    from alp_jax.data.dataset import open_dataset
-    from alp_jax.data.stats import stats
+    from alp_jax.data.store.dataset import open_dataset
+    from alp_jax.data.store.stats import stats
 
     result = stats(open_dataset(args.path))
     if args.out:

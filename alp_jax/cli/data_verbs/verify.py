@@ -23,7 +23,7 @@ def add(action: Callable[..., argparse.ArgumentParser]) -> None:
 def run(args: argparse.Namespace) -> dict:
     from alp_jax.bench.bit_flips import flips
     from alp_jax.core.progress import Progress
-    from alp_jax.data.dataset import open_dataset
+    from alp_jax.data.store.dataset import open_dataset
 
     if args.flips < 0:
         raise UserError(f"--flips {args.flips}: must not be negative")

@@ -31,7 +31,7 @@ from alp_jax.data.audit.kinds import (
 )
 from alp_jax.data.audit.sets import EvalSet, Held
 from alp_jax.data.building import exclusions
-from alp_jax.data.dataset import Dataset
+from alp_jax.data.store.dataset import Dataset
 
 LEAK = "leak:"  # what the reasons of excluded clips begin with
 EXAMPLES = 3

@@ -14,9 +14,9 @@ from alp_jax.core.errors import DataError
 from alp_jax.core.hashing import hash64
 from alp_jax.core.paths import cache_dir
 from alp_jax.data.audit import known
-from alp_jax.data.dataset import Dataset
-from alp_jax.data.example import SAMPLE_RATE
-from alp_jax.data.schema import AUDIT_SCHEMA
+from alp_jax.data.store.dataset import Dataset
+from alp_jax.data.store.example import SAMPLE_RATE
+from alp_jax.data.store.schema import AUDIT_SCHEMA
 from alp_jax.data.text.normalise import normalise
 
 BLOCK = 50_000  # clips

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from alp_jax.data.audit.fingerprint import HASH_BITS, TIME_BITS
+from alp_jax.data.audio.fingerprint import HASH_BITS, TIME_BITS
 
 # Landmarks that agree in time, and distinct times among them; many in a short clip count too.
 MIN_VOTES, MIN_TIMES = 5, 3

@@ -11,15 +11,15 @@ import soxr
 
 from alp_jax.core.errors import UserError
 from alp_jax.core.hashing import hash64
+from alp_jax.data.audio.fingerprint import fingerprint
 from alp_jax.data.audit import columns
 from alp_jax.data.audit.audit import Audit, compare
 from alp_jax.data.audit.columns import ALWAYS, Columns, Ragged
-from alp_jax.data.audit.fingerprint import fingerprint
 from alp_jax.data.audit.kinds import KINDS
 from alp_jax.data.audit.sets import of_rows
 from alp_jax.data.building.shard import audio_hash
-from alp_jax.data.dataset import Dataset
-from alp_jax.data.example import SAMPLE_RATE
+from alp_jax.data.store.dataset import Dataset
+from alp_jax.data.store.example import SAMPLE_RATE
 from alp_jax.data.text.normalise import normalise
 
 WAYS = ("renamed", "re_encoded", "trimmed", "gain", "caption")

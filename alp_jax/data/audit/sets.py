@@ -14,7 +14,7 @@ from alp_jax.core.clip import Clip, Rejected
 from alp_jax.core.errors import UserError
 from alp_jax.data.audit import columns
 from alp_jax.data.audit.columns import Columns
-from alp_jax.data.dataset import Dataset
+from alp_jax.data.store.dataset import Dataset
 
 BLACKLISTED = {"AudioSet": "youtube", "FreeSound": "freesound"}  # name in the file -> namespace of recordings
 

@@ -6,9 +6,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from alp_jax.core.clip import REJECTIONS, SPLITS
-from alp_jax.data import example
+from alp_jax.data.audio.decoders import contract
 from alp_jax.data.building.plan import NAMES_PER_REASON, LeftOut
-from alp_jax.data.decoders import contract
+from alp_jax.data.store import example
 
 MEANINGS = (
     contract.REASONS

@@ -21,11 +21,12 @@ from alp_jax.core.errors import DataError, StorageError, UserError
 from alp_jax.core.hashing import fingerprint
 from alp_jax.core.names import choose
 from alp_jax.core.progress import Progress
-from alp_jax.data import audio, example
+from alp_jax.data.audio import reader
 from alp_jax.data.building import plan, shard, staging, tables, worker
 from alp_jax.data.building.account import account, bad, reasons_line
 from alp_jax.data.building.filters import CaptionFilter
-from alp_jax.data.schema import ACCOUNTING, AUDIT_SCHEMA, INDEX_SCHEMA, INFO, PLAN, SCHEMA_VERSION
+from alp_jax.data.store import example
+from alp_jax.data.store.schema import ACCOUNTING, AUDIT_SCHEMA, INDEX_SCHEMA, INFO, PLAN, SCHEMA_VERSION
 
 ENGINES = ("pool", "beam")
 PLAN_ROWS = "plan.arrow"
@@ -49,7 +50,7 @@ class Settings:
 
     codec: str = "flac"
     shards: int = 0
-    limits: audio.Limits = dataclasses.field(default_factory=audio.Limits)
+    limits: reader.Limits = dataclasses.field(default_factory=reader.Limits)
     dedupe: str = "source"
     captions: CaptionFilter = dataclasses.field(default_factory=CaptionFilter)
 
@@ -68,7 +69,7 @@ class Settings:
     def of(cls, **settings) -> "Settings":
         """From the fields, and ``min_seconds`` and ``max_seconds`` for its limits; UserError names a bad one."""
         limits = {name: settings.pop(name) for name in ("min_seconds", "max_seconds") if name in settings}
-        return cls(**settings, limits=audio.Limits(**limits))
+        return cls(**settings, limits=reader.Limits(**limits))
 
 
 def build(

@@ -7,9 +7,9 @@ import pyarrow as pa
 
 from alp_jax.core import storage
 from alp_jax.core.errors import UserError
-from alp_jax.data import ladder
 from alp_jax.data.building import account, tables
-from alp_jax.data.dataset import open_dataset
+from alp_jax.data.store import ladder
+from alp_jax.data.store.dataset import open_dataset
 
 
 def apply(folder: storage.Location, rows: np.ndarray, reasons: Sequence[str], *, replace: str = "") -> dict:

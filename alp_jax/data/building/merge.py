@@ -10,10 +10,10 @@ from alp_jax.core import storage
 from alp_jax.core.errors import UserError
 from alp_jax.core.hashing import fingerprint
 from alp_jax.core.names import choose
-from alp_jax.data import ladder
 from alp_jax.data.building import account, tables
 from alp_jax.data.building.plan import DEDUPE, NAMES_PER_REASON
-from alp_jax.data.dataset import Dataset, open_dataset
+from alp_jax.data.store import ladder
+from alp_jax.data.store.dataset import Dataset, open_dataset
 
 
 def merge(folders: Sequence[storage.Location], out: storage.Location, *, dedupe: str = "source") -> dict:

@@ -19,9 +19,9 @@ from alp_jax.core import storage
 from alp_jax.core.clip import SPLITS, Clip, Rejected
 from alp_jax.core.errors import UserError
 from alp_jax.core.progress import Progress
-from alp_jax.data import ladder
 from alp_jax.data.building import rows
 from alp_jax.data.building.filters import CaptionFilter
+from alp_jax.data.store import ladder
 
 DEDUPE = ("source", "all", "none")
 NAMES_PER_REASON = 1000

@@ -10,10 +10,10 @@ import pyarrow.compute as pc
 
 from alp_jax.core.clip import Clip, Rejected
 from alp_jax.core.errors import UserError
-from alp_jax.data import audio
+from alp_jax.data.audio import reader
 from alp_jax.data.building import account, plan
 from alp_jax.data.building.build import Settings, num_shards, rejected_line
-from alp_jax.data.example import SAMPLE_RATE
+from alp_jax.data.store.example import SAMPLE_RATE
 
 _PIECE = 65_536  # clips that are looked at at a time
 
@@ -76,7 +76,7 @@ def _why_not(path: str, member: str, known: dict[str, tuple[str, str]]) -> tuple
     if not path:
         return "", ""
     if not member:
-        return audio.status(path)[1:]
+        return reader.status(path)[1:]
     if path not in known:
-        known[path] = audio.status(path)[1:]
+        known[path] = reader.status(path)[1:]
     return known[path]

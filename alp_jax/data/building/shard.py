@@ -18,10 +18,12 @@ import pyarrow as pa
 from alp_jax.core import storage
 from alp_jax.core.clip import Clip
 from alp_jax.core.hashing import hash64
-from alp_jax.data import audio, example, ladder, tfrecord
-from alp_jax.data.audit.fingerprint import fingerprint
+from alp_jax.data.audio import reader
+from alp_jax.data.audio.fingerprint import fingerprint
+from alp_jax.data.audio.reader import BadAudio
 from alp_jax.data.building import plan
-from alp_jax.data.schema import AUDIT_SCHEMA, INDEX_SCHEMA
+from alp_jax.data.store import example, ladder, tfrecord
+from alp_jax.data.store.schema import AUDIT_SCHEMA, INDEX_SCHEMA
 from alp_jax.data.text.normalise import normalise
 
 COLUMNS = pa.schema(
@@ -55,7 +57,7 @@ class Task:
     number: int
     clips: int
     codec: str
-    limits: audio.Limits
+    limits: reader.Limits
     staged: tuple[str, np.ndarray] | None = None
 
 
@@ -83,11 +85,11 @@ def write(task: Task, poisoned: dict[int, str], started: Callable[[int], None]) 
             started(number)
             try:
                 if number in poisoned:
-                    raise audio.BadAudio(poisoned[number])
+                    raise BadAudio(poisoned[number])
                 path, member = _where(task, number, clip)
-                sound = audio.read(path, clip.start_s, clip.duration_s, task.limits, member, clip.channel)
-            except (audio.BadAudio, MemoryError) as error:
-                bad = error if isinstance(error, audio.BadAudio) else audio.BadAudio("decoder_crashed", "out of memory")
+                sound = reader.read(path, clip.start_s, clip.duration_s, task.limits, member, clip.channel)
+            except (BadAudio, MemoryError) as error:
+                bad = error if isinstance(error, BadAudio) else BadAudio("decoder_crashed", "out of memory")
                 why = (bad.reason, " ".join(bad.detail.split()))
                 failures.append([clip.id, clip.source, clip.audio_path, *why, storage.size(clip.audio_path)])
                 continue
@@ -118,19 +120,19 @@ def _where(task: Task, number: int, clip: Clip) -> tuple[str, str]:
     return task.staged[0], str(task.staged[1][number])
 
 
-def _row(clip: Clip, read: audio.Sound, offset: int, length: int) -> tuple:
+def _row(clip: Clip, read: reader.Sound, offset: int, length: int) -> tuple:
     """The values of COLUMNS for one stored clip."""
     sound = read.samples
     place = (offset, length, clip.id, clip.source, clip.recording, clip.split, clip.group, len(sound))
     start_s = math.nan if clip.recording_start_s is None else clip.recording_start_s
     captions = [hash64(0, normalise(caption)) for caption in clip.captions]
     compared = (start_s, ladder.place(clip.id), audio_hash(sound), captions, fingerprint(sound))
-    measured = audio.measure(sound)
+    measured = reader.measure(sound)
     short_s = 0.0 if clip.duration_s is None else max(0.0, clip.duration_s - len(sound) / example.SAMPLE_RATE)
     return (*place, len(clip.captions), *compared, measured.clipped, measured.level_db, short_s, _notes(clip, read))
 
 
-def _notes(clip: Clip, read: audio.Sound) -> list[str]:
+def _notes(clip: Clip, read: reader.Sound) -> list[str]:
     """What was noted of a clip; also whether its file has another length than the metadata states."""
     if clip.known_s is None:
         return list(read.notes)

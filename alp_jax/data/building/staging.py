@@ -26,9 +26,9 @@ import pyarrow.parquet as pq
 
 from alp_jax.core import storage
 from alp_jax.core.progress import say
-from alp_jax.data.audio import BadAudio
+from alp_jax.data.audio.containers import MemberReader
+from alp_jax.data.audio.reader import BadAudio
 from alp_jax.data.building import shard, worker
-from alp_jax.data.containers import MemberReader
 
 NAME, OFFSETS = ".staged.tar", ".staged.npy"
 _ROW_BITS = 40

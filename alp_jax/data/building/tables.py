@@ -15,10 +15,10 @@ from alp_jax.core import files, storage
 from alp_jax.core.errors import DataError, UserError
 from alp_jax.core.hashing import fingerprint
 from alp_jax.core.paths import cache_dir
-from alp_jax.data import example, ladder
+from alp_jax.data.audio.decoders import ffmpeg
 from alp_jax.data.building import account, shard
-from alp_jax.data.decoders import ffmpeg
-from alp_jax.data.schema import AUDIT, AUDIT_SCHEMA, INDEX, INDEX_SCHEMA, INFO, SCHEMA_VERSION
+from alp_jax.data.store import example, ladder
+from alp_jax.data.store.schema import AUDIT, AUDIT_SCHEMA, INDEX, INDEX_SCHEMA, INFO, SCHEMA_VERSION
 
 IN_USE = ""
 

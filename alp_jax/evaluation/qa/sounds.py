@@ -9,17 +9,17 @@ import numpy as np
 from alp_jax.config.schema import EvalConfig
 from alp_jax.core.errors import UserError
 from alp_jax.core.progress import say
-from alp_jax.data import audio
-from alp_jax.data.dataset import Dataset
-from alp_jax.data.decode import Failure, decode_files
-from alp_jax.data.example import SAMPLE_RATE
+from alp_jax.data.audio import reader
+from alp_jax.data.audio.pool import Failure, decode_files
+from alp_jax.data.store.dataset import Dataset
+from alp_jax.data.store.example import SAMPLE_RATE
 from alp_jax.evaluation.features import extract
 from alp_jax.evaluation.model import EvalModel
 from alp_jax.evaluation.qa.format import Question, audio_path
 
 EDGES_S = (1.0, 2.0, 5.0, 10.0, 20.0, 30.0)  # lengths that batches of files are padded to, up to the longest allowed
 
-_LIMITS = audio.Limits(min_seconds=0.01)  # a question may be about a click
+_LIMITS = reader.Limits(min_seconds=0.01)  # a question may be about a click
 
 
 def reduce_frames(frames_TD: np.ndarray, most: int) -> np.ndarray:

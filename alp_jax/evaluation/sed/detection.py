@@ -9,7 +9,7 @@ import numpy as np
 from alp_jax.config.schema import EvalConfig
 from alp_jax.core.clip import Event
 from alp_jax.core.metrics import METRICS
-from alp_jax.data.example import SAMPLE_RATE
+from alp_jax.data.store.example import SAMPLE_RATE
 from alp_jax.evaluation import bootstrap
 from alp_jax.evaluation.features import extract
 from alp_jax.evaluation.metrics import average_precision

@@ -12,8 +12,8 @@ import numpy as np
 
 from alp_jax.core.clip import Event
 from alp_jax.core.hashing import fingerprint
-from alp_jax.data.dataset import Dataset
-from alp_jax.data.example import SAMPLE_RATE, Crop, Record
+from alp_jax.data.store.dataset import Dataset
+from alp_jax.data.store.example import SAMPLE_RATE, Crop, Record
 
 SECONDS = 10.0
 MAX_EVENTS = 4  # in a mixture, at least one

@@ -9,8 +9,8 @@ from alp_jax.config.schema import EvalConfig
 from alp_jax.core.clip import Event
 from alp_jax.core.errors import DataError
 from alp_jax.core.hashing import fingerprint
-from alp_jax.data.dataset import Dataset
-from alp_jax.data.example import SAMPLE_RATE
+from alp_jax.data.store.dataset import Dataset
+from alp_jax.data.store.example import SAMPLE_RATE
 from alp_jax.evaluation.sed.mixtures import SECONDS, Mixtures
 from alp_jax.evaluation.sed.psds import stretches
 from alp_jax.evaluation.tasks import Shortage, Table, assert_disjoint, hold_out, subset

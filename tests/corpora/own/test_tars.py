@@ -11,10 +11,10 @@ import soundfile
 from alp_jax.core.clip import Rejected
 from alp_jax.core.errors import UserError
 from alp_jax.corpora import registry
-from alp_jax.data import audio
-from alp_jax.data.audio import BadAudio
+from alp_jax.data.audio import reader as audio
+from alp_jax.data.audio.containers import MemberReader
+from alp_jax.data.audio.reader import BadAudio
 from alp_jax.data.building.build import build
-from alp_jax.data.containers import MemberReader
 
 
 def flac(hz):

@@ -14,7 +14,7 @@ from alp_jax.data.audit import columns, sets
 from alp_jax.data.audit.audit import audit, compare, exclude
 from alp_jax.data.audit.planted import measure
 from alp_jax.data.building.build import build
-from alp_jax.data.dataset import open_dataset
+from alp_jax.data.store.dataset import open_dataset
 
 TESTS, TRAINING = 20, 8
 LEAKS = {

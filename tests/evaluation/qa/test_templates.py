@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-import alp_jax.data.dataset as dataset_module
+import alp_jax.data.store.dataset as dataset_module
 import alp_jax.train.evaluate as evaluate_module
 from alp_jax.cli.main import main
 from alp_jax.config import RunConfig

@@ -10,7 +10,7 @@ import pytest
 
 from alp_jax.core.clip import Event
 from alp_jax.core.errors import DataError
-from alp_jax.data.example import SAMPLE_RATE, Crop
+from alp_jax.data.store.example import SAMPLE_RATE, Crop
 from alp_jax.evaluation.model import EvalModel
 from alp_jax.evaluation.sed import detection
 from alp_jax.evaluation.sed.mixtures import BACKGROUND_RMS, GAP_S, SECONDS, Mixtures

@@ -1,0 +1,1 @@
+"""Sounds out of files: what is in them, where it begins, and the samples."""

@@ -1,0 +1,52 @@
+"""The Xing header of an MP3 file: how many frames and bytes its encoder wrote, if it told."""
+
+import re
+from typing import NamedTuple
+
+from alp_jax.data.audio.decoders import sniff
+from alp_jax.data.audio.decoders.contract import Source, opened
+
+_FRAMES, _BYTES = 1, 2  # flags: which numbers follow
+# The first frame: its header, perhaps a checksum, side information (its size goes by version and channels), the tag
+_TAG = re.compile(rb"\xff[\xe2-\xff]..(?:..)?(?:.{9}|.{17}|.{32})((?:Xing|Info)...(.)(.{4})(.{4}))", re.DOTALL)
+_TO_FRAMES = 8  # bytes from the tag to its number of frames
+
+
+class Xing(NamedTuple):
+    """What the header tells.
+
+    Attributes:
+      start: where its frame begins in the file.
+      tag: where the tag does.
+      frames: how many the file should have; 0 when it does not tell.
+      whole: whether the file has the bytes that it should have; False when it tells nothing of bytes.
+    """
+
+    start: int
+    tag: int
+    frames: int
+    whole: bool
+
+    def spans(self, size: int, frames: int | None = None) -> tuple[tuple[int, int] | bytes, ...]:
+        """What of a file of ``size`` bytes is MPEG, with ``frames`` in place of what the header states."""
+        if frames is None:
+            return ((self.start, size - self.start),)
+        at = self.tag + _TO_FRAMES
+        return (self.start, at - self.start), frames.to_bytes(4), (at + 4, size - at - 4)
+
+
+def xing(source: Source, size: int) -> Xing | None:
+    """The header at the start of the audio; None when there is none."""
+    with opened(source) as file:
+        start = sniff.audio_start(file)
+        file.seek(start)
+        head = file.read(sniff.HEAD)
+    found = _TAG.search(head)
+    if not found:
+        return None
+    flags, numbers = found[2][0], [int.from_bytes(found[3]), int.from_bytes(found[4])]
+    frames = numbers.pop(0) if flags & _FRAMES else 0
+    stated = numbers.pop(0) if flags & _BYTES else None
+    there = size - start - found.start()
+    whole = stated is not None and stated <= there
+    return Xing(start + found.start(), start + found.start(1), frames, whole)

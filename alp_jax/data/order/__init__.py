@@ -1,0 +1,1 @@
+"""Which clips, crops and captions are in batch k."""

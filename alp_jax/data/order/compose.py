@@ -1,0 +1,149 @@
+"""What global batch ``step`` consists of, as a pure function of (recipe, seed, step). Nothing here has state.
+
+A run is cut into blocks of ``BLOCK`` steps. In each of them every bucket is used an exact number of times, and the
+clips those uses take are divided among the components of the mixture in exact numbers (``mixture.py`` says which).
+Every component has, in every bucket, an endless stream of its own clips: one permutation of them after another.
+"""
+
+import bisect
+import dataclasses
+import functools
+import itertools
+
+import numpy as np
+
+from alp_jax.data.order.random import EXAMPLE, MIX, SCHEDULE, SHUFFLE, keys, permute, philox
+from alp_jax.data.order.windows import Windows, pass_schedule
+
+VERSION = 1  # part of every fingerprint: raise it when anything here, in random.py or windows.py changes the order
+BLOCK = 256  # steps in which every bucket and every component appears an exact number of times
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Stage:
+    """What every block is made of from one step on.
+
+    Attributes:
+      start: first step, a multiple of ``BLOCK``.
+      steps_K: int64, steps of a block that use each bucket; they add up to ``BLOCK``.
+      entries_KC: int64, clips that those steps take from each component; rows add up to steps x batch.
+    """
+
+    start: int
+    steps_K: np.ndarray
+    entries_KC: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Recipe:
+    """All that the order depends on beside the seed.
+
+    Attributes:
+      batch_K: clips in a global batch of each bucket.
+      size_KC: int64, clips that each component has in each bucket.
+      component_C: number by which the component's random streams are known; 0 where there is only one.
+      stages: by start; the first starts at 0.
+      windows: where the clips lie in shards, for an order that visits shards one after another; None for one that does
+        not care where clips lie.
+    """
+
+    batch_K: tuple[int, ...]
+    size_KC: np.ndarray
+    component_C: tuple[int, ...]
+    stages: tuple[Stage, ...]
+    windows: Windows | None = None
+
+    @property
+    def in_passes(self) -> bool:
+        """Whether buckets follow each other as passes over the shards need them, and not block by block."""
+        return self.windows is not None and len(self.component_C) == 1
+
+    def stage(self, step: int) -> int:
+        """Index of the stage that ``step`` is in."""
+        return bisect.bisect_right([stage.start for stage in self.stages], step) - 1
+
+    @functools.cached_property
+    def _before(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Uses of every bucket and entries of every (bucket, component) before each stage."""
+        before = [(np.zeros_like(self.stages[0].steps_K), np.zeros_like(self.stages[0].entries_KC))]
+        for stage, after in itertools.pairwise(self.stages):
+            blocks = (after.start - stage.start) // BLOCK
+            uses, entries = before[-1]
+            before.append((uses + blocks * stage.steps_K, entries + blocks * stage.entries_KC))
+        return before
+
+    def before(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+        """Uses of every bucket int64[K], and clips taken from every component int64[K, C], before ``step``'s block."""
+        s = self.stage(step)
+        stage, (uses, entries) = self.stages[s], self._before[s]
+        blocks = (step - stage.start) // BLOCK
+        return uses + blocks * stage.steps_K, entries + blocks * stage.entries_KC
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """Composition of one global batch of B clips.
+
+    Attributes:
+      bucket: index of the bucket.
+      first: entry of the bucket's stream that the batch begins with.
+      component_B: int64, from which component each clip is.
+      member_B: int64, which of the component's clips in the bucket.
+      crop_B: float64 in [0, 1), where a clip that is too long is cut.
+      caption_B: float64 in [0, 1), which of its captions is taken.
+    """
+
+    bucket: int
+    first: int
+    component_B: np.ndarray
+    member_B: np.ndarray
+    crop_B: np.ndarray
+    caption_B: np.ndarray
+
+
+def schedule(recipe: Recipe, seed: int, step: int) -> tuple[int, int]:
+    """Bucket of ``step`` and how many earlier steps used that bucket."""
+    if recipe.in_passes:
+        return pass_schedule(tuple(recipe.size_KC[:, 0].tolist()), recipe.batch_K, seed, step)
+    steps_K = recipe.stages[recipe.stage(step)].steps_K
+    block, position = divmod(step, BLOCK)
+    order = philox(seed, SCHEDULE, block).permutation(np.repeat(np.arange(len(steps_K)), steps_K))
+    bucket = int(order[position])
+    return bucket, int(recipe.before(step)[0][bucket] + np.count_nonzero(order[:position] == bucket))
+
+
+def shuffled(bucket: int, size: int, seed: int, entry_N: np.ndarray, component: int = 0) -> np.ndarray:
+    """Entries of a component's endless stream in a bucket: one permutation of range(size) per epoch; int64[N]."""
+    epoch_N, place_N = np.divmod(entry_N, size)
+    member_N = np.empty(len(epoch_N), np.int64)
+    for epoch in np.unique(epoch_N):
+        here = epoch_N == epoch
+        member_N[here] = permute(place_N[here], size, keys(seed, SHUFFLE, bucket, int(epoch), component))
+    return member_N
+
+
+def _divide(recipe: Recipe, seed: int, step: int, bucket: int, entry_B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Component of every entry of a bucket's stream, and the entry of the component's own stream that it is."""
+    if len(recipe.component_C) == 1:
+        return np.zeros(len(entry_B), np.int64), entry_B
+    before_C, counts_C = recipe.before(step)[1][bucket], recipe.stages[recipe.stage(step)].entries_KC[bucket]
+    place_B = permute(entry_B - before_C.sum(), int(counts_C.sum()), keys(seed, MIX, bucket, step // BLOCK))
+    ends_C = np.cumsum(counts_C)
+    component_B = np.searchsorted(ends_C, place_B, side="right")
+    return component_B, place_B + (before_C + counts_C - ends_C)[component_B]
+
+
+def compose(recipe: Recipe, seed: int, step: int) -> Step:
+    """The whole global batch ``step``; hosts take contiguous rows of it."""
+    bucket, use = schedule(recipe, seed, step)
+    batch = recipe.batch_K[bucket]
+    component_B, entry_B = _divide(recipe, seed, step, bucket, use * batch + np.arange(batch))
+    member_B = np.empty(batch, np.int64)
+    for c in np.unique(component_B):
+        here, component = component_B == c, recipe.component_C[c]
+        if recipe.windows is None:
+            member_B[here] = shuffled(bucket, int(recipe.size_KC[bucket, c]), seed, entry_B[here], component)
+        else:
+            member_B[here] = recipe.windows.members(bucket, int(c), component, seed, entry_B[here])
+    draws = philox(seed, EXAMPLE, step).random((batch, 2))
+    return Step(bucket, use * batch, component_B, member_B, draws[:, 0], draws[:, 1])

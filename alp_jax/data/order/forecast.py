@@ -1,0 +1,120 @@
+"""What a run will see of its data: per source and bucket, computed from the plan alone before anything is read."""
+
+import dataclasses
+
+import numpy as np
+
+from alp_jax.config.schema import DataConfig
+from alp_jax.data.order import compose
+from alp_jax.data.order.batch_plan import make_recipe, padding, plan
+from alp_jax.data.order.subset import Rung, open_rung
+from alp_jax.data.store.dataset import Dataset
+from alp_jax.data.store.example import SAMPLE_RATE
+
+RUNGS = {"400k": 400_000, "1m": 1_000_000, "4m": 4_000_000, "10m": 10_000_000}
+
+
+def rungs_of(dataset: Dataset, config: DataConfig) -> dict[str, int]:
+    """Rungs to describe, by name: those that the chosen sources can fill and all of them, or ``config.pairs`` alone."""
+    if config.pairs:
+        return {str(config.pairs): config.pairs}
+    everything = open_rung(dataset, config)
+    pairs = int(np.array(everything.summary.source_pairs).sum())
+    return {name: count for name, count in RUNGS.items() if count < pairs} | {"all": 0}
+
+
+def forecast(dataset: Dataset, config: DataConfig, *, seed: int, steps: int, devices: int = 1) -> dict:
+    """A run of ``steps`` on one rung, in numbers.
+
+    Returns:
+      ``fingerprint``, ``pairs``, ``clips``, ``hours``, ``padding`` and ``cropped`` (shares), ``batches_per_epoch``;
+      ``buckets``: per shape ``seconds``, ``batch``, ``clips``, ``steps_share``, ``padding``, ``megabytes``;
+      ``sources``: by name ``pairs``, ``clips``, ``hours``, ``share`` (of the rung's clips), ``drawn`` (share of the
+      clips that the run takes), ``epochs`` (times that the run takes as many clips as there are), ``repeats`` (most
+      often that one clip is taken), ``runs_out`` (step after which as many clips were taken as there are; None if the
+      run ends before that).
+    """
+    described = plan(dataset, config, seed=seed, devices=devices)
+    rung = open_rung(dataset, config)
+    recipe = make_recipe(rung, dataset, config)
+    taken_KC = taken(recipe, steps)
+    seconds = np.array(rung.summary.edges) / SAMPLE_RATE
+    used = taken_KC.sum(1) / recipe.batch_K
+    buckets = [
+        {
+            "seconds": round(float(seconds[k]), 3),
+            "batch": batch,
+            "clips": described.buckets[k].clips,
+            "steps_share": float(used[k] / used.sum()) if used.sum() else 0.0,
+            "padding": padding(rung, np.where(np.arange(len(seconds))[:, None] == k, np.maximum(taken_KC, 0), 0)),
+            "megabytes": round(2e-6 * batch * rung.summary.edges[k], 3),
+        }
+        for k, batch in enumerate(recipe.batch_K)
+    ]
+    return dataclasses.asdict(described) | {
+        "steps": steps,
+        "padding": padding(rung, taken_KC),
+        "stages": [stage.start for stage in recipe.stages],
+        "buckets": buckets,
+        "sources": _sources(dataset, rung, recipe, steps),
+    }
+
+
+def taken(recipe: compose.Recipe, steps: int) -> np.ndarray:
+    """Clips that the first ``steps`` steps take from every (bucket, component); float64[K, C].
+
+    Exact where blocks of ``order.BLOCK`` steps end, evenly shared out in between.
+    """
+    if recipe.in_passes:
+        return recipe.size_KC * (steps / (recipe.size_KC[:, 0] / recipe.batch_K).sum())
+    before = recipe.before(steps)[1]
+    return before + recipe.stages[recipe.stage(steps)].entries_KC * ((steps % compose.BLOCK) / compose.BLOCK)
+
+
+class _Source:
+    """One source of a rung: how many of its clips a run takes."""
+
+    def __init__(self, rung: Rung, recipe: compose.Recipe, s: int, name: str):
+        summary = rung.summary
+        self._recipe, self._mixed = recipe, len(summary.components) > 1
+        self._component = summary.components.index(name) if self._mixed else 0
+        clips_KS = np.array(summary.source_clips)
+        self.clips_K = clips_KS[:, s]
+        self._part_K = self.clips_K / np.maximum(1, clips_KS.sum(1))
+
+    def taken(self, steps: int) -> np.ndarray:
+        """Clips that ``steps`` steps take, by bucket; sources that are not mixed by weight share what is taken."""
+        taken_K = taken(self._recipe, steps)[:, self._component]
+        return taken_K if self._mixed else taken_K * self._part_K
+
+    def runs_out(self, steps: int) -> int | None:
+        """The first step by which as many clips were taken as there are; None when ``steps`` do not get there."""
+        low, high, clips = 0, steps, self.clips_K.sum() * (1 - 1e-12)
+        if self.taken(steps).sum() < clips:
+            return None
+        while low < high:
+            middle = (low + high) // 2
+            low, high = (middle + 1, high) if self.taken(middle).sum() < clips else (low, middle)
+        return low
+
+
+def _sources(dataset: Dataset, rung: Rung, recipe: compose.Recipe, steps: int) -> dict[str, dict]:
+    summary = rung.summary
+    clips, pairs, samples = (
+        np.array(table).sum(0) for table in (summary.source_clips, summary.source_pairs, summary.source_samples)
+    )
+    total, found = taken(recipe, steps).sum(), {}
+    for s in np.flatnonzero(clips):
+        source = _Source(rung, recipe, s, dataset.sources[s])
+        taken_K = source.taken(steps)
+        found[dataset.sources[s]] = {
+            "pairs": int(pairs[s]),
+            "clips": int(clips[s]),
+            "hours": round(float(samples[s]) / SAMPLE_RATE / 3600, 4),
+            "share": float(clips[s] / clips.sum()),
+            "drawn": float(taken_K.sum() / max(1.0, total)),
+            "epochs": float(taken_K.sum() / clips[s]),
+            "repeats": int(np.ceil((taken_K / np.maximum(1, source.clips_K)).max() - 1e-9)),
+            "runs_out": source.runs_out(steps),
+        }
+    return dict(sorted(found.items()))

@@ -1,0 +1,229 @@
+"""Which clips a run trains on: the rung of the ladder within the chosen sources, sorted by bucket.
+
+Everything here goes through the index in pieces, so that a rung of ten million clips costs one array of row numbers. A
+big one is kept in the cache folder, where the loader workers of a host map it to memory.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import json
+import pathlib
+
+import numpy as np
+import pyarrow as pa
+
+from alp_jax.config.schema import DataConfig
+from alp_jax.core.errors import DataError, StorageError, UserError
+from alp_jax.core.hashing import fingerprint
+from alp_jax.core.paths import cache_dir
+from alp_jax.data.building.shard import write_table
+from alp_jax.data.order import buckets, mixture
+from alp_jax.data.store.dataset import Dataset
+from alp_jax.data.store.example import SAMPLE_RATE
+from alp_jax.data.store.mapped import MappedTable
+
+CHUNK = 1 << 18  # clips looked at at a time
+BIG = 1 << 20  # clips from which a rung is kept in a file
+_RANK_BINS = 1 << 16
+_FORMAT, _META = 1, b"alp_jax_rung"
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+    """What a rung holds. K buckets (those with clips), C components, S sources of the data set.
+
+    Attributes:
+      edges: samples of each bucket.
+      crop_percent: how much of a clip may be cropped to fit a shorter bucket than the first that is long enough.
+      components: names of the sources that are mixed by weight; ("",) when all are one.
+      clips: clips by (bucket, component).
+      source_clips, source_pairs, source_samples, source_kept: by (bucket, source); kept is what cropping leaves.
+    """
+
+    edges: list[int]
+    crop_percent: int
+    components: list[str]
+    clips: list[list[int]]
+    source_clips: list[list[int]]
+    source_pairs: list[list[int]]
+    source_samples: list[list[int]]
+    source_kept: list[list[int]]
+
+
+class Rung:
+    """A rung: its ``Summary`` and the rows of its clips, in stored order within every (bucket, component)."""
+
+    def __init__(self, summary: Summary, rows: np.ndarray, table: MappedTable | None = None):
+        self.summary, self._rows, self._table = summary, rows, table
+        self._start = np.append(0, np.cumsum(np.array(summary.clips).reshape(-1)))
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def rows(self, bucket: int, component: int) -> np.ndarray:
+        """int32, a view."""
+        cell = bucket * len(self.summary.components) + component
+        return self._rows[self._start[cell] : self._start[cell + 1]]
+
+    def release(self) -> None:
+        """Gives back memory that shows pages of the kept file."""
+        if self._table:
+            self._table.release()
+
+
+def open_rung(dataset: Dataset, config: DataConfig) -> Rung:
+    """The rung that ``config.pairs``, ``sources``, ``mixture`` and the bucket settings describe.
+
+    Raises:
+      UserError: naming the knob, when there are fewer pairs than asked for or no such source.
+    """
+    chosen = mixture.select(config.sources, dataset.sources)
+    lengths = (
+        [float(edge) for edge in buckets.edges(config.bucket_seconds)]
+        if config.bucket_seconds
+        else {"crop_seconds": config.crop_seconds, "max_padding": config.max_padding}
+    )
+    identity = [_FORMAT, dataset.fingerprint, config.pairs, chosen, lengths, bool(config.mixture)]
+    path = cache_dir() / "rungs" / f"{fingerprint(identity)}.arrow"
+    kept = _load(path)
+    if kept:
+        return kept
+    rung = _make(dataset, config, chosen)
+    if len(rung) >= BIG:
+        try:
+            write_table(path, _table(rung))
+        except (OSError, StorageError):
+            return rung  # a cache that cannot be written costs memory and nothing else
+        return _load(path) or rung
+    return rung
+
+
+def _table(rung: Rung) -> pa.Table:
+    meta = {"summary": dataclasses.asdict(rung.summary), "digest": _digest(rung._rows)}
+    return pa.table({"row": pa.array(rung._rows)}).replace_schema_metadata({_META: json.dumps(meta)})
+
+
+def _load(path: pathlib.Path) -> Rung | None:
+    if not path.exists():
+        return None
+    try:
+        mapped = MappedTable(path)
+        meta = json.loads(mapped.table.schema.metadata[_META])
+        rows = mapped.numpy("row")
+    except (DataError, KeyError, TypeError, ValueError):
+        return None
+    if _digest(rows) != meta["digest"]:
+        return None
+    mapped.release()
+    return Rung(Summary(**meta["summary"]), rows, mapped)
+
+
+def _digest(rows: np.ndarray) -> str:
+    return hashlib.blake2b(rows, digest_size=16).hexdigest()
+
+
+def _make(dataset: Dataset, config: DataConfig, chosen: tuple[str, ...]) -> Rung:
+    inside_S = np.array([name in chosen for name in dataset.sources])
+    limit = _limit(dataset, inside_S, config.pairs)
+    pieces = functools.partial(_pieces, dataset, inside_S, limit)
+    edges_K, crop_percent = _edges(dataset, config, inside_S)
+    K, S = len(edges_K), len(dataset.sources)
+    totals = [np.zeros((K, S), np.int64) for _ in range(4)]
+    for rows in pieces():
+        samples = dataset.num_samples[rows].astype(np.int64)
+        bucket = buckets.assign(samples, edges_K, crop_percent)
+        cell = bucket * S + dataset.source[rows]
+        kept = np.minimum(samples, edges_K[bucket])
+        for total, weights in zip(totals, (None, dataset.num_captions[rows], samples, kept), strict=True):
+            total += np.bincount(cell, weights, K * S).astype(np.int64).reshape(K, S)
+    clips_KS = totals[0]
+    present = [s for s in range(S) if clips_KS[:, s].any()]
+    mixed = bool(config.mixture) and len(present) > 1
+    component_S = np.zeros(S, np.int64)
+    if mixed:
+        component_S[present] = np.arange(len(present))
+    used = np.flatnonzero(clips_KS.any(1))
+    clips_KC = np.stack([clips_KS[:, component_S == c].sum(1) for c in range(component_S.max() + 1)], axis=1)
+    rows = _sorted(dataset, pieces, edges_K, crop_percent, component_S, clips_KC)
+    summary = Summary(
+        edges_K[used].tolist(),
+        int(crop_percent),
+        [dataset.sources[s] for s in present] if mixed else [""],
+        clips_KC[used].tolist(),
+        *(total[used].tolist() for total in totals),
+    )
+    return Rung(summary, rows)
+
+
+def _pieces(dataset: Dataset, inside_S: np.ndarray, limit: int):
+    """Rows of the clips with a rank up to ``limit`` in the chosen sources, a stretch of the index at a time."""
+    for start in range(0, len(dataset), CHUNK):
+        rank = dataset.ladder[start : start + CHUNK]
+        found = np.flatnonzero((rank >= 0) & (rank <= limit) & inside_S[dataset.source[start : start + CHUNK]])
+        if len(found):
+            yield found + start
+        dataset.release()
+
+
+def _limit(dataset: Dataset, inside_S: np.ndarray, pairs: int) -> int:
+    """The last rank of the smallest stretch of the ladder whose captions reach ``pairs``; 0 pairs: the last of all.
+
+    Captions are counted by ranges of ranks first and by rank within the range that matters then.
+    """
+    last = len(dataset)
+    width = -(-last // _RANK_BINS) or 1
+
+    def count(first: int, upto: int, by: int) -> np.ndarray:
+        total = np.zeros(-(-(upto - first) // by), np.int64)
+        for rows in _pieces(dataset, inside_S, upto - 1):
+            rank = dataset.ladder[rows] - first
+            here = rank >= 0
+            total += np.bincount(rank[here] // by, dataset.num_captions[rows[here]], len(total)).astype(np.int64)
+        return total
+
+    upto = np.cumsum(count(0, last, width))
+    total = int(upto[-1]) if len(upto) else 0
+    if not total:
+        raise UserError(f"data set {dataset.path} has no training clips with captions in the sources of data.sources")
+    if pairs < 0 or pairs > total:
+        raise UserError(f"data.pairs = {pairs}: the training split has {total} audio-caption pairs; 0 takes them all")
+    if pairs == 0:
+        return last
+    bin_ = int(np.searchsorted(upto, pairs))
+    missing = pairs - (int(upto[bin_ - 1]) if bin_ else 0)
+    first = bin_ * width
+    return first + int(np.searchsorted(np.cumsum(count(first, min(last, first + width), 1)), missing))
+
+
+def _edges(dataset: Dataset, config: DataConfig, inside_S: np.ndarray) -> tuple[np.ndarray, int]:
+    """Bucket lengths in samples, and the per cent of a clip that may be cropped to fit a shorter one.
+
+    They are chosen for the whole ladder, so that all of its rungs have the same shapes.
+    """
+    if config.bucket_seconds:
+        return buckets.edges(config.bucket_seconds), 0
+    if not config.crop_seconds > 0:
+        raise UserError(f"data.crop_seconds = {config.crop_seconds:g}: must be positive")
+    if not 0 <= config.max_padding < 1:
+        raise UserError(f"data.max_padding = {config.max_padding:g}: must be at least 0 and below 1")
+    lengths = buckets.Lengths(round(config.crop_seconds * SAMPLE_RATE))
+    for rows in _pieces(dataset, inside_S, len(dataset)):
+        lengths.add(dataset.num_samples[rows])
+    return lengths.choose(config.max_padding)
+
+
+def _sorted(dataset, pieces, edges_K: np.ndarray, crop_percent: int, component_S: np.ndarray, clips_KC: np.ndarray):
+    """Rows of the rung by (bucket, component), in stored order within; int32[n]."""
+    counts = clips_KC.reshape(-1)
+    out, place = np.empty(counts.sum(), np.int32), np.cumsum(counts) - counts
+    for rows in pieces():
+        bucket = buckets.assign(dataset.num_samples[rows], edges_K, crop_percent)
+        cell = bucket * clips_KC.shape[1] + component_S[dataset.source[rows]]
+        rows = rows[np.argsort(cell, kind="stable")].astype(np.int32)
+        ends = np.cumsum(np.bincount(cell, minlength=len(counts)))
+        for c in np.flatnonzero(np.diff(ends, prepend=0)):
+            first = ends[c - 1] if c else 0
+            out[place[c] : place[c] + ends[c] - first] = rows[first : ends[c]]
+            place[c] += ends[c] - first
+    return out

@@ -1,0 +1,109 @@
+"""An order that visits shards one after another, for storage where reading a whole file is cheap and a clip is not.
+
+In every epoch the shards come in an order of their own and are cut into windows of a few; clips are shuffled inside a
+window. All buckets go through the shards together, in passes: pass ``e`` uses every bucket as often as it takes to
+bring it through its clips for the ``e``-th time, its uses spread evenly. So at any time one window, or two at a border,
+holds every clip that is needed, and the order is still a pure function of the step, the same on any number of hosts.
+
+The clips of a global batch are sorted by where they lie, so a host, which takes a stretch of every batch, needs about
+its share of a window's shards: with as many shards in a window as there are hosts, one or two.
+
+A mixture by weight brings sources through their clips at different speeds; then every source in every bucket has a
+window of its own, and a cache needs room for all of them.
+"""
+
+import bisect
+import dataclasses
+import functools
+
+import numpy as np
+
+from alp_jax.data.order.random import PASS, SHARDS, SHUFFLE, keys, mix, permute, philox
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Windows:
+    """Where the clips of every (bucket, component) lie.
+
+    Attributes:
+      shards: numbers of the shards that hold clips of the rung, int64[S].
+      ends_KCS: int64, how many of the (bucket, component)'s clips, which are sorted by shard, lie up to each shard.
+      width: shards in a window.
+    """
+
+    shards: np.ndarray
+    ends_KCS: np.ndarray
+    width: int
+
+    def visits(self, seed: int, epoch: int) -> np.ndarray:
+        """In which order the shards come in one epoch: indices into ``shards``, the same for all buckets."""
+        return _visits(seed, len(self.shards), epoch)
+
+    def members(self, bucket: int, c: int, component: int, seed: int, entry_N: np.ndarray) -> np.ndarray:
+        """Entries of a component's endless stream in a bucket: each of its clips once per epoch; int64[N]."""
+        ends_S = self.ends_KCS[bucket, c]
+        epoch_N, place_N = np.divmod(entry_N, int(ends_S[-1]))
+        member_N = np.empty(len(entry_N), np.int64)
+        for epoch in np.unique(epoch_N):
+            visit_S = self.visits(seed, int(epoch))
+            count_S = np.diff(ends_S, prepend=0)[visit_S]
+            upto_S = np.cumsum(count_S)
+            limits_W = np.append(upto_S[self.width - 1 : -1 : self.width], upto_S[-1])
+            window_N = np.searchsorted(limits_W, place_N, side="right")
+            for window in np.unique(window_N[epoch_N == epoch]):
+                here = (epoch_N == epoch) & (window_N == window)
+                first = int(limits_W[window - 1]) if window else 0
+                key = keys(seed, SHUFFLE, bucket, int(epoch), component) + mix(np.array([window + 1], np.uint64))
+                inside = first + permute(place_N[here] - first, int(limits_W[window]) - first, key)
+                visit = np.searchsorted(upto_S, inside, side="right")
+                shard = visit_S[visit]
+                member_N[here] = inside - upto_S[visit] + ends_S[shard]
+        return member_N
+
+    def around(self, bucket: int, seed: int, entry: int) -> tuple[list[int], list[int]]:
+        """Shards of the window that holds ``entry`` of the bucket's first component, and of the next one; sorted."""
+        ends_S = self.ends_KCS[bucket, 0]
+        epoch, place = divmod(entry, int(ends_S[-1]))
+        visit_S = self.visits(seed, epoch)
+        upto_S = np.cumsum(np.diff(ends_S, prepend=0)[visit_S])
+        first = int(np.searchsorted(upto_S, place, side="right")) // self.width * self.width
+        now, then = visit_S[first : first + self.width], visit_S[first + self.width : first + 2 * self.width]
+        then = then if len(then) else self.visits(seed, epoch + 1)[: self.width]
+        return sorted(self.shards[now].tolist()), sorted(self.shards[then].tolist())
+
+
+@functools.lru_cache(maxsize=8)
+def _visits(seed: int, num_shards: int, epoch: int) -> np.ndarray:
+    return philox(seed, SHARDS, epoch).permutation(num_shards)
+
+
+def _uses(epochs: int, size: int, batch: int) -> int:
+    """Batches after which a bucket's clips were all taken ``epochs`` times."""
+    return -(-epochs * size // batch)
+
+
+def pass_schedule(sizes: tuple[int, ...], batches: tuple[int, ...], seed: int, step: int) -> tuple[int, int]:
+    """Bucket of ``step`` and how many earlier steps used it, for buckets of ``sizes`` clips in ``batches``."""
+
+    def begin(number: int) -> int:
+        return sum(_uses(number, size, batch) for size, batch in zip(sizes, batches, strict=True))
+
+    longest = int(step / sum(size / batch for size, batch in zip(sizes, batches, strict=True))) + 2
+    number = bisect.bisect_right(range(longest + 1), step, key=begin) - 1
+    bucket_T, use_T = _pass(sizes, batches, seed, number)
+    position = step - begin(number)
+    return int(bucket_T[position]), int(use_T[position])
+
+
+@functools.lru_cache(maxsize=4)
+def _pass(sizes: tuple[int, ...], batches: tuple[int, ...], seed: int, number: int) -> tuple[np.ndarray, np.ndarray]:
+    """Bucket of every step of one pass, and how many earlier steps of the run used it; int64[T] each."""
+    random = philox(seed, PASS, number)
+    buckets, uses, times = [], [], []
+    for k, (size, batch) in enumerate(zip(sizes, batches, strict=True)):
+        first, last = _uses(number, size, batch), _uses(number + 1, size, batch)
+        buckets.append(np.full(last - first, k))
+        uses.append(np.arange(first, last))
+        times.append((np.arange(last - first) + random.random(last - first)) / max(1, last - first))
+    order = np.argsort(np.concatenate(times), kind="stable")
+    return np.concatenate(buckets)[order], np.concatenate(uses)[order]

@@ -1,0 +1,1 @@
+"""A data set on disk: shards of records, the index table, and how both are opened."""

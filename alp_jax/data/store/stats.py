@@ -1,0 +1,48 @@
+"""What a data set holds, counted from its index alone; what its captions are like is ``data/text/statistics.py``."""
+
+import numpy as np
+
+from alp_jax.core.clip import SPLITS
+from alp_jax.data.store.dataset import Dataset
+from alp_jax.data.store.example import SAMPLE_RATE
+
+_QUANTILES = (0, 5, 50, 95, 100)
+
+
+def stats(dataset: Dataset) -> dict:
+    """Clips, hours, captions and lengths of every split and, within it, every source.
+
+    Returns:
+      {"fingerprint", "pairs" (captions of the ladder), "clips", "hours", "captions", "seconds", "excluded": {reason:
+      row}, "splits": {split: row | {"sources": {source: row}}}} where a row has clips, hours, captions and seconds
+      (quantiles 0, 5, 50, 95, 100). Only "excluded" counts clips that are stored but not used.
+    """
+    by_split = {split: rows for split in SPLITS if len(rows := dataset.rows(split))}
+    splits = {}
+    for split, rows in by_split.items():
+        codes = dataset.source[rows]
+        sources = {dataset.sources[code]: _row(dataset, rows[codes == code]) for code in np.unique(codes)}
+        splits[split] = _row(dataset, rows) | {"sources": dict(sorted(sources.items()))}
+    used = np.concatenate([*by_split.values(), np.zeros(0, np.int64)])
+    excluded = {
+        reason: _row(dataset, np.flatnonzero(dataset.excluded == code))
+        for code, reason in enumerate(dataset.exclusions)
+        if reason and np.any(dataset.excluded == code)
+    }
+    return _row(dataset, used) | {
+        "fingerprint": dataset.fingerprint,
+        "pairs": int(dataset.num_captions[dataset.ladder_rows()].sum()),
+        "excluded": dict(sorted(excluded.items())),
+        "splits": splits,
+    }
+
+
+def _row(dataset: Dataset, rows: np.ndarray) -> dict:
+    seconds = dataset.num_samples[rows] / SAMPLE_RATE
+    quantiles = np.percentile(seconds, _QUANTILES) if len(rows) else np.zeros(len(_QUANTILES))
+    return {
+        "clips": len(rows),
+        "hours": round(float(seconds.sum()) / 3600, 4),
+        "captions": int(dataset.num_captions[rows].sum()),
+        "seconds": {str(q): round(float(value), 2) for q, value in zip(_QUANTILES, quantiles, strict=True)},
+    }
