@@ -26,7 +26,15 @@ ALLOWED = {
     "scaling": BASE | {"models.accounting"},
     "interop": BASE
     | MODEL_SIDE
-    | {"data.text", "evaluation.model", "evaluation.retrieval", "models", "objectives", "optim", "train.checkpoint"},
+    | {
+        "data.text",
+        "evaluation.model",
+        "evaluation.retrieval.ranking",
+        "models",
+        "objectives",
+        "optim",
+        "train.checkpoint",
+    },
     "bench": BASE | BELOW_TRAIN | {"evaluation", "train", "planning"},
     "cli": None,  # anything
 }

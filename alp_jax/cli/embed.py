@@ -60,8 +60,8 @@ def run(args: argparse.Namespace) -> dict:
     setup_runtime()
     from alp_jax.config import to_dict
     from alp_jax.core.hashing import fingerprint
-    from alp_jax.evaluation.embed import EmbedSettings
-    from alp_jax.evaluation.embed_folder import embed_folder
+    from alp_jax.evaluation.embedding.embed import EmbedSettings
+    from alp_jax.evaluation.embedding.embed_folder import embed_folder
     from alp_jax.train.evaluate import eval_model
 
     settings = EmbedSettings(args.pooling, args.window_seconds, args.stride_seconds, args.batch_size)

@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> dict:
 
     setup_runtime()
     from alp_jax.core.errors import AlpError
-    from alp_jax.evaluation.published import not_measured
+    from alp_jax.evaluation.stats.published import not_measured
     from alp_jax.evaluation.suite import run_suite
     from alp_jax.train.baselines import baseline_models
     from alp_jax.train.evaluate import eval_model, open_suite

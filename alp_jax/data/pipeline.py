@@ -1,8 +1,8 @@
 """Batches for training and evaluation.
 
 ``train_batches`` yields this host's rows of the global batches ``start_step``, ``start_step + 1``, ... The content of a
-global batch follows from the plan's fingerprint and the step alone (``order/compose.py``); hosts, workers and threads only
-decide who reads it. So resuming is starting at a step.
+global batch follows from the plan's fingerprint and the step alone (``order/compose.py``); hosts, workers and threads
+only decide who reads it. So resuming is starting at a step.
 """
 
 import functools

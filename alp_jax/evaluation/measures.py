@@ -11,20 +11,20 @@ from alp_jax.config.schema import DataConfig, EvalConfig
 from alp_jax.data.text.caption_ids import caption_ids
 from alp_jax.data.text.normalise import normalise
 from alp_jax.data.text.tokenizer import Tokenizer
-from alp_jax.evaluation.alignment import align
-from alp_jax.evaluation.attention_probe import attention_probe
-from alp_jax.evaluation.captions import task as captioning
+from alp_jax.evaluation.captioning import task as captioning
+from alp_jax.evaluation.captioning.locked_decoder import fit_decoder, generate
 from alp_jax.evaluation.features import Features
-from alp_jax.evaluation.lit.caption import fit_decoder, generate
-from alp_jax.evaluation.lit.search import search
+from alp_jax.evaluation.measured import DIRECTIONS, Measured, RetrievalTask, judge, judge_retrieval
 from alp_jax.evaluation.model import EvalModel
-from alp_jax.evaluation.probe import ProbeData, linear_probe
-from alp_jax.evaluation.protocol import DIRECTIONS, Measured, RetrievalTask, judge, judge_retrieval
+from alp_jax.evaluation.probes.attention_probe import attention_probe
+from alp_jax.evaluation.probes.linear_probe import ProbeData, linear_probe
+from alp_jax.evaluation.probes.tasks import Task
+from alp_jax.evaluation.probes.zero_shot import POOLING as ZERO_SHOT
+from alp_jax.evaluation.probes.zero_shot import zero_shot
+from alp_jax.evaluation.retrieval.alignment import align
+from alp_jax.evaluation.retrieval.text_tower import search
 from alp_jax.evaluation.sed import detection
 from alp_jax.evaluation.sed import task as sed
-from alp_jax.evaluation.tasks import Task
-from alp_jax.evaluation.zero_shot import POOLING as ZERO_SHOT
-from alp_jax.evaluation.zero_shot import zero_shot
 from alp_jax.objectives.base import SpecialTokens
 
 if TYPE_CHECKING:

@@ -18,19 +18,19 @@ from alp_jax.core.hashing import fingerprint
 from alp_jax.core.progress import Progress, say, stage
 from alp_jax.data.store.dataset import Dataset
 from alp_jax.data.text.tokenizer import Tokenizer
-from alp_jax.evaluation import floors, overlap
-from alp_jax.evaluation.captions import task as captioning
-from alp_jax.evaluation.completeness import completeness
+from alp_jax.evaluation.captioning import task as captioning
 from alp_jax.evaluation.features import Features, extract
+from alp_jax.evaluation.measured import DIRECTIONS, RetrievalTask, retrieval_task
 from alp_jax.evaluation.measures import ALIGNMENT, ATTENTION, JOINT, LIT, MEAN, linear, linear_alignment, measures
 from alp_jax.evaluation.model import EvalModel
-from alp_jax.evaluation.protocol import DIRECTIONS, RetrievalTask, retrieval_task
-from alp_jax.evaluation.published import PAPER_TASKS, published
+from alp_jax.evaluation.probes.tasks import Shortage, Task, read_table, tasks_and_shortages
+from alp_jax.evaluation.probes.zero_shot import POOLING as ZERO_SHOT
+from alp_jax.evaluation.probes.zero_shot import read_prompts
 from alp_jax.evaluation.sed import detection
 from alp_jax.evaluation.sed import task as sed
-from alp_jax.evaluation.tasks import Shortage, Task, read_table, tasks_and_shortages
-from alp_jax.evaluation.zero_shot import POOLING as ZERO_SHOT
-from alp_jax.evaluation.zero_shot import read_prompts
+from alp_jax.evaluation.stats import floors, overlap
+from alp_jax.evaluation.stats.completeness import completeness
+from alp_jax.evaluation.stats.published import PAPER_TASKS, published
 
 VERSION = 6  # of the results: raised when they gain or change a metric or an interval
 

@@ -18,9 +18,9 @@ from alp_jax.core.names import choose
 from alp_jax.core.progress import say, stage
 from alp_jax.data.store.dataset import open_dataset
 from alp_jax.data.text.tokenizer import Tokenizer, tokenizer_path
-from alp_jax.evaluation.lit.caption import TRAINS
+from alp_jax.evaluation.captioning.locked_decoder import TRAINS
 from alp_jax.evaluation.model import EvalModel
-from alp_jax.evaluation.overlap import Trained
+from alp_jax.evaluation.stats.overlap import Trained
 from alp_jax.evaluation.suite import Suite, protocol, run_suite, task_names
 from alp_jax.features.logmel import log_mel
 from alp_jax.models.decoding import Ids

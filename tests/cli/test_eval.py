@@ -4,7 +4,7 @@ import pytest
 
 from alp_jax.cli import eval as cli
 from alp_jax.core.errors import UserError
-from alp_jax.evaluation.published import not_measured
+from alp_jax.evaluation.stats.published import not_measured
 
 RESULT = {
     "task": "kind",

@@ -10,7 +10,7 @@ from alp_jax.config.domain import Domain, check_domains, settings_of
 from alp_jax.config.schema import ClusterConfig
 from alp_jax.data.order.batch_plan import READS
 from alp_jax.data.text.normalise import CLEAN_UPS
-from alp_jax.evaluation.lit.caption import TRAINS
+from alp_jax.evaluation.captioning.locked_decoder import TRAINS
 from alp_jax.features.logmel import WINDOW
 from alp_jax.models import encoders
 from alp_jax.models.decoder import ACTIVATIONS

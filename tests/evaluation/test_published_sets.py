@@ -13,8 +13,8 @@ from alp_jax.config.schema import DataConfig, EvalConfig, FeatureConfig, ModelCo
 from alp_jax.core.errors import DataError
 from alp_jax.data.store.dataset import open_dataset
 from alp_jax.evaluation.model import EvalModel
+from alp_jax.evaluation.probes.tasks import build_tasks, read_table
 from alp_jax.evaluation.suite import Suite, protocol, run_suite, task_names
-from alp_jax.evaluation.tasks import build_tasks, read_table
 
 CLASSES = ("Bark", "Rain", "Rarity")
 HOP = 400

@@ -20,11 +20,11 @@ import numpy as np
 
 from alp_jax.core.errors import AlpError, UserError
 from alp_jax.core.progress import Progress
-from alp_jax.evaluation import bootstrap, metrics
-from alp_jax.evaluation.protocol import Measured
+from alp_jax.evaluation.measured import Measured
 from alp_jax.evaluation.qa import score
 from alp_jax.evaluation.qa.format import Question
 from alp_jax.evaluation.qa.journal import Journal
+from alp_jax.evaluation.stats import bootstrap, metrics
 
 URL, KEY, MODEL = "ALP_JUDGE_URL", "ALP_JUDGE_KEY", "ALP_JUDGE_MODEL"
 ATTEMPTS, FIRST_WAIT_S, LONGEST_WAIT_S = 6, 1.0, 60.0

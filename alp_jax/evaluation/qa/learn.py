@@ -16,11 +16,11 @@ import optax
 from alp_jax.core.errors import NumericsError, UserError
 from alp_jax.core.hashing import fingerprint
 from alp_jax.core.progress import Progress
+from alp_jax.evaluation.probes.tasks import hold_out
 from alp_jax.evaluation.qa import adapter as adapters
 from alp_jax.evaluation.qa.adapter import Adapter, AdapterConfig
 from alp_jax.evaluation.qa.chat import Batch, Dialogue, LanguageModel, dialogue, lay_out
 from alp_jax.evaluation.qa.format import Question
-from alp_jax.evaluation.tasks import hold_out
 from alp_jax.models.functional import functionalize
 from alp_jax.models.qwen import Qwen
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from alp_jax.data.text.normalise import normalise
-from alp_jax.evaluation import bootstrap, metrics
-from alp_jax.evaluation.protocol import Measured
+from alp_jax.evaluation.measured import Measured
 from alp_jax.evaluation.qa.format import LETTERS, Question
+from alp_jax.evaluation.stats import bootstrap, metrics
 
 POOLING = "answers"  # stands where results of probes name how frames were pooled
 _END = r"(?=\W*$|[.):,*\n])"  # behind a letter that is no word: "A drum" begins with an article

@@ -18,8 +18,8 @@ from alp_jax.core.errors import UserError
 from alp_jax.core.hashing import hash64
 from alp_jax.core.names import choose
 from alp_jax.data.store.dataset import Dataset
+from alp_jax.evaluation.probes.tasks import TAGS, Table, Task, assert_disjoint, build_tasks, read_table, subset
 from alp_jax.evaluation.qa.format import LETTERS, Question
-from alp_jax.evaluation.tasks import TAGS, Table, Task, assert_disjoint, build_tasks, read_table, subset
 
 NAME, YES_NO, CHOICE, DESCRIBE = "name", "yes_no", "choice", "describe"
 KINDS = (NAME, YES_NO, CHOICE, DESCRIBE)

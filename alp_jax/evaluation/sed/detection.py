@@ -10,14 +10,14 @@ from alp_jax.config.schema import EvalConfig
 from alp_jax.core.clip import Event
 from alp_jax.core.metrics import METRICS
 from alp_jax.data.store.example import SAMPLE_RATE
-from alp_jax.evaluation import bootstrap
 from alp_jax.evaluation.features import extract
-from alp_jax.evaluation.metrics import average_precision
+from alp_jax.evaluation.measured import Measured
 from alp_jax.evaluation.model import EvalModel
-from alp_jax.evaluation.protocol import Measured
 from alp_jax.evaluation.sed.frame_probe import fit_frame_probe, frame_scores, smoothed
 from alp_jax.evaluation.sed.psds import ALPHA_ST, Changes, class_changes, psds
 from alp_jax.evaluation.sed.task import SedTask, Side
+from alp_jax.evaluation.stats import bootstrap
+from alp_jax.evaluation.stats.metrics import average_precision
 
 RESAMPLES = 100  # of the interval; each is a whole score
 MEDIAN_S = 0.44  # of the running median over a clip's scores

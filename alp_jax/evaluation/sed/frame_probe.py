@@ -10,7 +10,7 @@ import optax
 from scipy.ndimage import median_filter
 
 from alp_jax.core.progress import Progress
-from alp_jax.evaluation.metrics import mean_average_precision
+from alp_jax.evaluation.stats.metrics import mean_average_precision
 
 SETTINGS = tuple((lr, decay) for lr in (3e-3, 1e-2, 3e-2) for decay in (1e-3, 1e-1))  # AdamW: rate, weight decay
 STEPS, WARMUP, BATCH = 400, 20, 32  # clips in a batch

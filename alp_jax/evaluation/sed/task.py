@@ -11,9 +11,9 @@ from alp_jax.core.errors import DataError
 from alp_jax.core.hashing import fingerprint
 from alp_jax.data.store.dataset import Dataset
 from alp_jax.data.store.example import SAMPLE_RATE
+from alp_jax.evaluation.probes.tasks import Shortage, Table, assert_disjoint, hold_out, subset
 from alp_jax.evaluation.sed.mixtures import SECONDS, Mixtures
 from alp_jax.evaluation.sed.psds import stretches
-from alp_jax.evaluation.tasks import Shortage, Table, assert_disjoint, hold_out, subset
 
 NAME, POOLING = "sound_event_detection", "frames"
 LABEL = "sound_event"  # of the clips that mixtures are made of

@@ -5,7 +5,7 @@ from functools import partial
 
 import numpy as np
 
-from alp_jax.evaluation.retrieval import CUTOFFS, Direction, Gallery, evaluate
+from alp_jax.evaluation.retrieval.ranking import CUTOFFS, Direction, Gallery, evaluate
 from alp_jax.interop.golden.case import Case
 from alp_jax.interop.golden.compare import Line, compare
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from alp_jax.core.errors import UserError
-from alp_jax.evaluation.bootstrap import Resamples, entries
-from alp_jax.evaluation.metrics import mean
 from alp_jax.evaluation.qa import score
 from alp_jax.evaluation.qa.format import audio_path, parse, read_answers, read_questions, write_questions
 from alp_jax.evaluation.qa.journal import Journal
+from alp_jax.evaluation.stats.bootstrap import Resamples, entries
+from alp_jax.evaluation.stats.metrics import mean
 
 CHAT = {
     "meta_info": "[{'speaker': 'speaker 1'}]",

@@ -12,10 +12,10 @@ from alp_jax.core.clip import Event
 from alp_jax.core.errors import DataError
 from alp_jax.data.store.example import SAMPLE_RATE, Crop
 from alp_jax.evaluation.model import EvalModel
+from alp_jax.evaluation.probes.tasks import read_table
 from alp_jax.evaluation.sed import detection
 from alp_jax.evaluation.sed.mixtures import BACKGROUND_RMS, GAP_S, SECONDS, Mixtures
 from alp_jax.evaluation.sed.task import LABEL, sed_task
-from alp_jax.evaluation.tasks import read_table
 from tests.evaluation.conftest import FakeDataset, make_records
 
 PITCH = {"high": 0.5, "low": 0.05}  # radians per sample

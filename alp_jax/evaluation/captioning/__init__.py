@@ -1,0 +1,1 @@
+"""Captions of sounds: written by a decoder, scored against references."""

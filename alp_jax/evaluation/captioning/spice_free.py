@@ -1,0 +1,40 @@
+"""METEOR, SPICE and FENSE: computed where what they need is installed, else left out with the reason, never zero."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from alp_jax.evaluation.captioning.tokens import tokenize
+
+
+def extra_scores(captions: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, np.ndarray | str]:
+    """Name -> score_N of one caption and its references per clip, or why there is none."""
+    found: dict[str, np.ndarray | str] = {"spice": "needs Java and the scene graph parser of Stanford CoreNLP"}
+    for name, score in (("meteor_nltk", _meteor), ("fense", _fense)):
+        try:
+            found[name] = np.asarray(score(captions, references), np.float64)
+        except ImportError as error:
+            found[name] = f"needs the package {error.name}: pip install {error.name}"
+        except (LookupError, OSError) as error:  # words or weights that the package fetches by itself
+            found[name] = f"needs data that is not here: {str(error).strip().splitlines()[0]}"
+    return found
+
+
+def _meteor(captions: Sequence[str], references: Sequence[Sequence[str]]) -> list[float]:
+    """By nltk, whose alignment differs from METEOR 1.5's in Java: hence the name."""
+    from nltk.translate.meteor_score import meteor_score
+
+    return [
+        meteor_score([tokenize(reference) for reference in several], tokenize(caption))
+        for caption, several in zip(captions, references, strict=True)
+    ]
+
+
+def _fense(captions: Sequence[str], references: Sequence[Sequence[str]]) -> list[float]:
+    """Zhou et al., "Can audio captions be evaluated with image caption metrics?", 2022, by its authors' package."""
+    from fense.evaluator import Evaluator
+
+    evaluator = Evaluator(
+        device="cpu", sbert_model="paraphrase-TinyBERT-L6-v2", echecker_model="echecker_clotho_audiocaps_base"
+    )
+    return [evaluator.sentence_score(c, list(several)) for c, several in zip(captions, references, strict=True)]

@@ -1,0 +1,1 @@
+"""Vectors of audio files and folders from a frozen encoder."""

@@ -1,0 +1,194 @@
+"""A folder of audio files to one file of vectors; goes on where it stopped.
+
+Files are taken in parts, in the order of their relative paths. While the work lasts, ``<out>.parts`` holds
+``embed.json`` (what the vectors depend on) and ``part-k.npz`` for every finished part; at the end the parts become
+``out`` in one move and the folder goes.
+"""
+
+import itertools
+import os
+import pathlib
+import shutil
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from alp_jax.core import files
+from alp_jax.core.errors import AlpError, UserError
+from alp_jax.core.hashing import fingerprint
+from alp_jax.core.progress import Progress, say
+from alp_jax.data.audio import reader
+from alp_jax.data.audio.listing import AudioFile, list_audio
+from alp_jax.data.audio.pool import Failure, decode_files
+from alp_jax.data.store.example import SAMPLE_RATE
+from alp_jax.evaluation.embedding import embed_files
+from alp_jax.evaluation.embedding.embed import EmbedSettings, check_pooling, embed
+from alp_jax.evaluation.model import EvalModel
+
+VERSION = 1
+PART_FILES, PART_BYTES = 256, 64 << 20  # a part is what is done again after a stop
+
+
+def embed_folder(
+    model: EvalModel,
+    folder: str | os.PathLike,
+    out: str | os.PathLike,
+    settings: EmbedSettings,
+    *,
+    max_seconds: float = 1800.0,
+    workers: int = 2,
+) -> dict:
+    """Writes the vectors of all audio files below ``folder`` to ``out`` (.npz or .parquet, see ``embed_files``).
+
+    Files that cannot be used are named on standard error and listed in ``out``. When ``out`` is complete already, or
+    a part of the work is done, that is not done again.
+
+    Args:
+      max_seconds: longer files are not used; a worker takes up to 1 GB for an hour of 44.1 kHz.
+      workers: decoding processes; no result depends on it.
+
+    Returns:
+      ``out``, ``files``, ``embedded``, ``failed``, ``reasons`` (reason -> count), ``others`` (extension -> count),
+      ``seconds`` (embedded audio) and ``width``.
+
+    Raises:
+      UserError: bad settings, no audio, or ``out`` or its parts come from another model, other settings or files.
+      AlpError: not one file could be used; nothing is left.
+    """
+    settings.check()
+    check_pooling(model, settings.pooling)
+    if not reader.Limits().min_seconds <= max_seconds < float("inf") or workers < 1:
+        raise UserError(f"max_seconds {max_seconds:g} must be at least 0.1 and workers {workers} at least 1")
+    out, root = pathlib.Path(out), pathlib.Path(folder)
+    embed_files.check_name(out)
+    found, others = list_audio(root)
+    identity = {
+        "version": VERSION,
+        "model": model.identity or model.name,
+        "settings": [settings.pooling, settings.window, settings.stride, max_seconds],
+        "files": fingerprint([[file.path, file.size, file.mtime_ns] for file in found]),
+    }
+    parts_dir = out.with_name(out.name + ".parts")
+    if out.exists():
+        _check_same(out, embed_files.read_identity(out), identity)
+    else:
+        _claim(parts_dir, identity)
+        parts = list(_cut(found))
+        _work(model, root, parts, parts_dir, settings, reader.Limits(max_seconds=max_seconds), workers)
+        paths = [parts_dir / _name(number) for number in range(len(parts))]
+        if not any(embed_files.read_part(path).count for path in paths):
+            summary = ", ".join(f"{n} {reason}" for reason, n in sorted(embed_files.reasons(paths).items()))
+            shutil.rmtree(parts_dir)
+            raise AlpError(f"none of the {len(found)} audio files in {root} could be used: {summary}")
+        embed_files.join(paths, out, identity)
+    shutil.rmtree(parts_dir, ignore_errors=True)
+    return {"out": str(out), "files": len(found), "others": others, **embed_files.summary(out)}
+
+
+def _check_same(where: pathlib.Path, stored: dict | None, identity: dict) -> None:
+    if stored is None:
+        raise UserError(f"{where} exists and is not from alp embed: choose another --out")
+    differ = [name for name in identity if stored.get(name) != identity[name]]
+    if differ:
+        raise UserError(f"{where} was made with other {' and '.join(differ)}: remove it or choose another --out")
+
+
+def _claim(parts_dir: pathlib.Path, identity: dict) -> None:
+    """Makes the folder of parts this job's."""
+    description = parts_dir / "embed.json"
+    if description.exists():
+        _check_same(parts_dir, files.read_json(description), identity)
+    elif parts_dir.exists() and any(parts_dir.iterdir()):
+        raise UserError(f"{parts_dir} exists and is not from alp embed: choose another --out")
+    else:
+        try:
+            files.write_json(description, identity)
+        except OSError as error:
+            raise UserError(f"{parts_dir} cannot be written: {error.strerror}") from None
+
+
+def _name(number: int) -> str:
+    return f"part-{number:05}.npz"
+
+
+def _cut(found: Sequence[AudioFile]) -> Iterator[list[AudioFile]]:
+    """Parts of at most PART_FILES files and, if that is more than one file, about PART_BYTES bytes."""
+    part, size = [], 0
+    for file in found:
+        part.append(file)
+        size += file.size
+        if len(part) == PART_FILES or size >= PART_BYTES:
+            yield part
+            part, size = [], 0
+    if part:
+        yield part
+
+
+def _work(
+    model: EvalModel,
+    root: pathlib.Path,
+    parts: list[list[AudioFile]],
+    parts_dir: pathlib.Path,
+    settings: EmbedSettings,
+    limits: reader.Limits,
+    workers: int,
+) -> None:
+    """Writes the parts that are not there yet."""
+    todo = [number for number in range(len(parts)) if not (parts_dir / _name(number)).exists()]
+    waiting = [file for number in todo for file in parts[number]]
+    decoded = decode_files([str(root / file.path) for file in waiting], limits, workers=workers)
+    try:
+        size = sum(file.size for file in waiting)  # files differ in length
+        with Progress(f"embed with {model.name}", len(waiting), "files", work=size) as progress:
+            meter = _Meter(progress)
+            for number in todo:
+                part = parts[number]
+                sounds = zip(part, itertools.islice(decoded, len(part)), strict=True)
+                _write_part(model, sounds, settings, parts_dir / _name(number), meter)
+    finally:
+        decoded.close()
+
+
+class _Meter:
+    """Progress by the bytes of files, which tells the hours of audio that were read."""
+
+    def __init__(self, progress: Progress):
+        self._progress, self._seconds = progress, 0.0
+
+    def update(self, file: AudioFile, seconds: float) -> None:
+        self._seconds += seconds
+        self._progress.update(note=f"{self._seconds / 3600:.2f} h of audio", work=file.size)
+
+
+def _write_part(
+    model: EvalModel,
+    sounds: Iterator[tuple[AudioFile, np.ndarray | Failure]],
+    settings: EmbedSettings,
+    path: pathlib.Path,
+    meter: _Meter,
+) -> None:
+    good: list[tuple[str, float]] = []
+    bad: list[tuple[str, str, str]] = []
+
+    def fail(file_path: str, reason: str, detail: str) -> None:
+        bad.append((file_path, reason, detail))
+        say(f"not embedded: {file_path}: {detail}")
+
+    def usable() -> Iterator[tuple[int, np.ndarray]]:
+        for file, sound in sounds:
+            if isinstance(sound, Failure):
+                meter.update(file, 0.0)
+                fail(file.path, *sound)
+                continue
+            meter.update(file, len(sound) / SAMPLE_RATE)
+            good.append((file.path, len(sound) / SAMPLE_RATE))
+            yield len(good) - 1, sound
+
+    vectors = embed(model, usable(), settings)
+    kept = []
+    for number, (file_path, seconds) in enumerate(good):
+        if not np.isfinite(vectors[number]).all():
+            fail(file_path, "non_finite", "non_finite: the encoder's output is not finite")
+        else:
+            kept.append((file_path, seconds, vectors[number]))
+    embed_files.write_part(path, kept, sorted(bad))

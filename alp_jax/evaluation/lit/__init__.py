@@ -1,1 +1,0 @@
-"""Alignment with a locked audio encoder (LiT): text towers and decoders that learn from stored frames alone."""

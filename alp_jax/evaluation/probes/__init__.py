@@ -1,0 +1,1 @@
+"""Labels read off a frozen encoder: linear, by attention, by words."""

@@ -1,0 +1,170 @@
+"""Probe with multi-head attention pooling over frames, for several settings and seeds at once.
+
+Each head has a learned query, a small key projection and a value projection; the heads' pooled values go through one
+linear layer. This is the control of arXiv 2511.16757 for what mean pooling hides.
+"""
+
+import functools
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from alp_jax.evaluation.probes.linear_probe import ROWS_MULTIPLE, ProbeData, class_offset, losses, pad_to, padded, score
+
+HEADS, KEY_WIDTH, VALUE_WIDTH = 4, 16, 32
+SEEDS = (0, 1, 2)  # of the start values and of the minibatches
+SETTINGS = tuple((lr, decay) for lr in (3e-3, 1e-2) for decay in (1e-2, 1.0))  # AdamW: learning rate, weight decay
+BATCH = 64
+ROUNDS = 6  # selection looks at the settings this often, at equal distances
+WARMUP = 20  # steps
+MAX_FRAME_SCALE = 4.0  # deviation of standardised frames, at most
+CHUNK = 256  # clips per prediction
+
+
+def init(rng: np.random.Generator, width: int, classes: int) -> dict[str, np.ndarray]:
+    """Parameters of one probe on frames of ``width``: attention starts near the mean, the classifier near zero."""
+
+    def normal(scale: float, *shape: int) -> np.ndarray:
+        return (scale * rng.standard_normal(shape)).astype(np.float32)
+
+    return {
+        "query_HK": normal(0.1, HEADS, KEY_WIDTH),
+        "key_DHK": normal(width**-0.5, width, HEADS, KEY_WIDTH),
+        "value_DHV": normal(width**-0.5, width, HEADS, VALUE_WIDTH),
+        "out_FC": normal(1e-3, HEADS * VALUE_WIDTH, classes),
+        "bias_C": np.zeros(classes, np.float32),
+    }
+
+
+def logits(params: dict, frames_BTD: jax.Array, len_B: jax.Array) -> jax.Array:
+    """logits_BC of frames of which the first ``len_B`` are valid.
+
+    A query meets every key of its head, so (frames @ key) @ query is computed as frames @ (key @ query), and values
+    are projected after pooling: the same function, without a key and a value per frame.
+    """
+    folded_DH = jnp.einsum("dhk,hk->dh", params["key_DHK"], params["query_HK"])
+    score_BTH = frames_BTD @ folded_DH
+    valid_BT1 = (jnp.arange(frames_BTD.shape[1]) < len_B[:, None])[:, :, None]
+    attention_BTH = jax.nn.softmax(jnp.where(valid_BT1, score_BTH, -1e9), axis=1)
+    pooled_BHD = jnp.einsum("bth,btd->bhd", attention_BTH, frames_BTD)
+    value_BF = jnp.einsum("bhd,dhv->bhv", pooled_BHD, params["value_DHV"]).reshape(len(len_B), -1)
+    return value_BF @ params["out_FC"] + params["bias_C"]
+
+
+def _optimizer(setting_2: jax.Array, steps: int) -> optax.GradientTransformation:
+    """AdamW with warm-up and cosine decay over ``steps``; rate and decay may be traced."""
+
+    def rate(count):
+        return setting_2[0] * jnp.minimum(1.0, (count + 1) / WARMUP) * 0.5 * (1 + jnp.cos(jnp.pi * count / steps))
+
+    return optax.adamw(rate, b2=0.99, weight_decay=setting_2[1])
+
+
+@functools.partial(jax.jit, static_argnames="steps")
+def _round(carry_G, setting_G2, frames_NTD, len_N, onehot_NC, order, offset_C, multi, steps: int):
+    """One step per minibatch of ``order``, [S, B] for all probes or [G, S, B]; ``steps`` is the whole schedule."""
+
+    def one(params, state, setting_2, order_SB):
+        optimizer = _optimizer(setting_2, steps)
+
+        def step(carry, chosen_B):
+            params, state = carry
+
+            def objective(p):
+                logits_BC = logits(p, frames_NTD[chosen_B], len_N[chosen_B])
+                return jnp.mean(losses(logits_BC + offset_C, onehot_NC[chosen_B], multi))
+
+            update, state = optimizer.update(jax.grad(objective)(params), state, params)
+            return (optax.apply_updates(params, update), state), None
+
+        return jax.lax.scan(step, (params, state), order_SB)[0]
+
+    return jax.vmap(one, (0, 0, 0, 0 if order.ndim == 3 else None))(*carry_G, setting_G2, order)
+
+
+@jax.jit
+def _predict(params_G, frames_BTD, len_B):
+    return jax.vmap(lambda params: logits(params, frames_BTD, len_B))(params_G)
+
+
+def _predict_all(params_G, frames_NTD: np.ndarray, len_N: np.ndarray) -> np.ndarray:
+    """logits_GNC in chunks of one shape."""
+    chunks = []
+    for start in range(0, len(len_N), CHUNK):
+        part = slice(start, start + CHUNK)
+        chunks.append(np.asarray(_predict(params_G, pad_to(frames_NTD[part], CHUNK), pad_to(len_N[part], CHUNK))))
+    return np.concatenate(chunks, axis=1)[:, : len(len_N)]
+
+
+def _standardise(train_NTD, train_len_N, test_NTD):
+    """Both with mean 0 over the valid training frames, and scaled so that the clips' means have deviation 1.
+
+    What mean pooling leaves varies less than frames do; without this the classifier would learn it last. The scale is
+    bounded, so that what differs between frames alone does not explode.
+    """
+    valid_NT = np.arange(train_NTD.shape[1]) < train_len_N[:, None]
+    frames = train_NTD[valid_NT]
+    clip_means = np.where(valid_NT[:, :, None], train_NTD, 0).sum(1) / np.maximum(train_len_N, 1)[:, None]
+    deviation = np.maximum(clip_means.std(0), frames.std(0) / MAX_FRAME_SCALE)
+    scale = 1 / np.maximum(deviation, 1e-6)
+    return (train_NTD - frames.mean(0)) * scale, (test_NTD - frames.mean(0)) * scale
+
+
+def attention_probe(
+    data: ProbeData, train_len_N: np.ndarray, test_len_N: np.ndarray, *, steps: int
+) -> tuple[np.ndarray, dict]:
+    """Trains every setting on the rows that are not held out; those that are select setting and stopping point.
+
+    What was selected is then trained in the same way on all training rows, as the linear probe is, once for every one
+    of SEEDS. ``data.train_x`` and ``data.test_x`` are frames [N,T,D] of which the given lengths are valid. Equal inputs
+    give equal results on one machine.
+
+    Returns:
+      logits_SNC float32 of the test rows by seed, and what was selected.
+    """
+    train_NTD, test_NTD = _standardise(data.train_x, train_len_N, data.test_x)
+    rows, offset_C = padded(len(train_NTD), ROWS_MULTIPLE), class_offset(data.num_classes)
+    setting_G2, per_round = np.array(SETTINGS, np.float32), -(-steps // ROUNDS)
+    frames_NTD, len_N = jnp.asarray(pad_to(train_NTD, rows)), jnp.asarray(pad_to(train_len_N, rows))
+    onehot_NC = jnp.asarray(pad_to(data.onehot, rows, len(offset_C)))
+
+    def rounds(params_G, setting_G2, orders):
+        """Parameters of every probe after each round."""
+        carry_G = params_G, jax.vmap(optax.adamw(lambda _: 0.0).init)(params_G)
+        for order in orders:
+            carry_G = _round(carry_G, setting_G2, frames_NTD, len_N, onehot_NC, order, offset_C, data.multi, steps)
+            yield carry_G[0]
+
+    def begin(seed: int, among: np.ndarray):
+        """Start values and minibatches of one seed."""
+        rng = np.random.default_rng(seed)
+        return init(rng, train_NTD.shape[2], len(offset_C)), _minibatches(rng, among, per_round)
+
+    held_NTD, held_len_N, held_y = train_NTD[data.held], train_len_N[data.held], data.train_y[data.held]
+    best = (-np.inf, 0, 0)
+    start, orders = begin(SEEDS[0], np.flatnonzero(~data.held))
+    start_G = jax.tree.map(lambda x: np.repeat(x[None], len(SETTINGS), axis=0), start)
+    for number, params_G in enumerate(rounds(start_G, setting_G2, orders)):
+        logits_GNC = _predict_all(params_G, held_NTD, held_len_N)[..., : data.num_classes]
+        values = [score(logits_NC, held_y) for logits_NC in logits_GNC]
+        if max(values) > best[0]:
+            best = max(values), int(np.argmax(values)), number
+    value, g, last = best
+    starts, orders = zip(*(begin(seed, np.arange(len(train_NTD))) for seed in SEEDS), strict=True)
+    params_S = jax.tree.map(lambda *x: np.stack(x), *starts)
+    setting_S2 = np.repeat(setting_G2[g : g + 1], len(SEEDS), axis=0)
+    chosen_S = next(itertools.islice(rounds(params_S, setting_S2, np.stack(orders, axis=1)), last, None))
+    logits_SNC = _predict_all(chosen_S, test_NTD, test_len_N)[..., : data.num_classes]
+    rate, decay = SETTINGS[g]
+    chosen = {"learning_rate": rate, "weight_decay": decay, "steps": (last + 1) * per_round, "seeds": list(SEEDS)}
+    return logits_SNC, {**chosen, "selection_score": value}
+
+
+def _minibatches(rng: np.random.Generator, among: np.ndarray, per_round: int) -> np.ndarray:
+    """int32[ROUNDS, per_round, BATCH] out of ``among``, one permutation after another."""
+    need = ROUNDS * per_round * BATCH
+    order = np.concatenate([rng.permutation(among) for _ in range(-(-need // len(among)))])[:need]
+    return order.reshape(ROUNDS, per_round, BATCH).astype(np.int32)

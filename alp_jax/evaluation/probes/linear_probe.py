@@ -1,0 +1,145 @@
+"""Linear probe: logistic regression by L-BFGS for a grid of penalties at once, the penalty chosen on held-out rows."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from alp_jax.evaluation.stats.metrics import mean_average_precision
+
+# 0.5 * penalty * |w|^2 beside the mean loss over standardised features
+PENALTIES = tuple(10.0**k for k in (-4, -3, -2, -1, 0, 1))
+MAX_ITERATIONS = 60
+GRADIENT_NORM = 1e-3
+ROWS_MULTIPLE, CLASSES_MULTIPLE = 512, 32  # sizes are padded up to these, so that tasks share compiled programs
+_ABSENT = -1e9  # logit of a padding class
+
+
+@dataclasses.dataclass(frozen=True)
+class ProbeData:
+    """What a probe is fitted to and judged on.
+
+    Attributes:
+      train_x, test_x: float32[N,...] features.
+      train_y: int32[N] classes, or float32[N,C] with 1 for each label of a multi-label task.
+      held: bool[N], training rows that are used for selection only.
+      num_classes: C.
+    """
+
+    train_x: np.ndarray
+    train_y: np.ndarray
+    held: np.ndarray
+    test_x: np.ndarray
+    num_classes: int
+
+    @property
+    def multi(self) -> bool:
+        return self.train_y.ndim == 2
+
+    @property
+    def onehot(self) -> np.ndarray:
+        """float32[N,C]."""
+        return self.train_y if self.multi else np.eye(self.num_classes, dtype=np.float32)[self.train_y]
+
+
+def padded(size: int, multiple: int) -> int:
+    """The smallest power of two times ``multiple`` that holds ``size``."""
+    while multiple < size:
+        multiple *= 2
+    return multiple
+
+
+def pad_to(array: np.ndarray, *sizes: int) -> np.ndarray:
+    """Zeros after the end of the leading axes, up to ``sizes``."""
+    widths = [(0, size - have) for size, have in zip(sizes, array.shape, strict=False)]
+    return np.pad(array, widths + [(0, 0)] * (array.ndim - len(widths)))
+
+
+def class_offset(num_classes: int) -> np.ndarray:
+    """What is added to logits so that padding classes are never chosen; float32[C padded]."""
+    total = padded(num_classes, CLASSES_MULTIPLE)
+    return np.where(np.arange(total) < num_classes, 0.0, _ABSENT).astype(np.float32)
+
+
+def losses(logits_NC: jax.Array, onehot_NC: jax.Array, multi) -> jax.Array:
+    """Softmax cross-entropy, or for ``multi`` the sum over classes of the sigmoid one; loss_N."""
+    # where, not *, for padding classes: their log-probability is hugely negative and 0 * that must stay 0
+    one = -jnp.sum(jnp.where(onehot_NC > 0, onehot_NC * jax.nn.log_softmax(logits_NC), 0.0), axis=-1)
+    many = jnp.sum(jax.nn.softplus(logits_NC) - jnp.where(onehot_NC > 0, onehot_NC * logits_NC, 0.0), axis=-1)
+    return jnp.where(multi, many, one)
+
+
+@functools.partial(jax.jit, static_argnames="iterations")
+def fit_grid(x_ND, onehot_NC, weight_GN, penalty_G, offset_C, multi, iterations: int = MAX_ITERATIONS):
+    """Weighted, penalised logistic regressions, one per row of ``weight_GN`` and ``penalty_G``.
+
+    Returns (w_GDC, b_GC), float32.
+    """
+
+    def one(weight_N, penalty):
+        def objective(p):
+            loss_N = losses(x_ND @ p["w"] + p["b"] + offset_C, onehot_NC, multi)
+            return jnp.sum(loss_N * weight_N) / jnp.sum(weight_N) + 0.5 * penalty * jnp.sum(p["w"] ** 2)
+
+        optimizer = optax.lbfgs()
+        value_and_grad = optax.value_and_grad_from_state(objective)
+
+        def step(carry):
+            p, state, n, _ = carry
+            value, grad = value_and_grad(p, state=state)
+            update, state = optimizer.update(grad, state, p, value=value, grad=grad, value_fn=objective)
+            return optax.apply_updates(p, update), state, n + 1, optax.global_norm(grad)
+
+        start = {"w": jnp.zeros((x_ND.shape[1], onehot_NC.shape[1])), "b": jnp.zeros(onehot_NC.shape[1])}
+        carry = start, optimizer.init(start), 0, jnp.float32(jnp.inf)
+        p = jax.lax.while_loop(lambda c: (c[2] < iterations) & (c[3] > GRADIENT_NORM), step, carry)[0]
+        return p["w"], p["b"]
+
+    return jax.vmap(one)(weight_GN, penalty_G)
+
+
+def score(logits_NC: np.ndarray, target: np.ndarray) -> float:
+    """What settings are selected by: accuracy, or mean average precision for a multi-label ``target`` [N,C]."""
+    if target.ndim == 2:
+        value = mean_average_precision(logits_NC, target).value
+        return -1.0 if np.isnan(value) else value
+    return float((logits_NC.argmax(1) == target).mean())
+
+
+def standardise(train_x: np.ndarray, test_x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Both with mean 0 and deviation 1 over the training rows; constant features become 0."""
+    mean, std = train_x.mean(0), train_x.std(0)
+    scale = np.divide(1.0, std, out=np.zeros_like(std), where=std > 1e-6 * max(1.0, float(np.abs(train_x).max())))
+    return (train_x - mean) * scale, (test_x - mean) * scale
+
+
+def linear_probe(data: ProbeData) -> tuple[np.ndarray, dict]:
+    """Fits every penalty without the held-out rows and with them, in one program; selects on the held-out rows.
+
+    Among equal scores the largest penalty wins. Deterministic.
+
+    Returns:
+      logits_NC float32 of the test rows under the selected penalty fitted to all training rows, and what was selected.
+    """
+    train_x, test_x = standardise(data.train_x, data.test_x)
+    rows = padded(len(train_x), ROWS_MULTIPLE)
+    offset_C = class_offset(data.num_classes)
+    weight_GN = np.repeat([~data.held, np.ones(len(data.held), bool)], len(PENALTIES), axis=0).astype(np.float32)
+    w_GDC, b_GC = fit_grid(
+        pad_to(train_x, rows),
+        pad_to(data.onehot, rows, len(offset_C)),
+        np.pad(weight_GN, [(0, 0), (0, rows - len(train_x))]),
+        np.array(PENALTIES * 2, np.float32),
+        offset_C,
+        data.multi,
+    )
+    w_GDC, b_GC = np.asarray(w_GDC)[..., : data.num_classes], np.asarray(b_GC)[:, : data.num_classes]
+    held_x, held_y = train_x[data.held], data.train_y[data.held]
+    scores = [score(held_x @ w_GDC[g] + b_GC[g], held_y) for g in range(len(PENALTIES))]
+    best = max(range(len(PENALTIES)), key=lambda g: (scores[g], PENALTIES[g]))
+    chosen = best + len(PENALTIES)
+    logits = test_x @ w_GDC[chosen] + b_GC[chosen]
+    return logits, {"penalty": PENALTIES[best], "selection_score": scores[best]}

@@ -1,0 +1,128 @@
+"""Classification without a probe: a clip belongs to the class whose sentence its embedding is nearest to.
+
+Three results, all reported, because prompts move zero-shot numbers by several points: the first prompt alone, the mean
+of all prompts' embeddings (Radford et al. 2021, arXiv 2103.00020, section 3.1.4), and the prompt that is best on the
+clips that select settings. The order of classes cannot matter: classes that tie share the answer.
+"""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from alp_jax.core.errors import UserError
+from alp_jax.core.files import read_json
+from alp_jax.evaluation.measured import Measured
+from alp_jax.evaluation.probes.tasks import Task
+from alp_jax.evaluation.stats import bootstrap, metrics
+
+POOLING = "zero_shot"
+_DECIMALS = 6  # of similarities: below this, the order in which a matrix product adds decides
+_ANY = ("{}", "a recording of {}", "this is a sound of {}", "{} can be heard")
+# of tasks whose classes are no words (names of voices, releases) there is nothing to ask
+TEMPLATES: Mapping[str, tuple[str, ...]] = {
+    "sound_event": ("the sound of {}", *_ANY),
+    "drum": ("a drum sound, {}", "a single hit of a {}", "{}"),
+    "instrument": ("the sound of a {}", "a note played on a {}", "{}"),
+    "language": ("a person speaking {}", "speech in {}", "{}"),
+    "emotion": ("a person speaking in a {} voice", "{} speech", "{}"),
+    "tone": ("a syllable with {}", "{}"),
+    "music_genre": ("{} music", "a piece of {}", "{}"),
+    "genre": ("{} music", "a piece of {}", "{}"),
+    "tags": _ANY,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Prompts:
+    """``templates`` with one ``{}`` each, and what stands for a class where its name will not do."""
+
+    templates: tuple[str, ...]
+    texts: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    def sentences(self, template: str, classes: tuple[str, ...]) -> list[str]:
+        return [template.replace("{}", self.texts.get(name, name.replace("_", " "))) for name in classes]
+
+
+def read_prompts(file: str | pathlib.Path) -> dict[str, Prompts]:
+    """The prompts of ``config.evaluation.prompts``; an empty name gives those of ``TEMPLATES``.
+
+    The file is JSON: task -> ``{"templates": ["the sound of {}", ...], "classes": {"label": "words", ...}}``, the
+    second part optional. Its tasks replace the built-in ones of that name.
+
+    Raises:
+      UserError: no such file or not of that form.
+    """
+    known = {name: Prompts(templates) for name, templates in TEMPLATES.items()}
+    if not file:
+        return known
+    if not pathlib.Path(file).is_file():
+        raise UserError(f"config.evaluation.prompts: {file} does not exist")
+    found = read_json(file, "prompt file")
+    for name, entry in found.items() if isinstance(found, dict) else [("the file", found)]:
+        templates, classes = (
+            (entry.get(k, {}) for k in ("templates", "classes")) if isinstance(entry, dict) else ({}, {})
+        )
+        if not isinstance(templates, list) or not templates or not isinstance(classes, dict):
+            raise UserError(f"{file}: {name} needs a list 'templates', and 'classes' is a mapping of labels to words")
+        bad = [t for t in templates if not isinstance(t, str) or t.count("{}") != 1]
+        if bad:
+            raise UserError(f"{file}: {name}: template {bad[0]!r} must hold {{}} once")
+        known[name] = Prompts(tuple(templates), {str(label): str(text) for label, text in classes.items()})
+    return known
+
+
+def zero_shot(
+    task: Task,
+    prompts: Prompts,
+    audio: Callable[[np.ndarray], np.ndarray],
+    embed: Callable[[list[str]], np.ndarray],
+) -> tuple[Measured, dict]:
+    """Values of the three ways to prompt, with intervals, and the prompts.
+
+    Args:
+      audio: rows -> float32[N,E] of unit length.
+      embed: sentences -> float32[C,E] of unit length.
+    """
+    text_PCE = np.stack([embed(prompts.sentences(template, task.classes)) for template in prompts.templates])
+    held_NE, test_NE = audio(task.train_row[task.held]), audio(task.test_row)
+    held = [_value(_similarity(held_NE, text_CE), task.train_y[task.held]) for text_CE in text_PCE]
+    best = int(np.argmax(held))
+    together_CE = text_PCE.mean(0)
+    together_CE /= np.maximum(np.linalg.norm(together_CE, axis=1, keepdims=True), 1e-12)
+    drawn = bootstrap.Resamples(task.test_groups)
+    metric = "map" if task.test_y.ndim == 2 else "accuracy"
+    ways = {"": text_PCE[0], "_ensemble": together_CE, "_best_prompt": text_PCE[best]}
+    found = {
+        metric + suffix: [_estimate(_similarity(test_NE, text_CE), task.test_y)] for suffix, text_CE in ways.items()
+    }
+    values = bootstrap.entries(found, drawn, dict.fromkeys(found, _chance(task)))
+    chosen = {"prompts": list(prompts.templates), "best_prompt": prompts.templates[best], "selection_score": held[best]}
+    return Measured(values, drawn.unit), chosen
+
+
+def _similarity(audio_NE: np.ndarray, text_CE: np.ndarray) -> np.ndarray:
+    return np.round(audio_NE.astype(np.float64) @ text_CE.astype(np.float64).T, _DECIMALS)
+
+
+def _estimate(similarity_NC: np.ndarray, target: np.ndarray) -> bootstrap.Estimate:
+    """mAP of several labels, else accuracy in which classes that tie share a clip."""
+    if target.ndim == 2:
+        return metrics.mean_average_precision(similarity_NC, target)
+    top_NC = similarity_NC == similarity_NC.max(1, keepdims=True)
+    right_N = top_NC[np.arange(len(target)), target] / top_NC.sum(1)
+    return metrics.mean(right_N)
+
+
+def _value(similarity_NC: np.ndarray, target: np.ndarray) -> float:
+    value = _estimate(similarity_NC, target).value if len(target) else 0.0
+    return 0.0 if np.isnan(value) else value
+
+
+def _chance(task: Task) -> float:
+    """What random similarities reach: the mean share of clips with a label, or one class in C."""
+    if task.test_y.ndim == 1:
+        return 1 / len(task.classes)
+    share_C = task.test_y.mean(0)
+    return float(share_C[share_C > 0].mean())

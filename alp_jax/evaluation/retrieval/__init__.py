@@ -1,0 +1,1 @@
+"""Captions found by sounds and sounds by captions."""

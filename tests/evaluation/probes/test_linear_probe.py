@@ -1,0 +1,116 @@
+"""Probes find what is planted, and nothing where nothing is."""
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import average_precision_score
+
+from alp_jax.evaluation.probes import attention_probe as attention
+from alp_jax.evaluation.probes import linear_probe as probe
+from alp_jax.evaluation.probes.attention_probe import attention_probe
+from alp_jax.evaluation.probes.linear_probe import ProbeData, linear_probe, padded, standardise
+
+N, D, C = 300, 12, 5
+
+
+def planted(seed=0, noise=0.0):
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((2 * N, D)).astype(np.float32)
+    centres = rng.standard_normal((C, D))
+    y = rng.integers(C, size=2 * N)
+    x += 3 * centres[y] * (1 - noise)
+    return (x * np.linspace(0.01, 100, D) + 7).astype(np.float32), y.astype(np.int32)
+
+
+def data_of(x, y, held_share=0.2, classes=C):
+    held = np.arange(N) < held_share * N
+    return ProbeData(x[:N], y[:N], held, x[N:], classes)
+
+
+def test_a_planted_linear_label_is_recovered_and_random_labels_are_not():
+    x, y = planted()
+    logits, chosen = linear_probe(data_of(x, y))
+    assert logits.shape == (N, C)
+    assert (logits.argmax(1) == y[N:]).mean() > 0.97
+    assert chosen["selection_score"] > 0.95
+
+    random = np.random.default_rng(1).integers(C, size=2 * N).astype(np.int32)
+    logits, _ = linear_probe(data_of(x, random))
+    assert abs((logits.argmax(1) == random[N:]).mean() - 1 / C) < 0.08
+
+
+def test_the_fit_is_scikit_learns():
+    x, y = planted(noise=0.8)
+    data = data_of(x, y)
+    logits, chosen = linear_probe(data)
+    train_x, test_x = standardise(data.train_x, data.test_x)
+    oracle = LogisticRegression(C=1 / (chosen["penalty"] * N), tol=1e-6, max_iter=1000).fit(train_x, data.train_y)
+    ours = np.exp(logits - np.logaddexp.reduce(logits, axis=1, keepdims=True))
+    np.testing.assert_allclose(ours, oracle.predict_proba(test_x), atol=0.02)
+
+
+def test_several_labels_per_clip():
+    x, y = planted()
+    many = np.eye(C, dtype=np.float32)[y]
+    many[:, 0] = np.maximum(many[:, 0], y == 3)  # label 0 comes with 3 as well
+    logits, _ = linear_probe(data_of(x, many))
+    assert average_precision_score(many[N:], logits, average="macro") > 0.98
+
+
+def test_held_out_rows_select_but_test_rows_never_do():
+    x, y = planted(noise=0.9)
+    data = data_of(x, y)
+    first = linear_probe(data)[1]
+    other = ProbeData(data.train_x, data.train_y, data.held, data.test_x[::-1].copy(), C)
+    assert linear_probe(other)[1] == first
+
+
+def test_constant_features_do_no_harm():
+    x, y = planted()
+    x[:, 3] = 5.0
+    logits, _ = linear_probe(data_of(x, y))
+    assert np.isfinite(logits).all()
+
+
+@pytest.mark.parametrize(("size", "expected"), [(1, 512), (512, 512), (513, 1024), (1025, 2048)])
+def test_sizes_are_padded_so_that_programs_are_shared(size, expected):
+    assert padded(size, probe.ROWS_MULTIPLE) == expected
+
+
+def cue(seed=0, frames=24, width=8):
+    """One frame of each clip holds the class in sign-balanced noise, so that the mean hardly shows it."""
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((2 * N, frames, width)).astype(np.float32) * 0.5
+    y = rng.integers(3, size=2 * N).astype(np.int32)
+    length = rng.integers(frames // 2, frames + 1, size=2 * N).astype(np.int32)
+    for i, k in enumerate(y):
+        at, other = rng.choice(length[i], 2, replace=False)
+        x[i, at, 7] += 6  # marks the frame that counts
+        x[i, at, k] += 3
+        x[i, other, k] -= 3  # the mean over frames of the cue is zero
+        x[i, length[i] :] = 50.0  # padding that must not matter
+    return x, y, length
+
+
+def test_attention_finds_a_single_frame_that_mean_pooling_misses():
+    x, y, length = cue()
+    data = data_of(x, y, classes=3)
+    logits, chosen = attention_probe(data, length[:N], length[N:], steps=240)
+    found = (logits.argmax(2) == y[N:]).mean(1)
+    mean = np.stack([clip[:n].mean(0) for clip, n in zip(x, length, strict=True)])
+    missed = (linear_probe(data_of(mean, y, classes=3))[0].argmax(1) == y[N:]).mean()
+    assert found.min() > 0.9, chosen  # of every seed
+    assert len({x.tobytes() for x in logits}) == len(chosen["seeds"]) == 3
+    assert missed < 0.45
+    again, _ = attention_probe(data, length[:N], length[N:], steps=240)
+    np.testing.assert_array_equal(again, logits)
+
+
+def test_attention_sees_no_padding():
+    x, _, length = cue()
+    params = attention.init(np.random.default_rng(0), x.shape[2], 4)
+    first = attention.logits(params, x[:9], length[:9])
+    for i, n in enumerate(length[:9]):
+        x[i, n:] = -7.0
+    np.testing.assert_array_equal(attention.logits(params, x[:9], length[:9]), first)
+    assert np.abs(first - attention.logits(params, x[:9], length[:9] - 1)).max() > 0

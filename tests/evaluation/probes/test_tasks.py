@@ -1,0 +1,121 @@
+"""Tasks out of records: classes, subsets, selection rows, and the refusal of leaking groups."""
+
+import collections
+import dataclasses
+
+import numpy as np
+import pytest
+
+from alp_jax.core.errors import DataError
+from alp_jax.evaluation.measured import judge, retrieval_task
+from alp_jax.evaluation.probes.tasks import build_tasks, hold_out, read_table
+
+
+def tasks_of(dataset, config):
+    return {task.name: task for task in build_tasks(read_table(dataset), config)}
+
+
+def test_single_and_multi_label_tasks(dataset, config):
+    tasks = tasks_of(dataset, config)
+    assert set(tasks) == {"kind", "tags"}  # "lonely" has one class only
+    task = tasks["kind"]
+    assert task.classes == ("cat", "dog", "rain")
+    for rows, targets, split in ((task.train_row, task.train_y, "train"), (task.test_row, task.test_y, "test")):
+        for row, target in zip(rows, targets, strict=True):
+            assert dataset.records[row].labels["kind"] == task.classes[target]
+            assert dataset.records[row].split == split
+    assert len(task.train_row) == 120
+    counts = np.bincount(task.train_y)
+    assert counts.max() - counts.min() <= 1  # the subset is spread evenly over the classes
+    assert not set(task.train_groups) & set(task.test_groups)
+    tags = tasks["tags"]
+    assert tags.classes == ("cat", "dog", "rain")
+    assert (tags.train_y.sum(1) == 1).all()
+    assert "under 20 training" in next(iter(tags.dropped.values()))
+
+
+def test_selection_rows_share_no_group_with_the_fitted_ones(dataset, config):
+    task = tasks_of(dataset, config)["kind"]
+    assert task.selection == "training groups"
+    groups = np.array(task.train_groups)
+    assert not set(groups[task.held]) & set(groups[~task.held])
+    assert 0.15 < task.held.mean() < 0.3
+    assert set(task.train_y[~task.held]) == {0, 1, 2}
+
+
+def test_the_validation_split_selects_when_it_is_large_enough(dataset, config):
+    records = [
+        dataclasses.replace(r, split="valid") if r.split == "train" and int(r.group.split()[1]) % 4 == 1 else r
+        for r in dataset.records
+    ]
+    task = tasks_of(type(dataset)(records), dataclasses.replace(config, max_train_clips=0))["kind"]
+    assert task.selection == "validation split"
+    assert {records[row].split for row in task.train_row[task.held]} == {"valid"}
+    assert {records[row].split for row in task.train_row[~task.held]} == {"train"}
+
+
+def test_one_large_group_falls_back_to_clips():
+    held, selection = hold_out(["only"] * 50, ["a", "b"] * 25)
+    assert selection == "training clips"
+    assert held.sum() == 10
+
+
+def test_rare_classes_are_dropped_and_reported(dataset, config):
+    rare = [i for i, r in enumerate(dataset.records) if r.split == "train" and r.labels["kind"] == "cat"]
+    records = list(dataset.records)
+    for row in rare[:-5]:
+        records[row] = dataclasses.replace(records[row], labels={})
+    task = tasks_of(type(dataset)(records), config)["kind"]
+    assert task.classes == ("dog", "rain")
+    assert list(task.dropped) == ["cat"]
+    assert task.dropped["cat"].startswith("5 training")
+
+
+def test_a_group_on_both_sides_is_refused_by_name(dataset, config):
+    records = list(dataset.records)
+    records[5] = dataclasses.replace(records[5], group="group 0")
+    with pytest.raises(DataError, match="group 0"):
+        tasks_of(type(dataset)(records), dataclasses.replace(config, max_train_clips=0))
+    with pytest.raises(DataError, match="group 0"):
+        retrieval_task(
+            read_table(type(dataset)(records)), dataclasses.replace(config, alignment_clips=0, retrieval_clips=0)
+        )
+
+
+def test_the_split_hash_follows_the_clips_and_subsets_are_nested(dataset, config):
+    first, again = (tasks_of(dataset, config)["kind"] for _ in range(2))
+    assert first.split_hash == again.split_hash
+    smaller = tasks_of(dataset, dataclasses.replace(config, max_train_clips=60))["kind"]
+    assert smaller.split_hash != first.split_hash
+    assert set(smaller.train_row) < set(first.train_row)
+
+
+def test_chance_levels(dataset, config):
+    task = tasks_of(dataset, config)["kind"]
+    always = np.zeros((len(task.test_y), 3))
+    always[:, np.bincount(task.train_y).argmax()] = 1.0
+    values = judge(task, always).values
+    assert values["accuracy"]["value"] <= values["accuracy"]["chance"]
+    assert values["balanced_accuracy"]["value"] == pytest.approx(values["balanced_accuracy"]["chance"])
+    share = collections.Counter(task.test_y.tolist())
+    assert values["accuracy"]["chance"] == pytest.approx(
+        max(share[np.bincount(task.train_y).argmax()] / len(task.test_y), 1 / 3)
+    )
+    perfect = judge(task, np.eye(3)[task.test_y]).values["accuracy"]
+    assert perfect["value"] == 1.0
+    low, high = perfect["interval"]
+    assert high == 1.0
+    assert 0.7 < low < 1.0  # so many groups without an error do not show that there is none
+
+
+def test_seeds_are_averaged_and_what_they_differ_in_is_in_the_interval(dataset, config):
+    task = tasks_of(dataset, config)["kind"]
+    right = np.eye(3)[task.test_y]
+    wrong = np.roll(right, 1, axis=1)
+    found = judge(task, np.stack([right, right, wrong]))
+    assert found.values["accuracy"]["value"] == pytest.approx(2 / 3)
+    assert found.notes["by_seed"]["accuracy"] == [1.0, 1.0, 0.0]
+    low, high = found.values["accuracy"]["interval"]
+    assert low < 1 / 3  # three seeds of which one is wrong altogether say little
+    assert high > 0.9
+    assert judge(task, right[None]).notes == {}
