@@ -16,9 +16,9 @@ from alp_jax.core import files
 from alp_jax.data.store.dataset import open_dataset
 from alp_jax.data.text.portable import portable_tokenizer
 from alp_jax.data.text.tokenizer import Tokenizer
-from alp_jax.interop import auden, hf_text
-from alp_jax.interop.names import to_torch
-from alp_jax.interop.reference import FRONTEND_CHANNELS
+from alp_jax.interop.formats import auden, hf_text
+from alp_jax.interop.formats.names import to_torch
+from alp_jax.interop.formats.reference import FRONTEND_CHANNELS
 from alp_jax.scaling.ledger import collect
 from alp_jax.train.build import make_model, read_config
 from alp_jax.train.checkpoint import Checkpoints, load_params

@@ -134,7 +134,7 @@ def _foreign(args: argparse.Namespace) -> tuple:
     from alp_jax.config import RunConfig
     from alp_jax.config.schema import DataConfig
     from alp_jax.core.errors import UserError
-    from alp_jax.interop.torch_encoder import torch_encoder
+    from alp_jax.interop.reading.torch_encoder import torch_encoder
 
     for name in ("step", "since", "start"):
         if getattr(args, name) is not None:

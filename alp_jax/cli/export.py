@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from alp_jax.config import RunConfig
-    from alp_jax.interop.verify import Expected
+    from alp_jax.interop.writing.verify import Expected
 
 EXAMPLE = """alp export torch --run runs/demo --out export/demo
   alp export torch --wrappers hear,xares --run runs/demo --out export/demo
@@ -85,9 +85,9 @@ def run(args: argparse.Namespace) -> dict:
       ParityError: what was written differs from JAX; the export is deleted.
     """
     from alp_jax.cli import export_model
-    from alp_jax.interop.onnx import require_onnx
-    from alp_jax.interop.outbox import WRAPPERS
-    from alp_jax.interop.verify import require_torch
+    from alp_jax.interop.formats.export_folder import WRAPPERS
+    from alp_jax.interop.writing.onnx import require_onnx
+    from alp_jax.interop.writing.verify import require_torch
     from alp_jax.scaling.questions.best_run import best_run
 
     if args.clips < 1:
@@ -149,10 +149,10 @@ def _export(
     wrappers: Sequence[str] = (),
     chosen: dict[str, Any] | None = None,
 ) -> dict:
-    from alp_jax.interop.export import require_module, write_export
-    from alp_jax.interop.onnx import write_onnx
-    from alp_jax.interop.outbox import check_target
-    from alp_jax.interop.verify import verify
+    from alp_jax.interop.formats.export_folder import check_target
+    from alp_jax.interop.writing.export import require_module, write_export
+    from alp_jax.interop.writing.onnx import write_onnx
+    from alp_jax.interop.writing.verify import verify
     from alp_jax.train.build import read_config
     from alp_jax.train.checkpoint import load_params
 
@@ -179,8 +179,8 @@ def _export(
 
 
 def _verify(args: argparse.Namespace, progress: Progress) -> dict:
-    from alp_jax.interop.export import check_export, remove_export
-    from alp_jax.interop.verify import ParityError, verify
+    from alp_jax.interop.writing.export import check_export, remove_export
+    from alp_jax.interop.writing.verify import ParityError, verify
     from alp_jax.train.build import read_config
     from alp_jax.train.checkpoint import load_params
 
@@ -226,7 +226,7 @@ def jax_results(config: "RunConfig", params: dict[str, Any], clips: list["np.nda
     import numpy as np
 
     from alp_jax.features.logmel import log_mel
-    from alp_jax.interop.verify import Expected, on_cpu, pad
+    from alp_jax.interop.writing.verify import Expected, on_cpu, pad
     from alp_jax.train.build import make_model
 
     config = dataclasses.replace(config, model=dataclasses.replace(config.model, compute_dtype="float32"))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from alp_jax.config import RunConfig
     from alp_jax.data.store.dataset import Dataset
     from alp_jax.data.text.tokenizer import Tokenizer
-    from alp_jax.interop.verify import Expected
+    from alp_jax.interop.writing.verify import Expected
 
 CAPTIONS = 20_000  # of the data set, on which a tokenizer is compared
 TEXTS = 64  # captions on which a text tower is
@@ -57,7 +57,7 @@ class _Run(NamedTuple):
 
 def _open(folder: pathlib.Path, args: argparse.Namespace) -> _Run:
     from alp_jax.data.store.dataset import open_dataset
-    from alp_jax.interop.outbox import check_target
+    from alp_jax.interop.formats.export_folder import check_target
     from alp_jax.train.build import read_config
     from alp_jax.train.checkpoint import load_params
     from alp_jax.train.places import data_place
@@ -70,7 +70,7 @@ def _open(folder: pathlib.Path, args: argparse.Namespace) -> _Run:
 
 
 def export_auden(folder: pathlib.Path, args: argparse.Namespace, progress: Progress) -> dict[str, Any]:
-    """Writes a model folder of the authors' toolbox; see ``alp_jax.interop.auden``.
+    """Writes a model folder of the authors' toolbox; see ``alp_jax.interop.formats.auden``.
 
     Raises:
       UserError: the format cannot express the model; nothing is written.
@@ -78,10 +78,10 @@ def export_auden(folder: pathlib.Path, args: argparse.Namespace, progress: Progr
     """
     from alp_jax.cli.export import jax_results, parity_clips
     from alp_jax.core.files import write_bytes, write_text
-    from alp_jax.interop import auden
-    from alp_jax.interop.imported import read_record
-    from alp_jax.interop.notes import auden_readme
-    from alp_jax.interop.outbox import README, written
+    from alp_jax.interop.formats import auden
+    from alp_jax.interop.formats.export_folder import README, written
+    from alp_jax.interop.reading.imported import read_record
+    from alp_jax.interop.writing.readme import auden_readme
 
     run = _open(folder, args)
     kind = auden.kind_of(run.params, args.part)
@@ -142,10 +142,10 @@ def _tokenizer(run: _Run, kind: str) -> tuple[int, dict[str, bytes], dict[str, A
 def _prove_auden(made: pathlib.Path, run: _Run, clips: list["np.ndarray"], expected: "Expected") -> dict[str, Any]:
     """Reads the folder back and runs what it finds, here and, where PyTorch is installed, there."""
     from alp_jax.cli.export import jax_results
-    from alp_jax.interop import auden
-    from alp_jax.interop.export import write_module
-    from alp_jax.interop.parity import installed, same_outputs, same_tensors
-    from alp_jax.interop.verify import TOLERANCE, ParityError, verify
+    from alp_jax.interop.formats import auden
+    from alp_jax.interop.writing.export import write_module
+    from alp_jax.interop.writing.parity import installed, same_outputs, same_tensors
+    from alp_jax.interop.writing.verify import TOLERANCE, ParityError, verify
 
     back = auden.read_folder(made)
     want, have = dict(run.params), dict(back.params)
@@ -169,18 +169,18 @@ def _prove_auden(made: pathlib.Path, run: _Run, clips: list["np.ndarray"], expec
 
 
 def export_hf(folder: pathlib.Path, args: argparse.Namespace, progress: Progress) -> dict[str, Any]:
-    """Writes the text tower as a BertModel of transformers; see ``alp_jax.interop.hf_text``.
+    """Writes the text tower as a BertModel of transformers; see ``alp_jax.interop.formats.hf_text``.
 
     Raises:
       UserError: the run has no text tower, or its decoder is asked for; nothing is written.
       ParityError: the written folder does not hold the tower; nothing is left.
     """
     from alp_jax.core.files import write_bytes, write_text
-    from alp_jax.interop import hf_text
-    from alp_jax.interop.notes import hf_readme
-    from alp_jax.interop.outbox import README, written
-    from alp_jax.interop.parity import installed, same_states, same_tensors, verify_bert
-    from alp_jax.interop.verify import TOLERANCE
+    from alp_jax.interop.formats import hf_text
+    from alp_jax.interop.formats.export_folder import README, written
+    from alp_jax.interop.writing.parity import installed, same_states, same_tensors, verify_bert
+    from alp_jax.interop.writing.readme import hf_readme
+    from alp_jax.interop.writing.verify import TOLERANCE
 
     if args.part == "decoder":
         raise UserError(hf_text.NO_DECODER)

@@ -26,7 +26,7 @@ def run(args) -> dict:
       AlpError: some case failed or could not be run.
     """
     from alp_jax.core.progress import Progress, say
-    from alp_jax.interop.golden.runner import run_case, select
+    from alp_jax.golden.runner import run_case, select
 
     def report(line):
         if not args.json:

@@ -9,7 +9,7 @@ from alp_jax.core.errors import UserError
 from alp_jax.core.progress import Progress
 
 if TYPE_CHECKING:
-    from alp_jax.interop.foreign import Imported
+    from alp_jax.interop.reading.foreign import Imported
 
 EXAMPLE = """alp import auden models/auden-zipformer --out runs/imported
   alp train --workdir runs/demo --config=configs/pretrain.py:init=runs/imported"""
@@ -55,12 +55,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict:
-    """Imports; see ``alp_jax.interop.imported.write_run`` for the folder.
+    """Imports; see ``alp_jax.interop.reading.imported.write_run`` for the folder.
 
     Raises:
       UserError: anything about the folder that is not as it must be, in one line; nothing is written.
     """
-    from alp_jax.interop import imported
+    from alp_jax.interop.reading import imported
 
     imported.check_new(args.out)
     if not args.source.exists():
@@ -79,7 +79,7 @@ def run(args: argparse.Namespace) -> dict:
 
 
 def _read(args: argparse.Namespace) -> "Imported":
-    from alp_jax.interop import auden, hf_text, icefall
+    from alp_jax.interop.formats import auden, hf_text, icefall
 
     if args.action == "auden":
         return auden.read_folder(args.source, only_encoder=args.only_encoder, allow_pickle=args.allow_pickle)

@@ -119,7 +119,7 @@ class _Side:
         setup_runtime()
         from alp_jax.evaluation.qa.chat import LanguageModel, read_chat_tokenizer
         from alp_jax.evaluation.qa.format import read_questions
-        from alp_jax.interop.qwen import load_qwen
+        from alp_jax.interop.formats.qwen import load_qwen
         from alp_jax.train.evaluate import eval_model
 
         self.args, self.questions = args, read_questions(args.questions)

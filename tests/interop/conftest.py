@@ -23,9 +23,9 @@ from alp_jax.config.schema import (
 )
 from alp_jax.core.clip import Clip
 from alp_jax.data.building import build
-from alp_jax.interop import reference
-from alp_jax.interop.golden.case import find_cases
-from alp_jax.interop.names import to_torch
+from alp_jax.golden.case import find_cases
+from alp_jax.interop.formats import reference
+from alp_jax.interop.formats.names import to_torch
 from alp_jax.models.dual import AudioTextModel
 from alp_jax.models.functional import functionalize
 from alp_jax.models.zipformer import Zipformer
@@ -37,7 +37,9 @@ class ReferenceModels:
     """By the names in golden/state_dicts.json."""
 
     def __init__(self):
-        self.table = json.loads((pathlib.Path(__file__).parent / "golden" / "state_dicts.json").read_text())
+        self.table = json.loads(
+            (pathlib.Path(__file__).parents[1] / "golden" / "vectors" / "state_dicts.json").read_text()
+        )
 
     def settings(self, name):
         """The config.json of a model."""
@@ -160,7 +162,7 @@ def folders(tmp_path_factory, tiny):
 class DrawnModels:
     """Whole models of the reference with weights that a rule draws, so that only what it made of them is stored."""
 
-    folder = pathlib.Path(__file__).parent / "golden" / "models"
+    folder = pathlib.Path(__file__).parents[1] / "golden" / "vectors" / "models"
 
     def __init__(self, root):
         """A copy of the cases below ``root``, with their weights."""

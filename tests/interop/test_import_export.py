@@ -24,7 +24,8 @@ from alp_jax.core.clip import Clip
 from alp_jax.core.errors import UserError
 from alp_jax.data.building import build
 from alp_jax.data.text import piece_model, tokenizer
-from alp_jax.interop import auden, hf_text, parity
+from alp_jax.interop.formats import auden, hf_text
+from alp_jax.interop.writing import parity
 from alp_jax.optim.optimizer import make_optimizer
 from alp_jax.parallel.mesh import make_mesh
 from alp_jax.train.build import make_model, make_parts

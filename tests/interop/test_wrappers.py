@@ -13,7 +13,7 @@ import pytest
 
 from alp_jax.cli import export as cli
 from alp_jax.cli.main import main
-from alp_jax.interop import export, verify
+from alp_jax.interop.writing import export, verify
 
 torch = pytest.importorskip("torch", reason="the modules need the extra torch")
 

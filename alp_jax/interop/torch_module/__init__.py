@@ -1,1 +1,1 @@
-"""The PyTorch encoder in parts; ``alp_jax.interop.export`` joins them into the one file that is handed out."""
+"""The PyTorch encoder in parts; ``alp_jax.interop.writing.export`` joins them into the one file that is handed out."""

@@ -10,7 +10,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from alp_jax.evaluation.qa.chat import SYSTEM, LanguageModel, dialogue, lay_out, read_chat_tokenizer
-from alp_jax.interop.qwen import load_qwen, published_name
+from alp_jax.interop.formats.qwen import load_qwen, published_name
 from alp_jax.models.functional import functionalize
 from alp_jax.models.qwen import Qwen, QwenConfig
 

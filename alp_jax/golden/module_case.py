@@ -1,0 +1,106 @@
+"""What the cases of single modules share: names, axes, forward and backward in one program."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from alp_jax.golden.case import Case
+from alp_jax.golden.compare import GRADIENT, MODULE_FORWARD, MODULE_GRADIENT, Line, compare, compare_gradient
+from alp_jax.interop.formats.names import from_torch, to_torch
+from alp_jax.models.functional import functionalize, outline
+from alp_jax.models.training import Sites, sites_of
+
+Inputs = dict[str, jax.Array]
+
+
+def swap(x: jax.Array) -> jax.Array:
+    """(time, clips, ...) to (clips, time, ...) and back."""
+    return jnp.swapaxes(x, 0, 1)
+
+
+def check_function(
+    case: Case,
+    run: Callable[[Any, Inputs], jax.Array],
+    params: Any = None,
+    names: Callable[[Any], dict[str, Any]] = lambda grads: grads,
+    *,
+    prefix: str = "",
+) -> Iterator[Line]:
+    """Output and gradients of ``run(params, inputs by name)``.
+
+    Args:
+      params: what ``gradp.*`` are gradients of.
+      names: gradients of ``params`` under the reference's names.
+      prefix: of the keys in ``io``, for a file that holds two functions.
+    """
+    io = case.tensors()
+    start = f"{prefix}in."
+    inputs = {name.removeprefix(start): jnp.asarray(value) for name, value in io.items() if name.startswith(start)}
+    upstream = inputs.pop("grad_y")
+    moving = {name: x for name, x in inputs.items() if f"{prefix}grad.{name}" in io}
+
+    @jax.jit
+    def forward_and_backward(params, moving, upstream):
+        y, backward = jax.vjp(lambda params, moving: run(params, {**inputs, **moving}), params, moving)
+        return y, *backward(upstream)
+
+    y, grad_params, grad_inputs = forward_and_backward({} if params is None else params, moving, upstream)
+    found = {f"{prefix}grad.{name}": value for name, value in grad_inputs.items()}
+    found |= {f"{prefix}gradp.{name}": value for name, value in names(grad_params).items()}
+    yield compare(case.name, f"{prefix}out.y", y, io[f"{prefix}out.y"], MODULE_FORWARD)
+    kinds = (f"{prefix}grad.", f"{prefix}gradp.")
+    expected = {name: value for name, value in io.items() if name.startswith(kinds)}
+    yield from gradient_lines(case, found, expected, MODULE_GRADIENT)
+
+
+def check_module(
+    case: Case,
+    make: Callable[[Any], Any],
+    run: Callable[[Callable, Any, Inputs, Sites], jax.Array],
+    ours: str,
+    theirs: str,
+) -> Iterator[Line]:
+    """``check_function`` for a module with the reference's weights.
+
+    Args:
+      make: builds the module from a source of keys.
+      run: (apply, params, inputs by name, sites) -> output in the reference's axes.
+      ours, theirs: where the module sits in our parameter tree (``a/b``) and in the reference's names (``a.b.``).
+    """
+    init, apply = functionalize(make)
+    like = jax.eval_shape(init, jax.random.key(0))
+    weights = {f"{theirs}{name}": value for name, value in case.tensors("weights").items()}
+    params = _unnest(from_torch(weights, _nest(like, ours), "zipformer"), ours)
+
+    def names(grads):
+        return {name.removeprefix(theirs): value for name, value in to_torch(_nest(grads, ours), "zipformer").items()}
+
+    sites = sites_of(outline(make))
+    yield from check_function(case, lambda params, inputs: run(apply, params, inputs, sites), params, names)
+
+
+def gradient_lines(
+    case: Case, found: dict[str, Any], expected: dict[str, np.ndarray], tolerance: float = GRADIENT
+) -> Iterator[Line]:
+    """One line per gradient of the reference; none of ours may be without a counterpart unless it is zero."""
+    largest = max(float(np.max(np.abs(value), initial=0.0)) for value in expected.values())
+    for name in sorted(expected):
+        yield compare_gradient(case.name, name, found.get(name, np.zeros(0)), expected[name], largest, tolerance)
+    for name in sorted(found.keys() - expected.keys()):
+        size = np.max(np.abs(np.asarray(found[name])), initial=0.0)
+        yield compare(case.name, f"{name} (not in the reference)", size, np.zeros(()), 0)
+
+
+def _nest(tree: Any, path: str) -> Any:
+    for name in reversed(path.split("/")):
+        tree = {name: tree}
+    return tree
+
+
+def _unnest(tree: Any, path: str) -> Any:
+    for name in path.split("/"):
+        tree = tree[name]
+    return tree

@@ -1,0 +1,91 @@
+"""The case of the schedules: values over the batch count, and every schedule of the default encoder in its place."""
+
+import math
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from alp_jax.config.schema import ZipformerConfig
+from alp_jax.core.files import read_json
+from alp_jax.golden.case import Case
+from alp_jax.golden.compare import Line, compare
+from alp_jax.models.functional import outline
+from alp_jax.models.schedule import Schedule, schedules_of
+from alp_jax.models.zipformer import Zipformer
+
+TOLERANCE = 1e-6  # values are below 100 and computed in float32
+DEFAULTS = "zipformer_default_scheduled_floats.json"
+# our path -> the reference's name; the first pattern that matches decides
+_NAMES = (
+    (r"encoder_embed/balancer0/(\w+)", r"encoder_embed.conv.2.\1"),
+    (r"encoder_embed/balancer4/(\w+)", r"encoder_embed.conv.5.\1"),
+    (r"encoder_embed/balancer7/(\w+)", r"encoder_embed.conv.8.\1"),
+    (r"encoder_embed/convnext/skip_rate", "encoder_embed.convnext.layerdrop_rate"),
+    (r"encoder_embed/dropout_rate", "encoder_embed.dropout.p"),
+    (r"(.*)/dropout_rate", r"\1/out_proj.dropout_p"),
+    (r"(.*)/limit/low", r"\1/scale_min"),
+    (r"(.*)/limit", r"\1/whitening_limit"),
+    (r"(.*)/pos_skip_rate", r"\1/pos_emb_skip_rate"),
+)
+# Dropout of the downsampling modules exists in the reference and is used by nothing.
+_UNUSED = re.compile(r".*(downsample|downsample_output)\.dropout")
+
+
+def check(case: Case) -> Iterator[Line]:
+    """Values of single schedules, then one line per distinct schedule of the default encoder over all its places."""
+    for row in case.table():
+        yield from _values(case, row)
+    defaults = case.folder / DEFAULTS
+    if defaults.is_file():
+        yield from _places(case, read_json(defaults, "golden table"))
+
+
+def _values(case: Case, row: dict[str, Any]) -> Iterator[Line]:
+    schedule = Schedule(tuple(map(tuple, row["pairs"])))
+    values = [float(schedule(count)) for count in row["batch_count"]]
+    yield compare(case.name, f"values of {_text(schedule)}", values, row["value"], TOLERANCE)
+
+
+def _places(case: Case, rows: list[dict[str, Any]]) -> Iterator[Line]:
+    config = ZipformerConfig()
+    found = {_reference_name(path, config): s for path, s in schedules_of(outline(_default)).items()}
+    listed = set()
+    for row in rows:
+        schedule = Schedule(tuple(map(tuple, row["pairs"])))
+        places = [name for name in row["modules"] if not _UNUSED.fullmatch(name)]
+        listed.update(places)
+        worst = max((_difference(found.get(name), schedule) for name in places), default=0.0)
+        yield Line(case.name, f"{len(places)} x {_text(schedule)}", worst, TOLERANCE)
+    # the reference lists an object once that several modules of a layer share; all others must be listed
+    shared = {schedule for name, schedule in found.items() if name in listed}
+    extra = [name for name, s in found.items() if name not in listed and len(s.points) > 1 and s not in shared]
+    yield compare(case.name, f"schedules only here {extra[:1] or ''}", len(extra), 0.0, 0)
+
+
+def _default(rngs) -> Zipformer:
+    return Zipformer(ZipformerConfig(), rngs=rngs)
+
+
+def _reference_name(path: str, config: ZipformerConfig) -> str:
+    for pattern, name in _NAMES:
+        if match := re.fullmatch(pattern, path):
+            path = match.expand(name)
+            break
+    name = path.replace("/", ".")
+    if not name.startswith("encoders."):
+        return name
+    stack = int(name.split(".")[1])
+    if config.downsampling_factor[stack] > 1:
+        name = re.sub(r"(encoders\.\d+)\.layers", r"\1.encoder.layers", name)
+    return f"encoder.{name}"
+
+
+def _difference(ours: Schedule | None, theirs: Schedule) -> float:
+    if ours is None or len(ours.points) != len(theirs.points):
+        return math.inf
+    pairs = zip(ours.points, theirs.points, strict=True)
+    return max(abs(a - b) / max(abs(b), 1.0) for one, other in pairs for a, b in zip(one, other, strict=True))
+
+
+def _text(schedule: Schedule) -> str:
+    return " ".join(f"{value:.3g}@{count:.5g}" for count, value in schedule.points)

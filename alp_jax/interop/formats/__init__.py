@@ -1,0 +1,1 @@
+"""Names, shapes and settings of other toolboxes' files."""

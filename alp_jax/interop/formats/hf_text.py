@@ -1,0 +1,135 @@
+"""Text towers between our parameters and the model folders of transformers.
+
+Read: BERT and RoBERTa. Written: BERT, without the pooler, which our tower does not have
+(``BertModel.from_pretrained(folder, add_pooling_layer=False)``). A caption decoder is neither read nor written:
+BART's has learnt positions, a norm behind its embeddings and separate projections with biases, and no class of
+transformers has ours (fixed interleaved sinusoids, no biases, no norm at either end).
+"""
+
+import dataclasses
+import pathlib
+import re
+from typing import Any
+
+import jax
+import numpy as np
+from safetensors.numpy import save
+
+from alp_jax.config.schema import DataConfig, ModelConfig, ObjectiveConfig, TextTowerConfig
+from alp_jax.core.errors import UserError
+from alp_jax.core.files import read_json, write_bytes, write_json
+from alp_jax.interop.formats.export_folder import CONFIG, WEIGHTS
+from alp_jax.interop.formats.names import to_torch
+from alp_jax.interop.formats.reference import text_config, text_values
+from alp_jax.interop.reading.foreign import Imported, Weights, load_weights, params_from, run_config
+from alp_jax.interop.writing.verify import on_cpu
+from alp_jax.models.functional import functionalize
+from alp_jax.models.text import TextTower
+
+KINDS = ("bert", "roberta")
+# What stands around a tower in models that were trained to guess words; no tower needs it.
+_HEADS = re.compile(r"pooler\.|cls\.|lm_head\.|classifier\.|qa_outputs\.|embeddings\.(position|token_type)_ids$")
+_OLD = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
+_POSITIONS = "embeddings.position_embeddings.weight"
+NO_DECODER = (
+    "no class of transformers is this caption decoder (fixed interleaved sinusoids for positions, no biases, no norm "
+    "before its first or behind its last layer); --format auden exports it"
+)
+
+
+def read_folder(folder: pathlib.Path, *, allow_pickle: bool = False) -> Imported:
+    """The text tower of a transformers folder.
+
+    Raises:
+      UserError: a file is missing or damaged, the model is of another kind, or names and shapes are not its own.
+    """
+    path = folder / CONFIG
+    settings = read_json(path, "model configuration")
+    kind = settings.get("model_type") if isinstance(settings, dict) else None
+    if kind in ("bart", "mbart"):
+        raise UserError(
+            f"{path} has model_type {kind!r}, whose decoder has decoder.embed_positions and "
+            "decoder.layernorm_embedding: our caption decoder has no place for them (its tokenizer.json can be used)"
+        )
+    if kind not in KINDS:
+        raise UserError(f"{path} has unknown model_type {kind!r} (known: {', '.join(KINDS)})")
+    weights, left_out = _tower(load_weights(folder, allow_pickle=allow_pickle), kind)
+    try:
+        text = text_config(settings)
+        if text.num_hidden_layers > len(weights.tensors):
+            raise UserError(f"{path} has more layers than {weights.path} has tensors")
+        if kind == "roberta":
+            text, weights = _without_offset(text, weights, settings.get("pad_token_id", 1))
+        like = jax.eval_shape(functionalize(lambda rngs: TextTower(text, rngs=rngs))[0], jax.random.key(0))
+        params = {"text": params_from(weights, {"text": like}, "bert")["text"]}
+    except (ValueError, TypeError, ArithmeticError, LookupError) as error:  # a ConfigError is a ValueError
+        raise UserError(f"{path} describes no model that can be built: {error}") from None
+    budget = min(DataConfig.text_budget, text.max_position_embeddings - 2)
+    config = run_config(ModelConfig(name="imported", text=text), ObjectiveConfig(name="none"), budget)
+    return Imported(config, params, kind, settings, None, left_out, weights.converted)
+
+
+def _tower(weights: Weights, kind: str) -> tuple[Weights, tuple[str, ...]]:
+    """The tower's weights under the names of BertModel, and what was left out."""
+    if any(name.startswith(f"{kind}.") for name in weights.tensors):
+        heads = tuple(sorted(name for name in weights.tensors if not name.startswith(f"{kind}.")))
+        unknown = [name for name in heads if not _HEADS.match(name)]
+        if unknown:
+            raise UserError(f"{weights.path} has {unknown[0]}, which is no part of a {kind} model")
+        inner, prefix = weights.within(f"{kind}."), f"{kind}."
+    else:
+        heads, inner, prefix = (), weights, ""
+    dropped = [name for name in inner.tensors if _HEADS.match(name)]
+    kept = {_new(name): value for name, value in inner.tensors.items() if name not in dropped}
+    converted = {_new(name): kind for name, kind in inner.converted.items() if name not in dropped}
+    left_out = tuple(sorted((*heads, *(prefix + name for name in dropped))))
+    return Weights(weights.path, kept, converted), left_out
+
+
+def _new(name: str) -> str:
+    """Checkpoints of BERT's first years call the weights of a norm gamma and beta."""
+    for old, new in _OLD.items():
+        if name.endswith(old):
+            return name.removesuffix(old) + new
+    return name
+
+
+def _without_offset(text: TextTowerConfig, weights: Weights, pad_id: int) -> tuple[TextTowerConfig, Weights]:
+    """RoBERTa counts positions from ``pad_id + 1``; our tower has no rows before the first position."""
+    first = pad_id + 1
+    table = weights.tensors.get(_POSITIONS)
+    if table is None or len(table) != text.max_position_embeddings or first >= len(table):
+        raise UserError(
+            f"{weights.path}: {_POSITIONS} must have the {text.max_position_embeddings} rows of config.json"
+        )
+    text = dataclasses.replace(text, max_position_embeddings=text.max_position_embeddings - first)
+    return text, weights._replace(tensors={**weights.tensors, _POSITIONS: table[first:]})
+
+
+def hidden_states(text: TextTowerConfig, params: dict[str, Any], ids: list[list[int]]) -> list[np.ndarray]:
+    """What a tower computes for texts, (L, D) float32 each, special tokens included; on the CPU in full precision."""
+    _, apply = functionalize(lambda rngs: TextTower(text, rngs=rngs))
+    len_B = np.array([len(row) for row in ids], np.int32)
+    text_BL = np.zeros((len(ids), len_B.max()), np.int32)
+    for row, own in zip(text_BL, ids, strict=True):
+        row[: len(own)] = own
+    with on_cpu():
+        hidden_BLD = np.asarray(jax.jit(apply)(params, text_BL, len_B))
+    return [hidden_LD[:length] for hidden_LD, length in zip(hidden_BLD, len_B, strict=True)]
+
+
+def write_folder(
+    folder: pathlib.Path, text: TextTowerConfig, params: dict[str, Any], *, pad_id: int, origin: dict[str, Any]
+) -> int:
+    """Writes weights and config.json of a text tower as transformers' BertModel; returns the number of parameters.
+
+    Args:
+      params: of the whole run.
+      pad_id: of the tokenizer.
+      origin: where it is from, kept under ``alp``.
+    """
+    state = to_torch({"text": jax.tree.map(lambda x: np.asarray(x, np.float32), params["text"])}, "bert")
+    write_bytes(folder / WEIGHTS, save(state, {"format": "pt"}))
+    settings = {**text_values(text, pad_id), "architectures": ["BertModel"], "alp": origin}
+    write_json(folder / CONFIG, settings)
+    return sum(value.size for value in state.values())

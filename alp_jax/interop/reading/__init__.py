@@ -1,0 +1,1 @@
+"""Opens other toolboxes' checkpoints, with checks and without running what they hold."""

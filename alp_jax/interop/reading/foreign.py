@@ -1,0 +1,145 @@
+"""Weights of other toolboxes: found in a folder, read defensively, and turned into parameters of ours."""
+
+import pathlib
+import tempfile
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from alp_jax.config import RunConfig
+from alp_jax.config.schema import DataConfig, FeatureConfig, ModelConfig, ObjectiveConfig
+from alp_jax.core.errors import UserError
+from alp_jax.core.files import read_json
+from alp_jax.interop.formats.names import from_torch
+from alp_jax.interop.reading.checked_safetensors import Stored, read_safetensors
+from alp_jax.interop.reading.pickles import to_safetensors
+
+# First in the order in which the reference looks for them, then those of transformers.
+WEIGHTS = (
+    "pretrained.safetensors",
+    "model.safetensors",
+    "pretrained.pt",
+    "model.pt",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+_INDEX = ".index.json"  # names the files that a large model is split into
+_PICKLES = ("*.pt", "*.bin", "*.pth", "*.ckpt")
+_PARALLEL = "module."  # what torch's DistributedDataParallel puts before every name
+
+
+class Weights(NamedTuple):
+    """A state dict from a file.
+
+    Fields:
+      path: the file.
+      tensors: name -> float32 array (or whole numbers, where a file has them).
+      converted: name -> type in the file, for those that were floating point but not float32.
+    """
+
+    path: pathlib.Path
+    tensors: dict[str, np.ndarray]
+    converted: dict[str, str]
+
+    def within(self, prefix: str) -> "Weights":
+        """Those whose names begin with ``prefix``, without it; UserError when there are none."""
+        cut = len(prefix)
+        tensors = {name[cut:]: value for name, value in self.tensors.items() if name.startswith(prefix)}
+        if not tensors:
+            raise UserError(f"{self.path} has no weights that begin with {prefix}")
+        return Weights(self.path, tensors, {n[cut:]: t for n, t in self.converted.items() if n.startswith(prefix)})
+
+
+class Imported(NamedTuple):
+    """A model from elsewhere as this project keeps it.
+
+    Fields:
+      config: settings of a run that would have made it.
+      params: nested dictionaries, float32.
+      model_type: what it is called where it is from.
+      settings: its config.json there; empty when there is none.
+      batch_count: of its ``model_batch_count``, or None.
+      left_out: names in the file that have no place in the model and were dropped.
+      converted: as in ``Weights``.
+    """
+
+    config: RunConfig
+    params: dict[str, Any]
+    model_type: str
+    settings: dict[str, Any]
+    batch_count: float | None
+    left_out: tuple[str, ...]
+    converted: dict[str, str]
+
+
+def load_weights(source: pathlib.Path, *, allow_pickle: bool) -> Weights:
+    """The state dict of a folder (see ``WEIGHTS``), of a file, or of the files that an index names.
+
+    Raises:
+      UserError: no weights, a damaged file, a pickle without ``allow_pickle``, an index that does not match its files,
+        numbers that are not finite.
+    """
+    path = source if source.is_file() else next((p for n in WEIGHTS if (p := source / n).is_file()), None)
+    if path is None:
+        others = [p.name for kind in ("*.safetensors", *_PICKLES) for p in sorted(source.glob(kind))]
+        hint = f"; name one of its files: {', '.join(others[:4])}{', ...' if len(others) > 4 else ''}" if others else ""
+        raise UserError(f"{source} has none of {', '.join(WEIGHTS)}{hint}")
+    stored = _read_split(path, allow_pickle) if path.name.endswith(_INDEX) else _read_file(path, allow_pickle)
+    weights = Weights(path, *stored)
+    if weights.tensors and all(name.startswith(_PARALLEL) for name in weights.tensors):
+        weights = weights.within(_PARALLEL)
+    for name, value in weights.tensors.items():
+        if not np.all(np.isfinite(value)):
+            raise UserError(f"{path}: {name} holds numbers that are not finite")
+    return weights
+
+
+def _read_file(path: pathlib.Path, allow_pickle: bool) -> Stored:
+    if path.suffix == ".safetensors":
+        return read_safetensors(path)
+    if not allow_pickle:
+        raise UserError(f"{path} is a pickle, which can run code: --allow_pickle reads it in a process of its own")
+    with tempfile.TemporaryDirectory() as temporary:
+        made = pathlib.Path(temporary) / "weights.safetensors"
+        to_safetensors(path, made)
+        return read_safetensors(made)
+
+
+def _read_split(index: pathlib.Path, allow_pickle: bool) -> Stored:
+    """The tensors of all files of an index; each has to be in the file that the index names, and nothing else there."""
+    content = read_json(index, "index of weights")
+    places = content.get("weight_map") if isinstance(content, dict) else None
+    if not isinstance(places, dict) or not places or not all(isinstance(name, str) for name in places.values()):
+        raise UserError(f"{index} has no weight_map that names the file of every tensor")
+    tensors, converted = {}, {}
+    for name in sorted(set(places.values())):
+        if pathlib.PurePath(name).name != name or "\\" in name or not name.strip("."):
+            raise UserError(f"{index} names {name!r}, which is no file beside it")
+        if not (index.parent / name).is_file():
+            raise UserError(f"{index.parent / name} is missing: {index.name} names it")
+        stored = _read_file(index.parent / name, allow_pickle)
+        expected = {tensor for tensor, file in places.items() if file == name}
+        if differ := sorted(expected ^ stored.tensors.keys()):
+            where = "lacks" if differ[0] in expected else "also holds"
+            raise UserError(f"{index.parent / name} {where} {differ[0]}, unlike {index.name} says")
+        tensors |= stored.tensors
+        converted |= stored.converted
+    return Stored(tensors, converted)
+
+
+def params_from(weights: Weights, like: Any, kind: str, *, outside: dict[str, float] | None = None) -> Any:
+    """``names.from_torch`` for a file: float32 weights only, and errors that name the file."""
+    for name, value in weights.tensors.items():
+        if value.dtype != np.float32:
+            raise UserError(f"{weights.path}: {name} holds {value.dtype} numbers, which no weight of the model does")
+    try:
+        return from_torch(weights.tensors, like, kind, outside=outside)
+    except UserError as error:
+        raise UserError(f"{weights.path}: {error}") from None
+
+
+def run_config(model: ModelConfig, objective: ObjectiveConfig, text_budget: int = DataConfig.text_budget) -> RunConfig:
+    """Settings of a run for an imported model: features in the width of its encoder, captions of its length."""
+    features = FeatureConfig(num_mel_bins=model.encoder.feature_dim)
+    return RunConfig(model=model, objective=objective, features=features, data=DataConfig(text_budget=text_budget))

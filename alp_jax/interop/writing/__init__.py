@@ -1,0 +1,1 @@
+"""Exports with proof that both sides compute the same."""
