@@ -19,7 +19,7 @@ from alp_jax.data.text.tokenizer import Tokenizer
 from alp_jax.interop.formats import auden, hf_text
 from alp_jax.interop.formats.names import to_torch
 from alp_jax.interop.formats.reference import FRONTEND_CHANNELS
-from alp_jax.scaling.ledger import collect
+from alp_jax.scaling.sweep.ledger import collect
 from alp_jax.train.build import make_model, read_config
 from alp_jax.train.checkpoint import Checkpoints, load_params
 from alp_jax.train.run_dir import RunDir, mark_done

@@ -85,9 +85,9 @@ def _columns(text: str | None) -> list[str] | None:
 
 
 def _fit(args: argparse.Namespace) -> dict:
-    from alp_jax.scaling.points import state_best
-    from alp_jax.scaling.reading import read_table
-    from alp_jax.scaling.table import fit_table, write_fits
+    from alp_jax.scaling.laws.curves import state_best
+    from alp_jax.scaling.laws.curves_fit import fit_table, write_fits
+    from alp_jax.scaling.laws.read_table import read_table
 
     rows, problems = read_table(args.ledger)
     rows, group = state_best(rows, args.best), _columns(args.group)
@@ -108,9 +108,9 @@ def _fit(args: argparse.Namespace) -> dict:
 
 def _choose(args: argparse.Namespace) -> dict:
     from alp_jax.core.files import write_json
-    from alp_jax.scaling.points import state_best
-    from alp_jax.scaling.reading import read_table
-    from alp_jax.scaling.table import choose_table
+    from alp_jax.scaling.laws.curves import state_best
+    from alp_jax.scaling.laws.curves_fit import choose_table
+    from alp_jax.scaling.laws.read_table import read_table
 
     rows, problems = read_table(args.ledger)
     result = choose_table(state_best(rows, args.best), x=_columns(args.x), y=args.y, group=_columns(args.group))
@@ -158,7 +158,7 @@ def _print_left_out(excluded: list[dict], problems: list[str]) -> None:
 
 
 def _report(args: argparse.Namespace) -> dict:
-    from alp_jax.scaling.report import write_report
+    from alp_jax.scaling.report.page import write_report
 
     files = write_report(args.sweep, args.out, args.stats, args.captions)
     if not args.json:

@@ -51,8 +51,8 @@ def add_questions(actions) -> None:
 def run(args: argparse.Namespace) -> dict:
     """Answers one question about the table ``args.ledger``."""
     from alp_jax.core.files import write_json
-    from alp_jax.scaling.points import keep_rows, state_best
-    from alp_jax.scaling.reading import read_table
+    from alp_jax.scaling.laws.curves import keep_rows, state_best
+    from alp_jax.scaling.laws.read_table import read_table
 
     rows, problems = read_table(args.ledger)
     rows = state_best(keep_rows(rows, args.where), args.best)

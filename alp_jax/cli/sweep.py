@@ -110,7 +110,7 @@ def run(args: argparse.Namespace) -> dict:
 
 def _plan(args: argparse.Namespace) -> list:
     """The resolved runs of ``--sweep``."""
-    from alp_jax.scaling.plan import load_sweep, plan_runs
+    from alp_jax.scaling.sweep.plan import load_sweep, plan_runs
 
     if not args.sweep:
         raise UserError("--sweep FILE is missing, such as --sweep=configs/sweeps/mini.py")
@@ -120,10 +120,10 @@ def _plan(args: argparse.Namespace) -> list:
 def _prepare(args: argparse.Namespace) -> tuple:
     """The sweep, with estimates of its runs, and those that were asked for."""
     from alp_jax.cli.sweep_estimate import in_own_process
-    from alp_jax.scaling.child import make_places
-    from alp_jax.scaling.forecast import Budget
-    from alp_jax.scaling.plan import sweep_name
-    from alp_jax.scaling.sweep import FINISHED, Sweep
+    from alp_jax.scaling.sweep.child import make_places
+    from alp_jax.scaling.sweep.driver import FINISHED, Sweep
+    from alp_jax.scaling.sweep.forecast import Budget
+    from alp_jax.scaling.sweep.plan import sweep_name
 
     budget, rate = Budget(args.budget_device_hours, args.budget_gb), _rate(args)
     gpus = args.gpus.split(",") if args.gpus else []
@@ -174,7 +174,7 @@ def _rate(args: argparse.Namespace) -> float | None:
 
 def _estimate(args: argparse.Namespace) -> dict:
     from alp_jax.cli.sweep_estimate import estimate_all
-    from alp_jax.scaling.forecast import GB
+    from alp_jax.scaling.sweep.forecast import GB
 
     found = estimate_all(_plan(args))
     if not args.json:
@@ -185,8 +185,8 @@ def _estimate(args: argparse.Namespace) -> dict:
 
 def _status(args: argparse.Namespace) -> dict:
     """Prints what ``sweep.json``, the run folders and the logs of jobs say; starts nothing and changes nothing."""
-    from alp_jax.scaling.board import table_lines
-    from alp_jax.scaling.outside import note, observe
+    from alp_jax.scaling.sweep.scheduler import note, observe
+    from alp_jax.scaling.sweep.status_table import table_lines
 
     out = pathlib.Path(args.out)
     records = read_json(out / "sweep.json", "sweep state")["runs"]
@@ -199,9 +199,9 @@ def _status(args: argparse.Namespace) -> dict:
 
 def _table(args: argparse.Namespace) -> dict:
     """Collects what is finished, whoever ran it, and writes ``ledger.csv`` and ``ledger.parquet``."""
-    from alp_jax.scaling.child import Lock
-    from alp_jax.scaling.ledger import collect
-    from alp_jax.scaling.outside import observe
+    from alp_jax.scaling.sweep.child import Lock
+    from alp_jax.scaling.sweep.ledger import collect
+    from alp_jax.scaling.sweep.scheduler import observe
 
     out = pathlib.Path(args.out)
     read_json(out / "sweep.json", "sweep state")
@@ -223,7 +223,7 @@ def _table(args: argparse.Namespace) -> dict:
 
 
 def _print_plan(sweep, selected) -> None:
-    from alp_jax.scaling.board import describe
+    from alp_jax.scaling.sweep.status_table import describe
 
     width = max(len(run.id) for run in selected)
     varied = _varied([run.overrides for run in sweep.runs])

@@ -14,8 +14,8 @@ from alp_jax.config import RunConfig, resolve
 from alp_jax.config.schema import TrainConfig
 from alp_jax.core.errors import AlpError, UserError
 from alp_jax.core.hashing import fingerprint
-from alp_jax.scaling.forecast import Estimate
-from alp_jax.scaling.plan import PlannedRun
+from alp_jax.scaling.sweep.forecast import Estimate
+from alp_jax.scaling.sweep.plan import PlannedRun
 
 TYPICAL_SECONDS = 10.0  # of a clip, where buckets depend on data that is not here
 

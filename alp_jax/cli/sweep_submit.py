@@ -15,7 +15,7 @@ def places_and_devices(args: argparse.Namespace) -> tuple[list, int]:
     Raises:
       UserError: numbers or a topology that cannot be.
     """
-    from alp_jax.scaling.child import Place
+    from alp_jax.scaling.sweep.child import Place
 
     if args.at_once < 0:
         raise UserError(f"--at_once {args.at_once} cannot be negative")
@@ -35,8 +35,8 @@ def submit(args: argparse.Namespace, sweep, selected: list) -> dict:
     """
     from alp_jax.launchers.call import must, need
     from alp_jax.launchers.record import new_folder, write_record
-    from alp_jax.scaling.board import describe
-    from alp_jax.scaling.sweep import train_command
+    from alp_jax.scaling.sweep.driver import train_command
+    from alp_jax.scaling.sweep.status_table import describe
 
     todo = [run for run in selected if not sweep.finished(run)]
     if not todo:

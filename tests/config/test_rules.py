@@ -11,7 +11,7 @@ from alp_jax.config.rules import clamp_note
 from alp_jax.config.schema import DataConfig, FeatureConfig, ObjectiveConfig, OptimConfig, TrainConfig
 from alp_jax.core.errors import UserError
 from alp_jax.optim.schedules import learning_rate
-from alp_jax.scaling.plan import plan_runs
+from alp_jax.scaling.sweep.plan import plan_runs
 
 
 def run(objective="contrastive", **data):

@@ -7,7 +7,7 @@ import pytest
 from alp_jax.cli.configuration import load_config
 from alp_jax.config import shipped
 from alp_jax.core.errors import UserError
-from alp_jax.scaling.plan import load_sweep
+from alp_jax.scaling.sweep.plan import load_sweep
 
 
 @pytest.fixture

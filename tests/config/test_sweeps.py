@@ -9,7 +9,7 @@ from alp_jax.cli.configuration import load_config
 from alp_jax.config import MODELS, ConfigError, resolve
 from alp_jax.config.algebra import chain, over, product, zipped
 from alp_jax.models.accounting import encoder_flops
-from alp_jax.scaling.plan import load_sweep, plan_runs
+from alp_jax.scaling.sweep.plan import load_sweep, plan_runs
 
 ROOT = pathlib.Path(__file__).parents[2]
 # sweep -> runs

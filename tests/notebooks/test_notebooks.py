@@ -14,7 +14,8 @@ import soundfile
 from IPython.display import SVG, Audio
 from matplotlib.figure import Figure
 
-from alp_jax.scaling import held_out, report
+from alp_jax.scaling.questions import held_out
+from alp_jax.scaling.report import page
 
 FOLDER = pathlib.Path(__file__).parents[2] / "notebooks"
 NOTEBOOKS = sorted(path.stem for path in FOLDER.glob("*.ipynb"))
@@ -100,7 +101,7 @@ def test_a_run_is_made_inspected_and_searched(execute, tiny, tones, config_file,
 
 
 def test_laws_and_figures_come_from_a_ledger(execute, capsys, monkeypatch):
-    monkeypatch.setattr(report, "fit_groups", functools.partial(report.fit_groups, replicas=10))
+    monkeypatch.setattr(page, "fit_groups", functools.partial(page.fit_groups, replicas=10))
     monkeypatch.setattr(held_out, "_REPLICAS", 10)
     shown, space = execute("fit_and_extrapolate", REPLICAS=20)
     said = capsys.readouterr().out

@@ -12,7 +12,7 @@ import sys
 import numpy as np
 
 from alp_jax.config import RunConfig, to_dict
-from alp_jax.scaling.ledger import collect
+from alp_jax.scaling.sweep.ledger import collect
 
 NAME = "synthetic"
 RUNGS = (2000, 8000, 32_000, 128_000)

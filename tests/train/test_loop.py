@@ -20,7 +20,7 @@ from alp_jax.core.errors import NumericsError, UserError
 from alp_jax.data.pipeline import train_batches
 from alp_jax.models.accounting import train_flops
 from alp_jax.optim.schedules import learning_rate
-from alp_jax.scaling.ledger import SUMMARY, read_run
+from alp_jax.scaling.sweep.ledger import SUMMARY, read_run
 from alp_jax.train import loop as loop_module
 from alp_jax.train import run_dir
 from alp_jax.train.build import open_data

@@ -9,7 +9,7 @@ from typing import Any
 
 from alp_jax.core.errors import UserError
 from alp_jax.core.metrics import METRICS, Metric, foreign
-from alp_jax.scaling.ledger import Ledger
+from alp_jax.scaling.sweep.ledger import Ledger
 
 NEXT = 2  # runs that are named behind the best
 SHOWN = 3  # reasons, or metrics, that an error names

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from alp_jax.core.errors import UserError
+from alp_jax.scaling.laws.curves import Curve, make_curves, number, row_name
 from alp_jax.scaling.laws.fit import fit_law, shortage
-from alp_jax.scaling.points import Curve, make_curves, number, row_name
 from alp_jax.scaling.questions.common import hull, refuse_nothing
 
 _SIZES = 200  # model sizes that are tried, evenly in the logarithm

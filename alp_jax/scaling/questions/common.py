@@ -7,8 +7,8 @@ import numpy as np
 
 from alp_jax.core.errors import UserError
 from alp_jax.core.names import nearest
+from alp_jax.scaling.laws.curves import Curve, Excluded
 from alp_jax.scaling.laws.fit import LEVEL
-from alp_jax.scaling.points import Curve, Excluded
 
 
 def facing(curves: list[Curve], column: str, a: str, b: str) -> list[tuple[dict[str, str], Curve, Curve]]:

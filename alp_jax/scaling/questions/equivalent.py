@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from alp_jax.scaling.laws.curves import Curve, make_curves, row_name
 from alp_jax.scaling.laws.fit import Fit, fit_law, shortage
-from alp_jax.scaling.points import Curve, make_curves, row_name
 from alp_jax.scaling.questions.common import facing, hull, open_number, refuse_nothing
 
 _POINTS_PER_DECADE = 60

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from alp_jax.core.metrics import is_headline
-from alp_jax.scaling import words
+from alp_jax.scaling import glossary
+from alp_jax.scaling.laws.curves import Curve
 from alp_jax.scaling.laws.fit import Fit
-from alp_jax.scaling.points import Curve
 from alp_jax.scaling.questions.common import hull
 
 HELD, NOT_HELD, UNDECIDED = "held", "not held", "undecided"
@@ -117,7 +117,7 @@ def _closes(fitted: list[Fitted]) -> Verdict:
         if other is None:
             continue
         mean, attention = _gap(b, a), _gap(other[1], other[0])
-        name = words.task_title(a[0].group["task"])
+        name = glossary.task_title(a[0].group["task"])
         gaps.append(_evidence(mean, lambda gap: gap.mean(-1), f"{name}: gap under mean pooling"))
         shared = np.isin(mean[0], attention[0]), np.isin(attention[0], mean[0])
         both = (
@@ -153,12 +153,12 @@ def _from_scratch(curve: Curve) -> bool:
 
 
 def _language(f: Fitted) -> bool:
-    return words.is_language(f[0].group["task"])
+    return glossary.is_language(f[0].group["task"])
 
 
 def _title(f: Fitted) -> str:
     group = f[0].group
-    return f"{words.task_title(group['task'])}, {words.pooling_title(group['pooling'])}"
+    return f"{glossary.task_title(group['task'])}, {glossary.pooling_title(group['pooling'])}"
 
 
 Gap = tuple[np.ndarray, np.ndarray, list[np.ndarray]]

@@ -13,10 +13,10 @@ import numpy as np
 
 from alp_jax.core.errors import UserError
 from alp_jax.core.names import choose
+from alp_jax.scaling.laws.curves import Curve, make_curves, number, row_name
 from alp_jax.scaling.laws.fit import shortage
 from alp_jax.scaling.laws.forms import LAWS, Law
 from alp_jax.scaling.laws.minimise import predict, solve
-from alp_jax.scaling.points import Curve, make_curves, number, row_name
 from alp_jax.scaling.questions.common import refuse_nothing
 
 _BEYOND = (1.0, 2.0, 4.0, 10.0)  # candidates past the top rung, in multiples of it

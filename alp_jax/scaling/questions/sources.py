@@ -12,8 +12,8 @@ import numpy as np
 
 from alp_jax.core.errors import UserError
 from alp_jax.core.files import read_json
+from alp_jax.scaling.laws.curves import Curve, make_curves
 from alp_jax.scaling.laws.fit import fit_law, shortage
-from alp_jax.scaling.points import Curve, make_curves
 from alp_jax.scaling.questions.common import hull
 
 COLUMN = "sources"

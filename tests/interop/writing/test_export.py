@@ -12,7 +12,7 @@ from alp_jax.cli import export as cli
 from alp_jax.cli.main import main
 from alp_jax.core.errors import UserError
 from alp_jax.interop.writing import export, verify
-from alp_jax.scaling.ledger import COLUMNS, Ledger
+from alp_jax.scaling.sweep.ledger import COLUMNS, Ledger
 
 pytest.importorskip("torch")
 

@@ -1,0 +1,58 @@
+"""Reads a ledger or any CSV with a header, and names what is missing from it."""
+
+import csv
+import pathlib
+from typing import Any
+
+from alp_jax.core.errors import UserError
+from alp_jax.core.files import read_json
+from alp_jax.scaling.sweep.ledger import Ledger
+
+
+def read_table(path: str | pathlib.Path) -> tuple[list[dict[str, Any]], list[str]]:
+    """Rows of ``ledger.jsonl`` or of a CSV with a header, and the problems met on the way.
+
+    Runs that the ``sweep.json`` beside a ledger calls anything but done are among the problems: their points are
+    missing from every curve.
+
+    Raises:
+      UserError: no such file, no header, a column named twice, a row with another number of cells, or nothing in it.
+    """
+    path = pathlib.Path(path)
+    if not path.is_file():
+        raise UserError(f"--ledger {path} does not exist")
+    if path.suffix == ".jsonl":
+        ledger = Ledger(path)
+        rows, problems = ledger.table(), list(ledger.problems)
+    elif path.suffix == ".csv":
+        rows, problems = _read_csv(path), []
+    else:
+        raise UserError(f"--ledger {path}: expected a .jsonl ledger or a .csv table")
+    if path.stem == "ledger" and (path.parent / "sweep.json").is_file():
+        problems += _missing_runs(path.parent / "sweep.json")
+    if not rows:
+        raise UserError(f"--ledger {path} has no rows" + (f" ({problems[0]})" if problems else ""))
+    return rows, problems
+
+
+def _read_csv(path: pathlib.Path) -> list[dict[str, Any]]:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            rows, header = list(reader), reader.fieldnames or []
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"--ledger {path} is no CSV text: {error}") from None
+    twice = next((name for name in header if header.count(name) > 1), None)
+    if twice is not None:
+        raise UserError(f"--ledger {path} names the column {twice!r} twice: rename or remove one")
+    for number, row in enumerate(rows, 2):
+        if None in row or None in row.values():
+            raise UserError(f"--ledger {path} line {number} has another number of cells than the header")
+    return rows
+
+
+def _missing_runs(file: pathlib.Path) -> list[str]:
+    state = read_json(file, "sweep state")
+    runs = state.get("runs", []) if isinstance(state, dict) else []
+    lost = [run for run in runs if isinstance(run, dict) and run.get("status", "done") != "done"]
+    return [f"run {run.get('id')} of {file.name} is {run['status']}: its points are missing" for run in lost]

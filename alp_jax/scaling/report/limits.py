@@ -1,0 +1,52 @@
+"""What a sweep cannot tell, from its own numbers."""
+
+from typing import Any
+
+from alp_jax.config import format_count
+from alp_jax.core.metrics import is_headline
+from alp_jax.scaling import glossary
+from alp_jax.scaling.report.summary import Panel
+
+
+def find_limits(facts: dict[str, Any], panels: list[Panel], stats: dict[str, Any] | None) -> list[str]:
+    """Sentences. ``facts``: ``rungs``, ``seeds``, ``steps`` as (pairs, steps); ``stats``: of ``alp data stats``."""
+    rungs, seeds = facts["rungs"], facts["seeds"]
+    limits = []
+    if rungs:
+        span = f"{format_count(rungs[0])} to {format_count(rungs[-1])}" if len(rungs) > 1 else format_count(rungs[0])
+        limits.append(
+            f"What happens outside {span} pairs. Nothing here is extrapolated; a law is drawn only where runs are."
+        )
+    if len(rungs) < 4:
+        limits.append(
+            f"The exponent of any curve on its own. {len(rungs)} rungs leave exponent and asymptote confounded: many "
+            "pairs of them fit equally well."
+        )
+    if len(seeds) < 5:
+        limits.append(
+            f"Small differences. With {len(seeds)} seed{'s' * (len(seeds) != 1)} per point the spread between runs is "
+            "hardly known; intervals rest mostly on the test clips."
+        )
+    if len({steps for _, steps in facts["steps"]}) > 1:
+        spans = ", ".join(f"{steps:,} at {format_count(pairs)}" for pairs, steps in facts["steps"])
+        limits.append(
+            f"What more pairs do on their own. Runs also differ in steps ({spans}), so a curve shows more data and "
+            "longer training together."
+        )
+    limits.append(
+        "Which objective is better at scale. At a rung the objectives saw the same steps, not the same computation "
+        "tuned for each; learning rate and batch were not tuned per objective or per rung."
+    )
+    hours = f"{stats['hours']:.1f} hours in all" if stats else "a small corpus"
+    limits.append(
+        f"Anything about audio in general. The corpus is {hours}; with few packages, kits, voices and tracks the "
+        "groups carry their own sound, so a class may be told from its group's recording conditions."
+    )
+    limits.append(
+        "How free text would do. Part of the captions come from templates over metadata, so that retrieval rewards "
+        "recovering the template's facts, and text of that kind is easier than what people write."
+    )
+    alone = [glossary.task_title(p.task) for p in panels if p.untrained is None and is_headline(p.metric)]
+    if alone:
+        limits.append(f"Gain over random parameters on {', '.join(dict.fromkeys(alone))}: no untrained run has it.")
+    return limits

@@ -1,0 +1,273 @@
+"""The sweep driver: each run exactly once, whatever happens to a run or to the driver."""
+
+import collections
+import dataclasses
+import pathlib
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from alp_jax.core.errors import AlpError, UserError
+from alp_jax.core.files import read_json, write_json
+from alp_jax.scaling.sweep.child import Child, Lock, Place
+from alp_jax.scaling.sweep.forecast import (
+    Budget,
+    Estimate,
+    Forecast,
+    Hardware,
+    Outlook,
+    check_budget,
+    check_disk,
+    folder_bytes,
+)
+from alp_jax.scaling.sweep.ledger import Ledger, collect
+from alp_jax.scaling.sweep.plan import PlannedRun
+from alp_jax.scaling.sweep.status_table import Board
+
+FINISHED = "DONE"  # the file a run leaves when training and evaluation are complete
+_FRESH = {"status": "waiting", "attempts": 0, "exit_code": None, "cause": "", "seconds": 0.0, "bytes": 0, "since": 0.0}
+
+
+class Stopped(AlpError):
+    """The driver was asked to stop; the child has saved and ended, the same command goes on."""
+
+    exit_code = 42
+
+
+class OverBudget(AlpError):
+    """What finished runs took shows that the budget will not hold: no other run was started."""
+
+
+def train_command(run: PlannedRun, folder: pathlib.Path) -> list[str]:
+    """``alp train --evaluate`` for one run; baselines of the data are computed once and shared by all runs."""
+    floors = folder.parent.parent / "floors.json"
+    command = [sys.executable, "-m", "alp_jax", "train", f"--workdir={folder}", "--evaluate", f"--floors={floors}"]
+    return [*command, f"--config={run.config}", *run.flags]
+
+
+@dataclasses.dataclass
+class _Active:
+    """A run at work: its child, where it is, seconds of earlier attempts and those this one may take."""
+
+    run: PlannedRun
+    child: Child
+    place: Place
+    before: float
+    expected_s: float | None
+
+    def times(self) -> tuple[float, float | None]:
+        """Seconds since this attempt began, and until it ends if it takes what is expected."""
+        gone = self.child.seconds()
+        return gone, None if self.expected_s is None else max(self.expected_s - gone, 0.0)
+
+
+class Sweep:
+    """The state of one sweep folder: ``runs/<id>``, ``sweep.json``, ``ledger.jsonl``, ``ledger.csv``.
+
+    ``sweep.json`` tells what was planned and how every attempt ended; whether a run is finished is told by its own
+    ``DONE`` alone. One run at a time goes to each of ``places``; a small model cannot keep several cores busy, so they
+    may be shares of the cores, or GPUs.
+
+    Args:
+      estimates: of runs by id, as far as they are known.
+      devices: that each run holds. rate: FLOP/s expected of one, None: unknown.
+      budget: what may be spent, see ``check``.
+
+    Raises:
+      UserError: the folder holds another sweep.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        runs: list[PlannedRun],
+        out: str | pathlib.Path,
+        command: Callable[[PlannedRun, pathlib.Path], list[str]] = train_command,
+        *,
+        grace_s: float = 120.0,
+        places: Sequence[Place] = (Place(),),
+        estimates: Mapping[str, Estimate] | None = None,
+        devices: int = 1,
+        rate: float | None = None,
+        budget: Budget | None = None,
+    ):
+        self.out, self.runs, self.name = pathlib.Path(out), runs, name
+        self._command, self._grace_s, self._places = command, grace_s, list(places)
+        self._budget, self._signal, self._excess = budget or Budget(), 0, ""
+        before: dict[str, Any] = {"name": name, "seconds": 0.0, "runs": []}
+        if (self.out / "sweep.json").exists():
+            before = read_json(self.out / "sweep.json", "sweep state")
+        if before["name"] != name:
+            raise UserError(f"--out {self.out} holds sweep {before['name']!r}, not {name!r}: choose another folder")
+        self._seconds_before, self._began = before["seconds"], time.monotonic()
+        known = {record["id"]: record for record in before["runs"]}
+        self._records: dict[str, dict[str, Any]] = {}
+        for run in runs:
+            fixed = {"id": run.id, "kind": run.kind, "command": command(run, self.folder(run))[1:]}
+            self._records[run.id] = _FRESH | known.get(run.id, {}) | fixed
+            self._mend(self._records[run.id], self.folder(run) / "output.txt")
+        hardware = Hardware(len(self._places), devices, rate)
+        self._forecast = Forecast(runs, self._records, estimates or {}, hardware)
+        self._look()
+
+    def folder(self, run: PlannedRun) -> pathlib.Path:
+        return self.out / "runs" / run.id
+
+    def finished(self, run: PlannedRun) -> bool:
+        return (self.folder(run) / FINISHED).is_file()
+
+    @staticmethod
+    def _mend(record: dict[str, Any], output: pathlib.Path) -> None:
+        """A run that the state calls running had its driver killed: it worked at least until it last said something."""
+        if record["status"] == "running":
+            spent = max(output.stat().st_mtime - record["since"], 0.0) if output.exists() else 0.0
+            record.update(status="interrupted", cause="its driver was killed", seconds=record["seconds"] + spent)
+
+    def _look(self) -> None:
+        for run in self.runs:
+            if self.finished(run) and self.record(run)["status"] != "done":
+                stored = folder_bytes(self.folder(run))
+                self.record(run).update(status="done", cause="", exit_code=0, bytes=stored)
+
+    def record(self, run: PlannedRun) -> dict[str, Any]:
+        return self._records[run.id]
+
+    def outlook(self, selected: Iterable[PlannedRun]) -> Outlook:
+        """What is spent, and what those of ``selected`` will take that are not finished."""
+        return self._forecast.outlook(run for run in selected if not self.finished(run))
+
+    def check(self, selected: Iterable[PlannedRun], *, disk: bool = True) -> None:
+        """A UserError where the budget or (``disk``) the disk will not do for ``selected``, or nobody can tell."""
+        outlook = self.outlook(selected)
+        check_budget(outlook, self._budget)
+        if disk:
+            check_disk(outlook, self.out)
+
+    def hand_over(self, selected: Iterable[PlannedRun]) -> None:
+        """Writes ``sweep.json`` with runs that others will do as waiting; UserError while a driver is at work here."""
+        self.out.mkdir(parents=True, exist_ok=True)
+        with Lock(self.out / ".lock", 0.0, f"--out {self.out}: another driver is running this sweep"):
+            for run in selected:
+                self.record(run).update(status="waiting", cause="", exit_code=None)
+            self._save()
+
+    def run(self, selected: list[PlannedRun]) -> dict[str, Any]:
+        """Runs what of ``selected`` is not finished, collects the ledger and returns the counts by status.
+
+        Raises:
+          UserError: another driver is at work in the folder, its ledger is damaged, or ``check`` refuses.
+          Stopped: SIGINT or SIGTERM arrived; the children have been stopped and waited for.
+          OverBudget: finished runs took so much more than expected that the rest would exceed the budget.
+        """
+        self.check(selected)
+        self.out.mkdir(parents=True, exist_ok=True)
+        taken = f"--out {self.out}: another driver is running this sweep"
+        # an orphan of a killed driver may still be saving: its lock is free when it has ended
+        left_over = f"--out {self.out}: the last run of an earlier driver is still at work; stop it or try again later"
+        with Lock(self.out / ".lock", 0.0, taken), Lock(self.out / ".child.lock", self._grace_s, left_over) as child:
+            self._look()  # only now: an orphan may have finished its run since this driver began
+            self._collect()
+            todo = [run for run in selected if not self.finished(run)]
+            todo.sort(key=lambda run: self.record(run)["status"] == "failed")  # what failed before comes last
+            handlers = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+            try:
+                self._all(collections.deque(todo), [self.record(run) for run in selected], child.fd)
+            finally:
+                for number, handler in handlers.items():
+                    signal.signal(number, handler)
+                ledger = self._collect()
+                self._save()
+        statuses = [self._records[run.id]["status"] for run in todo]
+        failed = [run.id for run in todo if self._records[run.id]["status"] == "failed"]
+        return {
+            "done": statuses.count("done"),
+            "failed": len(failed),
+            "skipped": len(selected) - len(todo),
+            "failures": {name: self._records[name]["cause"] for name in failed},
+            "ledger_rows": len(ledger.table()),
+            "ledger_problems": ledger.problems,
+            "seconds": round(time.monotonic() - self._began, 1),
+        }
+
+    def _collect(self) -> Ledger:
+        return collect(self.out / "ledger.jsonl", [self.folder(run) for run in self.runs if self.finished(run)])
+
+    def _all(self, waiting: collections.deque[PlannedRun], asked: list[dict[str, Any]], lock_fd: int) -> None:
+        free, active, interrupted, board = list(self._places), [], [], Board()
+        while active or (waiting and not self._signal and not self._excess):
+            while waiting and free and not self._signal and not self._excess:
+                active.append(self._start(waiting.popleft(), free.pop(0), lock_fd))
+            active[0].child.wait(0.2)
+            if self._signal:
+                for one in active:
+                    one.child.ask_to_stop()
+            ended = False
+            for one in list(active):
+                status = one.child.stop(self._grace_s) if self._signal else one.child.wait(0.0)
+                if status is not None:
+                    ended = True
+                    active.remove(one)
+                    free.append(one.place)
+                    if self._end(one, status) == "interrupted":
+                        interrupted.append(one.run.id)
+            outlook = self._forecast.outlook(waiting, [one.times() for one in active])
+            if ended and waiting:
+                self._excess = outlook.excess(self._budget) or ""
+            notes = {one.run.id: one.child.note()[:120] for one in active}
+            spent = {one.run.id: {"seconds": one.before + one.child.seconds()} for one in active}
+            state = [record | spent.get(record["id"], {}) for record in asked]
+            board.show(state, notes, outlook, now=ended and not active and not waiting)
+        if self._signal:
+            where = f"in run {' and '.join(interrupted)}" if interrupted else "between runs"
+            raise Stopped(f"sweep stopped by signal {self._signal} {where}; the same command goes on")
+        if self._excess:
+            raise OverBudget(
+                f"stopped before {waiting[0].id}: by what finished runs took, {self._excess}; raise the budget and the "
+                "same command goes on"
+            )
+
+    def _start(self, run: PlannedRun, place: Place, lock_fd: int) -> _Active:
+        record = self._records[run.id]
+        expected = self._forecast.seconds(run)
+        record.update(
+            status="running", attempts=record["attempts"] + 1, exit_code=None, cause="", since=round(time.time(), 3)
+        )
+        self._save()
+        child = Child(self._command(run, self.folder(run)), self.folder(run) / "output.txt", lock_fd, place)
+        before = record["seconds"]
+        return _Active(run, child, place, before, None if expected is None else max(expected - before, 0.0))
+
+    def _end(self, one: _Active, status: int) -> str:
+        """Writes down how a run ended."""
+        record = self._records[one.run.id]
+        record.update(seconds=round(one.before + one.child.seconds(), 3), exit_code=status)
+        record.update(bytes=folder_bytes(self.folder(one.run)))
+        if status == 0 and self.finished(one.run):
+            record.update(status="done")
+            self._collect()
+        elif self._signal:
+            record.update(status="interrupted", cause=f"stopped by signal {self._signal}")
+        else:
+            record.update(status="failed", cause=_cause(status, one.child.last_line()))
+        self._save()
+        return record["status"]
+
+    def _on_signal(self, number: int, frame) -> None:
+        self._signal = number
+
+    def _save(self) -> None:
+        seconds = round(self._seconds_before + time.monotonic() - self._began, 3)
+        state = {"name": self.name, "seconds": seconds, "runs": list(self._records.values())}
+        write_json(self.out / "sweep.json", state)
+
+
+def _cause(status: int, line: str) -> str:
+    if status < 0:
+        name = signal.Signals(-status).name
+        hint = " (out of memory is a common cause)" if name == "SIGKILL" else ""
+        return f"ended by signal {name}{hint}; last line: {line}"
+    if status == 0:
+        return f"ended with status 0 but left no {FINISHED}; last line: {line}"
+    return f"status {status}: {line}"
