@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> dict:
     }
     _check_devices(args, report["hosts"])
     report |= _mesh(config, args.megabytes)
-    if hosts.is_lead() and not args.json:
+    if hosts.is_primary() and not args.json:
         _print(report)
     return report
 

@@ -93,7 +93,7 @@ def _run(argv: list[str]) -> tuple[int, str]:
             args.overrides = rest
         result = module.run(args)
         hosts = sys.modules.get("alp_jax.parallel.hosts")
-        if args.json and (hosts is None or hosts.is_lead()):
+        if args.json and (hosts is None or hosts.is_primary()):
             print(json.dumps(result, sort_keys=True, allow_nan=False))
         return 0, ""
     except (UserError, ConfigError) as error:

@@ -56,14 +56,14 @@ def run(args: argparse.Namespace) -> dict:
     with Stop() as stop:
         stop.leave_at_once(lambda: "before the first step: there is nothing to save; run it again")
         summary = train(config, args.workdir, extend=args.extend)
-        if hosts.is_lead():
+        if hosts.is_primary():
             if args.evaluate:
                 stop.leave_at_once(
                     lambda: f"during evaluation, step {config.train.steps} is saved; the same command goes on"
                 )
                 results = evaluate_run(args.workdir, floors=args.floors)
             mark_done(args.workdir)
-        if not args.json and hosts.is_lead():
+        if not args.json and hosts.is_primary():
             _tell(args.workdir, summary)
         # Processes that wait here for one that evaluates are still to be stopped, not to be killed.
         hosts.barrier("the end of the evaluation", 10 * 86400.0)
@@ -79,7 +79,7 @@ def _dry_run(config: "RunConfig", args: argparse.Namespace) -> dict:
     from alp_jax.train.rehearsal import rehearse
 
     found = rehearse(config)
-    if not args.json and hosts.is_lead():
+    if not args.json and hosts.is_primary():
         print(f"{found['params']} parameters, {found['clips']} clips, {found['pairs']} pairs, {found['hours']:.2f} h")
         for batch in found["batches"]:
             print(f"  {batch['share']:.1%} of the steps: {batch['clips']} clips of up to {batch['seconds']:g} s")

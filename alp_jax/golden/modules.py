@@ -16,7 +16,7 @@ from alp_jax.models.regularisers import make_certain
 from alp_jax.models.schedule import NEVER, constant
 from alp_jax.models.zipformer.attention import AttentionWeights, NonlinAttention, SelfAttention
 from alp_jax.models.zipformer.convolution import ConvolutionModule
-from alp_jax.models.zipformer.extent import Extent
+from alp_jax.models.zipformer.frame_lengths import Extent
 from alp_jax.models.zipformer.frontend import Conv2dSubsampling, ConvNeXt, output_length
 from alp_jax.models.zipformer.layer import Bypass, FeedForward, ZipformerLayer
 from alp_jax.models.zipformer.stack import Downsample, ZipformerStack, upsample

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 from flax import nnx
 
-from alp_jax.models.start_keys import start_key
+from alp_jax.models.init_prng import start_key
 
 
 class ParamKeys:

@@ -28,7 +28,7 @@ from alp_jax.core import progress
 from alp_jax.core.differences import first_difference
 from alp_jax.core.errors import HangError, UserError
 from alp_jax.parallel.cluster import find_place
-from alp_jax.parallel.roll_call import call, resolve_address
+from alp_jax.parallel.rendezvous import call, resolve_address
 
 _HEARTBEAT_S = 30  # silence after which JAX takes a process for dead and ends the others
 _SHUTDOWN_S = 15
@@ -89,14 +89,14 @@ def process_count() -> int:
     return global_state.num_processes if global_state.client is not None else 1
 
 
-def is_lead() -> bool:
+def is_primary() -> bool:
     """Whether this is the process that decides, writes files and reports."""
     return process_index() == 0
 
 
 def stage(label: str, detail: str = "", *, quiet: bool = False, every: int = 0) -> contextlib.AbstractContextManager:
     """``core.progress.stage`` on process 0; the others say nothing."""
-    return progress.stage(label, detail, quiet=quiet, every=every) if is_lead() else contextlib.nullcontext()
+    return progress.stage(label, detail, quiet=quiet, every=every) if is_primary() else contextlib.nullcontext()
 
 
 def broadcast(value: Any, what: str = "a value", timeout_s: float = 60.0) -> Any:
@@ -108,7 +108,7 @@ def broadcast(value: Any, what: str = "a value", timeout_s: float = 60.0) -> Any
     if process_count() == 1:
         return value
     key = f"alp/broadcast/{_next_call()}"
-    if is_lead():
+    if is_primary():
         _client().key_value_set(key, json.dumps({"what": what, "value": value}))
         return json.loads(json.dumps(value))
     return _same_call(json.loads(_get(key, timeout_s, 0, what)), what, 0)["value"]
@@ -124,7 +124,7 @@ def gather(value: Any, what: str = "a value", timeout_s: float = 60.0) -> list:
         return [value]
     folder = f"alp/gather/{_next_call()}"
     _client().key_value_set(f"{folder}/from/{process_index()}", json.dumps({"what": what, "value": value}))
-    if is_lead():
+    if is_primary():
         _client().key_value_set(f"{folder}/all", json.dumps(_collect(f"{folder}/from", timeout_s, what)))
     everything = json.loads(_get(f"{folder}/all", timeout_s, 0, what))
     if "missing" in everything:
@@ -183,7 +183,7 @@ def leave(code: int, message: str = "") -> None:
     if code in (0, 42):
         barrier("the end of the run", _FOR_EVER)  # a peer that dies is noticed by its heartbeat
         _leaving.set()
-        if is_lead():
+        if is_primary():
             _client().key_value_set(_FAILED, json.dumps(None))  # wakes all listeners: nobody can fail any more
         return
     end_now(code, message)
@@ -197,7 +197,7 @@ def end_now(code: int, message: str) -> None:
         failure = {"process": process_index(), "host": platform.node(), "message": message, "code": code}
         _client().key_value_set(_FAILED, json.dumps(failure))
         deadline = time.monotonic() + 3.0  # process 0 holds the store: the others must have read it first
-        while is_lead() and time.monotonic() < deadline:
+        while is_primary() and time.monotonic() < deadline:
             if len(_client().key_value_dir_get(_HEARD)) == process_count() - 1:
                 break
             time.sleep(0.02)

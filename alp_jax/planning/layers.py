@@ -25,7 +25,7 @@ from alp_jax.models.functional import functionalize, outline
 from alp_jax.models.training import Training, TrainInputs, sites_of
 from alp_jax.models.transformer import recompute_if
 from alp_jax.models.zipformer.encoder import per_stack
-from alp_jax.models.zipformer.extent import Extent
+from alp_jax.models.zipformer.frame_lengths import Extent
 from alp_jax.models.zipformer.frontend import output_length
 from alp_jax.objectives.registry import make_objective
 from alp_jax.optim.optimizer import make_optimizer

@@ -41,7 +41,7 @@ class Checkpoints:
         self._run = pathlib.Path(run_dir)
         self._keep = Keep(last=keep) if isinstance(keep, int) else keep
         self._path = checkpoints_dir(run_dir)
-        if hosts.is_lead():
+        if hosts.is_primary():
             self._path.mkdir(parents=True, exist_ok=True)
             for left in [*self._path.glob("*.orbax-checkpoint-tmp*"), *self._path.glob("trash-*")]:
                 shutil.rmtree(left, ignore_errors=True)
@@ -61,7 +61,7 @@ class Checkpoints:
         Raises:
           StorageError: there are steps that were complete, and none of them is whole.
         """
-        outcome = self._newest_whole() if hosts.is_lead() else None
+        outcome = self._newest_whole() if hosts.is_primary() else None
         outcome = hosts.broadcast(outcome, "the checkpoint to go on from", _WAIT_S)
         if "error" in outcome:
             raise StorageError(outcome["error"])
@@ -97,7 +97,7 @@ class Checkpoints:
         Raises:
           StorageError: it does not fit; both numbers and the folder are named.
         """
-        if not hosts.is_lead():
+        if not hosts.is_primary():
             return
         needed = _MARGIN + sum(int(np.prod(a.shape)) * a.dtype.itemsize for a in jax.tree.leaves(state))
         free = shutil.disk_usage(self._path).free
@@ -122,7 +122,7 @@ class Checkpoints:
             self._writer.save(self._path / str(step), args=arguments)
         except (OSError, ValueError) as error:
             raise StorageError(f"checkpoint {step} in {self._path} was not written: {error}") from error
-        if hosts.is_lead():
+        if hosts.is_primary():
             self._sealing = threading.Thread(
                 target=self._seal, args=(self._path / str(step), clock, metrics or {}), name="seal checkpoint"
             )

@@ -101,7 +101,7 @@ def _train(config: RunConfig, workdir: str | pathlib.Path, stop: Stop, extend: b
                 checkpoints.close()
         stop.leave_at_once(lambda: f"after step {config.train.steps}, which is saved; run it again")
         summary = _summary(config, run.path, parameters(state["params"]), clock)
-        if hosts.is_lead():
+        if hosts.is_primary():
             write_json(run.path / "summary.json", summary)
     return summary
 
@@ -133,7 +133,7 @@ def _resume_clock(saved: dict, fresh: dict, path: pathlib.Path, accept: bool) ->
             "tokenizer or settings of config.data changed; start a new run folder, or go on with the other data by "
             "--config.train.accept_data_change=true"
         )
-    if old != new and hosts.is_lead():
+    if old != new and hosts.is_primary():
         with open(path / "data_changes.jsonl", "a", encoding="utf-8") as file:
             file.write(json.dumps({"samples_seen": saved["samples_seen"], "from": old, "to": new}) + "\n")
     return {**saved, "data_fingerprint": new}
@@ -183,7 +183,7 @@ class _Loop:
         kind = mesh.devices.flat[0].device_kind
         traffic = Traffic(self.config, of_kind(kind), mesh.size)
         rates = Rates(self.config, mesh.size, kind, self._seconds_before)
-        log = RunLog(self.path, self.config, self.first, rates) if hosts.is_lead() else None
+        log = RunLog(self.path, self.config, self.first, rates) if hosts.is_primary() else None
         profile = Profile(parse_steps(self.config.train.profile_steps if log else ""), self.path / "profile")
         if self.first:
             self._stop.leave_at_once(

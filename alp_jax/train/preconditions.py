@@ -11,7 +11,7 @@ from alp_jax.core.errors import UserError
 from alp_jax.data.order.buckets import Bucket
 from alp_jax.data.store.example import SAMPLE_RATE
 from alp_jax.train.checkpoint_keep import Keep
-from alp_jax.train.logs.sinks import parse_logs
+from alp_jax.train.logs.writers import parse_logs
 from alp_jax.train.profile import parse_steps
 
 

@@ -51,7 +51,7 @@ class RunDir:
     def __init__(self, path: str | os.PathLike, config: RunConfig, *, extend: bool = False):
         self.path, self._lock, self._lease = pathlib.Path(path), None, None
         self._change: tuple[dict, dict] | None = None  # the line to write, and the settings
-        if hosts.is_lead():
+        if hosts.is_primary():
             self._take(config, extend)
         hosts.barrier("open the run folder")
 
@@ -146,7 +146,7 @@ class RunDir:
 
     def write_environment(self, dataset: Dataset, tokenizer: Tokenizer) -> None:
         """Writes ``env.json``, versions, devices, code and data this run was last started with, and its tokenizer."""
-        if not hosts.is_lead():
+        if not hosts.is_primary():
             return
         kept = tokenizer.files()
         for name in set(FILE_NAMES) - set(kept):

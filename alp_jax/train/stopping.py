@@ -92,7 +92,7 @@ class Stop:
         if self.number and not self._announced:
             hosts.post(f"{_ASKED}/{hosts.process_index()}", self.number)
             self._announced = True
-        if hosts.is_lead() and not hosts.posted(_AGREED) and (asked := hosts.posted(_ASKED)):
+        if hosts.is_primary() and not hosts.posted(_AGREED) and (asked := hosts.posted(_ASKED)):
             number = next(iter(asked.values()))
             hosts.post(f"{_AGREED}/step", [step + _AHEAD, number])
         agreed = hosts.posted(_AGREED)

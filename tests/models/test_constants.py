@@ -23,7 +23,7 @@ from alp_jax.models.training import Sites, Training, sites_of
 from alp_jax.models.zipformer import Zipformer
 from alp_jax.models.zipformer.attention import AttentionWeights
 from alp_jax.models.zipformer.convolution import ConvolutionModule
-from alp_jax.models.zipformer.extent import Extent
+from alp_jax.models.zipformer.frame_lengths import Extent
 from alp_jax.models.zipformer.layer import ZipformerLayer
 from alp_jax.models.zipformer.stack import ZipformerStack
 

@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 
 from alp_jax.models.functional import functionalize
-from alp_jax.models.start_keys import start_key
+from alp_jax.models.init_prng import start_key
 
 
 class Tower(nnx.Module):

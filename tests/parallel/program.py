@@ -21,7 +21,7 @@ def agree() -> None:
     assert hosts.gather(10 * index, "tens") == [10 * i for i in range(count)]
     hosts.barrier("together")
     hosts.require_same({"optim": {"lr": 0.1}})
-    assert hosts.is_lead() == (index == 0)
+    assert hosts.is_primary() == (index == 0)
     assert jax.process_count() == count
 
 
@@ -33,7 +33,7 @@ def train(mesh: tuple[int, ...], steps: int, out: str) -> None:
     losses, state = splits.train(config, steps)
     whole = jax.jit(lambda params: params, out_shardings=replicated(make_mesh(config.mesh)))(state["params"])
     assert [round(loss, 4) for loss in losses] == hosts.broadcast([round(loss, 4) for loss in losses], "losses")
-    if hosts.is_lead():
+    if hosts.is_primary():
         params = {f"params/{i}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(whole))}
         np.savez(out, losses=np.array(losses), **params)
 

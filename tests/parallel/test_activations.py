@@ -9,7 +9,7 @@ from alp_jax.config.schema import MeshConfig
 from alp_jax.models.forms import CHOICES
 from alp_jax.models.functional import functionalize
 from alp_jax.models.zipformer.attention import AttentionWeights, relative_positions
-from alp_jax.models.zipformer.extent import Extent
+from alp_jax.models.zipformer.frame_lengths import Extent
 from alp_jax.parallel.activations import on_mesh, row_parts
 from alp_jax.parallel.mesh import batch_sharding, make_mesh, replicated
 from alp_jax.planning.traffic import traffic

@@ -10,7 +10,7 @@ from alp_jax.config.schema import ClusterConfig
 from alp_jax.core.errors import AlpError, UserError
 from alp_jax.parallel import hosts
 from alp_jax.parallel.cluster import Place, find_place, first_node
-from alp_jax.parallel.roll_call import call, resolve_address
+from alp_jax.parallel.rendezvous import call, resolve_address
 from tests.cluster import free_port
 
 ENV = {"ALP_COORDINATOR": "h0:1234", "ALP_NUM_PROCESSES": "4", "ALP_PROCESS_ID": "3"}
@@ -143,7 +143,7 @@ def test_one_process_agrees_with_itself():
     hosts.initialize(ClusterConfig(kind="none"))
     assert hosts.broadcast([1]) == [1]
     assert hosts.gather({"a": 1}) == [{"a": 1}]
-    assert hosts.is_lead()
+    assert hosts.is_primary()
     hosts.barrier("here", timeout_s=0.0)
     hosts.require_same({"a": 1})
     hosts.leave(1, "returns")

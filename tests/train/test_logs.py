@@ -19,7 +19,7 @@ from alp_jax.train.compile import CompiledSteps
 from alp_jax.train.logs import rates as rates_module
 from alp_jax.train.logs.rates import Rates, Traffic, Work
 from alp_jax.train.logs.run_log import RunLog
-from alp_jax.train.logs.sinks import SINKS, Sinks, parse_logs
+from alp_jax.train.logs.writers import SINKS, Sinks, parse_logs
 
 
 def config(**train):

@@ -14,7 +14,7 @@ from alp_jax.models.regularisers import Balancer, Whiten, whitening_limit
 from alp_jax.models.schedule import constant, line
 from alp_jax.models.training import Sites, Training
 from alp_jax.models.transformer import linear
-from alp_jax.models.zipformer.extent import Extent
+from alp_jax.models.zipformer.frame_lengths import Extent
 from alp_jax.parallel.activations import constrain, for_each_part, row_parts
 
 MASKED = -1000.0  # the reference's; finite, so a row with nothing to look at is uniform and not NaN

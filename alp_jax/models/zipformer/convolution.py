@@ -14,7 +14,7 @@ from alp_jax.models.regularisers import Balancer, Whiten, whitening_limit
 from alp_jax.models.schedule import line
 from alp_jax.models.training import Training
 from alp_jax.models.transformer import linear
-from alp_jax.models.zipformer.extent import Extent
+from alp_jax.models.zipformer.frame_lengths import Extent
 from alp_jax.parallel.activations import constrain
 
 

@@ -40,7 +40,7 @@ from alp_jax.models.forms import AUTO, Forms
 from alp_jax.models.schedule import Schedule
 from alp_jax.models.training import Sites, Training, TrainInputs, sites_of
 from alp_jax.models.transformer import recompute_if
-from alp_jax.models.zipformer.extent import Extent, chunk_mask
+from alp_jax.models.zipformer.frame_lengths import Extent, chunk_mask
 from alp_jax.models.zipformer.frontend import MIN_FRAMES, Conv2dSubsampling, output_length
 from alp_jax.models.zipformer.layer import Note, ignore
 from alp_jax.models.zipformer.stack import Downsample, ZipformerStack

@@ -14,7 +14,7 @@ from alp_jax.models.training import Sites, Training, clip_mask, keep_clips, shar
 from alp_jax.models.transformer import linear
 from alp_jax.models.zipformer.attention import AttentionWeights, NonlinAttention, SelfAttention
 from alp_jax.models.zipformer.convolution import ConvolutionModule
-from alp_jax.models.zipformer.extent import Extent
+from alp_jax.models.zipformer.frame_lengths import Extent
 from alp_jax.parallel.activations import constrain
 
 Note = Callable[[str, jax.Array], None]  # is shown intermediate results by name

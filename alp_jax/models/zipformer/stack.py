@@ -10,7 +10,7 @@ from alp_jax.models.schedule import Schedule, constant
 from alp_jax.models.training import Training
 from alp_jax.models.transformer import recompute_if
 from alp_jax.models.zipformer.attention import relative_positions
-from alp_jax.models.zipformer.extent import Extent
+from alp_jax.models.zipformer.frame_lengths import Extent
 from alp_jax.models.zipformer.layer import Bypass, Note, ZipformerLayer, ignore
 from alp_jax.parallel.activations import constrain
 

@@ -6,7 +6,7 @@ from alp_jax.config import RunConfig
 from alp_jax.config.rules import clamp_note
 from alp_jax.core.progress import Progress, say
 from alp_jax.train.logs.rates import Rates, Work
-from alp_jax.train.logs.sinks import Sinks
+from alp_jax.train.logs.writers import Sinks
 
 # value -> how a line shows it, where the run has it; a terminal shows as many, from the first, as it is wide
 CONSOLE = {
