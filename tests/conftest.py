@@ -26,7 +26,7 @@ jax.config.update("jax_compilation_cache_dir", str(_cache / "jax"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
-SLOW = ("tests/train/", "tests/interop/", "tests/evaluation/")
+SLOW = ("tests/train/", "tests/interop/", "tests/golden/", "tests/evaluation/")
 
 
 def pytest_collection_modifyitems(items):

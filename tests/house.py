@@ -3,8 +3,8 @@
     python -m tests.house            # this tree
     python -m tests.house DIR        # another checkout
 
-A room is a file or folder directly inside a folder; an arrow is an import from one of its rooms to another, counted once.
-A circle is a set of files of which each imports the others, directly or by way of them, at any depth of the code.
+A room is a file or folder directly inside a folder; an arrow is an import from one of its rooms to another, counted
+once. A circle is a set of files of which each imports the others, directly or by way of them, at any depth of the code.
 """
 
 import ast
