@@ -8,13 +8,14 @@ from collections.abc import Iterator
 import numpy as np
 
 from alp_jax.config.schema import DataConfig
+from alp_jax.core.clip import SAMPLE_RATE
 from alp_jax.core.cores import processor_seconds
 from alp_jax.data.order.batch_plan import plan
 from alp_jax.data.order.subset import open_rung
 from alp_jax.data.pipeline import GlobalBatches, put_audio, train_batches
 from alp_jax.data.store import example, tfrecord
 from alp_jax.data.store.dataset import Dataset
-from alp_jax.data.store.example import SAMPLE_RATE, Crop
+from alp_jax.data.store.example import Crop
 from alp_jax.data.text.tokenizer import Tokenizer
 
 # look: what is in the batch; read: bytes of the frame; crc: both checksums; parse: the record without its sound;

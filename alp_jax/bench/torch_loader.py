@@ -5,6 +5,7 @@ import time
 import numpy as np
 import soundfile
 
+from alp_jax.core.clip import SAMPLE_RATE
 from alp_jax.core.cores import processor_seconds
 from alp_jax.core.errors import UserError
 from alp_jax.data.text.tokenizer import Tokenizer
@@ -74,7 +75,7 @@ def speed(
         "workers": workers,
         "clips": done,
         "clips_per_s": round(done / seconds, 1),
-        "audio_s_per_s": round(kept / 16_000 / seconds, 1),
+        "audio_s_per_s": round(kept / SAMPLE_RATE / seconds, 1),
         "processor_ms": round(1e3 * used / done, 3),
         "padding": round(float(1 - np.float64(kept) / padded), 4),
     }

@@ -10,6 +10,7 @@ import numpy as np
 
 from alp_jax.config import RunConfig
 from alp_jax.core.accelerators import of_kind
+from alp_jax.core.clip import SAMPLE_RATE
 from alp_jax.models.accounting import train_flops
 from alp_jax.models.forms import CHOICES, PLAIN
 from alp_jax.parallel.mesh import make_mesh
@@ -113,7 +114,7 @@ def _clips(program: Program, bucket: Bucket, rng: np.random.Generator) -> dict[s
         elif name == "text":
             value = rng.integers(5, min(model.text.vocab_size, model.decoder.vocab_size), shape.shape)
         elif name == "audio_len":
-            value = np.full(shape.shape, round(bucket.seconds * 16_000))
+            value = np.full(shape.shape, round(bucket.seconds * SAMPLE_RATE))
         elif name == "text_len":
             value = np.full(shape.shape, program.config.data.text_budget)
         elif name in ("mask", "tags"):

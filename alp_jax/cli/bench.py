@@ -10,6 +10,7 @@ import tempfile
 from alp_jax.cli import bench_loss, bench_step
 from alp_jax.cli.data_verbs.plan import settings
 from alp_jax.cli.parsers import add_action
+from alp_jax.core.clip import SAMPLE_RATE
 from alp_jax.core.errors import UserError
 
 EXAMPLE = "alp bench data --data data/mini --step_seconds 0.25"
@@ -101,7 +102,7 @@ def _torch(files, tokenizer, batch: int, config, clips: int) -> dict:
     from alp_jax.bench import torch_loader
     from alp_jax.core.cores import usable_cores
 
-    longest = round(16_000 * (config.bucket_seconds[-1] if config.bucket_seconds else config.crop_seconds))
+    longest = round(SAMPLE_RATE * (config.bucket_seconds[-1] if config.bucket_seconds else config.crop_seconds))
     workers = config.workers or len(usable_cores())
     return torch_loader.loader(files, tokenizer, batch=batch, workers=workers, max_samples=longest, clips=clips)
 

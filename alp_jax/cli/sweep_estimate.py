@@ -103,10 +103,10 @@ def _flops(config: RunConfig) -> float:
 
 def _buckets(config: RunConfig) -> list[tuple[float, int, float]]:
     """(seconds, clips in a batch, share of the steps): of the data, or each bucket as often where there is none."""
+    from alp_jax.core.clip import SAMPLE_RATE
     from alp_jax.data.order.buckets import batch_size
     from alp_jax.data.order.forecast import forecast
     from alp_jax.data.store.dataset import open_dataset
-    from alp_jax.data.store.example import SAMPLE_RATE
 
     data = config.data
     if "://" in data.path or (pathlib.Path(data.path) / "dataset.json").is_file():

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Mapping
 
+SAMPLE_RATE = 16_000  # Hz, of all audio that is stored, trained on and evaluated
 SPLITS = ("train", "valid", "test")
 TAKEN_LAST = frozenset(
     {".aifc", ".w64", ".rf64", ".caf", ".sph", ".snd", ".mp2"}

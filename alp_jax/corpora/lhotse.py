@@ -21,14 +21,13 @@ import pathlib
 import re
 from collections.abc import Iterator, Sequence
 
-from alp_jax.core.clip import AUDIO_EXTENSIONS, Clip, Rejected
+from alp_jax.core.clip import AUDIO_EXTENSIONS, SAMPLE_RATE, Clip, Rejected
 from alp_jax.corpora import tables
 from alp_jax.corpora.adapter import Adapter, Clips, Option, split_of
 from alp_jax.corpora.audio_files import AudioFiles, Spelt, below
 from alp_jax.corpora.rows import BadRow, check_utf8, field, plain, seconds, tags, texts
 
 _CHOICES = {"new": ("caption",), "original": ("original_caption",), "both": ("caption", "original_caption")}
-_RATE = 16_000  # of what is stored: resampling to it or above takes nothing away
 _ROUNDING_S = 1e-3
 _EDGE_S = 0.1  # by which the only supervision of a cut may miss its ends and still be of all of it
 _AUDIOSET = re.compile(r"Y([A-Za-z0-9_-]{11})")
@@ -145,7 +144,7 @@ def _refuse_transforms(recording: dict) -> None:
         known = transform.get("kwargs") if isinstance(transform, dict) else None
         known = known if isinstance(known, dict) else {}
         rate = known.get("target_sampling_rate")
-        if name == "Resample" and isinstance(rate, int) and rate >= _RATE:
+        if name == "Resample" and isinstance(rate, int) and rate >= SAMPLE_RATE:  # takes nothing away of what is stored
             continue
         how = ", ".join(f"{key}={value}" for key, value in known.items())
         raise BadRow("unsupported_cut", f"the transform {name}({how}) of its recording; store that sound as a file")

@@ -17,6 +17,7 @@ from absl import flags
 
 from alp_jax.config.schema import DataConfig
 from alp_jax.core import storage
+from alp_jax.core.clip import SAMPLE_RATE
 from alp_jax.core.cores import usable_cores
 from alp_jax.core.errors import UserError
 from alp_jax.core.hashing import hash64
@@ -26,7 +27,7 @@ from alp_jax.data.order.batch_plan import check_share, make_recipe
 from alp_jax.data.order.buckets import Lengths, assign, edges
 from alp_jax.data.order.subset import Rung, open_rung
 from alp_jax.data.store.dataset import Dataset
-from alp_jax.data.store.example import SAMPLE_RATE, Crop, Record
+from alp_jax.data.store.example import Crop, Record
 from alp_jax.data.store.shard_cache import ShardCache
 from alp_jax.data.text.caption_ids import caption_ids
 from alp_jax.data.text.normalise import normalise

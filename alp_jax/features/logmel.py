@@ -11,9 +11,9 @@ import numpy as np
 from jax import lax
 
 from alp_jax.config.schema import FeatureConfig
+from alp_jax.core.clip import SAMPLE_RATE
 from alp_jax.core.target import backend
 
-SAMPLE_RATE = 16000
 HOP, WINDOW, FFT = 160, 400, 512
 EDGE = (WINDOW - HOP) // 2  # samples of reflection before the first sample
 BLOCK = 80  # divides hop, window and twice the edge, so frames are slices of a reshaped signal

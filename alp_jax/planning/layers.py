@@ -16,8 +16,9 @@ import jax.numpy as jnp
 import optax
 
 from alp_jax.config.schema import ModelConfig, RunConfig
+from alp_jax.core.clip import SAMPLE_RATE
 from alp_jax.core.errors import UserError
-from alp_jax.features.logmel import SAMPLE_RATE, log_mel, num_frames
+from alp_jax.features.logmel import log_mel, num_frames
 from alp_jax.features.spec_augment import spec_augment
 from alp_jax.models.dual import FrameTextModel, compute_dtype
 from alp_jax.models.encoders import encoder_kind, make_encoder, output_dim

@@ -9,9 +9,9 @@ import jax
 from jax.sharding import Mesh
 
 from alp_jax.config.schema import RunConfig
+from alp_jax.core.clip import SAMPLE_RATE
 from alp_jax.core.errors import UserError
 from alp_jax.data.order.buckets import batch_size, edges
-from alp_jax.features.logmel import SAMPLE_RATE
 from alp_jax.models.accounting import parameters
 from alp_jax.objectives.base import SpecialTokens
 from alp_jax.objectives.registry import make_objective

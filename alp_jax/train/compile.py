@@ -10,8 +10,8 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from alp_jax.config.schema import RunConfig
+from alp_jax.core.clip import SAMPLE_RATE
 from alp_jax.core.cores import usable_cores
-from alp_jax.data.store.example import SAMPLE_RATE
 from alp_jax.data.text.tags import TagList
 from alp_jax.parallel import hosts
 from alp_jax.parallel.mesh import batch_sharding

@@ -9,6 +9,7 @@ from typing import Any
 
 from alp_jax.config import RunConfig
 from alp_jax.core.accelerators import of_kind
+from alp_jax.core.clip import SAMPLE_RATE
 from alp_jax.core.errors import NumericsError, UserError
 from alp_jax.core.files import write_json
 from alp_jax.data.order.batch_plan import plan
@@ -32,7 +33,6 @@ from alp_jax.train.state import abstract_state, create_state, state_maker, state
 from alp_jax.train.step import make_train_step
 from alp_jax.train.stopping import Preempted, Stop
 
-SAMPLE_RATE = 16_000
 _NOTHING = contextlib.nullcontext()
 
 

@@ -7,9 +7,9 @@ import jax
 from alp_jax.config import ConfigError, RunConfig, check_run
 from alp_jax.config.rules import NEEDS_NEGATIVES, why_negatives
 from alp_jax.config.schema import TrainConfig
+from alp_jax.core.clip import SAMPLE_RATE
 from alp_jax.core.errors import UserError
 from alp_jax.data.order.buckets import Bucket
-from alp_jax.data.store.example import SAMPLE_RATE
 from alp_jax.train.checkpoint_keep import Keep
 from alp_jax.train.logs.writers import parse_logs
 from alp_jax.train.profile import parse_steps

@@ -1,8 +1,8 @@
 """A run up to its first step: everything that can be wrong with it before a device has computed anything."""
 
 from alp_jax.config import RunConfig
+from alp_jax.core.clip import SAMPLE_RATE
 from alp_jax.data.order.batch_plan import plan
-from alp_jax.data.store.example import SAMPLE_RATE
 from alp_jax.models.accounting import parameters
 from alp_jax.optim.averaging import averages
 from alp_jax.optim.optimizer import make_optimizer

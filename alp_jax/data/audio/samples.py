@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from alp_jax.core.clip import SAMPLE_RATE
 from alp_jax.data.store.dataset import Dataset
-from alp_jax.data.store.example import SAMPLE_RATE
 
 _SPLITS = {"test": "test", "valid": "validation", "train": "training"}
 _MADE_SECONDS = (0.5, 10.0)

@@ -9,13 +9,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from alp_jax.core import storage
-from alp_jax.core.clip import Clip, Rejected
+from alp_jax.core.clip import SAMPLE_RATE, Clip, Rejected
 from alp_jax.core.errors import DataError
 from alp_jax.core.hashing import hash64
 from alp_jax.core.paths import cache_dir
 from alp_jax.data.audit import known
 from alp_jax.data.store.dataset import Dataset
-from alp_jax.data.store.example import SAMPLE_RATE
 from alp_jax.data.store.schema import AUDIT_SCHEMA
 from alp_jax.data.text.normalise import normalise
 

@@ -9,6 +9,7 @@ import pyarrow as pa
 import soundfile
 import soxr
 
+from alp_jax.core.clip import SAMPLE_RATE
 from alp_jax.core.errors import UserError
 from alp_jax.core.hashing import hash64
 from alp_jax.data.audio.fingerprint import fingerprint
@@ -19,7 +20,6 @@ from alp_jax.data.audit.kinds import KINDS
 from alp_jax.data.audit.sets import of_rows
 from alp_jax.data.building.shard import audio_hash
 from alp_jax.data.store.dataset import Dataset
-from alp_jax.data.store.example import SAMPLE_RATE
 from alp_jax.data.text.normalise import normalise
 
 WAYS = ("renamed", "re_encoded", "trimmed", "gain", "caption")

@@ -5,10 +5,9 @@ from collections.abc import Mapping
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from alp_jax.core.clip import REJECTIONS, SPLITS
+from alp_jax.core.clip import REJECTIONS, SAMPLE_RATE, SPLITS
 from alp_jax.data.audio.decoders import contract
 from alp_jax.data.building.plan import NAMES_PER_REASON, LeftOut
-from alp_jax.data.store import example
 
 MEANINGS = (
     contract.REASONS
@@ -85,7 +84,7 @@ def in_use(accounting: Mapping, index: pa.Table) -> dict:
         else:
             entry["splits"][row["split"]] = {
                 "clips": count,
-                "hours": round(row["num_samples_sum"] / example.SAMPLE_RATE / 3600, 4),
+                "hours": round(row["num_samples_sum"] / SAMPLE_RATE / 3600, 4),
                 "captions": row["num_captions_sum"],
             }
     splits = {}

@@ -8,12 +8,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from alp_jax.core.clip import Clip, Rejected
+from alp_jax.core.clip import SAMPLE_RATE, Clip, Rejected
 from alp_jax.core.errors import UserError
 from alp_jax.data.audio import reader
 from alp_jax.data.building import account, plan
 from alp_jax.data.building.build import Settings, num_shards, rejected_line
-from alp_jax.data.store.example import SAMPLE_RATE
 
 _PIECE = 65_536  # clips that are looked at at a time
 

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from alp_jax.core import storage
-from alp_jax.core.clip import Clip
+from alp_jax.core.clip import SAMPLE_RATE, Clip
 from alp_jax.core.hashing import hash64
 from alp_jax.data.audio import reader
 from alp_jax.data.audio.fingerprint import fingerprint
@@ -128,7 +128,7 @@ def _row(clip: Clip, read: reader.Sound, offset: int, length: int) -> tuple:
     captions = [hash64(0, normalise(caption)) for caption in clip.captions]
     compared = (start_s, ladder.place(clip.id), audio_hash(sound), captions, fingerprint(sound))
     measured = reader.measure(sound)
-    short_s = 0.0 if clip.duration_s is None else max(0.0, clip.duration_s - len(sound) / example.SAMPLE_RATE)
+    short_s = 0.0 if clip.duration_s is None else max(0.0, clip.duration_s - len(sound) / SAMPLE_RATE)
     return (*place, len(clip.captions), *compared, measured.clipped, measured.level_db, short_s, _notes(clip, read))
 
 
@@ -136,7 +136,7 @@ def _notes(clip: Clip, read: reader.Sound) -> list[str]:
     """What was noted of a clip; also whether its file has another length than the metadata states."""
     if clip.known_s is None:
         return list(read.notes)
-    off_s = len(read.samples) / example.SAMPLE_RATE - clip.known_s
+    off_s = len(read.samples) / SAMPLE_RATE - clip.known_s
     if abs(off_s) <= max(_OFF_S, _OFF * clip.known_s):
         return list(read.notes)
     return [*read.notes, "longer_than_stated" if off_s > 0 else "shorter_than_stated"]

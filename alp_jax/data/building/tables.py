@@ -12,12 +12,13 @@ import soundfile
 import soxr
 
 from alp_jax.core import files, storage
+from alp_jax.core.clip import SAMPLE_RATE
 from alp_jax.core.errors import DataError, UserError
 from alp_jax.core.hashing import fingerprint
 from alp_jax.core.paths import cache_dir
 from alp_jax.data.audio.decoders import ffmpeg
 from alp_jax.data.building import account, shard
-from alp_jax.data.store import example, ladder
+from alp_jax.data.store import ladder
 from alp_jax.data.store.schema import AUDIT, AUDIT_SCHEMA, INDEX, INDEX_SCHEMA, INFO, SCHEMA_VERSION
 
 IN_USE = ""
@@ -130,7 +131,7 @@ def facts() -> dict:
     """What every ``dataset.json`` says of the code that made the data set."""
     return {
         "schema_version": SCHEMA_VERSION,
-        "sample_rate": example.SAMPLE_RATE,
+        "sample_rate": SAMPLE_RATE,
         "ladder_seed": ladder.SEED,
         "resampler": "soxr HQ",
         "versions": {

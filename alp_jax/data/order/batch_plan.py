@@ -6,6 +6,7 @@ import numpy as np
 
 from alp_jax.config.schema import DataConfig
 from alp_jax.core import files
+from alp_jax.core.clip import SAMPLE_RATE
 from alp_jax.core.errors import UserError
 from alp_jax.core.hashing import fingerprint, hash64
 from alp_jax.core.names import choose
@@ -14,7 +15,6 @@ from alp_jax.data.order.buckets import Bucket, batch_size
 from alp_jax.data.order.subset import Rung, open_rung
 from alp_jax.data.order.windows import Windows
 from alp_jax.data.store.dataset import Dataset
-from alp_jax.data.store.example import SAMPLE_RATE
 from alp_jax.data.text.normalise import CLEAN_UPS
 from alp_jax.data.text.tokenizer import tokenizer_path
 

@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 
 from alp_jax.config.schema import DataConfig
+from alp_jax.core.clip import SAMPLE_RATE
 from alp_jax.core.errors import UserError
-from alp_jax.data.store.example import SAMPLE_RATE
 
 MAX_BUCKETS = 8  # every bucket is one more compiled program
 _HOP = 160  # samples between feature frames, the finest steps in which lengths are told apart

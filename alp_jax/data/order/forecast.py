@@ -5,11 +5,11 @@ import dataclasses
 import numpy as np
 
 from alp_jax.config.schema import DataConfig
+from alp_jax.core.clip import SAMPLE_RATE
 from alp_jax.data.order import compose
 from alp_jax.data.order.batch_plan import make_recipe, padding, plan
 from alp_jax.data.order.subset import Rung, open_rung
 from alp_jax.data.store.dataset import Dataset
-from alp_jax.data.store.example import SAMPLE_RATE
 
 RUNGS = {"400k": 400_000, "1m": 1_000_000, "4m": 4_000_000, "10m": 10_000_000}
 

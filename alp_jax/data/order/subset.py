@@ -14,13 +14,13 @@ import numpy as np
 import pyarrow as pa
 
 from alp_jax.config.schema import DataConfig
+from alp_jax.core.clip import SAMPLE_RATE
 from alp_jax.core.errors import DataError, StorageError, UserError
 from alp_jax.core.hashing import fingerprint
 from alp_jax.core.paths import cache_dir
 from alp_jax.data.building.shard import write_table
 from alp_jax.data.order import buckets, mixture
 from alp_jax.data.store.dataset import Dataset
-from alp_jax.data.store.example import SAMPLE_RATE
 from alp_jax.data.store.mapped import MappedTable
 
 CHUNK = 1 << 18  # clips looked at at a time

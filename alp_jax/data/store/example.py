@@ -8,10 +8,9 @@ import soundfile
 from google.protobuf.message import DecodeError
 from tensorflow_datasets.proto import tf_example_generated_pb2
 
-from alp_jax.core.clip import Clip, Event
+from alp_jax.core.clip import SAMPLE_RATE, Clip, Event
 from alp_jax.core.errors import DataError
 
-SAMPLE_RATE = 16_000
 CODECS = ("flac", "pcm")
 _LABEL = "labels/"
 

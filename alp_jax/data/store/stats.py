@@ -2,9 +2,8 @@
 
 import numpy as np
 
-from alp_jax.core.clip import SPLITS
+from alp_jax.core.clip import SAMPLE_RATE, SPLITS
 from alp_jax.data.store.dataset import Dataset
-from alp_jax.data.store.example import SAMPLE_RATE
 
 _QUANTILES = (0, 5, 50, 95, 100)
 

@@ -14,11 +14,11 @@ from collections.abc import Iterable, Iterator
 import jax
 import numpy as np
 
+from alp_jax.core.clip import SAMPLE_RATE
 from alp_jax.core.errors import UserError
 from alp_jax.core.names import choose
 from alp_jax.data.order.buckets import assign, edges
 from alp_jax.data.pipeline import empty_batch, put_audio
-from alp_jax.data.store.example import SAMPLE_RATE
 from alp_jax.evaluation.model import EvalModel
 from alp_jax.models.heads import masked_mean
 

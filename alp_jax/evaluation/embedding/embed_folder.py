@@ -14,13 +14,13 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from alp_jax.core import files
+from alp_jax.core.clip import SAMPLE_RATE
 from alp_jax.core.errors import AlpError, UserError
 from alp_jax.core.hashing import fingerprint
 from alp_jax.core.progress import Progress, say
 from alp_jax.data.audio import reader
 from alp_jax.data.audio.listing import AudioFile, list_audio
 from alp_jax.data.audio.pool import Failure, decode_files
-from alp_jax.data.store.example import SAMPLE_RATE
 from alp_jax.evaluation.embedding import embed_files
 from alp_jax.evaluation.embedding.embed import EmbedSettings, check_pooling, embed
 from alp_jax.evaluation.model import EvalModel

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from alp_jax.config.schema import EvalConfig
+from alp_jax.core.clip import SAMPLE_RATE
 from alp_jax.core.errors import UserError
 from alp_jax.core.progress import say
 from alp_jax.data.audio import reader
 from alp_jax.data.audio.pool import Failure, decode_files
 from alp_jax.data.store.dataset import Dataset
-from alp_jax.data.store.example import SAMPLE_RATE
 from alp_jax.evaluation.features import extract
 from alp_jax.evaluation.model import EvalModel
 from alp_jax.evaluation.qa.format import Question, audio_path

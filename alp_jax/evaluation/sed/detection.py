@@ -7,9 +7,8 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from alp_jax.config.schema import EvalConfig
-from alp_jax.core.clip import Event
+from alp_jax.core.clip import SAMPLE_RATE, Event
 from alp_jax.core.metrics import METRICS
-from alp_jax.data.store.example import SAMPLE_RATE
 from alp_jax.evaluation.features import extract
 from alp_jax.evaluation.measured import Measured
 from alp_jax.evaluation.model import EvalModel

@@ -6,11 +6,10 @@ import dataclasses
 import numpy as np
 
 from alp_jax.config.schema import EvalConfig
-from alp_jax.core.clip import Event
+from alp_jax.core.clip import SAMPLE_RATE, Event
 from alp_jax.core.errors import DataError
 from alp_jax.core.hashing import fingerprint
 from alp_jax.data.store.dataset import Dataset
-from alp_jax.data.store.example import SAMPLE_RATE
 from alp_jax.evaluation.probes.tasks import Shortage, Table, assert_disjoint, hold_out, subset
 from alp_jax.evaluation.sed.mixtures import SECONDS, Mixtures
 from alp_jax.evaluation.sed.psds import stretches

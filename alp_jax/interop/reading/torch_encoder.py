@@ -5,10 +5,10 @@ import pathlib
 
 import numpy as np
 
+from alp_jax.core.clip import SAMPLE_RATE
 from alp_jax.core.errors import UserError
 from alp_jax.evaluation.model import EvalModel
 
-RATE = 16_000
 _SHORTEST = 1_600  # samples; shorter clips are filled up with zeros, since convolutions would leave no frame of them
 
 
@@ -37,15 +37,15 @@ def torch_encoder(folder: str | pathlib.Path) -> EvalModel:
         model = transformers.AutoModel.from_pretrained(folder, use_safetensors=True, **safe)
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"--hf {folder} cannot be loaded: {' '.join(str(error).split())}") from None
-    if getattr(prepare, "sampling_rate", None) != RATE:
+    if getattr(prepare, "sampling_rate", None) != SAMPLE_RATE:
         rate = getattr(prepare, "sampling_rate", "no rate")
-        raise UserError(f"--hf {folder}: its preprocessor is for {rate}, not {RATE}")
+        raise UserError(f"--hf {folder}: its preprocessor is for {rate}, not {SAMPLE_RATE}")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = model.eval().to(device)
 
     def hidden(wave_S: np.ndarray) -> np.ndarray:
         wave_S = np.pad(wave_S.astype(np.float32) / 32768, (0, max(0, _SHORTEST - len(wave_S))))
-        inputs = prepare(wave_S, sampling_rate=RATE, return_tensors="pt").to(device)
+        inputs = prepare(wave_S, sampling_rate=SAMPLE_RATE, return_tensors="pt").to(device)
         with torch.inference_mode():
             return model(**inputs).last_hidden_state[0].float().cpu().numpy()
 

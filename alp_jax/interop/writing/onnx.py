@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from alp_jax.config import RunConfig
+from alp_jax.core.clip import SAMPLE_RATE
 from alp_jax.core.errors import UserError
 from alp_jax.core.files import write_json, write_text
 from alp_jax.interop.formats.export_folder import CONFIG, GRAPH, README, written
@@ -16,7 +17,6 @@ from alp_jax.interop.writing.export import describe, write_module
 from alp_jax.interop.writing.verify import TIMEOUT_S, ParityError
 
 MAX_BYTES = 2**31 - 2**20  # of weights; a file of protobuf ends at 2 GiB
-SAMPLE_RATE = 16000
 
 _INPUTS = {
     "audio": "float32 (batch, samples): mono in [-1, 1] at sample_rate, clips padded to one length with anything",

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from alp_jax.core.clip import SAMPLE_RATE
 from alp_jax.core.errors import AlpError, UserError
 
 TOLERANCE = 1e-4  # largest |difference| of float32 outputs
@@ -84,7 +85,7 @@ def verify(
     if not max(worst.values()) <= TOLERANCE:
         numbers = ", ".join(f"{name} {value:.2e}" for name, value in worst.items())
         raise ParityError(f"{model_dir} differs from the JAX encoder by {numbers}; allowed is {TOLERANCE:.0e}")
-    seconds = round(sum(map(len, clips)) / 16000, 2)
+    seconds = round(sum(map(len, clips)) / SAMPLE_RATE, 2)
     return {"clips": len(clips), "seconds": seconds, "tolerance": TOLERANCE, **worst}
 
 

@@ -6,6 +6,7 @@ import time
 
 from alp_jax.config import RunConfig
 from alp_jax.core.accelerators import Device, of_kind
+from alp_jax.core.clip import SAMPLE_RATE
 from alp_jax.core.errors import UserError
 from alp_jax.core.files import read_json
 from alp_jax.train.compile import CompiledSteps, bytes_accessed
@@ -52,7 +53,7 @@ class Traffic:
 def _planned(path: pathlib.Path, devices: int) -> dict[tuple[int, int], float]:
     plan = read_json(path, "config.train.plan")
     try:
-        known = {(one["clips"], round(one["seconds"] * 16_000)): float(one["bytes"]) for one in plan["buckets"]}
+        known = {(one["clips"], round(one["seconds"] * SAMPLE_RATE)): float(one["bytes"]) for one in plan["buckets"]}
         planned = plan["devices"]
     except (TypeError, KeyError, ValueError):
         raise UserError(f"config.train.plan={path} is no plan; make one with 'alp plan --out {path}'") from None
