@@ -8,8 +8,8 @@ import pathlib
 import tempfile
 
 from alp_jax.cli import bench_loss, bench_step
-from alp_jax.cli.data_verbs.plan import settings
 from alp_jax.cli.parsers import add_action
+from alp_jax.config.data_settings import data_settings
 from alp_jax.core.clip import SAMPLE_RATE
 from alp_jax.core.errors import UserError
 
@@ -69,7 +69,7 @@ def _data(args: argparse.Namespace) -> dict:
     if args.batch < 0:
         raise UserError(f"--batch {args.batch}: must not be negative")
     dataset = open_dataset(args.data)
-    config = settings(args.settings, DataConfig(path=args.data))
+    config = data_settings(args.settings, DataConfig(path=args.data))
     if args.against and dataset.info["codec"] != "flac":
         raise UserError(f"--against {args.against} compares decoding of FLAC; {args.data} is stored as pcm")
     tokenizer = Tokenizer.load(tokenizer_path(dataset.path, config))
@@ -131,7 +131,7 @@ def _index(args: argparse.Namespace) -> dict:
     if not pathlib.Path("/proc/self/smaps_rollup").exists():
         raise UserError("alp bench index measures memory with /proc, which this system does not have")
     clips = parse_count(args.clips)
-    base, config = open_dataset(args.data), settings(args.settings, DataConfig(bucket_seconds=()))
+    base, config = open_dataset(args.data), data_settings(args.settings, DataConfig(bucket_seconds=()))
     weights = ",".join(f"{name}={weight}" for name, weight in synthetic.WEIGHTS.items())
     config = config if config.mixture else dataclasses.replace(config, mixture=weights)
     with tempfile.TemporaryDirectory() as temporary:

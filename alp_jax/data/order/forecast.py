@@ -23,6 +23,14 @@ def rungs_of(dataset: Dataset, config: DataConfig) -> dict[str, int]:
     return {name: count for name, count in RUNGS.items() if count < pairs} | {"all": 0}
 
 
+def forecasts(dataset: Dataset, config: DataConfig, *, seed: int, steps: int, devices: int = 1) -> dict[str, dict]:
+    """``forecast`` of every rung that ``rungs_of`` names."""
+    return {
+        name: forecast(dataset, dataclasses.replace(config, pairs=pairs), seed=seed, steps=steps, devices=devices)
+        for name, pairs in rungs_of(dataset, config).items()
+    }
+
+
 def forecast(dataset: Dataset, config: DataConfig, *, seed: int, steps: int, devices: int = 1) -> dict:
     """A run of ``steps`` on one rung, in numbers.
 

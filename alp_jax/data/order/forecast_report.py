@@ -1,0 +1,31 @@
+"""A forecast for people: the lines that ``alp data plan`` prints for a rung."""
+
+from collections.abc import Iterator
+
+_COLUMNS = ("pairs", 12), ("hours", 11), ("of rung", 9), ("drawn", 9), ("epochs", 9), ("repeats", 9), ("runs out", 14)
+
+
+def forecast_lines(name: str, rung: dict) -> Iterator[str]:
+    """``forecast.forecast`` of the rung ``name``: the rung, its sources, its buckets."""
+    per_epoch = rung["batches_per_epoch"]
+    yield ""
+    yield (
+        f"{name}: {rung['pairs']:,} pairs, {rung['clips']:,} clips, {rung['hours']:,.1f} h; an epoch is "
+        f"{per_epoch:,.1f} steps, the run {rung['steps'] / per_epoch:,.2f} epochs"
+    )
+    yield f"  padding {rung['padding']:.1%}, cropped {rung['cropped']:.2%}, order {rung['fingerprint']}"
+    if len(rung["stages"]) > 1:
+        yield f"  stages of the mixture start at steps {', '.join(f'{start:,}' for start in rung['stages'])}"
+    yield f"  {'source':<24}" + "".join(f"{column:>{width}}" for column, width in _COLUMNS)
+    for source, row in rung["sources"].items():
+        out = "not in run" if row["runs_out"] is None else f"step {row['runs_out']:,}"
+        yield (
+            f"  {source:<24}{row['pairs']:>12,}{row['hours']:>11,.1f}{row['share']:>9.2%}{row['drawn']:>9.2%}"
+            f"{row['epochs']:>9.2f}{row['repeats']:>9}{out:>14}"
+        )
+    yield f"  {'bucket':<24}{'clips':>12}{'batch':>11}{'of steps':>9}{'padding':>9}{'MB':>9}"
+    for row in rung["buckets"]:
+        yield (
+            f"  {row['seconds']:<24g}{row['clips']:>12,}{row['batch']:>11}{row['steps_share']:>9.2%}"
+            f"{row['padding']:>9.1%}{row['megabytes']:>9.1f}"
+        )
