@@ -4,8 +4,8 @@ import argparse
 import pathlib
 import time
 
+from alp_jax.cli.data_verbs.captions import add_metadata
 from alp_jax.core.errors import UserError
-from alp_jax.corpora.caption_streams import Published, add_metadata
 
 EXAMPLE = (
     "alp tokenizer --data data/mine\n"
@@ -31,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> dict:
     from alp_jax.core import storage
     from alp_jax.core.progress import Progress, stage
+    from alp_jax.corpora.caption_streams import Published
     from alp_jax.data.store.dataset import open_dataset
     from alp_jax.data.text import tokenizer
 
@@ -49,7 +50,8 @@ def run(args: argparse.Namespace) -> dict:
         out = pathlib.Path(args.out or storage.join(dataset.path, tokenizer.FILE_NAME))
     else:
         total, out = None, pathlib.Path(args.out)
-        captions = (text for clip in Published(args) if clip.split == "train" for text in clip.texts)
+        stream = Published(args.source, args.metadata, args.option, args.split)
+        captions = (text for clip in stream if clip.split == "train" for text in clip.texts)
     with Progress("read captions", total, "captions") as progress:
 
         def counted():

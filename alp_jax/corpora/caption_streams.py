@@ -1,11 +1,14 @@
 """Captions of published metadata or of a built data set, as ``alp data captions`` and ``alp tokenizer`` take them."""
 
-import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
+
+import numpy as np
 
 from alp_jax.core.clip import REJECTIONS, SPLITS, Rejected
 from alp_jax.core.errors import UserError
+from alp_jax.core.names import choose
+from alp_jax.corpora import registry
 
 _SHOWN = 3
 _ROWS = 256  # of a data set that are read at a time
@@ -20,48 +23,36 @@ class Captions(NamedTuple):
     texts: tuple[str, ...]
 
 
-def add_metadata(parser: argparse.ArgumentParser) -> None:
-    """Adds --source, --metadata, --option and --split."""
-    group = parser.add_argument_group("captions as they were published; no audio is needed")
-    group.add_argument(
-        "--source", action="append", default=[], metavar="NAME", help="corpus, as in 'alp data build'; may be repeated"
-    )
-    group.add_argument(
-        "--metadata", action="append", nargs="+", default=[], metavar="FILE", help="its files, after each --source"
-    )
-    group.add_argument(
-        "--option", action="append", default=[], metavar="KEY=VALUE", help="a setting of the corpora that have it"
-    )
-    group.add_argument("--split", choices=SPLITS, help="split of all clips (default: what the metadata says)")
-
-
 class Published:
-    """Iterates over the captions of the corpora that ``args`` name.
+    """Iterates over the captions of published corpora.
 
     Attributes:
       clips: None, as it is not known how many there are.
       rejected: reason -> {"count", "meaning", "rows" (the first of them)}, filled while iterating.
-
-    Raises:
-      UserError: as ``registry.read``, and for arguments that do not fit together.
     """
 
-    def __init__(self, args: argparse.Namespace):
-        from alp_jax.core.names import choose
-        from alp_jax.corpora import registry
+    def __init__(
+        self, sources: Sequence[str], metadata: Sequence[Sequence[str]], options: Sequence[str], split: str | None
+    ):
+        """Opens them.
 
-        if len(args.source) != len(args.metadata):
-            raise UserError(f"{len(args.source)} --source and {len(args.metadata)} --metadata: give one for each other")
-        options = {key: value for key, sign, value in (text.partition("=") for text in args.option) if sign}
-        if len(options) != len(args.option):
-            raise UserError(f"--option {args.option[-1]}: give each as KEY=VALUE, once")
-        adapters = [registry.ADAPTERS[choose(name, registry.ADAPTERS, "--source")] for name in args.source]
-        for key in options:
-            choose(key, sorted({name for adapter in adapters for name in adapter.options}) or ["none"], "--option")
+        Args:
+          sources: names of corpora; ``metadata`` has the files of each.
+          options: ``KEY=VALUE``, each for the corpora that have it.
+
+        Raises:
+          UserError: as ``registry.read``, and for arguments that do not fit together.
+        """
+        if len(sources) != len(metadata):
+            raise UserError(f"{len(sources)} --source and {len(metadata)} --metadata: give one for each other")
+        settings = registry.parse_options(options)
+        corpora = [registry.get(name, "--source") for name in sources]
+        for key in settings:
+            choose(key, sorted({name for corpus in corpora for name in corpus.options}) or ["none"], "--option")
         self._streams = []
-        for name, files, adapter in zip(args.source, args.metadata, adapters, strict=True):
-            mine = {key: value for key, value in options.items() if key in adapter.options}
-            self._streams.append(registry.read(name, files, split=args.split, **mine))
+        for corpus, files in zip(corpora, metadata, strict=True):
+            own = {key: value for key, value in settings.items() if key in corpus.options}
+            self._streams.append(registry.read(corpus.name, files, split=split, **own))
         self.clips = None
         self.rejected: dict[str, dict] = {}
 
@@ -88,8 +79,6 @@ class Stored:
     """
 
     def __init__(self, dataset):
-        import numpy as np
-
         self._dataset = dataset
         self._rows = np.sort(np.concatenate([dataset.rows(split) for split in SPLITS]))
         self.clips = len(self._rows)

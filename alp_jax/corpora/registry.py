@@ -1,51 +1,72 @@
-"""Every corpus that can be read, by name."""
+"""Every corpus by name: the modules of captioned/ and benchmarks/, and those that other distributions add.
 
+A distribution adds one through the entry point group GROUP, whose entries refer to a ``Corpus`` of the entry's name.
+"""
+
+import dataclasses
+import functools
+import glob
+import importlib
+import itertools
 import os
 import pathlib
-from collections.abc import Sequence
+import pkgutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from importlib import metadata as distributions
 
-from alp_jax.core import storage
-from alp_jax.core.clip import SPLITS
+from alp_jax.core import plugins, storage
+from alp_jax.core.clip import SPLITS, Clip, Rejected
 from alp_jax.core.errors import UserError
 from alp_jax.core.names import choose
-from alp_jax.corpora import (
-    audiocaps,
-    audiosetcaps,
-    clotho,
-    folder,
-    fusionaudio,
-    jamendomaxcaps,
-    lhotse,
-    musiccaps,
-    paraspeechcaps,
-    tfds,
-    wavcaps,
-)
-from alp_jax.corpora.adapter import Clips, metadata_files
-from alp_jax.corpora.benchmarks import audioset_strong, crema_d, fsd50k, magnatagatune, nsynth, vggsound, voxceleb
-from alp_jax.corpora.own.tables import CONTAINERS
+from alp_jax.corpora import benchmarks, captioned
+from alp_jax.corpora.corpus import Clips, Corpus, split_words
 from alp_jax.corpora.splits import SplitRule
 
-ADAPTERS = {
-    "audiocaps": audiocaps.ADAPTER,
-    "audioset_strong": audioset_strong.ADAPTER,
-    "audiosetcaps": audiosetcaps.ADAPTER,
-    "clotho": clotho.ADAPTER,
-    "crema_d": crema_d.ADAPTER,
-    "folder": folder.ADAPTER,
-    "fsd50k": fsd50k.ADAPTER,
-    "fusionaudio": fusionaudio.ADAPTER,
-    "jamendomaxcaps": jamendomaxcaps.ADAPTER,
-    "lhotse": lhotse.ADAPTER,
-    "magnatagatune": magnatagatune.ADAPTER,
-    "musiccaps": musiccaps.ADAPTER,
-    "nsynth": nsynth.ADAPTER,
-    "paraspeechcaps": paraspeechcaps.ADAPTER,
-    "tfds": tfds.ADAPTER,
-    "vggsound": vggsound.ADAPTER,
-    "voxceleb": voxceleb.ADAPTER,
-    "wavcaps": wavcaps.ADAPTER,
-}
+GROUP = "alp_jax.corpora"
+
+
+@functools.cache
+def _modules() -> dict[str, str]:
+    """Name -> module of the corpora that are part of this package; nothing is imported."""
+    modules: dict[str, str] = {}
+    for package in (captioned, benchmarks):
+        for entry in pkgutil.iter_modules(package.__path__):
+            if entry.name in modules:
+                raise UserError(f"two corpora are called {entry.name!r}: {modules[entry.name]} and {package.__name__}")
+            modules[entry.name] = f"{package.__name__}.{entry.name}"
+    return modules
+
+
+def names() -> list[str]:
+    """The names of all corpora: captioned ones, benchmarks, then those of other distributions. None is imported."""
+    return list(dict.fromkeys([*_modules(), *sorted(distributions.entry_points(group=GROUP).names)]))
+
+
+def get(name: str, label: str = "corpus") -> Corpus:
+    """The corpus of that name; ``label`` is what errors call it.
+
+    Raises:
+      UserError: an unknown name, one that two corpora have, or a module or entry point without a corpus of this name.
+    """
+    choose(name, names(), label)
+    if name in distributions.entry_points(group=GROUP).names:
+        corpus, origin = plugins.load(GROUP, _modules())[name], f"entry point of the group {GROUP}"
+    else:
+        origin = _modules()[name]
+        corpus = getattr(importlib.import_module(origin), "CORPUS", None)
+    if not isinstance(corpus, Corpus):
+        raise UserError(f"corpus {name!r} ({origin}): expected a Corpus, not {type(corpus).__name__}")
+    if corpus.name != name:
+        raise UserError(f"corpus {name!r} ({origin}) calls itself {corpus.name!r}")
+    return corpus
+
+
+def fetch(name: str, cache: str, tier: str) -> dict[str, dict]:
+    """Downloads a corpus into ``cache``; as ``Download.fetch``. UserError: it cannot be fetched."""
+    corpus = get(name)
+    if corpus.download is None:
+        raise UserError(f"{name} cannot be fetched; 'alp data build {name}' needs {corpus.metadata}")
+    return corpus.download.fetch(cache, tier)
 
 
 def read(
@@ -60,39 +81,42 @@ def read(
     Everything that can be checked without reading the metadata is checked before this returns.
 
     Args:
-      name: key of ADAPTERS.
+      name: one of ``names``.
       metadata: the published files, folders that hold them, or patterns of their names. Of people's own data: empty
         when they lie in the folder of audio.
       audio: folder of the audio; None for statistics of captions and audits, where ``Clip.audio_path`` is "".
       split: the split of every clip; None: what the metadata or its file names say.
-      options: settings of the adapter.
+      options: settings of the corpus.
 
     Raises:
       UserError: unknown name, option or value; files that do not exist; and, while iterating, metadata of another
         form than published.
     """
-    adapter = ADAPTERS[choose(name, ADAPTERS, "corpus")]
+    corpus = get(name)
+    if corpus.read is None:
+        raise UserError(f"{name} is fetched and then built: it cannot be read from files")
     for key, value in options.items():
-        if not adapter.options:
+        if not corpus.options:
             raise UserError(f"{name} has no options, not {key!r}")
-        option = adapter.options[choose(key, adapter.options, f"option of {name}")]
+        option = corpus.options[choose(key, corpus.options, f"option of {name}")]
         if option.choices and value != option.default:
             choose(value, option.choices, f"{key} of {name}")
     if split is not None:
         choose(split, SPLITS, "split")
-    if not metadata and not (adapter.own and audio is not None):
-        raise UserError(f"{name} needs --metadata: {adapter.metadata}")
+        if corpus.official_split:
+            raise UserError(f"{corpus.official_split}: leave out --split")
+    if not metadata and not (corpus.containers and audio is not None):
+        raise UserError(f"{name} needs --metadata: {corpus.metadata}")
     if not metadata:
         metadata, audio = [audio], None
-    if adapter.own and audio is None and _is_one_folder(metadata):
+    if corpus.containers and audio is None and _is_one_folder(metadata):
         audio = metadata[0]
     root = None
     if audio is not None:
         root = pathlib.Path(os.path.abspath(storage.local(audio)))
         if not root.is_dir():
             raise UserError(f"audio folder {root} does not exist")
-    files = metadata_files([storage.local(path) for path in metadata], adapter.suffixes)
-    return adapter.read(files, root, split, **options)
+    return corpus.read(_metadata_files(metadata, corpus.suffixes), root, split, **options)
 
 
 def split_rule(
@@ -103,22 +127,149 @@ def split_rule(
     **options: str,
 ) -> SplitRule | None:
     """How ``read`` splits clips of which the metadata does not say it; None when it says it, or ``split`` does."""
-    adapter = ADAPTERS[choose(name, ADAPTERS, "corpus")]
-    if adapter.split_rule is None:
+    corpus = get(name)
+    if corpus.split_rule is None:
         return None
-    given = metadata or ([] if audio is None else [audio])
-    files = metadata_files([storage.local(path) for path in given], adapter.suffixes)
-    return adapter.split_rule(files, split, **options)
+    files = _metadata_files(metadata or ([] if audio is None else [audio]), corpus.suffixes)
+    return corpus.split_rule(files, split, **options)
 
 
-def enough(name: str, metadata: Sequence[str] | None, audio: str | None, dry_run: bool) -> bool:
-    """Whether a build has what it needs: metadata, and audio unless the metadata holds it or nothing is decoded."""
-    adapter = ADAPTERS[name]
-    if not metadata:
-        return adapter.own and bool(audio)
-    inside = _is_one_folder(metadata) or all(path.lower().endswith(CONTAINERS) for path in metadata)
-    return bool(audio) or (adapter.own and inside) or dry_run or not adapter.audio
+@dataclasses.dataclass(frozen=True)
+class Opened:
+    """A corpus that is about to be built.
+
+    Attributes:
+      clips: all of a corpus that was fetched, else a stream of clips and rejected rows.
+      left_out: account of what a fetched corpus leaves out; empty else.
+      rule: how clips are split where the metadata does not say it.
+      corpus, cache: as they were named.
+    """
+
+    clips: Iterable[Clip | Rejected]
+    left_out: dict
+    rule: SplitRule | None
+    corpus: Corpus
+    cache: str
+
+    def rule_lines(self, splits: Mapping[str, Mapping]) -> Iterator[str]:
+        """How clips are split, for people; ``splits`` as of ``SplitRule.lines``."""
+        if self.rule:
+            yield from self.rule.lines(splits)
+
+    def left_out_lines(self) -> Iterator[str]:
+        """What a fetched corpus leaves out, for people."""
+        if self.left_out:
+            counts = (f"{n} {key.replace('_', ' ')}" for key, n in self.left_out.items() if isinstance(n, int))
+            yield f"left out before the build: {', '.join(counts)}"
+        if self.left_out.get("missing"):
+            yield f"packages not fetched: {', '.join(self.left_out['missing'])}"
+
+    def write_credits(self, path: str | os.PathLike) -> None:
+        """Writes who made the audio of a fetched corpus; nothing for others."""
+        if self.corpus.download:
+            self.corpus.download.write_credits(self.cache, self.clips, path)
+
+
+def open_corpus(
+    name: str,
+    *,
+    metadata: Sequence[str] | None = None,
+    audio: str | None = None,
+    split: str | None = None,
+    options: Sequence[str] = (),
+    cache: str = "",
+    tier: str = "s",
+    decoded: bool = True,
+) -> Opened:
+    """Opens a corpus as a build is told of it.
+
+    Args:
+      options: ``KEY=VALUE`` each.
+      cache, tier: where a fetched corpus lies, and how much of it is meant.
+      decoded: whether audio is needed; an account of the metadata does without.
+
+    Raises:
+      UserError: as ``read``; metadata or audio that is needed and not given, or given and not needed.
+    """
+    corpus = get(name)
+    if corpus.download:
+        for knob, value in (("audio", audio), ("metadata", metadata), ("split", split), ("option", options)):
+            if value:
+                raise UserError(f"--{knob} is not for the {name} corpus, which is read from --cache")
+        return Opened(*corpus.download.collect(cache, tier), None, corpus, cache)
+    # the folder, or the files, may hold the audio of people's own data
+    holds_audio = corpus.containers and (
+        not metadata or _is_one_folder(metadata) or all(path.lower().endswith(corpus.containers) for path in metadata)
+    )
+    if not (metadata or (holds_audio and audio)) or not (audio or holds_audio or not decoded or not corpus.audio):
+        needed = f" and --audio DIR ({corpus.audio})" if corpus.audio else ""
+        raise UserError(f"'alp data build {name}' needs --metadata FILE... ({corpus.metadata}){needed}")
+    where, settings = (metadata or [], audio, split), parse_options(options)
+    return Opened(read(name, *where, **settings), {}, split_rule(name, *where, **settings), corpus, cache)
+
+
+def parse_options(texts: Sequence[str]) -> dict[str, str]:
+    """Settings of a corpus from ``KEY=VALUE`` texts; UserError for another form, or a key that is given twice."""
+    options = dict(text.partition("=")[::2] for text in texts)
+    for key, value in options.items():
+        if not value:
+            raise UserError(f"--option {key}: give it as KEY=VALUE")
+    if len(options) < len(texts):
+        raise UserError(f"--option {' --option '.join(texts)}: give each key once, as in ignore=COLUMN,COLUMN")
+    return options
+
+
+def read_spec(text: str, split: str) -> tuple[str, Clips] | None:
+    """(corpus, clips) of ``CORPUS:FILE[,FILE...][,OPTION=VALUE...]``; None for a path or URL.
+
+    Args:
+      split: of all clips, where the names of the files do not tell it.
+
+    Raises:
+      UserError: as ``read``, or no file is named.
+    """
+    name, colon, rest = text.partition(":")
+    if not colon or rest.startswith("//") or name not in names() or (corpus := get(name)).read is None:
+        return None
+    parts = rest.split(",")
+    options = [part for part in parts if part.partition("=")[0] in corpus.options and "=" in part]
+    paths = [part for part in parts if part not in options]
+    if not all(paths):
+        raise UserError(f"{text}: give the published files as {name}:FILE or {name}:FILE,FILE")
+    # where the names tell it, ids are those that a build gives
+    told = all(len(split_words(path.rpartition("/")[2])) == 1 for path in paths)
+    return name, read(name, paths, None, None if told else split, **parse_options(options))
 
 
 def _is_one_folder(paths: Sequence[str | os.PathLike]) -> bool:
     return len(paths) == 1 and not storage.is_remote(paths[0]) and storage.local(paths[0]).is_dir()
+
+
+def _metadata_files(locations: Sequence[str | os.PathLike], suffixes: Sequence[str]) -> list[pathlib.Path]:
+    """The files that paths and patterns (``*``, ``?``, ``[...]``) name; of a folder those in it that have one of
+    ``suffixes``, sorted."""
+    files = []
+    for path in itertools.chain.from_iterable(_matches(storage.local(location)) for location in locations):
+        if path.is_dir() and suffixes:
+            try:
+                inside = sorted(path / name for name in os.listdir(path) if name.endswith(tuple(suffixes)))
+            except OSError as error:
+                raise UserError(f"metadata folder {path} cannot be read: {error.strerror}") from None
+            if not inside:
+                raise UserError(f"metadata folder {path} holds no {' or '.join(suffixes)} file")
+            files += inside
+        elif path.exists():
+            files.append(path)
+        else:
+            raise UserError(f"metadata {path} does not exist")
+    return files
+
+
+def _matches(path: pathlib.Path) -> list[pathlib.Path]:
+    """The files that a pattern matches; ``path`` itself when it is there or is no pattern."""
+    if path.exists() or not glob.has_magic(str(path)):
+        return [path]
+    files = sorted(map(pathlib.Path, glob.glob(str(path), recursive=True)))
+    if not files:
+        raise UserError(f"no file matches {path}")
+    return files

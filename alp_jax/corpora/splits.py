@@ -6,7 +6,7 @@ clip, and a larger share of test or validation clips keeps those there are.
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from alp_jax.core.clip import SPLITS
 from alp_jax.core.errors import UserError
@@ -57,6 +57,22 @@ class SplitRule:
     def facts(self) -> dict:
         """What ``dataset.json`` says of it."""
         return {"shares": dict(zip(SPLITS, self.shares, strict=True)), "seed": self.seed, "by": self.unit}
+
+    def lines(self, splits: Mapping[str, Mapping]) -> Iterator[str]:
+        """What a build tells of it; ``splits``: split -> {"clips": how many came of it}."""
+        counts = ", ".join(f"{splits.get(split, {'clips': 0})['clips']} {split}" for split in SPLITS)
+        remedy = "--option split_seed=N or larger shares give some"
+        if self.tables < self.of_tables:
+            remedy = "a column 'split' can name some"  # where the others bind all groups, no seed does
+            yield f"no split column in {self.tables} of {self.of_tables} tables, so their clips are split {self}"
+            yield f"  but for groups and files whose split the others state; all clips together: {counts}"
+        else:
+            yield f"no split column, so clips are split {self}: {counts}"
+        together = "" if self.unit == "group" else "; a column 'group' keeps clips together"
+        yield f"  a column 'split', --split or --option shares=70/15/15 says otherwise{together}"
+        empty = [name for name, share in zip(SPLITS, self.shares, strict=True) if share and name not in splits]
+        if empty:
+            yield f"  no {' and no '.join(empty)} clips came of it: {remedy}"
 
     def __str__(self) -> str:
         shares = "/".join(f"{100 * share:g}" for share in self.shares)

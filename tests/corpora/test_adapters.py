@@ -60,7 +60,7 @@ def test_audiocaps_rows_that_cannot_be_used(tmp_path):
 
 def test_audiocaps_versions_have_sources_of_their_own(tmp_path, monkeypatch):
     table = write(tmp_path, "train.csv", HEAD + f"1,{A},0,a\n2,{B},0,b\n")
-    monkeypatch.setattr("alp_jax.corpora.audiocaps._TRAIN_ROWS_V1", 1)
+    monkeypatch.setattr("alp_jax.corpora.captioned.audiocaps._TRAIN_ROWS_V1", 1)
     fails("has 2 rows, AudioCaps v1 has 1: give --option version=2", "audiocaps", table)
     clips, _ = read("audiocaps", table, version="2")
     assert {(clip.source, clip.id.partition(":")[0]) for clip in clips} == {("audiocaps_v2", "audiocaps_v2")}

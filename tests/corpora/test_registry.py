@@ -42,10 +42,10 @@ def test_a_folder_stands_for_the_metadata_in_it(tmp_path, table):
         registry.read("voxceleb", [tmp_path / "empty"])
 
 
-def test_every_adapter_says_what_it_needs():
-    for name, adapter in registry.ADAPTERS.items():
-        assert adapter.help, name
-        assert adapter.metadata, name
-        for option in adapter.options.values():
+def test_every_corpus_can_be_loaded_by_its_name_and_explains_its_options():
+    assert len(registry.names()) == 19
+    for name in registry.names():
+        corpus = registry.get(name)
+        for option in corpus.options.values():
             assert option.help, name
             assert not option.choices or option.default in ("", *option.choices), name

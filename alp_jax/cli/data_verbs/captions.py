@@ -3,23 +3,14 @@
 import argparse
 from collections.abc import Callable
 
-from alp_jax.core import files
+from alp_jax.core.clip import SPLITS
 from alp_jax.core.errors import UserError
-from alp_jax.corpora.caption_streams import Published, Stored, add_metadata
 
 _EXAMPLE = (
     "alp data captions --source audiocaps --metadata train.csv val.csv test.csv --out captions.json\n"
     "  alp data captions --source audiocaps --metadata audiocaps --source clotho --metadata clotho\n"
     "  alp data captions data/mini"
 )
-_HEAD = (
-    f"  {'':<24}{'captions':>10}{'clips':>10}{'words/caption':>16}{'distinct':>10}{'Distinct-1/2/3':>20}"
-    f"{'of 1000 captions':>20}{'repeated':>8}{'by':>8}{'not':>8}{'with':>8}\n"
-    f"  {'':<24}{'':>10}{'':>10}{'5 / 50 / 95 %':>16}{'words':>10}{'%':>20}"
-    f"{'%':>20}{'%':>8}{'words':>8}{'English':>8}{'defects':>8}"
-)
-_LISTED = 3  # openings and repeated captions
-_LONGEST = 120  # characters of an example
 
 
 def add(action: Callable[..., argparse.ArgumentParser]) -> None:
@@ -40,12 +31,28 @@ def add(action: Callable[..., argparse.ArgumentParser]) -> None:
     )
 
 
+def add_metadata(parser: argparse.ArgumentParser) -> None:
+    """Adds --source, --metadata, --option and --split."""
+    group = parser.add_argument_group("captions as they were published; no audio is needed")
+    group.add_argument(
+        "--source", action="append", default=[], metavar="NAME", help="corpus, as in 'alp data build'; may be repeated"
+    )
+    group.add_argument(
+        "--metadata", action="append", nargs="+", default=[], metavar="FILE", help="its files, after each --source"
+    )
+    group.add_argument(
+        "--option", action="append", default=[], metavar="KEY=VALUE", help="a setting of the corpora that have it"
+    )
+    group.add_argument("--split", choices=SPLITS, help="split of all clips (default: what the metadata says)")
+
+
 def run(args: argparse.Namespace) -> dict:
+    from alp_jax.core import files
     from alp_jax.core.names import choose
-    from alp_jax.core.progress import Progress
+    from alp_jax.corpora.caption_streams import Published, Stored
     from alp_jax.data.store.dataset import open_dataset
+    from alp_jax.data.text.describe import caption_lines, describe, token_counter
     from alp_jax.data.text.normalise import CLEAN_UPS
-    from alp_jax.data.text.statistics import CaptionStatistics
 
     if args.text_budget < 1:
         raise UserError(f"--text_budget {args.text_budget} leaves no token of a caption")
@@ -53,95 +60,14 @@ def run(args: argparse.Namespace) -> dict:
     if bool(args.path) == bool(args.source or args.metadata):
         raise UserError("give either the folder of a data set or --source NAME --metadata FILE...")
     dataset = open_dataset(args.path) if args.path else None
-    found = Stored(dataset) if dataset else Published(args)
-    statistics = CaptionStatistics(_token_counter(args, dataset), args.text_budget)
-    with Progress("read captions", found.clips, "clips") as progress:
-        for entry in found:
-            statistics.add(*entry)
-            progress.update()
-    result = statistics.result() | {"rejected": found.rejected}
+    stream = Stored(dataset) if dataset else Published(args.source, args.metadata, args.option, args.split)
+    counter = token_counter(dataset.path if dataset else None, args.tokenizer, args.text_clean)
+    result = describe(stream, counter, args.text_budget)
     if not result["sources"]:
-        raise UserError(f"there are no captions in {args.path or args.metadata[0][0]}{_why(found)}")
+        rows = "".join(f"; {entry['count']} rows: {entry['rows'][0]}" for entry in stream.rejected.values())
+        raise UserError(f"there are no captions in {args.path or args.metadata[0][0]}{rows}")
     if args.out:
         files.write_json(args.out, result)
     if not args.json:
-        _print(result)
+        print(*caption_lines(result), sep="\n")
     return result
-
-
-def _token_counter(args: argparse.Namespace, dataset) -> Callable[[str], int] | None:
-    from alp_jax.config.schema import DataConfig
-    from alp_jax.data.text.normalise import clean
-    from alp_jax.data.text.tokenizer import Tokenizer, tokenizer_path
-
-    if not dataset and not args.tokenizer:
-        return None
-    path = tokenizer_path(dataset.path if dataset else ".", DataConfig(tokenizer=args.tokenizer))
-    if not args.tokenizer and not path.exists():
-        return None
-    tokenizer = Tokenizer.load(path)
-    return lambda caption: len(tokenizer.encode(clean(caption, args.text_clean)))
-
-
-def _why(found: Published | Stored) -> str:
-    return "".join(f"; {entry['count']} rows: {entry['rows'][0]}" for entry in found.rejected.values())
-
-
-def _print(result: dict) -> None:
-    rows = dict(result["sources"]) | ({"all": result["all"]} if len(result["sources"]) > 1 else {})
-    print(_HEAD)
-    for name, row in rows.items():
-        _print_row(name, row)
-    print(f"distinct words: {result['definitions']['distinct_words']}")
-    for name, row in rows.items():
-        if name in result["sources"]:
-            _print_findings(name, row, result["artefacts"])
-    for reason, entry in sorted(result["rejected"].items()):
-        print(f"rows without a clip: {entry['count']} {reason} ({entry['meaning']}), such as {entry['rows'][0]}")
-
-
-def _print_row(name: str, row: dict) -> None:
-    captions, words = row["captions"], row["words_per_caption"]
-    equal = row["at_equal_size"]
-    spread = " / ".join(str(words[q]) for q in ("5", "50", "95"))
-    own = " / ".join(
-        f"{'~' * ('standard_error' in entry)}{100 * entry['share']:.1f}" for entry in row["distinct_n"].values()
-    )
-    same = " / ".join(f"{100 * share:.1f}" for share in equal.values()) if equal else "-"
-    shares = (
-        row["duplicates"]["exact"],
-        row["duplicates"]["normalised"],
-        row["not_english"]["captions"],
-        row["defects"],
-    )
-    print(
-        f"  {name:<24}{captions:>10}{row['clips']:>10}{spread:>16}{row['distinct_words']:>10}{own:>20}{same:>20}"
-        + "".join(f"{100 * n / captions:>8.2f}" for n in shares)
-    )
-
-
-def _print_findings(name: str, row: dict, kinds: dict) -> None:
-    """What the table cannot hold: splits, artefacts and repetition with examples, tokens."""
-    captions = row["captions"]
-    splits = (f"{split} {counts['captions']} of {counts['clips']} clips" for split, counts in row["splits"].items())
-    print(f"{name}: captions {', '.join(splits)}")
-    if "tokens_per_caption" in row:
-        tokens = row["tokens_per_caption"]
-        spread = " / ".join(str(tokens[q]) for q in ("5", "50", "95"))
-        cut = 100 * tokens["truncated"] / captions
-        print(f"  tokens: {spread} (5 / 50 / 95 %); of more than {tokens['budget']}, which training cuts: {cut:.1f}%")
-    for artefact, entry in row["artefacts"].items():
-        kind, share = kinds[artefact], 100 * entry["captions"] / captions
-        what = f"{'defect' if kind['defect'] else 'style'}: {kind['meaning']}"
-        print(f"  {share:.3f}% {artefact} ({what}): {_quoted(entry['examples'][0])}")
-    for example in row["not_english"]["examples"]:
-        print(f"  not English ({example['language']}): {_quoted(example['text'])}")
-    common = ", ".join(f"{_quoted(o['text'])} {100 * o['captions'] / captions:.1f}%" for o in row["openings"][:_LISTED])
-    print(f"  most common openings: {common}")
-    if row["most_repeated"]:
-        common = ", ".join(f"{_quoted(o['text'])} {o['captions']} times" for o in row["most_repeated"][:_LISTED])
-        print(f"  most repeated: {common}")
-
-
-def _quoted(text: str) -> str:
-    return repr(text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "...")

@@ -8,7 +8,7 @@ from alp_jax.core.paths import cache_dir
 
 def add(action: Callable[..., argparse.ArgumentParser]) -> None:
     fetch = action("fetch", "download and unpack a corpus", "alp data fetch mini --tier s")
-    fetch.add_argument("corpus", choices=("mini",))
+    fetch.add_argument("corpus", metavar="CORPUS", help="mini, or another one that can be fetched")
     add_tier(fetch)
 
 
@@ -21,15 +21,15 @@ def add_tier(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict:
-    from alp_jax.corpora import mini
+    from alp_jax.corpora import registry
 
-    packages = mini.fetch(args.cache, args.tier)
+    packages = registry.fetch(args.corpus, args.cache, args.tier)
     missing = sorted(name for name, entry in packages.items() if "missing" in entry)
     if not args.json:
-        print(
-            f"mini corpus, tier {args.tier}: {len(packages) - len(missing)} of {len(packages)} packages in {args.cache}"
-        )
+        there = f"{len(packages) - len(missing)} of {len(packages)} packages in {args.cache}"
+        print(f"{args.corpus} corpus, tier {args.tier}: {there}")
         for name in missing:
             print(f"  missing {name}: {packages[name]['missing']}")
-        print(f"next: alp data build mini --tier {args.tier} --cache {args.cache} --out data/mini")
+        build = f"alp data build {args.corpus} --tier {args.tier} --cache {args.cache} --out data/{args.corpus}"
+        print(f"next: {build}")
     return {"cache": str(args.cache), "tier": args.tier, "packages": packages, "missing": missing}

@@ -21,11 +21,11 @@ def add(action: Callable[..., argparse.ArgumentParser]) -> None:
 
 
 def run(args: argparse.Namespace) -> dict:
-    from alp_jax.cli.data_verbs.build import print_accounting
     from alp_jax.data.building.merge import merge
+    from alp_jax.data.building.report import accounting_lines
 
     accounting = merge(args.paths, args.out, dedupe=args.dedupe)
     if not args.json:
-        print_accounting(args.out, accounting)
+        print(*accounting_lines(args.out, accounting), sep="\n")
         print(f"next: alp tokenizer --data {args.out}")
     return {"out": str(args.out), "accounting": accounting}

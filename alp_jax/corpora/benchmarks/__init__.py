@@ -1,1 +1,4 @@
-"""Published evaluation sets with their official splits, one file each; nothing here draws a split."""
+"""Labelled evaluation sets with their official splits, a module each that defines CORPUS; nothing here draws a split.
+
+Every name here is a corpus.
+"""

@@ -9,10 +9,9 @@ import pathlib
 from collections.abc import Sequence
 
 from alp_jax.core.clip import Clip, Event, Rejected
-from alp_jax.core.errors import UserError
 from alp_jax.corpora import tables, youtube
-from alp_jax.corpora.adapter import Adapter, Clips, split_of
 from alp_jax.corpora.audio_files import AudioFiles
+from alp_jax.corpora.corpus import Clips, Corpus, split_of
 from alp_jax.corpora.rows import BadRow, stretch, to_clips
 
 SOURCE = "audioset_strong"
@@ -25,10 +24,8 @@ def clips(metadata: Sequence[pathlib.Path], audio: pathlib.Path | None = None, s
     """The clips of each table in the order of their first rows; a table is in memory at a time.
 
     Raises:
-      UserError: ``split`` is given, a name that tells no split, or other columns.
+      UserError: a name that tells no split, or other columns.
     """
-    if split is not None:
-        raise UserError("audioset_strong has official tables for train and eval: leave out --split")
     files, names = AudioFiles(audio), {}
     for path in metadata:
         if path.name == _NAMES:
@@ -76,10 +73,12 @@ def _clip(row: tuple[str, list[Event]], split: str, files: AudioFiles) -> Clip:
     )
 
 
-ADAPTER = Adapter(
+CORPUS = Corpus(
+    name="audioset_strong",
+    title="AudioSet-Strong: 10 s cuts of YouTube videos with the times of their sounds, official train and eval",
     read=clips,
-    help="AudioSet-Strong: 10 s cuts of YouTube videos with the times of their sounds, official train and eval",
     metadata="audioset_train_strong.tsv, audioset_eval_strong.tsv, and mid_to_display_name.tsv for names of classes",
     audio=f"one file per clip, named by segment_id or {youtube.PATTERNS}",
     suffixes=(".tsv",),
+    official_split="audioset_strong has official tables for train and eval",
 )

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from alp_jax.core.clip import Clip
 from alp_jax.core.errors import UserError
 from alp_jax.corpora import tables
-from alp_jax.corpora.adapter import SPLIT_WORDS, Adapter, Clips
 from alp_jax.corpora.audio_files import AudioFiles
+from alp_jax.corpora.corpus import SPLIT_WORDS, Clips, Corpus
 from alp_jax.corpora.rows import BadRow, to_clips
 
 SOURCE = "crema_d"
@@ -25,10 +25,8 @@ def clips(metadata: Sequence[pathlib.Path], audio: pathlib.Path | None = None, s
     """The clips in the order of the tables.
 
     Raises:
-      UserError: ``split`` is given, or an actor is in two splits.
+      UserError: an actor is in two splits.
     """
-    if split is not None:
-        raise UserError("crema_d is split by actor in a table of file,split: leave out --split")
     files, split_of = AudioFiles(audio), {}
     for path in metadata:
         rows = tables.csv_rows(path, ("file", "split"))
@@ -61,10 +59,12 @@ def _clip(row: tuple[str, ...], path: pathlib.Path, files: AudioFiles, split_of:
     )
 
 
-ADAPTER = Adapter(
+CORPUS = Corpus(
+    name="crema_d",
+    title="CREMA-D: emotions of actors, split by actor as a table says",
     read=clips,
-    help="CREMA-D: emotions of actors, split by actor as a table says",
     metadata="CSV with the columns file,split (or TFDS's crema_d through the corpus tfds)",
     audio="AudioWAV, files by name",
     suffixes=(".csv",),
+    official_split="crema_d is split by actor in a table of file,split",
 )

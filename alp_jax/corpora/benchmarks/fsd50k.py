@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from alp_jax.core.clip import Clip
 from alp_jax.core.errors import UserError
 from alp_jax.corpora import tables
-from alp_jax.corpora.adapter import SPLIT_WORDS, Adapter, Clips
 from alp_jax.corpora.audio_files import AudioFiles
+from alp_jax.corpora.corpus import SPLIT_WORDS, Clips, Corpus
 from alp_jax.corpora.rows import BadRow, tags, to_clips
 
 SOURCE = "fsd50k"
@@ -22,10 +22,8 @@ def clips(metadata: Sequence[pathlib.Path], audio: pathlib.Path | None = None, s
     """The clips of each table; their classes are tags.
 
     Raises:
-      UserError: ``split`` is given, or a table of neither form.
+      UserError: a table of neither form.
     """
-    if split is not None:
-        raise UserError("fsd50k has official splits in dev.csv and eval.csv: leave out --split")
     files = AudioFiles(audio)
     for path in metadata:
         if path.name == _VOCABULARY:
@@ -62,10 +60,12 @@ def _clip(row: tuple[str, ...], files: AudioFiles, develops: bool) -> Clip:
     )
 
 
-ADAPTER = Adapter(
+CORPUS = Corpus(
+    name="fsd50k",
+    title="FSD50K: Freesound clips of 200 classes, official train, validation and evaluation",
     read=clips,
-    help="FSD50K: Freesound clips of 200 classes, official train, validation and evaluation",
     metadata="FSD50K.ground_truth with dev.csv and eval.csv",
     audio="FSD50K.dev_audio and FSD50K.eval_audio, files by fname",
     suffixes=(".csv",),
+    official_split="fsd50k has official splits in dev.csv and eval.csv",
 )

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from alp_jax.core.clip import Clip, Rejected
 from alp_jax.core.errors import UserError
 from alp_jax.corpora import tables
-from alp_jax.corpora.adapter import Adapter, Clips
 from alp_jax.corpora.audio_files import below
+from alp_jax.corpora.corpus import Clips, Corpus
 from alp_jax.corpora.rows import BadRow, stated_seconds, to_clips
 
 SOURCE = "magnatagatune"
@@ -27,10 +27,8 @@ def clips(metadata: Sequence[pathlib.Path], audio: pathlib.Path | None = None, s
     """The clips in the order of the table, which is read twice: once to count its tags. Clips without one stay.
 
     Raises:
-      UserError: ``split`` is given, several tables, or one of another form.
+      UserError: several tables, or one of another form.
     """
-    if split is not None:
-        raise UserError("magnatagatune is split by its folders 0 to f: leave out --split")
     tables_here = [path for path in metadata if "annotations" in path.name]
     if len(tables_here) != 1:
         raise UserError(f"magnatagatune has one annotations_final.csv, here are {len(tables_here)}")
@@ -74,10 +72,12 @@ def _clip(cells: dict[str, str], root: pathlib.Path | None, top: set[str]) -> Cl
     )
 
 
-ADAPTER = Adapter(
+CORPUS = Corpus(
+    name="magnatagatune",
+    title="MagnaTagATune: 29 s of songs with the 50 most frequent tags, split 12:1:3 by folder",
     read=clips,
-    help="MagnaTagATune: 29 s of songs with the 50 most frequent tags, split 12:1:3 by folder",
     metadata="annotations_final.csv",
     audio="the unpacked folders 0 to f",
     suffixes=(".csv",),
+    official_split="magnatagatune is split by its folders 0 to f",
 )

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 from alp_jax.core.clip import Clip
 from alp_jax.core.errors import UserError
-from alp_jax.corpora.adapter import Adapter, Clips, split_words
 from alp_jax.corpora.audio_files import AudioFiles
+from alp_jax.corpora.corpus import Clips, Corpus, split_words
 from alp_jax.corpora.json_stream import json_members
 from alp_jax.corpora.rows import check_utf8, field, to_clips
 
@@ -23,10 +23,8 @@ def clips(metadata: Sequence[pathlib.Path], audio: pathlib.Path | None = None, s
     """The notes of each folder in the order of its file.
 
     Raises:
-      UserError: ``split`` is given, a folder whose name tells no split, or one without its file.
+      UserError: a folder whose name tells no split, or one without its file.
     """
-    if split is not None:
-        raise UserError("nsynth is split by its folders: leave out --split")
     for folder in metadata:
         path = folder / _FILE if folder.is_dir() else folder
         found = split_words(path.parent.name)
@@ -57,10 +55,11 @@ def _clip(row: tuple[str, dict], split: str, files: AudioFiles) -> Clip:
     )
 
 
-ADAPTER = Adapter(
+CORPUS = Corpus(
+    name="nsynth",
+    title="NSynth: notes of eleven families of instruments, official train, validation and test",
     read=clips,
-    help="NSynth: notes of eleven families of instruments, official train, validation and test",
     metadata="the folders nsynth-train, nsynth-valid and nsynth-test",
     audio="the folder that holds these folders",
-    suffixes=(),
+    official_split="nsynth is split by its folders",
 )

@@ -8,10 +8,9 @@ import pathlib
 from collections.abc import Sequence
 
 from alp_jax.core.clip import Clip
-from alp_jax.core.errors import UserError
 from alp_jax.corpora import tables, youtube
-from alp_jax.corpora.adapter import Adapter, Clips
 from alp_jax.corpora.audio_files import AudioFiles
+from alp_jax.corpora.corpus import Clips, Corpus
 from alp_jax.corpora.rows import BadRow, plain, seconds, texts, to_clips
 
 SOURCE = "vggsound"
@@ -22,10 +21,8 @@ def clips(metadata: Sequence[pathlib.Path], audio: pathlib.Path | None = None, s
     """The clips in the order of the table.
 
     Raises:
-      UserError: ``split`` is given, or another number of columns.
+      UserError: another number of columns.
     """
-    if split is not None:
-        raise UserError("vggsound.csv states the official split of every clip: leave out --split")
     files = AudioFiles(audio)
     for path in metadata:
         rows = tables.csv_rows(path, ("id", "start", "class", "split"), header=False)
@@ -52,10 +49,12 @@ def _clip(row: tuple[str, ...], files: AudioFiles) -> Clip:
     )
 
 
-ADAPTER = Adapter(
+CORPUS = Corpus(
+    name="vggsound",
+    title="VGGSound: 10 s cuts of YouTube videos of 309 classes, official train and test",
     read=clips,
-    help="VGGSound: 10 s cuts of YouTube videos of 309 classes, official train and test",
     metadata="vggsound.csv",
     audio=f"one file per clip, named {youtube.PATTERNS}",
     suffixes=(".csv",),
+    official_split="vggsound.csv states the official split of every clip",
 )

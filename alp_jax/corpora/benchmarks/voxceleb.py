@@ -11,10 +11,9 @@ import re
 from collections.abc import Sequence
 
 from alp_jax.core.clip import Clip
-from alp_jax.core.errors import UserError
 from alp_jax.corpora import tables
-from alp_jax.corpora.adapter import Adapter, Clips, Option
 from alp_jax.corpora.audio_files import below
+from alp_jax.corpora.corpus import Clips, Corpus, Option
 from alp_jax.corpora.rows import BadRow, to_clips
 
 _SPLITS = {"1": "train", "2": "valid", "3": "test"}
@@ -26,13 +25,7 @@ _FOLDERS = ("", "wav", "aac", "vox1_dev_wav/wav", "vox1_test_wav/wav", "dev/aac"
 def clips(
     metadata: Sequence[pathlib.Path], audio: pathlib.Path | None = None, split: str | None = None, version: str = "1"
 ) -> Clips:
-    """The utterances in the order of the list; videos of the test are in it alone.
-
-    Raises:
-      UserError: ``split`` is given.
-    """
-    if split is not None:
-        raise UserError("the list states the split of every utterance: leave out --split")
+    """The utterances in the order of the list; videos of the test are in it alone."""
     tested: dict[str, bool] = {}  # video -> whether it is in the test
     for path in metadata:
         rows = tables.csv_rows(path, ("part", "file"), separator=" ", header=False)
@@ -74,11 +67,13 @@ def _audio(root: pathlib.Path | None, name: str) -> str:
     return below(root, name + ".wav")
 
 
-ADAPTER = Adapter(
+CORPUS = Corpus(
+    name="voxceleb",
+    title="VoxCeleb1 (official iden_split.txt) or 2 (a list of that form): which speaker it is",
     read=clips,
-    help="VoxCeleb1 (official iden_split.txt) or 2 (a list of that form): which speaker it is",
     metadata="iden_split.txt, or a list of '1|2|3 id10001/<video>/00001.wav' for train, validation and test",
     audio="the published folders, as wav, ogg, flac or m4a",
     suffixes=(".txt",),
     options={"version": Option("which VoxCeleb it is", "1", ("1", "2"))},
+    official_split="the list states the split of every utterance",
 )

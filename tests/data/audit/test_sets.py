@@ -4,11 +4,12 @@ import json
 
 import pytest
 
-from alp_jax.cli.data_verbs import audit
 from alp_jax.cli.main import main
 from alp_jax.core.errors import UserError
+from alp_jax.corpora import registry
 from alp_jax.data.audit import known, sets
 from alp_jax.data.audit.kinds import KINDS
+from alp_jax.data.audit.run import eval_sets
 
 CAPTION = "A man speaks while water runs into a sink"
 
@@ -121,9 +122,10 @@ def test_metadata_cannot_be_changed(flags, words, audiocaps, capsys):
 
 def test_options_of_a_corpus_and_urls_are_told_from_files(audiocaps):
     test = audiocaps("test.csv", ("aaaaaaaaaaa", 30, "x"))
-    (found,) = audit.sets([f"audiocaps:{test},version=2"], None)
-    assert found.clips.sources == ("audiocaps_v2",)
-    assert audit._corpus("gs://bucket/data:test") is None
+    (eval_set,) = eval_sets([f"audiocaps:{test},version=2"], None, registry.read_spec)
+    assert eval_set.clips.sources == ("audiocaps_v2",)
+    for path in ("gs://bucket/data:test", "mini:test", "data/mini"):
+        assert registry.read_spec(path, "test") is None
 
 
 def test_known_overlaps_warn_until_the_set_is_given():

@@ -1,0 +1,95 @@
+"""One clip of several rows: a table with a row for each caption names a file as often as it has captions."""
+
+import array
+import dataclasses
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+
+from alp_jax.core.clip import Clip, Rejected
+from alp_jax.corpora.audio_files import composed
+from alp_jax.corpora.captioned.folder.tables import Row
+from alp_jax.corpora.rows import BadRow
+
+Place = tuple[str, float, float | None]  # what a row names: a file and a stretch of it
+
+
+def joined(
+    counted: Iterable[Row | Rejected],
+    rows: Iterable[Row | Rejected],
+    place_of: Callable[[Row], Place],
+    make: Callable[[Row], Clip],
+) -> Iterator[Clip | Rejected]:
+    """The clips of all rows; rows of the same stretch of the same file are one clip with the captions of all of them.
+
+    The rows are read twice: first what they name is counted, in 8 bytes a row, so that a clip waits in memory for those
+    of its rows only that are still to come. Rows of containers are clips of their own.
+
+    Args:
+      counted: the same as ``rows``, but that rows of containers may be left out.
+      place_of, make: of a row; they raise BadRow.
+    """
+    waiting = _repeated(counted, place_of)
+    held: dict[int, tuple[str, Clip]] = {}
+    for row in rows:
+        if isinstance(row, Rejected):
+            yield row
+            continue
+        try:
+            key = 0 if row.container else _hash(place_of(row))
+        except BadRow as error:
+            yield Rejected(row.where, error.reason, error.detail)
+            continue
+        try:
+            clip = make(row)
+            if key in waiting:
+                where, first = held.get(key, (row.where, clip))
+                held[key] = (where, first if first is clip else _join(first, clip, where))
+            else:
+                yield clip
+        except BadRow as error:
+            yield Rejected(row.where, error.reason, error.detail)
+        if key in waiting:
+            waiting[key] -= 1
+            if not waiting[key]:
+                del waiting[key]
+                if key in held:
+                    yield held.pop(key)[1]
+
+
+def _repeated(rows: Iterable[Row | Rejected], place_of: Callable[[Row], Place]) -> dict[int, int]:
+    """How many rows there are of each place that several have, by its hash."""
+    keys = array.array("Q")
+    for row in rows:
+        if isinstance(row, Row) and not row.container:
+            try:
+                keys.append(_hash(place_of(row)))
+            except BadRow:
+                continue
+    found, counts = np.unique(np.frombuffer(keys, np.uint64), return_counts=True)
+    return dict(zip(found[counts > 1].tolist(), counts[counts > 1].tolist(), strict=True))
+
+
+def _hash(place: Place) -> int:
+    text = repr(place).encode(errors="surrogateescape")
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
+
+
+def _join(first: Clip, second: Clip, where: str) -> Clip:
+    """``first`` with what ``second``, of a later row, adds; BadRow when they contradict each other."""
+    labels = dict(first.labels)
+    for task, label in second.labels.items():
+        if labels.setdefault(task, label) != label:
+            raise BadRow("contradiction", f"label_{task} is {label!r} here and {labels[task]!r} in {where}")
+    for name in ("recording", "group", "split", "license"):
+        ours, theirs = getattr(first, name), getattr(second, name)
+        if ours and theirs and composed(ours) != composed(theirs):
+            raise BadRow("contradiction", f"{name} is {theirs!r} here and {ours!r} in {where}")
+    return dataclasses.replace(
+        first,
+        captions=tuple(dict.fromkeys(first.captions + second.captions)),
+        tags=tuple(dict.fromkeys(first.tags + second.tags)),
+        labels=labels,
+        license=first.license or second.license,
+    )

@@ -1,0 +1,55 @@
+"""Which files of a folder are somebody's data: one table, or the shards of a container format wherever they lie."""
+
+import os
+import pathlib
+from collections.abc import Iterator, Sequence
+
+from alp_jax.core.errors import UserError
+from alp_jax.corpora.captioned.folder.tables import CONTAINERS
+
+_TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".csv.gz", ".tsv.gz", ".jsonl.gz")
+
+
+def files(paths: Sequence[pathlib.Path]) -> list[pathlib.Path]:
+    """``paths`` with folders replaced by the tables in them, else by the tar and parquet files below them, sorted.
+
+    Raises:
+      UserError: a folder has neither, or cannot be read.
+    """
+    found = []
+    for path in paths:
+        found += _of_folder(path) if path.is_dir() else [path]
+    return found
+
+
+def top(paths: Sequence[pathlib.Path]) -> str:
+    """The folder that names of containers start at, so that no two have one name: the lowest that holds all of them.
+
+    Of containers that lie in one folder it is the folder above.
+    """
+    folders = sorted(
+        {os.path.dirname(os.path.abspath(path)) for path in paths if path.name.lower().endswith(CONTAINERS)}
+    )
+    common = os.path.commonpath(folders) if folders else ""
+    return os.path.dirname(common) if len(folders) == 1 else common
+
+
+def _of_folder(folder: pathlib.Path) -> list[pathlib.Path]:
+    try:
+        names = sorted(os.listdir(folder))
+    except OSError as error:
+        raise UserError(f"metadata folder {folder} cannot be read: {error.strerror}") from None
+    tables = [folder / name for name in names if name.lower().endswith(_TABLES) and not name.startswith(".")]
+    found = tables or sorted(_containers(folder))
+    if not found:
+        kinds = f"{', '.join(_TABLES[:4])}, {' or '.join(CONTAINERS)}"
+        raise UserError(f"folder {folder} holds no {kinds} file; give the table by --metadata FILE")
+    return found
+
+
+def _containers(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+    for parent, below, names in os.walk(folder):
+        below[:] = [name for name in below if not name.startswith(".")]
+        for name in names:
+            if name.lower().endswith(CONTAINERS) and not name.startswith("."):
+                yield pathlib.Path(parent, name)

@@ -1,0 +1,205 @@
+"""The rows of somebody's table in any form that people write: CSV with any separator, JSON, JSON lines, parquet, tar.
+
+A row comes with its cells by meaning (``columns.py``) and, of a container, where its audio lies. What is wrong with one
+row costs that row (Rejected); what is wrong with the table is a UserError.
+"""
+
+import csv
+import dataclasses
+import json
+import pathlib
+import re
+from collections.abc import Callable, Iterator, Sequence
+
+from alp_jax.core.clip import Rejected
+from alp_jax.core.errors import UserError
+from alp_jax.corpora import json_stream, tables
+from alp_jax.corpora.captioned.folder import columns
+from alp_jax.corpora.captioned.folder.cells import empty
+from alp_jax.corpora.captioned.folder.columns import CAPTION, LABEL, Column, Columns
+
+SEPARATORS = (",", ";", "\t", "|")  # the first of those that fit a header equally well
+TEXT = (".csv", ".tsv", ".tab", ".json", ".jsonl", ".ndjson")  # each with .gz too
+CONTAINERS = (".parquet", ".tar")
+OBJECTS = (".json", ".jsonl", ".ndjson")  # whose rows may have different columns
+_TIMES, _DECIMAL = ("start", "end", "duration"), re.compile(r"\s*\d+,\d+\s*")
+_OTHERS = {
+    ".xlsx": "save it as CSV",
+    ".xls": "save it as CSV",
+    ".tgz": "gunzip it: audio in it cannot be reached without unpacking",
+    ".tar.gz": "gunzip it: audio in it cannot be reached without unpacking",
+    ".zip": "unzip it",
+    ".arrow": "save it as parquet",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A row of a table.
+
+    Attributes:
+      where: file and row, for messages.
+      cells: meaning (of ``columns.NAMES``) -> value, without cells that say nothing.
+      captions: the cells of the columns of captions, in their order.
+      labels: task -> value.
+      container, member: where the audio lies when it is in a container (``Clip.member``); "" else.
+      name: what the audio is called inside the container.
+      used: the columns of the table, each with its place.
+      folder: where the file is looked up when no folder of audio is given; None: nowhere.
+    """
+
+    where: str
+    cells: dict
+    captions: tuple = ()
+    labels: dict = dataclasses.field(default_factory=dict)
+    container: str = ""
+    member: str = ""
+    name: str = ""
+    folder: pathlib.Path | None = None
+    used: Sequence[tuple[int | str, Column]] = ()
+
+    def meanings(self) -> set[str]:
+        """What the columns of the table mean, whether or not this row has something in them."""
+        return {column.meaning for _, column in self.used}
+
+
+Rows = Iterator[Row | Rejected]
+
+
+def suffix(path: pathlib.Path) -> str:
+    """What kind of table a file is: its last suffix in lower case, or the one before ``.gz``.
+
+    Raises:
+      UserError: a kind that cannot be read.
+    """
+    name = path.name.lower()
+    plain = name.removesuffix(".gz")
+    for known in (*TEXT, *CONTAINERS):
+        if plain.endswith(known) and (plain == name or known in TEXT):
+            return known
+    remedy = next((f": {what}" for end, what in _OTHERS.items() if name.endswith(end)), "")
+    kinds = f"{', '.join(TEXT)} (also with .gz) or {', '.join(CONTAINERS)}"
+    raise UserError(f"{path} must end in {kinds}{remedy}")
+
+
+def rows(path: pathlib.Path, known: Columns) -> Rows:
+    """The rows of a table whose audio is files beside it (``TEXT``).
+
+    Raises:
+      UserError: it cannot be read, has no columns for the file, or columns that are not known.
+    """
+    kind = suffix(path)
+    if kind in (".csv", ".tsv", ".tab"):
+        return _csv(path, known, kind)
+    first = _first_character(path)
+    if first == "[":
+        return _json(path, known)
+    if kind == ".json" and first == "{":
+        _check_lines(path)
+    return _json_lines(path, known)
+
+
+def row_of(where: str, values: Sequence | dict, used: Sequence[tuple[int | str, Column]], **place) -> Row:
+    """A row from its values and the columns that are used, each with its place in the values, and other fields."""
+    cells, captions, labels = {}, [], {}
+    for key, column in used:
+        value = values[key]
+        if empty(value):
+            continue
+        if column.meaning == CAPTION:
+            captions.append(value)
+        elif column.meaning == LABEL:
+            labels[column.task] = value
+        else:
+            cells[column.meaning] = value
+    return Row(where, cells, tuple(captions), labels, used=used, **place)
+
+
+def _csv(path: pathlib.Path, known: Columns, kind: str) -> Rows:
+    separator = _separator(path, kind)
+
+    def pick_of(header: list[str]) -> Callable[[list[str]], list[str]]:
+        nonlocal used
+        found = known.of(header, str(path), f"{path} header")
+        used = [(header.index(column.name), column) for column in found]
+        return lambda cells: cells
+
+    used: list = []
+    for row in tables.csv_table(path, pick_of, separator):
+        if isinstance(row, Rejected):
+            yield row
+            continue
+        found = row_of(f"{path} line {row[0]}", row[1], used)
+        if separator != ",":
+            _point(found.cells)
+        yield found
+
+
+def _point(cells: dict) -> None:
+    """Writes times with a decimal point where a table whose cells no comma parts has them with a comma."""
+    for meaning in _TIMES:
+        if _DECIMAL.fullmatch(cells.get(meaning, "")):
+            cells[meaning] = cells[meaning].replace(",", ".")
+
+
+def _separator(path: pathlib.Path, kind: str) -> str:
+    """What parts the cells, told by the header alone: the separator that finds most known columns in it, then cells."""
+    order = SEPARATORS if kind == ".csv" else ("\t", *(mark for mark in SEPARATORS if mark != "\t"))
+    headers = []
+    for mark in order:
+        try:
+            headers.append(tables.csv_header(path, mark))
+        except csv.Error:
+            headers.append([])
+    best = max(range(len(order)), key=lambda n: (columns.known(headers[n]), len(headers[n]), -n))
+    return order[best]
+
+
+def _first_character(path: pathlib.Path) -> str:
+    with tables.open_text(path) as file:
+        try:
+            return next((line.lstrip()[0] for line in file if line.strip()), "")
+        except (OSError, EOFError) as error:
+            raise UserError(f"{path} cannot be read to its end: {error}") from None
+
+
+def _check_lines(path: pathlib.Path) -> None:
+    """Raises UserError for a JSON file that is neither a list nor JSON lines."""
+    with tables.open_text(path) as file:
+        line = next(line for line in file if line.strip())
+    try:
+        whole = isinstance(json.loads(line), dict)
+    except (ValueError, RecursionError):
+        whole = False
+    if not whole:
+        raise UserError(f"{path} is one JSON object; give a list of them, [{{...}}, ...], or one on each line")
+
+
+def _json(path: pathlib.Path, known: Columns) -> Rows:
+    return _objects(path, "record", json_stream.json_rows(path, unique=True), known)
+
+
+def _json_lines(path: pathlib.Path, known: Columns) -> Rows:
+    return _objects(path, "line", tables.jsonl_rows(path, unique=True), known)
+
+
+def _objects(path: pathlib.Path, unit: str, found: Iterator[tuple[int, dict] | Rejected], known: Columns) -> Rows:
+    """The objects as rows. One that names no file costs itself; if it is the first, the table is another kind."""
+    first = True
+    for row in found:
+        if isinstance(row, Rejected):
+            yield row
+            continue
+        where = f"{path} {unit} {row[0]}"
+        try:
+            yield _object(path, where, row[1], known)
+        except columns.NoFile:
+            if first:
+                raise
+            yield Rejected(where, "bad_record", "no file name")
+        first = False
+
+
+def _object(path: pathlib.Path, where: str, record: dict, known: Columns) -> Row:
+    found = known.of(tuple(record), str(path), where)
+    return row_of(where, record, [(column.name, column) for column in found])

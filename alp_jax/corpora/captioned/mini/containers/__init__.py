@@ -1,0 +1,51 @@
+"""Archives inside packages (zip, Qt resources, OpenTTD sound sets) unpacked into plain files, all or nothing."""
+
+import os
+import pathlib
+import shutil
+import tempfile
+
+from alp_jax.core.errors import DataError
+from alp_jax.corpora.captioned.mini.containers.opensfx import unpack_cat
+from alp_jax.corpora.captioned.mini.containers.rcc import unpack_rcc
+from alp_jax.corpora.captioned.mini.containers.sink import Limits, Sink
+from alp_jax.corpora.captioned.mini.containers.zips import unpack_zip
+
+PARSERS = {".pk3": unpack_zip, ".wz": unpack_zip, ".zip": unpack_zip, ".rcc": unpack_rcc, ".cat": unpack_cat}
+KEEP = (".ogg", ".oga", ".wav", ".flac", ".txt", ".json", ".csv")
+
+
+def containers_in(package_dir: pathlib.Path) -> list[pathlib.Path]:
+    """The archives of a package in name order; symbolic links are not followed."""
+    return sorted(
+        path
+        for path in package_dir.rglob("*")
+        if path.suffix.lower() in PARSERS and path.is_file() and not path.is_symlink()
+    )
+
+
+def unpack(package_dir: pathlib.Path, out_dir: pathlib.Path, limits: Limits | None = None) -> int:
+    """Unpacks every archive of ``package_dir`` into ``out_dir/<archive path>/``; returns how many files were written.
+
+    ``out_dir`` appears whole or not at all, and a call that finds it does nothing. Only audio and small text is kept.
+
+    Raises:
+      DataError: an archive is damaged, names a file outside its folder or is larger than ``limits``.
+    """
+    if out_dir.exists():
+        return 0
+    out_dir.parent.mkdir(parents=True, exist_ok=True)
+    temporary = pathlib.Path(tempfile.mkdtemp(dir=out_dir.parent, prefix=f".{out_dir.name}."))
+    try:
+        sink = Sink(temporary, limits or Limits(), KEEP)
+        for container in containers_in(package_dir):
+            sink.prefix = container.relative_to(package_dir).as_posix()
+            try:
+                PARSERS[container.suffix.lower()](container, sink)
+            except DataError as error:
+                raise DataError(f"{container}: {error}") from None
+        os.replace(temporary, out_dir)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    return sink.files

@@ -1,0 +1,122 @@
+"""WavCaps (Mei et al. 2023): web sounds with captions that a language model wrote from their descriptions.
+
+Published as one JSON file per source: ``as_final.json`` (AudioSet, strongly labelled part), ``bbc_final.json``,
+``fsd_final.json`` (FreeSound) and ``sb_final.json`` (SoundBible), each
+``{"num_captions_per_audio": 1, "data": [{id, caption, duration, audio, ...}]}``; ``audio`` and ``download_link`` are
+not used. The tree ``json_files`` has a folder for each source, and of FreeSound a second file, ``fsd_final_2s.json``,
+with the sounds of 2 s and more: it is read only where the first is not given. The audio is one flac file per id, below
+folders such as ``AudioSet_SL_flac`` as the zip files unpack. Ids of FreeSound and SoundBible are numbers that collide,
+so folders that are named for another source are not searched. The sources are mixed and counted as
+``wavcaps_<source>``.
+"""
+
+import dataclasses
+import pathlib
+import re
+from collections.abc import Sequence
+
+from alp_jax.core.clip import Clip
+from alp_jax.core.errors import UserError
+from alp_jax.core.progress import say
+from alp_jax.corpora import json_stream, youtube
+from alp_jax.corpora.audio_files import AudioFiles
+from alp_jax.corpora.corpus import Clips, Corpus, Option
+from alp_jax.corpora.rows import BadRow, captions, identifier, stated_seconds, tags, to_clips
+
+
+@dataclasses.dataclass(frozen=True)
+class _Part:
+    recording: str  # namespace
+    words: tuple[str, ...]  # in names of files and folders
+    form: str  # of its ids
+
+
+_PARTS = {
+    "audioset": _Part("youtube", ("audioset", "as"), r".+"),
+    "bbc": _Part("bbc", ("bbc",), r"[A-Za-z0-9_.-]+"),
+    "freesound": _Part("freesound", ("freesound", "fsd"), r"\d+"),
+    "soundbible": _Part("soundbible", ("soundbible", "sb"), r"\d+"),
+}
+
+_NAMES = ("_final.json", "_final_2s.json")
+_FREESOUND, _LONGER = "fsd_final.json", "fsd_final_2s.json"
+
+
+def clips(
+    metadata: Sequence[pathlib.Path], audio: pathlib.Path | None = None, split: str | None = None, part: str = ""
+) -> Clips:
+    """One clip per record; the split is ``train`` unless it is given.
+
+    Raises:
+      UserError: a file of another structure, or one whose name does not tell the source.
+    """
+    for path in _files(metadata):
+        name = part or _part_of(path)
+        others = [word for other in _PARTS for word in _PARTS[other].words if other != name]
+        files = AudioFiles(audio, leave_out=others, keep=_PARTS[name].words)
+        rows = json_stream.json_rows(path, "data", ("id", "caption"))
+        yield from to_clips(
+            f"{path} record", rows, lambda record, name=name, files=files: _clip(record, name, split or "train", files)
+        )
+
+
+def _files(metadata: Sequence[pathlib.Path]) -> list[pathlib.Path]:
+    """The files of captions, those below folders too, without one that repeats another.
+
+    Raises:
+      UserError: a folder has none.
+    """
+    found: list[pathlib.Path] = []
+    for path in metadata:
+        inside = [path]
+        if path.is_dir():
+            inside = sorted(file for file in path.rglob("*.json") if file.name.endswith(_NAMES))
+        if not inside:
+            raise UserError(f"metadata folder {path} holds no {' or '.join(_NAMES)} file")
+        found += inside
+    if any(path.name == _FREESOUND for path in found):
+        for path in found:
+            if path.name == _LONGER:
+                say(f"{path}: left aside, {_FREESOUND} has all its sounds")
+        found = [path for path in found if path.name != _LONGER]
+    return found
+
+
+def _part_of(path: pathlib.Path) -> str:
+    words = re.findall("[a-z]+", path.name.lower())
+    found = {name for name, part in _PARTS.items() if set(words) & set(part.words)}
+    if len(found) != 1:
+        raise UserError(f"{path}: the name does not tell the source; give --option part={'|'.join(_PARTS)}")
+    return found.pop()
+
+
+def _clip(record: dict, name: str, split: str, files: AudioFiles) -> Clip:
+    part, own = _PARTS[name], identifier(record)
+    start = 0.0  # the files are whole recordings, but for AudioSet
+    if name == "audioset":
+        own, start = youtube.audioset(own), None
+    elif not re.fullmatch(part.form, own):
+        raise BadRow("bad_id", f"{own!r} is not an id of {name}")
+    recording = f"{part.recording}:{own}"
+    return Clip(
+        id=f"wavcaps_{name}:{own}",
+        source=f"wavcaps_{name}",
+        recording=recording,
+        audio_path=files.path(youtube.names(own) if name == "audioset" else [own]),
+        captions=captions([record.get("caption")]),
+        tags=tags(record.get("tags")),
+        split=split,
+        group=recording,
+        recording_start_s=start,
+        stated_s=stated_seconds(record.get("duration")),
+    )
+
+
+CORPUS = Corpus(
+    name="wavcaps",
+    title="WavCaps: AudioSet, BBC, FreeSound and SoundBible with captions by a language model",
+    read=clips,
+    metadata="as_final.json, bbc_final.json, fsd_final.json, sb_final.json, or the folder json_files with them",
+    audio="one file per id, {id}.flac (AudioSet: Y{id} or {id}); folders may be named for the source, as unzipped",
+    options={"part": Option("the source, when the file name does not tell it", "", tuple(_PARTS))},
+)

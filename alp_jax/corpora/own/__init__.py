@@ -1,1 +1,0 @@
-"""People's own data: tables in the forms in which they are written, and containers with the audio inside."""

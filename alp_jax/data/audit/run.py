@@ -1,0 +1,150 @@
+"""An audit from the names that users give to its end: read, compare, exclude, keep beside the data set.
+
+``published`` is how metadata of published corpora is read, which this package does not know: ``(CORPUS:FILE,..., split)
+-> (corpus, clips)``, and None for a text that names no corpus (``corpora.registry.read_spec``).
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Sequence
+
+from alp_jax.core import files, storage
+from alp_jax.core.clip import SPLITS, Clip, Rejected
+from alp_jax.core.errors import UserError
+from alp_jax.data.audit import planted, planted_rows, sets
+from alp_jax.data.audit.audit import audit, exclude, training_rows
+from alp_jax.data.audit.kinds import KINDS
+from alp_jax.data.audit.sets import EvalSet
+from alp_jax.data.building.build import build
+from alp_jax.data.store.dataset import Dataset, open_dataset
+
+Published = Callable[[str, str], tuple[str, Iterable[Clip | Rejected]] | None]
+
+RESULT = "audit.json"
+NOTHING = "no training clips, so there is nothing to audit"
+_OWN_SPLITS = ("valid", "test")
+
+
+def run(
+    data: str,
+    against: Sequence[str],
+    published: Published,
+    *,
+    exclude_leaks: bool = False,
+    kinds: Sequence[str] | None = None,
+    replace: bool = False,
+    out: str | None = None,
+) -> tuple[dict, str]:
+    """Audits a built data set, or published metadata of training clips.
+
+    Args:
+      data: a folder, or metadata that ``published`` reads.
+      against: evaluation sets beside the data set's own, see ``eval_sets``.
+      exclude_leaks: take what is found out of use; ``kinds`` and ``replace`` as of ``audit.exclude``.
+      out: file for the result; None: RESULT in the data set.
+
+    Returns:
+      the summary, and where it was written ("": nowhere, and where there was nothing to audit).
+
+    Raises:
+      UserError: knobs that do not go together, or a name that cannot be read.
+    """
+    metadata = published(data, "train")
+    if metadata and exclude_leaks:
+        raise UserError(f"--exclude needs a built data set; {data} is metadata")
+    if not exclude_leaks and (replace or kinds):
+        raise UserError("--replace and --kinds belong to --exclude")
+    dataset = None if metadata else open_dataset(data)
+    if dataset is not None and not len(training_rows(dataset)):
+        return {"data": data, "clips": {}, "leaks": 0}, ""
+    audited = audit(metadata[1] if metadata else dataset, eval_sets(against, dataset, published))
+    summary = {"data": data} | audited.summary()
+    if exclude_leaks:
+        summary["accounting"] = exclude(dataset, audited, kinds or KINDS, replace=replace)
+    if out:
+        storage.write(out, files.json_text(summary).encode())
+    elif dataset is not None:
+        out = _keep(data, summary)
+    return summary, out or ""
+
+
+def plant(data: str, against: Sequence[str], published: Published, count: int) -> dict:
+    """Plants leaks among the clips of a data set or of published metadata and counts those that an audit finds.
+
+    Raises:
+      UserError: ``against`` for a data set, or as ``planted.measure`` and ``planted_rows.measure``.
+    """
+    metadata = published(data, "train")
+    if metadata:
+        return planted_rows.measure(metadata[1], eval_sets(against, None, published), count)
+    if against:
+        raise UserError("--planted goes without --exclude, and with --against only for published metadata")
+    return planted.measure(open_dataset(data), count)
+
+
+def build_audited(
+    clips: Iterable[Clip | Rejected], out: storage.Location, *, against: Sequence[EvalSet], keep_leaks: bool, **settings
+) -> tuple[dict, dict | None]:
+    """Builds a data set, audits it and, unless ``keep_leaks``, takes what is found out of use.
+
+    Args:
+      against: evaluation sets beside the data set's own.
+      settings: of ``build``.
+
+    Returns:
+      the accounting, and the summary of the audit; None when there is nothing to compare: no training clips, or no
+      evaluation set.
+    """
+    accounting = build(clips, out, **settings)
+    dataset = open_dataset(out)
+    against = [*own_sets(dataset), *against]
+    if not against or not len(training_rows(dataset)):
+        return accounting, None
+    audited = audit(dataset, against)
+    summary = {"data": str(out)} | audited.summary()
+    if not keep_leaks:
+        accounting = summary["accounting"] = exclude(dataset, audited)
+    _keep(out, summary)
+    return accounting, summary
+
+
+def _keep(folder: storage.Location, summary: dict) -> str:
+    """Writes the audit beside the data set, without the folder's name: equal data sets have equal files."""
+    kept = {key: value for key, value in summary.items() if key != "data"}
+    path = storage.join(folder, RESULT)
+    storage.write(path, files.json_text(kept).encode())
+    return path
+
+
+def own_sets(dataset: Dataset) -> list[EvalSet]:
+    """The valid and test split of a data set, called by their split alone."""
+    return [dataclasses.replace(one, name=one.name.rpartition(":")[2]) for one in sets.of_splits(dataset, _OWN_SPLITS)]
+
+
+def eval_sets(against: Sequence[str], dataset: Dataset | None, published: Published) -> list[EvalSet]:
+    """The evaluation sets that ``against`` names, after the own splits of ``dataset``, each once.
+
+    A name is ``DIR`` or ``DIR:split`` of a built data set, ``blacklist:FILE``, or what ``published`` reads.
+
+    Raises:
+      UserError: naming the set that cannot be read.
+    """
+    own = {} if dataset is None else {f"{dataset.path}:{one.name}": one for one in own_sets(dataset)}
+    chosen = dict(own)
+    for text in against:
+        for one in _named(text, published):
+            chosen.setdefault(one.name, one)
+    return list(chosen.values())
+
+
+def _named(text: str, published: Published) -> list[EvalSet]:
+    if text.startswith("blacklist:"):
+        return [sets.of_blacklist(text.partition(":")[2])]
+    if metadata := published(text, "test"):
+        return [sets.of_clips(text, metadata[1], (metadata[0],))]
+    folder, _, split = text.rpartition(":")
+    if split not in SPLITS or not folder:
+        folder, split = text, ""
+    chosen = sets.of_splits(open_dataset(folder), [split] if split else _OWN_SPLITS)
+    if not chosen:
+        raise UserError(f"--against {text}: {folder} has no clips in {split or ' or '.join(_OWN_SPLITS)}")
+    return chosen
