@@ -27,10 +27,11 @@ from alp_jax.parallel.mesh import make_mesh
 from alp_jax.planning.program import Bucket, make_program
 from alp_jax.train import loop as loop_module
 from alp_jax.train.loop import train
-from tests.tiny_runs import tiny, tones  # noqa: F401
+from tests import tiny_runs
 
 MOST_FILES, MOST_DATA_FILES = 57, 11
 ROOT = pathlib.Path(alp_jax.__file__).parent
+tiny, tones = tiny_runs.tiny, tiny_runs.tones  # fixtures
 TURN = 3  # of the loop, that is watched: the first ones wait for what is prepared only once
 
 

@@ -14,9 +14,9 @@ from alp_jax.core.clip import SAMPLE_RATE, SPLITS
 from alp_jax.core.hashing import fingerprint
 from alp_jax.core.progress import Progress
 from alp_jax.core.storage import resolve
-from alp_jax.data.building.shard import write_table
 from alp_jax.data.store import ladder
 from alp_jax.data.store.dataset import Dataset
+from alp_jax.data.store.mapped import write_table
 from alp_jax.data.store.schema import AUDIT_SCHEMA, INDEX, INDEX_SCHEMA, INFO
 
 # Sources with the sizes of the published corpora, in thousands of clips; see the paper's table of them.

@@ -112,7 +112,7 @@ def _in_child(function, *args):
     import concurrent.futures
     import multiprocessing
 
-    from alp_jax.data.pipeline import quiet_tracker
+    from alp_jax.core.processes import quiet_tracker
 
     quiet_tracker()  # which the child shares
     with concurrent.futures.ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:

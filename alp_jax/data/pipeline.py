@@ -9,7 +9,6 @@ import functools
 import os
 import sys
 from collections.abc import Iterator
-from multiprocessing import resource_tracker
 
 import grain
 import numpy as np
@@ -21,7 +20,7 @@ from alp_jax.core.clip import SAMPLE_RATE
 from alp_jax.core.cores import usable_cores
 from alp_jax.core.errors import UserError
 from alp_jax.core.hashing import hash64
-from alp_jax.data.building.worker import die_with_parent
+from alp_jax.core.processes import die_with_parent, quiet_tracker
 from alp_jax.data.order import compose
 from alp_jax.data.order.batch_plan import check_share, make_recipe
 from alp_jax.data.order.buckets import Lengths, assign, edges
@@ -161,23 +160,6 @@ def put_audio(batch: dict[str, np.ndarray], i: int, row: int, sound: np.ndarray)
     batch["audio_len"][i] = len(sound)
     batch["mask"][i] = True
     batch["row"][i] = row
-
-
-def quiet_tracker() -> None:
-    """Starts Python's tracker of shared memory so that it works in silence.
-
-    A grain worker that is stopped drops the batch it was about to hand over. The tracker frees its memory when the
-    program ends, as it should, but warns of a leak each time, and listens to nothing but its environment.
-    """
-    before = os.environ.get("PYTHONWARNINGS")
-    os.environ["PYTHONWARNINGS"] = ",".join(filter(None, (before, "ignore:resource_tracker")))
-    try:
-        resource_tracker.ensure_running()
-    finally:
-        if before is None:
-            del os.environ["PYTHONWARNINGS"]
-        else:
-            os.environ["PYTHONWARNINGS"] = before
 
 
 def _start_worker(parent: int, index: int, count: int) -> None:

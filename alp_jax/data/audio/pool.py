@@ -4,9 +4,7 @@ Each worker holds one file at a time, so the file that kills or hangs a worker i
 """
 
 import contextlib
-import multiprocessing
 import os
-import signal
 import time
 from collections.abc import Iterator, Sequence
 from multiprocessing import connection
@@ -15,9 +13,9 @@ from typing import NamedTuple
 import numpy as np
 
 from alp_jax.core.errors import StorageError
+from alp_jax.core.processes import CLIP_SECONDS, MEMORY_BYTES, START_SECONDS, PipedProcess, confine
 from alp_jax.data.audio import reader
 from alp_jax.data.audio.decoders import contract
-from alp_jax.data.building.worker import CLIP_SECONDS, MEMORY_BYTES, START_SECONDS, cap_memory, die_with_parent
 
 _AHEAD = 2  # decoded files per worker that may wait for an earlier one
 
@@ -75,15 +73,11 @@ def decode_files(
             worker.kill()
 
 
-class _Worker:
+class _Worker(PipedProcess):
     """One process; ``job`` is the number of the file it was given, None when it is free."""
 
     def __init__(self, memory_bytes: int):
-        context = multiprocessing.get_context("spawn")
-        self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_main, args=(theirs, os.getpid(), memory_bytes), daemon=True)
-        self.process.start()
-        theirs.close()
+        super().__init__(_main, memory_bytes)
         self.job, self.ready = None, False
         self.file_seconds, self.deadline = 0.0, time.monotonic() + START_SECONDS
 
@@ -93,11 +87,6 @@ class _Worker:
             self.deadline = time.monotonic() + file_seconds
         with contextlib.suppress(BrokenPipeError):  # its death is seen by the loop
             self.pipe.send((path, limits))
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.join()
-        self.pipe.close()
 
 
 def _listen(worker: _Worker, results: dict[int, np.ndarray | Failure]) -> bool:
@@ -126,9 +115,7 @@ def _listen(worker: _Worker, results: dict[int, np.ndarray | Failure]) -> bool:
 
 def _main(pipe, parent: int, memory_bytes: int) -> None:
     """Body of a worker: says that it has started, then answers every path until the pipe closes."""
-    die_with_parent(parent)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
-    cap_memory(memory_bytes)
+    confine(parent, memory_bytes)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # MP3 decoders talk on stderr
     with contextlib.suppress(EOFError, BrokenPipeError):
         pipe.send(None)

@@ -23,6 +23,7 @@ from alp_jax.data.audio.fingerprint import fingerprint
 from alp_jax.data.audio.reader import BadAudio
 from alp_jax.data.building import plan
 from alp_jax.data.store import example, ladder, tfrecord
+from alp_jax.data.store.mapped import write_table
 from alp_jax.data.store.schema import AUDIT_SCHEMA, INDEX_SCHEMA
 from alp_jax.data.text.normalise import normalise
 
@@ -145,16 +146,6 @@ def _notes(clip: Clip, read: reader.Sound) -> list[str]:
 def audio_hash(sound: np.ndarray) -> int:
     """64-bit BLAKE2b of int16 samples, little endian."""
     return int.from_bytes(hashlib.blake2b(sound.astype("<i2").tobytes(), digest_size=8).digest(), "little")
-
-
-def write_table(path: storage.Location, table: pa.Table) -> None:
-    """An Arrow IPC file with the whole table in one record batch, so that columns map to memory without a copy.
-
-    Raises:
-      StorageError: it could not be written.
-    """
-    with storage.partial(path) as partial, pa.ipc.new_file(str(partial), table.schema) as writer:
-        writer.write_table(table.combine_chunks())
 
 
 def read_index(path: storage.Location) -> tuple[pa.Table, dict] | None:

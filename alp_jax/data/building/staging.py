@@ -13,7 +13,6 @@ import multiprocessing
 import os
 import pathlib
 import shutil
-import signal
 import sys
 import tarfile
 from collections import Counter
@@ -24,11 +23,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from alp_jax.core import storage
+from alp_jax.core import processes, storage
 from alp_jax.core.progress import say
 from alp_jax.data.audio.containers import MemberReader
 from alp_jax.data.audio.reader import BadAudio
-from alp_jax.data.building import shard, worker
+from alp_jax.data.building import shard
 
 NAME, OFFSETS = ".staged.tar", ".staged.npy"
 _ROW_BITS = 40
@@ -122,9 +121,7 @@ def _staged(tasks: list[shard.Task], folder: pathlib.Path, paths: list[str]) -> 
 
 def _child(paths, columns, wanted, folder: str, max_bytes: int, parent: int) -> None:
     """Body of the process that opens the files, with the limits of a worker."""
-    worker.die_with_parent(parent)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
-    worker.cap_memory(worker.MEMORY_BYTES)
+    processes.confine(parent, processes.MEMORY_BYTES)
     try:
         lay_out(paths, columns, wanted, pathlib.Path(folder), max_bytes)
     except Exception as error:  # a full disk, no memory: the build goes on without

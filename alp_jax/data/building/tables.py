@@ -19,6 +19,7 @@ from alp_jax.core.paths import cache_dir
 from alp_jax.data.audio.decoders import ffmpeg
 from alp_jax.data.building import account, shard
 from alp_jax.data.store import ladder
+from alp_jax.data.store.mapped import write_table
 from alp_jax.data.store.schema import AUDIT, AUDIT_SCHEMA, INDEX, INDEX_SCHEMA, INFO, SCHEMA_VERSION
 
 IN_USE = ""
@@ -147,7 +148,7 @@ def facts() -> dict:
 
 def write_index(folder: storage.Location, index: pa.Table, name: str = INDEX) -> dict:
     """Writes the index table; returns its entry for ``dataset.json``."""
-    shard.write_table(storage.join(folder, name), index.select(INDEX_SCHEMA.names).cast(INDEX_SCHEMA))
+    write_table(storage.join(folder, name), index.select(INDEX_SCHEMA.names).cast(INDEX_SCHEMA))
     return file_entry(folder, name)
 
 

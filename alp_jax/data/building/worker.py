@@ -6,56 +6,23 @@ or falls silent, that clip is marked and the shard is started again without it, 
 
 import collections
 import contextlib
-import multiprocessing
 import os
-import pathlib
-import resource
 import signal
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from multiprocessing import connection
 
 from alp_jax.core.errors import StorageError
+from alp_jax.core.processes import CLIP_SECONDS, MEMORY_BYTES, START_SECONDS, PipedProcess, confine
 from alp_jax.data.building import shard
 
-MEMORY_BYTES = 4 << 30  # that one worker may take beyond its imports
-CLIP_SECONDS = 60.0  # for one clip
-START_SECONDS = 120.0  # for imports on a busy machine
 _LOOK_SECONDS = 0.5  # between looks at silent workers
 _UNEXPLAINED_DEATHS = 3  # that one shard may cost: the machine may have run out of memory
 
 
-def die_with_parent(parent: int) -> None:
-    """Ends this process within a second of its parent's death, however that came.
-
-    Polls, because Linux's parent death signal follows the thread that started the child, not the process.
-    """
-
-    def watch():
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def cap_memory(more_bytes: int) -> None:
-    """Limits the address space to ``more_bytes`` above what the imports took; Linux only."""
-    try:
-        pages = int(pathlib.Path("/proc/self/statm").read_text().split()[0])
-    except OSError:
-        return
-    _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    limit = pages * resource.getpagesize() + more_bytes
-    resource.setrlimit(resource.RLIMIT_AS, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
-
-
 def main(pipe, parent: int, memory_bytes: int) -> None:
     """Body of a worker: writes one shard per message until the pipe closes."""
-    die_with_parent(parent)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
-    cap_memory(memory_bytes)
+    confine(parent, memory_bytes)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # MP3 decoders talk on stderr
     pipe.send(("ready", None))
     with contextlib.suppress(EOFError, BrokenPipeError):
@@ -71,13 +38,9 @@ def main(pipe, parent: int, memory_bytes: int) -> None:
                 pipe.send(("done", None))
 
 
-class _Worker:
+class _Worker(PipedProcess):
     def __init__(self, memory_bytes: int):
-        context = multiprocessing.get_context("spawn")
-        self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=main, args=(theirs, os.getpid(), memory_bytes), daemon=True)
-        self.process.start()
-        theirs.close()
+        super().__init__(main, memory_bytes)
         self.task = None
         self.poisoned = {}
         self.clip = None
@@ -89,11 +52,6 @@ class _Worker:
         self.deadline = float("inf")
         with contextlib.suppress(BrokenPipeError):  # its death is seen by the loop
             self.pipe.send((task, poisoned))
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.join()
-        self.pipe.close()
 
 
 def run(

@@ -18,10 +18,9 @@ from alp_jax.core.clip import SAMPLE_RATE
 from alp_jax.core.errors import DataError, StorageError, UserError
 from alp_jax.core.hashing import fingerprint
 from alp_jax.core.paths import cache_dir
-from alp_jax.data.building.shard import write_table
 from alp_jax.data.order import buckets, mixture
 from alp_jax.data.store.dataset import Dataset
-from alp_jax.data.store.mapped import MappedTable
+from alp_jax.data.store.mapped import MappedTable, write_table
 
 CHUNK = 1 << 18  # clips looked at at a time
 BIG = 1 << 20  # clips from which a rung is kept in a file

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 import numpy as np
 import pyarrow as pa
 
+from alp_jax.core import storage
 from alp_jax.core.errors import DataError
 
 
@@ -77,3 +78,13 @@ class MappedTable:
         """Gives back the pages that were read; the next access finds them in the page cache again."""
         with contextlib.suppress(AttributeError, OSError):  # systems without madvise
             self._map.madvise(mmap.MADV_DONTNEED)
+
+
+def write_table(path: storage.Location, table: pa.Table) -> None:
+    """An Arrow IPC file with the whole table in one record batch, so that columns map to memory without a copy.
+
+    Raises:
+      StorageError: it could not be written.
+    """
+    with storage.partial(path) as partial, pa.ipc.new_file(str(partial), table.schema) as writer:
+        writer.write_table(table.combine_chunks())

@@ -133,8 +133,7 @@ def test_a_full_disk_ends_the_process_with_a_line(tmp_path, monkeypatch, capfd):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    for name in ("worker.die_with_parent", "worker.cap_memory", "signal.signal"):
-        monkeypatch.setattr(f"alp_jax.data.building.staging.{name}", lambda *_: None)
+    monkeypatch.setattr(staging.processes, "confine", lambda *_: None)
     monkeypatch.setattr(staging, "lay_out", full)
     with pytest.raises(SystemExit) as ended:
         staging._child([], [], None, str(tmp_path), 1, 1)
