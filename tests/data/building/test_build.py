@@ -318,7 +318,7 @@ def test_g722_decodes_with_start_and_duration(tmp_path):
 POISON_SCRIPT = """
 import json, os, pathlib, signal, sys, time
 from alp_jax.core.clip import Clip
-from alp_jax.data import audio
+from alp_jax.data.audio import reader as audio
 from alp_jax.data.building import worker
 from alp_jax.data.building.build import build
 
