@@ -120,8 +120,9 @@ def _plan(args: argparse.Namespace) -> list:
 def _prepare(args: argparse.Namespace) -> tuple:
     """The sweep, with estimates of its runs, and those that were asked for."""
     from alp_jax.cli.sweep_estimate import in_own_process
+    from alp_jax.core.run_files import is_done
     from alp_jax.scaling.sweep.child import make_places
-    from alp_jax.scaling.sweep.driver import FINISHED, Sweep
+    from alp_jax.scaling.sweep.driver import Sweep
     from alp_jax.scaling.sweep.forecast import Budget
     from alp_jax.scaling.sweep.plan import sweep_name
 
@@ -143,7 +144,7 @@ def _prepare(args: argparse.Namespace) -> tuple:
         for path in dict.fromkeys(run.settings["data"]["path"] for run in selected):
             if "://" not in path and not pathlib.Path(path).is_dir():
                 raise UserError(f"data set {path} does not exist: build it with 'alp data build', or name it by --data")
-    left = [run for run in selected if not (pathlib.Path(args.out) / "runs" / run.id / FINISHED).is_file()]
+    left = [run for run in selected if not is_done(pathlib.Path(args.out) / "runs" / run.id)]
     estimates = in_own_process(args.sweep, args.data) if left else {}
     sweep = Sweep(
         sweep_name(args.sweep),

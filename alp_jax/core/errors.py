@@ -17,6 +17,12 @@ class UserError(AlpError):
     exit_code = 2
 
 
+class Preempted(AlpError):
+    """The work was asked to stop; what there was to save is saved, and the same command goes on."""
+
+    exit_code = 42
+
+
 class HangError(AlpError):
     """Another process of the run, or this one, did not get on in time."""
 

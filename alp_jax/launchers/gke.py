@@ -109,7 +109,7 @@ def job_set(work: Workload, command: Sequence[str]) -> dict[str, Any]:
     if work.claim:
         container["volumeMounts"] = [{"name": "runs", "mountPath": "/runs"}]
         pod["volumes"] = [{"name": "runs", "persistentVolumeClaim": {"claimName": work.claim}}]
-    bad_input = {"action": "FailJob", "onExitCodes": {"operator": "In", "values": [2]}}
+    bad_input = {"action": "FailJob", "onExitCodes": {"operator": "In", "values": [UserError.exit_code]}}
     job = {
         "parallelism": work.hosts,
         "completions": work.hosts,

@@ -9,9 +9,8 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 
-from alp_jax.core.errors import UserError
+from alp_jax.core.errors import Preempted, UserError
 
-_STOPPED = 42  # saved, and can go on
 _SAVING_S = 600.0  # for the others to save once one was stopped
 _GRACE_S = 30.0  # for the others to end by themselves once one has failed
 
@@ -94,12 +93,12 @@ def _wait(children: list[subprocess.Popen]) -> int:
     failed, since, stopped = 0, 0.0, 0.0
     while True:
         codes = [child.poll() for child in children]
-        stopped = stopped or (time.monotonic() if _STOPPED in codes else 0.0)
-        if not failed and (bad := [code for code in codes if code and code != _STOPPED]):
+        stopped = stopped or (time.monotonic() if Preempted.exit_code in codes else 0.0)
+        if not failed and (bad := [code for code in codes if code and code != Preempted.exit_code]):
             failed, since = bad[0], time.monotonic()
         late = (failed and time.monotonic() - since > _GRACE_S) or (stopped and time.monotonic() - stopped > _SAVING_S)
         if None not in codes or late:
-            code = failed or (_STOPPED if _STOPPED in codes else 0)
+            code = failed or (Preempted.exit_code if Preempted.exit_code in codes else 0)
             return code if code >= 0 else 128 - code
         time.sleep(0.05)
 

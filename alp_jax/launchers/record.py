@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from alp_jax.core.errors import UserError
 from alp_jax.core.files import read_json, write_json, write_text
+from alp_jax.core.run_files import LAUNCH, LAUNCHES
 from alp_jax.launchers.names import option
 
 
@@ -18,7 +19,7 @@ def new_folder(command: Sequence[str]) -> pathlib.Path:
     workdir = option(command, "--workdir")
     if workdir is None:
         raise UserError("the command names no --workdir, where the launch is recorded")
-    root, number = pathlib.Path(workdir) / "launch", 1
+    root, number = pathlib.Path(workdir) / LAUNCHES, 1
     try:
         root.mkdir(parents=True, exist_ok=True)
         while True:
@@ -43,11 +44,11 @@ def write_record(
         write_text(folder / name, text)
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     content = {"kind": kind, "commands": [list(command) for command in commands], "settings": dict(settings)}
-    write_json(folder / "launch.json", {**content, "time": now, "submitted": []})
+    write_json(folder / LAUNCH, {**content, "time": now, "submitted": []})
 
 
 def add_submitted(folder: pathlib.Path, argv: Sequence[str], code: int, output: str) -> None:
     """Adds one call of a scheduler's program, with what it said, to the record."""
-    content = read_json(folder / "launch.json", "record of a launch")
+    content = read_json(folder / LAUNCH, "record of a launch")
     content["submitted"].append({"argv": list(argv), "exit_code": code, "output": output[-2000:]})
-    write_json(folder / "launch.json", content)
+    write_json(folder / LAUNCH, content)

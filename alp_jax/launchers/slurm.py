@@ -4,7 +4,7 @@ import dataclasses
 import shlex
 from collections.abc import Sequence
 
-from alp_jax.core.errors import UserError
+from alp_jax.core.errors import Preempted, UserError
 from alp_jax.launchers.names import check, check_count, for_cluster
 
 SIGNAL_S = 300  # before the time limit: enough to write a checkpoint
@@ -79,7 +79,7 @@ def render(job: Job, commands: Sequence[Sequence[str]], log: str) -> str:
         'srun --kill-on-bad-exit=0 --wait=120 "${command[@]}"',
         "status=$?",
         "job=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}",
-        'if [ "$status" -eq 42 ]; then scontrol requeue "${job:-$SLURM_JOB_ID}"; fi',
+        f'if [ "$status" -eq {Preempted.exit_code} ]; then scontrol requeue "${{job:-$SLURM_JOB_ID}}"; fi',
         'exit "$status"',
     ]
     return "\n".join(lines) + "\n"

@@ -6,7 +6,7 @@ import shlex
 import time
 from collections.abc import Sequence
 
-from alp_jax.core.errors import AlpError, UserError
+from alp_jax.core.errors import Preempted, UserError
 from alp_jax.core.progress import say
 from alp_jax.launchers.call import call, must, stream
 from alp_jax.launchers.names import check, for_cluster
@@ -14,12 +14,6 @@ from alp_jax.launchers.names import check, for_cluster
 _ABSENT = "NOT_FOUND"
 _GONE = {"SUSPENDED", "SUSPENDING", "PREEMPTED", "TERMINATED", "FAILED", "DELETING", _ABSENT}
 _LOST = 255  # of ssh, when the machine went away
-
-
-class Unfinished(AlpError):
-    """There were more preemptions than retries; the same command goes on from the last checkpoint."""
-
-    exit_code = 42
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,7 +89,7 @@ def run(
 
     Raises:
       UserError: there is a resource of that name already.
-      Unfinished: there were too many preemptions.
+      Preempted: there were too many preemptions.
       AlpError: gcloud fails.
     """
     vm = vm.checked()
@@ -104,20 +98,22 @@ def run(
             f"--name {vm.name}: there is such a resource already ({state}), which is left alone: choose another name, "
             f"or delete it: {shlex.join(delete_argv('gcloud', vm))}"
         )
-    code = 42
+    code = Preempted.exit_code
     for attempt in range(retries + 1):
         try:
             must(create_argv(gcloud, vm), record)
             if _wait_for_room(gcloud, vm, record, poll_s):
                 code = stream(run_argv(gcloud, vm, command), record)
-                if code not in (42, _LOST) and (code in (0, 2) or _state(gcloud, vm, record) not in _GONE):
+                if code not in (Preempted.exit_code, _LOST) and (
+                    code in (0, UserError.exit_code) or _state(gcloud, vm, record) not in _GONE
+                ):
                     return code
                 _say(f"{vm.name} was preempted or stopped (exit code {code})")
         finally:  # whatever happens, Ctrl-C too: nobody pays for machines that do nothing
             _delete(gcloud, vm, record)
         if attempt < retries:
             _say(f"{vm.name} is made again, {retries - attempt} more times at most")
-    raise Unfinished(f"{vm.name} was preempted {retries + 1} times; run it again to go on, or raise --retries")
+    raise Preempted(f"{vm.name} was preempted {retries + 1} times; run it again to go on, or raise --retries")
 
 
 def _state(gcloud: str, vm: TpuVm, record: pathlib.Path) -> str:

@@ -26,7 +26,7 @@ import alp_jax
 from alp_jax.config.schema import ClusterConfig
 from alp_jax.core import progress
 from alp_jax.core.differences import first_difference
-from alp_jax.core.errors import HangError, UserError
+from alp_jax.core.errors import HangError, Preempted, UserError
 from alp_jax.parallel.cluster import find_place
 from alp_jax.parallel.rendezvous import call, resolve_address
 
@@ -180,7 +180,7 @@ def leave(code: int, message: str = "") -> None:
     """
     if process_count() == 1:
         return
-    if code in (0, 42):
+    if code in (0, Preempted.exit_code):
         barrier("the end of the run", _FOR_EVER)  # a peer that dies is noticed by its heartbeat
         _leaving.set()
         if is_primary():
@@ -218,7 +218,7 @@ def _listen() -> None:
             return  # the coordinator is gone: JAX ends this process
         if failure is None or failure["process"] == mine or _leaving.is_set():
             return
-        did = "ended the run" if failure["code"] == 42 else "failed"
+        did = "ended the run" if failure["code"] == Preempted.exit_code else "failed"
         progress.say(f"alp: process {failure['process']} on {failure['host']} {did}: {failure['message']}")
         _client().key_value_set(f"{_HEARD}/{mine}", "")
         _exit(failure["code"])

@@ -13,6 +13,7 @@ from alp_jax.config import RunConfig, resolve
 from alp_jax.core.errors import UserError
 from alp_jax.core.files import read_json
 from alp_jax.core.names import choose
+from alp_jax.core.run_files import CONFIG
 from alp_jax.data.store.dataset import Dataset, open_dataset
 from alp_jax.data.text.tags import TagList
 from alp_jax.data.text.tokenizer import Tokenizer, tokenizer_path
@@ -119,4 +120,4 @@ def open_data(config: RunConfig) -> tuple[Dataset, Tokenizer]:
 
 def read_config(run_dir: str | pathlib.Path) -> RunConfig:
     """The configuration a run was made with."""
-    return resolve(read_json(pathlib.Path(run_dir) / "config.json", "run configuration"))
+    return resolve(read_json(pathlib.Path(run_dir) / CONFIG, "run configuration"))

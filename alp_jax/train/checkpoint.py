@@ -18,6 +18,7 @@ import orbax.checkpoint as ocp
 from alp_jax.core.errors import StorageError, UserError
 from alp_jax.core.files import read_json
 from alp_jax.core.progress import say
+from alp_jax.core.run_files import CONFIG
 from alp_jax.optim.averaging import range_average
 from alp_jax.parallel import hosts
 from alp_jax.train.checkpoint_keep import Keep, remove_others
@@ -245,7 +246,7 @@ def load_params(run_dir: str | pathlib.Path, step: int | None = None, since: int
     if since is None:
         return state.get("average", state["params"]), step
     require(run_dir, since)
-    kind = read_json(path.parent / "config.json", "run config")["train"]["average"]
+    kind = read_json(path.parent / CONFIG, "run config")["train"]["average"]
     if kind != "running" or since >= step:
         raise UserError(f"{run_dir}: a mean since step {since} needs config.train.average=running and a later step")
     return range_average(read_checkpoint(path / str(since))["average"], since, state["average"], step), step

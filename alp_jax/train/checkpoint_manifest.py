@@ -11,12 +11,13 @@ import time
 
 from alp_jax.core import files
 from alp_jax.core.errors import StorageError, UserError
+from alp_jax.core.run_files import CHECKPOINTS
 
 MANIFEST = "manifest.json"
 
 
 def checkpoints_dir(run_dir: str | os.PathLike) -> pathlib.Path:
-    return pathlib.Path(run_dir).absolute() / "checkpoints"
+    return pathlib.Path(run_dir).absolute() / CHECKPOINTS
 
 
 def write_manifest(folder: pathlib.Path, clock: dict, metrics: dict[str, float]) -> None:

@@ -16,6 +16,7 @@ from alp_jax.core.errors import UserError
 from alp_jax.core.files import read_json
 from alp_jax.core.names import choose
 from alp_jax.core.progress import say, stage
+from alp_jax.core.run_files import ENVIRONMENT, FLOORS, RESULTS
 from alp_jax.data.store.dataset import open_dataset
 from alp_jax.data.text.tokenizer import Tokenizer, tokenizer_path
 from alp_jax.evaluation.captioning.locked_decoder import TRAINS
@@ -48,12 +49,12 @@ def evaluate_run(run_dir: str | pathlib.Path, floors: str | None = None) -> list
         suite = open_suite(run_dir, config)
     for name, shortage in suite.shortages.items():
         say(f"evaluate: {name}: {shortage}")
-    return run_suite(model, suite, run_dir / "eval", floors_path=pathlib.Path(floors or run_dir / "floors.json"))
+    return run_suite(model, suite, run_dir / RESULTS, floors_path=pathlib.Path(floors or run_dir / FLOORS))
 
 
 def trained_on(run_dir: str | pathlib.Path) -> Trained | None:
     """What a run was trained on; None for a folder that was imported and not trained here."""
-    path = pathlib.Path(run_dir) / "env.json"
+    path = pathlib.Path(run_dir) / ENVIRONMENT
     if not path.exists():
         return None
     config = read_config(run_dir)

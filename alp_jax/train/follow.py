@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator
 
 from alp_jax.core import files
 from alp_jax.core.errors import UserError
+from alp_jax.core.run_files import is_done
 from alp_jax.evaluation.suite import Suite, run_suite
 from alp_jax.train.checkpoint_manifest import complete
 from alp_jax.train.evaluate import eval_model
 from alp_jax.train.logs.events import EventFile
-from alp_jax.train.run_dir import DONE
 
 POLL_S = 10.0
 CURVE = "curve.json"
@@ -35,7 +35,7 @@ def follow(
     try:
         seen: set[int] = set()
         while True:
-            done = (run_dir / DONE).exists()  # before the steps are listed: its last checkpoint is among them then
+            done = is_done(run_dir)  # before the steps are listed: its last checkpoint is among them then
             new = [step for step in complete(run_dir) if step not in seen]
             for step in new:
                 seen.add(step)

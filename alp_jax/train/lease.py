@@ -9,9 +9,9 @@ import threading
 
 from alp_jax.core.errors import UserError
 from alp_jax.core.files import write_json
+from alp_jax.core.run_files import LEASE, LEASE_S
 
 _RENEW_S = 10.0
-VALID_S = 60.0
 
 
 class Lease:
@@ -20,17 +20,17 @@ class Lease:
     Ages are differences of the file system's own times, so that clocks of hosts need not agree.
 
     Raises:
-      UserError: another host renewed its lease within the last ``VALID_S`` seconds.
+      UserError: another host renewed its lease within the last ``LEASE_S`` seconds.
     """
 
     def __init__(self, folder: pathlib.Path):
-        self._path = folder / ".lease"
+        self._path = folder / LEASE
         held, age = _read(self._path)
         mine = {"host": platform.node(), "boot": _boot(), "pid": os.getpid()}
-        if held and (held.get("host"), held.get("boot")) != (mine["host"], mine["boot"]) and age < VALID_S:
+        if held and (held.get("host"), held.get("boot")) != (mine["host"], mine["boot"]) and age < LEASE_S:
             raise UserError(
                 f"--workdir {folder} is in use by process {held.get('pid')} on {held.get('host')}, seen {age:.0f} s "
-                f"ago: choose another, or, if that host is gone, try again in {VALID_S - age:.0f} s"
+                f"ago: choose another, or, if that host is gone, try again in {LEASE_S - age:.0f} s"
             )
         write_json(self._path, mine)
         self._closing = threading.Event()
@@ -54,7 +54,7 @@ class Lease:
 def _read(path: pathlib.Path) -> tuple[dict, float]:
     """What the lease holds and its age in seconds; an unreadable one counts as held by nobody known."""
     try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".lease.") as now:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f"{LEASE}.") as now:
             age = os.stat(now.name).st_mtime - path.stat().st_mtime
         held = json.loads(path.read_text(encoding="utf-8"))
         return (held if isinstance(held, dict) else {"host": "an unknown host"}), age

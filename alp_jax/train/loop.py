@@ -10,8 +10,9 @@ from typing import Any
 from alp_jax.config import RunConfig
 from alp_jax.core.accelerators import of_kind
 from alp_jax.core.clip import SAMPLE_RATE
-from alp_jax.core.errors import NumericsError, UserError
+from alp_jax.core.errors import NumericsError, Preempted, UserError
 from alp_jax.core.files import write_json
+from alp_jax.core.run_files import BAD_STEPS, DATA_CHANGES, SUMMARY, RunSummary
 from alp_jax.data.order.batch_plan import plan
 from alp_jax.data.pipeline import train_batches
 from alp_jax.models.accounting import parameters, train_flops
@@ -31,7 +32,7 @@ from alp_jax.train.profile import Collector, Profile, parse_steps
 from alp_jax.train.run_dir import RunDir
 from alp_jax.train.state import abstract_state, create_state, state_maker, state_shapes
 from alp_jax.train.step import make_train_step
-from alp_jax.train.stopping import Preempted, Stop
+from alp_jax.train.stopping import Stop
 
 _NOTHING = contextlib.nullcontext()
 
@@ -102,8 +103,8 @@ def _train(config: RunConfig, workdir: str | pathlib.Path, stop: Stop, extend: b
         stop.leave_at_once(lambda: f"after step {config.train.steps}, which is saved; run it again")
         summary = _summary(config, run.path, parameters(state["params"]), clock)
         if hosts.is_primary():
-            write_json(run.path / "summary.json", summary)
-    return summary
+            write_json(run.path / SUMMARY, summary.to_json())
+    return summary.to_json()
 
 
 def _start(
@@ -134,26 +135,26 @@ def _resume_clock(saved: dict, fresh: dict, path: pathlib.Path, accept: bool) ->
             "--config.train.accept_data_change=true"
         )
     if old != new and hosts.is_primary():
-        with open(path / "data_changes.jsonl", "a", encoding="utf-8") as file:
+        with open(path / DATA_CHANGES, "a", encoding="utf-8") as file:
             file.write(json.dumps({"samples_seen": saved["samples_seen"], "from": old, "to": new}) + "\n")
     return {**saved, "data_fingerprint": new}
 
 
-def _summary(config: RunConfig, path: pathlib.Path, params: int, clock: dict) -> dict:
-    return {
-        "run": path.name,
-        "objective": config.objective.name,
-        "init": config.init,
-        "model": config.model.name,
-        "params": params,
-        "pairs": config.data.pairs,
-        "steps": config.train.steps,
-        "samples_seen": clock["samples_seen"],
-        "audio_seconds": clock["audio_seconds"],
-        "flops": clock["flops"],
-        "seed": config.seed,
-        "wall_seconds": clock["train_seconds"],
-    }
+def _summary(config: RunConfig, path: pathlib.Path, params: int, clock: dict) -> RunSummary:
+    return RunSummary(
+        run=path.name,
+        objective=config.objective.name,
+        init=config.init,
+        model=config.model.name,
+        params=params,
+        pairs=config.data.pairs,
+        steps=config.train.steps,
+        samples_seen=clock["samples_seen"],
+        audio_seconds=clock["audio_seconds"],
+        flops=clock["flops"],
+        seed=config.seed,
+        wall_seconds=clock["train_seconds"],
+    )
 
 
 class _Loop:
@@ -261,7 +262,7 @@ class _Loop:
         bad = int(metrics["bad_steps"])
         if bad:
             clips = [dataset.read(int(row)).id for row in rows]
-            with open(self.path / "bad_steps.jsonl", "a", encoding="utf-8") as file:
+            with open(self.path / BAD_STEPS, "a", encoding="utf-8") as file:
                 file.write(json.dumps({"step": step, "clips": clips}) + "\n")
             if bad >= self.config.train.max_bad_steps:
                 raise NumericsError(

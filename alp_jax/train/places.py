@@ -8,6 +8,7 @@ from alp_jax.config import RunConfig
 from alp_jax.core import storage
 from alp_jax.core.errors import UserError
 from alp_jax.core.files import read_json
+from alp_jax.core.run_files import ENVIRONMENT
 from alp_jax.data.store.schema import INFO
 from alp_jax.data.text.tokenizer import FILE_NAME, FILE_NAMES, Tokenizer, tokenizer_path
 
@@ -18,7 +19,7 @@ def data_place(run_dir: str | os.PathLike, config: RunConfig) -> str | None:
     None when it is in neither place.
     """
     stated = [config.data.path]
-    environment = pathlib.Path(run_dir) / "env.json"
+    environment = pathlib.Path(run_dir) / ENVIRONMENT
     if environment.exists():
         stated.append(read_json(environment, "run environment").get("data", ""))
     return next((place for place in stated if place and storage.size(storage.join(place, INFO)) >= 0), None)
@@ -44,7 +45,7 @@ def run_tokenizer(run_dir: str | os.PathLike, config: RunConfig, data: storage.L
     copy = next((run_dir / name for name in FILE_NAMES if (run_dir / name).is_file()), None)
     if copy is not None:
         return Tokenizer.load(copy)
-    if not (run_dir / "env.json").exists():  # imported: its configuration names a data set that it never saw
+    if not (run_dir / ENVIRONMENT).exists():  # imported: its configuration names a data set that it never saw
         return Tokenizer.load(tokenizer_path(data, dataclasses.replace(config.data, tokenizer="")))
     path = tokenizer_path(data_place(run_dir, config) or config.data.path, config.data)
     if path.is_file():

@@ -22,6 +22,20 @@ from alp_jax.core.differences import first_difference
 from alp_jax.core.errors import UserError
 from alp_jax.core.files import read_json, write_bytes, write_json, write_text
 from alp_jax.core.progress import say
+from alp_jax.core.run_files import (
+    CONFIG,
+    CONFIG_CHANGES,
+    DONE,
+    ENVIRONMENT,
+    LAUNCHES,
+    LEASE,
+    LOCK,
+    OUTPUT,
+    RESULTS,
+    SUMMARY,
+    failure_files,
+    result_files,
+)
 from alp_jax.data.store.dataset import Dataset
 from alp_jax.data.text.tokenizer import FILE_NAMES, Tokenizer
 from alp_jax.optim.schedules import learning_rate
@@ -31,8 +45,6 @@ from alp_jax.train.lease import Lease
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "soundfile", "sentencepiece")
 
-DONE = "DONE"  # a file that a finished run holds
-CHANGES = "config_changes.jsonl"  # a line for each time that a run went on with other settings
 # settings that may differ when a run goes on; those of the data leave its order as it is, which a fingerprint watches
 FREE = {one.name for one in settings_of(RunConfig) if one.domain.free}
 
@@ -57,10 +69,10 @@ class RunDir:
 
     def _take(self, config: RunConfig, extend: bool) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
-        foreign = [p.name for p in self.path.iterdir()] if not (self.path / "config.json").exists() else []
-        if set(foreign) - {".lock", ".lease", "output.txt", "launch"}:
+        foreign = [p.name for p in self.path.iterdir()] if not (self.path / CONFIG).exists() else []
+        if set(foreign) - {LOCK, LEASE, OUTPUT, LAUNCHES}:
             raise UserError(f"--workdir {self.path} holds {sorted(foreign)[0]} and is no run folder: choose another")
-        self._lock = (self.path / ".lock").open("a")
+        self._lock = (self.path / LOCK).open("a")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -74,8 +86,8 @@ class RunDir:
             self._lock.close()
             raise
         settings = to_dict(config)
-        if (self.path / "config.json").exists():
-            held = read_json(self.path / "config.json", "run configuration")
+        if (self.path / CONFIG).exists():
+            held = read_json(self.path / CONFIG, "run configuration")
             if held == settings:
                 return
             try:
@@ -84,10 +96,10 @@ class RunDir:
                 self.close()
                 raise
         else:
-            write_json(self.path / "config.json", settings)
+            write_json(self.path / CONFIG, settings)
 
     def _difference(self, held: dict, config: RunConfig, extend: bool) -> dict:
-        """The line of ``CHANGES`` from the settings ``held``; UserError where a run cannot go on with the new ones."""
+        """The line of CONFIG_CHANGES from the settings ``held``; UserError where no run can go on with the new ones."""
         old, new = held.get("train", {}).get("steps"), config.train.steps
         longer = extend and isinstance(old, int) and new > old
         free = FREE | {"train.steps"} | ({"data"} if config.train.accept_data_change else set())
@@ -109,9 +121,9 @@ class RunDir:
         change, settings = self._change
         if "note" in change:
             self._reopen(change["step"])
-        with open(self.path / CHANGES, "a", encoding="utf-8") as file:
+        with open(self.path / CONFIG_CHANGES, "a", encoding="utf-8") as file:
             file.write(json.dumps(change) + "\n")
-        write_json(self.path / "config.json", settings)
+        write_json(self.path / CONFIG, settings)
         if "note" in change:
             old, new = change["changed"]["config.train.steps"]
             say(f"alp: {self.path}: {old} steps become {new}; {change['note']}")
@@ -122,9 +134,9 @@ class RunDir:
         Done before the new length is written, so that no folder has that length and the marks of a finished run.
         """
         (self.path / DONE).unlink(missing_ok=True)
-        results = self.path / "eval"
-        found = [path for kind in ("*.json", "*.failed") for path in sorted(results.glob(kind))]
-        found = [path for path in (self.path / "summary.json", *found) if path.is_file()]
+        results = self.path / RESULTS
+        found = [self.path / SUMMARY, *result_files(results), *failure_files(results)]
+        found = [path for path in found if path.is_file()]
         aside = results / f"before_step_{step}"
         if found:
             aside.mkdir(parents=True, exist_ok=True)
@@ -155,7 +167,7 @@ class RunDir:
             write_bytes(self.path / name, content)
         place = str(dataset.path)
         write_json(
-            self.path / "env.json",
+            self.path / ENVIRONMENT,
             {
                 "alp_jax": alp_jax.__version__,
                 "git": _git_revision(),
@@ -180,7 +192,7 @@ def mark_done(path: str | os.PathLike) -> None:
 
 def _why_not(old: int, new: int) -> str:
     if new > old:
-        return f"--extend makes it longer and writes that down in {CHANGES}; or choose another folder"
+        return f"--extend makes it longer and writes that down in {CONFIG_CHANGES}; or choose another folder"
     return "a run cannot be made shorter, as its learning rate was laid out for them; choose another folder"
 
 

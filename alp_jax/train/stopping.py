@@ -10,19 +10,13 @@ import socket
 import threading
 from collections.abc import Callable
 
-from alp_jax.core.errors import AlpError
+from alp_jax.core.errors import Preempted
 from alp_jax.core.progress import say
 from alp_jax.parallel import hosts
 
 _ASKED, _AGREED = "stop asked", "stop agreed"
 # Hosts are at most two steps apart, as each reads the metrics of a step before it starts the one after the next.
 _AHEAD = 4
-
-
-class Preempted(AlpError):
-    """The run was asked to stop; what there was to save is saved and the same command goes on."""
-
-    exit_code = 42
 
 
 class Stop:

@@ -16,7 +16,7 @@ import pytest
 
 from alp_jax.config import to_dict
 from alp_jax.config.schema import MeshConfig
-from alp_jax.core.errors import NumericsError, UserError
+from alp_jax.core.errors import NumericsError, Preempted, UserError
 from alp_jax.data.pipeline import train_batches
 from alp_jax.models.accounting import train_flops
 from alp_jax.optim.schedules import learning_rate
@@ -25,7 +25,7 @@ from alp_jax.train import loop as loop_module
 from alp_jax.train import run_dir
 from alp_jax.train.build import open_data
 from alp_jax.train.checkpoint import load_params, read_checkpoint
-from alp_jax.train.loop import Preempted, train
+from alp_jax.train.loop import train
 from alp_jax.train.run_dir import RunDir
 
 

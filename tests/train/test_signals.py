@@ -12,6 +12,7 @@ import jax
 import pytest
 
 from alp_jax.core.errors import UserError
+from alp_jax.core.run_files import LEASE_S
 from alp_jax.train import lease as lease_module
 from alp_jax.train.checkpoint_manifest import complete
 from alp_jax.train.run_dir import RunDir
@@ -87,7 +88,7 @@ def test_a_folder_in_use_on_another_host_is_refused_until_its_lease_is_old(tiny,
     (run / ".lease").write_text(json.dumps({"host": "far", "boot": "b", "pid": 77}))
     with pytest.raises(UserError, match=r"in use by process 77 on far, seen \d+ s ago"):
         RunDir(run, tiny())
-    old = time.time() - lease_module.VALID_S - 5
+    old = time.time() - LEASE_S - 5
     os.utime(run / ".lease", (old, old))
     with RunDir(run, tiny()):
         assert json.loads((run / ".lease").read_text())["pid"] == os.getpid()

@@ -6,6 +6,7 @@ from typing import Any
 
 from alp_jax.core.errors import UserError
 from alp_jax.core.files import read_json
+from alp_jax.core.run_files import SWEEP
 from alp_jax.scaling.sweep.ledger import Ledger
 
 
@@ -28,8 +29,8 @@ def read_table(path: str | pathlib.Path) -> tuple[list[dict[str, Any]], list[str
         rows, problems = _read_csv(path), []
     else:
         raise UserError(f"--ledger {path}: expected a .jsonl ledger or a .csv table")
-    if path.stem == "ledger" and (path.parent / "sweep.json").is_file():
-        problems += _missing_runs(path.parent / "sweep.json")
+    if path.stem == "ledger" and (path.parent / SWEEP).is_file():
+        problems += _missing_runs(path.parent / SWEEP)
     if not rows:
         raise UserError(f"--ledger {path} has no rows" + (f" ({problems[0]})" if problems else ""))
     return rows, problems

@@ -9,6 +9,7 @@ from typing import Any
 
 from alp_jax.core.errors import UserError
 from alp_jax.core.metrics import METRICS, Metric, foreign
+from alp_jax.core.run_files import LEDGER
 from alp_jax.scaling.sweep.ledger import Ledger
 
 NEXT = 2  # runs that are named behind the best
@@ -82,7 +83,7 @@ def best_run(sweep: str | pathlib.Path, best: Mapping[str, float] | None = None)
     Raises:
       UserError: no ledger, or as ``rank_runs``.
     """
-    path = pathlib.Path(sweep) / "ledger.jsonl"
+    path = pathlib.Path(sweep) / LEDGER
     if not path.is_file():
         raise UserError(f"--sweep {sweep} has no ledger.jsonl: is it a sweep folder?")
     try:

@@ -12,6 +12,7 @@ import numpy as np
 
 from alp_jax.core.errors import UserError
 from alp_jax.core.files import read_json
+from alp_jax.core.run_files import CONFIG, RUNS
 from alp_jax.scaling.laws.curves import Curve, make_curves
 from alp_jax.scaling.laws.fit import fit_law, shortage
 from alp_jax.scaling.questions.common import hull
@@ -68,7 +69,7 @@ def add_sources(rows: list[dict[str, Any]], ledger: str | pathlib.Path) -> list[
         return rows
     known = {}
     for run in sorted({str(row.get("run")) for row in rows}):
-        file = pathlib.Path(ledger).parent / "runs" / run / "config.json"
+        file = pathlib.Path(ledger).parent / RUNS / run / CONFIG
         config = read_json(file, "run configuration") if file.is_file() else {}
         known[run] = config.get("data", {}).get(COLUMN)
         if known[run] is None:

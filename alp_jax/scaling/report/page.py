@@ -11,6 +11,7 @@ from alp_jax.core import metrics
 from alp_jax.core.errors import UserError
 from alp_jax.core.files import read_json, write_text
 from alp_jax.core.pace import clock
+from alp_jax.core.run_files import CONFIG, ENVIRONMENT, LEDGER, RUNS, SWEEP
 from alp_jax.scaling import glossary
 from alp_jax.scaling.laws.curves import GROUP
 from alp_jax.scaling.laws.curves_fit import fit_groups
@@ -63,16 +64,16 @@ def write_report(
 
 def gather(sweep: pathlib.Path, corpus: dict[str, Any]) -> dict[str, Any]:
     """Everything the templates show, from the files of a sweep folder and ``read_corpus``."""
-    if not (sweep / "sweep.json").is_file():
+    if not (sweep / SWEEP).is_file():
         raise UserError(f"--sweep {sweep} has no sweep.json: it is no folder of 'alp sweep'")
-    state = read_json(sweep / "sweep.json", "sweep state")
-    ledger = Ledger(sweep / "ledger.jsonl")
+    state = read_json(sweep / SWEEP, "sweep state")
+    ledger = Ledger(sweep / LEDGER)
     rows = [dict(row) for row in ledger.table()]
     if not rows:
         raise UserError(f"--sweep {sweep} has no results yet: run 'alp sweep' first")
     done = [run for run in state["runs"] if run["status"] == "done"]
-    environments = [_optional(sweep / "runs" / run["id"] / "env.json") for run in done]
-    configs = {run["id"]: _optional(sweep / "runs" / run["id"] / "config.json") for run in done}
+    environments = [_optional(sweep / RUNS / run["id"] / ENVIRONMENT) for run in done]
+    configs = {run["id"]: _optional(sweep / RUNS / run["id"] / CONFIG) for run in done}
     configs = {run: config for run, config in configs.items() if config}
     varied = add_variants(rows, configs)
     panels = make_panels(rows)

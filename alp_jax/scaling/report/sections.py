@@ -5,6 +5,7 @@ from typing import Any
 
 from alp_jax.core import metrics
 from alp_jax.core.files import read_json
+from alp_jax.core.run_files import RESULTS, RUNS, result_files
 from alp_jax.scaling import glossary
 from alp_jax.scaling.questions.crossings import Place, settings_of
 from alp_jax.scaling.questions.held_out import HeldOut
@@ -88,7 +89,7 @@ def protocol(sweep: pathlib.Path, done: list[dict[str, Any]]) -> list[dict[str, 
     """How each result was measured, from the evaluation files of one run that has it."""
     found = {}
     for run in done:
-        for file in sorted((sweep / "runs" / run["id"] / "eval").glob("*.json")):
+        for file in result_files(sweep / RUNS / run["id"] / RESULTS):
             found.setdefault(file.name, file)
     keys = ("task", "pooling", "n_train", "n_test", "classes")
     keys += ("groups_train", "groups_test", "interval_over", "selection")

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 
 from alp_jax.core.cores import usable_cores
 from alp_jax.core.errors import UserError
+from alp_jax.core.run_files import LOG
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
@@ -133,11 +134,11 @@ def latest_line(output: pathlib.Path, run_dir: pathlib.Path, start: int = 0, sin
       start: as in ``last_line``. since: ``log.txt`` counts if it was written after this time (of ``time.time``).
     """
     try:
-        written = (run_dir / "log.txt").stat().st_mtime
+        written = (run_dir / LOG).stat().st_mtime
         newer = written >= since and written >= output.stat().st_mtime
     except FileNotFoundError:
         newer = False
-    return last_line(run_dir / "log.txt") if newer else last_line(output, start)
+    return last_line(run_dir / LOG) if newer else last_line(output, start)
 
 
 def make_places(parallel: int = 1, gpus: Sequence[str] = (), gpus_per_run: int = 1) -> list[Place]:

@@ -9,8 +9,9 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from alp_jax.core.errors import AlpError, UserError
+from alp_jax.core.errors import AlpError, Preempted, UserError
 from alp_jax.core.files import read_json, write_json
+from alp_jax.core.run_files import DONE, FLOORS, LEDGER, LOCK, OUTPUT, RUNS, SWEEP, is_done
 from alp_jax.scaling.sweep.child import Child, Lock, Place
 from alp_jax.scaling.sweep.forecast import (
     Budget,
@@ -26,14 +27,7 @@ from alp_jax.scaling.sweep.ledger import Ledger, collect
 from alp_jax.scaling.sweep.plan import PlannedRun
 from alp_jax.scaling.sweep.status_table import Board
 
-FINISHED = "DONE"  # the file a run leaves when training and evaluation are complete
 _FRESH = {"status": "waiting", "attempts": 0, "exit_code": None, "cause": "", "seconds": 0.0, "bytes": 0, "since": 0.0}
-
-
-class Stopped(AlpError):
-    """The driver was asked to stop; the child has saved and ended, the same command goes on."""
-
-    exit_code = 42
 
 
 class OverBudget(AlpError):
@@ -42,7 +36,7 @@ class OverBudget(AlpError):
 
 def train_command(run: PlannedRun, folder: pathlib.Path) -> list[str]:
     """``alp train --evaluate`` for one run; baselines of the data are computed once and shared by all runs."""
-    floors = folder.parent.parent / "floors.json"
+    floors = folder.parent.parent / FLOORS
     command = [sys.executable, "-m", "alp_jax", "train", f"--workdir={folder}", "--evaluate", f"--floors={floors}"]
     return [*command, f"--config={run.config}", *run.flags]
 
@@ -97,8 +91,8 @@ class Sweep:
         self._command, self._grace_s, self._places = command, grace_s, list(places)
         self._budget, self._signal, self._excess = budget or Budget(), 0, ""
         before: dict[str, Any] = {"name": name, "seconds": 0.0, "runs": []}
-        if (self.out / "sweep.json").exists():
-            before = read_json(self.out / "sweep.json", "sweep state")
+        if (self.out / SWEEP).exists():
+            before = read_json(self.out / SWEEP, "sweep state")
         if before["name"] != name:
             raise UserError(f"--out {self.out} holds sweep {before['name']!r}, not {name!r}: choose another folder")
         self._seconds_before, self._began = before["seconds"], time.monotonic()
@@ -107,16 +101,16 @@ class Sweep:
         for run in runs:
             fixed = {"id": run.id, "kind": run.kind, "command": command(run, self.folder(run))[1:]}
             self._records[run.id] = _FRESH | known.get(run.id, {}) | fixed
-            self._mend(self._records[run.id], self.folder(run) / "output.txt")
+            self._mend(self._records[run.id], self.folder(run) / OUTPUT)
         hardware = Hardware(len(self._places), devices, rate)
         self._forecast = Forecast(runs, self._records, estimates or {}, hardware)
         self._look()
 
     def folder(self, run: PlannedRun) -> pathlib.Path:
-        return self.out / "runs" / run.id
+        return self.out / RUNS / run.id
 
     def finished(self, run: PlannedRun) -> bool:
-        return (self.folder(run) / FINISHED).is_file()
+        return is_done(self.folder(run))
 
     @staticmethod
     def _mend(record: dict[str, Any], output: pathlib.Path) -> None:
@@ -148,7 +142,7 @@ class Sweep:
     def hand_over(self, selected: Iterable[PlannedRun]) -> None:
         """Writes ``sweep.json`` with runs that others will do as waiting; UserError while a driver is at work here."""
         self.out.mkdir(parents=True, exist_ok=True)
-        with Lock(self.out / ".lock", 0.0, f"--out {self.out}: another driver is running this sweep"):
+        with Lock(self.out / LOCK, 0.0, f"--out {self.out}: another driver is running this sweep"):
             for run in selected:
                 self.record(run).update(status="waiting", cause="", exit_code=None)
             self._save()
@@ -158,7 +152,7 @@ class Sweep:
 
         Raises:
           UserError: another driver is at work in the folder, its ledger is damaged, or ``check`` refuses.
-          Stopped: SIGINT or SIGTERM arrived; the children have been stopped and waited for.
+          Preempted: SIGINT or SIGTERM arrived; the children have been stopped and waited for.
           OverBudget: finished runs took so much more than expected that the rest would exceed the budget.
         """
         self.check(selected)
@@ -166,7 +160,7 @@ class Sweep:
         taken = f"--out {self.out}: another driver is running this sweep"
         # an orphan of a killed driver may still be saving: its lock is free when it has ended
         left_over = f"--out {self.out}: the last run of an earlier driver is still at work; stop it or try again later"
-        with Lock(self.out / ".lock", 0.0, taken), Lock(self.out / ".child.lock", self._grace_s, left_over) as child:
+        with Lock(self.out / LOCK, 0.0, taken), Lock(self.out / ".child.lock", self._grace_s, left_over) as child:
             self._look()  # only now: an orphan may have finished its run since this driver began
             self._collect()
             todo = [run for run in selected if not self.finished(run)]
@@ -192,7 +186,7 @@ class Sweep:
         }
 
     def _collect(self) -> Ledger:
-        return collect(self.out / "ledger.jsonl", [self.folder(run) for run in self.runs if self.finished(run)])
+        return collect(self.out / LEDGER, [self.folder(run) for run in self.runs if self.finished(run)])
 
     def _all(self, waiting: collections.deque[PlannedRun], asked: list[dict[str, Any]], lock_fd: int) -> None:
         free, active, interrupted, board = list(self._places), [], [], Board()
@@ -221,7 +215,7 @@ class Sweep:
             board.show(state, notes, outlook, now=ended and not active and not waiting)
         if self._signal:
             where = f"in run {' and '.join(interrupted)}" if interrupted else "between runs"
-            raise Stopped(f"sweep stopped by signal {self._signal} {where}; the same command goes on")
+            raise Preempted(f"sweep stopped by signal {self._signal} {where}; the same command goes on")
         if self._excess:
             raise OverBudget(
                 f"stopped before {waiting[0].id}: by what finished runs took, {self._excess}; raise the budget and the "
@@ -235,7 +229,7 @@ class Sweep:
             status="running", attempts=record["attempts"] + 1, exit_code=None, cause="", since=round(time.time(), 3)
         )
         self._save()
-        child = Child(self._command(run, self.folder(run)), self.folder(run) / "output.txt", lock_fd, place)
+        child = Child(self._command(run, self.folder(run)), self.folder(run) / OUTPUT, lock_fd, place)
         before = record["seconds"]
         return _Active(run, child, place, before, None if expected is None else max(expected - before, 0.0))
 
@@ -260,7 +254,7 @@ class Sweep:
     def _save(self) -> None:
         seconds = round(self._seconds_before + time.monotonic() - self._began, 3)
         state = {"name": self.name, "seconds": seconds, "runs": list(self._records.values())}
-        write_json(self.out / "sweep.json", state)
+        write_json(self.out / SWEEP, state)
 
 
 def _cause(status: int, line: str) -> str:
@@ -269,5 +263,5 @@ def _cause(status: int, line: str) -> str:
         hint = " (out of memory is a common cause)" if name == "SIGKILL" else ""
         return f"ended by signal {name}{hint}; last line: {line}"
     if status == 0:
-        return f"ended with status 0 but left no {FINISHED}; last line: {line}"
+        return f"ended with status 0 but left no {DONE}; last line: {line}"
     return f"status {status}: {line}"

@@ -7,36 +7,24 @@ what it said.
 """
 
 import csv
+import dataclasses
 import hashlib
 import io
 import json
-import math
 import os
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 from alp_jax.core.errors import StorageError, UserError
-from alp_jax.core.files import read_json, write_bytes, write_text
+from alp_jax.core.files import write_bytes, write_text
+from alp_jax.core.run_files import RESULTS, Result, RunSummary, failure_files, result_files
 
 KEY = ("run", "task", "pooling", "metric")
-SUMMARY = (  # what a run's summary.json gives
-    "objective",
-    "init",
-    "model",
-    "params",
-    "pairs",
-    "steps",
-    "samples_seen",
-    "audio_seconds",
-    "flops",
-    "seed",
-    "wall_seconds",
-)
+SUMMARY = tuple(one.name for one in dataclasses.fields(RunSummary) if one.name != "run")
 VALUES = ("value", "interval_low", "interval_high", "chance", "floor")
 COLUMNS = (*KEY, *SUMMARY[:-1], *VALUES, SUMMARY[-1])
 TABLE = COLUMNS[:-1]  # of the files made from it: without what differs from machine to machine
-_TEXTS = (*KEY, "objective", "init", "model")
-_COUNTS = ("params", "pairs", "steps", "samples_seen", "seed")
 
 
 class Ledger:
@@ -96,8 +84,9 @@ class Ledger:
         import pyarrow as pa  # not before it is needed: the driver of a sweep stays small
         import pyarrow.parquet as pq
 
-        kinds = {**dict.fromkeys(_TEXTS, pa.string()), **dict.fromkeys(_COUNTS, pa.int64())}
-        schema = pa.schema([(column, kinds.get(column, pa.float64())) for column in TABLE])
+        kinds = dict.fromkeys(KEY, str) | {one.name: one.type for one in dataclasses.fields(RunSummary)}
+        types = {str: pa.string(), int: pa.int64(), float: pa.float64()}
+        schema = pa.schema([(column, types[kinds.get(column, float)]) for column in TABLE])
         rows = [{column: row[column] for column in TABLE} for row in self.table()]
         buffer = io.BytesIO()
         try:
@@ -159,47 +148,35 @@ def collect(path: str | pathlib.Path, folders: list[pathlib.Path]) -> Ledger:
 
 
 def read_run(folder: pathlib.Path) -> tuple[list[dict[str, Any]], list[str]]:
-    """The ledger rows of one run folder (``summary.json`` and ``eval/*.json``) and what could not be read."""
+    """The ledger rows of one run folder and what could not be read.
+
+    A run is called by its folder, which may have been renamed since it was trained.
+    """
     try:
-        summary = read_json(folder / "summary.json", "run summary")
-        settings = {column: summary[column] for column in SUMMARY} | {"run": folder.name}
+        settings = RunSummary.read(folder).to_json() | {"run": folder.name}
     except UserError as error:
         return [], [str(error)]
-    except KeyError as error:
-        return [], [f"{folder / 'summary.json'} has no {error}"]
     rows, problems = [], []
-    for file in sorted((folder / "eval").glob("*.json")):
+    for file in result_files(folder / RESULTS):
         try:
-            for result in _results(read_json(file, "result")):
-                row = settings | result
-                rows.append({column: row[column] for column in COLUMNS})
+            result = Result.read(file)
         except UserError as error:
             problems.append(str(error))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            problems.append(f"{file} is not a result: {type(error).__name__} {error}")
-    for file in sorted((folder / "eval").glob("*.failed")):
+            continue
+        names = settings | {"task": result.task, "pooling": result.pooling}
+        rows += [names | {"metric": metric} | _numbers(values) for metric, values in result.metrics.items()]
+    for file in failure_files(folder / RESULTS):
         problems.append(f"{file}: {' '.join(file.read_text().split())[:200]}")
     if not rows:
-        problems.append(f"{folder} has no usable result in eval/")
+        problems.append(f"{folder} has no usable result in {RESULTS}/")
     return rows, problems
 
 
-def _results(result: dict[str, Any]) -> list[dict[str, Any]]:
-    """The columns that a run's summary does not give, for every metric of an evaluation file."""
-    found = []
-    for metric, values in result["metrics"].items():
-        low, high = values["interval"] if values["interval"] is not None else (None, None)
-        numbers = {"value": values["value"], "interval_low": low, "interval_high": high}
-        numbers |= {"chance": values["chance"], "floor": values["floor"]}
-        names = {"task": str(result["task"]), "pooling": str(result["pooling"]), "metric": metric}
-        found.append(names | {name: None if number is None else _finite(number) for name, number in numbers.items()})
-    return found
-
-
-def _finite(value: float) -> float:
-    if not math.isfinite(value):
-        raise ValueError(f"{value} is not finite")
-    return float(value)
+def _numbers(values: Mapping[str, Any]) -> dict[str, float | None]:
+    """Of one metric of a result, in the columns ``VALUES``."""
+    low, high = values["interval"] or (None, None)
+    found = zip(VALUES, (values["value"], low, high, values["chance"], values["floor"]), strict=True)
+    return {name: None if number is None else float(number) for name, number in found}
 
 
 def _encode(event: dict[str, Any]) -> bytes:

@@ -5,6 +5,7 @@ import pathlib
 from alp_jax.config import RunConfig
 from alp_jax.config.rules import clamp_note
 from alp_jax.core.progress import Progress, say
+from alp_jax.core.run_files import LOG
 from alp_jax.train.logs.rates import Rates, Work
 from alp_jax.train.logs.writers import Sinks
 
@@ -29,7 +30,7 @@ class RunLog:
 
     def __init__(self, run_dir: pathlib.Path, config: RunConfig, first: int, rates: Rates, stream=None):
         self._rates, self._stream, self._told_alone = rates, stream, False
-        self._text = (run_dir / "log.txt").open("a", encoding="utf-8")
+        self._text = (run_dir / LOG).open("a", encoding="utf-8")
         self._text.write(rates.sources() + "\n")
         if note := clamp_note(config):
             self._warn(note)

@@ -11,6 +11,7 @@ from typing import Protocol
 from alp_jax.config import RunConfig, to_dict
 from alp_jax.core.errors import UserError
 from alp_jax.core.files import write_text
+from alp_jax.core.run_files import METRICS
 from alp_jax.train.logs.events import EventFile
 
 
@@ -31,7 +32,7 @@ class JsonLines:
     """``metrics.jsonl``, a line a step. Lines of steps that come again are dropped, so every step is there once."""
 
     def __init__(self, run_dir: pathlib.Path, config: RunConfig, first: int):
-        path = run_dir / "metrics.jsonl"
+        path = run_dir / METRICS
         if path.exists():
             kept = [line for line in path.read_text().splitlines() if _step_of(line) < first]
             write_text(path, "".join(line + "\n" for line in kept))

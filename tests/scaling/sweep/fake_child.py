@@ -46,12 +46,13 @@ while time.monotonic() < limit:
 (folder / "eval").mkdir(exist_ok=True)
 objective, pairs = folder.name.split("-")[:2]
 columns = ("params", "steps", "samples_seen", "audio_seconds", "flops", "seed", "wall_seconds")
-summary = dict.fromkeys(columns, 1) | {"objective": objective, "init": "scratch", "model": "m", "pairs": int(pairs)}
+names = {"run": folder.name, "objective": objective, "init": "scratch", "model": "m", "pairs": int(pairs)}
+summary = dict.fromkeys(columns, 1) | names
 (folder / "cores.json").write_text(json.dumps(sorted(os.sched_getaffinity(0)) if sys.platform == "linux" else []))
 (folder / "gpus.txt").write_text(os.environ.get("CUDA_VISIBLE_DEVICES", ""))
 (folder / "summary.json").write_text(json.dumps(summary))
 values = {"value": 0.5, "interval": [0.4, 0.6], "chance": 0.1, "floor": None}
-result = {"task": "t", "pooling": "mean", "metrics": {"accuracy": values}}
+result = {"task": "t", "pooling": "mean", "metric": "accuracy", **values, "metrics": {"accuracy": values}}
 (folder / "eval" / "t-mean.json").write_text(json.dumps(result))
 (folder / "DONE").write_text("")
 note("done")

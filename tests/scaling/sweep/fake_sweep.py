@@ -3,8 +3,9 @@
 import pathlib
 import sys
 
+from alp_jax.core.errors import Preempted
 from alp_jax.scaling.sweep.child import make_places
-from alp_jax.scaling.sweep.driver import Stopped, Sweep
+from alp_jax.scaling.sweep.driver import Sweep
 from alp_jax.scaling.sweep.plan import PlannedRun
 
 CHILD = pathlib.Path(__file__).with_name("fake_child.py")
@@ -29,6 +30,6 @@ def sweep(out, behaviours, only="", parallel=1, gpus=()):
 if __name__ == "__main__":
     try:
         print(sweep(pathlib.Path(sys.argv[1]), sys.argv[2].split(","), parallel=int(sys.argv[3])))
-    except Stopped as error:
+    except Preempted as error:
         print(error)
         sys.exit(42)

@@ -15,9 +15,9 @@ import time
 import pytest
 
 from alp_jax.cli import main as cli
-from alp_jax.core.errors import UserError
+from alp_jax.core.errors import Preempted, UserError
 from alp_jax.scaling.sweep.child import Lock, core_shares, make_places
-from alp_jax.scaling.sweep.driver import Stopped, Sweep, train_command
+from alp_jax.scaling.sweep.driver import Sweep, train_command
 from alp_jax.scaling.sweep.plan import PlannedRun
 
 DRIVER = pathlib.Path(__file__).with_name("fake_sweep.py")
@@ -270,6 +270,6 @@ def test_a_signal_before_the_first_run_starts_nothing(tmp_path):
     runs = make_runs(["ok", "ok"])
     driver = Sweep("grid", runs, tmp_path, command)
     driver._on_signal(signal.SIGTERM, None)
-    with pytest.raises(Stopped, match="between runs"):
+    with pytest.raises(Preempted, match="between runs"):
         driver.run(runs)
     assert statuses(tmp_path) == ["waiting", "waiting"]

@@ -124,9 +124,9 @@ def test_collecting_twice_appends_nothing_and_a_dropped_run_is_retired(tmp_path,
     ("name", "text", "words"),
     [
         ("eval/speaker-mean.json", "{", "not readable JSON"),
-        ("eval/speaker-mean.json", "{}", "is not a result"),
-        ("eval/speaker-mean.json", None, "not finite"),
-        ("summary.json", "{}", "has no 'objective'"),
+        ("eval/speaker-mean.json", "{}", "has no 'task'"),
+        ("eval/speaker-mean.json", None, "not a finite number"),
+        ("summary.json", "{}", "has no 'run'"),
     ],
 )
 def test_results_that_cannot_be_used_are_named(tmp_path, finished, name, text, words):
