@@ -2,5 +2,5 @@
 # Real audio to scaling report and PyTorch export on one CPU. Safe to run again: it goes on where it stopped.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-bash launch/setup.sh dev torch
+bash launch/setup.sh report torch
 exec .venv/bin/alp quickstart "$@"

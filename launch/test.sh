@@ -3,7 +3,7 @@
 # Arguments go to pytest.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-bash launch/setup.sh dev torch onnx hf beam
+bash launch/setup.sh dev report torch onnx hf beam
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
 exec .venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder "$@"

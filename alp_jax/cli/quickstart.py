@@ -1,6 +1,7 @@
 """``alp quickstart``: the whole path as a list of commands, each printed, run and skipped when its work is done."""
 
 import argparse
+import importlib.util
 import pathlib
 import resource
 import subprocess
@@ -8,7 +9,7 @@ import sys
 import time
 
 from alp_jax.core.cores import usable_cores
-from alp_jax.core.errors import AlpError
+from alp_jax.core.errors import AlpError, UserError
 from alp_jax.core.pace import duration
 
 EXAMPLE = "alp quickstart --out ."
@@ -49,6 +50,9 @@ def stages(args: argparse.Namespace) -> list[tuple[str, list[str], float]]:
 
 
 def run(args: argparse.Namespace) -> dict:
+    for package, extra in (("matplotlib", "report"), ("torch", "torch")):  # needed at the end, after the runs
+        if importlib.util.find_spec(package) is None:
+            raise UserError(f"the quickstart needs {package}: pip install 'alp_jax[{extra}]'")
     began, seconds = time.monotonic(), {}
     todo = stages(args)
     for number, (title, command, _) in enumerate(todo):

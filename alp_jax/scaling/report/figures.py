@@ -6,17 +6,21 @@ import math
 import re
 from collections.abc import Sequence
 
-import matplotlib
-from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
-
 from alp_jax.config import format_count
+from alp_jax.core.errors import UserError
 from alp_jax.core.metrics import METRICS, Metric, number
 from alp_jax.scaling.questions.crossings import Place
 from alp_jax.scaling.questions.held_out import HeldOut
 from alp_jax.scaling.report.costs import Cost
 from alp_jax.scaling.report.summary import Panel
+
+try:
+    import matplotlib
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
+except ImportError:
+    raise UserError("a report needs matplotlib: pip install 'alp_jax[report]'") from None
 
 # drawn in these colours, which are then replaced by variables of the page
 _COLORS = {"#010101": "--ink", "#020202": "--muted", "#030303": "--rule", "#040404": "--card"}
