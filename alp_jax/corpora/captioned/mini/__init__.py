@@ -5,7 +5,6 @@ holds the ones before it) with the versions that were measured.
 """
 
 import dataclasses
-import functools
 import os
 import pathlib
 from collections import Counter
@@ -29,7 +28,7 @@ from alp_jax.corpora.captioned.mini import (
     words,
 )
 from alp_jax.corpora.captioned.mini.headers import probe
-from alp_jax.corpora.captioned.mini.item import Item, Tree
+from alp_jax.corpora.captioned.mini.item import Item, Tree, table
 from alp_jax.corpora.corpus import Corpus, Download
 
 TIERS = ("s", "m", "l")
@@ -40,25 +39,19 @@ _KINDS: tuple[Callable[[Tree], Iterator[Item]], ...] = (
 )  # fmt: skip
 
 
-@functools.cache
-def package_table() -> dict:
-    """The contents of packages.json."""
-    return files.read_json(pathlib.Path(__file__).with_name("packages.json"), "package table")
-
-
 def packages(tier: str = "s") -> tuple[str, ...]:
     """The packages of a tier and of the tiers below it."""
     choose(tier, TIERS, "tier")
-    lists = package_table()["tiers"]
+    lists = table("packages")["tiers"]
     return tuple(name for t in TIERS[: TIERS.index(tier) + 1] for name in lists[t])
 
 
 def fetch(cache_dir: str | os.PathLike, tier: str = "s", runner: apt.Runner = apt.run_command) -> dict[str, dict]:
     """Downloads and unpacks a tier; what is there already is kept. See ``apt.fetch_packages`` for result and errors."""
     cache = pathlib.Path(cache_dir).absolute()
-    table = package_table()["packages"]
+    listed = table("packages")["packages"]
     names = packages(tier)
-    result = apt.fetch_packages(names, cache, {name: table[name]["version"] for name in names}, runner)
+    result = apt.fetch_packages(names, cache, {name: listed[name]["version"] for name in names}, runner)
     present = [name for name in names if "missing" not in result[name]]
     with Progress("unpack archives", len(present), "packages") as progress:
         for name in present:
@@ -132,7 +125,7 @@ def _clip(item: Item, header: tuple, digest: str, split: str, kept: set[tuple[st
         labels={task: label for task, label in item.labels_in(split).items() if (task, label) in kept},
         split=split,
         group=item.group,
-        license=package_table()["packages"][item.package]["license"],
+        license=table("packages")["packages"][item.package]["license"],
     )
 
 
@@ -144,7 +137,7 @@ def write_credits(cache_dir: str | os.PathLike, clips: Sequence[Clip], out: str 
     cache = pathlib.Path(cache_dir).absolute()
     counts = Counter(clip.id.removeprefix("mini-").split(":", 1)[0] for clip in clips)
     counts.update({package: 0 for package in _TEXT_ONLY if (cache / "raw" / package).is_dir()})
-    table = package_table()["packages"]
+    listed = table("packages")["packages"]
     blocks = [
         "CREDITS of the mini corpus\n\nAudio comes from the Debian packages below and stays under their licences. "
         "Names of the makers are in the copyright files."
@@ -160,7 +153,7 @@ def write_credits(cache_dir: str | os.PathLike, clips: Sequence[Clip], out: str 
         if stamp["pin"] and stamp["pin"] != version:
             version += f" (listed: {stamp['pin']})"
         blocks.append(
-            f"{package} {version}\n  licence: {table[package]['license']}\n  copyright file: {copyright_path}\n"
+            f"{package} {version}\n  licence: {listed[package]['license']}\n  copyright file: {copyright_path}\n"
             f"  sha256: {stamp['sha256']}\n  clips: {counts[package] or 'none, text only'}"
         )
     text = "\n\n".join(blocks) + "\n"

@@ -8,8 +8,7 @@ import gzip
 import re
 from collections.abc import Iterator
 
-from alp_jax.corpora.captioned.mini.item import Item, Tree
-from alp_jax.corpora.captioned.mini.languages import NAMES, PROBED
+from alp_jax.corpora.captioned.mini.item import NAMES, PROBED, Item, Tree
 
 POLICY = "hash:10:4"
 _PACKAGES = {f"asterisk-core-sounds-{code}-g722": code for code in ("en", "es", "fr", "it", "ru")}

@@ -7,10 +7,9 @@ name mean something else (a paper airplane); ``read_as`` writes the codes in fil
 """
 
 import functools
-import pathlib
 import re
 
-from alp_jax.core import files
+from alp_jax.corpora.captioned.mini.item import table
 
 _COMPOUND = re.compile(
     r"^(break|female|male|civfem|civmale|alien|arctic|small|blood|shotgun|sniper|portal|grenade|melon|grave|jetpack|rope"
@@ -19,15 +18,9 @@ _COMPOUND = re.compile(
 
 
 @functools.cache
-def tables() -> dict:
-    """The contents of sounds.json."""
-    return files.read_json(pathlib.Path(__file__).with_name("sounds.json"), "sound table")
-
-
-@functools.cache
 def _class_of() -> dict[str, str]:
     found: dict[str, str] = {}
-    for name, entry in tables()["events"].items():
+    for name, entry in table("sounds")["events"].items():
         for word in entry["words"].split():
             found.setdefault(word, name)
     return found
@@ -42,7 +35,7 @@ def words_of(name: str) -> list[str]:
 
 def readable(words: list[str]) -> str:
     """File name words as English: compounds split, codes written out, repeats dropped."""
-    read_as = tables()["read_as"]
+    read_as = table("sounds")["read_as"]
     split = (word if word in read_as else _COMPOUND.sub(r"\1 ", _COMPOUND.sub(r"\1 ", word)) for word in words)
     read = " ".join(read_as.get(word, word) for word in " ".join(split).split())
     return " ".join(dict.fromkeys(read.split()))
@@ -50,9 +43,9 @@ def readable(words: list[str]) -> str:
 
 def classify(words: list[str]) -> str:
     """The event class of a list of words, or an empty text."""
-    if set(tables()["toys"].split()).intersection(words):
+    if set(table("sounds")["toys"].split()).intersection(words):
         return ""
-    order = list(tables()["events"])
+    order = list(table("sounds")["events"])
     split = " ".join(_COMPOUND.sub(r"\1 ", word) for word in words).split()
     found = {_class_of()[word] for word in [*words, *split] if word in _class_of()}
     return min(found, key=order.index) if found else ""

@@ -1,10 +1,27 @@
 """What the parsers of the mini corpus hand over: one stretch of audio and the facts its package states about it."""
 
 import dataclasses
+import functools
 import pathlib
 from collections.abc import Iterator, Mapping
 
+from alp_jax.core import files
+
+# language codes as the packages write them
+NAMES = {
+    "be": "Belarusian", "cs": "Czech", "de": "German", "en": "English", "en_gb": "English", "es": "Spanish",
+    "fr": "French", "it": "Italian", "nl": "Dutch", "pl": "Polish", "ru": "Russian", "uk": "Ukrainian",
+    "zh": "Mandarin Chinese",
+}  # fmt: skip
+# of the language probe: speech of at least two packages, so that training and test voices come from different ones
+PROBED = ("en", "fr", "pl", "ru", "uk")
 AUDIO = (".ogg", ".oga", ".opus", ".wav", ".flac", ".g722", ".gsm")
+
+
+@functools.cache
+def table(name: str) -> dict:
+    """The contents of a JSON file beside this one: packages, captions, voices or sounds."""
+    return files.read_json(pathlib.Path(__file__).with_name(f"{name}.json"), f"table of {name}")
 
 
 @dataclasses.dataclass(frozen=True)

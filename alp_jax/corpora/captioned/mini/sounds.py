@@ -4,8 +4,8 @@ import json
 import re
 from collections.abc import Iterator
 
-from alp_jax.corpora.captioned.mini.events import classify, readable, tables, words_of
-from alp_jax.corpora.captioned.mini.item import Item, Tree
+from alp_jax.corpora.captioned.mini.events import classify, readable, words_of
+from alp_jax.corpora.captioned.mini.item import Item, Tree, table
 
 # package -> (part of the path, where such sounds are heard, policy, file names that carry no meaning)
 _PLACES = {
@@ -51,7 +51,7 @@ def items(tree: Tree) -> Iterator[Item]:
 def _item(package, relpath, path, words, context, policy, human="", subject="") -> Item:
     label = classify(words)
     subject = subject or readable(words) or "an unnamed effect"
-    called = tables()["events"][label] if label else {"event": "", "noun": ""}
+    called = table("sounds")["events"][label] if label else {"event": "", "noun": ""}
     facts = {"subject": subject, "event": called["event"], "event_noun": called["noun"], "context": context}
     tags = tuple(dict.fromkeys([subject.lower(), *([label.replace("_", " ")] if label else []), "sound effect"]))
     return Item(

@@ -1,61 +1,29 @@
 """Acted game voices: fifteen personas say the same sixty lines.
 
 Label: ``persona`` (line-disjoint: the group is the line, over all personas) and, for training lines in languages of
-the language probe, ``language``.
+the language probe, ``language``. ``voices.json`` has who speaks, what the lines say and how.
 """
 
 import re
 from collections.abc import Iterator
 
-from alp_jax.corpora.captioned.mini.item import Item, Tree
-from alp_jax.corpora.captioned.mini.languages import NAMES, PROBED
+from alp_jax.corpora.captioned.mini.item import NAMES, PROBED, Item, Tree, table
 
 POLICY = "rank:hedgewars-lines:20:4"
-_PERSONAS = {
-    "British": ("a British character", "en"), "Classic": ("a squeaky cartoon character", "en"),
-    "Default": ("a cartoon hedgehog", "en"), "Default_es": ("a Spanish-speaking cartoon character", "es"),
-    "Default_pl": ("a Polish cartoon character", "pl"), "Default_ru": ("a cartoon character speaking Russian", "ru"),
-    "Default_uk": ("a Ukrainian cartoon character", "uk"), "HillBilly": ("a hillbilly with a drawl", "en"),
-    "Mobster": ("a mobster", "en"), "Pirate": ("a pirate", "en"), "Robot": ("a robot voice", "en"),
-    "Russian": ("a character with a Russian accent", "en"), "Russian_pl": ("a rough Polish character", "pl"),
-    "Singer": ("a singing character", "en"), "Surfer": ("a laid-back surfer", "en"),
-}  # fmt: skip
-_LINES = {
-    "byebye": "Bye bye!", "comeonthen": "Come on then!", "cutitout": "Cut it out!", "enemydown": "Enemy down!",
-    "firstblood": "First blood!", "flyaway": "Fly away!", "gonnagetyou": "Gonna get you!", "illgetyou": "I'll get you!",
-    "justyouwait": "Just you wait!", "leavemealone": "Leave me alone!", "nooo": "Nooo!", "ohdear": "Oh dear!",
-    "runaway": "Run away!", "sameteam": "Same team!", "solong": "So long!", "takecover": "Take cover!",
-    "thisoneismine": "This one is mine!", "uh-oh": "Uh-oh!", "watchit": "Watch it!", "watchthis": "Watch this!",
-    "whatthe": "What the...", "yessir": "Yes, sir!", "youllregretthat": "You'll regret that!",
-    "firepunch": "Fire punch!", "jump": "Hop!", "hmm": "Hmm...",
-}  # fmt: skip
-_WORDLESS = {
-    "laugh": "laughing", "ooff": "a grunt of pain", "ow": "a cry of pain", "ouch": "a cry of pain",
-    "poisoncough": "coughing", "poisonmoan": "moaning", "jump": "the effort of a jump", "nooo": "a long cry of despair",
-}  # fmt: skip
-_MOODS = {
-    "triumphant": "amazing brilliant excellent flawless victory enemydown firstblood yessir",
-    "threatening": "comeonthen fire firepunch gonnagetyou illgetyou justyouwait revenge watchthis kamikaze "
-    "youllregretthat",
-    "dismayed": "bugger drat missed nooo ohdear oops uh-oh whatthe sameteam traitor",
-    "pained": "ooff ow ouch poisoncough poisonmoan",
-    "frightened": "incoming leavemealone runaway takecover hurry cutitout",
-    "mocking": "boring coward nutter stupid laugh",
-}
-_MOOD_OF = {line: mood for mood, lines in _MOODS.items() for line in lines.split()}
 
 
 def items(tree: Tree) -> Iterator[Item]:
     """Every voice line of hedgewars-data."""
-    package = "hedgewars-data"
+    package, tables = "hedgewars-data", table("voices")
+    mood_of = {line: mood for mood, lines in tables["moods"].items() for line in lines.split()}
     for relpath, path in tree.audio(package, "/Sounds/voices/"):
         pack = path.parent.name
-        if pack not in _PERSONAS:
+        if pack not in tables["personas"]:
             continue
-        person, code = _PERSONAS[pack]
+        person, code = tables["personas"][pack]
         line = re.sub(r"\d+$", "", path.stem.lower())
-        text, wordless = _LINES.get(line, f"{line.capitalize()}!"), _WORDLESS.get(line, "")
-        mood = _MOOD_OF.get(line, "")
+        text, wordless = tables["lines"].get(line, f"{line.capitalize()}!"), tables["wordless"].get(line, "")
+        mood = mood_of.get(line, "")
         facts = {"voice": person, "language": NAMES[code], "style": f"{mood} game voice line".strip()}
         if not wordless:
             facts["text" if code == "en" else "gloss"] = text

@@ -9,8 +9,7 @@ import re
 from collections.abc import Iterator
 
 from alp_jax.core.hashing import hash64
-from alp_jax.corpora.captioned.mini.item import Item, Tree
-from alp_jax.corpora.captioned.mini.languages import NAMES, PROBED
+from alp_jax.corpora.captioned.mini.item import NAMES, PROBED, Item, Tree
 
 _TEST_VOICES = ("en_gb", "fr", "pl", "ru", "uk")
 _KEEP_TEST, _KEEP_SYLLABLES = 50, 40  # percent; enough for the probe without filling the test split with single words

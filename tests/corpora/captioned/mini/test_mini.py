@@ -205,7 +205,7 @@ def test_tiers_nest_and_every_package_is_described():
     assert medium[: len(small)] == small
     assert large[: len(medium)] == medium
     assert len(set(large)) == len(large)
-    table = mini.package_table()["packages"]
+    table = mini.table("packages")["packages"]
     assert set(table) == set(large)
     assert sum(table[name]["bytes"] for name in small) < 450e6
     with pytest.raises(UserError, match="unknown tier 'x'"):

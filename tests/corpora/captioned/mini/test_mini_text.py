@@ -7,10 +7,10 @@ import pytest
 
 from alp_jax.corpora.captioned.mini import captions, events, music, splits
 from alp_jax.corpora.captioned.mini.asterisk import transcripts
+from alp_jax.corpora.captioned.mini.captions import expand, slots, tidy
 from alp_jax.corpora.captioned.mini.drums import classify as drum_class
 from alp_jax.corpora.captioned.mini.drums import spaced
-from alp_jax.corpora.captioned.mini.grammar import expand, slots, tidy
-from alp_jax.corpora.captioned.mini.item import Item
+from alp_jax.corpora.captioned.mini.item import Item, table
 
 
 def item(group="g", policy="train", kind="sound", **more):
@@ -62,7 +62,7 @@ def test_every_template_names_facts_that_a_parser_gives():
         "music": "style purpose artist title track_length part loop",
     }
     for kind, names in known.items():
-        for template in (*captions.ATTRIBUTES[kind], *captions.PARAPHRASE[kind]):
+        for template in (*table("captions")["attributes"][kind], *table("captions")["paraphrase"][kind]):
             assert slots(template) <= {*names.split(), "length", "channel"}, template
 
 
