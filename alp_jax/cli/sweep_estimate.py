@@ -69,8 +69,7 @@ def _state_key(config: RunConfig) -> RunConfig:
 def _state_bytes(config: RunConfig) -> int:
     import jax
 
-    from alp_jax.optim.averaging import averages
-    from alp_jax.optim.optimizer import make_optimizer
+    from alp_jax.optim.optimizer import averages, make_optimizer
     from alp_jax.train.build import make_model
     from alp_jax.train.state import state_maker, state_shapes
 

@@ -16,7 +16,7 @@ from alp_jax.interop.formats.names import from_torch, to_torch
 from alp_jax.interop.formats.reference import clap_config
 from alp_jax.models.dual import AudioTextModel
 from alp_jax.models.functional import functionalize
-from alp_jax.models.text import TextTower
+from alp_jax.models.transformer import TextTower
 from alp_jax.objectives.base import Arrays, Objective, SpecialTokens
 from alp_jax.objectives.contrastive import make_contrastive
 from alp_jax.parallel.mesh import make_mesh

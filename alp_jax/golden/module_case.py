@@ -11,7 +11,7 @@ from alp_jax.golden.case import Case
 from alp_jax.golden.compare import GRADIENT, MODULE_FORWARD, MODULE_GRADIENT, Line, compare, compare_gradient
 from alp_jax.interop.formats.names import from_torch, to_torch
 from alp_jax.models.functional import functionalize, outline
-from alp_jax.models.training import Sites, sites_of
+from alp_jax.models.regularisers import DrawCounts, count_draws
 
 Inputs = dict[str, jax.Array]
 
@@ -59,7 +59,7 @@ def check_function(
 def check_module(
     case: Case,
     make: Callable[[Any], Any],
-    run: Callable[[Callable, Any, Inputs, Sites], jax.Array],
+    run: Callable[[Callable, Any, Inputs, DrawCounts], jax.Array],
     ours: str,
     theirs: str,
 ) -> Iterator[Line]:
@@ -67,7 +67,7 @@ def check_module(
 
     Args:
       make: builds the module from a source of keys.
-      run: (apply, params, inputs by name, sites) -> output in the reference's axes.
+      run: (apply, params, inputs by name, draw_counts) -> output in the reference's axes.
       ours, theirs: where the module sits in our parameter tree (``a/b``) and in the reference's names (``a.b.``).
     """
     init, apply = functionalize(make)
@@ -78,8 +78,8 @@ def check_module(
     def names(grads):
         return {name.removeprefix(theirs): value for name, value in to_torch(_nest(grads, ours), "zipformer").items()}
 
-    sites = sites_of(outline(make))
-    yield from check_function(case, lambda params, inputs: run(apply, params, inputs, sites), params, names)
+    draw_counts = count_draws(outline(make))
+    yield from check_function(case, lambda params, inputs: run(apply, params, inputs, draw_counts), params, names)
 
 
 def gradient_lines(

@@ -12,14 +12,16 @@ from alp_jax.golden.compare import Line, compare
 from alp_jax.golden.module_case import check_function, check_module, swap
 from alp_jax.golden.training import Recorded
 from alp_jax.models.forms import Forms
-from alp_jax.models.regularisers import make_certain
-from alp_jax.models.schedule import NEVER, constant
-from alp_jax.models.zipformer.attention import AttentionWeights, NonlinAttention, SelfAttention
-from alp_jax.models.zipformer.convolution import ConvolutionModule
-from alp_jax.models.zipformer.frame_lengths import Extent
+from alp_jax.models.regularisers import NEVER, constant, make_certain
 from alp_jax.models.zipformer.frontend import Conv2dSubsampling, ConvNeXt, output_length
-from alp_jax.models.zipformer.layer import Bypass, FeedForward, ZipformerLayer
-from alp_jax.models.zipformer.stack import Downsample, ZipformerStack, upsample
+from alp_jax.models.zipformer.layer import Bypass, Downsample, FeedForward, ZipformerLayer, ZipformerStack, upsample
+from alp_jax.models.zipformer.modules import (
+    AttentionWeights,
+    ConvolutionModule,
+    FrameLengths,
+    NonlinAttention,
+    SelfAttention,
+)
 
 _SIZES = ("num_heads", "query_head_dim", "pos_head_dim", "value_head_dim", "feedforward_dim", "cnn_module_kernel")
 _FORMS = Forms(depthwise="shift", frontend="shift").resolved()
@@ -35,25 +37,25 @@ def _forced(case: Case, make: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return lambda rngs: make_certain(make(rngs), dict(case.config).get("regularisers_prob", 0.0))
 
 
-def _training(case: Case, sites, num_clips: int, clips_NB: Any = None) -> Recorded | None:
+def _draws(case: Case, draw_counts, num_clips: int, clips_NB: Any = None) -> Recorded | None:
     if not dict(case.config).get("train", clips_NB is not None):
         return None
-    return Recorded(sites, dict(case.config).get("batch_count", 0.0), num_clips=num_clips, clips_NB=clips_NB)
+    return Recorded(draw_counts, dict(case.config).get("batch_count", 0.0), num_clips=num_clips, clips_NB=clips_NB)
 
 
-def _extent(x_BTD: jax.Array, inputs: dict, chunk: int = -1) -> Extent:
+def _frame_lengths(x_BTD: jax.Array, inputs: dict, chunk: int = -1) -> FrameLengths:
     num_clips, length = x_BTD.shape[:2]
     valid = ~inputs["key_padding_mask"] if "key_padding_mask" in inputs else jnp.ones((num_clips, length), bool)
     allowed = ~inputs["attn_mask"] if "attn_mask" in inputs else None
-    return Extent(valid, jnp.full(num_clips, length), allowed, (chunk,))
+    return FrameLengths(valid, jnp.full(num_clips, length), allowed, (chunk,))
 
 
 def check_feedforward(case: Case) -> Iterator[Line]:
     width, hidden = case.config["embed_dim"], case.config["feedforward_dim"]
 
-    def run(apply, params, inputs, sites):
+    def run(apply, params, inputs, draw_counts):
         x = swap(inputs["x"])
-        return swap(apply(params, x, _training(case, sites, len(x))))
+        return swap(apply(params, x, _draws(case, draw_counts, len(x))))
 
     make = _forced(case, lambda rngs: FeedForward(width, hidden, rngs=rngs, dtype=jnp.float32))
     yield from check_module(case, make, run, *_place("feed_forward1"))
@@ -68,17 +70,17 @@ def check_self_attention(case: Case) -> Iterator[Line]:
             module.whiten.limit = constant(c["whitening_limit_override"])
         return module
 
-    def run(apply, params, inputs, sites):
+    def run(apply, params, inputs, draw_counts):
         x = swap(inputs["x"])
-        return swap(apply(params, x, swap(inputs["attn_weights"]), _training(case, sites, len(x))))
+        return swap(apply(params, x, swap(inputs["attn_weights"]), _draws(case, draw_counts, len(x))))
 
     yield from check_module(case, _forced(case, make), run, *_place("self_attn1"))
 
 
 def check_nonlin_attention(case: Case) -> Iterator[Line]:
-    def run(apply, params, inputs, sites):
+    def run(apply, params, inputs, draw_counts):
         x = swap(inputs["x"])
-        return swap(apply(params, x, inputs["attn_weights"][0], _training(case, sites, len(x))))
+        return swap(apply(params, x, inputs["attn_weights"][0], _draws(case, draw_counts, len(x))))
 
     width = case.config["channels"]
     make = _forced(case, lambda rngs: NonlinAttention(width, rngs=rngs, dtype=jnp.float32))
@@ -95,9 +97,11 @@ def check_attention_weights(case: Case) -> Iterator[Line]:
         module.penalty_prob = constant(float(c["penalize_abs_values_gt"] == "on"))
         return module
 
-    def run(apply, params, inputs, sites):
+    def run(apply, params, inputs, draw_counts):
         x = swap(inputs["x"])
-        return swap(apply(params, x, inputs["pos_emb"][0], _extent(x, inputs), _training(case, sites, len(x))))
+        return swap(
+            apply(params, x, inputs["pos_emb"][0], _frame_lengths(x, inputs), _draws(case, draw_counts, len(x)))
+        )
 
     yield from check_module(case, make, run, *_place("self_attn_weights"))
 
@@ -105,12 +109,12 @@ def check_attention_weights(case: Case) -> Iterator[Line]:
 def check_convolution(case: Case) -> Iterator[Line]:
     c = case.config
 
-    def run(apply, params, inputs, sites):
+    def run(apply, params, inputs, draw_counts):
         x = swap(inputs["x"])
-        extent = _extent(x, inputs, dict(c).get("chunk_size", -1))
+        lengths = _frame_lengths(x, inputs, dict(c).get("chunk_size", -1))
         if "key_padding_mask" not in inputs:
-            extent = extent._replace(valid_BT=jnp.arange(x.shape[1]) < jnp.asarray(c["padding_lens"])[:, None])
-        return swap(apply(params, x, extent, _training(case, sites, len(x))))
+            lengths = lengths._replace(valid_BT=jnp.arange(x.shape[1]) < jnp.asarray(c["padding_lens"])[:, None])
+        return swap(apply(params, x, lengths, _draws(case, draw_counts, len(x))))
 
     def make(rngs):
         return ConvolutionModule(c["channels"], c["kernel_size"], c["causal"], _FORMS, rngs=rngs, dtype=jnp.float32)
@@ -126,10 +130,10 @@ def check_bypass(case: Case) -> Iterator[Line]:
         module.limit.prob = constant(float(c["limit_param_value_active"]))
         return module
 
-    def run(apply, params, inputs, sites):
+    def run(apply, params, inputs, draw_counts):
         original, changed = swap(inputs["src_orig"]), swap(inputs["src"])
-        clips_NB = inputs["u"].T if sites.clips else jnp.zeros((0, len(changed)))
-        return swap(apply(params, original, changed, _training(case, sites, len(changed), clips_NB)))
+        clips_NB = inputs["u"].T if draw_counts.clips else jnp.zeros((0, len(changed)))
+        return swap(apply(params, original, changed, _draws(case, draw_counts, len(changed), clips_NB)))
 
     yield from check_module(case, make, run, *_place("bypass"))
 
@@ -152,12 +156,14 @@ def check_layer(case: Case) -> Iterator[Line]:
             layer.const_attention_rate = constant(1.0)
         return layer
 
-    def run(apply, params, inputs, sites):
+    def run(apply, params, inputs, draw_counts):
         x = swap(inputs["x"])
         order = [f"u.{name}" for name in ("attention", "conv1", "ff2", "conv2", "ff3", "bypass")]
         clips_NB = jnp.stack([inputs[name][:, 0] for name in order]) if order[0] in inputs else None
         return swap(
-            apply(params, x, inputs["pos_emb"][0], _extent(x, inputs), _training(case, sites, len(x), clips_NB))
+            apply(
+                params, x, inputs["pos_emb"][0], _frame_lengths(x, inputs), _draws(case, draw_counts, len(x), clips_NB)
+            )
         )
 
     yield from check_module(case, make, run, *_LAYER)
@@ -172,9 +178,9 @@ def check_downsampled_stack(case: Case) -> Iterator[Line]:
         stack = (c["embed_dim"], c["factor"], c["pos_dim"], sizes, False, _FORMS, skips)
         return ZipformerStack(*stack, remat=False, rngs=rngs, dtype=jnp.float32)
 
-    def run(apply, params, inputs, sites):
+    def run(apply, params, inputs, draw_counts):
         x = swap(inputs["x"])
-        return swap(apply(params, x, _extent(x, inputs)))
+        return swap(apply(params, x, _frame_lengths(x, inputs)))
 
     yield from check_module(case, make, run, "encoders/0", "encoder.encoders.0.")
 
@@ -183,7 +189,7 @@ def check_downsample(case: Case) -> Iterator[Line]:
     """Downsampling, and upsampling under the prefix ``up.``."""
     factor = case.config["factor"]
 
-    def run(apply, params, inputs, sites):
+    def run(apply, params, inputs, draw_counts):
         x = swap(inputs["x"])
         return swap(apply(params, x, jnp.full(len(x), x.shape[1])))
 
@@ -205,10 +211,10 @@ def check_convnext(case: Case) -> Iterator[Line]:
         module.skip_rate = constant(c["layerdrop_rate"])
         return module
 
-    def run(apply, params, inputs, sites):
+    def run(apply, params, inputs, draw_counts):
         x = jnp.transpose(inputs["x"], (0, 2, 3, 1))
         clips_NB = inputs["u"].reshape(1, -1) if "u" in inputs else None
-        train = _training(case, sites, len(x), clips_NB)
+        train = _draws(case, draw_counts, len(x), clips_NB)
         return jnp.transpose(apply(params, x, train), (0, 3, 1, 2))
 
     yield from check_module(case, make, run, "encoder_embed/convnext", "encoder_embed.convnext.")
@@ -221,10 +227,10 @@ def check_subsampling(case: Case) -> Iterator[Line]:
         sizes = (c["in_channels"], c["out_channels"], c["layer_channels"], _FORMS)
         return Conv2dSubsampling(*sizes, rngs=rngs, dtype=jnp.float32)
 
-    def run(apply, params, inputs, sites):
+    def run(apply, params, inputs, draw_counts):
         num_clips, length = inputs["x"].shape[:2]
         end_B = jnp.full(num_clips, output_length(length))
-        return apply(params, inputs["x"], end_B, _training(case, sites, num_clips))
+        return apply(params, inputs["x"], end_B, _draws(case, draw_counts, num_clips))
 
     yield from check_module(case, _forced(case, make), run, "encoder_embed", "encoder_embed.")
     io = case.tensors()

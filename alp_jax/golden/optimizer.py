@@ -12,10 +12,8 @@ import optax
 from alp_jax.config.schema import OptimConfig, TrainConfig
 from alp_jax.golden.case import Case
 from alp_jax.golden.compare import Line, compare
-from alp_jax.optim.averaging import range_average, update_average
-from alp_jax.optim.optimizer import lr_scales
+from alp_jax.optim.optimizer import eden, lr_scales, range_average, update_average
 from alp_jax.optim.scaled_adam import Settings, scaled_adam
-from alp_jax.optim.schedules import eden
 
 TRAJECTORY = 1e-5  # relative: float32 sums in another order
 AVERAGE = 1e-6  # relative: float32 where the reference keeps float64

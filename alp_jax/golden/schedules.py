@@ -10,8 +10,8 @@ from alp_jax.core.files import read_json
 from alp_jax.golden.case import Case
 from alp_jax.golden.compare import Line, compare
 from alp_jax.models.functional import outline
-from alp_jax.models.schedule import Schedule, schedules_of
-from alp_jax.models.zipformer import Zipformer
+from alp_jax.models.regularisers import Schedule, schedules_of
+from alp_jax.models.zipformer.encoder import Zipformer
 
 TOLERANCE = 1e-6  # values are below 100 and computed in float32
 DEFAULTS = "zipformer_default_scheduled_floats.json"

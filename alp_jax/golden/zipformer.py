@@ -16,9 +16,8 @@ from alp_jax.golden.training import Recorded
 from alp_jax.interop.formats.names import from_torch, to_torch
 from alp_jax.interop.formats.reference import zipformer_config
 from alp_jax.models.functional import functionalize, outline
-from alp_jax.models.regularisers import make_certain
-from alp_jax.models.training import sites_of
-from alp_jax.models.zipformer import Zipformer
+from alp_jax.models.regularisers import count_draws, make_certain
+from alp_jax.models.zipformer.encoder import Zipformer
 
 ALONE = "io_alone"  # one clip without padding: the length-exact mode must give the same
 
@@ -70,13 +69,13 @@ def check_gradients(case: Case) -> Iterator[Line]:
 
     init, apply = functionalize(make)
     params = from_torch(weights, jax.eval_shape(init, jax.random.key(0)), "zipformer")
-    sites = sites_of(outline(make))
+    draw_counts = count_draws(outline(make))
     mel_len = jnp.asarray(io["in.x_lens"], jnp.int32)
 
     @jax.jit
     def differentiate(params, mel):
         def loss(params, mel):
-            train = Recorded(sites, case.config["batch_count"], num_clips=len(mel_len)) if training else None
+            train = Recorded(draw_counts, case.config["batch_count"], num_clips=len(mel_len)) if training else None
             frames, _ = apply(params, mel, mel_len, padding="reference", train=train)
             return jnp.sum(frames * io["in.out_weight"]), frames
 

@@ -21,7 +21,7 @@ from flax import nnx
 from alp_jax.config.schema import ConformerConfig
 from alp_jax.core.errors import UserError
 from alp_jax.models.forms import resolve_form
-from alp_jax.models.layers import sigmoid
+from alp_jax.models.gradients import sigmoid
 from alp_jax.models.prenorm import (
     NORM_EPS,
     FeedForward,
@@ -31,11 +31,10 @@ from alp_jax.models.prenorm import (
     sinusoids,
     standardize,
 )
-from alp_jax.models.training import Sites, TrainInputs
+from alp_jax.models.regularisers import DrawCounts, TrainInputs
 from alp_jax.models.transformer import MASKED, dropout, layer_norm, linear, split_key, valid_mask
-from alp_jax.models.zipformer.convolution import DepthwiseConv1d
-from alp_jax.models.zipformer.frontend import Conv2d
-from alp_jax.parallel.activations import constrain
+from alp_jax.models.zipformer.frontend import Conv2d, DepthwiseConv1d
+from alp_jax.parallel.mesh import constrain
 
 
 def check(config: ConformerConfig) -> None:
@@ -170,11 +169,11 @@ class Conformer(nnx.Module):
     Args:
       config: sizes.
       dtype: of activations; parameters, norm statistics and softmax are float32.
-      depthwise: form of the depthwise convolutions, one of ``alp_jax.models.depthwise.FORMS``.
+      depthwise: form of the depthwise convolutions, see ``alp_jax.models.forms``.
       remat: recompute the blocks in the backward pass instead of keeping their intermediate results.
 
     Attributes:
-      sites: empty, there is no whitening state.
+      draw_counts: empty, there is no whitening state.
 
     Raises:
       UserError: sizes that do not fit together.
@@ -192,7 +191,7 @@ class Conformer(nnx.Module):
         check(config)
         form = resolve_form("depthwise", depthwise)
         kw = {"rngs": rngs, "dtype": dtype}
-        self.config, self.dtype, self.remat, self.sites = config, dtype, remat, Sites()
+        self.config, self.dtype, self.remat, self.draw_counts = config, dtype, remat, DrawCounts()
         self.subsampling = Subsampling(config.feature_dim, config.subsampling_channels, config.width, form, **kw)
         self.blocks = nnx.List([Block(config, form, **kw) for _ in range(config.num_layers)])
 

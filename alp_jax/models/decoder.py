@@ -27,7 +27,7 @@ from alp_jax.models.transformer import (
     split_key,
     valid_mask,
 )
-from alp_jax.parallel.activations import constrain
+from alp_jax.parallel.mesh import constrain
 
 _NORM_EPS = 1e-5
 ACTIVATIONS = {"gelu": lambda x: jax.nn.gelu(x, approximate=False), "relu": jax.nn.relu}

@@ -12,11 +12,34 @@ from alp_jax.core.errors import UserError
 from alp_jax.core.names import choose
 from alp_jax.models.decoder import CaptionDecoder
 from alp_jax.models.encoders import make_encoder, output_dim, recomputed
-from alp_jax.models.heads import ProjectionHead, masked_mean, unit
-from alp_jax.models.text import TextTower
-from alp_jax.models.training import TrainInputs
-from alp_jax.models.transformer import linear, split_key
-from alp_jax.parallel.activations import constrain
+from alp_jax.models.regularisers import TrainInputs
+from alp_jax.models.transformer import TextTower, linear, split_key, valid_mask
+from alp_jax.parallel.mesh import constrain
+
+
+class ProjectionHead(nnx.Module):
+    """Two linear layers with a ReLU between them; applied to the last axis."""
+
+    def __init__(self, width_in: int, width_out: int, *, rngs: nnx.Rngs, dtype=jnp.float32):
+        self.hidden = linear(width_in, width_out, rngs=rngs, dtype=dtype)
+        self.output = linear(width_out, width_out, rngs=rngs, dtype=dtype)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return self.output(jax.nn.relu(self.hidden(x)))
+
+
+def masked_mean(frames_BTD: jax.Array, len_B: jax.Array) -> jax.Array:
+    """Mean over the first ``len_B`` frames in float32; zero for a length of zero."""
+    mask_BT1 = valid_mask(len_B, frames_BTD.shape[1])[:, :, None]
+    total_BD = jnp.sum(jnp.where(mask_BT1, frames_BTD.astype(jnp.float32), 0.0), axis=1)
+    return total_BD / jnp.maximum(len_B, 1)[:, None]
+
+
+def unit(x: jax.Array, eps: float = 1e-12) -> jax.Array:
+    """``x`` divided by its L2 norm over the last axis, at least ``eps``, in float32; its gradient at zero is finite."""
+    x = x.astype(jnp.float32)
+    return x * jax.lax.rsqrt(jnp.maximum(jnp.sum(x * x, axis=-1, keepdims=True), eps * eps))
+
 
 CONTRASTIVE, CAPTIONING, TAGGING = "contrastive", "captioning", "tagging"
 # objective -> the sides that the model needs for it; an encoder that came without its training has none
@@ -169,7 +192,7 @@ class AudioTextModel(FrameTextModel):
 
     def start_whitening(self) -> jax.Array:
         """whitening_N at the start of training; one entry at least, since checkpoints hold no empty arrays."""
-        return jnp.ones((max(self.encoder.sites.whitenings if self.regularise else 0, 1),))
+        return jnp.ones((max(self.encoder.draw_counts.whitenings if self.regularise else 0, 1),))
 
     def encode(self, mel_BTF: jax.Array, len_B: jax.Array, *, padding: str = "exact") -> tuple[jax.Array, jax.Array]:
         """(frames_BTD, len_B) of the audio encoder, deterministic; ``padding`` as in the encoder."""

@@ -1,7 +1,7 @@
 """Every audio encoder by its kind.
 
 The contract: ``encoder(mel_BTF, len_B, *, padding, train) -> (frames_BTD, len_B)``, outputs that never depend on
-padding, and ``sites``, whose ``whitenings`` is the size of the whitening state that ``train`` carries.
+padding, and ``draw_counts``, whose ``whitenings`` is the size of the whitening state that ``train`` carries.
 """
 
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ from alp_jax.core.names import choose
 from alp_jax.models.conformer import Conformer
 from alp_jax.models.forms import Forms
 from alp_jax.models.vit import ViT
-from alp_jax.models.zipformer import Zipformer
+from alp_jax.models.zipformer.encoder import Zipformer
 
 KINDS = ("zipformer", "vit", "conformer")
 

@@ -10,21 +10,7 @@ from typing import Any
 import jax
 from flax import nnx
 
-from alp_jax.models.init_prng import start_key
-
-
-class ParamKeys:
-    """Stands in for ``nnx.Rngs`` while a module is built: ``params()`` gives a new key at every call.
-
-    ``nnx.Rngs`` keeps its counter as an array, which makes abstract construction of a large model take seconds.
-    """
-
-    def __init__(self, key: jax.Array):
-        self.key, self.count = start_key(key), 0
-
-    def params(self) -> jax.Array:
-        self.count += 1
-        return jax.random.fold_in(self.key, self.count)
+from alp_jax.models.init_prng import ParamKeys
 
 
 def _plain(tree: Any) -> Any:

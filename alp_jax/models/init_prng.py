@@ -51,8 +51,22 @@ _IMPL = extend_random.define_prng_impl(
 )
 
 
-def start_key(key: jax.Array) -> jax.Array:
+def init_key(key: jax.Array) -> jax.Array:
     """A key of this generator from any jax key."""
     if key.dtype == jax.random.key(0, impl=_IMPL).dtype:
         return key
     return jax.random.wrap_key_data(jax.random.bits(key, (2,), jnp.uint32), impl=_IMPL)
+
+
+class ParamKeys:
+    """Stands in for ``nnx.Rngs`` while a module is built: ``params()`` gives a new key at every call.
+
+    ``nnx.Rngs`` keeps its counter as an array, which makes abstract construction of a large model take seconds.
+    """
+
+    def __init__(self, key: jax.Array):
+        self.key, self.count = init_key(key), 0
+
+    def params(self) -> jax.Array:
+        self.count += 1
+        return jax.random.fold_in(self.key, self.count)

@@ -8,9 +8,9 @@ import numpy as np
 from flax import nnx
 
 from alp_jax.core.names import choose
-from alp_jax.models.training import TrainInputs
+from alp_jax.models.regularisers import TrainInputs
 from alp_jax.models.transformer import dropout, layer_norm, linear, recompute_if, split_key, valid_mask
-from alp_jax.parallel.activations import constrain
+from alp_jax.parallel.mesh import constrain
 
 NORM_EPS = 1e-5
 

@@ -14,8 +14,7 @@ from flax import nnx
 
 from alp_jax.core.errors import UserError
 from alp_jax.core.names import choose
-from alp_jax.models.precision import wide
-from alp_jax.models.transformer import MASKED
+from alp_jax.models.transformer import MASKED, wide
 
 _INIT = nnx.initializers.normal(0.02)
 

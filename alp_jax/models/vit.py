@@ -31,7 +31,7 @@ from alp_jax.models.prenorm import (
     sinusoids,
     standardize,
 )
-from alp_jax.models.training import Sites, TrainInputs
+from alp_jax.models.regularisers import DrawCounts, TrainInputs
 from alp_jax.models.transformer import attend, dropout, layer_norm, linear, split_key, valid_mask
 
 
@@ -100,7 +100,7 @@ class ViT(nnx.Module):
       remat: recompute the blocks in the backward pass instead of keeping their intermediate results.
 
     Attributes:
-      sites: empty, there is no whitening state.
+      draw_counts: empty, there is no whitening state.
 
     Raises:
       UserError: sizes that do not fit together.
@@ -109,7 +109,7 @@ class ViT(nnx.Module):
     def __init__(self, config: ViTConfig, *, rngs: nnx.Rngs, dtype=jnp.float32, remat: bool = False):
         check(config)
         rows, width = config.feature_dim // config.patch_bins, config.width
-        self.config, self.dtype, self.remat, self.sites = config, dtype, remat, Sites()
+        self.config, self.dtype, self.remat, self.draw_counts = config, dtype, remat, DrawCounts()
         self.patch_proj = linear(config.patch_frames * config.patch_bins, width, rngs=rngs, dtype=dtype)
         self.frequencies = nnx.Embed(rows, width, embedding_init=nnx.initializers.normal(0.02), rngs=rngs)
         self.blocks = nnx.List([Block(config, rngs=rngs, dtype=dtype) for _ in range(config.num_layers)])

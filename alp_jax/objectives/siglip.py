@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.sharding import Mesh
 
-from alp_jax.objectives.pairwise import (
+from alp_jax.objectives.info_nce import (
     MASKED,
     ROWS,
     WHOLE,

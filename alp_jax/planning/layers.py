@@ -23,15 +23,14 @@ from alp_jax.features.spec_augment import spec_augment
 from alp_jax.models.dual import FrameTextModel, compute_dtype
 from alp_jax.models.encoders import encoder_kind, make_encoder, output_dim
 from alp_jax.models.functional import functionalize, outline
-from alp_jax.models.training import Training, TrainInputs, sites_of
+from alp_jax.models.regularisers import Draws, TrainInputs, count_draws
 from alp_jax.models.transformer import recompute_if
 from alp_jax.models.zipformer.encoder import per_stack
-from alp_jax.models.zipformer.frame_lengths import Extent
 from alp_jax.models.zipformer.frontend import output_length
+from alp_jax.models.zipformer.modules import FrameLengths
 from alp_jax.objectives.registry import make_objective
 from alp_jax.optim.optimizer import make_optimizer
-from alp_jax.parallel.activations import on_mesh
-from alp_jax.parallel.mesh import batch_sharding, replicated
+from alp_jax.parallel.mesh import batch_sharding, on_mesh, replicated
 from alp_jax.parallel.rules import infer_shardings
 from alp_jax.planning.compiled import Compiled, compile_for
 from alp_jax.planning.program import TOKENS, Bucket, Program, state_bytes
@@ -148,18 +147,18 @@ def _part(model: ModelConfig, get: Callable) -> tuple[Any, Callable, Callable]:
 def _front_end(config: RunConfig, shapes: _Shapes) -> Piece:
     model = config.model
     module, init, apply = _part(model, lambda encoder: encoder.encoder_embed)
-    sites, remat = sites_of(module), _part(model, lambda encoder: encoder)[0].remat_front
+    draw_counts, remat = count_draws(module), _part(model, lambda encoder: encoder)[0].remat_front
 
     def forward(params, whitening, audio, audio_len, key):
         mel_key, train_key = jax.random.split(jax.random.wrap_key_data(key))
         mel_BTF, len_B = log_mel(audio, audio_len, config.features)
         mel_BTF = spec_augment(mel_BTF, len_B, mel_key, config.features.spec_augment)
-        train = _training(model, train_key, whitening, sites, len(len_B))
+        train = _draws(model, train_key, whitening, draw_counts, len(len_B))
         return recompute_if(remat, lambda *args: apply(*args, train))(params, mel_BTF, output_length(len_B))
 
     arguments = (
         shapes.parameters(init, "params", "encoder", "encoder_embed"),
-        shapes.whole(max(sites.whitenings, 1)),
+        shapes.whole(max(draw_counts.whitenings, 1)),
         shapes.rows(round(shapes.bucket.seconds * SAMPLE_RATE), dtype=jnp.int16),
         shapes.rows(dtype=jnp.int32),
         shapes.key(),
@@ -168,32 +167,34 @@ def _front_end(config: RunConfig, shapes: _Shapes) -> Piece:
     return Piece("waveform to the encoder's input", _differentiated(shapes.mesh, forward, 2), arguments, 1)
 
 
-def _training(model: ModelConfig, key, whitening, sites, clips: int) -> Training | None:
+def _draws(model: ModelConfig, key, whitening, draw_counts, clips: int) -> Draws | None:
     if not model.regularise:
         return None
-    return Training.drawn(TrainInputs(key, jnp.float32(10_000.0), whitening[: sites.whitenings]), sites, clips)
+    return Draws.sample(
+        TrainInputs(key, jnp.float32(10_000.0), whitening[: draw_counts.whitenings]), draw_counts, clips
+    )
 
 
 def _layer(model: ModelConfig, shapes: _Shapes, stack: int) -> Piece:
     encoder, dtype = model.encoder, compute_dtype(model)
     width, factor = encoder.encoder_dim[stack], per_stack(encoder, "downsampling_factor")[stack]
     module, init, apply = _part(model, lambda whole: whole.encoders[stack].layers[0])
-    sites, remat = sites_of(module), _part(model, lambda whole: whole.encoders[stack])[0].remat
+    draw_counts, remat = count_draws(module), _part(model, lambda whole: whole.encoders[stack])[0].remat
     frames = -(-shapes.frames // factor)
 
     def forward(params, x_BTD, whitening, pos_ND, len_B, key):
-        train = _training(model, jax.random.wrap_key_data(key), whitening, sites, len(len_B))
-        extent = Extent(jnp.arange(frames) < len_B[:, None], len_B)
+        train = _draws(model, jax.random.wrap_key_data(key), whitening, draw_counts, len(len_B))
+        lengths = FrameLengths(jnp.arange(frames) < len_B[:, None], len_B)
 
         def run(params, x_BTD, pos_ND):
-            return apply(params, x_BTD, pos_ND, extent, train)
+            return apply(params, x_BTD, pos_ND, lengths, train)
 
         return recompute_if(remat, run)(params, x_BTD, pos_ND)
 
     arguments = (
         shapes.parameters(init, "params", "encoder", "encoders", str(stack), "layers", "0"),
         shapes.rows(frames, width, dtype=dtype),
-        shapes.whole(max(sites.whitenings, 1)),
+        shapes.whole(max(draw_counts.whitenings, 1)),
         shapes.whole(2 * frames - 1, encoder.pos_dim),
         shapes.rows(dtype=jnp.int32),
         shapes.key(),

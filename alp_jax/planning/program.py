@@ -15,8 +15,7 @@ from alp_jax.data.order.buckets import batch_size, edges
 from alp_jax.models.accounting import parameters
 from alp_jax.objectives.base import SpecialTokens
 from alp_jax.objectives.registry import make_objective
-from alp_jax.optim.averaging import averages
-from alp_jax.optim.optimizer import make_optimizer
+from alp_jax.optim.optimizer import averages, make_optimizer
 from alp_jax.parallel.mesh import batch_shards
 from alp_jax.train.build import make_model
 from alp_jax.train.compile import Shapes, batch_shapes

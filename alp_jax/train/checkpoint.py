@@ -19,7 +19,7 @@ from alp_jax.core.errors import StorageError, UserError
 from alp_jax.core.files import read_json
 from alp_jax.core.progress import say
 from alp_jax.core.run_files import CONFIG
-from alp_jax.optim.averaging import range_average
+from alp_jax.optim.optimizer import range_average
 from alp_jax.parallel import hosts
 from alp_jax.train.checkpoint_keep import Keep, remove_others
 from alp_jax.train.checkpoint_manifest import MANIFEST, checkpoints_dir, numbered, require, verify, write_manifest

@@ -16,8 +16,7 @@ from alp_jax.core.run_files import BAD_STEPS, DATA_CHANGES, SUMMARY, RunSummary
 from alp_jax.data.order.batch_plan import plan
 from alp_jax.data.pipeline import train_batches
 from alp_jax.models.accounting import parameters, train_flops
-from alp_jax.optim.averaging import averages
-from alp_jax.optim.optimizer import make_optimizer
+from alp_jax.optim.optimizer import averages, make_optimizer
 from alp_jax.parallel import hosts
 from alp_jax.parallel.mesh import batch_part, batch_shards, make_mesh, put_batch
 from alp_jax.parallel.rules import infer_shardings

@@ -4,8 +4,7 @@ from alp_jax.config import RunConfig
 from alp_jax.core.clip import SAMPLE_RATE
 from alp_jax.data.order.batch_plan import plan
 from alp_jax.models.accounting import parameters
-from alp_jax.optim.averaging import averages
-from alp_jax.optim.optimizer import make_optimizer
+from alp_jax.optim.optimizer import averages, make_optimizer
 from alp_jax.parallel.mesh import batch_shards, make_mesh
 from alp_jax.parallel.rules import infer_shardings
 from alp_jax.train.build import make_parts, open_data

@@ -38,7 +38,7 @@ from alp_jax.core.run_files import (
 )
 from alp_jax.data.store.dataset import Dataset
 from alp_jax.data.text.tokenizer import FILE_NAMES, Tokenizer
-from alp_jax.optim.schedules import learning_rate
+from alp_jax.optim.optimizer import learning_rate
 from alp_jax.parallel import hosts
 from alp_jax.train.checkpoint_manifest import complete
 from alp_jax.train.lease import Lease

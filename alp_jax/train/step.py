@@ -12,14 +12,11 @@ from jax.sharding import Mesh
 from alp_jax.config.schema import RunConfig
 from alp_jax.features.logmel import log_mel
 from alp_jax.features.spec_augment import spec_augment
-from alp_jax.models.training import TrainInputs
+from alp_jax.models.regularisers import TrainInputs
 from alp_jax.objectives.base import Objective
-from alp_jax.optim.averaging import update_average
-from alp_jax.optim.optimizer import updates_taken
-from alp_jax.optim.schedules import learning_rate
+from alp_jax.optim.optimizer import learning_rate, update_average, updates_taken
 from alp_jax.optim.stacks import global_norm
-from alp_jax.parallel.activations import on_mesh
-from alp_jax.parallel.mesh import batch_sharding, replicated
+from alp_jax.parallel.mesh import batch_sharding, on_mesh, replicated
 from alp_jax.train.accumulate import value_and_grad
 from alp_jax.train.state import State
 

@@ -16,9 +16,8 @@ from alp_jax.models import encoders
 from alp_jax.models.decoder import ACTIVATIONS
 from alp_jax.models.dual import SIDES
 from alp_jax.objectives.contrastive import LOSSES, REDUCTIONS
-from alp_jax.optim.averaging import KINDS as AVERAGES
-from alp_jax.optim.optimizer import OPTIMIZERS
-from alp_jax.optim.schedules import SCHEDULES
+from alp_jax.optim.optimizer import KINDS as AVERAGES
+from alp_jax.optim.optimizer import OPTIMIZERS, SCHEDULES
 
 SETTINGS = [*settings_of(RunConfig), *settings_of(ClusterConfig, "cluster.")]
 

@@ -10,7 +10,7 @@ from alp_jax.config import ConfigError, RunConfig, check_run
 from alp_jax.config.rules import clamp_note
 from alp_jax.config.schema import DataConfig, FeatureConfig, ObjectiveConfig, OptimConfig, TrainConfig
 from alp_jax.core.errors import UserError
-from alp_jax.optim.schedules import learning_rate
+from alp_jax.optim.optimizer import learning_rate
 from alp_jax.scaling.sweep.plan import plan_runs
 
 

@@ -28,7 +28,7 @@ from alp_jax.interop.formats import reference
 from alp_jax.interop.formats.names import to_torch
 from alp_jax.models.dual import AudioTextModel
 from alp_jax.models.functional import functionalize
-from alp_jax.models.zipformer import Zipformer
+from alp_jax.models.zipformer.encoder import Zipformer
 from alp_jax.train.build import make_model
 from alp_jax.train.checkpoint import Checkpoints
 

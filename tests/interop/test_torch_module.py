@@ -15,7 +15,7 @@ torch = pytest.importorskip("torch")
 from safetensors.torch import save, save_file  # noqa: E402
 
 from alp_jax.interop.torch_module.encoder import AlpEncoder, load_exactly, masked_mean, read_safetensors  # noqa: E402
-from alp_jax.interop.torch_module.layers import Extent  # noqa: E402
+from alp_jax.interop.torch_module.layers import FrameLengths  # noqa: E402
 from alp_jax.interop.torch_module.logmel import PAD_MEL, LogMel, valid_mask  # noqa: E402
 from alp_jax.interop.torch_module.zipformer import Zipformer  # noqa: E402
 
@@ -74,10 +74,10 @@ def test_causal_stacks_equal_the_reference(chunk, left, name):
     load_exactly(model.encoder, read_safetensors(GOLDEN / "causal_stacks.safetensors"), "golden")
     io = {key: torch.from_numpy(value) for key, value in load_file(GOLDEN / "causal_io.safetensors").items()}
     length = io["x_BTD"].shape[1]
-    extent = Extent(
+    lengths = FrameLengths(
         valid_mask(io["len_B"], length), torch.full_like(io["len_B"], length), model._allowed(length, "cpu"), chunk
     )
-    frames_BTD = model.encoder(io["x_BTD"], extent)
+    frames_BTD = model.encoder(io["x_BTD"], lengths)
     assert (frames_BTD - io[name]).abs().max() <= 1e-5
 
 

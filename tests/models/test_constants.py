@@ -17,15 +17,10 @@ from flax import nnx
 from alp_jax.config.schema import ZipformerConfig
 from alp_jax.models.forms import Forms
 from alp_jax.models.functional import functionalize, outline
-from alp_jax.models.regularisers import Balancer, ValueLimit, Whiten
-from alp_jax.models.schedule import NEVER, Schedule
-from alp_jax.models.training import Sites, Training, sites_of
-from alp_jax.models.zipformer import Zipformer
-from alp_jax.models.zipformer.attention import AttentionWeights
-from alp_jax.models.zipformer.convolution import ConvolutionModule
-from alp_jax.models.zipformer.frame_lengths import Extent
-from alp_jax.models.zipformer.layer import ZipformerLayer
-from alp_jax.models.zipformer.stack import ZipformerStack
+from alp_jax.models.regularisers import NEVER, Balancer, DrawCounts, Draws, Schedule, ValueLimit, Whiten, count_draws
+from alp_jax.models.zipformer.encoder import Zipformer
+from alp_jax.models.zipformer.layer import ZipformerLayer, ZipformerStack
+from alp_jax.models.zipformer.modules import AttentionWeights, ConvolutionModule, FrameLengths
 
 REFERENCE = json.loads((pathlib.Path(__file__).parent / "golden" / "regularisers.json").read_text())
 DEFAULT = ZipformerConfig()
@@ -39,7 +34,7 @@ SIZES = {
 }
 FORMS = Forms(depthwise="shift", frontend="shift").resolved()
 KW = {"dtype": jnp.float32}
-NOTHING = Sites()
+NOTHING = DrawCounts()
 
 
 def value(of):
@@ -88,13 +83,13 @@ def test_every_regulariser_of_the_default_encoder_has_the_constants_of_the_refer
     assert {value(stack.pos_dropout_rate) for stack in encoder.encoders} == {dropout}
 
 
-def draws(sites=NOTHING, *, scalars=(), clips_NB=None, whitening=(), num_clips=1, count=0.0):
+def draws(draw_counts=NOTHING, *, scalars=(), clips_NB=None, whitening=(), num_clips=1, count=0.0):
     """Draws of which some are given and the others 1, so that nothing acts and nothing is dropped."""
-    scalars = jnp.concatenate([jnp.asarray(scalars, jnp.float32), jnp.ones(max(sites.scalars - len(scalars), 0))])
-    clips_NB = jnp.ones((sites.clips, num_clips)) if clips_NB is None else clips_NB
-    whitening = jnp.asarray(whitening, jnp.float32) if len(whitening) else jnp.ones(sites.whitenings)
-    channels_BC = jnp.ones((num_clips, sites.channels))
-    return Training(jax.random.key(0), count, scalars, clips_NB, channels_BC, whitening)
+    scalars = jnp.concatenate([jnp.asarray(scalars, jnp.float32), jnp.ones(max(draw_counts.scalars - len(scalars), 0))])
+    clips_NB = jnp.ones((draw_counts.clips, num_clips)) if clips_NB is None else clips_NB
+    whitening = jnp.asarray(whitening, jnp.float32) if len(whitening) else jnp.ones(draw_counts.whitenings)
+    channels_BC = jnp.ones((num_clips, draw_counts.channels))
+    return Draws(jax.random.key(0), count, scalars, clips_NB, channels_BC, whitening)
 
 
 def attention():
@@ -126,13 +121,13 @@ def test_a_regulariser_acts_with_the_probability_of_the_reference(make, count, b
 @pytest.mark.parametrize(("draw", "acts"), [(0.099, True), (0.101, False)])
 def test_scores_beyond_25_are_penalised_in_a_tenth_of_the_batches(draw, acts):
     module, x = attention(), 30 * jnp.asarray(np.random.default_rng(0).normal(size=(1, 6, 8)), jnp.float32)
-    extent = Extent(jnp.ones((1, 6), bool), jnp.full(1, 6))
+    lengths = FrameLengths(jnp.ones((1, 6), bool), jnp.full(1, 6))
     seen = []
     module.in_proj = lambda x: jnp.tile(x, 3)
 
     def weights(x):
         train = draws(scalars=(1.0, 1.0, 0.0, draw), whitening=(1.0,))  # keys' balancer and whitening, positions, this
-        seen.append(module(x, jnp.zeros((11, 8)), extent, train))
+        seen.append(module(x, jnp.zeros((11, 8)), lengths, train))
         return seen[-1]
 
     found = jax.vjp(weights, x)[1](jnp.zeros((1, 2, 6, 6)))[0]  # absolute: also where nothing comes from above
@@ -155,14 +150,14 @@ def test_an_eighth_of_the_clips_is_without_the_masked_channels():
         **{name: (size,) for name, size in SIZES.items() if name != "pos_head_dim"},
     )
     init, apply = functionalize(lambda rngs: Zipformer(config, rngs=rngs))
-    sites = outline(lambda rngs: Zipformer(config, rngs=rngs)).sites
+    draw_counts = outline(lambda rngs: Zipformer(config, rngs=rngs)).draw_counts
     # the draws of the front end's layer come first, then the two of the masks
     first, second = (0.124, 0.126, 0.126), (1.0, 0.124, 0.126)
-    clips_NB = jnp.ones((sites.clips, 3)).at[1].set(jnp.asarray(first)).at[2].set(jnp.asarray(second))
+    clips_NB = jnp.ones((draw_counts.clips, 3)).at[1].set(jnp.asarray(first)).at[2].set(jnp.asarray(second))
 
     @jax.jit
     def run(params, mel):
-        train = draws(sites, clips_NB=clips_NB, num_clips=3)
+        train = draws(draw_counts, clips_NB=clips_NB, num_clips=3)
         return apply(params, mel, jnp.full(3, 13), train=train)[0]
 
     params = jax.tree.map(lambda like: jnp.full(like.shape, 0.3), jax.eval_shape(init, jax.random.key(0)))
@@ -175,12 +170,12 @@ def test_positions_are_dropped_as_in_the_reference(monkeypatch):
     seen, rate = [], REFERENCE["stack.encoder_pos"]["dropout"]
     monkeypatch.setattr(ZipformerLayer, "__call__", lambda self, x, pos_ND, *_: seen.append(pos_ND) or x)
     stack = ZipformerStack(8, 1, 4, SIZES, False, FORMS, (NEVER,), remat=False, rngs=nnx.Rngs(0), **KW)
-    x, extent = jnp.ones((1, 3, 8)), Extent(jnp.ones((1, 3), bool), jnp.full(1, 3))
+    x, lengths = jnp.ones((1, 3, 8)), FrameLengths(jnp.ones((1, 3), bool), jnp.full(1, 3))
     train = draws()
-    stack(x, extent)
+    stack(x, lengths)
     for draw in (rate - 1e-3, rate + 1e-3):
         train.draw_mask = lambda shape, draw=draw: jnp.full(shape, draw)
-        stack(x, extent, train)
+        stack(x, lengths, train)
     np.testing.assert_array_equal(seen[1], 0.0)
     np.testing.assert_allclose(seen[2], seen[0] / 0.85, rtol=1e-6)
 
@@ -191,8 +186,8 @@ def test_the_convolution_module_whitens_what_it_has_balanced():
     order = []
     for name in ("balancer1", "balancer2", "whiten"):
         setattr(module, name, lambda x, train, name=name: order.append(name) or x)
-    x, extent = jnp.ones((1, 6, 8)), Extent(jnp.ones((1, 6), bool), jnp.full(1, 6))
-    module(x, extent, draws(sites_of(module)))
+    x, lengths = jnp.ones((1, 6, 8)), FrameLengths(jnp.ones((1, 6), bool), jnp.full(1, 6))
+    module(x, lengths, draws(count_draws(module)))
     assert order == ["balancer1", "balancer2", "whiten"]
 
 
@@ -201,8 +196,8 @@ def test_a_layer_whitens_the_keys_and_its_result_after_balancing_them(monkeypatc
     for kind in (Balancer, Whiten):
         monkeypatch.setattr(kind, "__call__", lambda self, x, train: order.append(self) or x)
     layer = ZipformerLayer(8, 4, SIZES, False, FORMS, NEVER, rngs=nnx.Rngs(0), **KW)
-    x, extent = jnp.ones((1, 6, 8)), Extent(jnp.ones((1, 6), bool), jnp.full(1, 6))
-    layer(x, jnp.ones((11, 4)), extent, draws(sites_of(layer)))
+    x, lengths = jnp.ones((1, 6, 8)), FrameLengths(jnp.ones((1, 6), bool), jnp.full(1, 6))
+    layer(x, jnp.ones((11, 4)), lengths, draws(count_draws(layer)))
     weights = layer.self_attn_weights
     assert order[:2] == [weights.balance_keys, weights.whiten_keys]
     assert order[-3:] == [layer.balancer1, layer.balancer2, layer.whiten]

@@ -10,9 +10,8 @@ import pytest
 from alp_jax.config.schema import DecoderConfig, ModelConfig, TextTowerConfig, ZipformerConfig
 from alp_jax.core.errors import UserError
 from alp_jax.models.decoding import Ids
-from alp_jax.models.dual import AudioTextModel
+from alp_jax.models.dual import AudioTextModel, masked_mean, unit
 from alp_jax.models.functional import functionalize
-from alp_jax.models.heads import masked_mean, unit
 
 CONFIG = ModelConfig(
     name="tiny",

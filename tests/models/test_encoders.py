@@ -14,7 +14,7 @@ from alp_jax.config.schema import ConformerConfig, MeshConfig, ModelConfig, ViTC
 from alp_jax.core.errors import UserError
 from alp_jax.models.encoders import KINDS, check_features, make_encoder, output_dim
 from alp_jax.models.functional import functionalize
-from alp_jax.models.training import Sites, TrainInputs
+from alp_jax.models.regularisers import DrawCounts, TrainInputs
 from alp_jax.parallel.mesh import make_mesh
 from alp_jax.parallel.rules import infer_shardings
 
@@ -210,16 +210,16 @@ def test_eight_devices_compute_what_one_does(kind):
 
 @pytest.mark.parametrize("kind", OTHERS)
 def test_there_is_no_whitening_state(kind):
-    sites = []
+    draw_counts = []
     config = dataclasses.replace(TINY, encoder_kind=kind)
 
     def make(rngs):
         encoder = make_encoder(config, rngs=rngs)
-        sites.append(encoder.sites)
+        draw_counts.append(encoder.draw_counts)
         return encoder
 
     functionalize(make)
-    assert sites == [Sites()]
+    assert draw_counts == [DrawCounts()]
 
 
 @pytest.mark.parametrize("kind", OTHERS)

@@ -11,9 +11,9 @@ from alp_jax.core.target import planned_for
 from alp_jax.models.encoders import make_encoder
 from alp_jax.models.forms import CHOICES, PLAIN, Forms
 from alp_jax.models.functional import functionalize, outline
-from alp_jax.models.layers import swoosh_l, swoosh_r
-from alp_jax.models.zipformer.attention import position_scores
+from alp_jax.models.gradients import swoosh_l, swoosh_r
 from alp_jax.models.zipformer.frontend import Conv2d
+from alp_jax.models.zipformer.modules import position_scores
 
 
 def draw(*shape, scale=1.0):

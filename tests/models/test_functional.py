@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 
 from alp_jax.models.functional import functionalize
-from alp_jax.models.init_prng import start_key
+from alp_jax.models.init_prng import init_key
 
 
 class Tower(nnx.Module):
@@ -53,7 +53,7 @@ def test_start_values_depend_on_the_key_alone():
 
 
 def test_start_generator_is_uniform_and_uncorrelated():
-    key = start_key(jax.random.key(0))
+    key = init_key(jax.random.key(0))
     draws = [np.asarray(jax.random.uniform(jax.random.fold_in(key, i), (200, 500))) for i in range(3)]
     for draw in draws:
         assert abs(draw.mean() - 0.5) < 0.005

@@ -10,10 +10,21 @@ from alp_jax.config.schema import ZipformerConfig
 from alp_jax.models.forms import Forms
 from alp_jax.models.functional import functionalize, outline
 from alp_jax.models.gradients import balance, limit_values, penalize_abs_above, whiten, whitening_metric
-from alp_jax.models.regularisers import Balancer, Whiten, make_certain
-from alp_jax.models.schedule import Schedule, constant, line
-from alp_jax.models.training import Sites, Training, TrainInputs, keep_clips, shared_dropout, sites_of
-from alp_jax.models.zipformer import Zipformer
+from alp_jax.models.regularisers import (
+    Balancer,
+    DrawCounts,
+    Draws,
+    Schedule,
+    TrainInputs,
+    Whiten,
+    constant,
+    count_draws,
+    keep_clips,
+    line,
+    make_certain,
+    shared_dropout,
+)
+from alp_jax.models.zipformer.encoder import Zipformer
 
 RNG = np.random.default_rng(0)
 LIMITS = ((-0.1, 0.1), (0.5, 1.0))  # of the mean in deviations, of the root mean square
@@ -65,7 +76,7 @@ def test_balancer_acts_from_the_limits_of_the_reference_on(settings, limit, of):
     for factor, acts in ((1 - 1e-3 * outward * np.sign(limit), False), (1 + 1e-3 * outward * np.sign(limit), True)):
         x = noise + factor * limit if of == "mean" else noise * factor * limit
         balancer = make_certain(Balancer(**{"min_abs": 0.0, "max_abs": 100.0, **settings}), 1.0)
-        train = Training(jax.random.key(0), 0.0, jnp.zeros(1), jnp.zeros((0, 1)), jnp.zeros((1, 0)), jnp.zeros(0))
+        train = Draws(jax.random.key(0), 0.0, jnp.zeros(1), jnp.zeros((0, 1)), jnp.zeros((1, 0)), jnp.zeros(0))
         upstream = jnp.ones((1, 512, 1))
         found = gradient(lambda x, b=balancer, t=train: b(x, t), jnp.asarray(x, jnp.float32)[None, :, None], upstream)
         assert bool(np.any(np.asarray(found) != 1.0)) == acts
@@ -128,7 +139,7 @@ def test_schedules_are_lines_between_their_points():
 
 def test_drops_are_per_clip_and_only_dropout_rescales():
     clips_NB, channels_BC = jnp.asarray([[0.1, 0.9, 0.31, 0.3]]), jax.random.uniform(jax.random.key(0), (64, 32))
-    train = Training(jax.random.key(0), 0.0, jnp.zeros(0), clips_NB, channels_BC, jnp.zeros(0))
+    train = Draws(jax.random.key(0), 0.0, jnp.zeros(0), clips_NB, channels_BC, jnp.zeros(0))
     kept = keep_clips(jnp.ones((4, 5, 2)), constant(0.3), train)
     np.testing.assert_array_equal(kept[:, 0, 0], [0, 1, 1, 0])
     np.testing.assert_array_equal(kept, kept[:, :1, :1] * jnp.ones((4, 5, 2)))
@@ -136,7 +147,7 @@ def test_drops_are_per_clip_and_only_dropout_rescales():
     np.testing.assert_array_equal(dropped, dropped[:, :1] * np.ones((64, 5, 32)))
     np.testing.assert_allclose(np.unique(dropped), [0, 4 / 3], rtol=1e-6)
     assert dropped.mean() == pytest.approx(1.0, abs=0.05)
-    assert train.left() == Sites()
+    assert train.remaining() == DrawCounts()
 
 
 SMALL = ZipformerConfig(
@@ -160,14 +171,14 @@ def encoder(remat=False, certain=False, dtype=jnp.float32):
         module = Zipformer(SMALL, rngs=rngs, forms=Forms(depthwise="shift"), remat=remat, dtype=dtype)
         return make_certain(module, 1.0) if certain else module
 
-    return *functionalize(make), sites_of(outline(make))
+    return *functionalize(make), count_draws(outline(make))
 
 
 MEL = normal(8, 40, 16)
 LEN = jnp.asarray([40, 33, 40, 21, 40, 40, 17, 9])
 
 
-def differentiate(apply, sites):
+def differentiate(apply, draw_counts):
     """Returns ``step(params, mel, seed)``: loss, and gradients of the parameters and of the whitening state."""
 
     def loss(params, whitening_N, mel_BTF, seed):
@@ -176,7 +187,7 @@ def differentiate(apply, sites):
         return jnp.sum(frames * jnp.sin(jnp.arange(frames.size)).reshape(frames.shape))
 
     def step(params, mel, seed):
-        return jax.value_and_grad(loss, (0, 1))(params, jnp.ones(sites.whitenings), mel, seed)
+        return jax.value_and_grad(loss, (0, 1))(params, jnp.ones(draw_counts.whitenings), mel, seed)
 
     return jax.jit(step)
 
@@ -189,10 +200,10 @@ def assert_same(one, other, tolerance):
 
 def test_training_gradients_on_8_devices_equal_those_on_one_with_every_regulariser_acting():
     """In float64: the regularisers divide by deviations, which makes float32 rounding visible at 1e-3."""
-    init, apply, sites = encoder(certain=True, dtype=jnp.float64)
+    init, apply, draw_counts = encoder(certain=True, dtype=jnp.float64)
     params = jax.jit(init)(jax.random.key(0))
     with jax.enable_x64(True):
-        step = differentiate(apply, sites)
+        step = differentiate(apply, draw_counts)
         params = jax.tree.map(lambda x: x.astype(jnp.float64), params)
         mel = jnp.asarray(MEL, jnp.float64)
         one = step(params, mel, 3)
@@ -205,11 +216,11 @@ def test_training_gradients_on_8_devices_equal_those_on_one_with_every_regularis
 
 
 def test_rematerialised_layers_draw_the_same_and_give_the_same_gradients():
-    init, apply, sites = encoder()
-    _, apply_remat, sites_remat = encoder(remat=True)
-    assert sites == sites_remat
+    init, apply, draw_counts = encoder()
+    _, apply_remat, counts_remat = encoder(remat=True)
+    assert draw_counts == counts_remat
     params = jax.jit(init)(jax.random.key(0))
-    step, step_remat = differentiate(apply, sites), differentiate(apply_remat, sites)
+    step, step_remat = differentiate(apply, draw_counts), differentiate(apply_remat, draw_counts)
     first = step(params, MEL, 3)
     assert_same(first, step_remat(params, MEL, 3), 1e-5)
     assert "remat" in str(jax.make_jaxpr(step_remat)(params, MEL, 3))
@@ -228,7 +239,7 @@ def test_regularisers_work_in_a_scan():
     scales, draws = jnp.asarray([1.0, 2.0, 0.5]), jnp.asarray([[0.1, 0.1], [0.7, 0.01], [0.2, 0.3]])
 
     def layer(x, scale, draw_2, beyond):
-        train = Training(jax.random.key(0), 0.0, draw_2, jnp.zeros((0, 1)), jnp.zeros((1, 0)), beyond[None])
+        train = Draws(jax.random.key(0), 0.0, draw_2, jnp.zeros((0, 1)), jnp.zeros((1, 0)), beyond[None])
         return whitening(balancer(x * scale, train), train)
 
     def scanned(scales, beyond_N):

@@ -11,8 +11,8 @@ from alp_jax.config.schema import ModelConfig, ZipformerConfig
 from alp_jax.core.errors import UserError
 from alp_jax.models.accounting import encoder_flops, parameters
 from alp_jax.models.functional import functionalize, outline
-from alp_jax.models.training import Training
-from alp_jax.models.zipformer import Zipformer
+from alp_jax.models.regularisers import Draws
+from alp_jax.models.zipformer.encoder import Zipformer
 
 TINY = ZipformerConfig(
     feature_dim=16,
@@ -56,14 +56,14 @@ def test_a_training_step_draws_chunk_size_and_left_context():
     def make(chunks, lefts):
         config = ZipformerConfig(**{**vars(TINY), "causal": True, "chunk_size": chunks, "left_context_frames": lefts})
         init, apply = build(config)
-        sites = outline(lambda rngs: Zipformer(config, rngs=rngs)).sites
+        draw_counts = outline(lambda rngs: Zipformer(config, rngs=rngs)).draw_counts
 
         @jax.jit
         def step(drawn):
-            scalars = jnp.concatenate([drawn, jnp.full(sites.scalars - len(drawn), 0.5)])
-            channels = jax.random.uniform(jax.random.key(3), (2, sites.channels))
-            pools = scalars, jnp.full((sites.clips, 2), 0.9), channels, jnp.ones(sites.whitenings)
-            train = Training(jax.random.key(3), 9000.0, *pools)
+            scalars = jnp.concatenate([drawn, jnp.full(draw_counts.scalars - len(drawn), 0.5)])
+            channels = jax.random.uniform(jax.random.key(3), (2, draw_counts.channels))
+            pools = scalars, jnp.full((draw_counts.clips, 2), 0.9), channels, jnp.ones(draw_counts.whitenings)
+            train = Draws(jax.random.key(3), 9000.0, *pools)
             return apply(random_params(init), mel_BTF, np.array([90, 61]), train=train)[0]
 
         return step

@@ -7,7 +7,7 @@ import pytest
 
 from alp_jax.config.schema import TrainConfig
 from alp_jax.core.errors import UserError
-from alp_jax.optim.averaging import averages, range_average, update_average
+from alp_jax.optim.optimizer import averages, range_average, update_average
 
 PARAMS = np.random.default_rng(0).normal(size=(24, 5)).astype(np.float32)
 

@@ -7,8 +7,7 @@ import pytest
 
 from alp_jax.config.schema import OptimConfig
 from alp_jax.core.errors import UserError
-from alp_jax.optim.optimizer import make_optimizer
-from alp_jax.optim.schedules import learning_rate
+from alp_jax.optim.optimizer import learning_rate, make_optimizer
 
 
 def test_schedule_warms_up_and_decays():

@@ -13,9 +13,8 @@ from alp_jax.config.schema import OptimConfig
 from alp_jax.core.errors import UserError
 from alp_jax.golden.case import find_cases
 from alp_jax.golden.runner import run_case
-from alp_jax.optim.optimizer import lr_scales, make_optimizer, parse_lr_scale
+from alp_jax.optim.optimizer import eden, learning_rate, lr_scales, make_optimizer, parse_lr_scale
 from alp_jax.optim.scaled_adam import REFERENCE, Settings, scaled_adam
-from alp_jax.optim.schedules import eden, learning_rate
 from alp_jax.parallel.rules import infer_shardings
 
 CASES = {case.name: case for case in find_cases(pathlib.Path(__file__).parent / "golden")}

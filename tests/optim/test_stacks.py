@@ -6,8 +6,7 @@ import numpy as np
 import optax
 
 from alp_jax.config.schema import OptimConfig
-from alp_jax.optim.optimizer import decay_mask, make_optimizer
-from alp_jax.optim.schedules import learning_rate
+from alp_jax.optim.optimizer import decay_mask, learning_rate, make_optimizer
 from alp_jax.optim.stacks import SMALL, Stacks, global_norm
 
 RNG = np.random.default_rng(0)

@@ -8,10 +8,8 @@ import pytest
 from alp_jax.config.schema import MeshConfig
 from alp_jax.models.forms import CHOICES
 from alp_jax.models.functional import functionalize
-from alp_jax.models.zipformer.attention import AttentionWeights, relative_positions
-from alp_jax.models.zipformer.frame_lengths import Extent
-from alp_jax.parallel.activations import on_mesh, row_parts
-from alp_jax.parallel.mesh import batch_sharding, make_mesh, replicated
+from alp_jax.models.zipformer.modules import AttentionWeights, FrameLengths, relative_positions
+from alp_jax.parallel.mesh import batch_sharding, make_mesh, on_mesh, replicated, row_parts
 from alp_jax.planning.traffic import traffic
 
 ROWS, LENGTH, WIDTH = 8, 48, 16
@@ -23,7 +21,7 @@ def differentiated(form):
     init, apply = functionalize(lambda rngs: AttentionWeights(WIDTH, 8, 4, 4, 4, form, rngs=rngs, dtype=jnp.float32))
 
     def total(params, x_BTD, valid_BT):
-        weights_BHTS = apply(params, x_BTD, POSITIONS, Extent(valid_BT, None))
+        weights_BHTS = apply(params, x_BTD, POSITIONS, FrameLengths(valid_BT, None))
         return jnp.sum(jnp.square(weights_BHTS) * jnp.cos(jnp.arange(LENGTH)))
 
     # as large as the scores of content, so that the gradient of the positions counts

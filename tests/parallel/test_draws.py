@@ -6,9 +6,8 @@ import numpy as np
 from alp_jax.config.schema import MeshConfig
 from alp_jax.models.encoders import make_encoder
 from alp_jax.models.functional import functionalize, outline
-from alp_jax.models.training import TrainInputs
-from alp_jax.parallel.activations import on_mesh
-from alp_jax.parallel.mesh import batch_sharding, make_mesh
+from alp_jax.models.regularisers import TrainInputs
+from alp_jax.parallel.mesh import batch_sharding, make_mesh, on_mesh
 from alp_jax.parallel.rules import infer_shardings
 from tests.parallel import splits
 
@@ -19,7 +18,7 @@ def test_all_axes_together_draw_what_one_device_draws():
     """Slices of draws that the compiler had split over the mesh were others there: dropouts 0.5 % of the output off."""
     config = splits.config_for("captioning", (2, 2, 2)).model
     init, apply = functionalize(lambda rngs: make_encoder(config, rngs=rngs))
-    whitening_N = np.ones(outline(lambda rngs: make_encoder(config, rngs=rngs)).sites.whitenings, np.float32)
+    whitening_N = np.ones(outline(lambda rngs: make_encoder(config, rngs=rngs)).draw_counts.whitenings, np.float32)
     params = {"encoder": init(jax.random.key(0))}
     mel_BTF = np.random.default_rng(0).standard_normal((ROWS, FRAMES, 80)).astype(np.float32)
     len_B = np.full(ROWS, FRAMES, np.int32)

@@ -9,9 +9,8 @@ import pytest
 
 from alp_jax.config.schema import MeshConfig
 from alp_jax.core.errors import UserError
-from alp_jax.models.depthwise import depthwise1d
-from alp_jax.parallel.activations import constrain, on_mesh
-from alp_jax.parallel.mesh import hybrid_devices, make_mesh, put_batch
+from alp_jax.models.zipformer.frontend import depthwise1d
+from alp_jax.parallel.mesh import constrain, hybrid_devices, make_mesh, on_mesh, put_batch
 
 
 @pytest.mark.parametrize(

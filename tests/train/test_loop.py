@@ -19,7 +19,7 @@ from alp_jax.config.schema import MeshConfig
 from alp_jax.core.errors import NumericsError, Preempted, UserError
 from alp_jax.data.pipeline import train_batches
 from alp_jax.models.accounting import train_flops
-from alp_jax.optim.schedules import learning_rate
+from alp_jax.optim.optimizer import learning_rate
 from alp_jax.scaling.sweep.ledger import SUMMARY, read_run
 from alp_jax.train import loop as loop_module
 from alp_jax.train import run_dir

@@ -20,7 +20,7 @@ from alp_jax.core.names import choose
 from alp_jax.data.order.buckets import assign, edges
 from alp_jax.data.pipeline import empty_batch, put_audio
 from alp_jax.evaluation.model import EvalModel
-from alp_jax.models.heads import masked_mean
+from alp_jax.models.dual import masked_mean
 
 MEAN, JOINT = "mean", "joint"
 POOLINGS = (MEAN, JOINT)

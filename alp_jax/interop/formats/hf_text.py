@@ -24,7 +24,7 @@ from alp_jax.interop.formats.reference import text_config, text_values
 from alp_jax.interop.reading.foreign import Imported, Weights, load_weights, params_from, run_config
 from alp_jax.interop.writing.verify import on_cpu
 from alp_jax.models.functional import functionalize
-from alp_jax.models.text import TextTower
+from alp_jax.models.transformer import TextTower
 
 KINDS = ("bert", "roberta")
 # What stands around a tower in models that were trained to guess words; no tower needs it.

@@ -38,17 +38,17 @@ class BiasNorm(nn.Module):
         return x * ((x - self.bias).square().mean(-1, keepdim=True).rsqrt() * self.log_scale.exp())
 
 
-class Extent:
+class FrameLengths:
     """Where clips end at one frame rate: ``valid_BT``, ``end_B``, and for chunked models who may look at whom."""
 
     def __init__(self, valid_BT: Tensor, end_B: Tensor, allowed_TT: Tensor | None = None, chunk: int = -1):
         self.valid_BT, self.end_B, self.allowed_TT, self.chunk = valid_BT, end_B, allowed_TT, chunk
 
-    def downsampled(self, factor: int) -> "Extent":
+    def downsampled(self, factor: int) -> "FrameLengths":
         """The same clips after ``factor`` frames became one: a window counts when its first frame does."""
         allowed_TT = None if self.allowed_TT is None else self.allowed_TT[::factor, ::factor]
         chunk = self.chunk // factor if self.chunk > 0 else -1
-        return Extent(self.valid_BT[:, ::factor], ceil_div(self.end_B, factor), allowed_TT, chunk)
+        return FrameLengths(self.valid_BT[:, ::factor], ceil_div(self.end_B, factor), allowed_TT, chunk)
 
 
 def relative_positions(length: int, like: Tensor, width: int) -> Tensor:
@@ -68,7 +68,7 @@ class AttentionWeights(nn.Module):
         self.in_proj = nn.Linear(width, heads * (2 * query_dim + pos_head_dim))
         self.linear_pos = nn.Linear(pos_dim, heads * pos_head_dim, bias=False)
 
-    def forward(self, x_BTD: Tensor, pos_ND: Tensor, extent: Extent) -> Tensor:
+    def forward(self, x_BTD: Tensor, pos_ND: Tensor, lengths: FrameLengths) -> Tensor:
         """(B, H, T, T); content and position scores are not divided by the root of the head size."""
         length, wide = x_BTD.shape[1], self.heads * self.query_dim
         parts = self.in_proj(x_BTD).split([wide, wide, self.heads * self.pos_head_dim], -1)
@@ -77,9 +77,9 @@ class AttentionWeights(nn.Module):
         step = torch.arange(length, device=x_BTD.device)
         table_TSHP = table_NHP[length - 1 - step[:, None] + step]
         scores = q @ k.transpose(-1, -2) + torch.einsum("bhtp,tshp->bhts", p, table_TSHP)
-        allowed = extent.valid_BT[:, None, None, :]
-        if extent.allowed_TT is not None:
-            allowed = allowed & extent.allowed_TT
+        allowed = lengths.valid_BT[:, None, None, :]
+        if lengths.allowed_TT is not None:
+            allowed = allowed & lengths.allowed_TT
         return scores.masked_fill(~allowed, MASKED).softmax(-1)
 
 
@@ -124,18 +124,18 @@ class ChunkCausalConv(nn.Module):
         self.chunkwise_conv = nn.Conv1d(width, width, taps, padding=self.half, groups=width)
         self.chunkwise_conv_scale = nn.Parameter(torch.zeros(2, width, taps))
 
-    def forward(self, x_BCT: Tensor, extent: Extent) -> Tensor:
+    def forward(self, x_BCT: Tensor, lengths: FrameLengths) -> Tensor:
         length = x_BCT.shape[2]
-        window = extent.chunk if extent.chunk > 0 else length
+        window = lengths.chunk if lengths.chunk > 0 else length
         padded = F.pad(x_BCT, (0, -length % window))
         chunks = padded.reshape(*padded.shape[:2], -1, window).transpose(1, 2)
         inside = self.chunkwise_conv(chunks.flatten(0, 1)).view(chunks.shape).transpose(1, 2).flatten(2)[..., :length]
-        return self.causal_conv(F.pad(x_BCT, (self.half, 0))) + inside * self._scale(length, extent)
+        return self.causal_conv(F.pad(x_BCT, (self.half, 0))) + inside * self._scale(length, lengths)
 
-    def _scale(self, length: int, extent: Extent) -> Tensor:
+    def _scale(self, length: int, lengths: FrameLengths) -> Tensor:
         """(B, C, T): 1 plus what the edges of each clip's own chunks add."""
         taps = self.chunkwise_conv_scale.shape[2]
-        chunk_B1 = extent.end_B[:, None].clamp(max=extent.chunk if extent.chunk > 0 else length)
+        chunk_B1 = lengths.end_B[:, None].clamp(max=lengths.chunk if lengths.chunk > 0 else length)
         from_left_BT = torch.arange(length, device=chunk_B1.device) % chunk_B1
         scale = torch.ones((), device=chunk_B1.device)
         for table_CK, index_BT in zip(
@@ -154,10 +154,10 @@ class ConvolutionModule(nn.Module):
         symmetric = nn.Conv1d(width, width, taps, padding=taps // 2, groups=width)
         self.depthwise_conv = ChunkCausalConv(width, taps) if causal else symmetric
 
-    def forward(self, x_BTD: Tensor, extent: Extent) -> Tensor:
+    def forward(self, x_BTD: Tensor, lengths: FrameLengths) -> Tensor:
         value, gate = self.in_proj(x_BTD).chunk(2, -1)
-        x = (value * gate.sigmoid() * extent.valid_BT[..., None]).transpose(1, 2)
-        x = self.depthwise_conv(x, extent) if self.causal else self.depthwise_conv(x)
+        x = (value * gate.sigmoid() * lengths.valid_BT[..., None]).transpose(1, 2)
+        x = self.depthwise_conv(x, lengths) if self.causal else self.depthwise_conv(x)
         return self.out_proj(swoosh_r(x.transpose(1, 2)))
 
 
@@ -188,15 +188,15 @@ class Layer(nn.Module):
         self.conv_module1, self.conv_module2 = (ConvolutionModule(width, taps, causal) for _ in range(2))
         self.norm = BiasNorm(width)
 
-    def forward(self, x_BTD: Tensor, pos_ND: Tensor, extent: Extent) -> Tensor:
-        weights_BHTT = self.self_attn_weights(x_BTD, pos_ND, extent)
+    def forward(self, x_BTD: Tensor, pos_ND: Tensor, lengths: FrameLengths) -> Tensor:
+        weights_BHTT = self.self_attn_weights(x_BTD, pos_ND, lengths)
         x = x_BTD + self.feed_forward1(x_BTD)
         x = x + self.nonlin_attention(x, weights_BHTT[:, 0])
         x = x + self.self_attn1(x, weights_BHTT)
-        x = x + self.conv_module1(x, extent)
+        x = x + self.conv_module1(x, lengths)
         x = x + self.feed_forward2(x)
         x = self.bypass_mid(x_BTD, x)
         x = x + self.self_attn2(x, weights_BHTT)
-        x = x + self.conv_module2(x, extent)
+        x = x + self.conv_module2(x, lengths)
         x = x + self.feed_forward3(x)
         return self.bypass(x_BTD, self.norm(x))

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from alp_jax.interop.torch_module.layers import (
     BiasNorm,
     Bypass,
-    Extent,
+    FrameLengths,
     Layer,
     ceil_div,
     relative_positions,
@@ -85,10 +85,10 @@ class Layers(nn.Module):
         self.pos_dim = pos_dim
         self.layers = nn.ModuleList(Layer(width, size, pos_dim, causal) for _ in range(size["num_encoder_layers"]))
 
-    def forward(self, x_BTD: Tensor, extent: Extent) -> Tensor:
+    def forward(self, x_BTD: Tensor, lengths: FrameLengths) -> Tensor:
         pos_ND = relative_positions(x_BTD.shape[1], x_BTD, self.pos_dim)
         for layer in self.layers:
-            x_BTD = layer(x_BTD, pos_ND, extent)
+            x_BTD = layer(x_BTD, pos_ND, lengths)
         return x_BTD
 
 
@@ -101,8 +101,8 @@ class DownsampledLayers(nn.Module):
         self.downsample, self.out_combiner = Downsample(self.factor), Bypass(width)
         self.encoder = Layers(width, size, pos_dim, causal)
 
-    def forward(self, x_BTD: Tensor, extent: Extent) -> Tensor:
-        short = self.encoder(self.downsample(x_BTD, extent.end_B), extent.downsampled(self.factor))
+    def forward(self, x_BTD: Tensor, lengths: FrameLengths) -> Tensor:
+        short = self.encoder(self.downsample(x_BTD, lengths.end_B), lengths.downsampled(self.factor))
         return self.out_combiner(x_BTD, short.repeat_interleave(self.factor, dim=1)[:, : x_BTD.shape[1]])
 
 
@@ -121,17 +121,17 @@ class Stacks(nn.Module):
         )
         self.downsample_output = Downsample(config["output_downsampling_factor"])
 
-    def forward(self, x_BTD: Tensor, extent: Extent) -> Tensor:
+    def forward(self, x_BTD: Tensor, lengths: FrameLengths) -> Tensor:
         outputs = []
         for width, stack in zip(self.widths, self.encoders, strict=True):
-            x_BTD = stack(F.pad(x_BTD, (0, width - x_BTD.shape[2])), extent)  # pads with zeros, or cuts
+            x_BTD = stack(F.pad(x_BTD, (0, width - x_BTD.shape[2])), lengths)  # pads with zeros, or cuts
             outputs.append(x_BTD)
         pieces, covered = [x_BTD], x_BTD.shape[2]
         for x in reversed(outputs):  # channels that only earlier, wider stacks have
             if x.shape[2] > covered:
                 pieces.append(x[..., covered:])
                 covered = x.shape[2]
-        return self.downsample_output(torch.cat(pieces, -1), extent.end_B)
+        return self.downsample_output(torch.cat(pieces, -1), lengths.end_B)
 
 
 class Zipformer(nn.Module):
@@ -165,8 +165,8 @@ class Zipformer(nn.Module):
         length = (mel_BTF.shape[1] - 7) // 2
         end_B = len_B if padding == "exact" else torch.full_like(len_B, length)
         x_BTD = self.encoder_embed(mel_BTF, end_B)
-        extent = Extent(valid_mask(len_B, length), end_B, self._allowed(length, len_B.device), self.chunk)
-        return self.encoder(x_BTD, extent), ceil_div(len_B, self.output_factor)
+        lengths = FrameLengths(valid_mask(len_B, length), end_B, self._allowed(length, len_B.device), self.chunk)
+        return self.encoder(x_BTD, lengths), ceil_div(len_B, self.output_factor)
 
     def _allowed(self, length: int, device: torch.device) -> Tensor | None:
         """(T, T): a frame sees its own chunk and those within the left context."""

@@ -1,5 +1,1 @@
-"""Zipformer audio encoder."""
-
-from alp_jax.models.zipformer.encoder import Zipformer
-
-__all__ = ["Zipformer"]
+"""Zipformer audio encoder: front end, modules along time, layers in stacks, and the encoder they make."""

@@ -37,13 +37,11 @@ from alp_jax.config.schema import ZipformerConfig
 from alp_jax.core.errors import UserError
 from alp_jax.core.names import choose
 from alp_jax.models.forms import AUTO, Forms
-from alp_jax.models.schedule import Schedule
-from alp_jax.models.training import Sites, Training, TrainInputs, sites_of
+from alp_jax.models.regularisers import DrawCounts, Draws, Schedule, TrainInputs, count_draws
 from alp_jax.models.transformer import recompute_if
-from alp_jax.models.zipformer.frame_lengths import Extent, chunk_mask
 from alp_jax.models.zipformer.frontend import MIN_FRAMES, Conv2dSubsampling, output_length
-from alp_jax.models.zipformer.layer import Note, ignore
-from alp_jax.models.zipformer.stack import Downsample, ZipformerStack
+from alp_jax.models.zipformer.layer import Downsample, Note, ZipformerStack, ignore
+from alp_jax.models.zipformer.modules import FrameLengths, chunk_mask
 
 PADDINGS = ("exact", "reference")
 PER_STACK = ("num_heads", "query_head_dim", "pos_head_dim", "value_head_dim", "feedforward_dim", "cnn_module_kernel")
@@ -103,7 +101,7 @@ def change_width(x_BTD: jax.Array, width: int) -> jax.Array:
 
 
 def feature_masks(
-    widths: tuple[int, ...], unmasked_widths: tuple[int, ...], rate: float, draws: Training, dtype
+    widths: tuple[int, ...], unmasked_widths: tuple[int, ...], rate: float, draws: Draws, dtype
 ) -> list[jax.Array]:
     """mask_B1D per stack: for some clips the channels beyond the unmasked ones, or the upper half of those, are 0.
 
@@ -130,7 +128,7 @@ class Zipformer(nnx.Module):
       remat_front: likewise the front end.
 
     Attributes:
-      sites: what a training forward pass draws; ``sites.whitenings`` is the size of the whitening state.
+      draw_counts: what a training forward pass draws; ``draw_counts.whitenings`` is the size of the whitening state.
 
     Raises:
       UserError: sizes that do not fit together.
@@ -175,8 +173,8 @@ class Zipformer(nnx.Module):
         self.downsample_output = Downsample(config.output_downsampling_factor)
         self.feature_mask_rate = 0.125
         self.random_chunks = config.causal and max(len(config.chunk_size), len(config.left_context_frames)) > 1
-        self.own_sites = Sites(clips=2, scalars=2 if self.random_chunks else 0)
-        self.sites = sites_of(self)
+        self.own_draws = DrawCounts(clips=2, scalars=2 if self.random_chunks else 0)
+        self.draw_counts = count_draws(self)
 
     def __call__(
         self,
@@ -184,7 +182,7 @@ class Zipformer(nnx.Module):
         len_B: jax.Array,
         *,
         padding: str = "exact",
-        train: TrainInputs | Training | None = None,
+        train: TrainInputs | Draws | None = None,
         note: Note = ignore,
     ) -> tuple[jax.Array, jax.Array]:
         """Embeds a padded batch.
@@ -210,14 +208,14 @@ class Zipformer(nnx.Module):
             raise UserError(f"reference padding needs {MIN_FRAMES} frames or more, not {mel_BTF.shape[1]}")
         else:
             end_B = jnp.full_like(len_B, output_length(mel_BTF.shape[1]))
-        draws = Training.drawn(train, self.sites, len(len_B)) if isinstance(train, TrainInputs) else train
+        draws = Draws.sample(train, self.draw_counts, len(len_B)) if isinstance(train, TrainInputs) else train
         chunking = self._chunking(draws)
-        embed = partial(self.encoder_embed, train=draws)
+        embed = partial(self.encoder_embed, draws=draws)
         x = recompute_if(self.remat_front, embed)(mel_BTF, end_B)
         len_B = output_length(len_B)
         note("encoder_embed", x)
         note("encoder_embed_lens", len_B)
-        extent = self._extent(x.shape[1], len_B, end_B, *chunking)
+        lengths = self._frame_lengths(x.shape[1], len_B, end_B, *chunking)
         masks = [None] * len(self.encoders)
         if draws is not None:
             masks = feature_masks(self.config.encoder_dim, self.unmasked_dim, self.feature_mask_rate, draws, self.dtype)
@@ -225,10 +223,10 @@ class Zipformer(nnx.Module):
         for i, stack in enumerate(self.encoders):
             x = change_width(x, self.config.encoder_dim[i])
             noted = ignore if note is ignore else lambda name, value, i=i: note(f"stack{i}.{name}", value)
-            x = stack(x, extent, draws, masks[i], noted)
+            x = stack(x, lengths, draws, masks[i], noted)
             outputs.append(x)
-        if draws is not None and draws.left() != Sites():
-            raise AssertionError(f"the encoder drew {draws.left()} fewer than it counted")
+        if draws is not None and draws.remaining() != DrawCounts():
+            raise AssertionError(f"the encoder drew {draws.remaining()} fewer than it counted")
         return self._finish(outputs, len_B, end_B, note)
 
     def taps(self, mel_BTF: jax.Array, len_B: jax.Array, *, padding: str = "exact") -> dict[str, jax.Array]:
@@ -242,7 +240,7 @@ class Zipformer(nnx.Module):
         self(mel_BTF, len_B, padding=padding, note=found.__setitem__)
         return found
 
-    def _chunking(self, draws: Training | None) -> tuple[tuple[int, ...], jax.Array | None, int | jax.Array]:
+    def _chunking(self, draws: Draws | None) -> tuple[tuple[int, ...], jax.Array | None, int | jax.Array]:
         """Chunk sizes, which one holds, left context: a training step draws among the configured, else the first."""
         chunks, lefts = self.config.chunk_size, self.config.left_context_frames
         if draws is None or not self.random_chunks:
@@ -252,14 +250,16 @@ class Zipformer(nnx.Module):
         )
         return chunks, choice, jnp.array(lefts)[left]
 
-    def _extent(self, length: int, len_B: jax.Array, end_B: jax.Array, chunks, choice, left_frames) -> Extent:
+    def _frame_lengths(
+        self, length: int, len_B: jax.Array, end_B: jax.Array, chunks, choice, left_frames
+    ) -> FrameLengths:
         valid_BT = jnp.arange(length) < len_B[:, None]
         if not self.config.causal:
-            return Extent(valid_BT, end_B)
-        extent = Extent(valid_BT, end_B, chunks=chunks, choice=choice)
+            return FrameLengths(valid_BT, end_B)
+        lengths = FrameLengths(valid_BT, end_B, chunks=chunks, choice=choice)
         if chunks == (-1,):
-            return extent
-        return extent._replace(allowed_TT=chunk_mask(length, extent.chunk(length), left_frames))
+            return lengths
+        return lengths._replace(allowed_TT=chunk_mask(length, lengths.chunk(length), left_frames))
 
     def _finish(self, outputs: list[jax.Array], len_B, end_B, note: Note) -> tuple[jax.Array, jax.Array]:
         """Channels of the last stack, then those that only earlier and wider stacks have, at the output rate."""

@@ -1,5 +1,14 @@
-"""Convolutional front end: 100 frames of log-mel per second become 50 embeddings per second."""
+"""Convolutions in two forms, and the front end built of them: 100 frames of log-mel per second become 50 embeddings.
 
+Depthwise convolutions along time (1-D) and over time and frequency (2-D): ``shift`` adds shifted copies, with a
+gradient of its own; ``lax`` is the grouped convolution of XLA, which on CPU is several times slower.
+
+XLA's partitioner multiplies the kernel's gradient of a grouped convolution by the number of copies of an input that is
+split by rows and copied over another axis (seen in 0.10.2). So lax splits the channels over that axis, and where it
+does not divide them shift takes its place.
+"""
+
+import functools
 import math
 from functools import partial
 
@@ -8,16 +17,139 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 
-from alp_jax.models.depthwise import depthwise2d
 from alp_jax.models.forms import Forms
-from alp_jax.models.gradients import scale_gradient
-from alp_jax.models.layers import BiasNorm, scaled_linear, swoosh_l, swoosh_r, uniform
-from alp_jax.models.precision import wide_type
-from alp_jax.models.regularisers import Balancer, Whiten, whitening_limit
-from alp_jax.models.schedule import line
-from alp_jax.models.training import Sites, Training, keep_clips, shared_dropout
-from alp_jax.models.transformer import linear
-from alp_jax.parallel.activations import constrain
+from alp_jax.models.gradients import scale_gradient, swoosh_l, swoosh_r
+from alp_jax.models.regularisers import (
+    Balancer,
+    DrawCounts,
+    Draws,
+    ValueLimit,
+    Whiten,
+    keep_clips,
+    line,
+    shared_dropout,
+    whitening_limit,
+)
+from alp_jax.models.transformer import linear, scaled_linear, uniform, wide, wide_type
+from alp_jax.parallel.mesh import constrain, divides
+
+Pad = tuple[int, int]
+
+
+def depthwise1d(x_BTC: jax.Array, kernel_KC: jax.Array, pad: Pad, form: str) -> jax.Array:
+    """y[t] = sum_k x[t - pad[0] + k] kernel[k] with zeros outside; ``form`` is ``shift`` or ``lax``."""
+    if form == "shift" or not divides("hidden", x_BTC.shape[-1]):
+        return _shift1d(x_BTC, kernel_KC, pad)
+    return lax.conv_general_dilated(
+        constrain(x_BTC, "batch", "time", "hidden"),
+        kernel_KC[:, None, :],
+        (1,),
+        [pad],
+        dimension_numbers=("NWC", "WIO", "NWC"),
+        feature_group_count=x_BTC.shape[-1],
+    )
+
+
+def depthwise2d(x_BTFC: jax.Array, kernel_KLC: jax.Array, form: str) -> jax.Array:
+    """Odd kernel, zero padding that keeps the shape; ``form`` is ``shift`` or ``lax``."""
+    if form == "shift" or not divides("hidden", x_BTFC.shape[-1]):
+        return _shift2d(x_BTFC, kernel_KLC)
+    return lax.conv_general_dilated(
+        constrain(x_BTFC, "batch", "time", "bins", "hidden"),
+        kernel_KLC[:, :, None, :],
+        (1, 1),
+        [(k // 2, k // 2) for k in kernel_KLC.shape[:2]],
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=x_BTFC.shape[-1],
+    )
+
+
+def _add_shifted1d(x_BTC, kernel_KC, pad):
+    taps = kernel_KC.shape[0]
+    padded = jnp.pad(x_BTC, ((0, 0), pad, (0, 0)))
+    length = padded.shape[1] - taps + 1
+    return functools.reduce(
+        jnp.add, (lax.slice_in_dim(padded, k, k + length, axis=1) * kernel_KC[k] for k in range(taps))
+    )
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _shift1d(x_BTC, kernel_KC, pad):
+    return _add_shifted1d(x_BTC, kernel_KC, pad)
+
+
+def _shift1d_backward(pad, saved, upstream_BTC):
+    x_BTC, kernel_KC = saved
+    taps, length = kernel_KC.shape[0], upstream_BTC.shape[1]
+    padded = jnp.pad(x_BTC, ((0, 0), pad, (0, 0)))
+
+    def tap(k):  # a loop: unrolled, XLA on CPU reads both arrays once per tap without vectorising
+        product = lax.dynamic_slice_in_dim(padded, k, length, 1) * upstream_BTC
+        return jnp.sum(wide(product), axis=(0, 1))
+
+    grad_kernel = lax.map(tap, jnp.arange(taps)).astype(kernel_KC.dtype)
+    grad_x = _add_shifted1d(upstream_BTC, kernel_KC[::-1], (taps - 1 - pad[0], taps - 1 - pad[1]))
+    return grad_x, grad_kernel
+
+
+_shift1d.defvjp(lambda x, kernel, pad: (_shift1d(x, kernel, pad), (x, kernel)), _shift1d_backward)
+
+
+def _pad2d(x_BTFC, kernel_shape):
+    time, freq = (k // 2 for k in kernel_shape[:2])
+    return jnp.pad(x_BTFC, ((0, 0), (time, time), (freq, freq), (0, 0)))
+
+
+def _add_shifted2d(x_BTFC, kernel_KLC):
+    num_frames, num_bins = x_BTFC.shape[1:3]
+    padded = _pad2d(x_BTFC, kernel_KLC.shape)
+    return functools.reduce(
+        jnp.add,
+        (
+            padded[:, i : i + num_frames, j : j + num_bins] * kernel_KLC[i, j]
+            for i in range(kernel_KLC.shape[0])
+            for j in range(kernel_KLC.shape[1])
+        ),
+    )
+
+
+@jax.custom_vjp
+def _shift2d(x_BTFC, kernel_KLC):
+    return _add_shifted2d(x_BTFC, kernel_KLC)
+
+
+def _shift2d_backward(saved, upstream_BTFC):
+    x_BTFC, kernel_KLC = saved
+    width = kernel_KLC.shape[1]
+    num_clips, num_frames, num_bins, channels = x_BTFC.shape
+    # bins and channels as one axis: a shift in frequency is a shift of it, and sums over time run along long rows
+    padded = _pad2d(x_BTFC, kernel_KLC.shape).reshape(num_clips, -1, (num_bins + width - 1) * channels)
+    upstream = upstream_BTFC.reshape(num_clips, num_frames, -1)
+
+    def tap(k):
+        start = (0, k // width, k % width * channels)
+        product = lax.dynamic_slice(padded, start, upstream.shape) * upstream
+        return jnp.sum(wide(product), axis=(0, 1)).reshape(num_bins, channels).sum(axis=0)
+
+    grad_kernel = lax.map(tap, jnp.arange(kernel_KLC.shape[0] * width)).reshape(kernel_KLC.shape)
+    return _add_shifted2d(upstream_BTFC, kernel_KLC[::-1, ::-1]), grad_kernel.astype(kernel_KLC.dtype)
+
+
+_shift2d.defvjp(lambda x, kernel: (_shift2d(x, kernel), (x, kernel)), _shift2d_backward)
+
+
+class DepthwiseConv1d(nnx.Module):
+    """Kernel (taps, channels) with ``pad`` zeros before and after."""
+
+    def __init__(self, width: int, taps: int, pad: tuple[int, int], form: str, bias_bound: float, *, rngs: nnx.Rngs):
+        self.kernel = nnx.Param(uniform(1.0 / math.sqrt(taps))(rngs.params(), (taps, width)))
+        self.bias = nnx.Param(uniform(bias_bound)(rngs.params(), (width,)))
+        self.pad, self.form = pad, form
+
+    def __call__(self, x_BTC: jax.Array) -> jax.Array:
+        y = depthwise1d(x_BTC, self.kernel[...].astype(x_BTC.dtype), self.pad, self.form)
+        return y + self.bias[...].astype(y.dtype)
+
 
 MIN_FRAMES = 9  # the shortest features that give one output frame
 _WIDE = 16  # channels from which XLA's own gradient of the kernel is slower on CPU than matrix products
@@ -112,10 +244,26 @@ class DepthwiseConv2d(nnx.Module):
         return y + self.bias[...].astype(y.dtype)
 
 
+class BiasNorm(nnx.Module):
+    """x * exp(log_scale) / rms(x - bias) over the last axis; x itself is not centred and there is no epsilon."""
+
+    def __init__(self, width: int, *, rngs: nnx.Rngs):
+        self.log_scale = nnx.Param(jnp.ones(()))
+        self.bias = nnx.Param(1e-4 * jax.random.normal(rngs.params(), (width,)))
+        self.limit = ValueLimit(-1.5, 1.5)
+
+    def __call__(self, x: jax.Array, draws: Draws | None = None) -> jax.Array:
+        """Same shape and type; computed in float32."""
+        x_wide = wide(x)
+        power = jnp.mean(jnp.square(x_wide - self.bias[...]), axis=-1, keepdims=True)
+        log_scale = self.limit(self.log_scale[...], draws)
+        return (x_wide * (jax.lax.rsqrt(power) * jnp.exp(log_scale))).astype(x.dtype)
+
+
 class ConvNeXt(nnx.Module):
     """Depthwise 7x7, three times wider pointwise pair with SwooshL, residual; no norm."""
 
-    own_sites = Sites(clips=1)
+    own_draws = DrawCounts(clips=1)
 
     def __init__(self, width: int, forms: Forms, *, rngs: nnx.Rngs, dtype):
         self.swoosh_form = forms.swoosh
@@ -127,11 +275,11 @@ class ConvNeXt(nnx.Module):
         self.out_balancer = Balancer(min_positive=0.4, max_positive=0.6, min_abs=1.0, max_abs=6.0)
         self.out_whiten = Whiten(5.0)
 
-    def __call__(self, x_BTFC: jax.Array, train: Training | None = None) -> jax.Array:
+    def __call__(self, x_BTFC: jax.Array, draws: Draws | None = None) -> jax.Array:
         hidden = constrain(self.pointwise_conv1(self.depthwise_conv(x_BTFC)), "batch", "time", "bins", "hidden")
-        hidden = self.hidden_balancer(hidden, train)
-        x_BTFC = x_BTFC + keep_clips(self.pointwise_conv2(swoosh_l(hidden, self.swoosh_form)), self.skip_rate, train)
-        return self.out_whiten(self.out_balancer(x_BTFC, train), train)
+        hidden = self.hidden_balancer(hidden, draws)
+        x_BTFC = x_BTFC + keep_clips(self.pointwise_conv2(swoosh_l(hidden, self.swoosh_form)), self.skip_rate, draws)
+        return self.out_whiten(self.out_balancer(x_BTFC, draws), draws)
 
 
 class Conv2dSubsampling(nnx.Module):
@@ -149,22 +297,22 @@ class Conv2dSubsampling(nnx.Module):
         self.balancer0, self.balancer4, self.balancer7 = (Balancer(max_abs=limit) for limit in (1.0, 4.0, 4.0))
         self.out_whiten = Whiten(whitening_limit(4.0), grad_scale=0.02)
         self.dropout_rate = line(0.3, 0.1, 20000)
-        self.own_sites = Sites(channels=width)
+        self.own_draws = DrawCounts(channels=width)
 
-    def __call__(self, mel_BTF: jax.Array, end_B: jax.Array, train: Training | None = None) -> jax.Array:
+    def __call__(self, mel_BTF: jax.Array, end_B: jax.Array, draws: Draws | None = None) -> jax.Array:
         """frames_BTD with T = (T - 7) // 2; frames from ``end_B`` on (counted after the front end) are hidden."""
         x = mel_BTF.astype(self.dtype)[..., None]
         x = self.conv0(x)
-        if train is not None:  # its gradient is a sum over every frame and bin, and by far the largest
+        if draws is not None:  # its gradient is a sum over every frame and bin, and by far the largest
             x = scale_gradient(x, 0.2)
-        x = swoosh_r(self.balancer0(x, train), self.swoosh_form)
-        x = swoosh_r(self.balancer4(self.conv4(x), train), self.swoosh_form)
-        x = swoosh_r(self.balancer7(self.conv7(x), train), self.swoosh_form)
+        x = swoosh_r(self.balancer0(x, draws), self.swoosh_form)
+        x = swoosh_r(self.balancer4(self.conv4(x), draws), self.swoosh_form)
+        x = swoosh_r(self.balancer7(self.conv7(x), draws), self.swoosh_form)
         # the convolutions so far see no frame beyond the clip; the depthwise one looks three frames ahead
         inside = jnp.arange(x.shape[1]) < end_B[:, None]
-        x = self.convnext(jnp.where(inside[:, :, None, None], x, 0), train)
-        x = self.out_norm(self.out_whiten(self._flatten(x), train), train)
-        return shared_dropout(x, self.dropout_rate, train)
+        x = self.convnext(jnp.where(inside[:, :, None, None], x, 0), draws)
+        x = self.out_norm(self.out_whiten(self._flatten(x), draws), draws)
+        return shared_dropout(x, self.dropout_rate, draws)
 
     def _flatten(self, x_BTFC: jax.Array) -> jax.Array:
         """The reference flattens channel-major; permuting the small kernel does that without moving the features."""

@@ -17,7 +17,7 @@ from alp_jax.interop.formats.names import entries, leaf_path, to_torch
 from alp_jax.interop.formats.reference import zipformer_config
 from alp_jax.interop.reading.foreign import Weights
 from alp_jax.models.functional import functionalize
-from alp_jax.models.zipformer import Zipformer
+from alp_jax.models.zipformer.encoder import Zipformer
 
 CONFIG = ZipformerConfig(
     num_encoder_layers=(1, 2, 1),

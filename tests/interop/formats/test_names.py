@@ -12,7 +12,7 @@ from alp_jax.interop.formats.names import entries, from_torch, leaf_path, to_tor
 from alp_jax.interop.formats.reference import caption_config, clap_config, zipformer_config
 from alp_jax.models.dual import AudioTextModel
 from alp_jax.models.functional import functionalize
-from alp_jax.models.zipformer import Zipformer
+from alp_jax.models.zipformer.encoder import Zipformer
 
 # names and shapes of state dicts that the reference wrote
 STATE_DICTS = json.loads((pathlib.Path(__file__).parents[2] / "golden" / "vectors" / "state_dicts.json").read_text())

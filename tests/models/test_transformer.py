@@ -10,7 +10,7 @@ import pytest
 from alp_jax.config.schema import TextTowerConfig
 from alp_jax.core.errors import UserError
 from alp_jax.models.functional import functionalize
-from alp_jax.models.text import TextTower
+from alp_jax.models.transformer import TextTower
 
 CONFIG = TextTowerConfig(
     vocab_size=31,

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from alp_jax.models.depthwise import depthwise1d, depthwise2d
+from alp_jax.models.zipformer.frontend import depthwise1d, depthwise2d
 
 
 def draw(*shape):
