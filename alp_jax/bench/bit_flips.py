@@ -4,7 +4,7 @@ import numpy as np
 
 from alp_jax.core.errors import DataError
 from alp_jax.core.progress import Progress
-from alp_jax.data.store import tfrecord
+from alp_jax.data.store import records
 from alp_jax.data.store.dataset import Dataset
 
 
@@ -20,7 +20,7 @@ def flips(dataset: Dataset, count: int, seed: int = 0) -> dict[str, int]:
     Raises:
       DataError: a record is damaged as it is.
     """
-    lengths = dataset.column("length").astype(np.int64) + tfrecord.HEADER + tfrecord.FOOTER
+    lengths = dataset.column("length").astype(np.int64) + records.HEADER + records.FOOTER
     ends = np.cumsum(lengths)
     rng = np.random.default_rng(seed)
     places = np.sort(rng.integers(0, ends[-1], count))
@@ -31,8 +31,8 @@ def flips(dataset: Dataset, count: int, seed: int = 0) -> dict[str, int]:
         for row, place, change in zip(rows.tolist(), places.tolist(), changes.tolist(), strict=True):
             if row != held[0]:
                 frame = dataset.frame(row)
-                (block,) = tfrecord.fetch([frame])
-                tfrecord.unpack(block, frame)
+                (block,) = records.fetch([frame])
+                records.unpack(block, frame)
                 held = (row, block, frame)
             _, block, frame = held
             damaged = bytearray(block)
@@ -42,9 +42,9 @@ def flips(dataset: Dataset, count: int, seed: int = 0) -> dict[str, int]:
     return {"flips": count, "noticed": noticed, "records": len(np.unique(rows))}
 
 
-def _noticed(block: bytes, frame: tfrecord.Frame) -> bool:
+def _noticed(block: bytes, frame: records.Frame) -> bool:
     try:
-        tfrecord.unpack(block, frame)
+        records.unpack(block, frame)
     except DataError:
         return True
     return False

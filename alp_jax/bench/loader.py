@@ -13,9 +13,9 @@ from alp_jax.core.cores import processor_seconds
 from alp_jax.data.order.batch_plan import plan
 from alp_jax.data.order.subset import open_rung
 from alp_jax.data.pipeline import GlobalBatches, put_audio, train_batches
-from alp_jax.data.store import example, tfrecord
+from alp_jax.data.store import records
 from alp_jax.data.store.dataset import Dataset
-from alp_jax.data.store.example import Crop
+from alp_jax.data.store.records import Crop
 from alp_jax.data.text.tokenizer import Tokenizer
 
 # look: what is in the batch; read: bytes of the frame; crc: both checksums; parse: the record without its sound;
@@ -54,13 +54,13 @@ def stages(dataset: Dataset, config: DataConfig, tokenizer: Tokenizer, clips: in
         for i, row in enumerate(rows.tolist()):
             with clock("read"):
                 frame = dataset.frame(row)
-                block = tfrecord.fetch([frame])[0]
+                block = records.fetch([frame])[0]
             with clock("crc"):
-                data = tfrecord.unpack(block, frame)
+                data = records.unpack(block, frame)
             with clock("parse"):
-                example.decode(data, "", audio=False)
+                records.decode(data, "", audio=False)
             with clock("decode"):
-                record = example.decode(data, "", Crop(crops[i], width))
+                record = records.decode(data, "", Crop(crops[i], width))
             with clock("crop"):
                 put_audio(batch, i, row, record.audio)
             with clock("text"):
@@ -119,6 +119,6 @@ def write_flac(dataset: Dataset, config: DataConfig, folder: pathlib.Path) -> li
     rows = np.sort(np.concatenate([rung.rows(*cell) for cell in cells]))
     for row, record in zip(rows.tolist(), dataset.read_many(rows), strict=True):
         path = folder / f"{row:08}.flac"
-        path.write_bytes(example.encode_audio(record.audio, "flac"))
+        path.write_bytes(records.encode_audio(record.audio, "flac"))
         written.append((str(path), record.captions[0]))
     return written

@@ -26,7 +26,7 @@ from alp_jax.data.order.batch_plan import check_share, make_recipe
 from alp_jax.data.order.buckets import Lengths, assign, edges
 from alp_jax.data.order.subset import Rung, open_rung
 from alp_jax.data.store.dataset import Dataset
-from alp_jax.data.store.example import Crop, Record
+from alp_jax.data.store.records import Crop, Record
 from alp_jax.data.store.shard_cache import ShardCache
 from alp_jax.data.text.caption_ids import caption_ids
 from alp_jax.data.text.normalise import normalise

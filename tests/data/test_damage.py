@@ -22,7 +22,7 @@ from alp_jax.core.clip import Clip
 from alp_jax.core.errors import DataError, UserError
 from alp_jax.data.building import exclusions
 from alp_jax.data.building.build import build
-from alp_jax.data.store import tfrecord
+from alp_jax.data.store import records
 from alp_jax.data.store.dataset import open_dataset
 from alp_jax.data.store.stats import stats
 
@@ -65,8 +65,8 @@ def test_framing_has_the_published_checksums():
     length = struct.pack("<Q", 3)
     crc = google_crc32c.value(length)
     masked = (((crc >> 15) | (crc << 17)) + 0xA282EAD8) % 2**32
-    assert tfrecord.frame(b"abc")[:12] == length + struct.pack("<I", masked)
-    assert len(tfrecord.frame(b"abc")) == 19
+    assert records.frame(b"abc")[:12] == length + struct.pack("<I", masked)
+    assert len(records.frame(b"abc")) == 19
 
 
 def test_every_flipped_byte_is_found_and_named(copy):
@@ -102,7 +102,7 @@ def test_flips_can_be_tried_on_any_data_set_and_a_miss_is_told(copy, capsys, mon
     assert json.loads(capsys.readouterr().out)["noticed"] == 20
     assert main(["data", "verify", str(copy), "--flips", "-1"]) == 2
     assert {p.name: p.read_bytes() for p in copy.iterdir()} == before
-    monkeypatch.setattr(tfrecord, "_data", lambda body, length, where: body[:length])  # a reader that does not look
+    monkeypatch.setattr(records, "_data", lambda body, length, where: body[:length])  # a reader that does not look
     found = flips(open_dataset(copy), 2000)
     assert 0 < found["noticed"] < 200  # those in lengths
     assert main(["data", "verify", str(copy), "--flips", "100"]) == 44

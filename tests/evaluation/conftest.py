@@ -9,7 +9,7 @@ import pytest
 
 from alp_jax.config.schema import EvalConfig
 from alp_jax.core.clip import SPLITS
-from alp_jax.data.store.example import Record
+from alp_jax.data.store.records import Record
 from alp_jax.evaluation.model import EvalModel
 
 WIDTH, HOP = 6, 400

@@ -14,7 +14,7 @@ from alp_jax.config import RunConfig
 from alp_jax.config.schema import OptimConfig, TrainConfig
 from alp_jax.core.accelerators import DEVICES, of_kind
 from alp_jax.core.errors import UserError
-from alp_jax.data.store import tfrecord
+from alp_jax.data.store import records
 from alp_jax.train.compile import CompiledSteps
 from alp_jax.train.logs import rates as rates_module
 from alp_jax.train.logs.rates import Rates, Traffic, Work
@@ -212,7 +212,7 @@ def test_event_files_hold_the_values_and_a_resume_voids_what_comes_again(tmp_pat
     found = {}
     for path in (earlier, later):
         with path.open("rb") as file:
-            events = [event.FromString(data) for _, data in tfrecord.scan(file, path.name, path.stat().st_size)]
+            events = [event.FromString(data) for _, data in records.scan(file, path.name, path.stat().st_size)]
         found[path] = [(e.step, v.tag, v.simple_value) for e in events for v in e.summary.value]
         starts = [e.step for e in events if e.session_log.status == 1]
         assert starts == ([] if path == earlier else [2])

@@ -12,6 +12,8 @@ Only fingerprints of one making can be compared: whoever changes a number here r
 import numpy as np
 import scipy.fft
 
+from alp_jax.core.hashing import mix
+
 HASH_BITS, TIME_BITS = 24, 8  # of a stored value; the time is in frames of 16 ms and wraps
 PER_STRETCH, STRETCH = 64, 480_000  # landmarks kept for every started 30 s
 
@@ -37,7 +39,7 @@ def fingerprint(audio: np.ndarray) -> np.ndarray:
     k is at most 64 for every started half minute; less for sounds of few peaks, 0 for a steady tone or near silence.
     """
     hashes, weights, times = _landmarks(*_peaks(audio))
-    mixed, first = np.unique(_mix(hashes), return_index=True)
+    mixed, first = np.unique(mix(hashes), return_index=True)
     limit = PER_STRETCH * -(-len(audio) // STRETCH)
     if len(mixed) > limit:
         uniform = ((mixed >> np.uint64(40)).astype(np.float64) + 0.5) / 2.0**24
@@ -117,10 +119,3 @@ def _landmarks(t: np.ndarray, f: np.ndarray, level: np.ndarray) -> tuple[np.ndar
     packed = (f[i] << 16 | f[j] << 8 | f[k]) << 8
     packed |= np.rint(near / _FRAMES).astype(np.int64) << 4 | np.rint(far / _FRAMES).astype(np.int64)
     return packed.astype(np.uint64), (level[i] * level[j] * level[k]) ** _PREFER, t[i]
-
-
-def _mix(values: np.ndarray) -> np.ndarray:
-    """One-to-one scrambling of uint64 (multiplications and shifts as in SplitMix64)."""
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))

@@ -25,7 +25,7 @@ from alp_jax.data.audio import reader
 from alp_jax.data.building import plan, shard, staging, tables, worker
 from alp_jax.data.building.account import account, bad, reasons_line
 from alp_jax.data.building.filters import CaptionFilter
-from alp_jax.data.store import example
+from alp_jax.data.store import records
 from alp_jax.data.store.schema import ACCOUNTING, AUDIT_SCHEMA, INDEX_SCHEMA, INFO, PLAN, SCHEMA_VERSION
 
 ENGINES = ("pool", "beam")
@@ -55,7 +55,7 @@ class Settings:
     captions: CaptionFilter = dataclasses.field(default_factory=CaptionFilter)
 
     def __post_init__(self):
-        choose(self.codec, example.CODECS, "codec")
+        choose(self.codec, records.CODECS, "codec")
         choose(self.dedupe, plan.DEDUPE, "dedupe")
         if self.shards < 0:
             raise UserError(f"shards = {self.shards}: must not be negative")

@@ -22,7 +22,7 @@ from alp_jax.data.audio import reader
 from alp_jax.data.audio.fingerprint import fingerprint
 from alp_jax.data.audio.reader import BadAudio
 from alp_jax.data.building import plan
-from alp_jax.data.store import example, ladder, tfrecord
+from alp_jax.data.store import ladder, records
 from alp_jax.data.store.mapped import write_table
 from alp_jax.data.store.schema import AUDIT_SCHEMA, INDEX_SCHEMA
 from alp_jax.data.text.normalise import normalise
@@ -94,8 +94,8 @@ def write(task: Task, poisoned: dict[int, str], started: Callable[[int], None]) 
                 why = (bad.reason, " ".join(bad.detail.split()))
                 failures.append([clip.id, clip.source, clip.audio_path, *why, storage.size(clip.audio_path)])
                 continue
-            data = example.encode(clip, sound.samples, task.codec)
-            framed = tfrecord.frame(data)
+            data = records.encode(clip, sound.samples, task.codec)
+            framed = records.frame(data)
             file.write(framed)
             digest.update(framed)
             for column, value in zip(columns.values(), _row(clip, sound, offset, len(data)), strict=True):

@@ -22,7 +22,7 @@ class Bucket:
       edge: samples per row; clips up to this length land here, longer ones than the last edge are cropped to it.
       batch: clips in a global batch.
       clips: clips of the rung in this bucket.
-      per_block: steps that use this bucket in every block of ``order.BLOCK`` steps, of the first stage of a mixture.
+      per_block: steps that use this bucket in every block of ``compose.BLOCK`` steps, of the first stage of a mixture.
     """
 
     edge: int

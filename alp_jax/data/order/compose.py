@@ -12,10 +12,13 @@ import itertools
 
 import numpy as np
 
-from alp_jax.data.order.random import EXAMPLE, MIX, SCHEDULE, SHUFFLE, keys, permute, philox
-from alp_jax.data.order.windows import Windows, pass_schedule
+from alp_jax.core.hashing import keys, permute, philox
+from alp_jax.data.order.windows import SHUFFLE, Windows, pass_schedule
 
-VERSION = 1  # part of every fingerprint: raise it when anything here, in random.py or windows.py changes the order
+SCHEDULE, EXAMPLE, MIX = 1, 2, 4  # purposes of random streams, of which no two share anything; see windows.SHUFFLE
+VERSION = (
+    1  # part of every fingerprint: raise it when anything here, in windows.py or core/hashing.py changes the order
+)
 BLOCK = 256  # steps in which every bucket and every component appears an exact number of times
 
 

@@ -71,7 +71,7 @@ def forecast(dataset: Dataset, config: DataConfig, *, seed: int, steps: int, dev
 def taken(recipe: compose.Recipe, steps: int) -> np.ndarray:
     """Clips that the first ``steps`` steps take from every (bucket, component); float64[K, C].
 
-    Exact where blocks of ``order.BLOCK`` steps end, evenly shared out in between.
+    Exact where blocks of ``compose.BLOCK`` steps end, evenly shared out in between.
     """
     if recipe.in_passes:
         return recipe.size_KC * (steps / (recipe.size_KC[:, 0] / recipe.batch_K).sum())

@@ -18,7 +18,10 @@ import functools
 
 import numpy as np
 
-from alp_jax.data.order.random import PASS, SHARDS, SHUFFLE, keys, mix, permute, philox
+from alp_jax.core.hashing import keys, mix, permute, philox
+
+# Purposes of random streams, of which no two share anything; compose.py has 1, 2 and 4.
+SHUFFLE, PASS, SHARDS = 3, 5, 6
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

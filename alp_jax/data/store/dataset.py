@@ -20,7 +20,7 @@ from alp_jax.core.errors import DataError, UserError
 from alp_jax.core.hashing import fingerprint
 from alp_jax.core.names import choose
 from alp_jax.core.paths import cache_dir
-from alp_jax.data.store import example, ladder, tfrecord
+from alp_jax.data.store import ladder, records
 from alp_jax.data.store.mapped import MappedTable
 from alp_jax.data.store.schema import INFO, PLAN, SCHEMA_VERSION
 from alp_jax.data.store.shard_cache import ShardCache
@@ -140,7 +140,7 @@ class Dataset:
         """First row of every shard, and the number of clips; int64[shards + 1]."""
         return np.searchsorted(self._place[0], np.arange(len(self.info["shards"]) + 1))
 
-    def read(self, row: int, audio: bool = True) -> example.Record:
+    def read(self, row: int, audio: bool = True) -> records.Record:
         """The clip at ``row``, its checksums verified; ``audio=False`` leaves the sound undecoded (None).
 
         Raises:
@@ -149,8 +149,8 @@ class Dataset:
         return next(self.read_many([row], audio=audio))
 
     def read_many(
-        self, rows: Sequence[int], *, shards: ShardCache | None = None, audio: bool | Sequence[example.Crop] = True
-    ) -> Iterator[example.Record]:
+        self, rows: Sequence[int], *, shards: ShardCache | None = None, audio: bool | Sequence[records.Crop] = True
+    ) -> Iterator[records.Record]:
         """The clips at ``rows`` one after another, as ``read``; those of a remote data set are fetched all at once.
 
         Args:
@@ -162,17 +162,17 @@ class Dataset:
         """
         blocks = None
         if storage.is_remote(self.path) and shards is None:
-            blocks = tfrecord.fetch([self.frame(int(row)) for row in rows])
+            blocks = records.fetch([self.frame(int(row)) for row in rows])
         for i, row in enumerate(rows):
             frame = self.frame(int(row), shards)
-            data = tfrecord.unpack(blocks[i], frame) if blocks else tfrecord.read_at(frame)
-            found = example.decode(data, str(frame), audio if isinstance(audio, bool) else audio[i])
+            data = records.unpack(blocks[i], frame) if blocks else records.read_at(frame)
+            found = records.decode(data, str(frame), audio if isinstance(audio, bool) else audio[i])
             listed = self._index.text("id", int(row))
             if found.id != listed:
                 raise DataError(f"{frame} is clip {found.id}, the index says {listed}")
             yield found
 
-    def frame(self, row: int, shards: ShardCache | None = None) -> tfrecord.Frame:
+    def frame(self, row: int, shards: ShardCache | None = None) -> records.Frame:
         """Where the record of the clip at ``row`` lies."""
         if not 0 <= row < self.num_clips:
             raise IndexError(f"row {row} of {self.num_clips}")
@@ -180,7 +180,7 @@ class Dataset:
         if not 0 <= number < len(self.info["shards"]):
             raise DataError(f"{self._file(self.info['index'])} is damaged: row {row} lies in shard {number}")
         path = shards.path(number) if shards else self._file(self.info["shards"][number])
-        return tfrecord.Frame(path, record, offset, length)
+        return records.Frame(path, record, offset, length)
 
     def rows(self, split: str) -> np.ndarray:
         """Rows of one split that are in use, in stored order; int64[n]."""
@@ -229,11 +229,11 @@ class Dataset:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
             file.seek(0)
             count = 0
-            for offset, data in tfrecord.scan(file, path, storage.size(path)):
+            for offset, data in records.scan(file, path, storage.size(path)):
                 where = f"{path} record {count}"
                 if count >= len(offsets) or (offset, len(data)) != (offsets[count], lengths[count]):
                     raise DataError(f"{where}: is not where the index says")
-                found = example.decode(data, where)
+                found = records.decode(data, where)
                 if found.id != ids[count].as_py():
                     raise DataError(f"{where} is clip {found.id}, the index says {ids[count]}")
                 count += 1

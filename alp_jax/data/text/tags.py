@@ -16,7 +16,7 @@ import numpy as np
 from alp_jax.core.errors import UserError
 from alp_jax.core.files import read_json, write_json
 from alp_jax.core.names import choose
-from alp_jax.data.store.example import Record
+from alp_jax.data.store.records import Record
 from alp_jax.data.text.normalise import normalise
 
 KINDS = ("tags", "labels", "captions")

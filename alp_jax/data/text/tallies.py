@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from alp_jax.core.hashing import hash64
+from alp_jax.core.hashing import hash64, mix
 from alp_jax.data.text import artefacts, language
 from alp_jax.data.text.counters import DistinctHashes, FrequentTexts, HashSample
 from alp_jax.data.text.normalise import normalise
@@ -266,15 +266,8 @@ def ngrams(words: np.ndarray, owner: np.ndarray, n: int) -> np.ndarray:
     """
     hashes = words
     for i in range(1, n):
-        hashes = _mixed(hashes[:-1] * np.uint64(3) + words[i:])
+        hashes = mix(hashes[:-1] * np.uint64(3) + words[i:])
     return hashes[owner[n - 1 :] == owner[: len(owner) - n + 1]] if len(words) >= n else hashes[:0]
-
-
-def _mixed(values: np.ndarray) -> np.ndarray:
-    """A one-to-one map of 64 bits that spreads them (the finaliser of SplitMix64, Steele et al. 2014)."""
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))
 
 
 def _sum(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ import numpy as np
 from alp_jax.core.clip import SAMPLE_RATE, Event
 from alp_jax.core.hashing import fingerprint
 from alp_jax.data.store.dataset import Dataset
-from alp_jax.data.store.example import Crop, Record
+from alp_jax.data.store.records import Crop, Record
 
 SECONDS = 10.0
 MAX_EVENTS = 4  # in a mixture, at least one

@@ -9,7 +9,7 @@ import socket
 import struct
 import time
 
-from alp_jax.data.store.tfrecord import frame
+from alp_jax.data.store.records import frame
 
 _SESSION_START = 1
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5  # wire types of protocol buffers

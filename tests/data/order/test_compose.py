@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alp_jax.data.order import compose, mixture, random, windows
+from alp_jax.core import hashing
+from alp_jax.data.order import compose, mixture, windows
 
 
 def recipe(sizes, batches, width=0, shards=40):
@@ -63,17 +64,17 @@ def test_a_stream_is_one_permutation_after_another():
 @settings(max_examples=40, deadline=None)
 @given(st.integers(1, 3000), st.integers(0, 2**40))
 def test_permutation_is_one(size, seed):
-    keys = random.keys(seed, random.SHUFFLE, 0, 0)
-    assert sorted(random.permute(np.arange(size), size, keys)) == list(range(size))
+    keys = hashing.keys(seed, windows.SHUFFLE, 0, 0)
+    assert sorted(hashing.permute(np.arange(size), size, keys)) == list(range(size))
 
 
 def test_permutation_is_even_and_works_at_ten_million():
-    keys = [random.keys(seed, random.SHUFFLE, 0, 0) for seed in range(2000)]
-    first = np.array([random.permute(np.arange(10), 10, key) for key in keys])
+    keys = [hashing.keys(seed, windows.SHUFFLE, 0, 0) for seed in range(2000)]
+    first = np.array([hashing.permute(np.arange(10), 10, key) for key in keys])
     for place in range(10):
         counts = np.bincount(first[:, place], minlength=10)
         assert ((counts - 200) ** 2 / 200).sum() < 40  # chi squared, 9 degrees: 1e-5 beyond 39
-    far = random.permute(np.arange(9_999_000, 10_000_000), 10_000_000, keys[1])
+    far = hashing.permute(np.arange(9_999_000, 10_000_000), 10_000_000, keys[1])
     assert len(set(far.tolist())) == 1000
     assert far.max() < 10_000_000
     assert 0.4 < far.mean() / 10_000_000 < 0.6

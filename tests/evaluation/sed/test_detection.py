@@ -10,7 +10,7 @@ import pytest
 
 from alp_jax.core.clip import SAMPLE_RATE, Event
 from alp_jax.core.errors import DataError
-from alp_jax.data.store.example import Crop
+from alp_jax.data.store.records import Crop
 from alp_jax.evaluation.model import EvalModel
 from alp_jax.evaluation.probes.tasks import read_table
 from alp_jax.evaluation.sed import detection
