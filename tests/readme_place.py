@@ -14,8 +14,8 @@ from alp_jax.config import MODELS, RunConfig, to_dict
 from alp_jax.config.schema import ZipformerConfig
 from alp_jax.core import files
 from alp_jax.data.store.dataset import open_dataset
+from alp_jax.data.text.open import open_tokenizer
 from alp_jax.data.text.portable import portable_tokenizer
-from alp_jax.data.text.tokenizer import Tokenizer
 from alp_jax.interop.formats import auden, hf_text
 from alp_jax.interop.formats.names import to_torch
 from alp_jax.interop.formats.reference import FRONTEND_CHANNELS
@@ -79,7 +79,7 @@ class Place:
         short = {"lit_steps": 0, "attention_steps": 4, "max_train_clips": 24, "max_test_clips": 16}
         config = self.tiny("contrastive", data={"path": data}, evaluation=short, model={"encoder": self.encoder()})
         with RunDir(name, config) as run:
-            run.write_environment(open_dataset(data), Tokenizer.load(f"{data}/tokenizer.model"))
+            run.write_environment(open_dataset(data), open_tokenizer(f"{data}/tokenizer.model"))
             save(run.path, drawn(config), config.train.steps)
         mark_done(name)
 
@@ -119,7 +119,7 @@ class Place:
             collect(self.root / name / "ledger.jsonl", sorted((self.root / name / "runs").iterdir()))
 
     def _model(self) -> tuple:
-        return read_config("runs/demo"), load_params("runs/demo")[0], Tokenizer.load("runs/demo/tokenizer.model")
+        return read_config("runs/demo"), load_params("runs/demo")[0], open_tokenizer("runs/demo/tokenizer.model")
 
     def auden(self) -> None:
         """DIR: an audio-text model of the authors' toolbox."""

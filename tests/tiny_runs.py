@@ -21,7 +21,7 @@ from alp_jax.config.schema import (
 )
 from alp_jax.core.clip import Clip
 from alp_jax.data.building import build
-from alp_jax.data.text import tokenizer
+from alp_jax.data.text import training
 
 WORDS = ("low", "middle", "high", "very high")
 
@@ -53,7 +53,7 @@ def tones(tmp_path_factory):
         )
     build.build(clips, root / "data", source_name="tones", shards=2, workers=1)
     captions = [caption for clip in clips for caption in clip.captions]
-    tokenizer.train(captions, root / "data" / "tokenizer.model", vocab_size=300)
+    training.train(captions, root / "data" / "tokenizer.model", vocab_size=300)
     return root / "data"
 
 

@@ -63,7 +63,7 @@ def _data(args: argparse.Namespace) -> dict:
     from alp_jax.config.schema import DataConfig
     from alp_jax.core.cores import usable_cores
     from alp_jax.data.store.dataset import open_dataset
-    from alp_jax.data.text.tokenizer import Tokenizer, tokenizer_path
+    from alp_jax.data.text.open import open_tokenizer, tokenizer_path
 
     _positive(args, "clips", "step_seconds")
     if args.batch < 0:
@@ -72,7 +72,7 @@ def _data(args: argparse.Namespace) -> dict:
     config = data_settings(args.settings, DataConfig(path=args.data))
     if args.against and dataset.info["codec"] != "flac":
         raise UserError(f"--against {args.against} compares decoding of FLAC; {args.data} is stored as pcm")
-    tokenizer = Tokenizer.load(tokenizer_path(dataset.path, config))
+    tokenizer = open_tokenizer(tokenizer_path(dataset.path, config))
     found = loader.stages(dataset, config, tokenizer, args.clips)
     batch = args.batch or loader.clips_per_step(dataset, config)
     found["cores"] = len(usable_cores())

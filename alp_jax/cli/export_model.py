@@ -36,7 +36,7 @@ class _Run(NamedTuple):
 
     def captions(self) -> list[str]:
         """Captions to compare on, of the data set, or made-up ones where it is gone or has none."""
-        from alp_jax.data.text.tokenizer import training_captions
+        from alp_jax.data.text.training import training_captions
 
         found = [] if self.dataset is None else list(itertools.islice(training_captions(self.dataset), CAPTIONS))
         return found or list(SENTENCES)
@@ -125,7 +125,7 @@ def _tokenizer(run: _Run, kind: str) -> tuple[int, dict[str, bytes], dict[str, A
         return 0, {}, {}
     from alp_jax.data.text.piece_model import DIFFERENCES
     from alp_jax.data.text.portable import portable_tokenizer
-    from alp_jax.data.text.tokenizer import SentencePiece
+    from alp_jax.data.text.sentencepiece import SentencePiece
 
     tokenizer = run.tokenizer()
     rows = run.config.model.decoder.vocab_size if kind == "audio-caption" else 0

@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> dict:
     from alp_jax.core.progress import Progress, stage
     from alp_jax.corpora.caption_streams import Published
     from alp_jax.data.store.dataset import open_dataset
-    from alp_jax.data.text import tokenizer
+    from alp_jax.data.text import tokenizer, training
 
     if bool(args.data) == bool(args.source or args.metadata):
         raise UserError("give either --data DIR or --source NAME --metadata FILE...")
@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> dict:
         if not args.out and storage.is_remote(dataset.path):
             raise UserError(f"--out FILE is needed: nothing is written to {dataset.path}")
         total = int(dataset.num_captions[dataset.ladder_rows()].sum())
-        captions = tokenizer.training_captions(dataset)
+        captions = training.training_captions(dataset)
         out = pathlib.Path(args.out or storage.join(dataset.path, tokenizer.FILE_NAME))
     else:
         total, out = None, pathlib.Path(args.out)
@@ -59,11 +59,11 @@ def run(args: argparse.Namespace) -> dict:
                 progress.update()
                 yield caption
 
-        words = tokenizer.count_words(counted())
-    wanted = args.vocab_size or tokenizer.DEFAULT_SIZE
+        words = training.count_words(counted())
+    wanted = args.vocab_size or training.DEFAULT_SIZE
     began = time.monotonic()
     with stage(f"train {wanted} tokens", f"on {len(words)} different words"):
-        made = tokenizer.train_on_words(words, out, args.vocab_size, args.kind)
+        made = training.train_on_words(words, out, args.vocab_size, args.kind)
     if not args.json:
         if made.vocab_size < wanted:
             more = "; --kind bpe carries more" if args.kind == "unigram" else ""

@@ -28,8 +28,7 @@ from alp_jax.data.order.subset import Rung, open_rung
 from alp_jax.data.store.dataset import Dataset
 from alp_jax.data.store.records import Crop, Record
 from alp_jax.data.store.shard_cache import ShardCache
-from alp_jax.data.text.caption_ids import caption_ids
-from alp_jax.data.text.normalise import normalise
+from alp_jax.data.text.normalise import caption_ids, normalise
 from alp_jax.data.text.tags import TagList
 from alp_jax.data.text.tokenizer import Tokenizer
 

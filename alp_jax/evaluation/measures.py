@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from alp_jax.config.schema import DataConfig, EvalConfig
-from alp_jax.data.text.caption_ids import caption_ids
-from alp_jax.data.text.normalise import normalise
+from alp_jax.data.text.normalise import caption_ids, normalise
 from alp_jax.data.text.tokenizer import Tokenizer
 from alp_jax.evaluation.captioning import task as captioning
 from alp_jax.evaluation.captioning.locked_decoder import fit_decoder, generate

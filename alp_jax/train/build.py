@@ -15,8 +15,9 @@ from alp_jax.core.files import read_json
 from alp_jax.core.names import choose
 from alp_jax.core.run_files import CONFIG
 from alp_jax.data.store.dataset import Dataset, open_dataset
+from alp_jax.data.text.open import open_tokenizer, tokenizer_path
 from alp_jax.data.text.tags import TagList
-from alp_jax.data.text.tokenizer import Tokenizer, tokenizer_path
+from alp_jax.data.text.tokenizer import Tokenizer
 from alp_jax.models.dual import CAPTIONING, CONTRASTIVE, SIDES, TAGGING, AudioTextModel
 from alp_jax.models.encoders import check_features
 from alp_jax.models.functional import functionalize
@@ -115,7 +116,7 @@ def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
 def open_data(config: RunConfig) -> tuple[Dataset, Tokenizer]:
     """The data set of a run and its tokenizer."""
     dataset = open_dataset(config.data.path)
-    return dataset, Tokenizer.load(tokenizer_path(dataset.path, config.data))
+    return dataset, open_tokenizer(tokenizer_path(dataset.path, config.data))
 
 
 def read_config(run_dir: str | pathlib.Path) -> RunConfig:

@@ -18,7 +18,7 @@ from alp_jax.core.names import choose
 from alp_jax.core.progress import say, stage
 from alp_jax.core.run_files import ENVIRONMENT, FLOORS, RESULTS
 from alp_jax.data.store.dataset import open_dataset
-from alp_jax.data.text.tokenizer import Tokenizer, tokenizer_path
+from alp_jax.data.text.open import open_tokenizer, tokenizer_path
 from alp_jax.evaluation.captioning.locked_decoder import TRAINS
 from alp_jax.evaluation.model import EvalModel
 from alp_jax.evaluation.stats.overlap import Trained
@@ -81,7 +81,7 @@ def open_suite(
     """
     dataset = open_dataset(data or require_data(run_dir, config))
     if run_dir is None:
-        tokenizer = Tokenizer.load(tokenizer_path(dataset.path, config.data))
+        tokenizer = open_tokenizer(tokenizer_path(dataset.path, config.data))
     else:
         tokenizer = run_tokenizer(run_dir, config, dataset.path)
     chosen = config.evaluation.suite if suite is None else suite

@@ -10,7 +10,8 @@ from alp_jax.core.errors import UserError
 from alp_jax.core.files import read_json
 from alp_jax.core.run_files import ENVIRONMENT
 from alp_jax.data.store.schema import INFO
-from alp_jax.data.text.tokenizer import FILE_NAME, FILE_NAMES, Tokenizer, tokenizer_path
+from alp_jax.data.text.open import open_tokenizer, tokenizer_path
+from alp_jax.data.text.tokenizer import FILE_NAME, FILE_NAMES, Tokenizer
 
 
 def data_place(run_dir: str | os.PathLike, config: RunConfig) -> str | None:
@@ -44,12 +45,12 @@ def run_tokenizer(run_dir: str | os.PathLike, config: RunConfig, data: storage.L
     run_dir = pathlib.Path(run_dir)
     copy = next((run_dir / name for name in FILE_NAMES if (run_dir / name).is_file()), None)
     if copy is not None:
-        return Tokenizer.load(copy)
+        return open_tokenizer(copy)
     if not (run_dir / ENVIRONMENT).exists():  # imported: its configuration names a data set that it never saw
-        return Tokenizer.load(tokenizer_path(data, dataclasses.replace(config.data, tokenizer="")))
+        return open_tokenizer(tokenizer_path(data, dataclasses.replace(config.data, tokenizer="")))
     path = tokenizer_path(data_place(run_dir, config) or config.data.path, config.data)
     if path.is_file():
-        return Tokenizer.load(path)
+        return open_tokenizer(path)
     raise UserError(
         f"{run_dir} has no tokenizer of its own, and {path}, with which it was trained, is not here: copy that file to "
         f"{run_dir / (FILE_NAME if path.suffix == '.model' else path.name)}"

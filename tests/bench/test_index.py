@@ -20,7 +20,7 @@ from alp_jax.data.order import forecast
 from alp_jax.data.order import subset as rungs
 from alp_jax.data.pipeline import GlobalBatches
 from alp_jax.data.store.dataset import open_dataset
-from alp_jax.data.text import tokenizer as tokenizers
+from alp_jax.data.text import training
 
 RATE = 16_000
 MIXTURE = "clotho=2,wavcaps=1"
@@ -37,7 +37,7 @@ def small(tmp_path_factory):
         clips.append(Clip(f"{source}:{i}", source, f"r:{i}", str(path), captions=(f"sound {i}", f"noise {i}")))
     build(clips, root / "set", source_name="noise", shards=4, workers=1)
     dataset = open_dataset(root / "set")
-    tokenizers.train(tokenizers.training_captions(dataset), root / "set" / "tokenizer.model", 285)
+    training.train(training.training_captions(dataset), root / "set" / "tokenizer.model", 285)
     return dataset
 
 

@@ -23,9 +23,9 @@ from alp_jax.data.order import batch_plan
 from alp_jax.data.order.subset import open_rung
 from alp_jax.data.store import ladder
 from alp_jax.data.store.dataset import open_dataset
-from alp_jax.data.text import tokenizer as tokenizers
-from alp_jax.data.text.caption_ids import caption_ids
-from alp_jax.data.text.normalise import normalise
+from alp_jax.data.text import training
+from alp_jax.data.text.normalise import caption_ids, normalise
+from alp_jax.data.text.open import open_tokenizer
 
 RATE = 16_000
 CONFIG = DataConfig(
@@ -56,7 +56,7 @@ def made(tmp_path_factory):
         )
     build(clips, root / "set", source_name="noise", shards=4, workers=1)
     dataset = open_dataset(root / "set")
-    tokenizer = tokenizers.train(tokenizers.training_captions(dataset), root / "set" / "tokenizer.model", 285)
+    tokenizer = training.train(training.training_captions(dataset), root / "set" / "tokenizer.model", 285)
     return dataset, tokenizer
 
 
@@ -278,11 +278,11 @@ def test_workers_die_with_their_parent(made):
 import sys, time
 from alp_jax.config.schema import DataConfig
 from alp_jax.data import pipeline
-from alp_jax.data.text import tokenizer
 from alp_jax.data.store.dataset import open_dataset
+from alp_jax.data.text.open import open_tokenizer
 if __name__ == "__main__":
     dataset = open_dataset({str(made[0].path)!r})
-    vocabulary = tokenizer.Tokenizer.load({str(made[0].path / "tokenizer.model")!r})
+    vocabulary = open_tokenizer({str(made[0].path / "tokenizer.model")!r})
     config = DataConfig(bucket_seconds=(0.5,), batch_seconds=4.0, workers=1)
     it = pipeline.train_batches(dataset, config, vocabulary, seed=0)
     next(it)
@@ -313,22 +313,22 @@ def _alive(pid):
 
 def test_tokenizer_is_deterministic_and_says_what_fits(made, tmp_path):
     dataset, tokenizer = made
-    captions = list(tokenizers.training_captions(dataset))
+    captions = list(training.training_captions(dataset))
     assert len(captions) == int(dataset.num_captions[dataset.ladder_rows()].sum())
-    again = tokenizers.train(captions, tmp_path / "t.model", 285)
+    again = training.train(captions, tmp_path / "t.model", 285)
     assert again.sha256 == tokenizer.sha256
     assert (again.pad_id, again.bos_id, again.eos_id, again.unk_id, again.mask_id) == (0, 1, 2, 3, 4)
     assert again.vocab_size == 285
     text = "The DOG sounds <mask> ünder 犬 bell"
     assert again.decode(again.encode(text)) == text.lower()
     assert not set(range(5)) & set(again.encode(text))
-    assert tokenizers.train(captions, tmp_path / "all.model", 5000).vocab_size < 5000  # all that the captions carry
+    assert training.train(captions, tmp_path / "all.model", 5000).vocab_size < 5000  # all that the captions carry
     with pytest.raises(UserError, match="vocab_size = 9 is too small"):
-        tokenizers.train(captions, tmp_path / "u.model", 9)
+        training.train(captions, tmp_path / "u.model", 9)
     with pytest.raises(UserError, match="no captions"):
-        tokenizers.train([], tmp_path / "u.model", 285)
+        training.train([], tmp_path / "u.model", 285)
     assert not (tmp_path / "u.model").exists()
     (tmp_path / "u.model").write_text("not a model")
     for path in (tmp_path / "u.model", tmp_path / "none.model"):
         with pytest.raises(UserError, match=path.name):
-            tokenizers.Tokenizer.load(path)
+            open_tokenizer(path)

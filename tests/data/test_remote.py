@@ -17,8 +17,8 @@ from alp_jax.data.building.build import build
 from alp_jax.data.order import batch_plan
 from alp_jax.data.store import shard_cache
 from alp_jax.data.store.dataset import open_dataset
-from alp_jax.data.text import tokenizer as tokenizers
-from alp_jax.data.text.tokenizer import tokenizer_path
+from alp_jax.data.text import training
+from alp_jax.data.text.open import open_tokenizer, tokenizer_path
 
 RATE = 16_000
 CONFIG = DataConfig(bucket_seconds=(0.2, 0.4), batch_seconds=1.6, clips_multiple=4, text_budget=6)
@@ -36,7 +36,7 @@ def local(tmp_path_factory):
         clips.append(Clip(f"s{i % 2}:{i}", f"s{i % 2}", f"r:{i}", str(path), captions=captions))
     build(clips, root / "set", source_name="noise", shards=8, workers=1)
     dataset = open_dataset(root / "set")
-    tokenizers.train(tokenizers.training_captions(dataset), root / "set" / "tokenizer.model", 285)
+    training.train(training.training_captions(dataset), root / "set" / "tokenizer.model", 285)
     return dataset
 
 
@@ -55,7 +55,7 @@ def cache(monkeypatch, tmp_path):
 
 
 def batches(dataset, n, config=CONFIG, start=0, hosts=1):
-    vocabulary = tokenizers.Tokenizer.load(tokenizer_path(dataset.path, config))
+    vocabulary = open_tokenizer(tokenizer_path(dataset.path, config))
     made = [pipeline.GlobalBatches(dataset, config, vocabulary, 3, host, hosts) for host in range(hosts)]
     parts = [[source[step] for source in made] for step in range(start, start + n)]
     return [{key: np.concatenate([p[key] for p in part]) for key in part[0]} for part in parts]

@@ -23,7 +23,8 @@ from alp_jax.config.schema import (
 from alp_jax.core.clip import Clip
 from alp_jax.core.errors import UserError
 from alp_jax.data.building import build
-from alp_jax.data.text import piece_model, tokenizer
+from alp_jax.data.text import piece_model, training
+from alp_jax.data.text.open import open_tokenizer
 from alp_jax.interop.formats import auden, hf_text
 from alp_jax.interop.writing import parity
 from alp_jax.optim.optimizer import make_optimizer
@@ -98,7 +99,7 @@ def data(tmp_path_factory):
         about = {"captions": (CAPTIONS[i % 4],), "split": "test" if i < 4 else "train", "group": str(i)}
         clips.append(Clip(id=f"n:{i}", source="n", recording=f"n:{i}", audio_path=str(path), **about))
     build.build(clips, root / "data", source_name="n", shards=1, workers=1)
-    tokenizer.train(CAPTIONS, root / "data" / "tokenizer.model", VOCABULARY)
+    training.train(CAPTIONS, root / "data" / "tokenizer.model", VOCABULARY)
     return root / "data"
 
 
@@ -212,7 +213,7 @@ def test_a_text_tower_goes_to_transformers_and_comes_back(tmp_path, runs, data, 
 
 
 def test_training_starts_from_the_encoder_and_the_text_tower_of_folders(runs, data):
-    words = tokenizer.Tokenizer.load(data / "tokenizer.model")
+    words = open_tokenizer(data / "tokenizer.model")
     config = RunConfig(
         init=str(runs["captioning"]), init_text=str(runs["contrastive"]), model=MODEL, data=DataConfig(text_budget=38)
     )
@@ -307,7 +308,7 @@ def test_mistakes_with_imports_are_one_line_and_write_nothing(tmp_path, models, 
 def test_a_vocabulary_must_fit_the_weights(tmp_path, models, data, capfd):
     from alp_jax.data.text.portable import portable_tokenizer
 
-    made = portable_tokenizer(tokenizer.Tokenizer.load(data / "tokenizer.model"), CAPTIONS)
+    made = portable_tokenizer(open_tokenizer(data / "tokenizer.model"), CAPTIONS)
     for name in ("clap", "caption_a"):
         models.write(tmp_path / name, name)
         for file, content in made.files.items():

@@ -11,8 +11,8 @@ from alp_jax.cli.export import parity_clips
 from alp_jax.config import to_dict
 from alp_jax.core.errors import UserError
 from alp_jax.data.store.dataset import open_dataset
-from alp_jax.data.text import tokenizer
-from alp_jax.data.text.tokenizer import Tokenizer
+from alp_jax.data.text import training
+from alp_jax.data.text.open import open_tokenizer
 from alp_jax.train.evaluate import open_suite
 from alp_jax.train.places import data_place, require_data, run_tokenizer
 from alp_jax.train.run_dir import RunDir
@@ -30,13 +30,13 @@ def run(tiny, data, tmp_path):
     """(run folder as training leaves it at its first step, configuration)."""
     config = tiny(data={"path": str(data)})
     with RunDir(tmp_path / "run", config) as folder:
-        folder.write_environment(open_dataset(data), Tokenizer.load(data / "tokenizer.model"))
+        folder.write_environment(open_dataset(data), open_tokenizer(data / "tokenizer.model"))
     return tmp_path / "run", config
 
 
 def test_the_copy_counts_whatever_became_of_the_data_set(run, data, tmp_path):
     folder, config = run
-    wanted = Tokenizer.load(data / "tokenizer.model")
+    wanted = open_tokenizer(data / "tokenizer.model")
     environment = json.loads((folder / "env.json").read_text())
     assert (environment["data"], environment["tokenizer_sha256"]) == (str(data), wanted.sha256)
     copied = shutil.copytree(folder, tmp_path / "elsewhere" / "run")
@@ -50,9 +50,9 @@ def test_the_copy_counts_whatever_became_of_the_data_set(run, data, tmp_path):
 
 def test_a_copied_run_is_evaluated_and_exported_without_its_data_set(run, data, tmp_path):
     folder, config = run
-    wanted = Tokenizer.load(data / "tokenizer.model").sha256
+    wanted = open_tokenizer(data / "tokenizer.model").sha256
     other = shutil.copytree(data, tmp_path / "other")
-    tokenizer.train(["another vocabulary than that of the run"], other / "tokenizer.model", None)
+    training.train(["another vocabulary than that of the run"], other / "tokenizer.model", None)
     copied = shutil.copytree(folder, tmp_path / "elsewhere" / "run")
     shutil.rmtree(data)
     suite = open_suite(copied, config, "mini", other)
@@ -69,7 +69,7 @@ def test_a_copied_run_is_evaluated_and_exported_without_its_data_set(run, data, 
 def test_runs_without_a_copy_take_the_one_of_their_data_set_or_say_what_is_missing(run, data):
     folder, config = run
     (folder / "tokenizer.model").unlink()
-    assert run_tokenizer(folder, config, data).sha256 == Tokenizer.load(data / "tokenizer.model").sha256
+    assert run_tokenizer(folder, config, data).sha256 == open_tokenizer(data / "tokenizer.model").sha256
     (data / "tokenizer.model").rename(data / "other.model")
     with pytest.raises(UserError, match=r"has no tokenizer of its own, and .*data/tokenizer.model, .* copy that file"):
         run_tokenizer(folder, config, data)
@@ -81,7 +81,7 @@ def test_a_relative_data_set_is_found_from_another_folder(tiny, data, tmp_path, 
     monkeypatch.chdir(tmp_path)
     config = tiny(data={"path": "data"})
     with RunDir("run", config) as folder:
-        folder.write_environment(open_dataset("data"), Tokenizer.load("data/tokenizer.model"))
+        folder.write_environment(open_dataset("data"), open_tokenizer("data/tokenizer.model"))
     assert data_place("run", config) == "data"
     (tmp_path / "below").mkdir()
     monkeypatch.chdir(tmp_path / "below")
@@ -94,9 +94,9 @@ def test_a_tokenizer_json_is_kept_with_its_roles_and_replaces_another(run, tmp_p
 
     folder, config = run
     (tmp_path / "json").mkdir()
-    for name, content in portable_tokenizer(Tokenizer.load(folder / "tokenizer.model"), [TEXT]).files.items():
+    for name, content in portable_tokenizer(open_tokenizer(folder / "tokenizer.model"), [TEXT]).files.items():
         (tmp_path / "json" / name).write_bytes(content)
-    wanted = Tokenizer.load(tmp_path / "json" / "tokenizer.json")
+    wanted = open_tokenizer(tmp_path / "json" / "tokenizer.json")
     with RunDir(folder, config) as again:
         again.write_environment(open_dataset(config.data.path), wanted)
     assert not (folder / "tokenizer.model").exists()
@@ -106,9 +106,9 @@ def test_a_tokenizer_json_is_kept_with_its_roles_and_replaces_another(run, tmp_p
 
 def test_an_imported_encoder_takes_the_tokenizer_of_the_data_set_it_is_measured_on(tiny, data, tmp_path):
     """Whatever lies at the place that its configuration, which is not of a training, names."""
-    wanted = Tokenizer.load(data / "tokenizer.model").sha256
+    wanted = open_tokenizer(data / "tokenizer.model").sha256
     named = shutil.copytree(data, tmp_path / "named")
-    tokenizer.train(["another vocabulary than that of the data"], named / "tokenizer.model", None)
+    training.train(["another vocabulary than that of the data"], named / "tokenizer.model", None)
     (tmp_path / "imported").mkdir()
     for place in (tmp_path / "none", named):
         config = tiny("none", data={"path": str(place)})

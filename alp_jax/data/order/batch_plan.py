@@ -16,7 +16,7 @@ from alp_jax.data.order.subset import Rung, open_rung
 from alp_jax.data.order.windows import Windows
 from alp_jax.data.store.dataset import Dataset
 from alp_jax.data.text.normalise import CLEAN_UPS
-from alp_jax.data.text.tokenizer import tokenizer_path
+from alp_jax.data.text.open import tokenizer_path
 
 READS = ("random", "sequential")
 

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator
 from alp_jax.config.schema import DataConfig
 from alp_jax.core.progress import Progress
 from alp_jax.data.text.normalise import clean
+from alp_jax.data.text.open import open_tokenizer, tokenizer_path
 from alp_jax.data.text.statistics import CaptionStatistics
-from alp_jax.data.text.tokenizer import Tokenizer, tokenizer_path
 
 _HEAD = (
     f"  {'':<24}{'captions':>10}{'clips':>10}{'words/caption':>16}{'distinct':>10}{'Distinct-1/2/3':>20}"
@@ -45,7 +45,7 @@ def token_counter(folder: str | None, tokenizer: str, text_clean: str) -> Callab
     path = tokenizer_path(folder or ".", DataConfig(tokenizer=tokenizer))
     if not tokenizer and not path.exists():
         return None
-    model = Tokenizer.load(path)
+    model = open_tokenizer(path)
     return lambda caption: len(model.encode(clean(caption, text_clean)))
 
 

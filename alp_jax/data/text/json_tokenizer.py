@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from alp_jax.core.errors import UserError
 from alp_jax.core.files import read_json
-from alp_jax.data.text.tokenizer import Tokenizer
+from alp_jax.data.text.tokenizer import Tokenizer, added_token
 
 if TYPE_CHECKING:
     import tokenizers
@@ -83,12 +83,6 @@ def with_caption_tokens(data: bytes, roles: dict[str, str], name: str) -> tuple[
             vocabulary[roles[role]] = 1 + max(vocabulary.values(), default=-1)
             definition.setdefault("added_tokens", []).append(added_token(vocabulary[roles[role]], roles[role]))
     return json.dumps(definition, ensure_ascii=False).encode(), roles
-
-
-def added_token(number: int, content: str) -> dict[str, Any]:
-    """A special token as tokenizer.json lists it."""
-    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
-    return {"id": number, "content": content, **flags}
 
 
 def _load(data: bytes, name: str) -> "tokenizers.Tokenizer":

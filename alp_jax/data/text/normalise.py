@@ -1,9 +1,11 @@
-"""What is done to captions: one normal form by which two count as the same text, and the clean-up before tokens."""
+"""From a caption to what stands for it: the normal form by which two count as the same text, and the token ids."""
 
 import re
 import unicodedata
 
+from alp_jax.config.schema import DataConfig
 from alp_jax.core.names import choose
+from alp_jax.data.text.tokenizer import Tokenizer
 
 _NOT_WORD = re.compile(r"[^\w]+")
 # White space before a mark that ends a word; the white space after the mark counts as seen.
@@ -30,7 +32,14 @@ def clean(caption: str, recipe: str) -> str:
     Raises:
       UserError: an unknown recipe.
     """
-    if choose(recipe, CLEAN_UPS, "config.data.text_clean") == "none":
+    if recipe not in _BLANKED:
+        choose(recipe, CLEAN_UPS, "config.data.text_clean")
         return caption
     text = _SPACED_MARK.sub(r"\1", caption.lower()).replace("  ", " ")
     return text.translate(_BLANKED[recipe]).replace("  ", " ")
+
+
+def caption_ids(caption: str, tokenizer: Tokenizer, config: DataConfig) -> tuple[list[int], bool]:
+    """Ids of the cleaned-up caption without special tokens, at most ``config.text_budget``, and whether it was cut."""
+    ids = tokenizer.encode(clean(caption, config.text_clean))
+    return ids[: config.text_budget], len(ids) > config.text_budget

@@ -12,7 +12,7 @@ from typing import Any
 import sentencepiece
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
-from alp_jax.data.text.json_tokenizer import added_token
+from alp_jax.data.text.tokenizer import added_token
 
 DIFFERENCES = (
     "texts that spell a special token or byte, such as <s>, <mask> or <0x41>",

@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from alp_jax.core.errors import UserError
-from alp_jax.data.text.json_tokenizer import FILE_NAME, JsonTokenizer, added_token
-from alp_jax.data.text.tokenizer import Tokenizer
+from alp_jax.data.text.json_tokenizer import FILE_NAME, JsonTokenizer
+from alp_jax.data.text.tokenizer import Tokenizer, added_token
 
 # Texts that are not in every data set: letters of other scripts, composed and not, symbols, spaces, nothing. None has
 # three equal characters in a row: 000 is 00 and 0, or 0 and 00, and which of them is up to rounding.

@@ -8,9 +8,9 @@ import unicodedata
 import pytest
 
 from alp_jax.core.errors import UserError
-from alp_jax.data.text import portable, tokenizer
+from alp_jax.data.text import portable, training
 from alp_jax.data.text.json_tokenizer import JsonTokenizer, read_roles, with_caption_tokens
-from alp_jax.data.text.tokenizer import Tokenizer
+from alp_jax.data.text.open import open_tokenizer
 
 tokenizers = pytest.importorskip("tokenizers")
 
@@ -21,9 +21,9 @@ CAPTIONS = [f"{subject} {verb} {place}." for subject in SUBJECTS for verb in VER
 BERT = {"cls_token": "[CLS]", "sep_token": "[SEP]", "pad_token": "[PAD]", "mask_token": "[MASK]", "unk_token": "[UNK]"}
 
 
-@pytest.fixture(scope="module", params=tokenizer.KINDS)
+@pytest.fixture(scope="module", params=training.KINDS)
 def ours(request, tmp_path_factory):
-    return tokenizer.train(CAPTIONS, tmp_path_factory.mktemp("vocabulary") / "tokenizer.model", 320, request.param)
+    return training.train(CAPTIONS, tmp_path_factory.mktemp("vocabulary") / "tokenizer.model", 320, request.param)
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +118,7 @@ def test_the_settings_name_a_class_and_every_role(ours):
 def test_a_bert_vocabulary_is_read_from_its_folder(tmp_path):
     (tmp_path / "tokenizer.json").write_text(bert())
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({**BERT, "mask_token": {"content": "[MASK]"}}))
-    read = Tokenizer.load(tmp_path / "tokenizer.json")
+    read = open_tokenizer(tmp_path / "tokenizer.json")
     assert (read.pad_id, read.bos_id, read.eos_id, read.mask_id, read.vocab_size) == (0, 2, 3, 4, 9)
     long = "Dog dogs barks a dog a dog"
     assert read.encode(long) == [5, 5, 7, 6, 7, 8, 5, 8, 5]  # neither cut nor padded as the file would have it
@@ -132,10 +132,10 @@ def test_a_bert_vocabulary_is_read_from_its_folder(tmp_path):
     roles = {"bos_token": "[CLS]", "eos_token": "[SEP]", **BERT}
     assert read.roles() == roles
     (tmp_path / "tokenizer_config.json").write_text('{"model_max_length": 512}')  # names nothing, as BERT's own does
-    named_by_spelling = Tokenizer.load(tmp_path / "tokenizer.json")
+    named_by_spelling = open_tokenizer(tmp_path / "tokenizer.json")
     assert (named_by_spelling.pad_id, named_by_spelling.bos_id, named_by_spelling.eos_id) == (0, 2, 3)
     (tmp_path / "special_tokens_map.json").write_text(json.dumps({**BERT, "mask_token": "a"}))
-    other = Tokenizer.load(tmp_path / "tokenizer.json")
+    other = open_tokenizer(tmp_path / "tokenizer.json")
     assert other.mask_id == 8
     assert other.sha256 != read.sha256
 
@@ -162,24 +162,24 @@ def test_a_panic_of_the_library_is_one_line_too(ours):
 def test_what_is_missing_or_damaged_is_one_line(tmp_path):
     path = tmp_path / "tokenizer.json"
     with pytest.raises(UserError, match=r"tokenizer.json: No such file"):
-        Tokenizer.load(path)
+        open_tokenizer(path)
     path.write_text(bert().replace("[CLS]", "[BEGIN]"))
     with pytest.raises(UserError, match=r"has no bos token: name it in tokenizer_config.json"):
-        Tokenizer.load(path)
+        open_tokenizer(path)
     path.write_text(bert())
     settings = tmp_path / "tokenizer_config.json"
     settings.write_text("[]")
     with pytest.raises(UserError, match="are no JSON object"):
-        Tokenizer.load(path)
+        open_tokenizer(path)
     settings.write_text(json.dumps({**BERT, "mask_token": "[MSK]"}))
     with pytest.raises(UserError, match=r"has no \[MSK\] token"):
-        Tokenizer.load(path)
+        open_tokenizer(path)
     settings.write_text(json.dumps(BERT))
     for text in ("", "{}", "[]", bert()[:-2], bert().replace("WordPiece", "Wordpiece")):
         path.write_text(text)
         with pytest.raises(UserError, match=r"tokenizer.json is no tokenizer.json: [^\n]*$"):
-            Tokenizer.load(path)
+            open_tokenizer(path)
     path.write_bytes(b"\xff")
     with pytest.raises(UserError, match=r"is no tokenizer\.json"):
-        Tokenizer.load(path)
+        open_tokenizer(path)
     assert read_roles(tmp_path) == BERT

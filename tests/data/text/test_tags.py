@@ -14,7 +14,7 @@ from alp_jax.core.errors import UserError
 from alp_jax.data import pipeline
 from alp_jax.data.building.build import build
 from alp_jax.data.store.dataset import open_dataset
-from alp_jax.data.text import tokenizer as tokenizers
+from alp_jax.data.text import training
 from alp_jax.data.text.tags import TagList, choose_tags
 
 
@@ -61,7 +61,7 @@ def test_the_command_ranks_the_tags_of_training_clips(made, tmp_path, capsys):
 
 def test_batches_say_which_tags_a_clip_has(made, tmp_path):
     dataset = open_dataset(made)
-    tokenizer = tokenizers.train(tokenizers.training_captions(dataset), tmp_path / "tokenizer.model", 276)
+    tokenizer = training.train(training.training_captions(dataset), tmp_path / "tokenizer.model", 276)
     TagList("captions", ("late", "unheard", "odd")).save(tmp_path / "tags.json", Counter())
     config = DataConfig(bucket_seconds=(0.25,), batch_seconds=2.0, clips_multiple=4, text_budget=8)
     config = DataConfig(**{**vars(config), "tags": str(tmp_path / "tags.json")})

@@ -1,0 +1,122 @@
+"""Trains a vocabulary on the words of captions."""
+
+import io
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+
+import sentencepiece
+
+from alp_jax.core import files
+from alp_jax.core.errors import UserError
+from alp_jax.core.names import choose
+from alp_jax.data.text.sentencepiece import MASK, NORMALIZATION, SentencePiece
+
+KINDS = ("unigram", "bpe")
+DEFAULT_SIZE = 2000
+_MOST_WORDS = 4_000_000  # different words that are counted at a time: about 0.5 GB
+_READ = 256  # records that are read at a time
+_LARGEST = re.compile(r"value <= (\d+)")
+_SMALLEST = re.compile(r"required_chars\. \d+ vs (\d+)")
+
+
+def training_captions(dataset) -> Iterator[str]:
+    """Captions of the training split in ladder order, straight from the records."""
+    rows = dataset.ladder_rows()
+    for first in range(0, len(rows), _READ):
+        for record in dataset.read_many(rows[first : first + _READ], audio=False):
+            yield from record.captions
+
+
+def count_words(captions: Iterable[str], most: int = _MOST_WORDS) -> Counter[str]:
+    """How often each stretch of text without blanks occurs, as it is written.
+
+    Whenever more than ``most`` are different, the rarest are forgotten: those seen once, then twice and so on until
+    half as many are left.
+    """
+    counts: Counter[str] = Counter()
+    for caption in captions:
+        counts.update(caption.split())
+        if len(counts) > most:
+            floor = sorted(counts.values(), reverse=True)[most // 2]
+            counts = Counter({word: n for word, n in counts.items() if n > floor})
+    return counts
+
+
+def train(
+    captions: Iterable[str], out_path: str | os.PathLike, vocab_size: int | None, kind: str = "unigram"
+) -> SentencePiece:
+    """``train_on_words`` on the words of ``captions``, which are streamed."""
+    return train_on_words(count_words(captions), out_path, vocab_size, kind)
+
+
+def train_on_words(
+    counts: Mapping[str, int], out_path: str | os.PathLike, vocab_size: int | None, kind: str = "unigram"
+) -> SentencePiece:
+    """Trains a model and writes it atomically; equal counts give equal bytes.
+
+    No piece crosses a blank, so how often each word occurs is all that matters, and sentencepiece gets only that:
+    memory follows the number of different words, and the order of the captions does not matter. The pieces of BPE are
+    those of training on the captions themselves. For unigram sentencepiece then takes its first candidates from the
+    list of words, which made a difference of 0.1% in tokens per caption on AudioCaps, Clotho and SoundBible.
+
+    Args:
+      counts: how often each word occurs, as it is written.
+      vocab_size: tokens; captions that carry fewer give as many as they carry. None: DEFAULT_SIZE, or twice what bytes,
+        characters and special tokens alone need where that is more.
+      kind: one of KINDS.
+
+    Raises:
+      UserError: there are no captions, or ``vocab_size`` is too small for these; the message says what fits.
+    """
+    choose(kind, KINDS, "kind")
+    size = DEFAULT_SIZE if vocab_size is None else vocab_size
+    while True:
+        try:
+            model = _train(counts, size, kind)
+            break
+        except (RuntimeError, ValueError) as error:
+            largest, smallest = (found.search(str(error)) for found in (_LARGEST, _SMALLEST))
+            if largest and 0 < int(largest[1]) < size:
+                size = int(largest[1])
+            elif smallest and vocab_size is None and int(smallest[1]) > size:
+                size = 2 * int(smallest[1])
+            else:
+                raise UserError(_refusal(str(error), size)) from None
+    files.write_bytes(out_path, model)
+    return SentencePiece(model, f"tokenizer {out_path}")
+
+
+def _train(counts: Mapping[str, int], vocab_size: int, kind: str) -> bytes:
+    """The serialised model; errors are those of sentencepiece."""
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.Train(
+        sentence_iterator=(f"{word}\t{counts[word]}" for word in sorted(counts)),
+        input_format="tsv",
+        model_writer=model,
+        model_type=kind,
+        vocab_size=vocab_size,
+        byte_fallback=True,
+        character_coverage=0.9998,
+        normalization_rule_name=NORMALIZATION,
+        pad_id=0,
+        bos_id=1,
+        eos_id=2,
+        unk_id=3,
+        control_symbols=[MASK],
+        num_threads=1,  # sums in another order round differently
+        minloglevel=2,
+    )
+    return model.getvalue()
+
+
+def _refusal(error: str, vocab_size: int) -> str:
+    """What an error of sentencepiece says to whoever chose ``vocab_size``."""
+    if "sentences_.empty()" in error:
+        return "there are no captions to train a vocabulary on"
+    if limit := _SMALLEST.search(error):
+        problem = f"too small: bytes, characters and special tokens alone need {limit[1]}"
+    else:
+        problem = f"refused by sentencepiece: {error}"
+    return f"vocab_size = {vocab_size} is {problem}"
