@@ -29,7 +29,7 @@ from alp_jax.train import loop as loop_module
 from alp_jax.train.loop import train
 from tests import tiny_runs
 
-MOST_FILES, MOST_DATA_FILES = 54, 8
+MOST_FILES, MOST_DATA_FILES = 55, 8
 ROOT = pathlib.Path(alp_jax.__file__).parent
 tiny, tones = tiny_runs.tiny, tiny_runs.tones  # fixtures
 TURN = 3  # of the loop, that is watched: the first ones wait for what is prepared only once
