@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> dict:
 
 
 def _list(args: argparse.Namespace) -> dict:
-    from alp_jax.train.checkpoint_manifest import checkpoints_dir, verify
+    from alp_jax.train.checkpoint_folder import checkpoints_dir, verify
 
     rows = []
     for step in _steps(args.run):
@@ -71,7 +71,7 @@ def _inspect(args: argparse.Namespace) -> dict:
 
     jax.config.update("jax_platforms", "cpu")  # an accelerator may be busy with the run itself
     from alp_jax.train.checkpoint import stored_arrays
-    from alp_jax.train.checkpoint_manifest import checkpoints_dir, read_manifest, require
+    from alp_jax.train.checkpoint_folder import checkpoints_dir, read_manifest, require
 
     step = require(args.run, args.step)
     folder = checkpoints_dir(args.run) / str(step)
@@ -86,7 +86,7 @@ def _inspect(args: argparse.Namespace) -> dict:
 
 
 def _verify(args: argparse.Namespace) -> dict:
-    from alp_jax.train.checkpoint_manifest import checkpoints_dir, complete, require, verify
+    from alp_jax.train.checkpoint_folder import checkpoints_dir, complete, require, verify
 
     _steps(args.run)
     last = require(args.run, args.step)
@@ -110,7 +110,7 @@ def _verify(args: argparse.Namespace) -> dict:
 
 
 def _steps(run_dir: str) -> list[int]:
-    from alp_jax.train.checkpoint_manifest import numbered
+    from alp_jax.train.checkpoint_folder import numbered
 
     if not pathlib.Path(run_dir).is_dir():
         raise UserError(f"{run_dir} does not exist or is no folder: give the folder of a run")

@@ -212,9 +212,9 @@ def parity_clips(folder: pathlib.Path, config: "RunConfig", args: argparse.Names
     """
     from alp_jax.data.audio.samples import made_clips, sample_clips
     from alp_jax.data.store.dataset import open_dataset
-    from alp_jax.train.places import data_place
+    from alp_jax.train.build import find_data
 
-    place, seconds = args.data or data_place(folder, config), config.evaluation.max_seconds
+    place, seconds = args.data or find_data(folder, config), config.evaluation.max_seconds
     if place is None:
         return made_clips(args.clips, seconds)
     return sample_clips(open_dataset(place), args.clips, seconds)

@@ -43,7 +43,7 @@ class _Run(NamedTuple):
 
     def tokenizer(self) -> "Tokenizer":
         """The vocabulary of the run, which --data does not change."""
-        from alp_jax.train.places import run_tokenizer
+        from alp_jax.train.build import run_tokenizer
 
         return run_tokenizer(self.folder, self.config, self.config.data.path)
 
@@ -58,14 +58,13 @@ class _Run(NamedTuple):
 def _open(folder: pathlib.Path, args: argparse.Namespace) -> _Run:
     from alp_jax.data.store.dataset import open_dataset
     from alp_jax.interop.formats.export_folder import check_target
-    from alp_jax.train.build import read_config
+    from alp_jax.train.build import find_data, read_config
     from alp_jax.train.checkpoint import load_params
-    from alp_jax.train.places import data_place
 
     check_target(args.out)
     config = read_config(folder)
     params, step = load_params(folder, args.step, args.since)
-    place = args.data or data_place(folder, config)
+    place = args.data or find_data(folder, config)
     return _Run(folder, step, args.since, config, params, None if place is None else open_dataset(place))
 
 

@@ -134,7 +134,7 @@ class _Side:
 
         from alp_jax.data.store.dataset import open_dataset
         from alp_jax.evaluation.qa.sounds import ClipSounds, FileSounds
-        from alp_jax.train.places import data_place
+        from alp_jax.train.build import find_data
 
         args, evaluation = self.args, self.config.evaluation
         if args.audio:
@@ -143,7 +143,7 @@ class _Side:
                 max_frames=max_frames, workers=args.workers,
             )  # fmt: skip
         evaluation = dataclasses.replace(evaluation, max_seconds=args.max_seconds)
-        place = args.data or data_place(args.run or args.model, self.config) or self.config.data.path
+        place = args.data or find_data(args.run or args.model, self.config) or self.config.data.path
         dataset = open_dataset(place)
         buckets = self.config.data.bucket_seconds
         return ClipSounds(

@@ -76,7 +76,7 @@ def _tell(workdir: str, summary: dict) -> None:
 
 def _dry_run(config: "RunConfig", args: argparse.Namespace) -> dict:
     from alp_jax.parallel import hosts
-    from alp_jax.train.rehearsal import rehearse
+    from alp_jax.train.setup import rehearse
 
     found = rehearse(config)
     if not args.json and hosts.is_primary():

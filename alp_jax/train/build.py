@@ -1,6 +1,10 @@
-"""From a configuration to the parts of a run: data, model functions and objective."""
+"""From a configuration or a run folder to the parts of a run: data, tokenizer, model functions and objective.
+
+Run folders are copied to machines that have neither their data set nor their tokenizer: both are looked for.
+"""
 
 import dataclasses
+import os
 import pathlib
 from collections.abc import Callable
 from typing import Any
@@ -10,14 +14,16 @@ import numpy as np
 from jax.sharding import Mesh
 
 from alp_jax.config import RunConfig, resolve
+from alp_jax.core import storage
 from alp_jax.core.errors import UserError
 from alp_jax.core.files import read_json
 from alp_jax.core.names import choose
-from alp_jax.core.run_files import CONFIG
+from alp_jax.core.run_files import CONFIG, ENVIRONMENT
 from alp_jax.data.store.dataset import Dataset, open_dataset
+from alp_jax.data.store.schema import INFO
 from alp_jax.data.text.open import open_tokenizer, tokenizer_path
 from alp_jax.data.text.tags import TagList
-from alp_jax.data.text.tokenizer import Tokenizer
+from alp_jax.data.text.tokenizer import FILE_NAME, FILE_NAMES, Tokenizer
 from alp_jax.models.dual import CAPTIONING, CONTRASTIVE, SIDES, TAGGING, AudioTextModel
 from alp_jax.models.encoders import check_features
 from alp_jax.models.functional import functionalize
@@ -122,3 +128,46 @@ def open_data(config: RunConfig) -> tuple[Dataset, Tokenizer]:
 def read_config(run_dir: str | pathlib.Path) -> RunConfig:
     """The configuration a run was made with."""
     return resolve(read_json(pathlib.Path(run_dir) / CONFIG, "run configuration"))
+
+
+def find_data(run_dir: str | os.PathLike, config: RunConfig) -> str | None:
+    """The data set that a run was trained on: as its configuration names it, seen from here, or where it lay then.
+
+    None when it is in neither place.
+    """
+    stated = [config.data.path]
+    environment = pathlib.Path(run_dir) / ENVIRONMENT
+    if environment.exists():
+        stated.append(read_json(environment, "run environment").get("data", ""))
+    return next((path for path in stated if path and storage.size(storage.join(path, INFO)) >= 0), None)
+
+
+def require_data(run_dir: str | os.PathLike, config: RunConfig) -> str:
+    """``find_data``; UserError when the data set is not here."""
+    path = find_data(run_dir, config)
+    if path is None:
+        raise UserError(f"{run_dir} was trained on data set {config.data.path}, which is not here: name one by --data")
+    return path
+
+
+def run_tokenizer(run_dir: str | os.PathLike, config: RunConfig, data: storage.Location) -> Tokenizer:
+    """The tokenizer of a run: the copy in its folder, or, for runs that have none, where it was when it was trained.
+
+    An imported encoder without a text side has none of its own and takes that of the data set ``data``.
+
+    Raises:
+      UserError: it is in none of these places.
+    """
+    run_dir = pathlib.Path(run_dir)
+    copy = next((run_dir / name for name in FILE_NAMES if (run_dir / name).is_file()), None)
+    if copy is not None:
+        return open_tokenizer(copy)
+    if not (run_dir / ENVIRONMENT).exists():  # imported: its configuration names a data set that it never saw
+        return open_tokenizer(tokenizer_path(data, dataclasses.replace(config.data, tokenizer="")))
+    path = tokenizer_path(find_data(run_dir, config) or config.data.path, config.data)
+    if path.is_file():
+        return open_tokenizer(path)
+    raise UserError(
+        f"{run_dir} has no tokenizer of its own, and {path}, with which it was trained, is not here: copy that file to "
+        f"{run_dir / (FILE_NAME if path.suffix == '.model' else path.name)}"
+    )

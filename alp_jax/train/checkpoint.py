@@ -21,8 +21,16 @@ from alp_jax.core.progress import say
 from alp_jax.core.run_files import CONFIG
 from alp_jax.optim.optimizer import range_average
 from alp_jax.parallel import hosts
-from alp_jax.train.checkpoint_keep import Keep, remove_others
-from alp_jax.train.checkpoint_manifest import MANIFEST, checkpoints_dir, numbered, require, verify, write_manifest
+from alp_jax.train.checkpoint_folder import (
+    MANIFEST,
+    Keep,
+    checkpoints_dir,
+    numbered,
+    remove_others,
+    require,
+    verify,
+    write_manifest,
+)
 
 logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax reports every save at INFO and WARNING
 

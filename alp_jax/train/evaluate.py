@@ -29,9 +29,8 @@ from alp_jax.models.dual import CAPTIONING, CONTRASTIVE, SIDES
 from alp_jax.objectives.base import SpecialTokens
 from alp_jax.objectives.contrastive import wrap_caption
 from alp_jax.parallel.rows import over_rows
-from alp_jax.train.build import make_model, read_config
+from alp_jax.train.build import find_data, make_model, read_config, require_data, run_tokenizer
 from alp_jax.train.checkpoint import load_params
-from alp_jax.train.places import data_place, require_data, run_tokenizer
 
 
 def evaluate_run(run_dir: str | pathlib.Path, floors: str | None = None) -> list[dict]:
@@ -58,7 +57,7 @@ def trained_on(run_dir: str | pathlib.Path) -> Trained | None:
     if not path.exists():
         return None
     config = read_config(run_dir)
-    data = dataclasses.replace(config.data, path=data_place(run_dir, config) or config.data.path)
+    data = dataclasses.replace(config.data, path=find_data(run_dir, config) or config.data.path)
     return Trained(data, read_json(path, "run environment")["data_fingerprint"])
 
 

@@ -8,9 +8,9 @@ from alp_jax.core import files
 from alp_jax.core.errors import UserError
 from alp_jax.core.run_files import is_done
 from alp_jax.evaluation.suite import Suite, run_suite
-from alp_jax.train.checkpoint_manifest import complete
+from alp_jax.train.checkpoint_folder import complete
 from alp_jax.train.evaluate import eval_model
-from alp_jax.train.logs.events import EventFile
+from alp_jax.train.writers import EventFile
 
 POLL_S = 10.0
 CURVE = "curve.json"

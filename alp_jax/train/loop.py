@@ -1,11 +1,16 @@
-"""The one training loop: open, restore, save, take the next batch, step; nothing in it waits for the device."""
+"""The one training loop: restore, save, take the next batch, step; nothing in it waits for the device."""
 
 import contextlib
 import dataclasses
 import json
 import pathlib
 import time
+from collections.abc import Iterator
 from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
 
 from alp_jax.config import RunConfig
 from alp_jax.core.accelerators import of_kind
@@ -13,24 +18,19 @@ from alp_jax.core.clip import SAMPLE_RATE
 from alp_jax.core.errors import NumericsError, Preempted, UserError
 from alp_jax.core.files import write_json
 from alp_jax.core.run_files import BAD_STEPS, DATA_CHANGES, SUMMARY, RunSummary
-from alp_jax.data.order.batch_plan import plan
 from alp_jax.data.pipeline import train_batches
+from alp_jax.data.store.dataset import Dataset
 from alp_jax.models.accounting import parameters, train_flops
-from alp_jax.optim.optimizer import averages, make_optimizer
 from alp_jax.parallel import hosts
-from alp_jax.parallel.mesh import batch_part, batch_shards, make_mesh, put_batch
-from alp_jax.parallel.rules import infer_shardings
-from alp_jax.train.build import make_parts, open_data
+from alp_jax.parallel.mesh import batch_part, put_batch
 from alp_jax.train.checkpoint import Checkpoints
-from alp_jax.train.checkpoint_manifest import complete
-from alp_jax.train.compile import CompileCount, CompiledSteps, batch_shapes
-from alp_jax.train.logs.rates import Rates, Traffic, Work
-from alp_jax.train.logs.run_log import RunLog
-from alp_jax.train.preconditions import check_batches, check_best_metric, check_settings
+from alp_jax.train.checkpoint_folder import complete
+from alp_jax.train.compile import CompileCount, CompiledSteps
 from alp_jax.train.profile import Collector, Profile, parse_steps
 from alp_jax.train.run_dir import RunDir
-from alp_jax.train.state import abstract_state, create_state, state_maker, state_shapes
-from alp_jax.train.step import make_train_step
+from alp_jax.train.run_log import Rates, RunLog, StepBytes, StepWork
+from alp_jax.train.setup import Setup, prepare
+from alp_jax.train.state import State, abstract_state, create_state
 from alp_jax.train.stopping import Stop
 
 _NOTHING = contextlib.nullcontext()
@@ -55,42 +55,32 @@ def train(config: RunConfig, workdir: str | pathlib.Path, *, extend: bool = Fals
 
 
 def _train(config: RunConfig, workdir: str | pathlib.Path, stop: Stop, extend: bool) -> dict:
-    keep = check_settings(config)
     collector = Collector(config.train.gc_every)
-    with hosts.stage("opening the data set", config.data.path):
-        dataset, tokenizer = open_data(config)
-    with hosts.stage("starting the devices", quiet=True):
-        mesh = make_mesh(config.mesh)
-    with hosts.stage("building the model", config.model.name):
-        parts = make_parts(config, tokenizer, mesh)
-        optimizer = make_optimizer(config.optim, config.train.steps)
-        make_state = state_maker(parts.init, parts.apply, optimizer, averages(config.train))
-        shapes_of_state = state_shapes(make_state)
-    part, shares = batch_part(mesh)
-    with hosts.stage("planning the batches"):
-        batch_plan = plan(dataset, config.data, seed=config.seed, devices=batch_shards(mesh))
-        check_batches(config, batch_plan.buckets)
-    shardings = infer_shardings(shapes_of_state, mesh)
-    step_fn = make_train_step(parts.apply, parts.objective, optimizer, config, mesh, shardings)
-    shapes = [batch_shapes(config, mesh, bucket.edge, bucket.batch) for bucket in batch_plan.buckets]
-    check_best_metric(keep, step_fn, shapes_of_state, shapes[0])
-    hosts.require_same({"fingerprint": batch_plan.fingerprint}, "data order")
+    setup = prepare(config)
+    part, shares = batch_part(setup.mesh)
+    hosts.require_same({"fingerprint": setup.batches.fingerprint}, "data order")
     with RunDir(workdir, config, extend=extend) as run:
         stop.before_exit(run.close)
-        checkpoints = Checkpoints(run.path, keep)
+        checkpoints = Checkpoints(run.path, setup.keep)
         try:
-            state, clock, first = _start(config, run.path, checkpoints, make_state, mesh, parts, batch_plan.fingerprint)
+            state, clock, first = _start(config, run.path, checkpoints, setup)
             run.write_changes()
-            run.write_environment(dataset, tokenizer)
+            run.write_environment(setup.dataset, setup.tokenizer)
             loop = _Loop(config, run.path, checkpoints, clock, first, shares, stop)
             if first < config.train.steps:
                 batches = train_batches(
-                    dataset, config.data, tokenizer, seed=config.seed, start_step=first, host=part, hosts=shares
+                    setup.dataset,
+                    config.data,
+                    setup.tokenizer,
+                    seed=config.seed,
+                    start_step=first,
+                    host=part,
+                    hosts=shares,
                 )
-                steps = CompiledSteps(step_fn, state, shapes)
+                steps = CompiledSteps(setup.step, state, setup.shapes)
                 try:
                     with collector, loop.compiles:
-                        state = loop.run(state, steps, batches, mesh, dataset, collector)
+                        state = loop.run(state, steps, batches, setup.mesh, setup.dataset, collector)
                 finally:
                     batches.close()
                     steps.close()
@@ -100,33 +90,46 @@ def _train(config: RunConfig, workdir: str | pathlib.Path, stop: Stop, extend: b
             with hosts.stage("writing the last checkpoint", quiet=True):
                 checkpoints.close()
         stop.leave_at_once(lambda: f"after step {config.train.steps}, which is saved; run it again")
-        summary = _summary(config, run.path, parameters(state["params"]), clock)
+        summary = RunSummary(
+            run=run.path.name,
+            objective=config.objective.name,
+            init=config.init,
+            model=config.model.name,
+            params=parameters(state["params"]),
+            pairs=config.data.pairs,
+            steps=config.train.steps,
+            samples_seen=clock["samples_seen"],
+            audio_seconds=clock["audio_seconds"],
+            flops=clock["flops"],
+            seed=config.seed,
+            wall_seconds=clock["train_seconds"],
+        ).to_json()
         if hosts.is_primary():
-            write_json(run.path / SUMMARY, summary.to_json())
-    return summary.to_json()
+            write_json(run.path / SUMMARY, summary)
+    return summary
 
 
 def _start(
-    config: RunConfig, path: pathlib.Path, checkpoints: Checkpoints, make_state, mesh, parts, fingerprint: str
-) -> tuple[Any, dict, int]:
+    config: RunConfig, path: pathlib.Path, checkpoints: Checkpoints, setup: Setup
+) -> tuple[State, dict[str, Any], int]:
     """(state, clock, first step): fresh ones, or those of the last checkpoint."""
-    clock = {"data_fingerprint": fingerprint, "samples_seen": 0, "audio_seconds": 0.0}
-    clock |= {"flops": 0.0, "train_seconds": 0.0}
+    fingerprint = setup.batches.fingerprint
     first = checkpoints.latest()
-    shapes = state_shapes(make_state)
     if config.train.steps > (first or 0):
-        checkpoints.check_space(shapes, min(config.train.save_every, config.train.steps))
+        checkpoints.check_space(setup.state, min(config.train.save_every, config.train.steps))
     if first is None:
-        with hosts.stage("initialising", f"{parameters(shapes['params']):,} parameters"):
-            return create_state(make_state, config.seed, mesh, parts.start), clock, 0
+        clock = {"data_fingerprint": fingerprint, "samples_seen": 0, "audio_seconds": 0.0}
+        clock |= {"flops": 0.0, "train_seconds": 0.0}
+        with hosts.stage("initialising", f"{parameters(setup.state['params']):,} parameters"):
+            return create_state(setup.make_state, config.seed, setup.mesh, setup.parts.start), clock, 0
     with hosts.stage("restoring", f"step {first}"):
-        state, saved = checkpoints.restore(first, abstract_state(make_state, mesh))
-    return state, _resume_clock(saved, clock, path, config.train.accept_data_change), first
+        state, saved = checkpoints.restore(first, abstract_state(setup.make_state, setup.mesh))
+    return state, _resume_clock(saved, fingerprint, path, config.train.accept_data_change), first
 
 
-def _resume_clock(saved: dict, fresh: dict, path: pathlib.Path, accept: bool) -> dict:
+def _resume_clock(saved: dict[str, Any], new: str, path: pathlib.Path, accept: bool) -> dict[str, Any]:
     """What goes on from ``saved``; a change of the data's order is refused, or accepted and written down."""
-    old, new = saved["data_fingerprint"], fresh["data_fingerprint"]
+    old = saved["data_fingerprint"]
     if old != new and not accept:
         raise UserError(
             f"--workdir {path} was trained on data order {old}, this configuration gives {new}: the shards, the "
@@ -139,21 +142,14 @@ def _resume_clock(saved: dict, fresh: dict, path: pathlib.Path, accept: bool) ->
     return {**saved, "data_fingerprint": new}
 
 
-def _summary(config: RunConfig, path: pathlib.Path, params: int, clock: dict) -> RunSummary:
-    return RunSummary(
-        run=path.name,
-        objective=config.objective.name,
-        init=config.init,
-        model=config.model.name,
-        params=params,
-        pairs=config.data.pairs,
-        steps=config.train.steps,
-        samples_seen=clock["samples_seen"],
-        audio_seconds=clock["audio_seconds"],
-        flops=clock["flops"],
-        seed=config.seed,
-        wall_seconds=clock["train_seconds"],
-    )
+@dataclasses.dataclass(frozen=True)
+class _Dispatched:
+    """A step that the device was given: what is looked at while the next one runs."""
+
+    step: int
+    metrics: dict[str, jax.Array]  # on the device
+    rows: np.ndarray  # of the data set, of the clips of this process
+    work: StepWork
 
 
 class _Loop:
@@ -164,7 +160,7 @@ class _Loop:
         config: RunConfig,
         path: pathlib.Path,
         checkpoints: Checkpoints,
-        clock: dict,
+        clock: dict[str, Any],
         first: int,
         shares: int,
         stop: Stop,
@@ -177,11 +173,19 @@ class _Loop:
         self._sums: dict[str, float] = {}  # of the finite steps since the last save
         self._finite = 0
 
-    def run(self, state: Any, step_fn: CompiledSteps, batches, mesh, dataset, collector: Collector) -> Any:
+    def run(
+        self,
+        state: State,
+        steps: CompiledSteps,
+        batches: Iterator[dict[str, np.ndarray]],
+        mesh: Mesh,
+        dataset: Dataset,
+        collector: Collector,
+    ) -> State:
         """Steps from ``first`` to the end; saves on the way, at the end and when a signal asks to stop."""
         total = self.config.train.steps
         kind = mesh.devices.flat[0].device_kind
-        traffic = Traffic(self.config, of_kind(kind), mesh.size)
+        step_bytes = StepBytes(self.config, of_kind(kind), mesh.size)
         rates = Rates(self.config, mesh.size, kind, self._seconds_before)
         log = RunLog(self.path, self.config, self.first, rates) if hosts.is_primary() else None
         profile = Profile(parse_steps(self.config.train.profile_steps if log else ""), self.path / "profile")
@@ -189,33 +193,52 @@ class _Loop:
             self._stop.leave_at_once(
                 lambda: f"before the first step after step {self.first}, which is saved; run it again"
             )
-        previous = None  # (step, metrics on device, rows, what it took): read while the next step runs
+        previous: _Dispatched | None = None
+        # The order of what follows is a contract: each remark says what breaks when its lines move. Evaluation has no
+        # line here: it reads what 3 saved (``alp eval --follow``, or after the last step), the state before a step.
         try:
             for step in range(self.first, total):
+                # 1. What went wrong with the save in flight is raised first. Later, a step more would be trained on a
+                #    disk that is full, and the error would come at the next save, save_every steps too late.
                 self.checkpoints.poll()
-                profile.before(step, previous and previous[1])
-                stopping = step > self.first and self._stop.due(step)
-                if step > self.first and (step % self.config.train.save_every == 0 or stopping):
-                    self.save(step, state)
+                # 2. A trace begins and ends between steps. After 6 it would hold this step already, or miss it.
+                profile.before(step, previous.metrics if previous else None)
+                # 3. All processes agree on stopping, then save the state that ``step`` steps made. After 5 the clock on
+                #    disk would count a batch that this state never saw; after 6 the state is of another step than the
+                #    folder's number says, and a resumed run would train on a batch twice.
+                if previous:
+                    stopping = self._stop.due(step)
+                    if stopping or step % self.config.train.save_every == 0:
+                        self.save(step, state)
                     if stopping:
-                        self._report(log, dataset, *previous)
+                        self._report(log, dataset, previous)
                         self._leave(step)
+                # 4. Take the next batch, while the device is busy with the step before. Before 3, a stop would wait for
+                #    a batch that nobody trains on; after 7, the device would wait for the loader.
                 waited = time.monotonic()
                 with hosts.stage("reading the first batch", quiet=True) if previous is None else _NOTHING:
                     batch = next(batches)
                 waited = time.monotonic() - waited
                 rows, cut = batch.pop("row"), batch.pop("text_cut")
-                took = self._count(batch, waited, int(cut.sum()))
-                batch = put_batch(batch, mesh)
-                took = dataclasses.replace(took, moved=traffic.of(step_fn, batch))
-                state, metrics = step_fn(state, batch)
+                # 5. Count it while its arrays are on the host: behind put_batch each of these sums would wait for the
+                #    device, and be of all processes' rows.
+                work = self._count(batch, waited, int(cut.sum()))
+                placed = put_batch(batch, mesh)
+                work = dataclasses.replace(work, moved=step_bytes.of(steps, placed))
+                # 6. The step is handed to the device, and this returns at once. The old state is gone from here on.
+                state, metrics = steps(state, placed)
+                # 7. Only now look at the step before: reading its metrics waits for it, while the device has this one
+                #    to go on with. Before 6 the device would stand still for as long as the host is at work.
                 if previous is None:
                     self._stop.leave_at_once(None)
                 else:
-                    self._report(log, dataset, *previous)
-                previous = (step, metrics, rows, took)
+                    self._report(log, dataset, previous)
+                previous = _Dispatched(step, metrics, rows, work)
+                # 8. Garbage is collected behind the hand-over, at the same step everywhere: before it, or whenever
+                #    Python likes, every device would wait for the host that is slowest.
                 collector.after(step)
-            self._report(log, dataset, *previous)
+            if previous:
+                self._report(log, dataset, previous)
             self.save(total, state)
             if self._stop.due(total):
                 self._leave(total)
@@ -225,7 +248,7 @@ class _Loop:
                 log.close()
         return state
 
-    def save(self, step: int, state: Any) -> None:
+    def save(self, step: int, state: State) -> None:
         self.clock["train_seconds"] = self._seconds_before + time.monotonic() - self._began
         means = {name: total / self._finite for name, total in self._sums.items()}
         with hosts.stage("saving", quiet=True, every=self.config.train.save_every):
@@ -237,30 +260,29 @@ class _Loop:
             self.checkpoints.wait()
         raise Preempted(f"stopped by signal {self._stop.number} after step {step}, which is saved; run it again")
 
-    def _count(self, batch: dict, waited: float, cut: int) -> Work:
+    def _count(self, batch: dict[str, np.ndarray], waited: float, cut: int) -> StepWork:
         """Adds a batch to the clock; returns its work, of all processes."""
         shares = self._shares
         clips = int(batch["mask"].sum()) * shares
         seconds = float(batch["audio_len"].sum()) / SAMPLE_RATE * shares
         rows, samples = batch["audio"].shape
         longest = samples / SAMPLE_RATE
-        flops = rows * shares * self._row_flops(longest)
+        # Of rows as they are computed: padding costs what audio costs.
+        row_flops = train_flops(self.config.model, self.config.objective.name, longest, self.config.data.text_budget)
+        flops = rows * shares * row_flops
         self.clock["samples_seen"] += clips
         self.clock["audio_seconds"] += seconds
         self.clock["flops"] += flops
-        return Work(waited, clips, seconds, rows * shares * longest, cut * shares, flops)
+        return StepWork(waited, clips, seconds, rows * shares * longest, cut * shares, flops)
 
-    def _row_flops(self, seconds: float) -> float:
-        """FLOPs of a row of the batch as it is computed, padding included."""
-        return train_flops(self.config.model, self.config.objective.name, seconds, self.config.data.text_budget)
-
-    def _report(self, log: RunLog | None, dataset, step: int, metrics: dict, rows, took: Work) -> None:
+    def _report(self, log: RunLog | None, dataset: Dataset, done: _Dispatched) -> None:
         """Looks at a finished step: logs it when due, names its clips when it was not finite."""
+        step, metrics = done.step, done.metrics
         if log is not None:
-            log.count(took)
+            log.count(done.work)
         bad = int(metrics["bad_steps"])
         if bad:
-            clips = [dataset.read(int(row)).id for row in rows]
+            clips = [dataset.read(int(row)).id for row in done.rows]
             with open(self.path / BAD_STEPS, "a", encoding="utf-8") as file:
                 file.write(json.dumps({"step": step, "clips": clips}) + "\n")
             if bad >= self.config.train.max_bad_steps:

@@ -62,8 +62,6 @@ class Collector:
     """
 
     def __init__(self, every: int):
-        if every < 0:
-            raise UserError(f"config.train.gc_every={every}: it must be 0, which leaves it to Python, or more")
         self._every, self._before = every, gc.isenabled()
 
     def __enter__(self) -> "Collector":
@@ -78,7 +76,7 @@ class Collector:
         if self._every and (step + 1) % self._every == 0:
             gc.collect()
 
-    def __exit__(self, *exc) -> None:
+    def __exit__(self, *exc: object) -> None:
         if self._every:
             gc.unfreeze()
             if self._before:

@@ -12,7 +12,7 @@ from alp_jax.core.errors import UserError
 from alp_jax.objectives.base import SpecialTokens
 from alp_jax.objectives.registry import make_objective
 from alp_jax.parallel.mesh import batch_sharding, make_mesh, replicated
-from alp_jax.train.accumulate import value_and_grad
+from alp_jax.train.step import value_and_grad
 from tests.parallel import splits
 
 TOKENS = SpecialTokens(0, 1, 2, 3)

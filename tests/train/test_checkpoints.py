@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from alp_jax.config import ConfigError, RunConfig, check_run
+from alp_jax.config.schema import TrainConfig
 from alp_jax.core.errors import StorageError, UserError
 from alp_jax.train import checkpoint as checkpoint_module
 from alp_jax.train.checkpoint import Checkpoints, read_checkpoint
-from alp_jax.train.checkpoint_keep import Keep, kept
-from alp_jax.train.checkpoint_manifest import complete, numbered
+from alp_jax.train.checkpoint_folder import Keep, complete, kept, numbered
 
 VALUES = {
     "params": {"kernel": np.arange(128, dtype=np.float32).reshape(8, 16), "bias": np.arange(8, dtype=np.float32)},
@@ -99,8 +100,8 @@ def test_what_no_rule_keeps_is_removed(tmp_path):
     save(tmp_path, range(1, 7), Keep(last=1, every=4, best=1), loss_2=-1.0)
     assert numbered(tmp_path) == complete(tmp_path) == [2, 4, 6]
     assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == ["2", "4", "6"]
-    with pytest.raises(UserError, match=r"config\.train\.keep is 0"):
-        Keep(last=0)
+    with pytest.raises(ConfigError, match=r"config\.train\.keep is 0"):
+        check_run(RunConfig(train=TrainConfig(keep=0)))
     with pytest.raises(
         UserError, match=r"best_metric is contrastive/accuracy, of which higher is better: write \+contr"
     ):

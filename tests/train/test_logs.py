@@ -1,4 +1,4 @@
-"""What a run says of itself: rates, sinks and what is refused."""
+"""What a run says of itself: rates, writers and what is refused."""
 
 import io
 import json
@@ -15,11 +15,10 @@ from alp_jax.config.schema import OptimConfig, TrainConfig
 from alp_jax.core.accelerators import DEVICES, of_kind
 from alp_jax.core.errors import UserError
 from alp_jax.data.store import records
+from alp_jax.train import run_log as run_log_module
 from alp_jax.train.compile import CompiledSteps
-from alp_jax.train.logs import rates as rates_module
-from alp_jax.train.logs.rates import Rates, Traffic, Work
-from alp_jax.train.logs.run_log import RunLog
-from alp_jax.train.logs.writers import SINKS, Sinks, parse_logs
+from alp_jax.train.run_log import Rates, RunLog, StepBytes, StepWork
+from alp_jax.train.writers import WRITERS, Writers, parse_logs
 
 
 def config(**train):
@@ -27,16 +26,16 @@ def config(**train):
 
 
 def write_steps(run_dir, logs, first, steps):
-    sinks = Sinks(run_dir, config(logs=logs), first, warn=pytest.fail)
+    writers = Writers(run_dir, config(logs=logs), first, warn=pytest.fail)
     for step in steps:
-        sinks.write(step, {"loss": 10.0 * first + step})
-    sinks.close()
+        writers.write(step, {"loss": 10.0 * first + step})
+    writers.close()
 
 
 def test_shares_are_those_of_the_steps_since_the_last_line(tmp_path):
     log = RunLog(tmp_path, config(), 0, Rates(config(), 1, "cpu"), io.StringIO())
     for step, (clips, cut) in enumerate([(8, 2), (8, 0), (4, 4), (8, 2)]):
-        log.count(Work(0.0, clips, 5.0, 8.0 if step < 2 else 10.0, cut))
+        log.count(StepWork(0.0, clips, 5.0, 8.0 if step < 2 else 10.0, cut))
         if step % 2:
             log.write(step, {"loss": 1.0})
     log.close()
@@ -49,16 +48,16 @@ def test_shares_are_those_of_the_steps_since_the_last_line(tmp_path):
 def now(monkeypatch):
     """A clock that the test moves: ``now[0]`` is in seconds."""
     seconds = [100.0]
-    monkeypatch.setattr(rates_module.time, "monotonic", lambda: seconds[0])
+    monkeypatch.setattr(run_log_module.time, "monotonic", lambda: seconds[0])
     return seconds
 
 
 def test_rates_are_work_over_time_and_peaks(now):
     rates = Rates(config(), 4, "NVIDIA H100 80GB HBM3", before_s=1800.0)
     for _ in range(2):
-        rates.count(Work(0.5, 6, 30.0, 40.0, 0, flops=67e12, moved=3.35e12))
+        rates.count(StepWork(0.5, 6, 30.0, 40.0, 0, flops=67e12, moved=3.35e12))
     now[0] += 4.0
-    found = rates.take()
+    found = rates.since_last()
     assert found["seconds_per_step"] == 2.0
     assert found["audio_seconds_per_second"] == 15.0
     assert found["clips_per_second"] == 3.0
@@ -66,14 +65,14 @@ def test_rates_are_work_over_time_and_peaks(now):
     assert found["device_hours"] == pytest.approx(4 * 1804 / 3600)
     assert found["mfu"] == pytest.approx(2 / (4 * 4))  # one device-second of float32 in each of two steps
     assert found["memory_roofline_share"] == pytest.approx(2 / 4)
-    rates.count(Work(0.0, 6, 30.0, 40.0, 0, flops=67e12))
+    rates.count(StepWork(0.0, 6, 30.0, 40.0, 0, flops=67e12))
     now[0] += 1.0
-    assert "memory_roofline_share" not in rates.take()  # the bytes of a step are not known
+    assert "memory_roofline_share" not in rates.since_last()  # the bytes of a step are not known
     assert "H100 data sheet" in rates.sources()
     other = Rates(config(), 1, "NVIDIA H100 PCIe")
-    other.count(Work(0.0, 6, 30.0, 40.0, 0, flops=67e12, moved=1.0))
+    other.count(StepWork(0.0, 6, 30.0, 40.0, 0, flops=67e12, moved=1.0))
     now[0] += 1.0
-    assert not {"mfu", "memory_roofline_share"} & set(other.take())
+    assert not {"mfu", "memory_roofline_share"} & set(other.since_last())
     assert "'NVIDIA H100 PCIe'" in other.sources()
 
 
@@ -88,7 +87,7 @@ def say_steps(run_dir, now, stream, first=0):
     log = RunLog(run_dir, config(steps=400), first, Rates(config(steps=400), 1, "cpu"), stream)
     for step in range(first, 400):
         now[0] += 0.5
-        log.count(Work(0.0, 8, 5.0, 8.0, 0))
+        log.count(StepWork(0.0, 8, 5.0, 8.0, 0))
         if step % 2:
             log.write(step, {"loss": 1.0 + step})
     log.close()
@@ -126,7 +125,7 @@ def test_a_run_that_is_stopped_is_not_said_to_be_done(tmp_path, now):
     stream = io.StringIO()
     log = RunLog(tmp_path, config(), 0, Rates(config(), 1, "cpu"), stream)
     now[0] += 1.0
-    log.count(Work(0.0, 8, 5.0, 8.0, 0))
+    log.count(StepWork(0.0, 8, 5.0, 8.0, 0))
     log.close()
     assert stream.getvalue().splitlines()[-1] == "train: 1/4 steps  stopped after 1.0 s"
 
@@ -135,7 +134,7 @@ def first_line_of_a_run_that_logs_every_step(run_dir, now):
     run_dir.mkdir()
     log = RunLog(run_dir, config(), 0, Rates(config(), 1, "cpu"), io.StringIO())
     now[0] += 351.0
-    log.count(Work(0.0, 8, 5.0, 8.0, 0))
+    log.count(StepWork(0.0, 8, 5.0, 8.0, 0))
     log.write(0, {"loss": 1.0})
     log.close()
     return json.loads((run_dir / "metrics.jsonl").read_text().splitlines()[0])
@@ -149,8 +148,8 @@ def test_bytes_are_those_of_the_compiled_step_or_of_a_plan(tmp_path):
     jax.monitoring.register_event_duration_secs_listener(
         lambda event, seconds, **extra: compiled.append(event) if "backend_compile" in event else None
     )
-    traffic = Traffic(config(), DEVICES["h100"], 1)
-    assert 4 * 16_000 * 4 <= traffic.of(step, batches[0]) < 2 * 4 * 16_000 * 4
+    step_bytes = StepBytes(config(), DEVICES["h100"], 1)
+    assert 4 * 16_000 * 4 <= step_bytes.of(step, batches[0]) < 2 * 4 * 16_000 * 4
     step.program((4, 32_000))
     once = len(compiled)
     assert once == 2
@@ -159,15 +158,15 @@ def test_bytes_are_those_of_the_compiled_step_or_of_a_plan(tmp_path):
     assert len(compiled) == once, "the step was compiled a second time"
     plan = tmp_path / "plan.json"
     plan.write_text(json.dumps({"devices": 1, "buckets": [{"clips": 4, "seconds": 1.0, "bytes": 7.0}]}))
-    traffic = Traffic(config(plan=str(plan)), DEVICES["h100"], 1)
-    assert traffic.of(step, batches[0]) == 7.0
-    assert traffic.of(step, batches[1]) >= 4 * 32_000 * 4  # not in the plan
-    assert Traffic(config(plan=str(plan)), of_kind("cpu"), 1).of(step, batches[0]) is None
+    step_bytes = StepBytes(config(plan=str(plan)), DEVICES["h100"], 1)
+    assert step_bytes.of(step, batches[0]) == 7.0
+    assert step_bytes.of(step, batches[1]) >= 4 * 32_000 * 4  # not in the plan
+    assert StepBytes(config(plan=str(plan)), of_kind("cpu"), 1).of(step, batches[0]) is None
     with pytest.raises(UserError, match=r"config\.train\.plan=.* is for 1 devices, the run has 8"):
-        Traffic(config(plan=str(plan)), DEVICES["h100"], 8)
+        StepBytes(config(plan=str(plan)), DEVICES["h100"], 8)
     plan.write_text("[]")
     with pytest.raises(UserError, match=r"config\.train\.plan=.* is no plan"):
-        Traffic(config(plan=str(plan)), DEVICES["h100"], 1)
+        StepBytes(config(plan=str(plan)), DEVICES["h100"], 1)
 
 
 def test_json_lines_have_every_step_once_after_a_resume(tmp_path):
@@ -268,7 +267,7 @@ def broken(wandb, monkeypatch, name):
     def fail(*args, **options):
         raise OSError(28, "No space left\non device")
 
-    real = SINKS[name]
+    real = WRITERS[name]
 
     class Broken(real):
         def write(self, step, values):
@@ -278,7 +277,7 @@ def broken(wandb, monkeypatch, name):
             super().close()
             fail()
 
-    monkeypatch.setitem(SINKS, name, Broken)
+    monkeypatch.setitem(WRITERS, name, Broken)
 
 
 @pytest.mark.parametrize("name", ["wandb", "tensorboard"])
@@ -287,7 +286,7 @@ def test_a_sink_that_fails_is_left_out_with_one_warning(tmp_path, wandb, monkeyp
     stream, settings = io.StringIO(), config(steps=5, logs=f"{name},jsonl")
     log = RunLog(tmp_path, settings, 0, Rates(settings, 1, "cpu"), stream)
     for step in range(5):
-        log.count(Work(0.0, 8, 5.0, 8.0, 0))
+        log.count(StepWork(0.0, 8, 5.0, 8.0, 0))
         log.write(step, {"loss": 1.0})
     log.close()
     warning = (
@@ -302,9 +301,9 @@ def test_a_sink_that_fails_is_left_out_with_one_warning(tmp_path, wandb, monkeyp
 def test_a_sink_that_fails_as_it_is_closed_harms_no_run(tmp_path, wandb, monkeypatch):
     broken(wandb, monkeypatch, "wandb")
     warnings = []
-    sinks = Sinks(tmp_path, config(logs="wandb,jsonl"), 0, warnings.append)
-    sinks.write(0, {"loss": 1.0})
-    sinks.close()
+    writers = Writers(tmp_path, config(logs="wandb,jsonl"), 0, warnings.append)
+    writers.write(0, {"loss": 1.0})
+    writers.close()
     (warning,) = warnings
     assert warning.startswith("wandb failed as it was closed and is left out")
     assert json.loads((tmp_path / "metrics.jsonl").read_text()) == {"step": 0, "loss": 1.0}
@@ -312,9 +311,9 @@ def test_a_sink_that_fails_as_it_is_closed_harms_no_run(tmp_path, wandb, monkeyp
 
 def test_the_record_of_a_run_is_not_left_out(tmp_path, wandb, monkeypatch):
     broken(wandb, monkeypatch, "jsonl")
-    sinks = Sinks(tmp_path, config(logs="jsonl,tensorboard"), 0, pytest.fail)
+    writers = Writers(tmp_path, config(logs="jsonl,tensorboard"), 0, pytest.fail)
     with pytest.raises(OSError, match="No space left"):
-        sinks.write(2, {"loss": 1.0})
+        writers.write(2, {"loss": 1.0})
 
 
 def test_a_service_that_is_away_stops_a_start_but_no_resume(tmp_path, wandb):
@@ -322,9 +321,9 @@ def test_a_service_that_is_away_stops_a_start_but_no_resume(tmp_path, wandb):
     with pytest.raises(
         UserError, match=r"^config\.train\.logs: wandb cannot start: Error: network unreachable; run 'wandb"
     ):
-        Sinks(tmp_path, config(logs="wandb,jsonl"), 0, pytest.fail)
+        Writers(tmp_path, config(logs="wandb,jsonl"), 0, pytest.fail)
     warnings = []
-    Sinks(tmp_path, config(logs="wandb,jsonl"), 3, warnings.append).write(3, {"loss": 1.0})
+    Writers(tmp_path, config(logs="wandb,jsonl"), 3, warnings.append).write(3, {"loss": 1.0})
     (warning,) = warnings
     assert warning.startswith("wandb cannot start and is left out: Error: network unreachable")
     assert json.loads((tmp_path / "metrics.jsonl").read_text())["step"] == 3
@@ -336,7 +335,7 @@ def test_what_a_run_warns_of_stands_once_in_the_log(tmp_path):
     log = RunLog(tmp_path, settings, 0, Rates(settings, 1, "cpu"), stream)
     shares = (0.5, 0.75, 1.0, 0.0)
     for step, share in enumerate(shares):
-        log.count(Work(0.0, 8, 5.0, 8.0, 2))
+        log.count(StepWork(0.0, 8, 5.0, 8.0, 2))
         metrics = {"loss": 1.0, "learning_rate": 3e-4, "contrastive/negatives": 6.5}
         log.write(step, {**metrics, "contrastive/no_negatives_share": share})
     log.close()

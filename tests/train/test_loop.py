@@ -22,7 +22,7 @@ from alp_jax.models.accounting import train_flops
 from alp_jax.optim.optimizer import learning_rate
 from alp_jax.scaling.sweep.ledger import SUMMARY, read_run
 from alp_jax.train import loop as loop_module
-from alp_jax.train import run_dir
+from alp_jax.train import run_dir, setup
 from alp_jax.train.build import open_data
 from alp_jax.train.checkpoint import load_params, read_checkpoint
 from alp_jax.train.loop import train
@@ -49,8 +49,8 @@ def assert_bit_equal(first, second):
 def test_losses_agree_on_1_and_8_devices(tiny, tmp_path, objective, monkeypatch):
     config = tiny(objective)
     train(config, tmp_path / "eight")
-    any_mesh = loop_module.make_mesh
-    monkeypatch.setattr(loop_module, "make_mesh", lambda mesh: any_mesh(MeshConfig(), jax.devices()[:1]))
+    any_mesh = setup.make_mesh
+    monkeypatch.setattr(setup, "make_mesh", lambda mesh: any_mesh(MeshConfig(), jax.devices()[:1]))
     train(config, tmp_path / "one")
     np.testing.assert_allclose(losses(tmp_path / "eight"), losses(tmp_path / "one"), rtol=1e-5)
     assert len(losses(tmp_path / "one")) == 12
@@ -259,8 +259,8 @@ def test_a_run_goes_on_with_other_data_only_when_told_to(tiny, tmp_path, monkeyp
     fewer = dataclasses.replace(config, data=dataclasses.replace(config.data, pairs=20))
     with pytest.raises(UserError, match=r"config\.data\.pairs = 0, not 20"):
         train(fewer, run)
-    first = loop_module.plan
-    monkeypatch.setattr(loop_module, "plan", lambda *a, **k: dataclasses.replace(first(*a, **k), fingerprint="other"))
+    first = setup.plan
+    monkeypatch.setattr(setup, "plan", lambda *a, **k: dataclasses.replace(first(*a, **k), fingerprint="other"))
     with pytest.raises(UserError, match=r"gives other: .*--config\.train\.accept_data_change=true"):
         train(config, run)
     monkeypatch.undo()

@@ -13,8 +13,8 @@ from alp_jax.core.errors import UserError
 from alp_jax.data.store.dataset import open_dataset
 from alp_jax.data.text import training
 from alp_jax.data.text.open import open_tokenizer
+from alp_jax.train.build import find_data, require_data, run_tokenizer
 from alp_jax.train.evaluate import open_suite
-from alp_jax.train.places import data_place, require_data, run_tokenizer
 from alp_jax.train.run_dir import RunDir
 
 TEXT = "a very high tone, take 7"
@@ -43,7 +43,7 @@ def test_the_copy_counts_whatever_became_of_the_data_set(run, data, tmp_path):
     shutil.rmtree(data)
     found = run_tokenizer(copied, config, tmp_path)
     assert (found.sha256, found.encode(TEXT)) == (wanted.sha256, wanted.encode(TEXT))
-    assert data_place(copied, config) is None
+    assert find_data(copied, config) is None
     with pytest.raises(UserError, match=r"was trained on data set .*data, which is not here: name one by --data"):
         require_data(copied, config)
 
@@ -82,10 +82,10 @@ def test_a_relative_data_set_is_found_from_another_folder(tiny, data, tmp_path, 
     config = tiny(data={"path": "data"})
     with RunDir("run", config) as folder:
         folder.write_environment(open_dataset("data"), open_tokenizer("data/tokenizer.model"))
-    assert data_place("run", config) == "data"
+    assert find_data("run", config) == "data"
     (tmp_path / "below").mkdir()
     monkeypatch.chdir(tmp_path / "below")
-    assert data_place("../run", config) == str(tmp_path / "data")
+    assert find_data("../run", config) == str(tmp_path / "data")
     assert json.loads((tmp_path / "run" / "config.json").read_text()) == to_dict(config)
 
 

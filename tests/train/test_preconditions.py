@@ -8,8 +8,7 @@ from alp_jax.data.order.batch_plan import plan
 from alp_jax.data.store.dataset import open_dataset
 from alp_jax.train.compile import CompiledSteps
 from alp_jax.train.loop import train
-from alp_jax.train.preconditions import check_batches
-from alp_jax.train.rehearsal import rehearse
+from alp_jax.train.setup import check_batches, rehearse
 
 ONE_SHARE = {"data": 1, "fsdp": 1, "tensor": 8}
 

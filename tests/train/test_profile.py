@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from alp_jax.config import ConfigError, RunConfig, check_run
+from alp_jax.config.schema import TrainConfig
 from alp_jax.core.errors import UserError
 from alp_jax.train.profile import Collector, Profile, parse_steps
 
@@ -63,5 +65,5 @@ def test_garbage_is_collected_at_the_chosen_steps_only():
     with pytest.raises(RuntimeError), Collector(1):
         raise RuntimeError
     assert gc.isenabled()
-    with pytest.raises(UserError, match=r"gc_every=-1"):
-        Collector(-1)
+    with pytest.raises(ConfigError, match=r"gc_every is -1"):
+        check_run(RunConfig(train=TrainConfig(gc_every=-1)))

@@ -1,9 +1,12 @@
-"""Where the numbers of a step go: JSON lines, TensorBoard, Weights & Biases; another is a class and a line in SINKS."""
+"""Where the numbers of a step go: JSON lines, TensorBoard, Weights & Biases; WRITERS has a line for each."""
 
 import importlib.util
 import json
 import os
 import pathlib
+import socket
+import struct
+import time
 import uuid
 from collections.abc import Callable
 from typing import Protocol
@@ -12,11 +15,11 @@ from alp_jax.config import RunConfig, to_dict
 from alp_jax.core.errors import UserError
 from alp_jax.core.files import write_text
 from alp_jax.core.run_files import METRICS
-from alp_jax.train.logs.events import EventFile
+from alp_jax.data.store.records import frame
 
 
-class Sink(Protocol):
-    """Takes the numbers of one step after the other. Made by ``SINKS[name](run_dir, config, first)``.
+class Writer(Protocol):
+    """Takes the numbers of one step after the other. Made by ``WRITERS[name](run_dir, config, first)``.
 
     ``first`` is the first step that will come: a run that resumes computes some steps again.
     """
@@ -48,6 +51,34 @@ class JsonLines:
         self._file.close()
 
 
+class EventFile:
+    """A new event file in ``folder``. With ``first`` above 0 TensorBoard forgets what older files say from there on."""
+
+    def __init__(self, folder: pathlib.Path, first: int):
+        folder.mkdir(parents=True, exist_ok=True)
+        stem = f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}"
+        number = 0
+        while (path := folder / f"{stem}.{number}").exists():  # begun in the same second
+            number += 1
+        self._file = path.open("xb")
+        self._file.write(_event(0, _field(3, b"brain.Event:2")))
+        if first:
+            self._file.write(_event(first, _field(7, _field(1, _SESSION_START, _VARINT))))
+        self._file.flush()
+
+    def write(self, step: int, values: dict[str, float]) -> None:
+        """Adds scalars of ``step``, stored as float32."""
+        summary = b"".join(
+            _field(1, _field(1, name.encode()) + _field(2, _float32(value), _FIXED32)) for name, value in values.items()
+        )
+        self._file.write(_event(step, _field(5, summary)))
+        self._file.flush()
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()
+
+
 class TensorBoard(EventFile):
     """Event files in ``tensorboard/``, one for each start of the run."""
 
@@ -71,7 +102,7 @@ class WandB:
         try:
             self._run = wandb.init(id=name, resume="allow", dir=str(run_dir), name=run_dir.name, config=to_dict(config))
         except wandb.Error as error:
-            raise UserError(f"{_said(error)}; run 'wandb login' or set WANDB_MODE=offline") from None
+            raise UserError(f"{_explained(error)}; run 'wandb login' or set WANDB_MODE=offline") from None
 
     def write(self, step: int, values: dict[str, float]) -> None:
         self._run.log(values, step=step)
@@ -80,21 +111,25 @@ class WandB:
         self._run.finish()
 
 
-SINKS = {"jsonl": JsonLines, "tensorboard": TensorBoard, "wandb": WandB}
+WRITERS: dict[str, Callable[[pathlib.Path, RunConfig, int], Writer]] = {
+    "jsonl": JsonLines,
+    "tensorboard": TensorBoard,
+    "wandb": WandB,
+}
 RECORD = "jsonl"  # what a run leaves behind is read from it
-PACKAGES = {"wandb": "pip install 'alp_jax[wandb]'"}  # those that a sink of that name needs
+PACKAGES = {"wandb": "pip install 'alp_jax[wandb]'"}  # those that a writer of that name needs
 
 
 def parse_logs(text: str) -> tuple[str, ...]:
-    """The sinks that ``config.train.logs`` names.
+    """The writers that ``config.train.logs`` names.
 
     Raises:
       UserError: one of them is unknown, named twice, or its package is not installed.
     """
     names = tuple(name.strip() for name in text.split(",") if name.strip())
     for name in names:
-        if name not in SINKS:
-            raise UserError(f"config.train.logs={text!r}: {name!r} is none of {', '.join(SINKS)}")
+        if name not in WRITERS:
+            raise UserError(f"config.train.logs={text!r}: {name!r} is none of {', '.join(WRITERS)}")
         if names.count(name) > 1:
             raise UserError(f"config.train.logs={text!r} names {name!r} twice: name it once")
         if name in PACKAGES and importlib.util.find_spec(name) is None:
@@ -102,8 +137,8 @@ def parse_logs(text: str) -> tuple[str, ...]:
     return names
 
 
-class Sinks:
-    """The sinks of ``config.train.logs`` for steps from ``first``.
+class Writers:
+    """The writers of ``config.train.logs`` for steps from ``first``.
 
     One that fails while it writes, or cannot start when a run resumes, is left out from there on, with one warning, and
     the run goes on: the numbers are in ``metrics.jsonl``. That file is the run's own record: what it raises is raised.
@@ -112,33 +147,33 @@ class Sinks:
       warn: takes the warning.
 
     Raises:
-      UserError: a sink cannot start, and nothing has been trained yet.
+      UserError: a writer cannot start, and nothing has been trained yet.
     """
 
     def __init__(self, run_dir: pathlib.Path, config: RunConfig, first: int, warn: Callable[[str], None]):
         self._warn = warn
-        self._open: dict[str, Sink] = {}
+        self._open: dict[str, Writer] = {}
         for name in parse_logs(config.train.logs):
             try:
-                self._open[name] = SINKS[name](run_dir, config, first)
+                self._open[name] = WRITERS[name](run_dir, config, first)
             except Exception as error:  # whatever a service or its package raises
                 if name == RECORD:
                     raise
                 if not first:
                     raise UserError(
-                        f"config.train.logs: {name} cannot start: {_said(error)}; or leave it out"
+                        f"config.train.logs: {name} cannot start: {_explained(error)}; or leave it out"
                     ) from None
-                warn(f"{name} cannot start and is left out: {_said(error)}")
+                warn(f"{name} cannot start and is left out: {_explained(error)}")
 
     def write(self, step: int, values: dict[str, float]) -> None:
-        """Hands ``values`` of ``step`` (0-based) to every sink."""
-        self._each(lambda sink: sink.write(step, values), f"at step {step}")
+        """Hands ``values`` of ``step`` (0-based) to every writer."""
+        self._each(lambda writer: writer.write(step, values), f"at step {step}")
 
     def close(self) -> None:
         """Everything taken is stored or sent."""
-        self._each(lambda sink: sink.close(), "as it was closed")
+        self._each(lambda writer: writer.close(), "as it was closed")
 
-    def _each(self, call: Callable[[Sink], None], when: str) -> None:
+    def _each(self, call: Callable[[Writer], None], when: str) -> None:
         for name in list(self._open):
             try:
                 call(self._open[name])
@@ -146,7 +181,7 @@ class Sinks:
                 if name == RECORD:
                     raise
                 del self._open[name]
-                self._warn(f"{name} failed {when} and is left out from here on: {_said(error)}; {self._left()}")
+                self._warn(f"{name} failed {when} and is left out from here on: {_explained(error)}; {self._left()}")
 
     def _left(self) -> str:
         return (
@@ -154,7 +189,7 @@ class Sinks:
         )
 
 
-def _said(error: Exception) -> str:
+def _explained(error: Exception) -> str:
     kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
     return kind + " ".join(str(error).split())[:300]
 
@@ -165,3 +200,39 @@ def _step_of(line: str) -> float:
         return json.loads(line)["step"]
     except (ValueError, KeyError):
         return float("inf")
+
+
+# TensorBoard's files are TFRecord frames around Event messages, of which scalars and session starts are written. Field
+# numbers are those of tensorboard/compat/proto: event.proto, summary.proto. The packages that write these files load
+# torch wherever it is installed, or need TensorFlow.
+_SESSION_START = 1
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5  # wire types of protocol buffers
+
+
+def _varint(value: int) -> bytes:
+    parts = bytearray()
+    while value > 0x7F:
+        parts.append(value & 0x7F | 0x80)
+        value >>= 7
+    parts.append(value)
+    return bytes(parts)
+
+
+def _field(number: int, value: int | bytes, wire: int = _BYTES) -> bytes:
+    """A field of a message; ``value`` is what follows the key: an integer, or bytes of the wire type's length."""
+    key = _varint(number << 3 | wire)
+    if isinstance(value, int):
+        return key + _varint(value)
+    return key + (_varint(len(value)) if wire == _BYTES else b"") + value
+
+
+def _event(step: int, content: bytes) -> bytes:
+    wall_time = _field(1, struct.pack("<d", time.time()), _FIXED64)
+    return frame(wall_time + _field(2, step, _VARINT) + content)
+
+
+def _float32(value: float) -> bytes:
+    try:
+        return struct.pack("<f", value)
+    except OverflowError:
+        return struct.pack("<f", float("inf") if value > 0 else float("-inf"))

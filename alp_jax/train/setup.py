@@ -1,0 +1,123 @@
+"""A run up to its first step: what is opened, laid out and checked before a device has computed anything."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import jax
+from jax.sharding import Mesh
+
+from alp_jax.config import ConfigError, RunConfig, check_run
+from alp_jax.config.rules import NEEDS_NEGATIVES, why_negatives
+from alp_jax.config.schema import TrainConfig
+from alp_jax.core.clip import SAMPLE_RATE
+from alp_jax.core.errors import UserError
+from alp_jax.data.order.batch_plan import BatchPlan, plan
+from alp_jax.data.order.buckets import Bucket
+from alp_jax.data.store.dataset import Dataset
+from alp_jax.data.text.tokenizer import Tokenizer
+from alp_jax.models.accounting import parameters
+from alp_jax.optim.optimizer import averages, make_optimizer
+from alp_jax.parallel import hosts
+from alp_jax.parallel.mesh import batch_shards, make_mesh
+from alp_jax.parallel.rules import infer_shardings
+from alp_jax.train.build import Parts, make_parts, open_data
+from alp_jax.train.checkpoint_folder import Keep
+from alp_jax.train.compile import Shapes, batch_shapes
+from alp_jax.train.profile import parse_steps
+from alp_jax.train.state import State, state_maker, state_shapes
+from alp_jax.train.step import make_train_step
+from alp_jax.train.writers import parse_logs
+
+
+@dataclasses.dataclass(frozen=True)
+class Setup:
+    """A run that could take its first step, on the devices there are; nothing is compiled or written yet."""
+
+    keep: Keep  # which checkpoints stay
+    dataset: Dataset
+    tokenizer: Tokenizer
+    mesh: Mesh
+    parts: Parts
+    make_state: Callable[..., State]
+    state: State  # its shapes
+    batches: BatchPlan
+    step: jax.stages.Wrapped  # from ``make_train_step``
+    shapes: list[Shapes]  # of the batches of each bucket
+
+
+def prepare(config: RunConfig) -> Setup:
+    """Opens data, tokenizer and start, and lays out model and batches.
+
+    Raises:
+      ConfigError: a setting out of its range, or settings that do not go together.
+      UserError: settings and data do not fit together.
+    """
+    check_run(config)
+    parse_logs(config.train.logs)
+    parse_steps(config.train.profile_steps)
+    keep = Keep.of(config.train)
+    with hosts.stage("opening the data set", config.data.path):
+        dataset, tokenizer = open_data(config)
+    with hosts.stage("starting the devices", quiet=True):
+        mesh = make_mesh(config.mesh)
+    with hosts.stage("building the model", config.model.name):
+        parts = make_parts(config, tokenizer, mesh)
+        optimizer = make_optimizer(config.optim, config.train.steps)
+        make_state = state_maker(parts.init, parts.apply, optimizer, averages(config.train))
+        state = state_shapes(make_state)
+    with hosts.stage("planning the batches"):
+        batches = plan(dataset, config.data, seed=config.seed, devices=batch_shards(mesh))
+        check_batches(config, batches.buckets)
+    step = make_train_step(parts.apply, parts.objective, optimizer, config, mesh, infer_shardings(state, mesh))
+    shapes = [batch_shapes(config, mesh, bucket.edge, bucket.batch) for bucket in batches.buckets]
+    _check_best_metric(keep, step, state, shapes[0])
+    return Setup(keep, dataset, tokenizer, mesh, parts, make_state, state, batches, step, shapes)
+
+
+def rehearse(config: RunConfig) -> dict:
+    """What ``alp train --dry_run`` reports; raises what ``train`` would before its first step, and writes nothing.
+
+    Returns:
+      ``params``, ``steps``, ``clips``, ``pairs``, ``hours``, ``epochs`` and ``batches`` (of every bucket: ``seconds``,
+      ``clips`` in a batch, and the ``share`` of steps that take it).
+    """
+    setup = prepare(config)
+    batches = setup.batches
+    block = sum(bucket.per_block for bucket in batches.buckets)
+    return {
+        "params": parameters(setup.state["params"]),
+        "steps": config.train.steps,
+        "clips": batches.clips,
+        "pairs": batches.pairs,
+        "hours": batches.hours,
+        "epochs": config.train.steps / batches.batches_per_epoch,
+        "batches": [
+            {"seconds": bucket.edge / SAMPLE_RATE, "clips": bucket.batch, "share": bucket.per_block / block}
+            for bucket in batches.buckets
+        ],
+    }
+
+
+def check_batches(config: RunConfig, buckets: Sequence[Bucket]) -> None:
+    """ConfigError where a global batch of one of the planned ``buckets`` holds too few clips for the objective."""
+    if config.objective.name not in NEEDS_NEGATIVES:
+        return
+    for bucket in buckets:
+        if bucket.batch < 2:
+            raise ConfigError(
+                f"config.data.batch_seconds is {config.data.batch_seconds:g}: a batch of clips of up to "
+                f"{bucket.edge / SAMPLE_RATE:g} s has 1 clip, and must have 2 or more; {why_negatives(config)}"
+            )
+
+
+def _check_best_metric(keep: Keep, step: jax.stages.Wrapped, state: State, batch: Shapes) -> None:
+    """UserError where no step gives the metric that the best checkpoints go by; the step is traced, not compiled."""
+    name = keep.metric.lstrip("+")
+    if not keep.best or name == TrainConfig.best_metric:  # which every step gives
+        return
+    known = jax.eval_shape(step, state, batch)[1]
+    if name not in known:
+        raise UserError(
+            f"config.train.best_metric is {keep.metric}, and no step of this run gives {name}: it must be one of "
+            f"{', '.join(sorted(known))}, with + in front where higher is better"
+        )
