@@ -4,9 +4,10 @@ import dataclasses
 import types
 import typing
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import ml_collections
+if TYPE_CHECKING:
+    import ml_collections
 
 from alp_jax.config import hints
 from alp_jax.config.errors import ConfigError
@@ -16,7 +17,7 @@ from alp_jax.config.schema import RunConfig
 def to_dict(config: Any) -> dict[str, Any]:
     """A dataclass as nested dictionaries and lists, ready for JSON."""
 
-    def convert(value):
+    def convert(value: Any) -> Any:
         if dataclasses.is_dataclass(value):
             return to_dict(value)
         return list(value) if isinstance(value, tuple) else value
@@ -24,10 +25,11 @@ def to_dict(config: Any) -> dict[str, Any]:
     return {field.name: convert(getattr(config, field.name)) for field in dataclasses.fields(config)}
 
 
-def to_config_dict(config: RunConfig) -> ml_collections.ConfigDict:
+def to_config_dict(config: RunConfig) -> "ml_collections.ConfigDict":
     """The locked ConfigDict that ``get_config`` returns and ``--config.key=value`` overrides."""
+    import ml_collections  # here, as it is half of what ``alp VERB --help`` would load
 
-    def convert(value):
+    def convert(value: Any) -> Any:
         if dataclasses.is_dataclass(value):
             return {f.name: convert(getattr(value, f.name)) for f in dataclasses.fields(value)}
         return value
@@ -56,7 +58,7 @@ def from_dict(kind: type, values: Mapping[str, Any], where: str = "config") -> A
 
 
 def _convert(hint: Any, value: Any, where: str) -> Any:
-    if dataclasses.is_dataclass(hint):
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return from_dict(hint, value, where)
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is tuple:

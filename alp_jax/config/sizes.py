@@ -6,6 +6,7 @@ their parameters are fewer, because a Zipformer has most of its own at low frame
 """
 
 import dataclasses
+from typing import Any
 
 from alp_jax.config.schema import (
     ConformerConfig,
@@ -67,7 +68,7 @@ def _small_zipformer(
     )
 
 
-def _small(text_width: int, **encoder) -> ModelConfig:
+def _small(text_width: int, **encoder: Any) -> ModelConfig:
     """An encoder with a two-layer text side, for runs of hundreds of steps: nothing is regularised."""
     text_heads = text_width // 32
     return ModelConfig(

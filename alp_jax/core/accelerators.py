@@ -32,23 +32,22 @@ class Device:
         return self.flops_bf16 if compute_dtype == "bfloat16" else self.flops_f32
 
 
-def _gpu(name, bf16, f32, memory_gb, bandwidth_gb, link_gb, network_gb, source) -> Device:
-    return Device(
-        name,
-        "gpu",
-        bf16 * 1e12,
-        f32 * 1e12,
-        memory_gb * 1e9,
-        bandwidth_gb * 1e9,
-        link_gb * 1e9,
-        network_gb * 1e9,
-        8,
-        1,
-        source,
-    )
+def _gpu(name: str, bf16: float, f32: float, *gigabytes: float, source: str) -> Device:
+    """``gigabytes``: memory, and per second bandwidth, link and network."""
+    memory, bandwidth, link, network = (1e9 * number for number in gigabytes)
+    return Device(name, "gpu", bf16 * 1e12, f32 * 1e12, memory, bandwidth, link, network, 8, 1, source)
 
 
-def _tpu(name, bf16, memory_gib, bandwidth_gb, links_gbit, slice_chips, axes, source) -> Device:
+def _tpu(
+    name: str,
+    bf16: float,
+    memory_gib: float,
+    bandwidth_gb: float,
+    links_gbit: float,
+    slice_chips: int,
+    axes: int,
+    source: str,
+) -> Device:
     rates = (bf16 * 1e12, bf16 * 1e12, memory_gib * GIB, bandwidth_gb * 1e9, links_gbit / 16 * 1e9)
     return Device(name, "tpu", *rates, 0.0, slice_chips, axes, source)
 
@@ -56,10 +55,10 @@ def _tpu(name, bf16, memory_gib, bandwidth_gb, links_gbit, slice_chips, axes, so
 DEVICES = {
     device.name: device
     for device in (
-        _gpu("v100", 125, 15.7, 32, 900, 150, 12.5, "NVIDIA V100 data sheet (SXM2 32 GB), DGX-1 V100"),
-        _gpu("a100", 312, 19.5, 80, 2039, 300, 25, "NVIDIA A100 data sheet (SXM 80 GB), DGX A100"),
-        _gpu("h100", 989, 67, 80, 3350, 450, 50, "NVIDIA H100 data sheet (SXM), DGX H100"),
-        _gpu("h200", 989, 67, 141, 4800, 450, 50, "NVIDIA H200 data sheet (SXM), DGX H200"),
+        _gpu("v100", 125, 15.7, 32, 900, 150, 12.5, source="NVIDIA V100 data sheet (SXM2 32 GB), DGX-1 V100"),
+        _gpu("a100", 312, 19.5, 80, 2039, 300, 25, source="NVIDIA A100 data sheet (SXM 80 GB), DGX A100"),
+        _gpu("h100", 989, 67, 80, 3350, 450, 50, source="NVIDIA H100 data sheet (SXM), DGX H100"),
+        _gpu("h200", 989, 67, 141, 4800, 450, 50, source="NVIDIA H200 data sheet (SXM), DGX H200"),
         _tpu("v4", 275, 32, 1228, 2400, 4096, 3, "Google Cloud TPU documentation, TPU v4"),
         _tpu("v5e", 197, 16, 819, 1600, 256, 2, "Google Cloud TPU documentation, TPU v5e"),
         _tpu("v5p", 459, 95, 2765, 4800, 8960, 3, "Google Cloud TPU documentation, TPU v5p"),

@@ -94,7 +94,7 @@ class Clip:
         """The length in seconds as far as the metadata tells it."""
         return self.stated_s if self.duration_s is None else self.duration_s
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.split not in SPLITS:
             raise ValueError(f"clip {self.id}: split {self.split!r} is not one of {', '.join(SPLITS)}")
         if not self.id or not self.source or not self.recording:
@@ -115,6 +115,6 @@ class Rejected:
     reason: str
     detail: str = ""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.reason not in REJECTIONS:
             raise ValueError(f"{self.where}: reason {self.reason!r} is not one of {', '.join(REJECTIONS)}")

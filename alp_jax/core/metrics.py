@@ -23,7 +23,7 @@ class Metric:
       unit: SHARE, which is printed in percent, SCORE, RANK or NATS.
       low, high: of its range; infinite where there is no end.
       direction: 1 where higher is better, -1 where lower is.
-      best: of a perfect result; None stands for the better end of the range.
+      perfect: the value of a perfect result; None stands for the better end of the range.
       chance: what guessing reaches on any test clips, or VARIES.
       headline: whether tasks are drawn, fitted and ranked by it.
     """
@@ -34,15 +34,20 @@ class Metric:
     low: float = 0.0
     high: float = 1.0
     direction: int = 1
-    best: float | None = None
+    perfect: float | None = None
     chance: float | None = VARIES
     headline: bool = False
 
-    def __post_init__(self):
-        if self.best is None:
-            object.__setattr__(self, "best", self.high if self.direction > 0 else self.low)
+    def __post_init__(self) -> None:
         if not math.isfinite(self.best):
             raise ValueError(f"metric {self.name}: its best value is not finite")
+
+    @property
+    def best(self) -> float:
+        """The value of a perfect result."""
+        if self.perfect is not None:
+            return self.perfect
+        return self.high if self.direction > 0 else self.low
 
     @property
     def bounds(self) -> tuple[float, float]:
@@ -111,7 +116,7 @@ METRICS = {
         # retrieval
         Metric("recall_at_10", "R@10", headline=True),
         *_shares(recall_at_5="R@5", recall_at_1="R@1", map_at_10="mAP@10"),
-        Metric("map_at_10_reference", "mAP@10 (reference)", high=_REFERENCE_MOST, best=1.0),
+        Metric("map_at_10_reference", "mAP@10 (reference)", high=_REFERENCE_MOST, perfect=1.0),
         Metric("median_rank", "median rank", RANK, low=1.0, high=math.inf, direction=-1),
         # sound event detection
         Metric("psds1", "PSDS1", chance=0.0, headline=True),

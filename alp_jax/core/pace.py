@@ -41,9 +41,10 @@ class Pace:
     and is not counted. Neither is time between ``pause`` and ``resume``.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._mark = time.monotonic()  # where the piece begins that is being put together
-        self._warm, self._paused, self._amount = False, None, 0.0
+        self._warm, self._amount = False, 0.0
+        self._paused: float | None = None  # since when
         self._pieces: collections.deque[tuple[float, float]] = collections.deque()  # (seconds, amount)
         self._sums = [0.0, 0.0]
 
@@ -71,6 +72,7 @@ class Pace:
 
     def resume(self) -> None:
         """Ends a pause."""
+        assert self._paused is not None, "no pause was begun"
         self._mark += time.monotonic() - self._paused
         self._paused = None
 

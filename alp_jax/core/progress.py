@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from typing import TextIO
 
 from tqdm.utils import disp_len, disp_trim
 
@@ -24,7 +25,7 @@ _BEAT_S = 1.0  # between two looks while nothing is counted
 _open: list["Progress"] = []  # the outermost first
 
 
-def say(text: str, stream=None) -> None:
+def say(text: str, stream: TextIO | None = None) -> None:
     """Prints a line (to standard error by default) above whatever progress is shown."""
     stream, text = stream or sys.stderr, printable(text)
     with LOCK:
@@ -75,7 +76,7 @@ class Progress:
         work: float | None = None,
         alike: bool = True,
         quiet: bool = False,
-        stream=None,
+        stream: TextIO | None = None,
     ):
         self.label, self.total, self.unit, self.done = label, total, unit, initial
         self.values: list[str] = []  # shown after the ETA, the most important first: ``loss 2.1``
@@ -129,7 +130,7 @@ class Progress:
     def __enter__(self) -> "Progress":
         return self.open()
 
-    def __exit__(self, kind, *exc) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
         self.close(failed=kind is not None)
 
     def update(self, n: int = 1, note: str = "", *, work: float | None = None) -> None:
@@ -175,9 +176,8 @@ class Progress:
             if not self._stages:
                 self._pace.pause()
             self._stages.append((named, began))
-            if self.bar is not None:
-                self._draw()
-            elif not quiet:
+            self._draw()
+            if self.bar is None and not quiet:
                 _open[0]._due = min(_open[0]._due, began + _FIRST_S)
         try:
             yield
@@ -192,8 +192,7 @@ class Progress:
                 if not quiet and took >= 1:
                     told = f"{self.label}: {named} took {duration(took)}"
                     self._keep(told)
-                if self.bar is not None:
-                    self._draw()
+                self._draw()
 
     def look(self) -> None:
         """Shows how far it is, if it is time to."""
@@ -225,16 +224,19 @@ class Progress:
 
     def _draw(self) -> None:
         """As much of it as the terminal is wide."""
-        width, head, values = columns(self._stream), self._head(), []
+        if self.bar is None:
+            return
+        width, head = columns(self._stream), self._head()
+        values: list[str] = []
         if self.unit is None:
             head, tail = "", _going(self.label, self._began, width)
         elif self._stages:
             tail = _going(*self._stages[-1], max(width - disp_len(head) - 1, 20))
         else:
             tail, values = self._now() or _so_far(self._began), self.values
-        bar = bool(self.total) and disp_len(head + tail) + 14 <= width
-        tail = _joined(tail, values, width - disp_len(head) - (14 if bar else 1))
-        self.bar.draw(head, tail, self.done, bar=bar)
+        room_for_bar = bool(self.total) and disp_len(head + tail) + 14 <= width
+        tail = _joined(tail, values, width - disp_len(head) - (14 if room_for_bar else 1))
+        self.bar.draw(head, tail, self.done, bar=room_for_bar)
 
     def _head(self) -> str:
         if self.unit is None:

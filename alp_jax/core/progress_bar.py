@@ -3,6 +3,8 @@
 import contextlib
 import os
 import threading
+from collections.abc import Callable
+from typing import Any, TextIO
 
 from tqdm.std import tqdm
 from tqdm.utils import disp_len, disp_trim
@@ -10,30 +12,32 @@ from tqdm.utils import disp_len, disp_trim
 LOCK = threading.RLock()  # of everything that is shown
 
 
-def is_terminal(stream) -> bool:
+def is_terminal(stream: TextIO | None) -> bool:
     """Whether lines of ``stream`` can be redrawn in place; not where it is closed, or None."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
-        return stream.isatty() and os.environ.get("TERM") != "dumb"
+        return stream is not None and stream.isatty() and os.environ.get("TERM") != "dumb"
     return False
 
 
-def show(text: str, stream) -> None:
+def show(text: str, stream: TextIO | None) -> None:
     """Writes ``text`` at once, if there is still somebody to read it: whether or not is no reason to end the work.
 
     ``stream`` is None where whoever started this closed it.
     """
+    if stream is None:
+        return
     with contextlib.suppress(OSError, ValueError, AttributeError):
         stream.write(text)
         stream.flush()
 
 
-def columns(stream) -> int:
+def columns(stream: TextIO | None) -> int:
     """How many columns may be written without a wrap: one less than the terminal has now, whatever it had before."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
-        if (found := os.get_terminal_size(stream.fileno()).columns) > 0:
-            return found - 1
-    told = os.environ.get("COLUMNS", "")
-    return (int(told) if told.isdigit() and int(told) else 80) - 1
+        if stream is not None and (width := os.get_terminal_size(stream.fileno()).columns) > 0:
+            return width - 1
+    stated = os.environ.get("COLUMNS", "")
+    return (int(stated) if stated.isdigit() and int(stated) else 80) - 1
 
 
 def printable(text: str) -> str:
@@ -59,11 +63,11 @@ class Bar(tqdm):
         self.close()
 
     @property
-    def format_dict(self) -> dict:
-        return super().format_dict | {"head": self.head, "tail": self.tail}
+    def format_dict(self) -> dict[str, Any]:
+        return {**super().format_dict, "head": self.head, "tail": self.tail}
 
     @staticmethod
-    def status_printer(file):
+    def status_printer(file: Any) -> Callable[[str], None]:
         def show(text: str) -> None:
             width = columns(file)
             text = disp_trim(text, width)

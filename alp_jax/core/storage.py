@@ -10,7 +10,7 @@ import pathlib
 import shutil
 import tempfile
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import fsspec
 
@@ -43,7 +43,8 @@ def resolve(folder: Location, name: str) -> str:
     return name if "://" in name or os.path.isabs(name) else join(folder, name)
 
 
-def _remote(path: Location):
+def _remote(path: Location) -> tuple[Any, str]:
+    """(fsspec's file system, the name of ``path`` there)."""
     try:
         return fsspec.core.url_to_fs(os.fspath(path))
     except (ImportError, ValueError) as error:

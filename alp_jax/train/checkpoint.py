@@ -9,6 +9,7 @@ import os
 import pathlib
 import shutil
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -164,7 +165,7 @@ class Checkpoints:
             self._sealing = None
         self.poll()
 
-    def _checked(self, call) -> None:
+    def _checked(self, call: Callable[[], Any]) -> None:
         try:
             call()
         except Exception as error:  # Orbax wraps what its threads meet in errors of many types, and tells each once

@@ -2,7 +2,7 @@
 
 import concurrent.futures
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -15,6 +15,7 @@ from alp_jax.core.cores import usable_cores
 from alp_jax.data.text.tags import TagList
 from alp_jax.parallel import hosts
 from alp_jax.parallel.mesh import batch_sharding
+from alp_jax.train.state import State
 
 Shapes = dict[str, jax.ShapeDtypeStruct]
 _COMPILED = "/jax/core/compile/backend_compile_duration"  # an event of jax, once per program
@@ -23,13 +24,15 @@ _COMPILED_WITHIN_S = 3600.0
 
 def batch_shapes(config: RunConfig, mesh: Mesh, samples: int, clips: int) -> Shapes:
     """The arrays that the loop hands to the step: ``clips`` rows of ``samples``, placed on ``mesh``."""
-    place = batch_sharding(mesh)
-    shapes = {"audio": ((clips, samples), jnp.int16), "text": ((clips, config.data.text_budget), jnp.int32)}
-    shapes |= dict.fromkeys(("audio_len", "text_len", "recording", "caption_group", "source"), ((clips,), jnp.int32))
+    sharding = batch_sharding(mesh)
+    shapes: dict[str, tuple[tuple[int, ...], Any]] = {}
+    shapes |= {"audio": ((clips, samples), jnp.int16), "text": ((clips, config.data.text_budget), jnp.int32)}
+    for name in ("audio_len", "text_len", "recording", "caption_group", "source"):
+        shapes[name] = ((clips,), jnp.int32)
     shapes["mask"] = ((clips,), jnp.bool_)
     if config.data.tags:
         shapes["tags"] = ((clips, len(TagList.load(config.data.tags))), jnp.bool_)
-    return {name: jax.ShapeDtypeStruct(shape, dtype, sharding=place) for name, (shape, dtype) in shapes.items()}
+    return {name: jax.ShapeDtypeStruct(shape, dtype, sharding=sharding) for name, (shape, dtype) in shapes.items()}
 
 
 class CompiledSteps:
@@ -45,7 +48,7 @@ class CompiledSteps:
       shapes: of all batches to come, from ``batch_shapes``.
     """
 
-    def __init__(self, step: Callable, state: Any, shapes: Sequence[Shapes]):
+    def __init__(self, step: jax.stages.Wrapped, state: State, shapes: Sequence[Shapes]):
         self._step = step
         self._state = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
         self._in_order = hosts.process_count() > 1
@@ -56,7 +59,7 @@ class CompiledSteps:
         self._met: set[tuple[int, ...]] = set()  # sizes that all processes are ready for
         self._futures = {size: self._pool.submit(self._compile, size) for size in self._shapes}
 
-    def __call__(self, state: Any, batch: dict[str, jax.Array]) -> tuple[Any, dict]:
+    def __call__(self, state: State, batch: dict[str, jax.Array]) -> tuple[State, dict[str, jax.Array]]:
         """One step; ``state`` is donated.
 
         Raises:
@@ -82,12 +85,12 @@ class CompiledSteps:
                 known = ", ".join(map(str, self._shapes))
                 raise ValueError(f"a batch of {size} samples was not announced for compilation; known: {known}")
             future = self._futures[size]
-            mine = not self._in_order and future.cancel()
-            if future.done() and not mine:
+            not_begun = not self._in_order and future.cancel()  # this thread is free, so it compiles the program itself
+            if future.done() and not not_begun:
                 self._programs[size] = future.result()
             else:
                 with hosts.stage("compiling the step", f"for {size[0]} clips of {size[1] / SAMPLE_RATE:g} s"):
-                    self._programs[size] = self._compile(size) if mine else future.result()
+                    self._programs[size] = self._compile(size) if not_begun else future.result()
         return self._programs[size]
 
     def close(self) -> None:
@@ -101,24 +104,24 @@ class CompiledSteps:
 class CompileCount:
     """Counts the programs that this process gets compiled or from the cache, from ``__enter__`` to ``__exit__``."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.programs, self.seconds = 0, 0.0
 
-    def _on_event(self, event: str, duration: float, **about) -> None:
+    def _on_event(self, event: str, duration_secs: float, **about: str | int) -> None:
         if event == _COMPILED:
             self.programs += 1
-            self.seconds += duration
+            self.seconds += duration_secs
 
     def __enter__(self) -> "CompileCount":
         jax.monitoring.register_event_duration_secs_listener(self._on_event)
         return self
 
-    def __exit__(self, *exc) -> None:
+    def __exit__(self, *exc: object) -> None:
         jax.monitoring.unregister_event_duration_listener(self._on_event)
 
 
 def bytes_accessed(program: jax.stages.Compiled) -> float | None:
     """Bytes that XLA says a program reads and writes on one device; None where the backend does not say."""
     costs = program.cost_analysis() or {}
-    found = costs.get("bytes accessed")
-    return float(found) if found and math.isfinite(found) and found > 0 else None
+    count = costs.get("bytes accessed")
+    return float(count) if count and math.isfinite(count) and count > 0 else None

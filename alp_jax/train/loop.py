@@ -265,8 +265,7 @@ class _Loop:
         shares = self._shares
         clips = int(batch["mask"].sum()) * shares
         seconds = float(batch["audio_len"].sum()) / SAMPLE_RATE * shares
-        rows, samples = batch["audio"].shape
-        longest = samples / SAMPLE_RATE
+        rows, longest = batch["audio"].shape[0], batch["audio"].shape[1] / SAMPLE_RATE
         # Of rows as they are computed: padding costs what audio costs.
         row_flops = train_flops(self.config.model, self.config.objective.name, longest, self.config.data.text_budget)
         flops = rows * shares * row_flops
@@ -295,7 +294,7 @@ class _Loop:
             self._finite += 1
             for name, value in metrics.items():
                 self._sums[name] = self._sums.get(name, 0.0) + float(value)
-        last = step + 1 == self.config.train.steps
-        if log is not None and (step % self.config.train.log_every == 0 or last):
+        due = step % self.config.train.log_every == 0 or step + 1 == self.config.train.steps
+        if log is not None and due:
             values = {name: float(value) for name, value in metrics.items()}
             log.write(step, values | {"compiles": float(self.compiles.programs)})

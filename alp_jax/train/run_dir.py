@@ -12,6 +12,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from importlib import metadata
+from typing import Any, TextIO
 
 import jax
 import numpy as np
@@ -64,7 +65,9 @@ class RunDir:
     """
 
     def __init__(self, path: str | os.PathLike, config: RunConfig, *, extend: bool = False):
-        self.path, self._lock, self._lease = pathlib.Path(path), None, None
+        self.path = pathlib.Path(path)
+        self._lock: TextIO | None = None
+        self._lease: Lease | None = None
         self._change: tuple[dict, dict] | None = None  # the line to write, and the settings
         if hosts.is_primary():
             self._take(config, extend)
@@ -75,19 +78,20 @@ class RunDir:
         foreign = [p.name for p in self.path.iterdir()] if not (self.path / CONFIG).exists() else []
         if set(foreign) - {LOCK, LEASE, OUTPUT, LAUNCHES}:
             raise UserError(f"--workdir {self.path} holds {sorted(foreign)[0]} and is no run folder: choose another")
-        self._lock = (self.path / LOCK).open("a")
+        lock = (self.path / LOCK).open("a")
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            self._lock.close()
+            lock.close()
             raise UserError(
                 f"--workdir {self.path} is in use by another process of this host: choose another, or stop it first"
             ) from None
         try:
             self._lease = Lease(self.path)
         except UserError:
-            self._lock.close()
+            lock.close()
             raise
+        self._lock = lock
         settings = to_dict(config)
         if (self.path / CONFIG).exists():
             held = read_json(self.path / CONFIG, "run configuration")
@@ -114,8 +118,9 @@ class RunDir:
         if new != old and not longer:
             raise UserError(f"--workdir {self.path} holds a run of {old} steps, not {new}: {_why_not(old, new)}")
         done = complete(self.path)
-        change = {"step": done[-1] if done else 0, "changed": dict(_changes(held, settings))}
-        return change | ({"note": _rate_note(config, old, change["step"])} if longer else {})
+        step = done[-1] if done else 0
+        change: dict[str, Any] = {"step": step, "changed": dict(_changes(held, settings))}
+        return change | ({"note": _rate_note(config, old, step)} if longer else {})
 
     def write_changes(self) -> None:
         """Stores the settings that a run goes on with, once nothing is left that refuses them."""
@@ -156,7 +161,7 @@ class RunDir:
     def __enter__(self) -> "RunDir":
         return self
 
-    def __exit__(self, *exc) -> None:
+    def __exit__(self, *exc: object) -> None:
         self.close()
 
     def write_environment(self, dataset: Dataset, tokenizer: Tokenizer) -> None:

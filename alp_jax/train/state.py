@@ -59,7 +59,7 @@ def create_state(make: Callable[..., State], seed: int, mesh: Mesh, start: dict[
     """
     shardings = infer_shardings(state_shapes(make), mesh)
 
-    def put(host: np.ndarray, sharding) -> jax.Array:
+    def put(host: np.ndarray, sharding: jax.sharding.Sharding) -> jax.Array:
         return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
 
     placed = {part: jax.tree.map(put, arrays, shardings["params"][part]) for part, arrays in (start or {}).items()}

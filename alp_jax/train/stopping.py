@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import threading
+import types
 from collections.abc import Callable
 
 from alp_jax.core.errors import Preempted
@@ -31,12 +32,12 @@ class Stop:
     def __new__(cls) -> "Stop":
         return cls._outermost or super().__new__(cls)
 
-    def __init__(self):
+    def __init__(self) -> None:
         if Stop._outermost is self:
             return
         self.number = 0
         self._depth = 0
-        self._at_once: Callable[[], str] | None = None
+        self._at_once: Callable[[], str] | None = None  # says why a signal may act at once; None: it may not
         self._before_exit: list[Callable[[], None]] = []
         self._announced = False
 
@@ -52,7 +53,7 @@ class Stop:
             self._watcher.start()
         return self
 
-    def __exit__(self, *exc) -> None:
+    def __exit__(self, *exc: object) -> None:
         self._depth -= 1
         if self._depth or Stop._outermost is not self:
             return
@@ -68,8 +69,7 @@ class Stop:
         """From here a signal ends this process and the others at once, with the text of ``why`` as the line; None:
         signals wait for the loop again. A signal that is there already acts now."""
         self._at_once = why
-        if why is not None and self.number:
-            self._leave()
+        self._leave_if_asked()
 
     def before_exit(self, call: Callable[[], None]) -> None:
         """``call`` runs before the process ends at once: what a ``finally`` would have done."""
@@ -97,7 +97,7 @@ class Stop:
             self.number = self.number or number
         return step >= at
 
-    def _on_signal(self, number: int, frame) -> None:
+    def _on_signal(self, number: int, frame: types.FrameType | None) -> None:
         if self.number and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.number = self.number or number
@@ -108,11 +108,13 @@ class Stop:
             for number in data:
                 if number in wanted:
                     self.number = self.number or number
-                    if self._at_once is not None:
-                        self._leave()
+                    self._leave_if_asked()
 
-    def _leave(self) -> None:
-        line = f"stopped by signal {self.number} {self._at_once()}"
+    def _leave_if_asked(self) -> None:
+        why = self._at_once  # the loop's thread may take it away meanwhile
+        if why is None or not self.number:
+            return
+        line = f"stopped by signal {self.number} {why()}"
         say(f"alp: {line}")
         for call in self._before_exit:
             call()
