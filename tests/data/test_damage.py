@@ -20,7 +20,7 @@ from alp_jax.bench.bit_flips import flips
 from alp_jax.cli.main import main
 from alp_jax.core.clip import Clip
 from alp_jax.core.errors import DataError, UserError
-from alp_jax.data.building import exclusions
+from alp_jax.data.building import tables
 from alp_jax.data.building.build import build
 from alp_jax.data.store import records
 from alp_jax.data.store.dataset import open_dataset
@@ -242,7 +242,7 @@ def test_stats_count_what_is_in_use(copy):
     assert found["splits"]["test"]["sources"]["t"]["clips"] == 3
     assert found["seconds"] == dict.fromkeys(("0", "5", "50", "95", "100"), 0.15)
     dataset = open_dataset(copy)
-    exclusions.apply(copy, dataset.rows("test"), ["leak:audio"] * 3)
+    tables.exclude(copy, dataset.rows("test"), ["leak:audio"] * 3)
     left = stats(open_dataset(copy))
     assert (left["clips"], left["captions"], left["pairs"]) == (12, 18, 18)
     assert (left["excluded"]["leak:audio"]["clips"], left["excluded"]["leak:audio"]["captions"]) == (3, 5)

@@ -128,7 +128,7 @@ def run(args: argparse.Namespace) -> dict:
 
 
 def _preview(args: argparse.Namespace, chosen) -> dict:
-    from alp_jax.data.building.preview import preview
+    from alp_jax.data.building.build import preview
     from alp_jax.data.building.report import accounting_lines, preview_lines
 
     for name in ("out", "against"):

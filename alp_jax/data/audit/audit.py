@@ -1,6 +1,6 @@
 """Every training clip that is an evaluation clip, and marks that take them out of use.
 
-The evaluation side is held in memory (some kilobytes a clip), the training side is streamed, so ten million training
+The evaluation side is kept in memory (some kilobytes a clip), the training side is streamed, so ten million training
 clips can be compared with a hundred thousand evaluation clips on one core in minutes.
 """
 
@@ -27,10 +27,10 @@ from alp_jax.data.audit.kinds import (
     ByCaption,
     ByLandmarks,
     ByRecording,
-    Found,
+    Matches,
 )
-from alp_jax.data.audit.sets import EvalSet, Held
-from alp_jax.data.building import exclusions
+from alp_jax.data.audit.sets import EvalSet, Evaluation
+from alp_jax.data.building import tables
 from alp_jax.data.store.dataset import Dataset
 
 LEAK = "leak:"  # what the reasons of excluded clips begin with
@@ -39,17 +39,17 @@ EXAMPLES = 3
 
 @dataclasses.dataclass(frozen=True)
 class Audit:
-    """What an audit found.
+    """The result of an audit.
 
     Attributes:
       clips: training clips compared, by source.
-      found: kind -> row (int64), source and id of training clips, and ``held``, the number of an evaluation clip each;
-        a clip is at most once under a kind and may be under several.
+      matches: kind -> row (int64), source and id of training clips, and ``eval_clip``, the number of an evaluation
+        clip each; a clip is at most once under a kind and may be under several.
       seen: kind -> bool[E], the evaluation clips that were found.
-      elsewhere: as a table of ``found``: clips that only share a recording with an evaluation clip (SAME_RECORDING).
+      elsewhere: as a table of ``matches``: clips that only share a recording with an evaluation clip (SAME_RECORDING).
       seen_elsewhere: bool[E], evaluation clips of these recordings.
       without_length: clips that are taken to last to the end of their recording, of training and evaluation.
-      held: the evaluation side.
+      evaluation: the evaluation side.
       unspecific: training clips that share only captions which say nothing about the clip.
       rejected: rows of the training metadata that could not be used, by reason.
       warnings: known overlaps that this audit could not look for.
@@ -57,12 +57,12 @@ class Audit:
     """
 
     clips: Mapping[str, int]
-    found: Mapping[str, pa.Table]
+    matches: Mapping[str, pa.Table]
     seen: Mapping[str, np.ndarray]
     elsewhere: pa.Table
     seen_elsewhere: np.ndarray
     without_length: Mapping[str, int]
-    held: Held
+    evaluation: Evaluation
     unspecific: int
     rejected: Mapping[str, int]
     warnings: Sequence[str]
@@ -70,7 +70,7 @@ class Audit:
 
     def leaks(self, kinds: Sequence[str] = KINDS) -> tuple[np.ndarray, list[str]]:
         """Rows of the training clips found by any of ``kinds``, and a reason such as ``leak:audio`` for each."""
-        tables = dict(self.found) | {SAME_RECORDING: self.elsewhere}
+        tables = dict(self.matches) | {SAME_RECORDING: self.elsewhere}
         chosen = [kind for kind in (*KINDS, SAME_RECORDING) if kind in kinds]  # the surest names the reason
         rows = np.concatenate([tables[kind]["row"].to_numpy() for kind in chosen] or [np.zeros(0, np.int64)])
         number = np.repeat(np.arange(len(chosen)), np.array([len(tables[kind]) for kind in chosen], np.int64))
@@ -84,7 +84,7 @@ class Audit:
             "leaks": len(self.leaks()[0]),
             "out_of_use": self.unused,
             "sources": {name: self._of_source(name) for name in sorted(self.clips)},
-            "sets": [self._of_set(number) for number in range(len(self.held.sets))],
+            "sets": [self._of_set(number) for number in range(len(self.evaluation.sets))],
             "unspecific_captions": self.unspecific,
             "without_length": dict(self.without_length),
             "rejected": dict(self.rejected),
@@ -93,35 +93,34 @@ class Audit:
 
     def _of_source(self, source: str) -> dict:
         kinds, rows = {}, []
-        for kind, table in self.found.items():
-            mine = table.filter(pc.equal(table["source"], source))
-            rows.append(mine["row"].to_numpy())
-            kinds[kind] = self._counted(mine)
+        for kind, table in self.matches.items():
+            own = table.filter(pc.equal(table["source"], source))
+            rows.append(own["row"].to_numpy())
+            kinds[kind] = self._counted(own)
         elsewhere = self.elsewhere.filter(pc.equal(self.elsewhere["source"], source))
         leaks = len(np.unique(np.concatenate(rows)))
         return {"clips": self.clips[source], "leaks": leaks, "kinds": kinds, SAME_RECORDING: self._counted(elsewhere)}
 
     def _counted(self, table: pa.Table) -> dict:
-        examples = [
-            {"train": entry["id"], "evaluation": self.held.clips.id[entry["held"]].as_py(), "set": self._set(entry)}
-            for entry in table.slice(0, EXAMPLES).to_pylist()
-        ]
+        examples = []
+        for entry in table.slice(0, EXAMPLES).to_pylist():
+            number = entry["eval_clip"]
+            clip_id = self.evaluation.clips.id[number].as_py()
+            clip_set = self.evaluation.sets[int(self.evaluation.owner[number])].name
+            examples.append({"train": entry["id"], "evaluation": clip_id, "set": clip_set})
         return {"clips": len(table), "examples": examples}
 
-    def _set(self, entry: dict) -> str:
-        return self.held.sets[int(self.held.owner[entry["held"]])].name
-
     def _of_set(self, number: int) -> dict:
-        one = self.held.sets[number]
-        mine = self.held.owner == number
+        one = self.evaluation.sets[number]
+        members = self.evaluation.owner == number
         return {
             "name": one.name,
             "clips": len(one.clips),
             "with_audio": int(one.clips.has_audio.sum()),
             "rejected": dict(one.rejected),
-            "found": {kind: int((seen & mine).sum()) for kind, seen in self.seen.items()},
-            "found_by_any": int((np.any(list(self.seen.values()), axis=0) & mine).sum()),
-            SAME_RECORDING: int((self.seen_elsewhere & mine).sum()),
+            "found": {kind: int((seen & members).sum()) for kind, seen in self.seen.items()},
+            "found_by_any": int((np.any(list(self.seen.values()), axis=0) & members).sum()),
+            SAME_RECORDING: int((self.seen_elsewhere & members).sum()),
         }
 
 
@@ -148,8 +147,8 @@ def audit(train: Dataset | Iterable[Clip | Rejected], against: Sequence[EvalSet]
     """
     if isinstance(train, Dataset):
         rows = training_rows(train)
-        found = compare(columns.of_dataset(train, rows), against, total=len(rows))
-        return dataclasses.replace(found, unused=int(_leaked(train)[found.leaks()[0]].sum()))
+        audited = compare(columns.of_dataset(train, rows), against, total=len(rows))
+        return dataclasses.replace(audited, unused=int(_leaked(train)[audited.leaks()[0]].sum()))
     rejected = Counter()
     return compare((block for block, _ in columns.of_clips(train, rejected)), against, rejected=rejected)
 
@@ -165,11 +164,13 @@ def compare(
     """``audit`` of training clips that come in blocks; ``label`` and their number ``total`` are for the progress."""
     if not against:
         raise UserError("nothing to audit against: the data set has no valid or test split; give --against SETS")
-    held = Held.of(against)
-    kinds = {kind: by(held) for kind, by in zip(KINDS, (ByRecording, ByAudio, ByLandmarks, ByCaption), strict=True)}
+    evaluation = Evaluation.of(against)
+    kinds = {
+        kind: by(evaluation) for kind, by in zip(KINDS, (ByRecording, ByAudio, ByLandmarks, ByCaption), strict=True)
+    }
     clips, parts = Counter(), {kind: [] for kind in (*KINDS, SAME_RECORDING)}
-    unsized = {"training": 0, "evaluation": _without_length(held.clips)}
-    sides = {"training": [0, 0], "evaluation": _sounds(held.clips)}
+    unsized = {"training": 0, "evaluation": _without_length(evaluation.clips)}
+    sides = {"training": [0, 0], "evaluation": _sounds(evaluation.clips)}
     with Progress(label, total, "clips") as progress:
         for block in _counted(blocks, clips):
             sides["training"] = [a + b for a, b in zip(sides["training"], _sounds(block), strict=True)]
@@ -179,23 +180,23 @@ def compare(
                     for name, some in zip((RECORDING, SAME_RECORDING), by.match(block), strict=True):
                         parts[name].append(_rows(block, some))
                 elif kind == CAPTION:
-                    found, several = by.match(block)
-                    parts[kind].append(_rows(block, found).append_column("several", pa.array(several)))
+                    matches, several = by.match(block)
+                    parts[kind].append(_rows(block, matches).append_column("several", pa.array(several)))
                 else:
                     parts[kind].append(_rows(block, by.match(block)))
             progress.update(len(block))
     if not clips:
         raise UserError("no training clips to audit" + "".join(f", {n} {why}" for why, n in (rejected or {}).items()))
-    found = {kind: pa.concat_tables(tables) for kind, tables in parts.items()}
-    found[CAPTION], unspecific = kinds[CAPTION].finish(found[CAPTION])
+    matches = {kind: pa.concat_tables(tables) for kind, tables in parts.items()}
+    matches[CAPTION], unspecific = kinds[CAPTION].finish(matches[CAPTION])
     return Audit(
         clips=dict(sorted(clips.items())),
-        elsewhere=found.pop(SAME_RECORDING),
-        found=found,
+        elsewhere=matches.pop(SAME_RECORDING),
+        matches=matches,
         seen={kind: by.seen for kind, by in kinds.items()},
         seen_elsewhere=kinds[RECORDING].seen_elsewhere,
         without_length=unsized,
-        held=held,
+        evaluation=evaluation,
         unspecific=unspecific,
         rejected=dict(sorted((rejected or {}).items())),
         warnings=known.warnings(clips, {name for one in against for name in one.covers})
@@ -223,20 +224,20 @@ def _counted(blocks: Iterable[Columns], clips: Counter) -> Iterator[Columns]:
         yield block
 
 
-def _rows(block: Columns, found: Found) -> pa.Table:
-    names = pa.DictionaryArray.from_arrays(pa.array(block.source[found.place]), list(block.sources))
+def _rows(block: Columns, matches: Matches) -> pa.Table:
+    names = pa.DictionaryArray.from_arrays(pa.array(block.source[matches.position]), list(block.sources))
     return pa.table(
         {
-            "row": block.row[found.place],
+            "row": block.row[matches.position],
             "source": names.cast(pa.string()),
-            "id": block.id.take(pa.array(found.place)),
-            "held": found.held,
+            "id": block.id.take(pa.array(matches.position)),
+            "eval_clip": matches.eval_clip,
         }
     )
 
 
-def exclude(dataset: Dataset, found: Audit, kinds: Sequence[str] = KINDS, *, replace: bool = False) -> dict:
-    """Marks what ``found`` names so that it is not trained on; returns the accounting. No shard is touched.
+def exclude(dataset: Dataset, audited: Audit, kinds: Sequence[str] = KINDS, *, replace: bool = False) -> dict:
+    """Marks what ``audited`` names so that it is not trained on; returns the accounting. No shard is touched.
 
     Args:
       dataset: the one that was audited. It keeps showing the old state; open it again.
@@ -249,5 +250,5 @@ def exclude(dataset: Dataset, found: Audit, kinds: Sequence[str] = KINDS, *, rep
     """
     for kind in kinds:
         choose(kind, (*KINDS, SAME_RECORDING), "kind of leak")
-    rows, reasons = found.leaks(kinds)
-    return exclusions.apply(dataset.path, rows, reasons, replace=LEAK if replace else "")
+    rows, reasons = audited.leaks(kinds)
+    return tables.exclude(dataset.path, rows, reasons, replace=LEAK if replace else "")

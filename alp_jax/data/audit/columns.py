@@ -1,6 +1,7 @@
 """Clips as columns: what audits compare, out of a built data set or out of a stream of clips, in blocks."""
 
 import dataclasses
+import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -118,8 +119,8 @@ def _places(
     for namespace, pattern in known.PARTS.items():
         rows = np.flatnonzero(pc.starts_with(recording, namespace).to_numpy(zero_copy_only=False))
         if len(rows):
-            found = pc.struct_field(pc.extract_regex(id_N.take(pa.array(rows)), pattern), "part").to_pylist()
-            part[rows] = np.array([hash64(0, text) if text else 0 for text in found], np.uint64)
+            texts = pc.struct_field(pc.extract_regex(id_N.take(pa.array(rows)), pattern), "part").to_pylist()
+            part[rows] = np.array([hash64(0, text) if text else 0 for text in texts], np.uint64)
     return {
         "begin_s": np.where(placed, begin_s, 0.0),
         "end_s": np.minimum(end_s, ALWAYS),
@@ -137,23 +138,23 @@ def of_dataset(dataset: Dataset, rows: np.ndarray, block: int = BLOCK) -> Iterat
     """
     table = _audit_table(dataset)
     for start in range(0, len(rows), block):
-        here = rows[start : start + block]
-        first = int(here[0])
-        chosen = np.zeros(int(here[-1]) - first + 1, bool)
-        chosen[here - first] = True
-        found = table.slice(first, len(chosen)).filter(pa.array(chosen)).combine_chunks()
-        column = {name: found[name].combine_chunks() for name in found.column_names}
-        seconds = dataset.num_samples[here] / SAMPLE_RATE
+        part = rows[start : start + block]
+        first = int(part[0])
+        chosen = np.zeros(int(part[-1]) - first + 1, bool)
+        chosen[part - first] = True
+        stored = table.slice(first, len(chosen)).filter(pa.array(chosen)).combine_chunks()
+        column = {name: stored[name].combine_chunks() for name in stored.column_names}
+        seconds = dataset.num_samples[part] / SAMPLE_RATE
         begin_s = column["start_s"].to_numpy().astype(np.float64)
-        ids, recording = (names.take(pa.array(here)) for names in (dataset.id, dataset.recording))
+        ids, recording = (names.take(pa.array(part)) for names in (dataset.id, dataset.recording))
         yield Columns(
-            row=here,
+            row=part,
             id=ids,
             recording=recording,
-            source=dataset.source[here],
+            source=dataset.source[part],
             sources=dataset.sources,
-            **_places(begin_s, seconds, ids, recording, dataset.source[here], dataset.sources),
-            has_audio=np.ones(len(here), bool),
+            **_places(begin_s, seconds, ids, recording, dataset.source[part], dataset.sources),
+            has_audio=np.ones(len(part), bool),
             audio_hash=column["audio_hash"].to_numpy(),
             caption=Ragged.of_arrow(column["caption_hashes"]),
             fingerprint=Ragged.of_arrow(column["fingerprint"]),
@@ -179,17 +180,18 @@ def of_clips(clips: Iterable[Clip | Rejected], rejected: Counter, block: int = B
     Args:
       rejected: gains the number of rows that could not be used, by reason.
     """
-    held, first = [], 0
+    accepted, first = _accepted(clips, rejected), 0
+    while batch := list(itertools.islice(accepted, block)):
+        yield _of_clips(batch, first), [clip.captions for clip in batch]
+        first += len(batch)
+
+
+def _accepted(clips: Iterable[Clip | Rejected], rejected: Counter) -> Iterator[Clip]:
     for clip in clips:
         if isinstance(clip, Rejected):
             rejected[clip.reason] += 1
-            continue
-        held.append(clip)
-        if len(held) == block:
-            yield _of_clips(held, first), [clip.captions for clip in held]
-            held, first = [], first + len(held)
-    if held:
-        yield _of_clips(held, first), [clip.captions for clip in held]
+        else:
+            yield clip
 
 
 def _of_clips(clips: list[Clip], first: int) -> Columns:
@@ -206,8 +208,20 @@ def _of_clips(clips: list[Clip], first: int) -> Columns:
         source=source,
         sources=sources,
         **_places(begin_s, seconds, ids, recording, source, sources),
-        has_audio=np.zeros(len(clips), bool),
-        audio_hash=np.zeros(len(clips), np.uint64),
-        caption=Ragged.of([[hash64(0, normalise(text)) for text in clip.captions] for clip in clips], np.uint64),
-        fingerprint=Ragged.of([[] for _ in clips], np.uint32),
+        caption=caption_hashes([clip.captions for clip in clips]),
+        **without_audio(len(clips)),
     )
+
+
+def without_audio(count: int) -> dict:
+    """The columns about sound of ``count`` clips that have none."""
+    return {
+        "has_audio": np.zeros(count, bool),
+        "audio_hash": np.zeros(count, np.uint64),
+        "fingerprint": Ragged.of([()] * count, np.uint32),
+    }
+
+
+def caption_hashes(captions: Sequence[Sequence[str]]) -> Ragged:
+    """Hashes of the normalised captions of each clip, as a build stores them."""
+    return Ragged.of([[hash64(0, normalise(text)) for text in texts] for texts in captions], np.uint64)

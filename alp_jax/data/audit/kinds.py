@@ -1,5 +1,5 @@
 """The four ways in which a training clip can be an evaluation clip, and the one in which it only comes near. Each
-holds the evaluation side and is given the training side in blocks; what it costs per block depends on the block alone,
+keeps the evaluation side and is given the training side in blocks; what it costs per block depends on the block alone,
 but for near duplicates (``near.py``).
 """
 
@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from alp_jax.core.hashing import hash64
 from alp_jax.data.audit.columns import ALWAYS, Columns
 from alp_jax.data.audit.near import Landmarks
-from alp_jax.data.audit.sets import Held
+from alp_jax.data.audit.sets import Evaluation
 from alp_jax.data.text.normalise import normalise
 
 RECORDING, AUDIO, NEAR, CAPTION = KINDS = ("recording", "audio", "near", "caption")  # surest first
@@ -24,11 +24,11 @@ SPECIFIC_WORDS, SPECIFIC_CLIPS, SEVERAL = 5, 3, 2
 
 
 @dataclasses.dataclass(frozen=True)
-class Found:
-    """Training clips of a block, each at most once: places in the block (ascending), and an evaluation clip of each."""
+class Matches:
+    """Training clips of a block, each at most once: positions in it (ascending), and an evaluation clip of each."""
 
-    place: np.ndarray
-    held: np.ndarray
+    position: np.ndarray
+    eval_clip: np.ndarray
 
 
 class ByRecording:
@@ -40,8 +40,8 @@ class ByRecording:
     another stretch, or is one for certain.
     """
 
-    def __init__(self, held: Held):
-        clips = self._clips = held.clips
+    def __init__(self, evaluation: Evaluation):
+        clips = self._clips = evaluation.clips
         self.seen, self.seen_elsewhere = np.zeros(len(clips), bool), np.zeros(len(clips), bool)
         coded = clips.recording.dictionary_encode()
         self._names, self._of = coded.dictionary, coded.indices.to_numpy().astype(np.int64)
@@ -50,36 +50,37 @@ class ByRecording:
         self._by_begin = np.argsort(self._begin, kind="stable")
         self._key = _keys(self._of, clips.part)
 
-    def match(self, block: Columns) -> tuple[Found, Found]:
+    def match(self, block: Columns) -> tuple[Matches, Matches]:
         """Clips that are an evaluation clip, and clips that only share a recording with one."""
         number = pc.index_in(block.recording, value_set=self._names).fill_null(-1).to_numpy().astype(np.int64)
-        place = np.flatnonzero(number >= 0)
-        number, key = number[place], _keys(number[place], block.part[place])
-        held = np.full(len(place), -1)
-        self._by_time(block, place, number, held)
+        position = np.flatnonzero(number >= 0)
+        number, key = number[position], _keys(number[position], block.part[position])
+        eval_clip = np.full(len(position), -1)
+        self._by_time(block, position, number, eval_clip)
         clips, every = self._clips, np.arange(len(self._clips))
-        placed, whole = block.placed[place], block.whole[place]
+        placed, whole = block.placed[position], block.whole[position]
         same = self._key != 0
-        for mine, theirs, own, other in (
+        # surest first: what an earlier rule has filled, a later one does not replace
+        for block_side, eval_side, own, other in (
             (~placed, same, key, self._key),  # a part that is known, where the times of both are not
             (placed, same & ~clips.placed, key, self._key),
-            (np.ones(len(place), bool), clips.whole, number, self._of),
+            (np.ones(len(position), bool), clips.whole, number, self._of),
             (whole, ~clips.placed, number, self._of),
             (whole & ~placed, np.ones(len(clips), bool), number, self._of),
         ):
-            self._by_value(held, mine, every[theirs], own, other)
-        found = held >= 0
-        elsewhere = np.flatnonzero(~found)
-        first = np.full(len(place), -1)
-        self._by_value(first, ~found, every, number, self._of, self.seen_elsewhere)
-        return Found(place[found], held[found]), Found(place[elsewhere], first[elsewhere])
+            self._by_value(eval_clip, block_side, every[eval_side], own, other)
+        matched = eval_clip >= 0
+        elsewhere = np.flatnonzero(~matched)
+        first = np.full(len(position), -1)
+        self._by_value(first, ~matched, every, number, self._of, self.seen_elsewhere)
+        return Matches(position[matched], eval_clip[matched]), Matches(position[elsewhere], first[elsewhere])
 
-    def _by_time(self, block: Columns, place: np.ndarray, number: np.ndarray, held: np.ndarray) -> None:
-        """Fills ``held`` for the clips of known start that overlap one of known start."""
-        placed = np.flatnonzero(block.placed[place])
+    def _by_time(self, block: Columns, position: np.ndarray, number: np.ndarray, eval_clip: np.ndarray) -> None:
+        """Fills ``eval_clip`` for the clips of known start that overlap one of known start."""
+        placed = np.flatnonzero(block.placed[position])
         base = number[placed] * ALWAYS
-        begin = base + block.begin_s[place[placed]]
-        end = base + np.maximum(block.end_s[place[placed]] - TOUCH_S, 0)
+        begin = base + block.begin_s[position[placed]]
+        end = base + np.maximum(block.end_s[position[placed]] - TOUCH_S, 0)
         some = _overlapping(begin, end, self._begin, self._end) > 0
         placed, begin, end = placed[some], begin[some], end[some]
         self.seen[self._placed] |= _overlapping(self._begin, self._end, begin, end) > 0
@@ -87,21 +88,21 @@ class ByRecording:
         at = np.searchsorted(self._begin[self._by_begin], end, side="left") - 1
         while len(early := np.flatnonzero(self._end[self._by_begin[at]] <= begin)):
             at[early] -= 1
-        held[placed] = self._placed[self._by_begin[at]]
+        eval_clip[placed] = self._placed[self._by_begin[at]]
 
-    def _by_value(self, held, mine, theirs, own, other, seen=None) -> None:
-        """Fills ``held`` for clips ``mine`` (bool) whose value ``own`` one of the evaluation clips ``theirs``
-        (numbers) has as ``other``, and marks these in ``seen``."""
-        values, first = np.unique(other[theirs], return_index=True)
-        mine = np.flatnonzero(mine)
-        if not len(values) or not len(mine):
+    def _by_value(self, eval_clip, block_side, eval_side, own, other, seen=None) -> None:
+        """Fills ``eval_clip`` for the clips ``block_side`` (bool) whose value ``own`` one of the evaluation clips
+        ``eval_side`` (numbers) has as ``other``, and marks these in ``seen``."""
+        values, first = np.unique(other[eval_side], return_index=True)
+        rows = np.flatnonzero(block_side)
+        if not len(values) or not len(rows):
             return
-        at = np.minimum(np.searchsorted(values, own[mine]), len(values) - 1)
-        hit = values[at] == own[mine]
+        at = np.minimum(np.searchsorted(values, own[rows]), len(values) - 1)
+        hit = values[at] == own[rows]
         seen = self.seen if seen is None else seen
-        seen[theirs[np.isin(other[theirs], own[mine[hit]])]] = True
-        fresh = hit & (held[mine] < 0)
-        held[mine[fresh]] = theirs[first[at[fresh]]]
+        seen[eval_side[np.isin(other[eval_side], own[rows[hit]])]] = True
+        fresh = hit & (eval_clip[rows] < 0)
+        eval_clip[rows[fresh]] = eval_side[first[at[fresh]]]
 
 
 def _keys(number: np.ndarray, part: np.ndarray) -> np.ndarray:
@@ -119,83 +120,85 @@ def _overlapping(begin: np.ndarray, end: np.ndarray, begins: np.ndarray, ends: n
 class ByAudio:
     """The same samples, all of them."""
 
-    def __init__(self, held: Held):
-        self.seen = np.zeros(len(held.clips), bool)
-        self._rows = np.flatnonzero(held.clips.has_audio)
+    def __init__(self, evaluation: Evaluation):
+        self.seen = np.zeros(len(evaluation.clips), bool)
+        self._rows = np.flatnonzero(evaluation.clips.has_audio)
         self._hash, self._first, self._of = np.unique(
-            held.clips.audio_hash[self._rows], return_index=True, return_inverse=True
+            evaluation.clips.audio_hash[self._rows], return_index=True, return_inverse=True
         )
 
-    def match(self, block: Columns) -> Found:
-        place = np.flatnonzero(block.has_audio & np.isin(block.audio_hash, self._hash))
-        at = np.searchsorted(self._hash, block.audio_hash[place])
+    def match(self, block: Columns) -> Matches:
+        position = np.flatnonzero(block.has_audio & np.isin(block.audio_hash, self._hash))
+        at = np.searchsorted(self._hash, block.audio_hash[position])
         hit = np.zeros(len(self._hash), bool)
         hit[at] = True
         self.seen[self._rows] |= hit[self._of]
-        return Found(place, self._rows[self._first[at]])
+        return Matches(position, self._rows[self._first[at]])
 
 
 class ByLandmarks:
     """A sound that shares a stretch: a version, a part, or a clip cut from the same material."""
 
-    def __init__(self, held: Held):
-        self.seen = np.zeros(len(held.clips), bool)
-        self._landmarks = Landmarks(held.clips.fingerprint.values, held.clips.fingerprint.bounds)
+    def __init__(self, evaluation: Evaluation):
+        self.seen = np.zeros(len(evaluation.clips), bool)
+        self._landmarks = Landmarks(evaluation.clips.fingerprint.values, evaluation.clips.fingerprint.bounds)
 
-    def match(self, block: Columns) -> Found:
+    def match(self, block: Columns) -> Matches:
         pairs = self._landmarks.match(block.fingerprint.values, block.fingerprint.bounds)
-        self.seen[pairs.held] = True
+        self.seen[pairs.indexed] = True
         best = np.lexsort((-pairs.votes, pairs.query))
-        place, first = np.unique(pairs.query[best], return_index=True)
-        return Found(place, pairs.held[best[first]])
+        position, first = np.unique(pairs.query[best], return_index=True)
+        return Matches(position, pairs.indexed[best[first]])
 
 
 class ByCaption:
     """The same normalised captions, if they are specific; how many training clips have one is known at the end."""
 
-    def __init__(self, held: Held):
-        self.seen = np.zeros(len(held.clips), bool)
-        self._captions = held.captions
-        self._hash, key = np.unique(held.clips.caption.values, return_inverse=True)
-        self._pairs = np.unique(key * len(self.seen) + held.clips.caption.owner)  # by caption, each clip once
+    def __init__(self, evaluation: Evaluation):
+        self.seen = np.zeros(len(evaluation.clips), bool)
+        self._captions = evaluation.captions
+        self._hash, key = np.unique(evaluation.clips.caption.values, return_inverse=True)
+        self._pairs = np.unique(key * len(self.seen) + evaluation.clips.caption.owner)  # by caption, each clip once
         self._clip = self._pairs % len(self.seen)
         self._first = np.searchsorted(self._pairs // len(self.seen), np.arange(len(self._hash) + 1))
         self._several = np.bincount(self._clip, minlength=len(self.seen))
 
-    def match(self, block: Columns) -> tuple[Found, np.ndarray]:
+    def match(self, block: Columns) -> tuple[Matches, np.ndarray]:
         """Every clip with a caption of the evaluation side, once for each, and how many captions the clip has.
 
-        ``held`` numbers captions, not clips.
+        ``eval_clip`` numbers captions, not clips.
         """
         owner, values = block.caption.owner, block.caption.values
         known = np.isin(values, self._hash)
-        mine = np.isin(owner, owner[known])  # all captions of clips with a known one
-        owner, values, known = owner[mine], values[mine], known[mine]
+        relevant = np.isin(owner, owner[known])  # all captions of clips with a known one
+        owner, values, known = owner[relevant], values[relevant], known[relevant]
         order = np.lexsort((values, owner))
         owner, values, known = owner[order], values[order], known[order]
         fresh = np.append(True, (owner[1:] != owner[:-1]) | (values[1:] != values[:-1]))[: len(owner)]
         several = np.bincount(owner[fresh], minlength=len(block))
         at = np.flatnonzero(fresh & known)
-        return Found(owner[at], np.searchsorted(self._hash, values[at])), several[owner[at]]
+        return Matches(owner[at], np.searchsorted(self._hash, values[at])), several[owner[at]]
 
-    def finish(self, found: pa.Table) -> tuple[pa.Table, int]:
-        """Those of ``found`` (``row``, ``held`` and ``several`` as ``match`` gave them) that count, each row once, with
-        an evaluation clip as ``held``; and how many training clips do not count."""
-        row, key, several = (found[name].to_numpy() for name in ("row", "held", "several"))
+    def finish(self, matches: pa.Table) -> tuple[pa.Table, int]:
+        """Those of ``matches`` (``row``, ``eval_clip``, ``several``, as ``match`` gave them) that count, each row once,
+        with an evaluation clip as ``eval_clip``; and how many training clips do not count."""
+        row, key, several = (matches[name].to_numpy() for name in ("row", "eval_clip", "several"))
         trained, tested = np.bincount(key, minlength=len(self._hash)), np.diff(self._first)
         specific = (trained > 0) & (trained <= SPECIFIC_CLIPS) & (tested <= SPECIFIC_CLIPS)
         for number in np.flatnonzero(specific):
             specific[number] = self._words(number) >= SPECIFIC_WORDS
-        place = np.repeat(np.arange(len(key)), np.where(specific[key], tested[key], 0))
-        clip = self._clip[self._first[key[place]] + np.arange(len(place)) - np.searchsorted(place, place)]
-        _, first, shared = np.unique(row[place] * len(self.seen) + clip, return_index=True, return_counts=True)
-        fewest = np.minimum(several[place[first]], self._several[clip[first]])
-        enough = (shared >= SEVERAL) | (self._shared(row, key, row[place[first]], clip[first]) >= fewest)
-        place, clip = place[first[enough]], clip[first[enough]]
+        # one entry for each pair of a match and an evaluation clip with its caption; the second line counts up inside a
+        # caption's run of evaluation clips
+        position = np.repeat(np.arange(len(key)), np.where(specific[key], tested[key], 0))
+        clip = self._clip[self._first[key[position]] + np.arange(len(position)) - np.searchsorted(position, position)]
+        _, first, shared = np.unique(row[position] * len(self.seen) + clip, return_index=True, return_counts=True)
+        fewest = np.minimum(several[position[first]], self._several[clip[first]])
+        enough = (shared >= SEVERAL) | (self._shared(row, key, row[position[first]], clip[first]) >= fewest)
+        position, clip = position[first[enough]], clip[first[enough]]
         self.seen[clip] = True
-        _, once = np.unique(row[place], return_index=True)
-        table = found.take(pa.array(place[once])).drop_columns("several")
-        table = table.set_column(table.schema.get_field_index("held"), "held", pa.array(clip[once]))
+        _, once = np.unique(row[position], return_index=True)
+        table = matches.take(pa.array(position[once])).drop_columns("several")
+        table = table.set_column(table.schema.get_field_index("eval_clip"), "eval_clip", pa.array(clip[once]))
         return table, len(np.unique(row)) - len(once)
 
     def _shared(self, row: np.ndarray, key: np.ndarray, rows: np.ndarray, clips: np.ndarray) -> np.ndarray:

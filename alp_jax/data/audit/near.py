@@ -1,6 +1,6 @@
 """Finds sounds that share landmarks: an inverted index of one side, through which the other is streamed in blocks.
 
-Two clips are near duplicates when their common landmarks tell the same shift in time. The evaluation side is held: 9
+Two clips are near duplicates when their common landmarks tell the same shift in time. The evaluation side is indexed: 9
 bytes per landmark and a table of 64 MiB. The other side costs time in proportion to its landmarks and to the chance
 hits among them, which grow with the product of both sides.
 """
@@ -15,7 +15,7 @@ from alp_jax.data.audio.fingerprint import HASH_BITS, TIME_BITS
 # Landmarks that agree in time, and distinct times among them; many in a short clip count too.
 MIN_VOTES, MIN_TIMES = 5, 3
 MANY_VOTES, FEW_TIMES = 8, 2
-COMMON = 64  # clips; a landmark that more of the held side have says nothing
+COMMON = 64  # clips; a landmark that more of the indexed side have says nothing
 _SLACK = 1  # frames by which two clips may disagree about a shift
 _HITS = 4_000_000  # handled at a time, 100 bytes each
 _TIMES = 1 << TIME_BITS
@@ -23,20 +23,20 @@ _TIMES = 1 << TIME_BITS
 
 @dataclasses.dataclass(frozen=True)
 class Pairs:
-    """Near duplicates: clip ``query`` of the streamed side, clip ``held`` of the other, and the landmarks that agree.
+    """Near duplicates: clip ``query`` of the streamed side, clip ``indexed`` of the other, landmarks that agree.
 
     Attributes:
-      query, held: int64[P], sorted.
+      query, indexed: int64[P], sorted.
       votes: int32[P], landmarks that agree on a shift.
     """
 
     query: np.ndarray
-    held: np.ndarray
+    indexed: np.ndarray
     votes: np.ndarray
 
 
 class Landmarks:
-    """The held side. Clip ``c`` has the fingerprint ``values[bounds[c]:bounds[c + 1]]``.
+    """The indexed side. Clip ``c`` has the fingerprint ``values[bounds[c]:bounds[c + 1]]``.
 
     Args:
       values: uint32[M], as ``fingerprint`` gives them.
@@ -57,28 +57,29 @@ class Landmarks:
         self._time = (values[order[keep]] & (_TIMES - 1)).astype(np.uint8)
 
     def match(self, values: np.ndarray, bounds: np.ndarray) -> Pairs:
-        """The near duplicates of a block of clips, given as the held side is; memory is bounded whatever its size."""
+        """The near duplicates of a block of clips, given as the indexed side is; memory is bounded for any size."""
         key = values >> TIME_BITS
         first = self._starts[key]
         hits = self._starts[key + np.uint32(1)] - first
         total = np.concatenate([[0], np.cumsum(hits, dtype=np.int64)])[bounds]
-        found = []
+        parts = []
         for begin, end in _pieces(total):
             part = slice(bounds[begin], bounds[end])
             rows = self._hits(values[part], first[part], hits[part], np.diff(bounds[begin : end + 1]))
             pairs = _agreeing(rows)
-            found.append((pairs[0] // self.num_clips + begin, pairs[0] % self.num_clips, pairs[1]))
-        columns = zip(*found, strict=True) if found else [[np.zeros(0, np.int64)]] * 3
+            parts.append((pairs[0] // self.num_clips + begin, pairs[0] % self.num_clips, pairs[1]))
+        columns = zip(*parts, strict=True) if parts else [[np.zeros(0, np.int64)]] * 3
         return Pairs(*(np.concatenate(column) for column in columns))
 
     def _hits(self, values: np.ndarray, first: np.ndarray, hits: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-        """Every common landmark as pair << 16 | shift << 8 | time, uint64, where pair = query * num_clips + held."""
+        """Every common landmark as pair << 16 | shift << 8 | time, uint64, where pair = query * num_clips + indexed."""
         query = np.repeat(np.arange(len(lengths)), lengths)
         which = np.repeat(np.arange(len(values)), hits)
-        place = np.arange(len(which)) - np.repeat(np.cumsum(hits) - hits, hits) + first[which]
+        # the n-th hit of a landmark is the n-th entry of its list: count up from the list's start
+        entry = np.arange(len(which)) - np.repeat(np.cumsum(hits) - hits, hits) + first[which]
         time = values[which] & np.uint32(_TIMES - 1)
-        shift = (time - self._time[place]) & np.uint32(_TIMES - 1)
-        pair = query[which] * self.num_clips + self._clip[place]
+        shift = (time - self._time[entry]) & np.uint32(_TIMES - 1)
+        pair = query[which] * self.num_clips + self._clip[entry]
         return pair.astype(np.uint64) << np.uint64(16) | (shift << np.uint32(8) | time).astype(np.uint64)
 
 
@@ -94,19 +95,20 @@ def _pieces(total: np.ndarray) -> Iterator[tuple[int, int]]:
 def _agreeing(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The pairs (ascending) whose landmarks agree about a shift, and how many do, from what ``_hits`` gives."""
     rows = np.sort(rows)
-    rows = rows[_in_runs(rows >> np.uint64(16), MIN_VOTES)]
+    rows = rows[_in_runs(rows >> np.uint64(16), MIN_VOTES)]  # chance hits, most of all, go before anything costly
     pair, shift, time = rows >> np.uint64(16), rows >> np.uint64(8) & np.uint64(255), rows & np.uint64(255)
+    # a hit votes for its own shift and for those beside it, so that clips which disagree by _SLACK frames still agree
     near = [
         pair << np.uint64(16) | ((shift + np.uint64(d % _TIMES)) & np.uint64(255)) << np.uint64(8) | time
         for d in range(-_SLACK, _SLACK + 1)
     ]
     near = np.sort(np.concatenate(near))
-    place, first, votes = np.unique(near >> np.uint64(8), return_index=True, return_counts=True)
-    fresh = np.ones(len(near), np.int64)
+    pair_shift, first, votes = np.unique(near >> np.uint64(8), return_index=True, return_counts=True)
+    fresh = np.ones(len(near), np.int64)  # sorted with the time last, so distinct times of a shift are neighbours
     fresh[1:] = near[1:] != near[:-1]
     times = np.add.reduceat(fresh, first) if len(first) else votes
     good = ((votes >= MIN_VOTES) & (times >= MIN_TIMES)) | ((votes >= MANY_VOTES) & (times >= FEW_TIMES))
-    pair, start = np.unique(place[good] >> np.uint64(8), return_index=True)
+    pair, start = np.unique(pair_shift[good] >> np.uint64(8), return_index=True)
     best = np.maximum.reduceat(votes[good], start) if len(pair) else votes[:0]
     return pair.astype(np.int64), best
 

@@ -11,16 +11,14 @@ import soxr
 
 from alp_jax.core.clip import SAMPLE_RATE
 from alp_jax.core.errors import UserError
-from alp_jax.core.hashing import hash64
 from alp_jax.data.audio.fingerprint import fingerprint
 from alp_jax.data.audit import columns
 from alp_jax.data.audit.audit import Audit, compare
-from alp_jax.data.audit.columns import ALWAYS, Columns, Ragged
+from alp_jax.data.audit.columns import ALWAYS, Columns, Ragged, caption_hashes
 from alp_jax.data.audit.kinds import KINDS
 from alp_jax.data.audit.sets import of_rows
 from alp_jax.data.building.shard import audio_hash
 from alp_jax.data.store.dataset import Dataset
-from alp_jax.data.text.normalise import normalise
 
 WAYS = ("renamed", "re_encoded", "trimmed", "gain", "caption")
 # container, encoding, sample rate, compression level of libsndfile (0 least): 24 to 64 kbit/s, and telephone rate
@@ -97,9 +95,9 @@ def measure(dataset: Dataset, count: int, seed: int = 0) -> dict:
     texts += [dataset.read(int(row), audio=False).captions for row in copied]
     block = _block(sounds, texts, len(dataset))
     blocks = itertools.chain(columns.of_dataset(dataset, train), [block])
-    found = compare(blocks, [evaluation], total=len(train) + len(block))
+    audited = compare(blocks, [evaluation], total=len(train) + len(block))
     long = dataset.num_samples[origin] >= LONG_S * SAMPLE_RATE
-    return recall(found, WAYS, len(dataset), np.searchsorted(evaluation.clips.row, origin), long=long)
+    return recall(audited, WAYS, len(dataset), np.searchsorted(evaluation.clips.row, origin), long=long)
 
 
 def _sound(dataset: Dataset, row: int, way: int, number: int, rng: np.random.Generator) -> np.ndarray:
@@ -124,13 +122,13 @@ def _block(sounds: Sequence[np.ndarray], texts: Sequence[Sequence[str]], first: 
         whole=np.zeros(len(sounds), bool),
         has_audio=np.ones(len(sounds), bool),
         audio_hash=np.array([audio_hash(sound) for sound in sounds], np.uint64),
-        caption=Ragged.of([[hash64(0, normalise(text)) for text in of_clip] for of_clip in texts], np.uint64),
+        caption=caption_hashes(texts),
         fingerprint=Ragged.of([fingerprint(sound).tolist() for sound in sounds], np.uint32),
     )
 
 
 def recall(
-    found: Audit,
+    audited: Audit,
     ways: Sequence[str],
     first: int,
     origin: np.ndarray,
@@ -143,18 +141,18 @@ def recall(
     Args:
       ways: as many leaks were planted in each of them, one way after another.
       first: row of the first planted leak; they have the source ``planted``.
-      origin: int64[n], number of the evaluation clip that each was made from, in ``found.held``.
+      origin: int64[n], number of the evaluation clip that each was made from, in ``audited.evaluation``.
       same: int[E], evaluation clips with equal numbers count as one; None: none do.
       long: bool[n], which are counted on their own, too.
     """
     by_kind, others = {}, {}
-    same = np.arange(len(found.held.clips)) if same is None else same
+    same = np.arange(len(audited.evaluation.clips)) if same is None else same
     right = np.zeros(len(origin), bool)
     for kind in KINDS:
-        row, held = (found.found[kind][name].to_numpy() for name in ("row", "held"))
+        row, eval_clip = (audited.matches[kind][name].to_numpy() for name in ("row", "eval_clip"))
         planted = row >= first
         by_kind[kind] = np.isin(first + np.arange(len(origin)), row)
-        right[row[planted] - first] |= same[held[planted]] == same[origin[row[planted] - first]]
+        right[row[planted] - first] |= same[eval_clip[planted]] == same[origin[row[planted] - first]]
         others[kind] = int((~planted).sum())
     each, result = len(origin) // len(ways), {}
     for number, way in enumerate(ways):
@@ -164,7 +162,7 @@ def recall(
         if long is not None:
             result[way] |= {"long": int(long[part].sum()), "long_found": int((some & long[part]).sum())}
         result[way] |= {kind: int(hits[part].sum()) for kind, hits in by_kind.items()}
-    rows = np.unique(np.concatenate([table["row"].to_numpy() for table in found.found.values()]))
-    clips = sum(n for source, n in found.clips.items() if source != "planted")
+    rows = np.unique(np.concatenate([table["row"].to_numpy() for table in audited.matches.values()]))
+    clips = sum(n for source, n in audited.clips.items() if source != "planted")
     left = {"clips": clips, "found": int((rows < first).sum())} | others
-    return {"planted": result, "others": left, "warnings": list(found.warnings)}
+    return {"planted": result, "others": left, "warnings": list(audited.warnings)}

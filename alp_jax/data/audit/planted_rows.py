@@ -9,13 +9,11 @@ import pyarrow as pa
 
 from alp_jax.core.clip import Clip, Rejected
 from alp_jax.core.errors import UserError
-from alp_jax.core.hashing import hash64
 from alp_jax.data.audit import columns
 from alp_jax.data.audit.audit import compare
-from alp_jax.data.audit.columns import ALWAYS, Columns, Ragged
+from alp_jax.data.audit.columns import ALWAYS, Columns, caption_hashes, without_audio
 from alp_jax.data.audit.planted import recall
-from alp_jax.data.audit.sets import EvalSet, Held
-from alp_jax.data.text.normalise import normalise
+from alp_jax.data.audit.sets import EvalSet, Evaluation
 
 WAYS = ("renamed", "shifted", "caption")
 _SHIFT, _SHIFT_S = 0.5, 5.0  # of the stretch, or seconds where its end is not known
@@ -35,29 +33,30 @@ def measure(train: Iterable[Clip | Rejected], against: Sequence[EvalSet], count:
       UserError: fewer evaluation clips than are needed.
     """
     each = count // len(WAYS)
-    held = Held.of(against) if against else None
-    captioned = np.flatnonzero(np.diff(held.clips.caption.bounds)) if held else []
-    if not 1 <= each <= len(captioned) or 2 * each > len(held.clips):
-        have = f"the sets of --against have {len(held.clips) if held else 0} clips, {len(captioned)} of them captioned"
+    evaluation = Evaluation.of(against) if against else None
+    captioned = np.flatnonzero(np.diff(evaluation.clips.caption.bounds)) if evaluation else []
+    if not 1 <= each <= len(captioned) or 2 * each > len(evaluation.clips):
+        total = len(evaluation.clips) if evaluation else 0
+        have = f"the sets of --against have {total} clips, {len(captioned)} of them captioned"
         raise UserError(f"{count} planted leaks: {have}; at least {len(WAYS)} leaks, each of another clip, are planted")
     rng = np.random.default_rng(seed)
-    placed = rng.choice(len(held.clips), 2 * each, replace=False)
+    placed = rng.choice(len(evaluation.clips), 2 * each, replace=False)
     origin = np.append(placed, rng.choice(captioned, each, replace=False))
     rejected = Counter()
     blocks = (block for block, _ in columns.of_clips(train, rejected))
-    found = compare(itertools.chain(blocks, [_block(held, origin, each)]), against, rejected=rejected)
-    recording = held.clips.recording.dictionary_encode().indices.to_numpy()  # which several sets may have
-    return recall(found, WAYS, _FIRST, origin, same=recording)
+    audited = compare(itertools.chain(blocks, [_block(evaluation, origin, each)]), against, rejected=rejected)
+    recording = evaluation.clips.recording.dictionary_encode().indices.to_numpy()  # which several sets may have
+    return recall(audited, WAYS, _FIRST, origin, same=recording)
 
 
-def _block(held: Held, origin: np.ndarray, each: int) -> Columns:
-    clips, names = held.clips, pa.array([f"planted:{i}" for i in range(len(origin))])
+def _block(evaluation: Evaluation, origin: np.ndarray, each: int) -> Columns:
+    clips, names = evaluation.clips, pa.array([f"planted:{i}" for i in range(len(origin))])
     begin_s, end_s = clips.begin_s[origin].copy(), clips.end_s[origin].copy()
     shifted, copied = slice(each, 2 * each), slice(2 * each, None)
     begin_s[shifted] += np.where(end_s < ALWAYS, _SHIFT * (end_s - begin_s), _SHIFT_S)[shifted]
     begin_s[copied], end_s[copied] = 0, ALWAYS
     texts = [(f"planted {i}",) for i in range(2 * each)]
-    texts += [[f"{text.upper()} !" for text in held.captions(int(number))] for number in origin[copied]]
+    texts += [[f"{text.upper()} !" for text in evaluation.captions(int(number))] for number in origin[copied]]
     return Columns(
         row=_FIRST + np.arange(len(origin)),
         id=names,
@@ -69,8 +68,6 @@ def _block(held: Held, origin: np.ndarray, each: int) -> Columns:
         placed=clips.placed[origin],
         part=clips.part[origin],
         whole=np.zeros(len(origin), bool),
-        has_audio=np.zeros(len(origin), bool),
-        audio_hash=np.zeros(len(origin), np.uint64),
-        caption=Ragged.of([[hash64(0, normalise(text)) for text in of_clip] for of_clip in texts], np.uint64),
-        fingerprint=Ragged.of([[] for _ in origin], np.uint32),
+        caption=caption_hashes(texts),
+        **without_audio(len(origin)),
     )

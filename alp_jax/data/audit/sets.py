@@ -67,12 +67,12 @@ def of_clips(name: str, clips: Iterable[Clip | Rejected], covers: tuple[str, ...
         texts.append(pa.array(captions, pa.list_(pa.string())))
     if not parts:
         raise UserError(f"{name} has no clips" + "".join(f", {n} {reason}" for reason, n in rejected.items()))
-    found, text = columns.concat(parts), pa.concat_arrays(texts)
+    joined, text = columns.concat(parts), pa.concat_arrays(texts)
     return EvalSet(
         name,
-        found,
+        joined,
         lambda number: tuple(text[number].as_py()),
-        (*covers, *found.sources),
+        (*covers, *joined.sources),
         dict(sorted(rejected.items())),
     )
 
@@ -130,7 +130,7 @@ def _covered(name: str) -> tuple[str, ...]:
 
 
 @dataclasses.dataclass(frozen=True)
-class Held:
+class Evaluation:
     """All evaluation sets as one; clip ``i`` is clip ``i - first[owner[i]]`` of set ``owner[i]``."""
 
     sets: tuple[EvalSet, ...]
@@ -139,7 +139,7 @@ class Held:
     first: np.ndarray
 
     @classmethod
-    def of(cls, sets: Iterable[EvalSet]) -> "Held":
+    def of(cls, sets: Iterable[EvalSet]) -> "Evaluation":
         sets = tuple(sets)
         sizes = [len(one.clips) for one in sets]
         return cls(

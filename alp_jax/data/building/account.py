@@ -1,6 +1,6 @@
 """The account of a data set: what was expected, what is stored, what is not and why, by split and source."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -109,31 +109,32 @@ def bad(accounting: Mapping) -> int:
 
 
 def _failed(failures: pa.Table) -> tuple[dict, dict]:
-    """What could not be decoded: {reason: {meaning, count, clips}} and {source: {reason: count}}."""
-    reasons, unusable = {}, {}
-    for row in failures.group_by(["source", "reason"]).aggregate([([], "count_all")]).to_pylist():
-        unusable.setdefault(row["source"], {})[row["reason"]] = row["count_all"]
-    for reason in sorted(pc.unique(failures["reason"]).to_pylist()):
-        of_reason = failures.filter(pc.equal(failures["reason"], reason))
-        first = of_reason.take(pc.select_k_unstable(of_reason, NAMES_PER_REASON, [("id", "ascending")])).to_pylist()
-        names = [f"{row['id']} ({row['path']})" + (f": {row['detail']}" if row["detail"] else "") for row in first]
-        reasons[reason] = {"meaning": MEANINGS[reason], "count": len(of_reason), "clips": names}
-    return reasons, unusable
+    """What could not be decoded, as ``_by_kind`` tells it."""
+
+    def described(row: dict) -> str:
+        return f"{row['id']} ({row['path']})" + (f": {row['detail']}" if row["detail"] else "")
+
+    return _by_kind(failures, "reason", MEANINGS, described)
 
 
 def _noted(stored: pa.Table) -> tuple[dict, dict]:
-    """What was noted of clips that are stored: {note: {meaning, count, clips}} and {source: {note: count}}."""
+    """What was noted of clips that are stored, as ``_by_kind`` tells it."""
     lists = stored["notes"].combine_chunks()
     rows = pc.list_parent_indices(lists)
     table = pa.table({"id": stored["id"].take(rows), "source": stored["source"].take(rows), "note": lists.flatten()})
-    notes, by_source = {}, {}
-    for row in table.group_by(["source", "note"]).aggregate([([], "count_all")]).to_pylist():
-        by_source.setdefault(row["source"], {})[row["note"]] = row["count_all"]
-    for note in sorted(pc.unique(table["note"]).to_pylist()):
-        of_note = table.filter(pc.equal(table["note"], note))
-        first = of_note.take(pc.select_k_unstable(of_note, NAMES_PER_REASON, [("id", "ascending")]))
-        notes[note] = {"meaning": contract.NOTES[note], "count": len(of_note), "clips": first["id"].to_pylist()}
-    return notes, by_source
+    return _by_kind(table, "note", contract.NOTES, lambda row: row["id"])
+
+
+def _by_kind(table: pa.Table, kind: str, meanings: Mapping[str, str], name: Callable[[dict], str]) -> tuple[dict, dict]:
+    """{kind: {meaning, count, clips (the names of the first)}} and {source: {kind: count}} of the column ``kind``."""
+    kinds, by_source = {}, {}
+    for row in table.group_by(["source", kind]).aggregate([([], "count_all")]).to_pylist():
+        by_source.setdefault(row["source"], {})[row[kind]] = row["count_all"]
+    for value in sorted(pc.unique(table[kind]).to_pylist()):
+        rows = table.filter(pc.equal(table[kind], value))
+        first = rows.take(pc.select_k_unstable(rows, NAMES_PER_REASON, [("id", "ascending")])).to_pylist()
+        kinds[value] = {"meaning": meanings[value], "count": len(rows), "clips": [name(row) for row in first]}
+    return kinds, by_source
 
 
 def _measured(stored: pa.Table) -> dict:

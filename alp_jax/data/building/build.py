@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from alp_jax.core import files, storage
-from alp_jax.core.clip import Clip, Rejected
+from alp_jax.core.clip import SAMPLE_RATE, Clip, Rejected
 from alp_jax.core.cores import usable_cores
 from alp_jax.core.errors import DataError, StorageError, UserError
 from alp_jax.core.hashing import fingerprint
@@ -23,7 +24,7 @@ from alp_jax.core.names import choose
 from alp_jax.core.progress import Progress
 from alp_jax.data.audio import reader
 from alp_jax.data.building import plan, shard, staging, tables, worker
-from alp_jax.data.building.account import account, bad, reasons_line
+from alp_jax.data.building.account import FAILURES, account, bad, reasons_line
 from alp_jax.data.building.filters import CaptionFilter
 from alp_jax.data.store import records
 from alp_jax.data.store.schema import ACCOUNTING, AUDIT_SCHEMA, INDEX_SCHEMA, INFO, PLAN, SCHEMA_VERSION
@@ -32,6 +33,7 @@ ENGINES = ("pool", "beam")
 PLAN_ROWS = "plan.arrow"
 _CLIPS_PER_SHARD, _MAX_SHARDS = 256, 1024
 _SPOOL = ".plan.spool"
+_PIECE = 65_536  # clips that a preview looks at at a time
 _LONGEST_S = 60_000.0  # whose samples and bytes still fit the index
 
 
@@ -111,9 +113,9 @@ def build(
     with _spool_path(out) as path:
         spooled = plan.spool(clips, path, dedupe=chosen.dedupe, captions=chosen.captions)
         if not len(spooled):
-            raise UserError(f"no clips to build {out} from{rejected_line(spooled)}")
+            raise UserError(f"no clips to build {out} from{_rejected_line(spooled)}")
         order = plan.arrange(spooled, chosen.dedupe)
-        shards = num_shards(len(order), chosen.shards)
+        shards = _num_shards(len(order), chosen.shards)
         identity = fingerprint([SCHEMA_VERSION, plan.digest(spooled, order), dataclasses.asdict(chosen), shards])
         if _claim(out, identity):
             return tables.read_json(out, INFO)["accounting"]
@@ -191,12 +193,12 @@ def _spool_path(out: str) -> Iterator[pathlib.Path]:
             folder.rmdir()
 
 
-def num_shards(clips: int, asked: int) -> int:
+def _num_shards(clips: int, asked: int) -> int:
     """How many shards so many clips get; ``asked`` 0 leaves it to the build."""
     return min(clips, asked or min(_MAX_SHARDS, -(-clips // _CLIPS_PER_SHARD)))
 
 
-def rejected_line(spooled: plan.Spool) -> str:
+def _rejected_line(spooled: plan.Spool) -> str:
     """What became of the rows there were: ``: 3 empty_caption, such as FILE row 1``."""
     left_out = sorted(spooled.left_out.items(), key=lambda item: -item[1].count)
     return ": " + ", ".join(f"{e.count} {reason}, such as {e.names[0]}" for reason, e in left_out) if left_out else ""
@@ -266,3 +268,67 @@ def _index(clips: pa.Table, dedupe: str) -> pa.Table:
     excluded = tables.exclusions((tables.IN_USE, "duplicate_audio"), again.astype(int))
     index = clips.drop_columns(AUDIT_SCHEMA.names).append_column("excluded", excluded)
     return tables.with_ladder(index, order)
+
+
+def preview(clips: Iterable[Clip | Rejected], chosen: Settings) -> dict:
+    """The account that ``build`` would begin with; nothing is written and no audio is opened.
+
+    Returns:
+      As ``build``, where ``usable`` are the clips it would try to decode and hours those that the metadata states.
+      Files are only looked for, so of the reader's reasons only ``missing``, ``unreadable`` and ``not_a_file`` count
+      clips, and none does where clips were read without a folder of audio. Also ``shards``, ``without_length`` (clips
+      whose length the metadata does not state, by source) and ``dropped_captions`` (by reason).
+
+    Raises:
+      UserError: no clips.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        spooled = plan.spool(clips, pathlib.Path(folder, "spool"), dedupe=chosen.dedupe, captions=chosen.captions)
+        if not len(spooled):
+            raise UserError(f"no clips to build from{_rejected_line(spooled)}")
+        order = plan.arrange(spooled, chosen.dedupe)
+        pieces = list(_pieces(spooled, order))
+    failures, stored = (pa.concat_tables(parts) for parts in zip(*pieces, strict=True))
+    unknown = stored.filter(pc.equal(stored["num_samples"], 0)).group_by("source").aggregate([([], "count_all")])
+    return account(spooled.expected, spooled.left_out, failures, stored) | {
+        "shards": _num_shards(len(stored), chosen.shards),
+        "without_length": dict(sorted((row["source"], row["count_all"]) for row in unknown.to_pylist())),
+        "dropped_captions": spooled.dropped_captions,
+    }
+
+
+def _pieces(spooled: plan.Spool, order: np.ndarray) -> Iterator[tuple[pa.Table, pa.Table]]:
+    """(clips whose file is missing, the others as columns of an index), in the order they came."""
+    known: dict[str, tuple[str, str]] = {}  # containers hold many clips
+    order = np.sort(order)
+    for first in range(0, len(order), _PIECE):
+        batch = pa.table(spooled.gather(order[first : first + _PIECE]))
+        why = [_why_not(path, member, known) for path, member in _files(batch)]
+        there = pa.array([not reason for reason, _ in why])
+        lost, kept = batch.filter(pc.invert(there)), batch.filter(there)
+        told = [pa.array([pair[part] for pair in why if pair[0]], pa.string()) for part in (0, 1)]
+        failures = pa.table([lost["id"], lost["source"], lost["audio_path"], *told], schema=FAILURES)
+        samples = pc.round(pc.multiply(pc.coalesce(kept["duration_s"], kept["stated_s"], 0.0), float(SAMPLE_RATE)))
+        columns = {
+            "source": kept["source"],
+            "split": kept["split"],
+            "excluded": pa.array([""] * len(kept), pa.string()),
+            "num_samples": samples.cast(pa.int64()),
+            "num_captions": pc.list_value_length(kept["captions"]),
+        }
+        yield failures, pa.table(columns)
+
+
+def _files(batch: pa.Table) -> Iterator[tuple[str, str]]:
+    return zip(batch["audio_path"].to_pylist(), batch["member"].to_pylist(), strict=True)
+
+
+def _why_not(path: str, member: str, known: dict[str, tuple[str, str]]) -> tuple[str, str]:
+    """Why a file cannot be opened: reason and detail, both "" when it can or none was asked for."""
+    if not path:
+        return "", ""
+    if not member:
+        return reader.status(path)[1:]
+    if path not in known:
+        known[path] = reader.status(path)[1:]
+    return known[path]

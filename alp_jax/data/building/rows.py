@@ -33,29 +33,15 @@ _AUDIO_PATH = SCHEMA.get_field_index("audio_path")
 
 def row(clip: Clip) -> tuple:
     """The values of ``SCHEMA`` for one clip."""
-    tasks = sorted(clip.labels)
-    return (
-        clip.id,
-        clip.source,
-        clip.recording,
-        clip.audio_path,
-        clip.member,
-        clip.start_s,
-        clip.duration_s,
-        clip.recording_start_s,
-        clip.captions,
-        clip.tags,
-        tasks,
-        [clip.labels[task] for task in tasks],
-        [event.onset_s for event in clip.events],
-        [event.offset_s for event in clip.events],
-        [event.label for event in clip.events],
-        clip.split,
-        clip.group,
-        clip.license,
-        clip.channel,
-        clip.stated_s,
-    )
+    tasks = sorted(clip.labels)  # equal clips have equal digests, however their labels came
+    unfolded = {
+        "tasks": tasks,
+        "labels": [clip.labels[task] for task in tasks],
+        "onset_s": [event.onset_s for event in clip.events],
+        "offset_s": [event.offset_s for event in clip.events],
+        "events": [event.label for event in clip.events],
+    }
+    return tuple(unfolded[name] if name in unfolded else getattr(clip, name) for name in SCHEMA.names)
 
 
 def digest(values: tuple) -> bytes:

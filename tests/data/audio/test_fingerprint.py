@@ -19,7 +19,7 @@ def found(held, sounds):
     """Which of the held sounds each of the sounds is found in."""
     side, other = ragged(held), ragged(sounds)
     pairs = Landmarks(side.values, side.bounds).match(other.values, other.bounds)
-    return list(zip(pairs.query.tolist(), pairs.held.tolist(), strict=True))
+    return list(zip(pairs.query.tolist(), pairs.indexed.tolist(), strict=True))
 
 
 @pytest.fixture(scope="module")

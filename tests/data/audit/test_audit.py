@@ -71,7 +71,7 @@ def copy_of(tmp_path):
 def found_in(folder):
     dataset = open_dataset(folder)
     result = audit(dataset, sets.of_splits(dataset, ("valid", "test")))
-    return {kind: sorted(table["id"].to_pylist()) for kind, table in result.found.items()}
+    return {kind: sorted(table["id"].to_pylist()) for kind, table in result.matches.items()}
 
 
 def exclusions_of(folder):
@@ -101,8 +101,8 @@ def test_excluded_leaks_leave_the_ladder_and_come_back(leaky, copy_of):
     assert len(after.ladder_rows()) == len(before.ladder_rows()) - 4
     again = audit(after, sets.of_splits(after, ("test",)))
     assert again.unused == 4
-    assert {name: table.to_pydict() for name, table in again.found.items()} == {
-        name: table.to_pydict() for name, table in result.found.items()
+    assert {name: table.to_pydict() for name, table in again.matches.items()} == {
+        name: table.to_pydict() for name, table in result.matches.items()
     }
     exclude(after, again)
     assert open_dataset(folder).fingerprint == after.fingerprint

@@ -24,7 +24,7 @@ def audit_of():
 
 
 def rows(found, kind):
-    return found.found[kind]["row"].to_pylist()
+    return found.matches[kind]["row"].to_pylist()
 
 
 def at(start, duration=10.0, recording="youtube:a"):
@@ -107,7 +107,7 @@ def test_overlap_is_that_of_every_pair(audit_of, clips_as_columns):
     assert found.seen["recording"].tolist() == [any(leaks(a, b) for a in train) for b in evaluation]
     near = [i for i, a in enumerate(train) if any(a["recording"] == b["recording"] for b in evaluation)]
     assert found.elsewhere["row"].to_pylist() == [i for i in near if i not in rows(found, "recording")]
-    held = found.found["recording"]["held"].to_pylist()
+    held = found.matches["recording"]["eval_clip"].to_pylist()
     assert all(leaks(train[i], evaluation[j]) for i, j in zip(rows(found, "recording"), held, strict=True))
 
 
@@ -119,7 +119,7 @@ def test_equal_samples_leak_and_clips_without_audio_do_not(clips_as_columns):
     held = with_audio(clips_as_columns({}, {}, {}, {}), [9, 5, 0, 9])
     found = compare([train], [sets.EvalSet("set", held, lambda _: (), ())])
     assert rows(found, "audio") == [0, 3]
-    assert found.found["audio"]["held"].to_pylist() == [1, 0]
+    assert found.matches["audio"]["eval_clip"].to_pylist() == [1, 0]
     assert found.seen["audio"].tolist() == [True, True, False, True]
 
 

@@ -52,18 +52,18 @@ def test_pairs_are_those_of_comparing_all(sides, hits, monkeypatch):
     pairs = Landmarks(held.values, held.bounds).match(query.values, query.bounds)
     expected = slow(*sides)
     assert len(expected) > 5
-    assert list(zip(pairs.query.tolist(), pairs.held.tolist(), pairs.votes.tolist(), strict=True)) == expected
+    assert list(zip(pairs.query.tolist(), pairs.indexed.tolist(), pairs.votes.tolist(), strict=True)) == expected
 
 
 def test_landmarks_that_many_clips_have_say_nothing():
     same = {h: h for h in range(10)}
     few, many = packed([same] * near.COMMON), packed([same] * (near.COMMON + 1))
     one = packed([same])
-    assert len(Landmarks(few.values, few.bounds).match(one.values, one.bounds).held) == near.COMMON
-    assert len(Landmarks(many.values, many.bounds).match(one.values, one.bounds).held) == 0
+    assert len(Landmarks(few.values, few.bounds).match(one.values, one.bounds).indexed) == near.COMMON
+    assert len(Landmarks(many.values, many.bounds).match(one.values, one.bounds).indexed) == 0
 
 
 def test_empty_sides_match_nothing():
     none, one = packed([{}]), packed([{1: 2}])
-    assert len(Landmarks(none.values, none.bounds).match(one.values, one.bounds).held) == 0
-    assert len(Landmarks(one.values, one.bounds).match(none.values, none.bounds).held) == 0
+    assert len(Landmarks(none.values, none.bounds).match(one.values, one.bounds).indexed) == 0
+    assert len(Landmarks(one.values, one.bounds).match(none.values, none.bounds).indexed) == 0

@@ -13,7 +13,7 @@ from alp_jax.core import storage
 from alp_jax.core.clip import Clip
 from alp_jax.core.errors import DataError, UserError
 from alp_jax.core.hashing import hash64
-from alp_jax.data.building import exclusions, shard, worker
+from alp_jax.data.building import shard, tables, worker
 from alp_jax.data.building.build import build
 from alp_jax.data.building.merge import merge
 from alp_jax.data.store import ladder
@@ -172,7 +172,7 @@ def test_excluded_clips_leave_the_ladder_and_change_the_fingerprint(copy):
     before = open_dataset(copy)
     old = used(before)
     rows = before.ladder_rows()[[1, 3]]
-    accounting = exclusions.apply(copy, rows, ["leak:audio", "leak:recording"])
+    accounting = tables.exclude(copy, rows, ["leak:audio", "leak:recording"])
     after = open_dataset(copy)
     assert before.fingerprint != after.fingerprint
     assert before.read(0).id == after.read(0).id  # whoever had it open goes on
@@ -190,13 +190,13 @@ def test_excluded_clips_leave_the_ladder_and_change_the_fingerprint(copy):
 def test_exclusions_are_taken_back_by_their_reason_and_the_set_is_the_old_one_again(copy):
     before = open_dataset(copy)
     old, rows = used(before), np.arange(len(before))
-    exclusions.apply(copy, rows[:4], ["leak:near"] * 4)
-    exclusions.apply(copy, rows[3:5], ["leak:audio"] * 2, replace="leak:")
+    tables.exclude(copy, rows[:4], ["leak:near"] * 4)
+    tables.exclude(copy, rows[3:5], ["leak:audio"] * 2, replace="leak:")
     marked = open_dataset(copy)
     reasons = [marked.exclusions[code] for code in marked.excluded]
     assert all(why in ("leak:audio", "duplicate_audio") for why in reasons[3:5])
     assert "leak:near" not in reasons
-    exclusions.apply(copy, rows[:0], [], replace="leak:")
+    tables.exclude(copy, rows[:0], [], replace="leak:")
     restored = open_dataset(copy)
     assert restored.fingerprint == before.fingerprint
     assert used(restored) == old
@@ -214,13 +214,13 @@ def test_a_stop_between_the_two_files_leaves_the_old_set(copy, monkeypatch):
 
     monkeypatch.setattr(storage, "write", stop)
     with pytest.raises(KeyboardInterrupt):
-        exclusions.apply(copy, np.array([0]), ["leak:audio"])
+        tables.exclude(copy, np.array([0]), ["leak:audio"])
     assert {name: data for name, data in before.items() if (copy / name).read_bytes() != data} == {}
     assert open_dataset(copy).verify()["clips"] == 11
     monkeypatch.setattr(storage, "write", real)
-    exclusions.apply(copy, np.array([0]), ["leak:audio"])
+    tables.exclude(copy, np.array([0]), ["leak:audio"])
     assert open_dataset(copy).verify()["clips"] == 11
-    exclusions.apply(copy, np.array([1]), ["leak:audio"])
+    tables.exclude(copy, np.array([1]), ["leak:audio"])
     assert len(list(copy.glob("index*"))) == 2  # the one before the last goes
 
 
@@ -228,12 +228,12 @@ def test_senseless_exclusions_are_refused(copy):
     before = {path.name: path.read_bytes() for path in copy.iterdir()}
     for rows, reasons, word in (([11], ["leak:x"], "11 clips"), ([-1], ["x"], "11 clips"), ([0], [""], "reason")):
         with pytest.raises(UserError, match=word):
-            exclusions.apply(copy, np.array(rows), reasons)
+            tables.exclude(copy, np.array(rows), reasons)
     with pytest.raises(UserError, match="reason"):
-        exclusions.apply(copy, np.array([0, 1]), ["x"])
+        tables.exclude(copy, np.array([0, 1]), ["x"])
     assert {path.name: path.read_bytes() for path in copy.iterdir()} == before
     index = bytearray((copy / "index.arrow").read_bytes())
     index[len(index) // 2] ^= 1
     (copy / "index.arrow").write_bytes(index)
     with pytest.raises(DataError, match="index"):
-        exclusions.apply(copy, np.array([0]), ["leak:x"])
+        tables.exclude(copy, np.array([0]), ["leak:x"])

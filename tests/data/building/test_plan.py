@@ -15,11 +15,10 @@ from alp_jax.core import files, storage
 from alp_jax.core.clip import Clip, Event, Rejected
 from alp_jax.core.errors import DataError, UserError
 from alp_jax.core.hashing import hash64
-from alp_jax.data.building import exclusions, plan, rows, shard, worker
-from alp_jax.data.building.build import Settings, build
+from alp_jax.data.building import plan, rows, shard, tables, worker
+from alp_jax.data.building.build import Settings, build, preview
 from alp_jax.data.building.filters import CaptionFilter
 from alp_jax.data.building.merge import merge
-from alp_jax.data.building.preview import preview
 from alp_jax.data.store import ladder
 from alp_jax.data.store.dataset import open_dataset
 from alp_jax.data.text.normalise import normalise
@@ -371,7 +370,7 @@ def test_a_data_set_is_built_where_a_url_points(tmp_path, monkeypatch):
     assert build(clips, "memory://sets/tones", source_name="x", shards=2) == accounting
     with pytest.raises(UserError, match="another build"):
         build(clips[1:], "memory://sets/tones", source_name="x", shards=2)
-    exclusions.apply("memory://sets/tones", np.array([1]), ["leak:audio"])
+    tables.exclude("memory://sets/tones", np.array([1]), ["leak:audio"])
     assert open_dataset("memory://sets/tones").info["accounting"]["excluded"] == {"leak:audio": 1}
     build([dataclasses.replace(c, id=f"b:{c.id}") for c in clips], "memory://sets/more", source_name="x", shards=1)
     merge(["memory://sets/tones", "memory://sets/more"], str(tmp_path / "merged"), dedupe="all")
