@@ -24,17 +24,20 @@ ALLOWED = {
     "launchers": BASE,
     "planning": BASE | (BELOW_TRAIN - {"corpora"}) | {"train"},
     "scaling": BASE | {"models.accounting"},
+    # an export opens a run as training left it: its settings, model and tokenizer, and clips of its data set
     "interop": BASE
     | MODEL_SIDE
     | {
+        "data.audio.samples",
+        "data.store",
         "data.text",
         "evaluation.model",
-        "evaluation.retrieval.ranking",
         "models",
-        "objectives",
-        "optim",
+        "train.build",
         "train.checkpoint",
+        "train.places",
     },
+    "golden": BASE | (BELOW_TRAIN - {"corpora"}) | {"evaluation", "interop.formats"},
     "bench": BASE | BELOW_TRAIN | {"evaluation", "train", "planning"},
     "cli": None,  # anything
 }

@@ -1,10 +1,12 @@
-"""Files that are whole or absent: atomic writes, hashes, JSON with errors that name the file."""
+"""Files and folders that are whole or absent: atomic writes, hashes, JSON with errors that name the file."""
 
+import contextlib
 import hashlib
 import json
 import os
 import pathlib
 import tempfile
+from collections.abc import Iterator
 from typing import Any
 
 from alp_jax.core.errors import UserError
@@ -30,6 +32,21 @@ def write_bytes(path: str | os.PathLike, data: bytes) -> None:
 def write_text(path: str | os.PathLike, text: str) -> None:
     """Writes UTF-8 ``text`` to ``path`` atomically."""
     write_bytes(path, text.encode())
+
+
+@contextlib.contextmanager
+def whole_folder(path: str | os.PathLike) -> Iterator[pathlib.Path]:
+    """An empty folder that becomes ``path``, in place of one that is there, when the block ends without an error."""
+    path = pathlib.Path(path).absolute()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # beside its place, so that moving it there is a rename within one file system
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as temporary:
+        made = pathlib.Path(temporary) / "made"
+        made.mkdir()
+        yield made
+        if path.exists():
+            os.rename(path, pathlib.Path(temporary) / "before")
+        os.rename(made, path)
 
 
 def json_text(value: Any) -> str:

@@ -26,6 +26,7 @@ from alp_jax.data.building import build
 from alp_jax.golden.case import find_cases
 from alp_jax.interop.formats import reference
 from alp_jax.interop.formats.names import to_torch
+from alp_jax.interop.writing.run import Run
 from alp_jax.models.dual import AudioTextModel
 from alp_jax.models.functional import functionalize
 from alp_jax.models.zipformer.encoder import Zipformer
@@ -109,6 +110,10 @@ class TinyModels:
             return np.asarray(scale * rng.standard_normal(like.shape), np.float32)
 
         return jax.tree.map(draw, shapes)
+
+    def run(self, config):
+        """A run of random parameters, as an export opens it; of no folder."""
+        return Run(pathlib.Path("demo"), 7, None, config, self.random_params(config), None)
 
     @staticmethod
     def sounds():

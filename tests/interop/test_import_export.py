@@ -26,7 +26,7 @@ from alp_jax.data.building import build
 from alp_jax.data.text import piece_model, training
 from alp_jax.data.text.open import open_tokenizer
 from alp_jax.interop.formats import auden, hf_text
-from alp_jax.interop.writing import parity
+from alp_jax.interop.isolated import process
 from alp_jax.optim.optimizer import make_optimizer
 from alp_jax.parallel.mesh import make_mesh
 from alp_jax.train.build import make_model, make_parts
@@ -135,7 +135,7 @@ def test_a_whole_model_goes_out_comes_back_and_goes_out_the_same(
     assert (made["model_type"], made["clips"]) == (kind, 3)
     assert max(made[name] for name in ("frames", "pooled")) <= made["tolerance"] == 1e-4
     assert ("embed" in made) == (kind == "clap")
-    assert made["checked_with"] == ["this project", "PyTorch"][: 1 + parity.installed("torch")]
+    assert made["checked_with"] == ["this project", "PyTorch"][: 1 + process.installed("torch")]
     assert made["tokenizer"]["differ"] == 0
     assert made["tokenizer"]["compared"] > len(CAPTIONS)
     assert names(out) == FILES
@@ -149,7 +149,7 @@ def test_a_whole_model_goes_out_comes_back_and_goes_out_the_same(
     read = alp(capfd, "import", "auden", out, "--out", back, "--data", data)
     assert (read["model_type"], read["left_out"], read["converted"]) == (kind, [], {})
     assert names(back) == ["checkpoints", "config.json", "import.json", "tokenizer.json", "tokenizer_config.json"]
-    monkeypatch.setattr(parity, "installed", lambda *packages: False)
+    monkeypatch.setattr(process, "installed", lambda *packages: False)
     repeated = alp(capfd, "export", "torch", "--format=auden", "--run", back, "--out", again, "--clips=1")
     assert repeated["checked_with"] == ["this project"]
     for name in ("model.safetensors", "tokenizer.json", "tokenizer_config.json"):

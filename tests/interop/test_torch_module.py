@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from alp_jax.interop.writing.export import single_file
+from alp_jax.interop.writing.torch_folder import single_file
 
 torch = pytest.importorskip("torch")
 from safetensors.torch import save, save_file  # noqa: E402

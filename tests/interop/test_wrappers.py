@@ -11,9 +11,9 @@ import sys
 import numpy as np
 import pytest
 
-from alp_jax.cli import export as cli
 from alp_jax.cli.main import main
-from alp_jax.interop.writing import export, verify
+from alp_jax.interop.writing import parity, torch_folder
+from alp_jax.interop.writing.compare import jax_results
 
 torch = pytest.importorskip("torch", reason="the modules need the extra torch")
 
@@ -21,13 +21,11 @@ torch = pytest.importorskip("torch", reason="the modules need the extra torch")
 @pytest.fixture(scope="module")
 def exported(tiny, tmp_path_factory):
     """(folder of the export, int16 clips, what JAX computes for them)."""
-    config, clips = tiny.run_config("contrastive"), tiny.sounds()
-    params = tiny.random_params(config)
+    run, clips = tiny.run(tiny.run_config("contrastive")), tiny.sounds()
     out = tmp_path_factory.mktemp("wrappers") / "out"
-    found = {"clips": 0, "frames": 0.0, "pooled": 0.0, "tolerance": 0.0}
-    given = {"run": "demo", "step": 7, "check": lambda made: found, "wrappers": ("hear", "xares")}
-    export.write_export(out, params, config, **given)
-    return out, clips, cli.jax_results(config, params, clips)
+    measured = {"clips": 0, "frames": 0.0, "pooled": 0.0, "tolerance": 0.0}
+    torch_folder.write_torch(out, run, lambda made: measured, ("hear", "xares"))
+    return out, clips, jax_results(run.config, run.params, clips)
 
 
 def load(path):
@@ -103,7 +101,7 @@ def test_hear_scenes_are_what_jax_computes_alone_and_in_a_batch(hear, exported):
         found = module.get_scene_embeddings(audio, model)
         assert found.dtype == torch.float32
         assert found.shape == (1, model.scene_embedding_size)
-        assert verify.difference(found[0].numpy(), want) <= 1e-4
+        assert parity.difference(found[0].numpy(), want) <= 1e-4
     batch = noise(4, 2.74)
     together = module.get_scene_embeddings(batch, model)
     alone = torch.cat([module.get_scene_embeddings(audio[None], model) for audio in batch])
@@ -135,7 +133,7 @@ def test_xares_finds_one_encoder_and_what_it_asks_of_it(exported):
     _, clips, expected = exported
     with torch.inference_mode():
         found = encoder(torch.from_numpy(clips[3] / 32768).float()[None])
-    assert verify.difference(found[0].numpy(), expected.frames[3]) <= 1e-4
+    assert parity.difference(found[0].numpy(), expected.frames[3]) <= 1e-4
     with pytest.raises(ValueError, match=r"must be \(clips, samples\)"):
         encoder(audio[0])
 
@@ -178,5 +176,5 @@ def test_the_flag_writes_the_modules_it_names(folders, tmp_path, capfd):
     readme = (tmp_path / "out" / "README.md").read_text()
     assert "hear_module.py" in readme
     assert "xares" not in readme
-    export.remove_export(tmp_path / "out")
+    torch_folder.remove_export(tmp_path / "out")
     assert list(tmp_path.iterdir()) == []

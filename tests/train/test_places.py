@@ -1,18 +1,17 @@
 """Runs carry their tokenizer: a run folder alone says how captions are encoded, wherever its data set went."""
 
-import argparse
 import dataclasses
 import json
 import shutil
 
 import pytest
 
-from alp_jax.cli.export import parity_clips
 from alp_jax.config import to_dict
 from alp_jax.core.errors import UserError
 from alp_jax.data.store.dataset import open_dataset
 from alp_jax.data.text import training
 from alp_jax.data.text.open import open_tokenizer
+from alp_jax.interop.writing.compare import parity_clips, parity_data
 from alp_jax.train.build import find_data, require_data, run_tokenizer
 from alp_jax.train.evaluate import open_suite
 from alp_jax.train.run_dir import RunDir
@@ -59,11 +58,9 @@ def test_a_copied_run_is_evaluated_and_exported_without_its_data_set(run, data, 
     assert (suite.tokenizer.sha256, suite.names) == (wanted, ["pitch"])
     with pytest.raises(UserError, match="which is not here"):
         open_suite(copied, config, "mini")
-    args = argparse.Namespace(data=None, clips=3)
-    clips, kind = parity_clips(copied, config, args)
+    clips, kind = parity_clips(parity_data(copied, config, None), 3, 1.0)
     assert (len(clips), kind) == (3, "made-up clips")
-    args.data = str(other)
-    assert parity_clips(copied, config, args)[1] == f"test clips of {other}"
+    assert parity_clips(parity_data(copied, config, str(other)), 3, 1.0)[1] == f"test clips of {other}"
 
 
 def test_runs_without_a_copy_take_the_one_of_their_data_set_or_say_what_is_missing(run, data):

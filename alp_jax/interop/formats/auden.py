@@ -19,8 +19,8 @@ from alp_jax.core.errors import UserError
 from alp_jax.core.files import read_json, write_bytes, write_json
 from alp_jax.core.names import nearest
 from alp_jax.interop.formats import reference
-from alp_jax.interop.formats.names import BATCH_COUNT, to_torch
-from alp_jax.interop.reading.foreign import Imported, Weights, load_weights, params_from, run_config
+from alp_jax.interop.formats.names import BATCH_COUNT, params_from, to_torch
+from alp_jax.interop.reading.foreign import Imported, Weights, load_weights, run_config
 from alp_jax.models.dual import AudioTextModel
 from alp_jax.models.functional import functionalize
 

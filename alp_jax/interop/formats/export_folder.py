@@ -3,12 +3,13 @@
 import contextlib
 import os
 import pathlib
-import tempfile
 from collections.abc import Iterator
 
 from alp_jax.core.errors import UserError
-from alp_jax.core.files import read_json
+from alp_jax.core.files import read_json, whole_folder
 
+# what each format can hold of a run, the usual part first
+PARTS = {"torch": ("encoder",), "onnx": ("encoder",), "auden": ("model", "encoder"), "hf": ("text", "decoder")}
 CONFIG, WEIGHTS, MODULE, README = "config.json", "model.safetensors", "alp_encoder.py", "README.md"
 GRAPH = "model.onnx"
 WRAPPERS = {"hear": "hear_module.py", "xares": "xares_encoder.py"}  # by the suites that take them
@@ -47,12 +48,5 @@ def written(out_dir: str | os.PathLike) -> Iterator[pathlib.Path]:
       UserError: ``out_dir`` holds something else than an export.
     """
     check_target(out_dir)
-    out = pathlib.Path(out_dir).absolute()
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as temporary:
-        made = pathlib.Path(temporary) / "export"
-        made.mkdir()
+    with whole_folder(out_dir) as made:
         yield made
-        if out.exists():
-            os.rename(out, pathlib.Path(temporary) / "before")
-        os.rename(made, out)

@@ -19,10 +19,9 @@ from alp_jax.config.schema import DataConfig, ModelConfig, ObjectiveConfig, Text
 from alp_jax.core.errors import UserError
 from alp_jax.core.files import read_json, write_bytes, write_json
 from alp_jax.interop.formats.export_folder import CONFIG, WEIGHTS
-from alp_jax.interop.formats.names import to_torch
+from alp_jax.interop.formats.names import params_from, to_torch
 from alp_jax.interop.formats.reference import text_config, text_values
-from alp_jax.interop.reading.foreign import Imported, Weights, load_weights, params_from, run_config
-from alp_jax.interop.writing.verify import on_cpu
+from alp_jax.interop.reading.foreign import Imported, Weights, load_weights, run_config
 from alp_jax.models.functional import functionalize
 from alp_jax.models.transformer import TextTower
 
@@ -104,18 +103,6 @@ def _without_offset(text: TextTowerConfig, weights: Weights, pad_id: int) -> tup
         )
     text = dataclasses.replace(text, max_position_embeddings=text.max_position_embeddings - first)
     return text, weights._replace(tensors={**weights.tensors, _POSITIONS: table[first:]})
-
-
-def hidden_states(text: TextTowerConfig, params: dict[str, Any], ids: list[list[int]]) -> list[np.ndarray]:
-    """What a tower computes for texts, (L, D) float32 each, special tokens included; on the CPU in full precision."""
-    _, apply = functionalize(lambda rngs: TextTower(text, rngs=rngs))
-    len_B = np.array([len(row) for row in ids], np.int32)
-    text_BL = np.zeros((len(ids), len_B.max()), np.int32)
-    for row, own in zip(text_BL, ids, strict=True):
-        row[: len(own)] = own
-    with on_cpu():
-        hidden_BLD = np.asarray(jax.jit(apply)(params, text_BL, len_B))
-    return [hidden_LD[:length] for hidden_LD, length in zip(hidden_BLD, len_B, strict=True)]
 
 
 def write_folder(

@@ -5,7 +5,8 @@ A rule is (pattern of our path, PyTorch name, layout); the first pattern that ma
 
 import dataclasses
 import re
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,9 +14,32 @@ import numpy as np
 
 from alp_jax.core.errors import UserError
 from alp_jax.core.names import choose, nearest
-from alp_jax.interop.formats.layouts import LAYOUTS
+from alp_jax.interop.reading.foreign import Weights
 
 Rule = tuple[str, str, str]
+Transform = Callable[[np.ndarray], np.ndarray]
+
+
+class Layout(NamedTuple):
+    """How one parameter is laid out there and here: inverse permutations of axes, so that every bit survives."""
+
+    to_torch: Transform
+    from_torch: Transform
+
+
+LAYOUTS = {
+    "same": Layout(lambda a: a, lambda a: a),
+    # (in, out) <-> (out, in)
+    "linear": Layout(lambda a: a.T, lambda a: a.T),
+    # (height, width, in, out) <-> (out, in, height, width)
+    "conv2d": Layout(lambda a: a.transpose(3, 2, 0, 1), lambda a: a.transpose(2, 3, 1, 0)),
+    # (in, out) <-> (out, in, 1, 1)
+    "pointwise": Layout(lambda a: a.T[:, :, None, None], lambda a: a[:, :, 0, 0].T),
+    # (taps, channels) <-> (channels, 1, taps)
+    "depthwise": Layout(lambda a: a.T[:, None, :], lambda a: a[:, 0, :].T),
+    # (height, width, channels) <-> (channels, 1, height, width)
+    "depthwise2d": Layout(lambda a: a.transpose(2, 0, 1)[:, None], lambda a: a[:, 0].transpose(1, 2, 0)),
+}
 
 
 def _linear(ours: str, theirs: str) -> tuple[Rule, ...]:
@@ -185,6 +209,17 @@ def from_torch(
         return jnp.asarray(layout.from_torch(value), like.dtype)
 
     return jax.tree_util.tree_map_with_path(read, params_like)
+
+
+def params_from(weights: Weights, like: Any, kind: str, *, outside: dict[str, float] | None = None) -> Any:
+    """``from_torch`` for a file: float32 weights only, and errors that name the file."""
+    for name, value in weights.tensors.items():
+        if value.dtype != np.float32:
+            raise UserError(f"{weights.path}: {name} holds {value.dtype} numbers, which no weight of the model does")
+    try:
+        return from_torch(weights.tensors, like, kind, outside=outside)
+    except UserError as error:
+        raise UserError(f"{weights.path}: {error}") from None
 
 
 def to_torch(params: Any, kind: str, *, batch_count: float | None = None) -> dict[str, np.ndarray]:

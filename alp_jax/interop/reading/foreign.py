@@ -10,9 +10,8 @@ from alp_jax.config import RunConfig
 from alp_jax.config.schema import DataConfig, FeatureConfig, ModelConfig, ObjectiveConfig
 from alp_jax.core.errors import UserError
 from alp_jax.core.files import read_json
-from alp_jax.interop.formats.names import from_torch
+from alp_jax.interop.isolated.process import require, run_isolated
 from alp_jax.interop.reading.checked_safetensors import Stored, read_safetensors
-from alp_jax.interop.reading.pickles import to_safetensors
 
 # First in the order in which the reference looks for them, then those of transformers.
 WEIGHTS = (
@@ -100,9 +99,11 @@ def _read_file(path: pathlib.Path, allow_pickle: bool) -> Stored:
         return read_safetensors(path)
     if not allow_pickle:
         raise UserError(f"{path} is a pickle, which can run code: --allow_pickle reads it in a process of its own")
+    require("torch", what=str(path), extras="torch")
     with tempfile.TemporaryDirectory() as temporary:
         made = pathlib.Path(temporary) / "weights.safetensors"
-        to_safetensors(path, made)
+        problem = f"{path} cannot be read as a checkpoint of tensors"
+        run_isolated("unpickle.py", path.absolute(), made, problem=problem, error=UserError)
         return read_safetensors(made)
 
 
@@ -126,17 +127,6 @@ def _read_split(index: pathlib.Path, allow_pickle: bool) -> Stored:
         tensors |= stored.tensors
         converted |= stored.converted
     return Stored(tensors, converted)
-
-
-def params_from(weights: Weights, like: Any, kind: str, *, outside: dict[str, float] | None = None) -> Any:
-    """``names.from_torch`` for a file: float32 weights only, and errors that name the file."""
-    for name, value in weights.tensors.items():
-        if value.dtype != np.float32:
-            raise UserError(f"{weights.path}: {name} holds {value.dtype} numbers, which no weight of the model does")
-    try:
-        return from_torch(weights.tensors, like, kind, outside=outside)
-    except UserError as error:
-        raise UserError(f"{weights.path}: {error}") from None
 
 
 def run_config(model: ModelConfig, objective: ObjectiveConfig, text_budget: int = DataConfig.text_budget) -> RunConfig:

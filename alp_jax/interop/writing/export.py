@@ -1,195 +1,126 @@
-"""A trained audio encoder as a folder for PyTorch: weights, settings, one module file, a few lines of use."""
+"""A run as a folder for PyTorch and its toolboxes, compared with JAX on real clips before it exists."""
 
-import ast
+import os
 import pathlib
-import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import jax
-import numpy as np
-from safetensors.numpy import save
-
-import alp_jax
-from alp_jax.config import RunConfig, to_dict
 from alp_jax.core.errors import UserError
-from alp_jax.core.files import write_bytes, write_json, write_text
-from alp_jax.interop.formats.export_folder import (
-    CONFIG,
-    LEFT_BY_USE,
-    MODULE,
-    README,
-    WEIGHTS,
-    WRAPPERS,
-    read_origin,
-    written,
-)
-from alp_jax.interop.formats.names import to_torch
-from alp_jax.interop.formats.reference import require_zipformer
-
-_PACKAGE = "alp_jax.interop.torch_module"
-_PARTS = ("logmel", "layers", "zipformer", "encoder")  # in the order in which they need one another
-
-_USES = {
-    "hear": "HEAR 2021: `hear_module.py` is the module, this folder the model file: `hear-validator hear_module -m .`",
-    "xares": "X-ARES: `xares_encoder.py` is the encoder; the suite wants its path relative to where it is started.",
-}
-
-Check = Callable[[pathlib.Path], dict[str, Any]]
+from alp_jax.core.names import choose
+from alp_jax.core.progress import Progress
+from alp_jax.interop.formats.export_folder import PARTS, WRAPPERS, check_target
+from alp_jax.interop.formats.hf_text import NO_DECODER
+from alp_jax.interop.isolated.process import require
+from alp_jax.interop.writing.compare import jax_results, parity_clips
+from alp_jax.interop.writing.onnx import write_onnx
+from alp_jax.interop.writing.parity import ParityError, verify
+from alp_jax.interop.writing.run import open_run
+from alp_jax.interop.writing.torch_folder import check_export, remove_export, require_module, write_torch
+from alp_jax.interop.writing.whole_models import write_auden, write_hf
 
 
-def single_file() -> str:
-    """The parts of ``torch_module`` as one file: header and docstring of the last part, imports once, then the code."""
-    folder, imports, bodies = pathlib.Path(__file__).parents[1] / "torch_module", set(), []
-    header = ""
-    for part in _PARTS:
-        source = (folder / f"{part}.py").read_text(encoding="utf-8")
-        lines, tree = source.splitlines(), ast.parse(source)
-        at_top = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
-        imports |= {ast.unparse(node) for node in at_top if not ast.unparse(node).startswith(f"from {_PACKAGE}")}
-        bodies.append("\n".join(lines[at_top[-1].end_lineno :]).strip())
-        header = "\n".join(lines[: tree.body[0].end_lineno])
-    # "import x" before "from x import y", the standard library before torch
-    ordered = sorted(imports, key=lambda line: ("torch" in line, line.startswith("from"), line))
-    first_torch = next(i for i, line in enumerate(ordered) if "torch" in line)
-    ordered.insert(first_torch, "")
-    return "\n".join([header, "", *ordered, ""]) + "\n" + "\n\n\n".join(bodies) + "\n"
-
-
-def require_module(params: dict[str, Any], config: RunConfig) -> None:
-    """Raises UserError unless the module can hold the encoder of ``params``."""
-    if "encoder" not in params:
-        raise UserError("the run holds a text tower only: there is no audio encoder to export")
-    require_zipformer(config.model)
-
-
-def encoder_state(params: dict[str, Any]) -> tuple[str, dict[str, np.ndarray]]:
-    """(model_type, state dict of the audio side in the reference's names) of a whole model's parameters.
-
-    A model trained against text is of type ``clap`` and keeps its audio projection; others are ``zipformer``.
-    """
-    params = jax.tree.map(lambda x: np.asarray(x, np.float32), params)
-    if "audio_proj" not in params:
-        return "zipformer", to_torch(params["encoder"], "zipformer")
-    return "clap", to_torch({"encoder": params["encoder"], "audio_proj": params["audio_proj"]}, "clap")
-
-
-def describe(config: RunConfig, kind: str, origin: dict[str, Any]) -> dict[str, Any]:
-    """Content of the export's config.json: keys of the reference, then ``features`` and ``alp`` (where it is from)."""
-    encoder = {"model_type": "zipformer", **to_dict(config.model.encoder)}
-    features = config.features
-    head = {"model_type": "clap", "audio_encoder_config": encoder, "shared_emb_dim": config.model.shared_emb_dim}
-    return {
-        **(head if kind == "clap" else encoder),
-        "features": {
-            "num_mel_bins": features.num_mel_bins,
-            "low_hz": features.low_hz,
-            "high_hz": features.high_hz,
-        },
-        "alp": {"version": alp_jax.__version__, "model": config.model.name, **origin},
-    }
-
-
-def check_export(path: str | pathlib.Path) -> dict[str, Any]:
-    """The config.json of what ``write_export`` wrote; UserError when ``path`` is something else."""
-    settings = read_origin(path)
-    if not (pathlib.Path(path) / MODULE).is_file():
-        raise UserError(f"{path} is no export of alp_jax with a module for PyTorch")
-    return settings
-
-
-def remove_export(path: str | pathlib.Path) -> None:
-    """Deletes what ``write_export`` wrote, and the folder when nothing else is in it."""
-    path = pathlib.Path(path)
-    for name in (WEIGHTS, CONFIG, MODULE, README, *WRAPPERS.values()):
-        (path / name).unlink(missing_ok=True)
-    shutil.rmtree(path / LEFT_BY_USE, ignore_errors=True)
-    if not any(path.iterdir()):
-        path.rmdir()
-
-
-def write_export(
-    out_dir: str | pathlib.Path,
-    params: dict[str, Any],
-    config: RunConfig,
+def export(
+    run_dir: str | os.PathLike,
+    out_dir: str | os.PathLike,
+    form: str = "torch",
     *,
-    run: str,
-    step: int,
-    check: Check,
+    part: str | None = None,
     wrappers: Sequence[str] = (),
+    step: int | None = None,
     since: int | None = None,
+    data: str | None = None,
+    num_clips: int = 8,
     chosen: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Writes the export beside ``out_dir``, lets ``check`` approve it, then moves it into place.
+    """Writes ``out_dir`` from the run in ``run_dir``.
 
     Args:
-      params: parameters of the whole model, nested dictionaries of arrays.
-      run, step, since: where they are from; ``since``: they are the mean over the steps after that one.
-      check: is given the finished folder; returns its findings or raises, in which case nothing is left behind.
-      wrappers: names in ``outbox.WRAPPERS``, whose modules are written beside.
-      chosen: how the run was chosen among others, kept in config.json; its ``rule`` and ``next`` are in the README.
+      form, part: in ``PARTS``; None: the usual part.
+      wrappers: benchmark suites, of ``WRAPPERS``, whose modules are written beside (``torch`` only).
+      step, since, data: see ``open_run``.
+      num_clips: to compare on.
+      chosen: how the run was chosen among others (``torch`` only).
 
     Returns:
-      ``out``, ``model_type``, ``parameters``, ``width`` and what ``check`` found.
+      The folder, what it holds, and the largest differences that were measured.
 
     Raises:
-      UserError: ``out_dir`` holds something else than an export.
+      UserError: wrong folders or names, a library is not installed, or the format has no place for the model; nothing
+        is written.
+      ParityError: what was written differs from JAX; nothing is left.
     """
-    with written(out_dir) as made:
-        source = {"run": run, "step": step} | ({} if since is None else {"since": since})
-        source |= {} if chosen is None else {"chosen": chosen}
-        kind, count = write_module(made, params, config, source)
-        found = check(made)
-        width = max(config.model.encoder.encoder_dim)
-        origin = {"run": run, "step": step, "objective": config.objective.name, "parameters": count}
-        for name in wrappers:
-            module = pathlib.Path(__file__).parents[1] / "torch_module" / WRAPPERS[name]
-            write_text(made / WRAPPERS[name], module.read_text(encoding="utf-8"))
-        write_text(made / README, _readme(origin, width, kind, found, wrappers) + _why(chosen))
-    return {"out": str(out_dir), "model_type": kind, "parameters": count, "width": width, **found}
+    if wrappers and form != "torch":
+        raise UserError(f"--wrappers belong to --format torch, not to --format {form}")
+    wrappers = [choose(name, WRAPPERS, "--wrappers") for name in wrappers]
+    part = choose(part or PARTS[form][0], PARTS[form], f"--part of --format {form}")
+    if part == "decoder":
+        raise UserError(NO_DECODER)
+    _check_arguments(form, num_clips)
+    check_target(out_dir)
+    with Progress("export", 4, "stages", alike=False) as progress:
+
+        def report(note: str) -> None:
+            progress.update(note=note)
+
+        run = open_run(run_dir, step, since, data)
+        if form == "hf":
+            result = write_hf(out_dir, run, report)
+        else:
+            clips, compared_on = parity_clips(run.dataset, num_clips, run.config.evaluation.max_seconds)
+            if form == "auden":
+                result = write_auden(out_dir, run, part, clips, report)
+            else:
+                report("clips read")
+                require_module(run)
+                expected = jax_results(run.config, run.params, clips)
+                report("computed in JAX")
+
+                def check(made: pathlib.Path) -> dict[str, Any]:
+                    report("written, compares")
+                    return verify(made, clips, expected, runtime=form)
+
+                if form == "onnx":
+                    result = write_onnx(out_dir, run, check)
+                else:
+                    result = write_torch(out_dir, run, check, wrappers, chosen)
+            result["compared_on"] = compared_on
+        progress.update()
+    return result
 
 
-def _why(chosen: dict[str, Any] | None) -> str:
-    """Why this run and no other, for the README."""
-    if chosen is None:
-        return ""
-    behind = "; ".join(f"{other['run']} {other['score']:.4f}" for other in chosen["next"])
-    text = f"The best of {chosen['runs']} runs, score {chosen['score']:.4f}: {chosen['rule']}."
-    return f"\n{text}" + (f" Next: {behind}." if behind else "") + f"\nResults: {', '.join(chosen['results'])}.\n"
-
-
-def write_module(
-    folder: pathlib.Path, params: dict[str, Any], config: RunConfig, origin: dict[str, Any]
-) -> tuple[str, int]:
-    """Writes weights, settings and module of the audio side into ``folder``: (model_type, number of parameters).
+def verify_export(
+    run_dir: str | os.PathLike, model_dir: str | os.PathLike, *, data: str | None = None, num_clips: int = 8
+) -> dict[str, Any]:
+    """Compares an export for PyTorch with the run that it is from; one that differs is deleted.
 
     Raises:
-      UserError: see ``require_module``.
+      UserError: wrong folders, or PyTorch is not installed; nothing is deleted.
+      ParityError: the export differs from JAX.
     """
-    require_module(params, config)
-    kind, state = encoder_state(params)
-    count = sum(value.size for value in state.values())
-    origin = {**origin, "objective": config.objective.name, "parameters": count}
-    write_bytes(folder / WEIGHTS, save(state))
-    write_json(folder / CONFIG, describe(config, kind, origin))
-    write_text(folder / MODULE, single_file())
-    return kind, count
+    _check_arguments("torch", num_clips)
+    origin = check_export(model_dir)["alp"]
+    if origin["run"] != pathlib.Path(run_dir).resolve().name:
+        raise UserError(f"--model {model_dir} was exported from run {origin['run']}, not from {run_dir}")
+    with Progress("export", 4, "stages", alike=False) as progress:
+        run = open_run(run_dir, origin["step"], origin.get("since"), data)
+        clips, compared_on = parity_clips(run.dataset, num_clips, run.config.evaluation.max_seconds)
+        progress.update(note="clips read")
+        expected = jax_results(run.config, run.params, clips)
+        progress.update(note="computed in JAX")
+        try:
+            measured = verify(model_dir, clips, expected)
+        except ParityError as error:
+            remove_export(model_dir)
+            raise ParityError(f"{error}; the export was deleted") from None
+        progress.update(2)
+    about = {"out": str(model_dir), "step": run.step, "parameters": origin["parameters"]}
+    return {**about, "compared_on": compared_on, **measured}
 
 
-def _readme(origin: dict[str, Any], width: int, kind: str, found: dict[str, Any], wrappers: Sequence[str]) -> str:
-    last = "\nunit = encoder.embed_audio(audio, audio_len)  # in the space of captions" if kind == "clap" else ""
-    use = "".join(f"\n{_USES[name]}\n" for name in wrappers)
-    return f"""# Audio encoder
-
-{origin["parameters"]} parameters, pretrained with the {origin["objective"]} objective (run {origin["run"]}, step
-{origin["step"]}). Needs PyTorch only; `alp_encoder.py` explains the arguments.
-
-```python
-from alp_encoder import AlpEncoder
-encoder = AlpEncoder.from_pretrained(".")
-frames, frame_len = encoder(audio, audio_len)  # 25 vectors of {width} numbers per second{last}
-```
-
-Largest difference from the JAX encoder over {found["clips"]} clips: frames {found["frames"]:.1e}, clip means
-{found["pooled"]:.1e} (allowed {found["tolerance"]:.0e}).
-{use}"""
+def _check_arguments(form: str, num_clips: int) -> None:
+    if num_clips < 1:
+        raise UserError(f"--clips {num_clips} must be at least 1")
+    if form == "torch":
+        require("torch", what="the check of an export", extras="torch")
+    if form == "onnx":
+        require("torch", "onnx", "onnxruntime", what="--format onnx", extras="torch,onnx")

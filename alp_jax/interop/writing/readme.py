@@ -1,7 +1,50 @@
-"""README.md of the folders that are handed to other toolboxes: how to load them and where they differ from here."""
+"""README.md of exported folders: how to load them, how far they were compared, and where they differ from here."""
 
+from collections.abc import Sequence
 from typing import Any
 
+_TORCH = """# Audio encoder
+
+{parameters} parameters, pretrained with the {objective} objective (run {run}, step
+{step}). Needs PyTorch only; `alp_encoder.py` explains the arguments.
+
+```python
+from alp_encoder import AlpEncoder
+encoder = AlpEncoder.from_pretrained(".")
+frames, frame_len = encoder(audio, audio_len)  # 25 vectors of {width} numbers per second{last}
+```
+
+Largest difference from the JAX encoder over {clips} clips: frames {frames:.1e}, clip means
+{pooled:.1e} (allowed {tolerance:.0e}).
+{lines}"""
+_EMBED = "\nunit = encoder.embed_audio(audio, audio_len)  # in the space of captions"
+_WRAPPERS = {
+    "hear": "HEAR 2021: `hear_module.py` is the module, this folder the model file: `hear-validator hear_module -m .`",
+    "xares": "X-ARES: `xares_encoder.py` is the encoder; the suite wants its path relative to where it is started.",
+}
+_ONNX = """# Audio encoder as an ONNX graph
+
+{parameters} parameters, pretrained with the {objective} objective (run {run}, step {step}). Needs a runtime of ONNX
+(opset 17) and nothing else; the features are part of the graph.
+
+```python
+import numpy, onnxruntime
+session = onnxruntime.InferenceSession("model.onnx", providers=["CPUExecutionProvider"])
+audio = numpy.zeros((2, 32000), numpy.float32)    # mono, {rate} samples per second, in [-1, 1]
+lengths = numpy.array([32000, 20000])             # samples of each clip
+wanted = ["pooled", "frames", "frame_lengths"]
+pooled, frames, frame_lengths = session.run(wanted, {{"audio": audio, "lengths": lengths}})
+```
+
+{lines}
+
+Any number of clips of any lengths from 80 samples; what a clip gives does not depend on its batch. Memory grows with
+the square of the longest clip, as attention does. The spectrum is computed in float64 (quiet sounds need it), so a
+runtime without it cannot run the graph.
+
+Largest difference from the JAX encoder in onnxruntime over {clips} clips, each alone and all in a batch: frames
+{frames:.1e}, clip means {pooled:.1e} (allowed {tolerance:.0e}).
+"""
 _AUDEN = """# {title}
 
 {parameters} parameters (run {run}, step {step}, {objective} objective), as a folder of the Auden toolbox:
@@ -34,29 +77,48 @@ tokenizer, model = AutoTokenizer.from_pretrained("."), BertModel.from_pretrained
 
 There is no pooler: the vector of the first token stands for the text. Read back, {tensors} tensors are equal bit by
 bit; over {texts} captions the largest difference is {hidden:.1e} (allowed {tolerance:.0e}; checked with {checked}).
+
 {lines}"""
 _TITLES = {"zipformer": "Audio encoder", "clap": "Audio-text model", "audio-caption": "Caption model"}
 
 
-def auden_readme(origin: dict[str, Any], kind: str, found: dict[str, Any], *, budget: int, bins: int) -> str:
-    """For a folder of ``interop.auden``: ``budget`` is the caption length of the run, ``bins`` its features' width."""
+def torch_readme(
+    origin: dict[str, Any], kind: str, measured: dict[str, Any], *, width: int, wrappers: Sequence[str]
+) -> str:
+    """For a folder of ``torch_folder``."""
+    lines = "".join(f"\n{_WRAPPERS[name]}\n" for name in wrappers)
+    if chosen := origin.get("chosen"):
+        behind = "; ".join(f"{other['run']} {other['score']:.4f}" for other in chosen["next"])
+        lines += f"\nThe best of {chosen['runs']} runs, score {chosen['score']:.4f}: {chosen['rule']}."
+        lines += (f" Next: {behind}." if behind else "") + f"\nResults: {', '.join(chosen['results'])}.\n"
+    last = _EMBED if kind == "clap" else ""
+    return _TORCH.format(**origin, **measured, width=width, last=last, lines=lines)
+
+
+def onnx_readme(origin: dict[str, Any], measured: dict[str, Any], *, rate: int, arrays: dict[str, str]) -> str:
+    """For a folder of ``onnx``; ``arrays`` says what goes in and comes out."""
+    lines = "\n".join(f"- `{name}`: {text}" for name, text in arrays.items())
+    return _ONNX.format(**origin, **measured, rate=rate, lines=lines)
+
+
+def auden_readme(origin: dict[str, Any], kind: str, measured: dict[str, Any], *, budget: int, bins: int) -> str:
+    """For a folder of ``formats.auden``: ``budget`` is the caption length of the run, ``bins`` its features' width."""
     lines = _CLAP.format(budget=budget + 2) if kind == "clap" else ""
     lines += _BINS.format(bins=bins) if bins != 80 else ""
-    return _fill(_AUDEN, origin, found, title=_TITLES[kind], lines=lines + _about_ids(found))
+    checked = ", ".join(measured["checked_with"])
+    lines += _about_ids(measured)
+    return _AUDEN.format(**origin, **measured, title=_TITLES[kind], checked=checked, lines=lines)
 
 
-def hf_readme(origin: dict[str, Any], found: dict[str, Any]) -> str:
-    """For a folder of ``interop.hf_text``."""
-    return _fill(_HF, origin, found, lines="\n" + _about_ids(found))
+def hf_readme(origin: dict[str, Any], measured: dict[str, Any]) -> str:
+    """For a folder of ``formats.hf_text``."""
+    checked = ", ".join(measured["checked_with"])
+    return _HF.format(**origin, **measured, checked=checked, lines=_about_ids(measured))
 
 
-def _about_ids(found: dict[str, Any]) -> str:
-    if "tokenizer" not in found:
+def _about_ids(measured: dict[str, Any]) -> str:
+    if "tokenizer" not in measured:
         return ""
-    ids = found["tokenizer"]
+    ids = measured["tokenizer"]
     exceptions = [f"  - {what}\n" for what in ids["not_proved"]]
     return _TOKENIZER.format(**ids) + "".join([_UNIGRAM] * bool(exceptions) + exceptions)
-
-
-def _fill(text: str, origin: dict[str, Any], found: dict[str, Any], **values: str) -> str:
-    return text.format(checked=", ".join(found["checked_with"]), **origin, **found, **values)

@@ -13,9 +13,9 @@ from safetensors.numpy import load_file
 
 from alp_jax.config.schema import FeatureConfig, ObjectiveConfig, ZipformerConfig
 from alp_jax.core.errors import UserError
+from alp_jax.interop import imported
 from alp_jax.interop.formats import auden
-from alp_jax.interop.reading import imported
-from alp_jax.interop.torch_module import unpickle
+from alp_jax.interop.isolated import unpickle
 from alp_jax.train.build import read_config
 from alp_jax.train.checkpoint import load_params
 
@@ -85,9 +85,7 @@ def test_what_fails_leaves_no_folder(models, tmp_path, monkeypatch):
     models.write(tmp_path / "there", "zipformer_causal")
     model = auden.read_folder(tmp_path / "there")
     rename = os.rename
-    monkeypatch.setattr(
-        imported.os, "rename", lambda old, new: 1 / 0 if str(new) == str(tmp_path / "run") else rename(old, new)
-    )
+    monkeypatch.setattr(os, "rename", lambda old, new: 1 / 0 if str(new) == str(tmp_path / "run") else rename(old, new))
     with pytest.raises(ZeroDivisionError):
         imported.write_run(tmp_path / "run", model, source="there", files={}, data="data/mini")
     assert [p.name for p in tmp_path.iterdir()] == ["there"]

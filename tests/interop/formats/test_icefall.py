@@ -12,8 +12,7 @@ from safetensors.numpy import save_file
 from alp_jax.config.schema import ZipformerConfig
 from alp_jax.core.errors import UserError
 from alp_jax.interop.formats import icefall
-from alp_jax.interop.formats.layouts import LAYOUTS
-from alp_jax.interop.formats.names import entries, leaf_path, to_torch
+from alp_jax.interop.formats.names import LAYOUTS, entries, leaf_path, to_torch
 from alp_jax.interop.formats.reference import zipformer_config
 from alp_jax.interop.reading.foreign import Weights
 from alp_jax.models.functional import functionalize

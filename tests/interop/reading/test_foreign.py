@@ -12,9 +12,9 @@ import pytest
 from safetensors.numpy import save_file
 
 from alp_jax.core.errors import UserError
+from alp_jax.interop.isolated import unpickle
 from alp_jax.interop.reading import foreign
 from alp_jax.interop.reading.foreign import load_weights
-from alp_jax.interop.torch_module import unpickle
 
 STATE = {f"layer.{i}.weight": np.full((2, i + 1), i, np.float32) for i in range(4)}
 
@@ -36,13 +36,13 @@ def torch(monkeypatch):
     """PyTorch; pickles are read in this process, by the code of the child."""
     torch = pytest.importorskip("torch")
 
-    def here(source, target):
+    def here(script, source, target, *, problem, error):
         try:
             unpickle.main(str(source), str(target))
-        except SystemExit as error:
-            raise UserError(f"{source} cannot be read as a checkpoint of tensors: {error}") from None
+        except SystemExit as last:
+            raise error(f"{problem}: {last}") from None
 
-    monkeypatch.setattr(foreign, "to_safetensors", here)
+    monkeypatch.setattr(foreign, "run_isolated", here)
     return torch
 
 

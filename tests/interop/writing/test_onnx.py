@@ -7,11 +7,12 @@ import jax
 import numpy as np
 import pytest
 
-from alp_jax.cli import export as cli
 from alp_jax.cli.main import main
 from alp_jax.core.errors import UserError
 from alp_jax.interop.formats import export_folder
-from alp_jax.interop.writing import export, onnx, verify
+from alp_jax.interop.isolated import process
+from alp_jax.interop.writing import onnx, parity, torch_folder
+from alp_jax.interop.writing.compare import jax_results
 
 NEEDS = "writing and running ONNX graphs needs the extras torch and onnx"
 pytest.importorskip("torch", reason=NEEDS)
@@ -23,21 +24,19 @@ class Written:
     """A model, its clips and what JAX computes for them; ``write`` exports it, with other parameters if given."""
 
     def __init__(self, tiny, objective, causal):
-        self.config = tiny.run_config(objective, causal=causal)
+        config = tiny.run_config(objective, causal=causal)
         if causal:  # the 48 frames of the traced clip are less than a chunk
-            encoder = dataclasses.replace(self.config.model.encoder, chunk_size=(64,), left_context_frames=(64,))
-            self.config = dataclasses.replace(
-                self.config, model=dataclasses.replace(self.config.model, encoder=encoder)
-            )
-        self.params, self.clips = tiny.random_params(self.config), tiny.sounds()
-        self.expected = cli.jax_results(self.config, self.params, self.clips)
+            encoder = dataclasses.replace(config.model.encoder, chunk_size=(64,), left_context_frames=(64,))
+            config = dataclasses.replace(config, model=dataclasses.replace(config.model, encoder=encoder))
+        self.run, self.clips = tiny.run(config), tiny.sounds()
+        self.config, self.params = config, self.run.params
+        self.expected = jax_results(config, self.params, self.clips)
 
-    def check(self, made, child):
-        return verify.verify(made, self.clips, self.expected, child=child)
+    def check(self, made):
+        return parity.verify(made, self.clips, self.expected, runtime="onnx")
 
     def write(self, out, params=None, check=None):
-        given = {"run": "demo", "step": 7, "check": check or self.check}
-        return onnx.write_onnx(out, params or self.params, self.config, **given)
+        return onnx.write_onnx(out, self.run._replace(params=params or self.params), check or self.check)
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +51,7 @@ def contrastive(tiny, tmp_path_factory):
 def causal(tiny, tmp_path_factory):
     """As ``contrastive``, with chunked attention and without a space shared with text."""
     model, out = Written(tiny, "captioning", causal=True), tmp_path_factory.mktemp("onnx") / "out"
-    model.result = model.write(out, check=lambda made, child: {"clips": 0, "frames": 0, "pooled": 0, "tolerance": 0})
+    model.result = model.write(out, check=lambda made: {"clips": 0, "frames": 0, "pooled": 0, "tolerance": 0})
     return model, out
 
 
@@ -96,7 +95,7 @@ def test_lengths_and_batches_unlike_the_traced_ones_agree_with_jax(kind, request
     rng = np.random.default_rng(1)
     lengths = [80, 333, 1359, 1360, 16000, 47001]
     clips = [rng.normal(0, 2000, length).astype(np.int16) for length in lengths]
-    expected = cli.jax_results(model.config, model.params, clips)
+    expected = jax_results(model.config, model.params, clips)
     for rows in ([0], [1], [2], [5], [0, 1, 2], [3, 5, 0, 4, 2]):
         audio_BS = rng.uniform(-1, 1, (len(rows), max(lengths[i] for i in rows) + 123))
         for row, i in zip(audio_BS, rows, strict=True):
@@ -104,10 +103,10 @@ def test_lengths_and_batches_unlike_the_traced_ones_agree_with_jax(kind, request
         found = run_graph(out, audio_BS, [lengths[i] for i in rows])
         for place, i in enumerate(rows):
             frames = found["frames"][place, : found["frame_lengths"][place]]
-            assert verify.difference(frames, expected.frames[i]) <= 1e-4, (rows, i)
-            assert verify.difference(found["pooled"][place], expected.pooled_ND[i]) <= 1e-4
+            assert parity.difference(frames, expected.frames[i]) <= 1e-4, (rows, i)
+            assert parity.difference(found["pooled"][place], expected.pooled_ND[i]) <= 1e-4
             if kind == "contrastive":
-                assert verify.difference(found["embed"][place], expected.embed_NE[i]) <= 1e-4
+                assert parity.difference(found["embed"][place], expected.embed_NE[i]) <= 1e-4
         assert ("embed" in found) == (kind == "contrastive")
 
 
@@ -117,17 +116,17 @@ def test_a_silent_clip_and_a_quiet_one_agree_with_jax(contrastive):
     time = np.arange(8000)
     clips = [np.zeros(8000, np.int16), (time % 7 == 0).astype(np.int16)]
     clips.append((12000 * np.sin(0.3 * time) * (time > 4000)).astype(np.int16))
-    expected = cli.jax_results(model.config, model.params, clips)
+    expected = jax_results(model.config, model.params, clips)
     found = run_graph(out, np.stack(clips) / 32768, [8000] * 3)
     for have, want in zip(found["frames"], expected.frames, strict=True):
-        assert verify.difference(have, want) <= 1e-4
+        assert parity.difference(have, want) <= 1e-4
 
 
 def test_a_perturbed_weight_is_noticed_and_nothing_is_left(tmp_path, contrastive):
     model = contrastive[0]
     params = jax.tree.map(np.copy, model.params)
     params["encoder"]["encoders"]["1"]["layers"]["0"]["self_attn2"]["out_proj"]["kernel"][3, 5] += 0.02
-    with pytest.raises(verify.ParityError, match="differs from the JAX encoder by frames"):
+    with pytest.raises(parity.ParityError, match="differs from JAX by frames"):
         model.write(tmp_path / "out", params)
     assert list(tmp_path.iterdir()) == []
 
@@ -138,9 +137,9 @@ def test_what_cannot_be_a_graph_is_one_line_and_leaves_nothing(tmp_path, contras
         patch.setattr(onnx, "MAX_BYTES", 1000)
         with pytest.raises(UserError, match=r"2 GiB .* --format torch"):
             model.write(tmp_path / "out")
-    text = export.single_file().replace("import json\n", "import json\nimport jax\n", 1)
-    monkeypatch.setattr(export, "single_file", lambda: text)
-    with pytest.raises(verify.ParityError, match=r"cannot write the encoder as an ONNX graph: .*jax") as raised:
+    text = torch_folder.single_file().replace("import json\n", "import json\nimport jax\n", 1)
+    monkeypatch.setattr(torch_folder, "single_file", lambda: text)
+    with pytest.raises(parity.ParityError, match=r"cannot write the encoder as an ONNX graph: .*jax") as raised:
         model.write(tmp_path / "out")
     assert "\n" not in str(raised.value)
     assert list(tmp_path.iterdir()) == []
@@ -148,8 +147,8 @@ def test_what_cannot_be_a_graph_is_one_line_and_leaves_nothing(tmp_path, contras
 
 @pytest.mark.parametrize("missing", ["torch", "onnx", "onnxruntime"])
 def test_without_a_package_the_message_says_what_to_install(tmp_path, monkeypatch, capfd, missing):
-    find = onnx.importlib.util.find_spec
-    monkeypatch.setattr(onnx.importlib.util, "find_spec", lambda name: None if name == missing else find(name))
+    find = process.importlib.util.find_spec
+    monkeypatch.setattr(process.importlib.util, "find_spec", lambda name: None if name == missing else find(name))
     arguments = ["export", "torch", "--format=onnx", f"--run={tmp_path}", f"--out={tmp_path / 'out'}"]
     assert main(arguments) == 2
     lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith("alp: ")]

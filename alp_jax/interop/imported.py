@@ -1,4 +1,4 @@
-"""An imported model as a folder like that of a run: ``config.json``, one checkpoint, and ``import.json`` about itself.
+"""A model of another toolbox as a folder like that of a run: ``config.json``, one checkpoint, and ``import.json``.
 
 What reads runs reads it too: ``config.init``, ``alp eval``, ``alp export``, ``alp embed``.
 """
@@ -6,7 +6,6 @@ What reads runs reads it too: ``config.init``, ``alp eval``, ``alp export``, ``a
 import dataclasses
 import os
 import pathlib
-import tempfile
 from typing import Any
 
 import jax
@@ -15,12 +14,64 @@ import numpy as np
 import alp_jax
 from alp_jax.config import to_dict
 from alp_jax.core.errors import UserError
-from alp_jax.core.files import read_json, write_bytes, write_json
+from alp_jax.core.files import read_json, whole_folder, write_bytes, write_json
+from alp_jax.core.progress import Progress
+from alp_jax.data.text.json_tokenizer import FILE_NAME, read_tokenizer
+from alp_jax.interop.formats import auden, hf_text, icefall
 from alp_jax.interop.reading.foreign import Imported
 from alp_jax.train.checkpoint import Checkpoints
 
+READERS = {"auden": auden.read_folder, "icefall": icefall.read_checkpoint, "hf": hf_text.read_folder}
 RECORD = "import.json"
 STEP = 0
+
+
+def import_model(
+    toolbox: str, source: pathlib.Path, out_dir: str | os.PathLike, *, data: str, **options: Any
+) -> dict[str, Any]:
+    """Makes the run folder ``out_dir``.
+
+    Args:
+      toolbox: in ``READERS``.
+      data: data set that ``alp eval`` and ``alp export`` take by default.
+      options: of the reader.
+
+    Returns:
+      What ``write_run`` does, and whether the model brought its ``tokenizer``.
+
+    Raises:
+      UserError: anything about the folders that is not as it must be, in one line; nothing is written.
+    """
+    check_new(out_dir)
+    if not source.exists():
+        raise UserError(f"{source} does not exist")
+    with Progress("import", 3, "stages", alike=False) as progress:
+        model = READERS[toolbox](source, **options)
+        progress.update(note="weights read")
+        files = _tokenizer_files(source, model)
+        progress.update(note="tokenizer read")
+        result = write_run(out_dir, model, source=source.resolve().name, files=files, data=data)
+        progress.update()
+    return {**result, "tokenizer": FILE_NAME in files}
+
+
+def _tokenizer_files(folder: pathlib.Path, model: Imported) -> dict[str, bytes]:
+    """Files of the model's vocabulary, checked against its sizes; none for an encoder alone."""
+    text, decoder = "text" in model.params, "decoder" in model.params
+    if not (text or decoder):
+        return {}
+    if not (folder / FILE_NAME).is_file():
+        raise UserError(
+            f"{folder} has no {FILE_NAME}: AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR) of transformers "
+            "writes one"
+        )
+    tokenizer = read_tokenizer(folder, captioning=decoder)
+    rows = model.config.model.decoder.vocab_size if decoder else model.config.model.text.vocab_size
+    if tokenizer.vocab_size > rows or (decoder and tokenizer.vocab_size != rows):
+        raise UserError(f"{folder / FILE_NAME} has {tokenizer.vocab_size} tokens, the weights have {rows} rows")
+    if text:
+        tokenizer.check_wrapping()
+    return tokenizer.files()
 
 
 def check_new(out_dir: str | os.PathLike) -> None:
@@ -47,14 +98,10 @@ def write_run(
       UserError: ``out_dir`` holds something.
     """
     check_new(out_dir)
-    out = pathlib.Path(out_dir).absolute()
-    out.parent.mkdir(parents=True, exist_ok=True)
-    tokenizer = str(out / "tokenizer.json") if "tokenizer.json" in files else ""
+    tokenizer = str(pathlib.Path(out_dir).absolute() / FILE_NAME) if FILE_NAME in files else ""
     settings = dataclasses.replace(model.config.data, path=data, tokenizer=tokenizer)
     params = jax.tree.map(np.asarray, model.params)
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as temporary:
-        made = pathlib.Path(temporary) / "run"
-        made.mkdir()
+    with whole_folder(out_dir) as made:
         write_json(made / "config.json", to_dict(dataclasses.replace(model.config, data=settings)))
         for name, content in files.items():
             write_bytes(made / name, content)
@@ -71,9 +118,6 @@ def write_run(
         checkpoints = Checkpoints(made, keep=1)
         checkpoints.save(STEP, {"params": params}, {"imported": source})
         checkpoints.close()
-        if out.exists():
-            out.rmdir()
-        os.rename(made, out)
     return {
         "out": str(out_dir),
         "model_type": model.model_type,

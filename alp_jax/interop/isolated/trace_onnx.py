@@ -1,4 +1,4 @@
-"""Runs as ``python -I onnx_child.py FOLDER OUT.onnx``: the encoder of an exported folder as one ONNX graph.
+"""Runs as ``python -I trace_onnx.py FOLDER OUT.onnx``: the encoder of an exported folder as one ONNX graph.
 
 The front end is matrix products in float64, since few runtimes have a Fourier transform; relative positions are in
 float32, for which they have an arctangent. The trace-based exporter of PyTorch writes it: it takes seconds where the

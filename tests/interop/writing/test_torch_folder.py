@@ -8,10 +8,11 @@ import jax
 import numpy as np
 import pytest
 
-from alp_jax.cli import export as cli
 from alp_jax.cli.main import main
 from alp_jax.core.errors import UserError
-from alp_jax.interop.writing import export, verify
+from alp_jax.interop.isolated import process
+from alp_jax.interop.writing import parity, torch_folder
+from alp_jax.interop.writing.compare import jax_results
 from alp_jax.scaling.sweep.ledger import COLUMNS, Ledger
 
 pytest.importorskip("torch")
@@ -19,16 +20,15 @@ pytest.importorskip("torch")
 
 @pytest.fixture(scope="module")
 def contrastive(tiny):
-    """(config, params, clips, what JAX computes for them)."""
-    config = tiny.run_config("contrastive")
-    params = tiny.random_params(config)
-    return config, params, tiny.sounds(), cli.jax_results(config, params, tiny.sounds())
+    """(run, clips, what JAX computes for them)."""
+    run = tiny.run(tiny.run_config("contrastive"))
+    return run, tiny.sounds(), jax_results(run.config, run.params, tiny.sounds())
 
 
 def write(out, contrastive, params=None):
-    config, right, clips, expected = contrastive
-    check = lambda made: verify.verify(made, clips, expected)  # noqa: E731
-    return export.write_export(out, params or right, config, run="demo", step=7, check=check)
+    run, clips, expected = contrastive
+    run = run._replace(params=params or run.params)
+    return torch_folder.write_torch(out, run, lambda made: parity.verify(made, clips, expected))
 
 
 def test_a_contrastive_encoder_computes_the_same_without_jax(tmp_path, contrastive):
@@ -38,34 +38,34 @@ def test_a_contrastive_encoder_computes_the_same_without_jax(tmp_path, contrasti
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out"]
     files = sorted(p.name for p in (tmp_path / "out").iterdir())
     assert files == ["README.md", "alp_encoder.py", "config.json", "model.safetensors"]
-    settings = export.check_export(tmp_path / "out")
+    settings = torch_folder.check_export(tmp_path / "out")
     assert settings["model_type"] == "clap"
     assert settings["audio_encoder_config"]["encoder_dim"] == [16, 24, 20]
     assert settings["alp"]["run"] == "demo"
     assert settings["alp"]["step"] == 7
-    params = contrastive[1]
+    params = contrastive[0].params
     counted = jax.tree.leaves([params["encoder"], params["audio_proj"]])
     assert settings["alp"]["parameters"] == result["parameters"] == sum(x.size for x in counted)
 
 
 def test_a_perturbed_weight_is_noticed_and_nothing_is_left(tmp_path, contrastive):
-    params = jax.tree.map(np.copy, contrastive[1])
+    params = jax.tree.map(np.copy, contrastive[0].params)
     params["encoder"]["encoders"]["1"]["layers"]["0"]["self_attn2"]["out_proj"]["kernel"][3, 5] += 0.02
-    with pytest.raises(verify.ParityError, match="differs from the JAX encoder by frames"):
+    with pytest.raises(parity.ParityError, match="differs from JAX by frames"):
         write(tmp_path / "out", contrastive, params)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_module_that_needs_jax_does_not_pass(tmp_path, contrastive, monkeypatch):
-    text = export.single_file().replace("import json\n", "import json\nimport jax\n", 1)
-    monkeypatch.setattr(export, "single_file", lambda: text)
-    with pytest.raises(verify.ParityError, match=r"does not run: .*jax"):
+    text = torch_folder.single_file().replace("import json\n", "import json\nimport jax\n", 1)
+    monkeypatch.setattr(torch_folder, "single_file", lambda: text)
+    with pytest.raises(parity.ParityError, match=r"does not run: .*jax"):
         write(tmp_path / "out", contrastive)
     assert list(tmp_path.iterdir()) == []
 
 
 def approve(made):
-    return {"clips": 1, "frames": 0.0, "pooled": 0.0, "tolerance": verify.TOLERANCE}
+    return {"clips": 1, "frames": 0.0, "pooled": 0.0, "tolerance": parity.TOLERANCE}
 
 
 @pytest.mark.parametrize("kind", ["vit", "conformer"])
@@ -73,16 +73,15 @@ def test_other_encoders_are_refused_and_leave_nothing(tmp_path, tiny, kind):
     config = tiny.run_config("contrastive")
     config = dataclasses.replace(config, model=dataclasses.replace(config.model, encoder_kind=kind))
     with pytest.raises(UserError, match=f"config.model.encoder_kind = '{kind}' .* only zipformer"):
-        export.write_export(tmp_path / "out", {"encoder": {}}, config, run="demo", step=7, check=lambda made: {})
+        torch_folder.write_torch(tmp_path / "out", tiny.run(config)._replace(params={"encoder": {}}), approve)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_only_an_export_is_replaced(tmp_path, contrastive):
-    config, params = contrastive[:2]
     out = tmp_path / "out"
 
     def again():
-        export.write_export(out, params, config, run="demo", step=7, check=approve)
+        torch_folder.write_torch(out, contrastive[0], approve)
 
     again()
     (out / "__pycache__").mkdir()
@@ -104,15 +103,15 @@ def test_only_an_export_is_replaced(tmp_path, contrastive):
 
 
 def test_without_torch_the_message_says_what_to_install(monkeypatch):
-    monkeypatch.setattr(verify.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"pip install 'alp_jax\[torch\]'"):
-        verify.require_torch()
+    monkeypatch.setattr(process.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"it needs torch, .*pip install 'alp_jax\[torch\]'"):
+        process.require("torch", what="it", extras="torch")
 
 
 def test_difference_is_infinite_for_other_shapes_and_numbers_that_are_none():
-    assert verify.difference(np.zeros(3), np.ones(3)) == 1.0
-    assert verify.difference(np.zeros(3), np.zeros(4)) == np.inf
-    assert verify.difference(np.array([np.nan]), np.zeros(1)) == np.inf
+    assert parity.difference(np.zeros(3), np.ones(3)) == 1.0
+    assert parity.difference(np.zeros(3), np.zeros(4)) == np.inf
+    assert parity.difference(np.array([np.nan]), np.zeros(1)) == np.inf
 
 
 def test_the_verb_exports_verifies_and_deletes_what_differs(folders, capfd):
@@ -172,7 +171,7 @@ def test_the_best_run_of_a_sweep_is_exported_and_says_why(folders, tmp_path, cap
     assert first == "best run: demo 0.8889, then second 0.4444, then third 0.1667"
     assert rule.startswith("score: mean of the one headline result that all 4 runs have (R@10), each 0 at chance")
     assert results == "results: text_to_audio-joint"
-    chosen = export.check_export(tmp_path / "out")["alp"]["chosen"]
+    chosen = torch_folder.check_export(tmp_path / "out")["alp"]["chosen"]
     assert (chosen["runs"], chosen["results"]) == (4, ["text_to_audio-joint"])
     assert [other["run"] for other in chosen["next"]] == ["second", "third"]
     card = (tmp_path / "out" / "README.md").read_text()

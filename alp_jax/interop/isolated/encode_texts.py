@@ -1,4 +1,4 @@
-"""Runs as ``python -I bert_child.py FOLDER IN.json OUT.npz``: transformers' own view of a text tower that was exported.
+"""Runs an exported text tower in transformers: ``python -I encode_texts.py FOLDER IN.json OUT.npz``.
 
 IN holds ``texts`` and the ``ids`` that the folder's tokenizer must give them; OUT gets ``hidden_<i>`` (L, D).
 """
