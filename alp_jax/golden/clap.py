@@ -13,7 +13,7 @@ from alp_jax.golden.case import Case
 from alp_jax.golden.compare import Line, compare, compare_gradient
 from alp_jax.golden.module_case import gradient_lines
 from alp_jax.interop.formats.names import from_torch, to_torch
-from alp_jax.interop.formats.reference import clap_config
+from alp_jax.interop.formats.reference import LOSSES, clap_config
 from alp_jax.models.dual import AudioTextModel
 from alp_jax.models.functional import functionalize
 from alp_jax.models.transformer import TextTower
@@ -21,7 +21,6 @@ from alp_jax.objectives.base import Arrays, Objective, SpecialTokens
 from alp_jax.objectives.contrastive import make_contrastive
 from alp_jax.parallel.mesh import make_mesh
 
-LOSSES = {"info-nce": "info_nce", "siglip": "siglip"}  # the reference's names and ours
 REGULARISED = {"noreg": 0.0, "reg": 1.0}
 # Too large for the case: these gradients reach the result through the gradient of the input and the overall norm.
 LEFT_OUT = "audio_encoder.encoder_embed."

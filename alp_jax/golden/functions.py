@@ -9,52 +9,36 @@ import numpy as np
 from alp_jax.core.errors import UserError
 from alp_jax.golden.case import Case
 from alp_jax.golden.compare import FORWARD, Line, compare
-from alp_jax.golden.module_case import check_function, check_module, swap
-from alp_jax.golden.training import Recorded
-from alp_jax.models.gradients import (
-    limit_values,
-    penalize_abs_above,
-    scale_gradient,
-    swoosh_l,
-    swoosh_r,
-    whitening_metric,
-)
-from alp_jax.models.regularisers import Balancer, DrawCounts, Whiten, constant, make_certain, shared_dropout
+from alp_jax.golden.module_case import Recorded, check_function, check_module, swap
+from alp_jax.models.gradients import limit_values, penalize_abs_above, scale_gradient, whitening_metric
+from alp_jax.models.layers import BiasNorm, swoosh_l, swoosh_r
+from alp_jax.models.regularisers import Balancer, Whiten, make_certain
+from alp_jax.models.schedule import constant
+from alp_jax.models.training import Sites, shared_dropout
+from alp_jax.models.zipformer.attention import relative_positions
 from alp_jax.models.zipformer.encoder import feature_masks
-from alp_jax.models.zipformer.layer import BiasNorm
-from alp_jax.models.zipformer.modules import relative_positions
 
 SWOOSH = {"SwooshL": swoosh_l, "SwooshR": swoosh_r}
+# kind -> (settings, x) -> y, of functions of one array
+FUNCTIONS = {
+    "swoosh_l": lambda c, x: swoosh_l(x),
+    "swoosh_r": lambda c, x: swoosh_r(x),
+    "scale_grad": lambda c, x: scale_gradient(x, c["alpha"]),
+    "limit_param_value": lambda c, x: limit_values(x, 0.0, 1.0, c["min"], c["max"]),
+    "penalize_abs_values_gt": lambda c, x: penalize_abs_above(x, 0.0, 1.0, c["limit"], c["penalty"]),
+}
 
 
-def check_swoosh_l(case: Case) -> Iterator[Line]:
-    yield from check_function(case, lambda _, inputs: swoosh_l(inputs["x"]))
-
-
-def check_swoosh_r(case: Case) -> Iterator[Line]:
-    yield from check_function(case, lambda _, inputs: swoosh_r(inputs["x"]))
-
-
-def check_scale_grad(case: Case) -> Iterator[Line]:
-    alpha = case.config["alpha"]
-    yield from check_function(case, lambda _, inputs: scale_gradient(inputs["x"], alpha))
-
-
-def check_limit(case: Case) -> Iterator[Line]:
-    low, high = case.config["min"], case.config["max"]
-    yield from check_function(case, lambda _, inputs: limit_values(inputs["x"], 0.0, 1.0, low, high))
-
-
-def check_penalty(case: Case) -> Iterator[Line]:
-    limit, penalty = case.config["limit"], case.config["penalty"]
-    yield from check_function(case, lambda _, inputs: penalize_abs_above(inputs["x"], 0.0, 1.0, limit, penalty))
+def check_of_one_array(case: Case) -> Iterator[Line]:
+    function = FUNCTIONS[case.config["kind"]]
+    yield from check_function(case, lambda _, inputs: function(case.config, inputs["x"]))
 
 
 def check_dropout(case: Case) -> Iterator[Line]:
     rate = constant(case.config["p"])
 
     def run(_, inputs):
-        return shared_dropout(inputs["x"], rate, Recorded(DrawCounts(), mask=inputs["u"]))
+        return shared_dropout(inputs["x"], rate, Recorded(Sites(), mask=inputs["u"]))
 
     yield from check_function(case, run)
 
@@ -65,9 +49,7 @@ def check_activation_and_linear(case: Case) -> Iterator[Line]:
 
     def run(params, inputs):
         hidden = swap(activation(inputs["x"]))
-        draws = Recorded(
-            DrawCounts(channels=hidden.shape[2]), num_clips=len(hidden), mask=_shared_mask(case, inputs["u"])
-        )
+        draws = Recorded(Sites(channels=hidden.shape[2]), num_clips=len(hidden), mask=_shared_mask(case, inputs["u"]))
         hidden = shared_dropout(hidden, rate, draws)
         return swap(hidden @ params["weight"].T + params["bias"])
 
@@ -83,13 +65,13 @@ def _shared_mask(case: Case, draws_TBC: jax.Array) -> jax.Array | None:
 
 def check_balancer(case: Case) -> Iterator[Line]:
     names = ("min_positive", "max_positive", "min_abs", "max_abs")
-    limits = {name: dict(case.config).get(name, case.config["defaults"][name]) for name in names}
+    limits = {name: case.config.get(name, case.config["defaults"][name]) for name in names}
     balancer = Balancer(**limits, prob=case.config["prob"], grad_scale=case.config["grad_scale"])
     axis = case.config["channel_dim"]
 
     def run(_, inputs):
         x = jnp.moveaxis(inputs["x"], axis, -1)
-        return jnp.moveaxis(balancer(x, Recorded(balancer.own_draws)), -1, axis)
+        return jnp.moveaxis(balancer(x, Recorded(balancer.own_sites)), -1, axis)
 
     yield from check_function(case, run)
 
@@ -98,7 +80,7 @@ def check_whiten(case: Case) -> Iterator[Line]:
     groups = case.config["num_groups"]
     module = Whiten(case.config["whitening_limit"], case.config["grad_scale"], groups)
     module.probs = (case.config["prob"],) * 2
-    yield from check_function(case, lambda _, inputs: module(inputs["x"], Recorded(module.own_draws)))
+    yield from check_function(case, lambda _, inputs: module(inputs["x"], Recorded(module.own_sites)))
     io = case.tensors()
     metric = whitening_metric(jnp.asarray(io["in.x"]), groups)
     yield compare(case.name, "out.metric", metric, io["out.metric"], FORWARD, relative=True)
@@ -108,8 +90,8 @@ def check_bias_norm(case: Case) -> Iterator[Line]:
     axis, active = case.config["channel_dim"], case.config["limit_param_value_active"]
     width = case.tensors()["in.x"].shape[axis]
 
-    def run(apply, params, inputs, draw_counts):
-        train = Recorded(draw_counts) if active else None
+    def run(apply, params, inputs, sites):
+        train = Recorded(sites) if active else None
         return jnp.moveaxis(apply(params, jnp.moveaxis(inputs["x"], axis, -1), train), -1, axis)
 
     def make(rngs):
@@ -130,7 +112,19 @@ def check_positions(case: Case) -> Iterator[Line]:
 def check_feature_masks(case: Case) -> Iterator[Line]:
     io, config = case.tensors(), case.config
     clips_NB = jnp.asarray(np.stack([io["in.u1"].ravel(), io["in.u2"].ravel()]))
-    draws = Recorded(DrawCounts(), clips_NB=clips_NB)
+    draws = Recorded(Sites(), clips_NB=clips_NB)
     widths, unmasked = tuple(config["encoder_dim"]), tuple(config["encoder_unmasked_dim"])
     for i, mask_B1D in enumerate(feature_masks(widths, unmasked, config["prob"], draws, jnp.float32)):
         yield compare(case.name, f"out.mask{i}", swap(mask_B1D), io[f"out.mask{i}"], 0)
+
+
+CHECKS = {
+    **dict.fromkeys(FUNCTIONS, check_of_one_array),
+    "act_dropout_linear": check_activation_and_linear,
+    "balancer": check_balancer,
+    "bias_norm": check_bias_norm,
+    "compact_rel_pos": check_positions,
+    "dropout3": check_dropout,
+    "feature_masks": check_feature_masks,
+    "whiten": check_whiten,
+}

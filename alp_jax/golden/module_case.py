@@ -1,4 +1,4 @@
-"""What the cases of single modules share: names, axes, forward and backward in one program."""
+"""What the cases of modules share: names, axes, recorded draws, forward and backward in one program."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -11,9 +11,34 @@ from alp_jax.golden.case import Case
 from alp_jax.golden.compare import GRADIENT, MODULE_FORWARD, MODULE_GRADIENT, Line, compare, compare_gradient
 from alp_jax.interop.formats.names import from_torch, to_torch
 from alp_jax.models.functional import functionalize, outline
-from alp_jax.models.regularisers import DrawCounts, count_draws
+from alp_jax.models.training import Sites, Training, sites_of
 
 Inputs = dict[str, jax.Array]
+
+
+class Recorded(Training):
+    """Draws of zero for decisions, which act on every probability above zero, and of one for what may be dropped.
+
+    Args:
+      sites: what the module that is run takes.
+      clips_NB: recorded per-clip draws instead.
+      mask: a recorded dropout mask instead.
+    """
+
+    def __init__(
+        self, sites: Sites, batch_count: float = 0.0, *, num_clips: int = 1, clips_NB: Any = None, mask: Any = None
+    ):
+        self._mask = mask
+        clips_NB = jnp.ones((sites.clips, num_clips)) if clips_NB is None else jnp.asarray(clips_NB)
+        key, scalars_N, whitening_N = jax.random.key(0), jnp.zeros(sites.scalars), jnp.ones(sites.whitenings)
+        channels_BC = jnp.ones((num_clips, sites.channels))
+        super().__init__(key, batch_count, scalars_N, clips_NB, channels_BC, whitening_N)
+
+    def draw_channels(self, width: int) -> jax.Array:
+        return super().draw_channels(width) if self._mask is None else self._mask.reshape(-1, width)
+
+    def draw_mask(self, shape: tuple[int, ...]) -> jax.Array:
+        return jnp.ones(shape)
 
 
 def swap(x: jax.Array) -> jax.Array:
@@ -48,18 +73,18 @@ def check_function(
         return y, *backward(upstream)
 
     y, grad_params, grad_inputs = forward_and_backward({} if params is None else params, moving, upstream)
-    found = {f"{prefix}grad.{name}": value for name, value in grad_inputs.items()}
-    found |= {f"{prefix}gradp.{name}": value for name, value in names(grad_params).items()}
+    actual = {f"{prefix}grad.{name}": value for name, value in grad_inputs.items()}
+    actual |= {f"{prefix}gradp.{name}": value for name, value in names(grad_params).items()}
     yield compare(case.name, f"{prefix}out.y", y, io[f"{prefix}out.y"], MODULE_FORWARD)
     kinds = (f"{prefix}grad.", f"{prefix}gradp.")
     expected = {name: value for name, value in io.items() if name.startswith(kinds)}
-    yield from gradient_lines(case, found, expected, MODULE_GRADIENT)
+    yield from gradient_lines(case, actual, expected, MODULE_GRADIENT)
 
 
 def check_module(
     case: Case,
     make: Callable[[Any], Any],
-    run: Callable[[Callable, Any, Inputs, DrawCounts], jax.Array],
+    run: Callable[[Callable, Any, Inputs, Sites], jax.Array],
     ours: str,
     theirs: str,
 ) -> Iterator[Line]:
@@ -67,7 +92,7 @@ def check_module(
 
     Args:
       make: builds the module from a source of keys.
-      run: (apply, params, inputs by name, draw_counts) -> output in the reference's axes.
+      run: (apply, params, inputs by name, sites) -> output in the reference's axes.
       ours, theirs: where the module sits in our parameter tree (``a/b``) and in the reference's names (``a.b.``).
     """
     init, apply = functionalize(make)
@@ -78,19 +103,19 @@ def check_module(
     def names(grads):
         return {name.removeprefix(theirs): value for name, value in to_torch(_nest(grads, ours), "zipformer").items()}
 
-    draw_counts = count_draws(outline(make))
-    yield from check_function(case, lambda params, inputs: run(apply, params, inputs, draw_counts), params, names)
+    sites = sites_of(outline(make))
+    yield from check_function(case, lambda params, inputs: run(apply, params, inputs, sites), params, names)
 
 
 def gradient_lines(
-    case: Case, found: dict[str, Any], expected: dict[str, np.ndarray], tolerance: float = GRADIENT
+    case: Case, actual: dict[str, Any], expected: dict[str, np.ndarray], tolerance: float = GRADIENT
 ) -> Iterator[Line]:
     """One line per gradient of the reference; none of ours may be without a counterpart unless it is zero."""
     largest = max(float(np.max(np.abs(value), initial=0.0)) for value in expected.values())
     for name in sorted(expected):
-        yield compare_gradient(case.name, name, found.get(name, np.zeros(0)), expected[name], largest, tolerance)
-    for name in sorted(found.keys() - expected.keys()):
-        size = np.max(np.abs(np.asarray(found[name])), initial=0.0)
+        yield compare_gradient(case.name, name, actual.get(name, np.zeros(0)), expected[name], largest, tolerance)
+    for name in sorted(actual.keys() - expected.keys()):
+        size = np.max(np.abs(np.asarray(actual[name])), initial=0.0)
         yield compare(case.name, f"{name} (not in the reference)", size, np.zeros(()), 0)
 
 

@@ -1,200 +1,209 @@
 """Cases of the Zipformer's modules, forward and backward, with and without what is active in training only."""
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from alp_jax.golden.case import Case
+from alp_jax.golden.case import Case, Named
 from alp_jax.golden.compare import Line, compare
-from alp_jax.golden.module_case import check_function, check_module, swap
-from alp_jax.golden.training import Recorded
+from alp_jax.golden.module_case import Inputs, Recorded, check_function, check_module, swap
 from alp_jax.models.forms import Forms
-from alp_jax.models.regularisers import NEVER, constant, make_certain
+from alp_jax.models.regularisers import make_certain
+from alp_jax.models.schedule import NEVER, constant
+from alp_jax.models.zipformer.attention import AttentionWeights, NonlinAttention, SelfAttention
+from alp_jax.models.zipformer.convolution import ConvolutionModule
+from alp_jax.models.zipformer.frame_lengths import Extent
 from alp_jax.models.zipformer.frontend import Conv2dSubsampling, ConvNeXt, output_length
-from alp_jax.models.zipformer.layer import Bypass, Downsample, FeedForward, ZipformerLayer, ZipformerStack, upsample
-from alp_jax.models.zipformer.modules import (
-    AttentionWeights,
-    ConvolutionModule,
-    FrameLengths,
-    NonlinAttention,
-    SelfAttention,
-)
+from alp_jax.models.zipformer.layer import Bypass, FeedForward, ZipformerLayer
+from alp_jax.models.zipformer.stack import Downsample, ZipformerStack, upsample
 
 _SIZES = ("num_heads", "query_head_dim", "pos_head_dim", "value_head_dim", "feedforward_dim", "cnn_module_kernel")
 _FORMS = Forms(depthwise="shift", frontend="shift").resolved()
-_LAYER = ("encoders/0/layers/0", "encoder.encoders.0.layers.0.")
+_LAYER, _REFERENCE_LAYER = "encoders/0/layers/0", "encoder.encoders.0.layers.0."
 
 
-def _place(name: str) -> tuple[str, str]:
-    """Where a module of a layer sits in our tree and in the reference's names."""
-    return f"{_LAYER[0]}/{name}", f"{_LAYER[1]}{name}."
+class Module(NamedTuple):
+    """A kind of case.
+
+    Fields:
+      ours, theirs: where the module sits in our parameter tree and in the reference's names.
+      make: builds it from the case's settings and a source of keys.
+      arguments: (settings, inputs by name, x) -> what it is called with behind x.
+      clips: (inputs by name) -> recorded draws per clip.
+      inward, outward: from the reference's axes to ours, and back.
+    """
+
+    ours: str
+    theirs: str
+    make: Callable[[dict, Any], Any]
+    arguments: Callable[[dict, Inputs, jax.Array], tuple] = lambda c, inputs, x: ()
+    clips: Callable[[Inputs], jax.Array | None] = lambda inputs: None
+    inward: Callable[[jax.Array], jax.Array] = swap
+    outward: Callable[[jax.Array], jax.Array] = swap
 
 
-def _forced(case: Case, make: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    return lambda rngs: make_certain(make(rngs), dict(case.config).get("regularisers_prob", 0.0))
+def check(case: Case) -> Iterator[Line]:
+    """Output and gradients of a module, in training where the case says so."""
+    io, module = case.tensors(), MODULES[case.config["kind"]]
+    c = Named({**case.config, "width": io["in.grad_y"].shape[-1]}, case.config.path)
+
+    def run(apply, params, inputs, sites):
+        x = module.inward(inputs["src_orig" if "src_orig" in inputs else "x"])
+        train, clips_NB = None, module.clips(inputs)
+        if c.get("train", clips_NB is not None):
+            train = Recorded(sites, c.get("batch_count", 0.0), num_clips=len(x), clips_NB=clips_NB)
+        return module.outward(apply(params, x, *module.arguments(c, inputs, x), train))
+
+    yield from check_module(case, lambda rngs: module.make(c, rngs), run, module.ours, module.theirs)
+    if "out.lens" in io:
+        yield compare(case.name, "out.lens", output_length(np.asarray(io["in.x_lens"])), io["out.lens"], 0)
 
 
-def _draws(case: Case, draw_counts, num_clips: int, clips_NB: Any = None) -> Recorded | None:
-    if not dict(case.config).get("train", clips_NB is not None):
-        return None
-    return Recorded(draw_counts, dict(case.config).get("batch_count", 0.0), num_clips=num_clips, clips_NB=clips_NB)
+def _certain(c: dict, module: Any) -> Any:
+    """The module with every drop off and its regularisers as likely as the case says."""
+    return make_certain(module, c.get("regularisers_prob", 0.0))
 
 
-def _frame_lengths(x_BTD: jax.Array, inputs: dict, chunk: int = -1) -> FrameLengths:
+def _extent(x_BTD: jax.Array, inputs: Inputs, chunk: int = -1) -> Extent:
     num_clips, length = x_BTD.shape[:2]
     valid = ~inputs["key_padding_mask"] if "key_padding_mask" in inputs else jnp.ones((num_clips, length), bool)
     allowed = ~inputs["attn_mask"] if "attn_mask" in inputs else None
-    return FrameLengths(valid, jnp.full(num_clips, length), allowed, (chunk,))
+    return Extent(valid, jnp.full(num_clips, length), allowed, (chunk,))
 
 
-def check_feedforward(case: Case) -> Iterator[Line]:
-    width, hidden = case.config["embed_dim"], case.config["feedforward_dim"]
-
-    def run(apply, params, inputs, draw_counts):
-        x = swap(inputs["x"])
-        return swap(apply(params, x, _draws(case, draw_counts, len(x))))
-
-    make = _forced(case, lambda rngs: FeedForward(width, hidden, rngs=rngs, dtype=jnp.float32))
-    yield from check_module(case, make, run, *_place("feed_forward1"))
+def _positions_and_extent(c: dict, inputs: Inputs, x: jax.Array) -> tuple:
+    return inputs["pos_emb"][0], _extent(x, inputs)
 
 
-def check_self_attention(case: Case) -> Iterator[Line]:
-    c = case.config
-
-    def make(rngs):
-        module = SelfAttention(c["embed_dim"], c["num_heads"], c["value_head_dim"], rngs=rngs, dtype=jnp.float32)
-        if "whitening_limit_override" in c:
-            module.whiten.limit = constant(c["whitening_limit_override"])
-        return module
-
-    def run(apply, params, inputs, draw_counts):
-        x = swap(inputs["x"])
-        return swap(apply(params, x, swap(inputs["attn_weights"]), _draws(case, draw_counts, len(x))))
-
-    yield from check_module(case, _forced(case, make), run, *_place("self_attn1"))
+def _feedforward(c: dict, rngs: Any) -> FeedForward:
+    return _certain(c, FeedForward(c["embed_dim"], c["feedforward_dim"], rngs=rngs, dtype=jnp.float32))
 
 
-def check_nonlin_attention(case: Case) -> Iterator[Line]:
-    def run(apply, params, inputs, draw_counts):
-        x = swap(inputs["x"])
-        return swap(apply(params, x, inputs["attn_weights"][0], _draws(case, draw_counts, len(x))))
-
-    width = case.config["channels"]
-    make = _forced(case, lambda rngs: NonlinAttention(width, rngs=rngs, dtype=jnp.float32))
-    yield from check_module(case, make, run, *_place("nonlin_attention"))
+def _self_attention(c: dict, rngs: Any) -> SelfAttention:
+    sizes = (c["embed_dim"], c["num_heads"], c["value_head_dim"])
+    module = _certain(c, SelfAttention(*sizes, rngs=rngs, dtype=jnp.float32))
+    if "whitening_limit_override" in c:
+        module.whiten.limit = constant(c["whitening_limit_override"])
+    return module
 
 
-def check_attention_weights(case: Case) -> Iterator[Line]:
-    c = case.config
-
-    def make(rngs):
-        dims = (c["embed_dim"], c["pos_dim"], c["num_heads"], c["query_head_dim"], c["pos_head_dim"])
-        module = make_certain(AttentionWeights(*dims, rngs=rngs, dtype=jnp.float32), c["regularisers_prob"])
-        module.pos_skip_rate = NEVER if c["use_pos_scores"] else constant(1.0)
-        module.penalty_prob = constant(float(c["penalize_abs_values_gt"] == "on"))
-        return module
-
-    def run(apply, params, inputs, draw_counts):
-        x = swap(inputs["x"])
-        return swap(
-            apply(params, x, inputs["pos_emb"][0], _frame_lengths(x, inputs), _draws(case, draw_counts, len(x)))
-        )
-
-    yield from check_module(case, make, run, *_place("self_attn_weights"))
+def _nonlin_attention(c: dict, rngs: Any) -> NonlinAttention:
+    return _certain(c, NonlinAttention(c["channels"], rngs=rngs, dtype=jnp.float32))
 
 
-def check_convolution(case: Case) -> Iterator[Line]:
-    c = case.config
-
-    def run(apply, params, inputs, draw_counts):
-        x = swap(inputs["x"])
-        lengths = _frame_lengths(x, inputs, dict(c).get("chunk_size", -1))
-        if "key_padding_mask" not in inputs:
-            lengths = lengths._replace(valid_BT=jnp.arange(x.shape[1]) < jnp.asarray(c["padding_lens"])[:, None])
-        return swap(apply(params, x, lengths, _draws(case, draw_counts, len(x))))
-
-    def make(rngs):
-        return ConvolutionModule(c["channels"], c["kernel_size"], c["causal"], _FORMS, rngs=rngs, dtype=jnp.float32)
-
-    yield from check_module(case, _forced(case, make), run, *_place("conv_module1"))
+def _attention_weights(c: dict, rngs: Any) -> AttentionWeights:
+    sizes = (c["embed_dim"], c["pos_dim"], c["num_heads"], c["query_head_dim"], c["pos_head_dim"])
+    module = _certain(c, AttentionWeights(*sizes, rngs=rngs, dtype=jnp.float32))
+    module.pos_skip_rate = NEVER if c["use_pos_scores"] else constant(1.0)
+    module.penalty_prob = constant(float(c["penalize_abs_values_gt"] == "on"))
+    return module
 
 
-def check_bypass(case: Case) -> Iterator[Line]:
-    c = case.config
-
-    def make(rngs):
-        module = Bypass(case.tensors("weights")["bypass_scale"].size, constant(c["skip_rate"]))
-        module.limit.prob = constant(float(c["limit_param_value_active"]))
-        return module
-
-    def run(apply, params, inputs, draw_counts):
-        original, changed = swap(inputs["src_orig"]), swap(inputs["src"])
-        clips_NB = inputs["u"].T if draw_counts.clips else jnp.zeros((0, len(changed)))
-        return swap(apply(params, original, changed, _draws(case, draw_counts, len(changed), clips_NB)))
-
-    yield from check_module(case, make, run, *_place("bypass"))
+def _convolution(c: dict, rngs: Any) -> ConvolutionModule:
+    sizes = (c["channels"], c["kernel_size"], c["causal"])
+    return _certain(c, ConvolutionModule(*sizes, _FORMS, rngs=rngs, dtype=jnp.float32))
 
 
-def check_layer(case: Case) -> Iterator[Line]:
-    c = dict(case.config)
-    rates = {name: c[name] for name in c if name.endswith("_skip_rate")}
-
-    def make(rngs):
-        sizes = {name: c[name] for name in _SIZES}
-        skip = constant(c.get("bypass_skip_rate", 0.5))
-        layer = ZipformerLayer(c["embed_dim"], c["pos_dim"], sizes, False, _FORMS, skip, rngs=rngs, dtype=jnp.float32)
-        make_certain(layer, c.get("regularisers_prob", 0.0))
-        for name, rate in rates.items():
-            if name == "bypass_skip_rate":
-                layer.bypass.skip_rate = constant(rate)
-            else:
-                setattr(layer, name, constant(rate))
-        if c.get("const_attention"):
-            layer.const_attention_rate = constant(1.0)
-        return layer
-
-    def run(apply, params, inputs, draw_counts):
-        x = swap(inputs["x"])
-        order = [f"u.{name}" for name in ("attention", "conv1", "ff2", "conv2", "ff3", "bypass")]
-        clips_NB = jnp.stack([inputs[name][:, 0] for name in order]) if order[0] in inputs else None
-        return swap(
-            apply(
-                params, x, inputs["pos_emb"][0], _frame_lengths(x, inputs), _draws(case, draw_counts, len(x), clips_NB)
-            )
-        )
-
-    yield from check_module(case, make, run, *_LAYER)
+def _convolution_extent(c: dict, inputs: Inputs, x: jax.Array) -> tuple:
+    extent = _extent(x, inputs, c.get("chunk_size", -1))
+    if "key_padding_mask" in inputs:
+        return (extent,)
+    return (extent._replace(valid_BT=jnp.arange(x.shape[1]) < jnp.asarray(c["padding_lens"])[:, None]),)
 
 
-def check_downsampled_stack(case: Case) -> Iterator[Line]:
-    c = case.config
+def _bypass(c: dict, rngs: Any) -> Bypass:
+    # not _certain: the skip rate at the start decides whether the module takes draws at all
+    module = Bypass(c["width"], constant(c["skip_rate"]))
+    module.limit.prob = constant(float(c["limit_param_value_active"]))
+    return module
 
-    def make(rngs):
-        sizes = {name: c[name] for name in _SIZES}
-        skips = (NEVER,) * c["num_layers"]
-        stack = (c["embed_dim"], c["factor"], c["pos_dim"], sizes, False, _FORMS, skips)
-        return ZipformerStack(*stack, remat=False, rngs=rngs, dtype=jnp.float32)
 
-    def run(apply, params, inputs, draw_counts):
-        x = swap(inputs["x"])
-        return swap(apply(params, x, _frame_lengths(x, inputs)))
+def _layer(c: dict, rngs: Any) -> ZipformerLayer:
+    sizes, skip = {name: c[name] for name in _SIZES}, constant(c.get("bypass_skip_rate", 0.5))
+    layer = ZipformerLayer(c["embed_dim"], c["pos_dim"], sizes, False, _FORMS, skip, rngs=rngs, dtype=jnp.float32)
+    _certain(c, layer)  # turns every rate off, so those of the case come after it
+    for name in c:
+        if name == "bypass_skip_rate":
+            layer.bypass.skip_rate = constant(c[name])
+        elif name.endswith("_skip_rate"):
+            setattr(layer, name, constant(c[name]))
+    if c.get("const_attention"):
+        layer.const_attention_rate = constant(1.0)
+    return layer
 
-    yield from check_module(case, make, run, "encoders/0", "encoder.encoders.0.")
+
+def _layer_clips(inputs: Inputs) -> jax.Array | None:
+    order = [f"u.{name}" for name in ("attention", "conv1", "ff2", "conv2", "ff3", "bypass")]  # in which ours draw
+    return jnp.stack([inputs[name][:, 0] for name in order]) if order[0] in inputs else None
+
+
+def _downsampled_stack(c: dict, rngs: Any) -> ZipformerStack:
+    sizes, skips = {name: c[name] for name in _SIZES}, (NEVER,) * c["num_layers"]
+    stack = (c["embed_dim"], c["factor"], c["pos_dim"], sizes, False, _FORMS, skips)
+    return ZipformerStack(*stack, remat=False, rngs=rngs, dtype=jnp.float32)
+
+
+def _convnext(c: dict, rngs: Any) -> ConvNeXt:
+    module = _certain(c, ConvNeXt(c["channels"], _FORMS, rngs=rngs, dtype=jnp.float32))
+    module.skip_rate = constant(c["layerdrop_rate"])
+    return module
+
+
+def _subsampling(c: dict, rngs: Any) -> Conv2dSubsampling:
+    sizes = (c["in_channels"], c["out_channels"], c["layer_channels"])
+    return _certain(c, Conv2dSubsampling(*sizes, _FORMS, rngs=rngs, dtype=jnp.float32))
+
+
+def _of_layer(name: str, *given: Any, **more: Any) -> Module:
+    return Module(f"{_LAYER}/{name}", f"{_REFERENCE_LAYER}{name}.", *given, **more)
+
+
+_WHOLE_LAYER = Module(_LAYER, _REFERENCE_LAYER, _layer, _positions_and_extent, _layer_clips)
+MODULES = {
+    "bypass": _of_layer("bypass", _bypass, lambda c, i, x: (swap(i["src"]),), lambda i: i["u"].T),
+    "convolution_module": _of_layer("conv_module1", _convolution, _convolution_extent),
+    "encoder_layer": _WHOLE_LAYER,
+    "encoder_layer_seq_dropout": _WHOLE_LAYER,
+    "feedforward": _of_layer("feed_forward1", _feedforward),
+    "nonlin_attention": _of_layer("nonlin_attention", _nonlin_attention, lambda c, i, x: (i["attn_weights"][0],)),
+    "rel_pos_attn_weights": _of_layer("self_attn_weights", _attention_weights, _positions_and_extent),
+    "self_attention": _of_layer("self_attn1", _self_attention, lambda c, i, x: (swap(i["attn_weights"]),)),
+    "downsampled_encoder": Module(
+        "encoders/0", "encoder.encoders.0.", _downsampled_stack, lambda c, i, x: (_extent(x, i),)
+    ),
+    # the reference's axes are (clip, channel, time, bin) and (clip, time, bin)
+    "convnext": Module(
+        "encoder_embed/convnext",
+        "encoder_embed.convnext.",
+        _convnext,
+        clips=lambda i: i["u"].reshape(1, -1) if "u" in i else None,
+        inward=lambda x: jnp.transpose(x, (0, 2, 3, 1)),
+        outward=lambda y: jnp.transpose(y, (0, 3, 1, 2)),
+    ),
+    "conv2d_subsampling": Module(
+        "encoder_embed",
+        "encoder_embed.",
+        _subsampling,
+        lambda c, i, x: (jnp.full(len(x), output_length(x.shape[1])),),
+        inward=lambda x: x,
+        outward=lambda y: y,
+    ),
+}
 
 
 def check_downsample(case: Case) -> Iterator[Line]:
     """Downsampling, and upsampling under the prefix ``up.``."""
     factor = case.config["factor"]
 
-    def run(apply, params, inputs, draw_counts):
+    def run(apply, params, inputs, sites):
         x = swap(inputs["x"])
         return swap(apply(params, x, jnp.full(len(x), x.shape[1])))
 
-    place = ("encoders/0/downsample", "encoder.encoders.0.downsample.")
-    yield from check_module(case, lambda rngs: Downsample(factor), run, *place)
+    path = ("encoders/0/downsample", "encoder.encoders.0.downsample.")
+    yield from check_module(case, lambda rngs: Downsample(factor), run, *path)
 
     def run_up(_, inputs):
         return swap(upsample(swap(inputs["x"]), factor, factor * len(inputs["x"])))
@@ -202,36 +211,4 @@ def check_downsample(case: Case) -> Iterator[Line]:
     yield from check_function(case, run_up, prefix="up.")
 
 
-def check_convnext(case: Case) -> Iterator[Line]:
-    """The reference's axes are (clip, channel, time, bin)."""
-    c = case.config
-
-    def make(rngs):
-        module = make_certain(ConvNeXt(c["channels"], _FORMS, rngs=rngs, dtype=jnp.float32), c["regularisers_prob"])
-        module.skip_rate = constant(c["layerdrop_rate"])
-        return module
-
-    def run(apply, params, inputs, draw_counts):
-        x = jnp.transpose(inputs["x"], (0, 2, 3, 1))
-        clips_NB = inputs["u"].reshape(1, -1) if "u" in inputs else None
-        train = _draws(case, draw_counts, len(x), clips_NB)
-        return jnp.transpose(apply(params, x, train), (0, 3, 1, 2))
-
-    yield from check_module(case, make, run, "encoder_embed/convnext", "encoder_embed.convnext.")
-
-
-def check_subsampling(case: Case) -> Iterator[Line]:
-    c = case.config
-
-    def make(rngs):
-        sizes = (c["in_channels"], c["out_channels"], c["layer_channels"], _FORMS)
-        return Conv2dSubsampling(*sizes, rngs=rngs, dtype=jnp.float32)
-
-    def run(apply, params, inputs, draw_counts):
-        num_clips, length = inputs["x"].shape[:2]
-        end_B = jnp.full(num_clips, output_length(length))
-        return apply(params, inputs["x"], end_B, _draws(case, draw_counts, num_clips))
-
-    yield from check_module(case, _forced(case, make), run, "encoder_embed", "encoder_embed.")
-    io = case.tensors()
-    yield compare(case.name, "out.lens", output_length(np.asarray(io["in.x_lens"])), io["out.lens"], 0)
+CHECKS = {**dict.fromkeys(MODULES, check), "simple_downsample_upsample": check_downsample}

@@ -35,9 +35,9 @@ def check_scaled_adam(case: Case) -> Iterator[Line]:
         lambda count: config["lr"], Settings(b1=b1, b2=b2, **values), lr_scales=lambda tree: lr_scales(tree, frozen)
     )
     every = config["trajectory_every"]
-    found, factors = _run(optimizer, params, grads, config["steps"])
+    trajectories, factors = _run(optimizer, params, grads, config["steps"])
     for name in params:
-        yield _trajectory(case, f"param.{name}", found[name][::every], io[f"param.{name}"])
+        yield _trajectory(case, f"param.{name}", trajectories[name][::every], io[f"param.{name}"])
     if "clip_scale" in io:
         yield compare(case.name, "clip_scale", factors[:, 0], io["clip_scale"], TRAJECTORY)
 
@@ -62,9 +62,9 @@ def check_groups(case: Case) -> Iterator[Line]:
         Settings(clipping_scale=config["clipping_scale"]),
         lr_scales=lambda tree: lr_scales(_nested(tree), rules) if tree else [],
     )
-    found, factors = _run(optimizer, params, grads, len(io["lr"]))
+    trajectories, factors = _run(optimizer, params, grads, len(io["lr"]))
     for name in params:
-        yield _trajectory(case, f"param.{name}", found[name], io[f"param.{name}"])
+        yield _trajectory(case, f"param.{name}", trajectories[name], io[f"param.{name}"])
     calls = np.asarray(config["clip_scale_calls"]).reshape(len(factors) - 1, -1)  # none at the first step
     order = np.argsort([group["lr"] for group in config["groups"]])  # ours are in the order of their rates
     yield compare(case.name, "clip_scale", factors[1:], calls[:, order], TRAJECTORY)
@@ -96,14 +96,14 @@ def check_averaging(case: Case) -> Iterator[Line]:
     config, io = case.config, case.tensors()
     train = TrainConfig(average="running", average_period=config["average_period"])
     current, steps = _tensors(io, "cur"), config["update_steps"]
-    average, found = {name: jnp.asarray(value[0]) for name, value in current.items()}, []
+    average, averages = {name: jnp.asarray(value[0]) for name, value in current.items()}, []
     for i, step in enumerate(steps):
         average = update_average(train, average, {name: value[i] for name, value in current.items()}, step)
-        found.append(average)
+        averages.append(average)
     first, last = config["range"]
-    over = range_average(found[steps.index(first)], first, found[steps.index(last)], last)
+    over = range_average(averages[steps.index(first)], first, averages[steps.index(last)], last)
     for name in current:
-        running = np.stack([a[name] for a in found])
+        running = np.stack([a[name] for a in averages])
         yield compare(case.name, f"avg.{name}", running, io[f"avg.{name}"], AVERAGE, relative=True)
         yield compare(case.name, f"range_avg.{name}", over[name], io[f"range_avg.{name}"], AVERAGE, relative=True)
 
@@ -134,14 +134,14 @@ def _run(optimizer: optax.GradientTransformation, params: dict, grads: dict, ste
         updates, state = optimizer.update(grads, state, params)
         return optax.apply_updates(params, updates), state
 
-    found, factors = {name: [np.asarray(value)] for name, value in params.items()}, []
+    trajectories, factors = {name: [np.asarray(value)] for name, value in params.items()}, []
     for i in range(steps):
         now = {name: grads[name][i] if name in grads else np.zeros_like(params[name]) for name in params}
         params, state = step(params, state, now)
         factors.append(np.asarray(state.clipping.factor_G))
         for name, value in params.items():
-            found[name].append(np.asarray(value))
-    return {name: np.stack(values) for name, values in found.items()}, np.stack(factors)
+            trajectories[name].append(np.asarray(value))
+    return {name: np.stack(values) for name, values in trajectories.items()}, np.stack(factors)
 
 
 def _trajectory(case: Case, name: str, actual: np.ndarray, expected: np.ndarray) -> Line:
@@ -152,3 +152,11 @@ def _trajectory(case: Case, name: str, actual: np.ndarray, expected: np.ndarray)
     size = np.abs(expected.astype(np.float64)).reshape(len(expected), -1).max(axis=1)
     worst = float(np.max(np.where(difference > 0, difference / np.maximum(size, 1e-30), 0.0)))
     return Line(case.name, name, math.inf if math.isnan(worst) else worst, TRAJECTORY)
+
+
+CHECKS = {
+    "eden": check_eden,
+    "model_averaging": check_averaging,
+    "scaled_adam": check_scaled_adam,
+    "scaled_adam_groups": check_groups,
+}

@@ -1,4 +1,4 @@
-"""The case of the schedules: values over the batch count, and every schedule of the default encoder in its place."""
+"""The case of the schedules: values over the batch count, and those of the default encoder."""
 
 import math
 import re
@@ -32,12 +32,12 @@ _UNUSED = re.compile(r".*(downsample|downsample_output)\.dropout")
 
 
 def check(case: Case) -> Iterator[Line]:
-    """Values of single schedules, then one line per distinct schedule of the default encoder over all its places."""
+    """Values of single schedules, then one line per distinct schedule of the default encoder and all that follow it."""
     for row in case.table():
         yield from _values(case, row)
     defaults = case.folder / DEFAULTS
     if defaults.is_file():
-        yield from _places(case, read_json(defaults, "golden table"))
+        yield from _defaults(case, read_json(defaults, "golden table"))
 
 
 def _values(case: Case, row: dict[str, Any]) -> Iterator[Line]:
@@ -46,19 +46,19 @@ def _values(case: Case, row: dict[str, Any]) -> Iterator[Line]:
     yield compare(case.name, f"values of {_text(schedule)}", values, row["value"], TOLERANCE)
 
 
-def _places(case: Case, rows: list[dict[str, Any]]) -> Iterator[Line]:
+def _defaults(case: Case, rows: list[dict[str, Any]]) -> Iterator[Line]:
     config = ZipformerConfig()
-    found = {_reference_name(path, config): s for path, s in schedules_of(outline(_default)).items()}
+    ours = {_reference_name(path, config): s for path, s in schedules_of(outline(_default)).items()}
     listed = set()
     for row in rows:
         schedule = Schedule(tuple(map(tuple, row["pairs"])))
-        places = [name for name in row["modules"] if not _UNUSED.fullmatch(name)]
-        listed.update(places)
-        worst = max((_difference(found.get(name), schedule) for name in places), default=0.0)
-        yield Line(case.name, f"{len(places)} x {_text(schedule)}", worst, TOLERANCE)
+        names = [name for name in row["modules"] if not _UNUSED.fullmatch(name)]
+        listed.update(names)
+        worst = max((_difference(ours.get(name), schedule) for name in names), default=0.0)
+        yield Line(case.name, f"{len(names)} x {_text(schedule)}", worst, TOLERANCE)
     # the reference lists an object once that several modules of a layer share; all others must be listed
-    shared = {schedule for name, schedule in found.items() if name in listed}
-    extra = [name for name, s in found.items() if name not in listed and len(s.points) > 1 and s not in shared]
+    shared = {schedule for name, schedule in ours.items() if name in listed}
+    extra = [name for name, s in ours.items() if name not in listed and len(s.points) > 1 and s not in shared]
     yield compare(case.name, f"schedules only here {extra[:1] or ''}", len(extra), 0.0, 0)
 
 

@@ -38,9 +38,9 @@ def check(case: Case) -> Iterator[Line]:
         config = ModelConfig(encoder=encoder, text=_TEXT, decoder=_DECODER)
         init, _ = functionalize(lambda rngs, c=config, o=objective: AudioTextModel(c, o, rngs=rngs))
         params = jax.jit(init)(jax.random.key(0))
-        found = {name.removeprefix(prefix): value for name, value in to_torch(params, kind).items()}
+        state = {name.removeprefix(prefix): value for name, value in to_torch(params, kind).items()}
         for name, row in expected.items():
-            yield Line(case.name, f"{part}: {name}", standard_errors(found.get(name), row), DEVIATIONS)
+            yield Line(case.name, f"{part}: {name}", standard_errors(state.get(name), row), DEVIATIONS)
         yield Line(case.name, f"{part}: layers that differ within a stack", _unlike(params["encoder"]), 0.0)
 
 

@@ -11,8 +11,7 @@ from alp_jax.core.errors import UserError
 from alp_jax.core.files import read_json
 from alp_jax.golden.case import Case, Named
 from alp_jax.golden.compare import Line, compare
-from alp_jax.golden.module_case import gradient_lines
-from alp_jax.golden.training import Recorded
+from alp_jax.golden.module_case import Recorded, gradient_lines
 from alp_jax.interop.formats.names import from_torch, to_torch
 from alp_jax.interop.formats.reference import zipformer_config
 from alp_jax.models.functional import functionalize, outline
@@ -40,12 +39,12 @@ def check(case: Case) -> Iterator[Line]:
 
         @jax.jit
         def tapped(params, mel, mel_len, apply=apply, padding=padding, names=names):
-            found = apply(params, mel, mel_len, method="taps", padding=padding)
-            return {name: found[name.split(".", 1)[1]] for name in names if name.split(".", 1)[1] in found}
+            taps = apply(params, mel, mel_len, method="taps", padding=padding)
+            return {name: taps[name.split(".", 1)[1]] for name in names if name.split(".", 1)[1] in taps}
 
-        found = tapped(params, jnp.asarray(mel), jnp.asarray(mel_len, jnp.int32))
+        values = tapped(params, jnp.asarray(mel), jnp.asarray(mel_len, jnp.int32))
         for name in names:
-            value = _reference_layout(name, found[name]) if name in found else np.zeros(0)
+            value = _reference_layout(name, values[name]) if name in values else np.zeros(0)
             label = name if stem == "io" else f"{stem}:{name}"
             yield compare(case.name, label, value, io[name], 0 if name.endswith("_lens") else 1e-4)
 
@@ -87,7 +86,7 @@ def check_gradients(case: Case) -> Iterator[Line]:
     if "out.encoder_out" in io:
         yield compare(case.name, "out.encoder_out", frames, io["out.encoder_out"])
     yield from gradient_lines(case, {"grad_x": grad_mel}, {"grad_x": io["out.grad_x"]})
-    left_out = dict(case.config).get("left_out", ())
+    left_out = case.config.get("left_out", ())
     named = {name: grad for name, grad in to_torch(grad_params, "zipformer").items() if name not in left_out}
     yield from gradient_lines(case, named, case.tensors("grads"))
 
@@ -111,3 +110,10 @@ def _reference_layout(name: str, value: jax.Array) -> jax.Array:
     if name.endswith("pos_emb"):
         return value[None]
     return jnp.swapaxes(value, 0, 1) if name.startswith("mid.") else value
+
+
+CHECKS = {
+    "zipformer_forward": check,
+    "zipformer_grad": check_gradients,
+    "zipformer_grad_train": check_gradients,
+}
