@@ -16,15 +16,22 @@ from safetensors.numpy import save
 from alp_jax.config import ConfigError, RunConfig
 from alp_jax.config.schema import ModelConfig, ObjectiveConfig
 from alp_jax.core.errors import UserError
-from alp_jax.core.files import read_json, write_bytes, write_json
+from alp_jax.core.files import write_bytes, write_json
 from alp_jax.core.names import nearest
 from alp_jax.interop.formats import reference
+from alp_jax.interop.formats.export_folder import CONFIG, WEIGHTS
 from alp_jax.interop.formats.names import BATCH_COUNT, params_from, to_torch
-from alp_jax.interop.reading.foreign import Imported, Weights, load_weights, run_config
+from alp_jax.interop.reading.foreign import (
+    Imported,
+    Weights,
+    described_by,
+    load_weights,
+    read_settings,
+    run_config,
+)
 from alp_jax.models.dual import AudioTextModel
 from alp_jax.models.functional import functionalize
 
-CONFIG, MODEL = "config.json", "model.safetensors"
 KINDS = ("zipformer", "clap", "audio-caption")
 # The settings in which models of several parts keep their encoder, whose weights begin with the same word.
 _NESTED = ("audio_encoder_config", "speech_encoder_config", "encoder_config")
@@ -43,11 +50,7 @@ def read_folder(folder: pathlib.Path, *, only_encoder: bool = False, allow_pickl
     Raises:
       UserError: a file is missing or damaged, the model is of another kind, or names and shapes are not its own.
     """
-    path = folder / CONFIG
-    settings = read_json(path, "model configuration")
-    if not isinstance(settings, dict) or not isinstance(settings.get("model_type"), str):
-        raise UserError(f"{path} does not say its model_type")
-    kind = settings["model_type"].lower()
+    path, settings, kind = read_settings(folder)
     nested = next((name for name in _NESTED if isinstance(settings.get(name), dict)), "")
     if kind not in KINDS and not nested:
         raise UserError(f"{path} has unknown model_type {kind!r}{nearest(kind, KINDS)}")
@@ -55,7 +58,7 @@ def read_folder(folder: pathlib.Path, *, only_encoder: bool = False, allow_pickl
         raise UserError(f"{path} has model_type {kind!r}, of which only the encoder can be read: give --only_encoder")
     encoder = settings if kind == "zipformer" else settings.get(nested, {})
     weights = load_weights(folder, allow_pickle=allow_pickle)
-    try:
+    with described_by(path):
         reference.check_zipformer(encoder)
         if kind == "zipformer":
             return encoder_alone(weights, encoder)._replace(settings=settings)
@@ -64,8 +67,6 @@ def read_folder(folder: pathlib.Path, *, only_encoder: bool = False, allow_pickl
             left_out = tuple(sorted(name for name in weights.tensors if not name.startswith(prefix)))
             return encoder_alone(weights.within(prefix), encoder)._replace(left_out=left_out)
         return _whole(weights, kind, settings)
-    except (ValueError, TypeError, ArithmeticError, LookupError) as error:  # a ConfigError is a ValueError
-        raise UserError(f"{path} describes no model that can be built: {error}") from None
 
 
 def encoder_alone(weights: Weights, settings: dict[str, Any]) -> Imported:
@@ -158,19 +159,15 @@ def write_folder(
     values = model_settings(config, params, kind, pad_id)
     params = jax.tree.map(lambda x: np.asarray(x, np.float32), params)
     state = to_torch(params["encoder"] if kind == "zipformer" else params, kind, batch_count=batch_count)
-    write_bytes(folder / MODEL, save(state, {"format": "pt"}))
+    write_bytes(folder / WEIGHTS, save(state, {"format": "pt"}))
     write_json(folder / CONFIG, {**_merged(settings, values), "alp": origin})
     return sum(value.size for name, value in state.items() if name != BATCH_COUNT[kind])
 
 
 def _merged(before: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
     """``values`` over what was there ``before``, in nested settings too."""
-    nested = {name: _merged(before[name], v) for name, v in values.items() if _both_nested(before.get(name), v)}
-    return {**before, **values, **nested}
-
-
-def _both_nested(before: Any, value: Any) -> bool:
-    return isinstance(before, dict) and isinstance(value, dict)
+    old = {name: before[name] for name, v in values.items() if isinstance(before.get(name), dict) and type(v) is dict}
+    return {**before, **values, **{name: _merged(own, values[name]) for name, own in old.items()}}
 
 
 def model_settings(config: RunConfig, params: dict[str, Any], kind: str, pad_id: int) -> dict[str, Any]:

@@ -17,11 +17,18 @@ from safetensors.numpy import save
 
 from alp_jax.config.schema import DataConfig, ModelConfig, ObjectiveConfig, TextTowerConfig
 from alp_jax.core.errors import UserError
-from alp_jax.core.files import read_json, write_bytes, write_json
+from alp_jax.core.files import write_bytes, write_json
 from alp_jax.interop.formats.export_folder import CONFIG, WEIGHTS
 from alp_jax.interop.formats.names import params_from, to_torch
 from alp_jax.interop.formats.reference import text_config, text_values
-from alp_jax.interop.reading.foreign import Imported, Weights, load_weights, run_config
+from alp_jax.interop.reading.foreign import (
+    Imported,
+    Weights,
+    described_by,
+    load_weights,
+    read_settings,
+    run_config,
+)
 from alp_jax.models.functional import functionalize
 from alp_jax.models.transformer import TextTower
 
@@ -42,9 +49,7 @@ def read_folder(folder: pathlib.Path, *, allow_pickle: bool = False) -> Imported
     Raises:
       UserError: a file is missing or damaged, the model is of another kind, or names and shapes are not its own.
     """
-    path = folder / CONFIG
-    settings = read_json(path, "model configuration")
-    kind = settings.get("model_type") if isinstance(settings, dict) else None
+    path, settings, kind = read_settings(folder)
     if kind in ("bart", "mbart"):
         raise UserError(
             f"{path} has model_type {kind!r}, whose decoder has decoder.embed_positions and "
@@ -53,7 +58,7 @@ def read_folder(folder: pathlib.Path, *, allow_pickle: bool = False) -> Imported
     if kind not in KINDS:
         raise UserError(f"{path} has unknown model_type {kind!r} (known: {', '.join(KINDS)})")
     weights, left_out = _tower(load_weights(folder, allow_pickle=allow_pickle), kind)
-    try:
+    with described_by(path):
         text = text_config(settings)
         if text.num_hidden_layers > len(weights.tensors):
             raise UserError(f"{path} has more layers than {weights.path} has tensors")
@@ -61,8 +66,6 @@ def read_folder(folder: pathlib.Path, *, allow_pickle: bool = False) -> Imported
             text, weights = _without_offset(text, weights, settings.get("pad_token_id", 1))
         like = jax.eval_shape(functionalize(lambda rngs: TextTower(text, rngs=rngs))[0], jax.random.key(0))
         params = {"text": params_from(weights, {"text": like}, "bert")["text"]}
-    except (ValueError, TypeError, ArithmeticError, LookupError) as error:  # a ConfigError is a ValueError
-        raise UserError(f"{path} describes no model that can be built: {error}") from None
     budget = min(DataConfig.text_budget, text.max_position_embeddings - 2)
     config = run_config(ModelConfig(name="imported", text=text), ObjectiveConfig(name="none"), budget)
     return Imported(config, params, kind, settings, None, left_out, weights.converted)

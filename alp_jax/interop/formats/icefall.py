@@ -15,7 +15,7 @@ from alp_jax.core.errors import UserError
 from alp_jax.core.files import read_json
 from alp_jax.interop.formats import reference
 from alp_jax.interop.formats.auden import encoder_alone
-from alp_jax.interop.reading.foreign import Imported, Weights, load_weights
+from alp_jax.interop.reading.foreign import Imported, Weights, described_by, load_weights
 
 OWN = ("encoder_embed.", "encoder.", "model_batch_count")
 HEAD_DIMS = {"query_head_dim": 32, "pos_head_dim": 4, "value_head_dim": 12}  # the recipe's defaults
@@ -51,12 +51,10 @@ def read_checkpoint(
     given = {} if settings is None else read_json(settings, "encoder settings")
     if not isinstance(given, dict):
         raise UserError(f"encoder settings {settings} are no JSON object")
-    try:
+    with described_by(settings or weights.path):
         values = {**Shapes(weights).settings(given), **given}
         reference.check_zipformer(values)
         return encoder_alone(weights, values)._replace(model_type="icefall", left_out=others)
-    except (ValueError, TypeError, ArithmeticError, LookupError) as error:  # a ConfigError is a ValueError
-        raise UserError(f"{settings or weights.path} describes no model that can be built: {error}") from None
 
 
 class Shapes:

@@ -14,12 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from alp_jax.core.errors import UserError
-from alp_jax.core.files import read_json
 from alp_jax.interop.reading.checked_safetensors import read_safetensors
+from alp_jax.interop.reading.foreign import read_settings, require_names, shards
 from alp_jax.models.functional import functionalize
 from alp_jax.models.qwen import Qwen, QwenConfig
 
-CONFIG, WHOLE, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
+WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 DTYPES = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(jnp.bfloat16)}
 _HEAD, _TABLE = "lm_head.weight", "model.embed_tokens.weight"
 # What a config.json may say of itself only in one way, because the model here has no other.
@@ -44,9 +44,7 @@ def read_config(folder: pathlib.Path) -> QwenConfig:
     Raises:
       UserError: it is missing or damaged, of another model, or asks for what the model here does not do.
     """
-    path = pathlib.Path(folder) / CONFIG
-    values = read_json(path, "model configuration")
-    kind = values.get("model_type") if isinstance(values, dict) else None
+    path, values, kind = read_settings(folder)
     if kind != "qwen2":
         raise UserError(f"{path} has model_type {kind!r}; Qwen2.5 has 'qwen2'")
     for name, only in _FIXED.items():
@@ -82,28 +80,16 @@ def published_name(path: tuple[str, ...]) -> str:
     return ".".join([*([] if module[0] == "lm_head" else ["model"]), *module, last])
 
 
-def _files(folder: pathlib.Path) -> dict[str, set[str] | None]:
+def _files(folder: pathlib.Path) -> dict[pathlib.Path, set[str] | None]:
     """The files with weights, and the tensors that each must hold (None: not stated).
 
     Raises:
       UserError: there are none, only pickles, or the index is damaged or names what is no file of the folder.
     """
     if (folder / INDEX).exists():
-        path = folder / INDEX
-        index = read_json(path, "index of weights")
-        table = index.get("weight_map") if isinstance(index, dict) else None
-        if not isinstance(table, dict) or not table:
-            raise UserError(f"{path} has no weight_map")
-        shards: dict[str, set[str] | None] = {}
-        for name, file in table.items():
-            if not isinstance(file, str) or pathlib.PurePath(file).name != file or not file.endswith(".safetensors"):
-                raise UserError(
-                    f"{path}: {name} is said to be in {str(file)[:80]!r}, which is no safetensors file here"
-                )
-            shards.setdefault(file, set()).add(name)
-        return dict(sorted(shards.items()))
+        return shards(folder / INDEX)
     if (folder / WHOLE).exists():
-        return {WHOLE: None}
+        return {folder / WHOLE: None}
     pickles = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth") for path in folder.glob(pattern))
     if pickles:
         raise UserError(
@@ -114,14 +100,12 @@ def _files(folder: pathlib.Path) -> dict[str, set[str] | None]:
 
 def _tensors(folder: pathlib.Path) -> Iterator[tuple[pathlib.Path, str, np.ndarray]]:
     """(file, name, float32 array) of every tensor; a file is forgotten before the next is read."""
-    for file, wanted in _files(folder).items():
-        path = folder / file
-        tensors = read_safetensors(path).tensors
-        if wanted is not None and wanted != tensors.keys():
-            odd = sorted(wanted ^ tensors.keys())
-            raise UserError(f"{path} does not hold what {INDEX} says: {', '.join(odd)}")
-        for name in sorted(tensors):
-            yield path, name, tensors.pop(name)
+    for path, names in _files(folder).items():
+        stored = read_safetensors(path)
+        if names is not None:
+            require_names(path, stored, names, folder / INDEX)
+        for name in sorted(stored.tensors):
+            yield path, name, stored.tensors.pop(name)
 
 
 def load_qwen(folder: str | pathlib.Path, dtype: str = "float32") -> LoadedQwen:

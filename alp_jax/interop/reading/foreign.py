@@ -1,7 +1,9 @@
 """Weights of other toolboxes: found in a folder, read defensively, and turned into parameters of ours."""
 
+import contextlib
 import pathlib
 import tempfile
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,6 +15,7 @@ from alp_jax.core.files import read_json
 from alp_jax.interop.isolated.process import require, run_isolated
 from alp_jax.interop.reading.checked_safetensors import Stored, read_safetensors
 
+CONFIG = "config.json"
 # First in the order in which the reference looks for them, then those of transformers.
 WEIGHTS = (
     "pretrained.safetensors",
@@ -108,25 +111,55 @@ def _read_file(path: pathlib.Path, allow_pickle: bool) -> Stored:
 
 
 def _read_split(index: pathlib.Path, allow_pickle: bool) -> Stored:
-    """The tensors of all files of an index; each has to be in the file that the index names, and nothing else there."""
-    content = read_json(index, "index of weights")
-    places = content.get("weight_map") if isinstance(content, dict) else None
-    if not isinstance(places, dict) or not places or not all(isinstance(name, str) for name in places.values()):
-        raise UserError(f"{index} has no weight_map that names the file of every tensor")
     tensors, converted = {}, {}
-    for name in sorted(set(places.values())):
-        if pathlib.PurePath(name).name != name or "\\" in name or not name.strip("."):
-            raise UserError(f"{index} names {name!r}, which is no file beside it")
-        if not (index.parent / name).is_file():
-            raise UserError(f"{index.parent / name} is missing: {index.name} names it")
-        stored = _read_file(index.parent / name, allow_pickle)
-        expected = {tensor for tensor, file in places.items() if file == name}
-        if differ := sorted(expected ^ stored.tensors.keys()):
-            where = "lacks" if differ[0] in expected else "also holds"
-            raise UserError(f"{index.parent / name} {where} {differ[0]}, unlike {index.name} says")
+    for path, names in shards(index).items():
+        stored = _read_file(path, allow_pickle)
+        require_names(path, stored, names, index)
         tensors |= stored.tensors
         converted |= stored.converted
     return Stored(tensors, converted)
+
+
+def shards(index: pathlib.Path) -> dict[pathlib.Path, set[str]]:
+    """The files that an index of weights names, which lie beside it, and the names of the tensors in each."""
+    content = read_json(index, "index of weights")
+    file_of = content.get("weight_map") if isinstance(content, dict) else None
+    if not isinstance(file_of, dict) or not file_of or not all(isinstance(file, str) for file in file_of.values()):
+        raise UserError(f"{index} has no weight_map that names the file of every tensor")
+    files: dict[pathlib.Path, set[str]] = {}
+    for name, file in sorted(file_of.items(), key=lambda item: item[1]):
+        # the index comes from elsewhere too: without this it could name any file of this machine
+        if pathlib.PurePath(file).name != file or "\\" in file or not file.strip("."):
+            raise UserError(f"{index} names {file!r}, which is no file beside it")
+        if not (index.parent / file).is_file():
+            raise UserError(f"{index.parent / file} is missing: {index.name} names it")
+        files.setdefault(index.parent / file, set()).add(name)
+    return files
+
+
+def require_names(path: pathlib.Path, stored: Stored, names: set[str], index: pathlib.Path) -> None:
+    """Raises UserError unless ``path`` holds the tensors that the index says, and no other."""
+    if differ := sorted(names ^ stored.tensors.keys()):
+        where = "lacks" if differ[0] in names else "also holds"
+        raise UserError(f"{path} {where} {differ[0]}, unlike {index.name} says")
+
+
+@contextlib.contextmanager
+def described_by(path: pathlib.Path) -> Iterator[None]:
+    """Inside, settings that no model can have are UserErrors that name ``path``."""
+    try:
+        yield
+    except (ValueError, TypeError, ArithmeticError, LookupError) as error:  # a ConfigError is a ValueError
+        raise UserError(f"{path} describes no model that can be built: {error}") from None
+
+
+def read_settings(folder: pathlib.Path) -> tuple[pathlib.Path, dict[str, Any], str]:
+    """(path, content, model_type in small letters) of a folder's config.json."""
+    path = folder / CONFIG
+    settings = read_json(path, "model configuration")
+    if not isinstance(settings, dict) or not isinstance(settings.get("model_type"), str):
+        raise UserError(f"{path} does not say its model_type")
+    return path, settings, settings["model_type"].lower()
 
 
 def run_config(model: ModelConfig, objective: ObjectiveConfig, text_budget: int = DataConfig.text_budget) -> RunConfig:

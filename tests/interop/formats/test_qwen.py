@@ -30,7 +30,7 @@ TOKENS = np.array([[3, 30, 7, 7, 1, 36, 0, 12], [9, 8, 7, 6, 5, 4, 3, 2]], np.in
 def write(folder, state, **changes):
     folder.mkdir(exist_ok=True)
     save_file(state, folder / qwen.WHOLE)
-    (folder / qwen.CONFIG).write_text(json.dumps({**CONFIG, **changes}))
+    (folder / "config.json").write_text(json.dumps({**CONFIG, **changes}))
     return folder
 
 
@@ -100,10 +100,14 @@ def test_shards_are_the_same_as_one_file_and_bfloat16_loses_nothing_of_bfloat16(
     assert {leaf.dtype for leaf in jax.tree.leaves(low.params)} == {qwen.DTYPES["bfloat16"]}
     jax.tree.map(np.testing.assert_array_equal, jax.tree.map(np.float32, low.params), whole.params)
     save_file({name: half[name] for name in names[:13]}, shards / "model-00001-of-00002.safetensors")
-    refused(shards, f"model-00001-of-00002.safetensors does not hold what {qwen.INDEX} says: {names[13]}")
-    for file in ("../other.safetensors", "model.bin", 3):
+    refused(shards, f"model-00001-of-00002.safetensors lacks {names[13]}, unlike {qwen.INDEX} says")
+    for file, words in (
+        ("../other.safetensors", "names '../other.safetensors', which is no file beside it"),
+        ("model.bin", "model.bin is missing"),
+        (3, "has no weight_map"),
+    ):
         (shards / qwen.INDEX).write_text(json.dumps({"weight_map": table | {names[0]: file}}))
-        refused(shards, "which is no safetensors file here")
+        refused(shards, words)
 
 
 def test_every_missing_and_unexpected_tensor_is_named(tmp_path, state):
@@ -135,7 +139,7 @@ def test_pickles_are_refused_and_empty_folders_said_to_be(tmp_path, state):
     refused(folder, r"as a pickle \(pytorch_model.bin\), which can run code")
     (folder / "pytorch_model.bin").unlink()
     refused(folder, "has neither model.safetensors nor model.safetensors.index.json")
-    (folder / qwen.CONFIG).unlink()
+    (folder / "config.json").unlink()
     refused(folder, "config.json does not exist")
 
 
@@ -155,6 +159,6 @@ def test_pickles_are_refused_and_empty_folders_said_to_be(tmp_path, state):
     ],
 )
 def test_settings_of_other_models_are_refused_by_name(tmp_path, changes, words):
-    (tmp_path / qwen.CONFIG).write_text(json.dumps({**CONFIG, **changes}))
+    (tmp_path / "config.json").write_text(json.dumps({**CONFIG, **changes}))
     with pytest.raises(UserError, match=words):
         qwen.read_config(tmp_path)
