@@ -10,13 +10,18 @@ from alp_jax.core.errors import UserError
 from alp_jax.golden.case import Case
 from alp_jax.golden.compare import FORWARD, Line, compare
 from alp_jax.golden.module_case import Recorded, check_function, check_module, swap
-from alp_jax.models.gradients import limit_values, penalize_abs_above, scale_gradient, whitening_metric
-from alp_jax.models.layers import BiasNorm, swoosh_l, swoosh_r
-from alp_jax.models.regularisers import Balancer, Whiten, make_certain
-from alp_jax.models.schedule import constant
-from alp_jax.models.training import Sites, shared_dropout
-from alp_jax.models.zipformer.attention import relative_positions
+from alp_jax.models.gradients import (
+    limit_values,
+    penalize_abs_above,
+    scale_gradient,
+    swoosh_l,
+    swoosh_r,
+    whitening_metric,
+)
+from alp_jax.models.regularisers import Balancer, DrawCounts, Whiten, constant, make_certain, shared_dropout
 from alp_jax.models.zipformer.encoder import feature_masks
+from alp_jax.models.zipformer.layer import BiasNorm
+from alp_jax.models.zipformer.modules import relative_positions
 
 SWOOSH = {"SwooshL": swoosh_l, "SwooshR": swoosh_r}
 # kind -> (settings, x) -> y, of functions of one array
@@ -38,7 +43,7 @@ def check_dropout(case: Case) -> Iterator[Line]:
     rate = constant(case.config["p"])
 
     def run(_, inputs):
-        return shared_dropout(inputs["x"], rate, Recorded(Sites(), mask=inputs["u"]))
+        return shared_dropout(inputs["x"], rate, Recorded(DrawCounts(), mask=inputs["u"]))
 
     yield from check_function(case, run)
 
@@ -49,7 +54,9 @@ def check_activation_and_linear(case: Case) -> Iterator[Line]:
 
     def run(params, inputs):
         hidden = swap(activation(inputs["x"]))
-        draws = Recorded(Sites(channels=hidden.shape[2]), num_clips=len(hidden), mask=_shared_mask(case, inputs["u"]))
+        draws = Recorded(
+            DrawCounts(channels=hidden.shape[2]), num_clips=len(hidden), mask=_shared_mask(case, inputs["u"])
+        )
         hidden = shared_dropout(hidden, rate, draws)
         return swap(hidden @ params["weight"].T + params["bias"])
 
@@ -71,7 +78,7 @@ def check_balancer(case: Case) -> Iterator[Line]:
 
     def run(_, inputs):
         x = jnp.moveaxis(inputs["x"], axis, -1)
-        return jnp.moveaxis(balancer(x, Recorded(balancer.own_sites)), -1, axis)
+        return jnp.moveaxis(balancer(x, Recorded(balancer.own_draws)), -1, axis)
 
     yield from check_function(case, run)
 
@@ -80,7 +87,7 @@ def check_whiten(case: Case) -> Iterator[Line]:
     groups = case.config["num_groups"]
     module = Whiten(case.config["whitening_limit"], case.config["grad_scale"], groups)
     module.probs = (case.config["prob"],) * 2
-    yield from check_function(case, lambda _, inputs: module(inputs["x"], Recorded(module.own_sites)))
+    yield from check_function(case, lambda _, inputs: module(inputs["x"], Recorded(module.own_draws)))
     io = case.tensors()
     metric = whitening_metric(jnp.asarray(io["in.x"]), groups)
     yield compare(case.name, "out.metric", metric, io["out.metric"], FORWARD, relative=True)
@@ -90,8 +97,8 @@ def check_bias_norm(case: Case) -> Iterator[Line]:
     axis, active = case.config["channel_dim"], case.config["limit_param_value_active"]
     width = case.tensors()["in.x"].shape[axis]
 
-    def run(apply, params, inputs, sites):
-        train = Recorded(sites) if active else None
+    def run(apply, params, inputs, draw_counts):
+        train = Recorded(draw_counts) if active else None
         return jnp.moveaxis(apply(params, jnp.moveaxis(inputs["x"], axis, -1), train), -1, axis)
 
     def make(rngs):
@@ -112,7 +119,7 @@ def check_positions(case: Case) -> Iterator[Line]:
 def check_feature_masks(case: Case) -> Iterator[Line]:
     io, config = case.tensors(), case.config
     clips_NB = jnp.asarray(np.stack([io["in.u1"].ravel(), io["in.u2"].ravel()]))
-    draws = Recorded(Sites(), clips_NB=clips_NB)
+    draws = Recorded(DrawCounts(), clips_NB=clips_NB)
     widths, unmasked = tuple(config["encoder_dim"]), tuple(config["encoder_unmasked_dim"])
     for i, mask_B1D in enumerate(feature_masks(widths, unmasked, config["prob"], draws, jnp.float32)):
         yield compare(case.name, f"out.mask{i}", swap(mask_B1D), io[f"out.mask{i}"], 0)

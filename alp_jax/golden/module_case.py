@@ -11,28 +11,27 @@ from alp_jax.golden.case import Case
 from alp_jax.golden.compare import GRADIENT, MODULE_FORWARD, MODULE_GRADIENT, Line, compare, compare_gradient
 from alp_jax.interop.formats.names import from_torch, to_torch
 from alp_jax.models.functional import functionalize, outline
-from alp_jax.models.training import Sites, Training, sites_of
+from alp_jax.models.regularisers import DrawCounts, Draws, count_draws
 
 Inputs = dict[str, jax.Array]
 
 
-class Recorded(Training):
+class Recorded(Draws):
     """Draws of zero for decisions, which act on every probability above zero, and of one for what may be dropped.
 
     Args:
-      sites: what the module that is run takes.
+      counts: of the module that is run.
+      num_clips: of the batch.
       clips_NB: recorded per-clip draws instead.
       mask: a recorded dropout mask instead.
     """
 
-    def __init__(
-        self, sites: Sites, batch_count: float = 0.0, *, num_clips: int = 1, clips_NB: Any = None, mask: Any = None
-    ):
+    def __init__(self, counts: DrawCounts, batch_count: float = 0.0, *, num_clips=1, clips_NB: Any = None, mask=None):
         self._mask = mask
-        clips_NB = jnp.ones((sites.clips, num_clips)) if clips_NB is None else jnp.asarray(clips_NB)
-        key, scalars_N, whitening_N = jax.random.key(0), jnp.zeros(sites.scalars), jnp.ones(sites.whitenings)
-        channels_BC = jnp.ones((num_clips, sites.channels))
-        super().__init__(key, batch_count, scalars_N, clips_NB, channels_BC, whitening_N)
+        clips_NB = jnp.ones((counts.clips, num_clips)) if clips_NB is None else jnp.asarray(clips_NB)
+        scalars_N, whitening_N = jnp.zeros(counts.scalars), jnp.ones(counts.whitenings)
+        channels_BC = jnp.ones((num_clips, counts.channels))
+        super().__init__(jax.random.key(0), batch_count, scalars_N, clips_NB, channels_BC, whitening_N)
 
     def draw_channels(self, width: int) -> jax.Array:
         return super().draw_channels(width) if self._mask is None else self._mask.reshape(-1, width)
@@ -84,7 +83,7 @@ def check_function(
 def check_module(
     case: Case,
     make: Callable[[Any], Any],
-    run: Callable[[Callable, Any, Inputs, Sites], jax.Array],
+    run: Callable[[Callable, Any, Inputs, DrawCounts], jax.Array],
     ours: str,
     theirs: str,
 ) -> Iterator[Line]:
@@ -92,7 +91,7 @@ def check_module(
 
     Args:
       make: builds the module from a source of keys.
-      run: (apply, params, inputs by name, sites) -> output in the reference's axes.
+      run: (apply, params, inputs by name, draw_counts) -> output in the reference's axes.
       ours, theirs: where the module sits in our parameter tree (``a/b``) and in the reference's names (``a.b.``).
     """
     init, apply = functionalize(make)
@@ -103,8 +102,8 @@ def check_module(
     def names(grads):
         return {name.removeprefix(theirs): value for name, value in to_torch(_nest(grads, ours), "zipformer").items()}
 
-    sites = sites_of(outline(make))
-    yield from check_function(case, lambda params, inputs: run(apply, params, inputs, sites), params, names)
+    draw_counts = count_draws(outline(make))
+    yield from check_function(case, lambda params, inputs: run(apply, params, inputs, draw_counts), params, names)
 
 
 def gradient_lines(

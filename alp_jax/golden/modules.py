@@ -11,14 +11,16 @@ from alp_jax.golden.case import Case, Named
 from alp_jax.golden.compare import Line, compare
 from alp_jax.golden.module_case import Inputs, Recorded, check_function, check_module, swap
 from alp_jax.models.forms import Forms
-from alp_jax.models.regularisers import make_certain
-from alp_jax.models.schedule import NEVER, constant
-from alp_jax.models.zipformer.attention import AttentionWeights, NonlinAttention, SelfAttention
-from alp_jax.models.zipformer.convolution import ConvolutionModule
-from alp_jax.models.zipformer.frame_lengths import Extent
+from alp_jax.models.regularisers import NEVER, constant, make_certain
 from alp_jax.models.zipformer.frontend import Conv2dSubsampling, ConvNeXt, output_length
-from alp_jax.models.zipformer.layer import Bypass, FeedForward, ZipformerLayer
-from alp_jax.models.zipformer.stack import Downsample, ZipformerStack, upsample
+from alp_jax.models.zipformer.layer import Bypass, Downsample, FeedForward, ZipformerLayer, ZipformerStack, upsample
+from alp_jax.models.zipformer.modules import (
+    AttentionWeights,
+    ConvolutionModule,
+    FrameLengths,
+    NonlinAttention,
+    SelfAttention,
+)
 
 _SIZES = ("num_heads", "query_head_dim", "pos_head_dim", "value_head_dim", "feedforward_dim", "cnn_module_kernel")
 _FORMS = Forms(depthwise="shift", frontend="shift").resolved()
@@ -50,11 +52,11 @@ def check(case: Case) -> Iterator[Line]:
     io, module = case.tensors(), MODULES[case.config["kind"]]
     c = Named({**case.config, "width": io["in.grad_y"].shape[-1]}, case.config.path)
 
-    def run(apply, params, inputs, sites):
+    def run(apply, params, inputs, draw_counts):
         x = module.inward(inputs["src_orig" if "src_orig" in inputs else "x"])
         train, clips_NB = None, module.clips(inputs)
         if c.get("train", clips_NB is not None):
-            train = Recorded(sites, c.get("batch_count", 0.0), num_clips=len(x), clips_NB=clips_NB)
+            train = Recorded(draw_counts, c.get("batch_count", 0.0), num_clips=len(x), clips_NB=clips_NB)
         return module.outward(apply(params, x, *module.arguments(c, inputs, x), train))
 
     yield from check_module(case, lambda rngs: module.make(c, rngs), run, module.ours, module.theirs)
@@ -67,15 +69,15 @@ def _certain(c: dict, module: Any) -> Any:
     return make_certain(module, c.get("regularisers_prob", 0.0))
 
 
-def _extent(x_BTD: jax.Array, inputs: Inputs, chunk: int = -1) -> Extent:
+def _frame_lengths(x_BTD: jax.Array, inputs: Inputs, chunk: int = -1) -> FrameLengths:
     num_clips, length = x_BTD.shape[:2]
     valid = ~inputs["key_padding_mask"] if "key_padding_mask" in inputs else jnp.ones((num_clips, length), bool)
     allowed = ~inputs["attn_mask"] if "attn_mask" in inputs else None
-    return Extent(valid, jnp.full(num_clips, length), allowed, (chunk,))
+    return FrameLengths(valid, jnp.full(num_clips, length), allowed, (chunk,))
 
 
-def _positions_and_extent(c: dict, inputs: Inputs, x: jax.Array) -> tuple:
-    return inputs["pos_emb"][0], _extent(x, inputs)
+def _positions_and_lengths(c: dict, inputs: Inputs, x: jax.Array) -> tuple:
+    return inputs["pos_emb"][0], _frame_lengths(x, inputs)
 
 
 def _feedforward(c: dict, rngs: Any) -> FeedForward:
@@ -107,11 +109,11 @@ def _convolution(c: dict, rngs: Any) -> ConvolutionModule:
     return _certain(c, ConvolutionModule(*sizes, _FORMS, rngs=rngs, dtype=jnp.float32))
 
 
-def _convolution_extent(c: dict, inputs: Inputs, x: jax.Array) -> tuple:
-    extent = _extent(x, inputs, c.get("chunk_size", -1))
+def _convolution_lengths(c: dict, inputs: Inputs, x: jax.Array) -> tuple:
+    lengths = _frame_lengths(x, inputs, c.get("chunk_size", -1))
     if "key_padding_mask" in inputs:
-        return (extent,)
-    return (extent._replace(valid_BT=jnp.arange(x.shape[1]) < jnp.asarray(c["padding_lens"])[:, None]),)
+        return (lengths,)
+    return (lengths._replace(valid_BT=jnp.arange(x.shape[1]) < jnp.asarray(c["padding_lens"])[:, None]),)
 
 
 def _bypass(c: dict, rngs: Any) -> Bypass:
@@ -161,18 +163,18 @@ def _of_layer(name: str, *given: Any, **more: Any) -> Module:
     return Module(f"{_LAYER}/{name}", f"{_REFERENCE_LAYER}{name}.", *given, **more)
 
 
-_WHOLE_LAYER = Module(_LAYER, _REFERENCE_LAYER, _layer, _positions_and_extent, _layer_clips)
+_WHOLE_LAYER = Module(_LAYER, _REFERENCE_LAYER, _layer, _positions_and_lengths, _layer_clips)
 MODULES = {
     "bypass": _of_layer("bypass", _bypass, lambda c, i, x: (swap(i["src"]),), lambda i: i["u"].T),
-    "convolution_module": _of_layer("conv_module1", _convolution, _convolution_extent),
+    "convolution_module": _of_layer("conv_module1", _convolution, _convolution_lengths),
     "encoder_layer": _WHOLE_LAYER,
     "encoder_layer_seq_dropout": _WHOLE_LAYER,
     "feedforward": _of_layer("feed_forward1", _feedforward),
     "nonlin_attention": _of_layer("nonlin_attention", _nonlin_attention, lambda c, i, x: (i["attn_weights"][0],)),
-    "rel_pos_attn_weights": _of_layer("self_attn_weights", _attention_weights, _positions_and_extent),
+    "rel_pos_attn_weights": _of_layer("self_attn_weights", _attention_weights, _positions_and_lengths),
     "self_attention": _of_layer("self_attn1", _self_attention, lambda c, i, x: (swap(i["attn_weights"]),)),
     "downsampled_encoder": Module(
-        "encoders/0", "encoder.encoders.0.", _downsampled_stack, lambda c, i, x: (_extent(x, i),)
+        "encoders/0", "encoder.encoders.0.", _downsampled_stack, lambda c, i, x: (_frame_lengths(x, i),)
     ),
     # the reference's axes are (clip, channel, time, bin) and (clip, time, bin)
     "convnext": Module(
@@ -198,7 +200,7 @@ def check_downsample(case: Case) -> Iterator[Line]:
     """Downsampling, and upsampling under the prefix ``up.``."""
     factor = case.config["factor"]
 
-    def run(apply, params, inputs, sites):
+    def run(apply, params, inputs, draw_counts):
         x = swap(inputs["x"])
         return swap(apply(params, x, jnp.full(len(x), x.shape[1])))
 

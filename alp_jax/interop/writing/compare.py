@@ -16,7 +16,7 @@ from alp_jax.data.audio.samples import made_clips, sample_clips
 from alp_jax.data.store.dataset import Dataset, open_dataset
 from alp_jax.features.logmel import log_mel
 from alp_jax.models.functional import functionalize
-from alp_jax.models.text import TextTower
+from alp_jax.models.transformer import TextTower
 from alp_jax.train.build import make_model
 from alp_jax.train.places import data_place
 

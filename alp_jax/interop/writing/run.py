@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import alp_jax
 from alp_jax.config import RunConfig
 from alp_jax.data.store.dataset import Dataset
-from alp_jax.data.text.tokenizer import Tokenizer, training_captions
+from alp_jax.data.text.tokenizer import Tokenizer
+from alp_jax.data.text.training import training_captions
 from alp_jax.interop.writing.compare import parity_data
 from alp_jax.train.build import read_config
 from alp_jax.train.checkpoint import load_params

@@ -14,7 +14,7 @@ from alp_jax.core.errors import UserError
 from alp_jax.core.files import write_bytes, write_text
 from alp_jax.data.text.piece_model import DIFFERENCES
 from alp_jax.data.text.portable import portable_tokenizer
-from alp_jax.data.text.tokenizer import SentencePiece
+from alp_jax.data.text.sentencepiece import SentencePiece
 from alp_jax.interop.formats import auden, hf_text
 from alp_jax.interop.formats.export_folder import README, written
 from alp_jax.interop.imported import read_record
