@@ -35,7 +35,6 @@ ALLOWED = {
         "models",
         "train.build",
         "train.checkpoint",
-        "train.places",
     },
     "golden": BASE | (BELOW_TRAIN - {"corpora"}) | {"evaluation", "interop.formats"},
     "bench": BASE | BELOW_TRAIN | {"evaluation", "train", "planning"},

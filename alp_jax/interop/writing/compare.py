@@ -17,8 +17,7 @@ from alp_jax.data.store.dataset import Dataset, open_dataset
 from alp_jax.features.logmel import log_mel
 from alp_jax.models.functional import functionalize
 from alp_jax.models.transformer import TextTower
-from alp_jax.train.build import make_model
-from alp_jax.train.places import data_place
+from alp_jax.train.build import find_data, make_model
 
 
 class Expected(NamedTuple):
@@ -41,7 +40,7 @@ def parity_data(run_dir: str | os.PathLike, config: RunConfig, data: str | None)
     Raises:
       UserError: ``data`` is no data set.
     """
-    path = data or data_place(run_dir, config)
+    path = data or find_data(run_dir, config)
     return None if path is None else open_dataset(path)
 
 

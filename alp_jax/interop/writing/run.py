@@ -11,9 +11,8 @@ from alp_jax.data.store.dataset import Dataset
 from alp_jax.data.text.tokenizer import Tokenizer
 from alp_jax.data.text.training import training_captions
 from alp_jax.interop.writing.compare import parity_data
-from alp_jax.train.build import read_config
+from alp_jax.train.build import read_config, run_tokenizer
 from alp_jax.train.checkpoint import load_params
-from alp_jax.train.places import run_tokenizer
 
 CAPTIONS = 20_000  # of the data set, on which a tokenizer is compared
 SENTENCES = ("a dog", "rain on a roof", "two people talk while a train passes", "slow piano music with a soft drum")
