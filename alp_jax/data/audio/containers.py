@@ -13,7 +13,7 @@ from alp_jax.core.clip import AUDIO_EXTENSIONS
 from alp_jax.core.errors import UserError
 from alp_jax.data.audio import array_records
 from alp_jax.data.audio.decoders import sniff
-from alp_jax.data.audio.decoders.contract import BadAudio
+from alp_jax.data.audio.errors import BadAudio
 
 _COLUMN = "audio"
 _PAGES = 1 << 20  # bytes read at a time

@@ -14,14 +14,14 @@ import numpy as np
 
 from alp_jax.core.errors import StorageError
 from alp_jax.core.processes import CLIP_SECONDS, MEMORY_BYTES, START_SECONDS, PipedProcess, confine
-from alp_jax.data.audio import reader
-from alp_jax.data.audio.decoders import contract
+from alp_jax.data.audio import errors, reader
+from alp_jax.data.audio.errors import BadAudio
 
 _AHEAD = 2  # decoded files per worker that may wait for an earlier one
 
 
 class Failure(NamedTuple):
-    """Why a file gave no sound: a key of ``contract.REASONS``, and a line for people."""
+    """Why a file gave no sound: a key of ``errors.REASONS``, and a line for people."""
 
     reason: str
     detail: str
@@ -102,7 +102,7 @@ def _listen(worker: _Worker, results: dict[int, np.ndarray | Failure]) -> bool:
             else:
                 worker.ready, worker.deadline = True, time.monotonic() + worker.file_seconds
     except (EOFError, OSError):
-        reason, detail = "decoder_crashed", contract.REASONS["decoder_crashed"]
+        reason, detail = "decoder_crashed", errors.REASONS["decoder_crashed"]
     else:
         if worker.job is None or time.monotonic() < worker.deadline:
             return True
@@ -126,7 +126,7 @@ def _main(pipe, parent: int, memory_bytes: int) -> None:
 def _load(path: str, limits: reader.Limits) -> np.ndarray | Failure:
     try:
         return reader.load(path, 0.0, None, limits)
-    except reader.BadAudio as error:
+    except BadAudio as error:
         return Failure(error.reason, str(error))
     except MemoryError:
         return Failure("decoder_crashed", "decoder_crashed: out of memory")

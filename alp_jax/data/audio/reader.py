@@ -17,9 +17,10 @@ import soundfile
 from alp_jax.core import storage
 from alp_jax.core.clip import AUDIO_EXTENSIONS
 from alp_jax.data.audio.decoders import ffmpeg, mpeg, ogg, raw, riff, sndfile, sniff
-from alp_jax.data.audio.decoders.contract import MAX_SAMPLES, BadAudio, Blocks, Limits, Source, Stretch, opened
+from alp_jax.data.audio.decoders.contract import MAX_SAMPLES, Blocks, Limits, Source, Stretch, opened
 from alp_jax.data.audio.decoders.mix import Mix
 from alp_jax.data.audio.decoders.sndfile import Unreliable
+from alp_jax.data.audio.errors import BadAudio
 
 _MISSING = {errno.ENOENT, errno.ENOTDIR}
 _UNKNOWN = 1 << 40  # frames from here on mean that a header does not tell
@@ -29,7 +30,7 @@ _BY_FFMPEG = ("mov", "matroska", "adts")  # that libsndfile does not know, or ta
 
 @dataclasses.dataclass(frozen=True)
 class Sound:
-    """int16[n] at 16 kHz mono, and what was noted while it was read: keys of ``contract.NOTES``."""
+    """int16[n] at 16 kHz mono, and what was noted while it was read: keys of ``errors.NOTES``."""
 
     samples: np.ndarray
     notes: tuple[str, ...] = ()
@@ -106,7 +107,7 @@ def status(path: str) -> tuple[int, str, str]:
 def _encoded(path: str, member: str, limits: Limits) -> tuple[Source, str, int]:
     """What to decode, its extension in lower case, and its bytes."""
     if member:
-        from alp_jax.data.audio import containers  # which raises BadAudio itself
+        from alp_jax.data.audio import containers  # whose libraries plain files need not wait for
 
         data, extension = containers.read_member(path, member, limits.max_bytes)
         return data, extension.lower(), len(data)

@@ -6,11 +6,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from alp_jax.core.clip import REJECTIONS, SAMPLE_RATE, SPLITS
-from alp_jax.data.audio.decoders import contract
+from alp_jax.data.audio import errors
 from alp_jax.data.building.plan import NAMES_PER_REASON, LeftOut
 
 MEANINGS = (
-    contract.REASONS
+    errors.REASONS
     | REJECTIONS
     | {
         "duplicate_id": "an id that an earlier clip has",
@@ -122,7 +122,7 @@ def _noted(stored: pa.Table) -> tuple[dict, dict]:
     lists = stored["notes"].combine_chunks()
     rows = pc.list_parent_indices(lists)
     table = pa.table({"id": stored["id"].take(rows), "source": stored["source"].take(rows), "note": lists.flatten()})
-    return _by_kind(table, "note", contract.NOTES, lambda row: row["id"])
+    return _by_kind(table, "note", errors.NOTES, lambda row: row["id"])
 
 
 def _by_kind(table: pa.Table, kind: str, meanings: Mapping[str, str], name: Callable[[dict], str]) -> tuple[dict, dict]:

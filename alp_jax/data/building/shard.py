@@ -19,8 +19,8 @@ from alp_jax.core import storage
 from alp_jax.core.clip import SAMPLE_RATE, Clip
 from alp_jax.core.hashing import hash64
 from alp_jax.data.audio import reader
+from alp_jax.data.audio.errors import BadAudio
 from alp_jax.data.audio.fingerprint import fingerprint
-from alp_jax.data.audio.reader import BadAudio
 from alp_jax.data.building import plan
 from alp_jax.data.store import ladder, records
 from alp_jax.data.store.mapped import write_table
@@ -33,7 +33,7 @@ COLUMNS = pa.schema(
     + [INDEX_SCHEMA.field(name) for name in ("num_samples", "num_captions")]
     + list(AUDIT_SCHEMA)
     + [pa.field(name, pa.float32()) for name in ("clipped", "level_db", "short_s")]  # short_s: seconds not in the file
-    + [pa.field("notes", pa.list_(pa.string()))]  # keys of contract.NOTES
+    + [pa.field("notes", pa.list_(pa.string()))]  # keys of errors.NOTES
 )
 FINISHING = -1  # announced instead of a clip number when all clips are done and the files are being closed
 _META = b"alp_jax"

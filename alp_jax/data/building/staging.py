@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 from alp_jax.core import processes, storage
 from alp_jax.core.progress import say
 from alp_jax.data.audio.containers import MemberReader
-from alp_jax.data.audio.reader import BadAudio
+from alp_jax.data.audio.errors import BadAudio
 from alp_jax.data.building import shard
 
 NAME, OFFSETS = ".staged.tar", ".staged.npy"

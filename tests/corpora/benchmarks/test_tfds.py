@@ -13,7 +13,7 @@ from alp_jax.core.clip import Rejected
 from alp_jax.core.errors import UserError
 from alp_jax.corpora import registry
 from alp_jax.data.audio import containers
-from alp_jax.data.audio.reader import BadAudio
+from alp_jax.data.audio.errors import BadAudio
 
 PACKAGE = "tensorflow_datasets.core.features."
 LABEL = {"pythonClassName": f"{PACKAGE}class_label_feature.ClassLabel", "classLabel": {"numClasses": "3"}}

@@ -5,7 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from alp_jax.data.audio.containers import MemberReader
-from alp_jax.data.audio.reader import BadAudio
+from alp_jax.data.audio.errors import BadAudio
 
 
 @pytest.fixture

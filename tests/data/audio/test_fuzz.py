@@ -6,7 +6,7 @@ import struct
 
 import numpy as np
 
-from alp_jax.data.audio.decoders import contract
+from alp_jax.data.audio import errors
 from alp_jax.data.audio.pool import Failure, decode_files
 from alp_jax.data.audio.reader import Limits
 from tests.data.sounds import coded, muxed, tone
@@ -75,7 +75,7 @@ def test_damaged_files_cost_themselves_only(tmp_path, capsys):
     decoded = decode_files(paths, limits, workers=2, file_seconds=10.0, memory_bytes=512 << 20)
     for path, found in zip(paths, decoded, strict=True):
         if isinstance(found, Failure):
-            assert found.reason in contract.REASONS
+            assert found.reason in errors.REASONS
             assert found.reason != "decoder_crashed" or found.detail.endswith("out of memory"), path
             outcome = found.reason
         else:

@@ -8,10 +8,11 @@ import pytest
 import soundfile
 import soxr
 
-from alp_jax.data.audio import reader
-from alp_jax.data.audio.decoders import contract, ffmpeg, sndfile
+from alp_jax.data.audio import errors, reader
+from alp_jax.data.audio.decoders import ffmpeg, sndfile
+from alp_jax.data.audio.errors import BadAudio
 from alp_jax.data.audio.pool import Failure, decode_files
-from alp_jax.data.audio.reader import BadAudio, Limits, Stretch
+from alp_jax.data.audio.reader import Limits, Stretch
 from tests.data import sounds
 from tests.data.sounds import RATE, chunk, coded, form, id3, mpeg_packets, muxed, patched, pcm, tone, two_tones, wav
 
@@ -262,7 +263,7 @@ def test_what_is_refused_says_why(tmp_path, name):
     (tmp_path / name).write_bytes(data)
     with pytest.raises(BadAudio, match=why) as caught:
         reader.load(str(tmp_path / name), 0.0, None, LIMITS)
-    assert caught.value.reason in contract.REASONS
+    assert caught.value.reason in errors.REASONS
 
 
 def test_a_file_that_is_there_is_never_missing(tmp_path):

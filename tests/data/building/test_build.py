@@ -21,6 +21,7 @@ from alp_jax.core import files, storage
 from alp_jax.core.clip import Clip, Event
 from alp_jax.core.errors import DataError, UserError
 from alp_jax.data.audio import reader
+from alp_jax.data.audio.errors import BadAudio
 from alp_jax.data.building.build import build
 from alp_jax.data.store.dataset import open_dataset
 
@@ -246,7 +247,7 @@ def test_one_channel_of_a_file_is_that_channel(tmp_path, name):
         got = reader.load(str(tmp_path / name), 0.1, 0.3, reader.Limits(), channel=channel)
         error = got / 32768 - want[RATE // 10 : RATE // 10 + len(got)]
         assert np.sqrt((error**2).mean()) < 0.02
-    with pytest.raises(reader.BadAudio, match=r"no_channel: channel 2 of 2, counted from 0"):
+    with pytest.raises(BadAudio, match=r"no_channel: channel 2 of 2, counted from 0"):
         reader.load(str(tmp_path / name), 0.0, None, reader.Limits(), channel=2)
 
 
@@ -272,7 +273,7 @@ def test_a_file_that_may_not_be_read_is_not_missing():
         (folder / "locked").chmod(0)
         os.seteuid(user or 65534)  # root may read everything
         for name in ("a.wav", "locked/a.wav"):
-            with pytest.raises(reader.BadAudio, match="unreadable: Permission denied"):
+            with pytest.raises(BadAudio, match="unreadable: Permission denied"):
                 reader.load(str(folder / name), 0.0, None, reader.Limits())
     finally:
         os.seteuid(user)
@@ -296,9 +297,9 @@ def test_audio_is_read_from_urls_and_out_of_containers(tmp_path):
     stored = open_dataset(tmp_path / "set").read(0).audio
     np.testing.assert_array_equal(stored, reader.load(str(tmp_path / "a.flac"), 0.25, 0.5, reader.Limits()))
     assert {reason: entry["count"] for reason, entry in accounting["reasons"].items()} == {"missing": 2, "not_audio": 1}
-    with pytest.raises(reader.BadAudio, match="missing"):
+    with pytest.raises(BadAudio, match="missing"):
         reader.load("memory://audio/none.wav", 0.0, None, reader.Limits())
-    with pytest.raises(reader.BadAudio, match="too_large"):
+    with pytest.raises(BadAudio, match="too_large"):
         reader.load("memory://audio/a.wav", 0.0, None, reader.Limits(max_bytes=100))
 
 
@@ -311,7 +312,7 @@ def test_g722_decodes_with_start_and_duration(tmp_path):
     spectrum = np.abs(np.fft.rfft(got))
     assert len(got) == RATE // 2
     assert spectrum.argmax() * 2 == 300  # Hz
-    with pytest.raises(reader.BadAudio, match="too_long"):
+    with pytest.raises(BadAudio, match="too_long"):
         reader.load(str(tmp_path / "a.g722"), 0.0, None, reader.Limits(max_seconds=0.5))
 
 

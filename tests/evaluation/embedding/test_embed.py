@@ -13,6 +13,7 @@ from alp_jax.config import RunConfig
 from alp_jax.config.schema import ModelConfig, ObjectiveConfig, TextTowerConfig, ZipformerConfig
 from alp_jax.core.errors import AlpError, UserError
 from alp_jax.data.audio import reader
+from alp_jax.data.audio.errors import BadAudio
 from alp_jax.data.audio.pool import Failure
 from alp_jax.evaluation.embedding import embed_folder as folders
 from alp_jax.evaluation.embedding.embed import EmbedSettings, embed, window_starts
@@ -134,7 +135,7 @@ def in_process(monkeypatch):
             seen.append(path.rsplit("/", 1)[-1])
             try:
                 yield reader.load(path, 0.0, None, limits)
-            except reader.BadAudio as error:
+            except BadAudio as error:
                 yield Failure(error.reason, str(error))
 
     monkeypatch.setattr(folders, "decode_files", decode_files)

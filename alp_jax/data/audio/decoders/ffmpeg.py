@@ -15,7 +15,6 @@ import numpy as np
 
 from alp_jax.data.audio.decoders.contract import (
     BLOCK,
-    BadAudio,
     Block,
     Blocks,
     Source,
@@ -25,6 +24,7 @@ from alp_jax.data.audio.decoders.contract import (
     starts_beyond,
 )
 from alp_jax.data.audio.decoders.spans import SpanFile
+from alp_jax.data.audio.errors import BadAudio
 
 VERSION = av.__version__
 CONTAINERS = "mov,matroska,webm,mp3,aac,ogg,flac,caf,wav"

@@ -8,7 +8,8 @@ import numpy as np
 import soxr
 
 from alp_jax.core.clip import SAMPLE_RATE
-from alp_jax.data.audio.decoders.contract import MAX_SAMPLES, BadAudio, Block, Limits
+from alp_jax.data.audio.decoders.contract import MAX_SAMPLES, Block, Limits
+from alp_jax.data.audio.errors import BadAudio
 
 SILENCE = 1e-4  # half of the span of the samples, full scale 1
 CANCELS = 0.1  # of the power that the mean of unrelated channels would have: below, the loudest channel is taken

@@ -3,7 +3,7 @@
 import os
 from typing import BinaryIO
 
-from alp_jax.data.audio.decoders.contract import BadAudio
+from alp_jax.data.audio.errors import BadAudio
 
 _PAGE = 27  # bytes of a page before its segment table (RFC 3533, section 6)
 _BEGINS = 2  # flag of the first page of a stream

@@ -5,8 +5,9 @@ import numpy as np
 import soundfile
 
 from alp_jax.data.audio.decoders import sndfile
-from alp_jax.data.audio.decoders.contract import BLOCK, BadAudio, Block, Blocks, Source, Stretch, opened, starts_beyond
+from alp_jax.data.audio.decoders.contract import BLOCK, Block, Blocks, Source, Stretch, opened, starts_beyond
 from alp_jax.data.audio.decoders.spans import SpanFile
+from alp_jax.data.audio.errors import BadAudio
 
 EXTENSIONS = frozenset({".g722", ".gsm"})
 G722_RATE, _G722_BIT_RATE = 16_000, 64_000

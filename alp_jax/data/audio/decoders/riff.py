@@ -8,7 +8,7 @@ import os
 import struct
 from typing import BinaryIO, NamedTuple
 
-from alp_jax.data.audio.decoders.contract import BadAudio
+from alp_jax.data.audio.errors import BadAudio
 
 _PCM, _FLOAT, _ALAW, _ULAW, _EXTENSIBLE = 1, 3, 6, 7, 0xFFFE
 _WAV_CODES = {

@@ -16,7 +16,6 @@ import soundfile
 
 from alp_jax.data.audio.decoders.contract import (
     BLOCK,
-    BadAudio,
     Block,
     Blocks,
     Source,
@@ -27,6 +26,7 @@ from alp_jax.data.audio.decoders.contract import (
 )
 from alp_jax.data.audio.decoders.riff import Pcm
 from alp_jax.data.audio.decoders.spans import SpanFile
+from alp_jax.data.audio.errors import BadAudio
 
 CONTAINERS = {"WAV", "WAVEX", "RF64", "W64", "FLAC", "OGG", "AIFF", "CAF", "AU", "NIST"}
 ENCODINGS = {"PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW"}

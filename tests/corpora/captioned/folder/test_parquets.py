@@ -8,7 +8,7 @@ from alp_jax.core.clip import Rejected
 from alp_jax.core.errors import UserError
 from alp_jax.corpora import registry
 from alp_jax.data.audio.containers import MemberReader
-from alp_jax.data.audio.reader import BadAudio
+from alp_jax.data.audio.errors import BadAudio
 
 EMBEDDED = [{"bytes": b"RIFF%d" % n, "path": f"{n}.wav"} for n in range(4)]
 

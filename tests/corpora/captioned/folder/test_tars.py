@@ -13,7 +13,7 @@ from alp_jax.core.errors import UserError
 from alp_jax.corpora import registry
 from alp_jax.data.audio import reader as audio
 from alp_jax.data.audio.containers import MemberReader
-from alp_jax.data.audio.reader import BadAudio
+from alp_jax.data.audio.errors import BadAudio
 from alp_jax.data.building.build import build
 
 

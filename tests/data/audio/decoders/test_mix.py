@@ -6,7 +6,8 @@ import pytest
 from alp_jax.data.audio import reader
 from alp_jax.data.audio.decoders.contract import Block
 from alp_jax.data.audio.decoders.mix import Mix
-from alp_jax.data.audio.reader import BadAudio, Limits
+from alp_jax.data.audio.errors import BadAudio
+from alp_jax.data.audio.reader import Limits
 from tests.data.sounds import RATE, coded, tone
 
 LIMITS = Limits()

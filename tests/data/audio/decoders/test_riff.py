@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from alp_jax.data.audio import reader
+from alp_jax.data.audio.errors import BadAudio
 from tests.data.sounds import RATE, chunk, coded, form, id3, patched, pcm, tone, wav
 
 SOUND = tone(2, 440)
@@ -69,5 +70,5 @@ def test_what_follows_the_samples_is_not_taken_for_them(tmp_path, name, data):
 
 @pytest.mark.parametrize("name", MAKERS)
 def test_a_file_that_was_cut_is_refused(tmp_path, name):
-    with pytest.raises(reader.BadAudio, match=r"corrupt: .* bytes"):
+    with pytest.raises(BadAudio, match=r"corrupt: .* bytes"):
         read(tmp_path / f"a.{name}", MAKERS[name](len(DATA))[:-300])
