@@ -17,7 +17,7 @@ from alp_jax.config.schema import EvalConfig
 from alp_jax.core import files
 from alp_jax.core.hashing import fingerprint
 from alp_jax.core.progress import Progress
-from alp_jax.data.pipeline import eval_batches
+from alp_jax.data.eval_pipeline import eval_batches
 from alp_jax.data.store.dataset import Dataset
 from alp_jax.evaluation.model import EvalModel
 

@@ -19,6 +19,7 @@ from alp_jax.core.clip import Clip
 from alp_jax.core.errors import UserError
 from alp_jax.data import pipeline
 from alp_jax.data.building.build import build
+from alp_jax.data.eval_pipeline import eval_batches
 from alp_jax.data.order import batch_plan
 from alp_jax.data.order.subset import open_rung
 from alp_jax.data.store import ladder
@@ -232,9 +233,7 @@ def test_eval_batches_give_every_row_once_in_fixed_shapes(made):
     dataset, _ = made
     rows = np.concatenate([dataset.rows("test"), dataset.rows("train")[:20]])
     seen, shapes = [], set()
-    for batch in pipeline.eval_batches(
-        dataset, rows, bucket_seconds=(0.25, 0.5, 2.0), batch_seconds=2.0, max_seconds=1.0
-    ):
+    for batch in eval_batches(dataset, rows, bucket_seconds=(0.25, 0.5, 2.0), batch_seconds=2.0, max_seconds=1.0):
         shapes.add(batch["audio"].shape)
         for i in np.flatnonzero(batch["mask"]):
             sound = dataset.read(int(batch["row"][i])).audio[:RATE]

@@ -1,0 +1,47 @@
+"""Batches for evaluation: clips in order of length, each once."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from alp_jax.core.clip import SAMPLE_RATE
+from alp_jax.core.errors import UserError
+from alp_jax.data.order.buckets import Lengths, assign, edges
+from alp_jax.data.pipeline import empty_batch, put_audio
+from alp_jax.data.store.dataset import Dataset
+from alp_jax.data.store.records import Crop
+
+
+def eval_batches(
+    dataset: Dataset,
+    rows: np.ndarray,
+    *,
+    bucket_seconds: tuple[float, ...],
+    batch_seconds: float,
+    max_seconds: float,
+) -> Iterator[dict[str, np.ndarray]]:
+    """Every row once, shortest bucket first, in one fixed shape per bucket; longer clips keep their first max_seconds.
+
+    Without ``bucket_seconds`` the buckets are those with the least padding.
+
+    Yields dicts of ``audio`` int16[B,S], ``audio_len`` int32[B], ``row`` int64[B] (-1 in padding rows) and ``mask``
+    bool[B], with B = max(1, batch_seconds // bucket).
+    """
+    if max_seconds <= 0 or batch_seconds <= 0:
+        raise UserError("evaluation.max_seconds and evaluation.batch_seconds must be positive")
+    if bucket_seconds:
+        edges_K = edges((*(seconds for seconds in bucket_seconds if seconds < max_seconds), max_seconds))
+    else:
+        lengths = Lengths(round(max_seconds * SAMPLE_RATE))
+        lengths.add(dataset.num_samples[rows])
+        edges_K = lengths.choose(max_padding=1.0)[0] if len(rows) else edges((max_seconds,))
+    bucket_N = assign(dataset.num_samples[rows], edges_K)
+    for k, edge in enumerate(edges_K):
+        here = np.asarray(rows)[bucket_N == k]
+        size = max(1, int(batch_seconds * SAMPLE_RATE) // int(edge))
+        for start in range(0, len(here), size):
+            batch = empty_batch(size, int(edge))
+            chosen = here[start : start + size]
+            for i, record in enumerate(dataset.read_many(chosen, audio=[Crop(0.0, int(edge))] * len(chosen))):
+                put_audio(batch, i, int(chosen[i]), record.audio)
+            yield batch
