@@ -47,9 +47,9 @@ def run(args: argparse.Namespace) -> dict:
     with Progress("read tags", len(dataset.ladder_rows()), "clips") as progress:
 
         def counted():
-            for found in tags.training_tags(dataset, args.kind):
+            for clip_tags in tags.training_tags(dataset, args.kind):
                 progress.update()
-                yield found
+                yield clip_tags
 
         limits = {"min_clips": args.min_clips, "max_share": args.max_share}
         chosen, clips, total = tags.choose_tags(counted(), args.kind, args.size, **limits)

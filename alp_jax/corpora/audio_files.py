@@ -28,17 +28,17 @@ class Spelt:
         """
         if relative.isascii() or os.path.lexists(os.path.join(root, relative)):
             return relative
-        folder, found = root, []
+        folder, parts = root, []
         for part in relative.split(os.sep):
-            here = os.path.join(folder, part)
-            if not part.isascii() and not os.path.lexists(here):
+            path = os.path.join(folder, part)
+            if not part.isascii() and not os.path.lexists(path):
                 names = self._listing(folder).get(composed(part), [part])
                 if len(names) > 1:
                     raise BadRow("ambiguous_audio", f"{folder}: {_same(names, part)}")
                 part = names[0]
-            found.append(part)
+            parts.append(part)
             folder = os.path.join(folder, part)
-        return os.path.join(*found)
+        return os.path.join(*parts)
 
     def _listing(self, folder: str) -> dict[str, list[str]]:
         if folder not in self._names:
@@ -80,8 +80,8 @@ class AudioFiles:
           keep: ... unless they also have one of these.
         """
         self._root, self._leave_out, self._keep = root, frozenset(leave_out), frozenset(keep)
-        self._places: dict[str, tuple[str, str]] | None = None  # stem -> (folder, extension), shared by many stems
-        self._again: dict[str, list[tuple[str, str]]] = {}  # further places of a stem
+        self._locations: dict[str, tuple[str, str]] | None = None  # stem -> (folder, extension), shared by many stems
+        self._again: dict[str, list[tuple[str, str]]] = {}  # further locations of a stem
         self._tables: list[pathlib.Path] = []
         self._composed: dict[str, list[str]] | None = None  # stems that are not ASCII by their composed form
 
@@ -98,26 +98,26 @@ class AudioFiles:
         expected = ""
         for stem in stems:
             expected = expected or stem
-            found = self.find(stem)
-            if found:
-                return found
+            path = self.find(stem)
+            if path:
+                return path
         if not expected or "/" in expected or "\0" in expected:
             raise BadRow("bad_id", f"{expected!r} cannot be the name of a file")
         return os.path.join(self._root, expected + _PREFERRED)
 
     def find(self, stem: str) -> str:
         """The file of that stem, "" when there is none; BadRow when files of different folders have it."""
-        if self._places is None:
+        if self._locations is None:
             self._scan()
-        place = self._places.get(stem)
-        if place is None and not stem.isascii():
+        location = self._locations.get(stem)
+        if location is None and not stem.isascii():
             stem = self._spelt(stem)
-            place = self._places.get(stem)
-        if place is None:
+            location = self._locations.get(stem)
+        if location is None:
             return ""
         if stem in self._again:
-            place = self._best(stem, [place, *self._again[stem]])
-        path = f"{place[0]}{stem}{place[1]}"
+            location = self._best(stem, [location, *self._again[stem]])
+        path = f"{location[0]}{stem}{location[1]}"
         if not path.isascii():
             check_utf8(path, "audio file")
         return path
@@ -126,7 +126,7 @@ class AudioFiles:
         """``stem`` in the Unicode form that a file has; itself when none has. BadRow when several forms are there."""
         if self._composed is None:
             self._composed = {}
-            for known in self._places:
+            for known in self._locations:
                 if not known.isascii():
                     self._composed.setdefault(composed(known), []).append(known)
         names = self._composed.get(composed(stem), [stem])
@@ -136,31 +136,31 @@ class AudioFiles:
 
     def parquet(self) -> list[pathlib.Path]:
         """The parquet files below the folder, sorted."""
-        if self._places is None:
+        if self._locations is None:
             self._scan()
         return self._tables
 
-    def _best(self, stem: str, places: list[tuple[str, str]]) -> tuple[str, str]:
-        rank = min(_rank(extension) for _, extension in places)
-        places = [place for place in places if _rank(place[1]) == rank]
-        if len({folder for folder, _ in places}) > 1:
-            shown = " and ".join(sorted(folder + stem + extension for folder, extension in places)[:2])
+    def _best(self, stem: str, locations: list[tuple[str, str]]) -> tuple[str, str]:
+        rank = min(_rank(extension) for _, extension in locations)
+        locations = [location for location in locations if _rank(location[1]) == rank]
+        if len({folder for folder, _ in locations}) > 1:
+            shown = " and ".join(sorted(folder + stem + extension for folder, extension in locations)[:2])
             raise BadRow("ambiguous_audio", shown)
-        return min(places, key=lambda place: place[1].lower())
+        return min(locations, key=lambda location: location[1].lower())
 
     def _scan(self) -> None:
-        self._places = {}
+        self._locations = {}
         if self._root is None:
             return
         for folder, names in self._folders():
             prefix = os.path.join(folder, "")
-            place_of = {}
+            location_of = {}
             for name in names:
                 stem, extension = os.path.splitext(name)
                 if extension.lower() in _SOUND:
-                    place = place_of.setdefault(extension, (prefix, extension))
-                    if self._places.setdefault(stem, place) is not place:
-                        self._again.setdefault(stem, []).append(place)
+                    location = location_of.setdefault(extension, (prefix, extension))
+                    if self._locations.setdefault(stem, location) is not location:
+                        self._again.setdefault(stem, []).append(location)
                 elif extension == ".parquet":
                     self._tables.append(pathlib.Path(folder, name))
         self._tables.sort()

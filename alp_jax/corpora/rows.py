@@ -18,17 +18,17 @@ class BadRow(Exception):
 
 
 def to_clips(
-    place: str, rows: Iterable[tuple[int, T] | Rejected], make: Callable[[T], Clip]
+    where: str, rows: Iterable[tuple[int, T] | Rejected], make: Callable[..., Clip], *facts: object
 ) -> Iterator[Clip | Rejected]:
-    """Makes a clip of every row; ``place`` and the row's number say where a rejected one is."""
+    """``make(row, *facts)`` of every row; ``where`` and the row's number say where a rejected one is."""
     for row in rows:
         if isinstance(row, Rejected):
             yield row
             continue
         try:
-            yield make(row[1])
+            yield make(row[1], *facts)
         except BadRow as error:
-            yield Rejected(f"{place} {row[0]}", error.reason, error.detail)
+            yield Rejected(f"{where} {row[0]}", error.reason, error.detail)
 
 
 def texts(values: Iterable[object], name: str) -> tuple[str, ...]:
@@ -37,7 +37,7 @@ def texts(values: Iterable[object], name: str) -> tuple[str, ...]:
     Raises:
       BadRow: something else than text, or text that UTF-8 cannot hold (half of a surrogate pair).
     """
-    found = []
+    kept = []
     for value in values:
         if value is None:
             continue
@@ -47,8 +47,8 @@ def texts(values: Iterable[object], name: str) -> tuple[str, ...]:
             check_utf8(value, name)
         value = " ".join(value.split())
         if value:
-            found.append(value)
-    return tuple(found)
+            kept.append(value)
+    return tuple(kept)
 
 
 def tags(values: object, name: str = "tags") -> tuple[str, ...]:
@@ -58,10 +58,10 @@ def tags(values: object, name: str = "tags") -> tuple[str, ...]:
 
 def captions(values: Iterable[object], name: str = "caption") -> tuple[str, ...]:
     """``texts`` that must leave at least one. A text that comes twice is kept twice, as it was published."""
-    found = texts(values, name)
-    if not found:
+    kept = texts(values, name)
+    if not kept:
         raise BadRow("empty_caption", f"{name} is empty")
-    return found
+    return kept
 
 
 def check_utf8(text: str, name: str) -> None:
@@ -111,8 +111,8 @@ def field(record: dict, name: str, kind: type | tuple = str) -> object:
     """``record[name]`` of the type ``kind``; BadRow when it is missing or of another type."""
     value = record.get(name)
     if not isinstance(value, kind) or isinstance(value, bool):
-        what = "is missing" if value is None else f"is {type(value).__name__}"
-        raise BadRow("bad_record", f"{name} {what}")
+        problem = "is missing" if value is None else f"is {type(value).__name__}"
+        raise BadRow("bad_record", f"{name} {problem}")
     return value
 
 

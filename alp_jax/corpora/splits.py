@@ -50,9 +50,9 @@ class SplitRule:
 
     def split(self, group: str) -> str:
         """The split of all clips of ``group``."""
-        place = hash64(self.seed, f"split of {group}") / 2**64
+        draw = hash64(self.seed, f"split of {group}") / 2**64
         _, valid, test = self.shares
-        return "test" if place < test else "valid" if place < test + valid else "train"
+        return "test" if draw < test else "valid" if draw < test + valid else "train"
 
     def facts(self) -> dict:
         """What ``dataset.json`` says of it."""

@@ -267,10 +267,10 @@ class Repeated(str):
 
 def once(pairs: list[tuple[str, object]]) -> "dict | Repeated":
     """What json makes of an object, so that none of its values goes unseen."""
-    found = dict(pairs)
-    if len(found) == len(pairs):
-        return found
-    return Repeated(next(key for place, (key, _) in enumerate(pairs) if key in dict(pairs[:place])))
+    record = dict(pairs)
+    if len(record) == len(pairs):
+        return record
+    return Repeated(next(key for number, (key, _) in enumerate(pairs) if key in dict(pairs[:number])))
 
 
 def check_keys(path: pathlib.Path, record: dict, required: Sequence[str]) -> None:

@@ -34,11 +34,13 @@ def run(args: argparse.Namespace) -> dict:
         size = f"{result['bytes'] / 1e6:.1f} MB"
         print(f"{args.path}: {result['clips']} clips in {result['shards']} shards, {size}, all intact")
     if args.flips:
-        found = flips(dataset, args.flips)
-        told = f"{found['noticed']} of {found['flips']} changed bytes, in {found['records']} records, were noticed"
-        if found["noticed"] < found["flips"]:
-            raise DataError(f"{args.path}: only {told}")
+        flipped = flips(dataset, args.flips)
+        outcome = (
+            f"{flipped['noticed']} of {flipped['flips']} changed bytes, in {flipped['records']} records, were noticed"
+        )
+        if flipped["noticed"] < flipped["flips"]:
+            raise DataError(f"{args.path}: only {outcome}")
         if not args.json:
-            print(told)
-        result |= found
+            print(outcome)
+        result |= flipped
     return result | {"fingerprint": dataset.fingerprint}

@@ -34,7 +34,7 @@ def clips(metadata: Sequence[pathlib.Path], audio: pathlib.Path | None = None, s
     for path in metadata:
         if path.name == _NAMES:
             continue
-        here = split_of(path, None, None)
+        file_split = split_of(path, None, None)
         segments: dict[str, tuple[int, list[Event]]] = {}
         for row in tables.csv_rows(path, _COLUMNS, separator="\t"):
             if isinstance(row, Rejected):
@@ -51,7 +51,7 @@ def clips(metadata: Sequence[pathlib.Path], audio: pathlib.Path | None = None, s
             event = Event(onset, onset + seconds, names.get(label, label))
             segments.setdefault(segment, (number, []))[1].append(event)
         rows = ((number, (segment, events)) for segment, (number, events) in segments.items())
-        yield from to_clips(f"{path} line", rows, lambda row, here=here: _clip(row, here, files))
+        yield from to_clips(f"{path} line", rows, _clip, file_split, files)
 
 
 def _clip(row: tuple[str, list[Event]], split: str, files: AudioFiles) -> Clip:

@@ -30,15 +30,15 @@ def clips(metadata: Sequence[pathlib.Path], audio: pathlib.Path | None = None, s
     files, split_of = AudioFiles(audio), {}
     for path in metadata:
         rows = tables.csv_rows(path, ("file", "split"))
-        yield from to_clips(f"{path} line", rows, lambda row, path=path: _clip(row, path, files, split_of))
+        yield from to_clips(f"{path} line", rows, _clip, path, files, split_of)
 
 
 def _clip(row: tuple[str, ...], path: pathlib.Path, files: AudioFiles, split_of: dict[str, str]) -> Clip:
     name = row[0].rpartition("/")[2]
-    found = _NAME.fullmatch(name)
-    if found is None or found[2] not in EMOTIONS:
+    match = _NAME.fullmatch(name)
+    if match is None or match[2] not in EMOTIONS:
         raise BadRow("bad_id", f"file is {row[0]!r}, not like 1001_DFA_ANG_XX.wav")
-    actor, emotion = found.groups()
+    actor, emotion = match.groups()
     split = SPLIT_WORDS.get(row[1].strip().lower())
     if split is None:
         raise BadRow("bad_record", f"split is {row[1]!r}, not train, valid or test")

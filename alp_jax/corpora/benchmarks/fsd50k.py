@@ -34,15 +34,15 @@ def clips(metadata: Sequence[pathlib.Path], audio: pathlib.Path | None = None, s
                 f"{path}: no column 'split' and no eval in its name; give the published dev.csv and eval.csv"
             )
         rows = tables.csv_rows(path, ("fname", "labels"), ("split",))
-        yield from to_clips(f"{path} line", rows, lambda row, develops=develops: _clip(row, files, develops))
+        yield from to_clips(f"{path} line", rows, _clip, files, develops)
 
 
 def _clip(row: tuple[str, ...], files: AudioFiles, develops: bool) -> Clip:
     name, labels, split = row
     if not name.isdecimal():
         raise BadRow("bad_id", f"fname is {name!r}, not a Freesound id")
-    here = SPLIT_WORDS.get(split) if develops else "test"
-    if here is None or (develops and here == "test"):
+    clip_split = SPLIT_WORDS.get(split) if develops else "test"
+    if clip_split is None or (develops and clip_split == "test"):
         raise BadRow("bad_record", f"split is {split!r}, not train or val")
     classes = tags(labels.split(","), "labels")
     if not classes:
@@ -54,7 +54,7 @@ def _clip(row: tuple[str, ...], files: AudioFiles, develops: bool) -> Clip:
         recording=recording,
         audio_path=files.path([name]),
         tags=classes,
-        split=here,
+        split=clip_split,
         group=recording,
         recording_start_s=0.0,
     )

@@ -38,7 +38,7 @@ def clips(metadata: Sequence[pathlib.Path], audio: pathlib.Path | None = None, s
         if not isinstance(row, Rejected):
             counts.update(_tags(row[1]))
     top = {tag for tag, _ in counts.most_common(TOP)}
-    yield from to_clips(f"{path} line", _rows(path), lambda cells: _clip(cells, audio, top))
+    yield from to_clips(f"{path} line", _rows(path), _clip, audio, top)
 
 
 def _rows(path: pathlib.Path):
@@ -54,10 +54,10 @@ def _tags(cells: dict[str, str]) -> list[str]:
 
 
 def _clip(cells: dict[str, str], root: pathlib.Path | None, top: set[str]) -> Clip:
-    found = _PATH.fullmatch(cells["mp3_path"])
-    if found is None:
+    match = _PATH.fullmatch(cells["mp3_path"])
+    if match is None:
         raise BadRow("bad_id", f"mp3_path is {cells['mp3_path']!r}, not like 0/song-0-29.mp3")
-    folder, song, start, end = found.groups()
+    folder, song, start, end = match.groups()
     recording = f"magnatune:{song}"
     return Clip(
         id=f"{SOURCE}:{song}-{start}",

@@ -27,13 +27,13 @@ def clips(metadata: Sequence[pathlib.Path], audio: pathlib.Path | None = None, s
     """
     for folder in metadata:
         path = folder / _FILE if folder.is_dir() else folder
-        found = split_words(path.parent.name)
-        if len(found) != 1 or not path.is_file():
+        splits = split_words(path.parent.name)
+        if len(splits) != 1 or not path.is_file():
             raise UserError(f"{folder}: give the folders nsynth-train, nsynth-valid, nsynth-test with their {_FILE}")
-        here = found.pop()
+        folder_split = splits.pop()
         files = AudioFiles(None if audio is None else audio / path.parent.name)
         rows = json_members(path, ("instrument_str", "instrument_family_str"))
-        yield from to_clips(f"{path} record", rows, lambda row, here=here, files=files: _clip(row, here, files))
+        yield from to_clips(f"{path} record", rows, _clip, folder_split, files)
 
 
 def _clip(row: tuple[str, dict], split: str, files: AudioFiles) -> Clip:

@@ -50,11 +50,11 @@ def clips(
         if group:
             choose(group, info.scalars, f"feature of {info.name}")
         for tfds_split, shards in info.splits.items():
-            here = split or SPLIT_WORDS.get(tfds_split)
-            if here is None:
+            clip_split = split or SPLIT_WORDS.get(tfds_split)
+            if clip_split is None:
                 raise UserError(f"{folder}: split {tfds_split!r} is none of train, validation, test; give --split")
             records = {path: array_records.scalars(path, info, count) for path, count in shards.items()}
-            yield from _split(info, tfds_split, records, here, names or list(info.classes), group)
+            yield from _split(info, tfds_split, records, clip_split, names or list(info.classes), group)
 
 
 def _split(
@@ -80,15 +80,15 @@ def _clip(
     labels: list[str],
     group: str,
 ) -> Clip:
-    found = {}
+    task_labels = {}
     for label in labels:
         classes, value = info.classes[label], values.get(label)
         if not isinstance(value, int) or not 0 <= value < classes.count:
             raise BadRow("bad_record", f"{label} is {value!r}, not a class below {classes.count}")
         task = info.name if label == "label" else f"{info.name}_{re.sub(r'[^A-Za-z0-9]+', '_', label)}"
-        found[_TASKS.get(task, task)] = classes.names[value] if classes.names else str(value)
+        task_labels[_TASKS.get(task, task)] = classes.names[value] if classes.names else str(value)
     video = next((values[name] for name in _VIDEO if name in values), "")
-    for text in (*found.values(), str(video), str(values.get(group, ""))):
+    for text in (*task_labels.values(), str(video), str(values.get(group, ""))):
         check_utf8(text, "record")
     recording = f"voxceleb:{video}" if video and info.name == "voxceleb" else f"{info.name}:{own}"
     return Clip(
@@ -96,7 +96,7 @@ def _clip(
         source=info.name,
         recording=recording,
         audio_path=path,
-        labels=found,
+        labels=task_labels,
         split=split,
         group=f"{info.name}:{values[group]}" if group in values else recording,
         member=str(record),

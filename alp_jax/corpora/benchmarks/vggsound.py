@@ -26,7 +26,7 @@ def clips(metadata: Sequence[pathlib.Path], audio: pathlib.Path | None = None, s
     files = AudioFiles(audio)
     for path in metadata:
         rows = tables.csv_rows(path, ("id", "start", "class", "split"), header=False)
-        yield from to_clips(f"{path} line", rows, lambda row: _clip(row, files))
+        yield from to_clips(f"{path} line", rows, _clip, files)
 
 
 def _clip(row: tuple[str, ...], files: AudioFiles) -> Clip:

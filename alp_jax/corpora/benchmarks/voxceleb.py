@@ -29,17 +29,17 @@ def clips(
     tested: dict[str, bool] = {}  # video -> whether it is in the test
     for path in metadata:
         rows = tables.csv_rows(path, ("part", "file"), separator=" ", header=False)
-        yield from to_clips(f"{path} line", rows, lambda row: _clip(row, audio, f"voxceleb{version}", tested))
+        yield from to_clips(f"{path} line", rows, _clip, audio, f"voxceleb{version}", tested)
 
 
 def _clip(row: tuple[str, ...], root: pathlib.Path | None, source: str, tested: dict[str, bool]) -> Clip:
     part, name = row
-    found = _UTTERANCE.fullmatch(name)
-    if found is None:
+    match = _UTTERANCE.fullmatch(name)
+    if match is None:
         raise BadRow("bad_id", f"{name!r} is not of the form id10001/<video>/00001.wav")
     if part not in _SPLITS:
         raise BadRow("bad_record", f"part is {part!r}, not 1, 2 or 3")
-    speaker, video, number, _ = found.groups()
+    speaker, video, number, _ = match.groups()
     split = _SPLITS[part]
     if tested.setdefault(video, split == "test") != (split == "test"):
         raise BadRow("group_in_two_splits", f"video {video} is in the test and outside of it")

@@ -38,7 +38,7 @@ def clips(
     files = AudioFiles(audio)
     source = "audiocaps" if version == "1" else "audiocaps_v2"
     for path in metadata:
-        here = split_of(path, split, None)
+        file_split = split_of(path, split, None)
         groups: dict[tuple[str, float], tuple[int, list[str], list[str]]] = {}
         rows = 0
         for row in tables.csv_rows(path, ("youtube_id", "start_time", "caption"), ("audiocap_id",)):
@@ -56,11 +56,11 @@ def clips(
             group = groups.setdefault(key, (number, [], []))
             group[1].append(text)
             group[2].append(row_id)
-        if version == "1" and here == "train" and rows > _TRAIN_ROWS_V1:
+        if version == "1" and file_split == "train" and rows > _TRAIN_ROWS_V1:
             raise UserError(
                 f"{path} has {rows} rows, AudioCaps v1 has {_TRAIN_ROWS_V1}: give --option version=2 if it is v2"
             )
-        yield from _clips_of(path, groups, files, source, here, names)
+        yield from _clips_of(path, groups, files, source, file_split, names)
 
 
 def _clips_of(path: pathlib.Path, groups: dict, files: AudioFiles, source: str, split: str, names: str) -> Iterator:

@@ -30,7 +30,7 @@ def clips(metadata: Sequence[pathlib.Path], audio: pathlib.Path | None = None, s
     files = AudioFiles(audio)
     for path in metadata:
         rows = tables.csv_rows(path, ("id", "caption"))
-        yield from to_clips(f"{path} line", rows, lambda row: _clip(row, split or "train", files))
+        yield from to_clips(f"{path} line", rows, _clip, split or "train", files)
 
 
 def _clip(row: tuple[str, ...], split: str, files: AudioFiles) -> Clip:

@@ -34,25 +34,27 @@ def clips(metadata: Sequence[pathlib.Path], audio: pathlib.Path | None = None, s
     """
     tables_of_captions, facts = [], {}
     for path in metadata:
-        here = split_of(path, split, None, _WORDS)
+        file_split = split_of(path, split, None, _WORDS)
         if "sound_id" in tables.csv_header(path):
             for row in tables.csv_rows(path, _METADATA, fallback="latin-1"):
                 if isinstance(row, Rejected):
                     yield row
                 else:
                     name, *rest = row[1]
-                    facts[here, name] = rest
+                    facts[file_split, name] = rest
         else:
-            tables_of_captions.append((path, here))
+            tables_of_captions.append((path, file_split))
     if not tables_of_captions:
         raise UserError(f"{metadata[0]}: no table of captions among the metadata; give clotho_captions_*.csv too")
-    for path, here in tables_of_captions:
+    for path, file_split in tables_of_captions:
         words = SPLIT_WORDS | _WORDS
         files = AudioFiles(
-            audio, leave_out=[w for w in words if words[w] != here], keep=[w for w in words if words[w] == here]
+            audio,
+            leave_out=[w for w in words if words[w] != file_split],
+            keep=[w for w in words if words[w] == file_split],
         )
         rows = tables.csv_rows(path, ("file_name", *_CAPTIONS))
-        yield from to_clips(f"{path} line", rows, lambda row, here=here, files=files: _clip(row, here, files, facts))
+        yield from to_clips(f"{path} line", rows, _clip, file_split, files, facts)
 
 
 def _clip(row: tuple[str, ...], split: str, files: AudioFiles, facts: dict) -> Clip:
@@ -63,7 +65,7 @@ def _clip(row: tuple[str, ...], split: str, files: AudioFiles, facts: dict) -> C
     keywords, sound_id, samples, licence = facts.get((split, name), ("", "", "", ""))
     known = sound_id.strip().isdecimal()  # the published table has "Not found" for a few
     recording = f"freesound:{int(sound_id)}" if known else f"clotho:{split}/{name}"
-    place = re.fullmatch(r"\[(\d+), *(\d+)\]", samples.strip())
+    stretch = re.fullmatch(r"\[(\d+), *(\d+)\]", samples.strip())
     return Clip(
         id=f"clotho:{split}/{name}",
         source="clotho",
@@ -74,8 +76,8 @@ def _clip(row: tuple[str, ...], split: str, files: AudioFiles, facts: dict) -> C
         split=split,
         group=recording,
         license=licence.strip(),
-        recording_start_s=int(place[1]) / _RATE if known and place else None,
-        stated_s=stated_seconds((int(place[2]) - int(place[1])) / _RATE) if place else None,
+        recording_start_s=int(stretch[1]) / _RATE if known and stretch else None,
+        stated_s=stated_seconds((int(stretch[2]) - int(stretch[1])) / _RATE) if stretch else None,
     )
 
 

@@ -25,8 +25,8 @@ def clips(metadata: Sequence[pathlib.Path], audio: pathlib.Path | None = None, s
     for path in metadata:
         lines = path.suffix in (".jsonl", ".ndjson")
         rows = tables.jsonl_rows(path, _REQUIRED) if lines else json_stream.json_rows(path, "", _REQUIRED)
-        place = f"{path} line" if lines else f"{path} record"
-        yield from to_clips(place, rows, lambda record: _clip(record, split or "train", files))
+        where = f"{path} line" if lines else f"{path} record"
+        yield from to_clips(where, rows, _clip, split or "train", files)
 
 
 def _clip(record: dict, split: str, files: AudioFiles) -> Clip:

@@ -44,7 +44,7 @@ def clips(metadata: Sequence[pathlib.Path], audio: pathlib.Path | None = None, s
     tracks = _Tracks(audio)
     for path in captioned:
         rows = tables.jsonl_rows(path, _REQUIRED)
-        yield from to_clips(f"{path} line", rows, lambda record: _clip(record, split or "train", tracks, facts))
+        yield from to_clips(f"{path} line", rows, _clip, split or "train", tracks, facts)
 
 
 def _is_tracks(path: pathlib.Path) -> bool:
@@ -71,13 +71,13 @@ class _Tracks:
 
     def find(self, track: str) -> tuple[str, str]:
         """(path, member) of a track."""
-        found = self._files.find(track)
-        if not found and self._rows is None:
+        saved = self._files.find(track)
+        if not saved and self._rows is None:
             self._index()
-        if not found and track in self._rows:
+        if not saved and track in self._rows:
             table, row = self._rows[track]
             return self._paths[table], str(row)
-        return found or self._files.path([track]), ""
+        return saved or self._files.path([track]), ""
 
     def _index(self) -> None:
         self._rows = {}

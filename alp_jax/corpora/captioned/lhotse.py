@@ -48,12 +48,12 @@ def clips(
     """
     reader = _Cuts(audio, _CHOICES[captions], source)
     for path in metadata:
-        here = split_of(path, split, "train")
+        file_split = split_of(path, split, "train")
         for row in tables.jsonl_rows(path, ("id", "duration", "supervisions")):
             if isinstance(row, Rejected):
                 yield row
                 continue
-            yield from reader.clips(row[1], here, f"{path} line {row[0]}")
+            yield from reader.clips(row[1], file_split, f"{path} line {row[0]}")
 
 
 class _Cuts:
@@ -98,21 +98,21 @@ class _Cuts:
         data_set = "" if "/" in file or os.path.splitext(file)[1].lower() in AUDIO_EXTENSIONS else file
         source = self._source or data_set or "lhotse"
         video = _AUDIOSET.fullmatch(str(recording_id)) if data_set == "audioset" else None
-        found = f"youtube:{video[1]}" if video else f"{source}:{recording_id}"
+        whole = f"youtube:{video[1]}" if video else f"{source}:{recording_id}"
         custom = [field(supervision, "custom", dict) for supervision in supervisions]
         words = [word for one in custom for word in _listed(one.get("audio_tag"))]
         part = "" if alone else f"#{plain(start)}-{plain(start + duration)}{side}"
         return Clip(
             id=f"{source}:{own}{part}",
             source=source,
-            recording=found + side,
+            recording=whole + side,
             audio_path=self._path(file, own) if not data_set else self._files.path([own]),
             start_s=start,
             duration_s=duration,
             captions=self._captions(custom),
             tags=tags(words, "audio_tag"),
             split=split,
-            group=found,
+            group=whole,
             recording_start_s=None if video else start,  # AudioSet files are cuts of the video
             channel=channel,
         )
@@ -127,10 +127,10 @@ class _Cuts:
         return self._files.path([os.path.splitext(os.path.basename(file))[0]])
 
     def _captions(self, custom: list[dict]) -> tuple[str, ...]:
-        found = texts([text for one in custom for key in self._keys for text in _listed(one.get(key))], "caption")
-        if not found:
+        captions = texts([text for one in custom for key in self._keys for text in _listed(one.get(key))], "caption")
+        if not captions:
             raise BadRow("empty_caption", f"no {' or '.join(self._keys)}")
-        return found
+        return captions
 
 
 def _listed(value: object) -> list:
@@ -164,7 +164,7 @@ def _stretches(supervisions: list, start: float, duration: float, channel: objec
     channels = _channels(channel)
     if len(supervisions) == 1 and _covers(supervisions[0], duration):
         return {(start, duration, channels): supervisions}
-    found: dict[Stretch, list[dict]] = {}
+    by_stretch: dict[Stretch, list[dict]] = {}
     for one in supervisions:
         first = _number(one.get("start"), "start")  # from the start of the cut, negative when it began before
         last = min(first + _number(one.get("duration"), "duration"), duration)
@@ -172,10 +172,10 @@ def _stretches(supervisions: list, start: float, duration: float, channel: objec
         if last - first < _ROUNDING_S:
             raise BadRow("bad_time", f"supervision {one.get('id')!r} has no time inside the cut")
         whole = first < _ROUNDING_S and duration - last < _ROUNDING_S
-        place = (start, duration) if whole else (start + first, last - first)
+        times = (start, duration) if whole else (start + first, last - first)
         own = channels if not isinstance(channel, list) or one.get("channel") is None else _channels(one["channel"])
-        found.setdefault((*(round(number, 6) for number in place), own), []).append(one)
-    return found
+        by_stretch.setdefault((*(round(number, 6) for number in times), own), []).append(one)
+    return by_stretch
 
 
 def _covers(supervision: dict, duration: float) -> bool:

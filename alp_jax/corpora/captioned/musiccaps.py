@@ -24,7 +24,7 @@ def clips(metadata: Sequence[pathlib.Path], audio: pathlib.Path | None = None, s
     files = AudioFiles(audio)
     for path in metadata:
         rows = tables.csv_rows(path, _REQUIRED)
-        yield from to_clips(f"{path} line", rows, lambda row: _clip(row, split, files))
+        yield from to_clips(f"{path} line", rows, _clip, split, files)
 
 
 def _clip(row: tuple[str, ...], split: str | None, files: AudioFiles) -> Clip:

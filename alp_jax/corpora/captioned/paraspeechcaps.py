@@ -44,9 +44,9 @@ def clips(
             raise UserError(f"--option {source}_root={root}: no such folder")
         folders[source] = pathlib.Path(root) if root else audio and audio / source
     for path in metadata:
-        here = split_of(path, split, None)
+        file_split = split_of(path, split, None)
         rows = tables.parquet_rows(path, _REQUIRED, _OPTIONAL, _LISTS)
-        yield from to_clips(f"{path} row", rows, lambda row, here=here: _clip(row, here, folders))
+        yield from to_clips(f"{path} row", rows, _clip, file_split, folders)
 
 
 def _clip(row: tuple, split: str, folders: Mapping[str, pathlib.Path | None]) -> Clip:

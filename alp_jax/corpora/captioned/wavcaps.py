@@ -55,9 +55,7 @@ def clips(
         others = [word for other in _PARTS for word in _PARTS[other].words if other != name]
         files = AudioFiles(audio, leave_out=others, keep=_PARTS[name].words)
         rows = json_stream.json_rows(path, "data", ("id", "caption"))
-        yield from to_clips(
-            f"{path} record", rows, lambda record, name=name, files=files: _clip(record, name, split or "train", files)
-        )
+        yield from to_clips(f"{path} record", rows, _clip, name, split or "train", files)
 
 
 def _files(metadata: Sequence[pathlib.Path]) -> list[pathlib.Path]:
@@ -66,28 +64,28 @@ def _files(metadata: Sequence[pathlib.Path]) -> list[pathlib.Path]:
     Raises:
       UserError: a folder has none.
     """
-    found: list[pathlib.Path] = []
+    files: list[pathlib.Path] = []
     for path in metadata:
         inside = [path]
         if path.is_dir():
             inside = sorted(file for file in path.rglob("*.json") if file.name.endswith(_NAMES))
         if not inside:
             raise UserError(f"metadata folder {path} holds no {' or '.join(_NAMES)} file")
-        found += inside
-    if any(path.name == _FREESOUND for path in found):
-        for path in found:
+        files += inside
+    if any(path.name == _FREESOUND for path in files):
+        for path in files:
             if path.name == _LONGER:
                 say(f"{path}: left aside, {_FREESOUND} has all its sounds")
-        found = [path for path in found if path.name != _LONGER]
-    return found
+        files = [path for path in files if path.name != _LONGER]
+    return files
 
 
 def _part_of(path: pathlib.Path) -> str:
     words = re.findall("[a-z]+", path.name.lower())
-    found = {name for name, part in _PARTS.items() if set(words) & set(part.words)}
-    if len(found) != 1:
+    parts = {name for name, part in _PARTS.items() if set(words) & set(part.words)}
+    if len(parts) != 1:
         raise UserError(f"{path}: the name does not tell the source; give --option part={'|'.join(_PARTS)}")
-    return found.pop()
+    return parts.pop()
 
 
 def _clip(record: dict, name: str, split: str, files: AudioFiles) -> Clip:

@@ -149,7 +149,7 @@ def _measured(stored: pa.Table) -> dict:
         }
     )
     counted = ("clipped", "quiet", "shorter_than_stated")
-    found = table.group_by("source").aggregate(
+    measured = table.group_by("source").aggregate(
         [*((name, "sum") for name in counted), ("level_db", "mean"), ("level_db", "count")]
     )
     return {
@@ -157,7 +157,7 @@ def _measured(stored: pa.Table) -> dict:
             "measured": {name: row[f"{name}_sum"] for name in counted}
             | {"clips": row["level_db_count"], "mean_level_db": round(row["level_db_mean"], 2)}
         }
-        for row in found.to_pylist()
+        for row in measured.to_pylist()
     }
 
 

@@ -110,6 +110,8 @@ def build(
     chosen = Settings.of(**settings)
     out = os.fspath(out_dir)
     _check_folder(out)
+    # This order makes a stopped build safe to repeat: settings are checked before anything is read, the plan is claimed
+    # before a shard is written, and dataset.json, without which nothing opens the folder, comes last.
     with _spool_path(out) as path:
         spooled = plan.spool(clips, path, dedupe=chosen.dedupe, captions=chosen.captions)
         if not len(spooled):
@@ -222,9 +224,9 @@ def _finish(
     out: str, tasks: list[shard.Task], spooled: plan.Spool, chosen: Settings, about: dict, max_bad_share: float
 ) -> dict:
     """Puts the tables together, decides whether enough is usable, and makes the folder a data set."""
-    found = tables.collect([task.path for task in tasks])
-    index = _index(found.clips, chosen.dedupe)
-    accounting = account(spooled.expected, spooled.left_out, found.failures, index)
+    collected = tables.collect([task.path for task in tasks])
+    index = _index(collected.clips, chosen.dedupe)
+    accounting = account(spooled.expected, spooled.left_out, collected.failures, index)
     unusable = bad(accounting)
     if unusable / accounting["expected"] > max_bad_share or not len(index):
         storage.write(storage.join(out, ACCOUNTING), files.json_text(accounting).encode())
@@ -239,14 +241,14 @@ def _finish(
         "limits": dataclasses.asdict(chosen.limits),
         "dedupe": chosen.dedupe,
         "caption_filter": dataclasses.asdict(chosen.captions) | {"dropped": spooled.dropped_captions},
-        "fingerprint": tables.content_fingerprint(found.shards, index["excluded"]),
+        "fingerprint": tables.content_fingerprint(collected.shards, index["excluded"]),
         "num_clips": len(index),
-        "shards": found.shards,
+        "shards": collected.shards,
         "index": tables.write_index(out, index),
-        "audit": tables.write_audit(out, found.clips),
+        "audit": tables.write_audit(out, collected.clips),
         "accounting": accounting,
     }
-    tables.write_info(out, info)
+    tables.write_info(out, info)  # from here on it is a data set; the plan is not needed any more
     for name in storage.names(out):
         if name in (PLAN, PLAN_ROWS, ACCOUNTING) or name.startswith((".clips-", ".index.", ".plan.", ".staged.")):
             storage.remove(storage.join(out, name))  # the latter are left by killed workers

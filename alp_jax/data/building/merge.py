@@ -77,6 +77,7 @@ def _without_repeats(index: pa.Table, compared: pa.Table, order: np.ndarray, ded
     reasons = list(dict.fromkeys([*column.dictionary.to_pylist(), tables.IN_USE, *own]))
     number = {reason: code for code, reason in enumerate(reasons)}
     codes = column.indices.to_numpy().copy()
+    # ids first, so that of one id the clip of the first set stays; only what is in use after that pushes out others
     place = compared["place"].to_numpy()[order]
     same_place = np.flatnonzero(place[1:] == place[:-1])  # rows of one id are neighbours, in the order of their sets
     for at in same_place.tolist():
@@ -122,8 +123,8 @@ def _sum(accountings: Sequence[dict]) -> dict:
     named: dict[str, dict] = {"reasons": {}, "notes": {}}
     sources = {}
     for accounting in accountings:
-        for what, entries in named.items():
-            for name, entry in accounting.get(what, {}).items():
+        for part, entries in named.items():
+            for name, entry in accounting.get(part, {}).items():
                 known = entries.setdefault(name, {"meaning": entry["meaning"], "count": 0, "clips": []})
                 known["count"] += entry["count"]
                 known["clips"] = sorted([*known["clips"], *entry["clips"]])[:NAMES_PER_REASON]

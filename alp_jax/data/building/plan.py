@@ -80,6 +80,7 @@ class Spool:
         """The rows ``rows_N`` in that order; reads only the batches they are in."""
         with pa.memory_map(str(self.path)) as file:
             reader = pa.ipc.open_file(file)
+            # each batch is read once: rows are grouped by batch, taken, and put back into the order that was asked for
             by_batch = np.argsort(rows_N // _BATCH, kind="stable")
             numbers, starts = np.unique(rows_N[by_batch] // _BATCH, return_index=True)
             parts = np.split(rows_N[by_batch] % _BATCH, starts[1:])
@@ -199,8 +200,12 @@ def arrange(spooled: Spool, dedupe: str) -> np.ndarray:
     Of one id the first clip that came stays. Of one stretch that of an evaluation split stays, else the first in
     ladder order.
     """
+    # 1. The ladder's order: a hash of the id, ties by the id itself. Shards are cut along it, so a change of it changes
+    #    every shard of every data set.
     ids = _Ids(spooled)
     order = ladder.order(spooled.place, ids)
+    # 2. Ids, before stretches, so that a clip that comes twice is counted as that. Equal ids are neighbours by now, the
+    #    one that came first in front; equal hashes of different ids are told apart by reading the ids.
     place = spooled.place[order]
     again = np.zeros(len(order), bool)
     for at in (np.flatnonzero(place[1:] == place[:-1]) + 1).tolist():
@@ -209,6 +214,8 @@ def arrange(spooled: Spool, dedupe: str) -> np.ndarray:
     order = order[~again]
     if dedupe == "none":
         return order
+    # 3. Stretches: evaluation splits first (rank 0 is test), else training would keep what is tested on. lexsort is
+    #    stable, so that within a rank the first in ladder order stays.
     stretch = spooled.stretch[order]
     by_stretch = np.lexsort((spooled.rank[order], stretch))
     again = np.zeros(len(order), bool)
@@ -245,10 +252,10 @@ def _leave_out(spooled: Spool, reason: str, rows_n: np.ndarray) -> None:
 
 def digest(spooled: Spool, order: np.ndarray) -> str:
     """Identity of the clips ``order`` in that order, but for the folder their audio lies in."""
-    found = hashlib.blake2b(digest_size=16)
+    hashed = hashlib.blake2b(digest_size=16)
     for first in range(0, len(order), _BATCH):
-        found.update(spooled.digest[order[first : first + _BATCH]].tobytes())
-    return found.hexdigest()
+        hashed.update(spooled.digest[order[first : first + _BATCH]].tobytes())
+    return hashed.hexdigest()
 
 
 def write(spooled: Spool, order: np.ndarray, shards: int, path: storage.Location) -> list[int]:

@@ -81,9 +81,10 @@ def write(task: Task, poisoned: dict[int, str], started: Callable[[int], None]) 
     columns = {field.name: [] for field in COLUMNS}
     failures, offset, digest = [], 0, hashlib.sha256()
     clips = plan.read(task.plan_file, task.number)
+    # The shard is complete before its index is written: a stop in between leaves no index, and the shard is done again.
     with storage.partial(task.path) as partial, open(partial, "wb") as file:
         for number, clip in enumerate(clips):
-            started(number)
+            started(number)  # before the file is opened: whoever dies of it has said of what
             try:
                 if number in poisoned:
                     raise BadAudio(poisoned[number])
@@ -101,7 +102,7 @@ def write(task: Task, poisoned: dict[int, str], started: Callable[[int], None]) 
             for column, value in zip(columns.values(), _row(clip, sound, offset, len(data)), strict=True):
                 column.append(value)
             offset += len(framed)
-        started(FINISHING)
+        started(FINISHING)  # flushing to slow storage must not count as a clip that hangs
     meta = {
         "plan": task.fingerprint,
         "name": os.path.basename(task.path),
@@ -124,13 +125,13 @@ def _where(task: Task, number: int, clip: Clip) -> tuple[str, str]:
 def _row(clip: Clip, read: reader.Sound, offset: int, length: int) -> tuple:
     """The values of COLUMNS for one stored clip."""
     sound = read.samples
-    place = (offset, length, clip.id, clip.source, clip.recording, clip.split, clip.group, len(sound))
+    stored = (offset, length, clip.id, clip.source, clip.recording, clip.split, clip.group, len(sound))
     start_s = math.nan if clip.recording_start_s is None else clip.recording_start_s
     captions = [hash64(0, normalise(caption)) for caption in clip.captions]
     compared = (start_s, ladder.place(clip.id), audio_hash(sound), captions, fingerprint(sound))
     measured = reader.measure(sound)
     short_s = 0.0 if clip.duration_s is None else max(0.0, clip.duration_s - len(sound) / SAMPLE_RATE)
-    return (*place, len(clip.captions), *compared, measured.clipped, measured.level_db, short_s, _notes(clip, read))
+    return (*stored, len(clip.captions), *compared, measured.clipped, measured.level_db, short_s, _notes(clip, read))
 
 
 def _notes(clip: Clip, read: reader.Sound) -> list[str]:
@@ -161,9 +162,9 @@ def read_index(path: storage.Location) -> tuple[pa.Table, dict] | None:
 
 def finished(task: Task) -> bool:
     """Whether a shard needs no work: index and shard are whole, of this plan, and no failed file changed."""
-    found = read_index(task.path)
-    if found is None or found[1]["plan"] != task.fingerprint or storage.size(task.path) != found[1]["bytes"]:
+    index = read_index(task.path)
+    if index is None or index[1]["plan"] != task.fingerprint or storage.size(task.path) != index[1]["bytes"]:
         return False
-    if found[0].schema.names != COLUMNS.names:
+    if index[0].schema.names != COLUMNS.names:
         return False  # of another version
-    return all(storage.size(source) == size for _, _, source, _, _, size in found[1]["failures"])
+    return all(storage.size(source) == size for _, _, source, _, _, size in index[1]["failures"])

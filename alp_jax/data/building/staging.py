@@ -78,14 +78,14 @@ def _needed(tasks: Sequence[shard.Task]) -> dict[str, float]:
         paths, _ = _places(task)
         counts = np.bincount(paths.indices.to_numpy(), minlength=len(paths.dictionary)).tolist()
         clips.update(dict(zip(paths.dictionary.to_pylist(), counts, strict=True)))
-    found = {}
+    needed = {}
     for path, count in clips.items():
         if path.lower().endswith(".parquet"):
             with contextlib.suppress(OSError, pa.ArrowException):  # its clips will say what is wrong
                 facts = pq.read_metadata(path)
                 if count > _WORTH * facts.num_row_groups:
-                    found[path] = os.path.getsize(path) * min(1.0, count / max(1, facts.num_rows))
-    return found
+                    needed[path] = os.path.getsize(path) * min(1.0, count / max(1, facts.num_rows))
+    return needed
 
 
 def _staged(tasks: list[shard.Task], folder: pathlib.Path, paths: list[str]) -> list[shard.Task]:
@@ -96,11 +96,11 @@ def _staged(tasks: list[shard.Task], folder: pathlib.Path, paths: list[str]) -> 
         known = pc.index_in(where.dictionary, value_set=pa.array(paths)).fill_null(-1).to_numpy()
         code = known[where.indices.to_numpy()].astype(np.int64)
         row = np.zeros(len(code), np.int64)
-        for place in np.flatnonzero(code >= 0):
-            number, _, columns[code[place]] = members[int(place)].as_py().partition(":")
-            row[place] = int(number)
+        for clip_number in np.flatnonzero(code >= 0):
+            number, _, columns[code[clip_number]] = members[int(clip_number)].as_py().partition(":")
+            row[clip_number] = int(number)
         keys.append(np.where(code < 0, -1, code << _ROW_BITS | row))
-    wanted, place = np.unique(np.concatenate(keys), return_inverse=True)
+    wanted, clip_number = np.unique(np.concatenate(keys), return_inverse=True)
     process = multiprocessing.get_context("spawn").Process(
         target=_child, args=(paths, columns, wanted, str(folder), tasks[0].limits.max_bytes, os.getpid()), daemon=True
     )
@@ -114,7 +114,7 @@ def _staged(tasks: list[shard.Task], folder: pathlib.Path, paths: list[str]) -> 
     if process.exitcode != 0:  # workers read the rows themselves, and the one that dies is watched
         say(f"{folder}: audio was not laid out (exit code {process.exitcode}), so each clip is read with its row group")
         return tasks
-    offsets = np.load(folder / OFFSETS)[place.ravel()]
+    offsets = np.load(folder / OFFSETS)[clip_number.ravel()]
     parts = np.split(offsets, np.cumsum([len(part) for part in keys])[:-1])
     return [dataclasses.replace(task, staged=(str(folder / NAME), p)) for task, p in zip(tasks, parts, strict=True)]
 

@@ -49,12 +49,12 @@ def collect(paths: Sequence[storage.Location]) -> Collected:
     """
     tables, failures, entries = [], [], []
     for number, path in enumerate(paths):
-        found = shard.read_index(path)
-        if found is None:
+        index = shard.read_index(path)
+        if index is None:
             raise DataError(f"{shard.index_path(path)} is missing or damaged; run the same 'alp data build' again")
-        table, meta = found
-        place = {"shard": np.full(len(table), number, np.int32), "row": np.arange(len(table), dtype=np.int32)}
-        for name, values in place.items():
+        table, meta = index
+        position = {"shard": np.full(len(table), number, np.int32), "row": np.arange(len(table), dtype=np.int32)}
+        for name, values in position.items():
             table = table.append_column(name, pa.array(values))
         tables.append(table.replace_schema_metadata(None))
         rows = [dict(zip(account.FAILURES.names, failure, strict=False)) for failure in meta["failures"]]
@@ -189,12 +189,12 @@ def read_json(folder: storage.Location, name: str) -> dict:
     """A JSON object of the folder; UserError when it is none."""
     path = storage.join(folder, name)
     try:
-        found = json.loads(storage.read(path))
+        content = json.loads(storage.read(path))
     except (OSError, ValueError) as error:
         raise UserError(f"{path} is not readable JSON: {error}") from None
-    if not isinstance(found, dict):
+    if not isinstance(content, dict):
         raise UserError(f"{path} is not a JSON object")
-    return found
+    return content
 
 
 def write_info(folder: storage.Location, info: dict) -> None:
@@ -234,7 +234,7 @@ def exclude(folder: storage.Location, rows: np.ndarray, reasons: Sequence[str], 
     if content == info["fingerprint"]:
         return info["accounting"]
     accounting = account.in_use(info["accounting"], index)
-    entry = write_index(folder, index, f"index-{content}.arrow")
+    entry = write_index(folder, index, f"index-{content}.arrow")  # a new name: readers keep the old file open
     write_info(folder, info | {"index": entry, "fingerprint": content, "accounting": accounting})
     for name in storage.names(folder):
         if name.startswith("index") and name.endswith(".arrow") and name not in (entry["name"], info["index"]["name"]):

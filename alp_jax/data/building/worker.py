@@ -80,7 +80,7 @@ def run(
             looked, before = time.monotonic(), looked
             for worker in pool:  # when this process was stopped or starved, so were they
                 worker.deadline += max(0.0, looked - before - 2 * _LOOK_SECONDS)
-            for worker in list(pool):
+            for worker in list(pool):  # a copy: dead ones leave the pool
                 started, alive = _listen(worker, waiting, clip_seconds)
                 if started:
                     yield started

@@ -56,23 +56,23 @@ def clips(
     Raises:
       UserError: an unknown or missing column, a table of another kind, or one without rows.
     """
-    found = shards.files(metadata)
-    for path in found:
+    paths = shards.files(metadata)
+    for path in paths:
         tables.suffix(path)  # before any is read
-    make = _Rows(audio, split, source, shards.top(found))
+    make = _Rows(audio, split, source, shards.top(paths))
     known = Columns(ignore)
 
     def rows() -> Iterator[Row | Rejected]:
-        rules = {path: _rule_of(path, known, split, shares, split_seed) for path in found}
-        place = {path: UNITS.index(rule.unit) if rule else -1 for path, rule in rules.items()}
+        rules = {path: _rule_of(path, known, split, shares, split_seed) for path in paths}
+        rank = {path: UNITS.index(rule.unit) if rule else -1 for path, rule in rules.items()}
         units = {rule and rule.unit for rule in rules.values()}
-        fixed = not any(tables.suffix(path) in tables.OBJECTS for path in found)  # no later row has another unit
+        fixed = not any(tables.suffix(path) in tables.OBJECTS for path in paths)  # no later row has another unit
         make.assigned = Assigned(alone=units == {None} or (units == {"file"} and fixed))
-        for path in sorted(found, key=place.get):
+        for path in sorted(paths, key=rank.get):
             make.begin(path, rules[path])
             yield from _rows(path, known)
 
-    beside = (row for path in found if tables.suffix(path) != ".tar" for row in _rows(path, known))
+    beside = (row for path in paths if tables.suffix(path) != ".tar" for row in _rows(path, known))
     yield from joined(beside, rows(), make.place, make.clip)
 
 
@@ -86,12 +86,12 @@ def split_rule(
 ) -> SplitRule | None:
     """How the clips of the tables are split; None where ``split``, or the name or the first row of every table, says
     it."""
-    known, found = Columns(ignore, quiet=True), shards.files(metadata)
-    rules = [rule for path in found if (rule := _rule_of(path, known, split, shares, split_seed))]
+    known, paths = Columns(ignore, quiet=True), shards.files(metadata)
+    rules = [rule for path in paths if (rule := _rule_of(path, known, split, shares, split_seed))]
     if not rules:
         return None
     units = sorted({rule.unit for rule in rules}, key=UNITS.index)
-    return dataclasses.replace(rules[0], unit=" or ".join(units), tables=len(rules), of_tables=len(found))
+    return dataclasses.replace(rules[0], unit=" or ".join(units), tables=len(rules), of_tables=len(paths))
 
 
 def _rule_of(path: pathlib.Path, known: Columns, split: str | None, shares: str, seed: str) -> SplitRule | None:
@@ -118,10 +118,10 @@ def _rows(path: pathlib.Path, known: Columns) -> Iterator[Row | Rejected]:
 
 def _split_of(path: pathlib.Path) -> str:
     """The split that a table's name states, or of a container the folder's that it lies in; "" for none."""
-    found = split_words(path.name)
-    if not found and tables.suffix(path) in tables.CONTAINERS:
-        found = split_words(path.absolute().parent.name)
-    return found.pop() if len(found) == 1 else ""
+    splits = split_words(path.name)
+    if not splits and tables.suffix(path) in tables.CONTAINERS:
+        splits = split_words(path.absolute().parent.name)
+    return splits.pop() if len(splits) == 1 else ""
 
 
 class _Rows:

@@ -49,10 +49,10 @@ def listed(value: object, name: str, separator: str = "") -> list:
         return []
     if not isinstance(value, str):
         return [value]
-    found = printed_list(value, name)
-    if found is None:
-        found = value.split(separator) if separator else [value]
-    return [one for one in found if not empty(one)]
+    values = printed_list(value, name)
+    if values is None:
+        values = value.split(separator) if separator else [value]
+    return [one for one in values if not empty(one)]
 
 
 def printed_list(text: str, name: str = "cell") -> list[str] | None:
@@ -63,23 +63,23 @@ def printed_list(text: str, name: str = "cell") -> list[str] | None:
     if len(inner) < 2 or _OPENS.get(inner[0]) != inner[-1]:
         return None
     body = inner[1:-1].strip()
-    if inner[0] == "[" and (found := _json(inner)) is not None:  # first: JSON has other escapes than Python
-        return found
-    found = _strings(body) if len(body) <= _LONGEST_LIST else None
-    if found is None and inner[0] == "[" and body[0] in "'\"" and body[-1] in "'\"." and not _sentence(body):
+    if inner[0] == "[" and (texts := _json(inner)) is not None:  # first: JSON has other escapes than Python
+        return texts
+    texts = _strings(body) if len(body) <= _LONGEST_LIST else None
+    if texts is None and inner[0] == "[" and body[0] in "'\"" and body[-1] in "'\"." and not _sentence(body):
         raise BadRow("bad_record", f"{name} is a printed list that cannot be read: {text.strip()[:60]}")
-    return found if found or inner[0] == "[" else None
+    return texts if texts or inner[0] == "[" else None
 
 
 def _json(text: str) -> list[str] | None:
     """The texts of a JSON list of texts and empty values; None for anything else."""
     try:
-        found = json.loads(text) if len(text) <= _LONGEST_LIST else None
+        values = json.loads(text) if len(text) <= _LONGEST_LIST else None
     except (ValueError, RecursionError):
         return None
-    if not isinstance(found, list) or not all(isinstance(one, str) or empty(one) for one in found):
+    if not isinstance(values, list) or not all(isinstance(one, str) or empty(one) for one in values):
         return None
-    return [one for one in found if isinstance(one, str)]
+    return [one for one in values if isinstance(one, str)]
 
 
 def _sentence(body: str) -> bool:
@@ -96,18 +96,18 @@ def _strings(body: str) -> list[str] | None:
 
     They are taken one by one: Python would join the neighbours of a numpy list, that has no commas, to one text.
     """
-    found = []
+    texts = []
     try:
         for token in tokenize.generate_tokens(io.StringIO(body.replace("\n", " ")).readline):
             if token.type == tokenize.STRING:
                 text = ast.literal_eval(token.string)
                 if not isinstance(text, str):
                     return None
-                found.append(text)
+                texts.append(text)
             elif token.type == tokenize.NAME and token.string in EMPTY:
                 continue
             elif token.type not in _SKIPPED and token.string != ",":
                 return None
     except (tokenize.TokenError, SyntaxError, ValueError, MemoryError, RecursionError):
         return None
-    return found
+    return texts

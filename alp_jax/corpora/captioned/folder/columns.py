@@ -86,20 +86,20 @@ class Columns:
             if len(self._known) == _FORMS:  # objects whose keys are data
                 self._known.clear()
             self._known[key] = self._find(names, where, inside, aside)
-        found, left = self._known[key]
+        used, left = self._known[key]
         left = [name for name in left if (table, name) not in self._said]
         if left and not self._quiet and len(self._said) < _FORMS:
             self._said |= {(table, name) for name in left}
             say(f"{table}: left aside: {', '.join(left)}")
-        return found
+        return used
 
     def _find(self, names, where, inside, aside) -> tuple[list[Column], list[str]]:
         own = {}  # normalised name -> name, without those that are left aside
         left = []
-        for place, name in enumerate(names):
-            plain = normalised(name) or f"unnamed:_{place}"
-            name = name if name.strip() else f"Unnamed: {place}"
-            index = _INDEX.fullmatch(plain) or (not place and _FIRST.fullmatch(plain))
+        for number, name in enumerate(names):
+            plain = normalised(name) or f"unnamed:_{number}"
+            name = name if name.strip() else f"Unnamed: {number}"
+            index = _INDEX.fullmatch(plain) or (not number and _FIRST.fullmatch(plain))
             beside = inside and plain != inside and plain in NAMES[FILE]  # says again what the audio was called
             if index or beside or plain in self._ignored or plain in aside:
                 left.append(name)
@@ -107,14 +107,14 @@ class Columns:
                 raise UserError(f"{where}: two columns are called {own[plain]!r}; rename one, or remove it")
             else:
                 own[plain] = name
-        found, unknown = _meanings(own, inside)
+        used, unknown = _meanings(own, inside)
         if ALL in self._ignored:
             left += unknown
             unknown = []
-        if unknown or not _has_file(found):
-            kind = UserError if _has_file(found) else NoFile
-            raise kind(f"{where}: {_problem(names, found, unknown)}; expected {EXPECTED}")
-        return found, left
+        if unknown or not _has_file(used):
+            kind = UserError if _has_file(used) else NoFile
+            raise kind(f"{where}: {_problem(names, used, unknown)}; expected {EXPECTED}")
+        return used, left
 
 
 def normalised(name: str) -> str:
@@ -136,29 +136,29 @@ def _meanings(own: Mapping[str, str], inside: str) -> tuple[list[Column], list[s
             used[name] = Column(own[name], meaning)
     if inside:
         used[inside] = Column(own.get(inside, inside), AUDIO)
-    numbered = sorted((int(found[1]), name) for name in own if (found := _NUMBERED.fullmatch(name)))
+    numbered = sorted((int(match[1]), name) for name in own if (match := _NUMBERED.fullmatch(name)))
     captions = [name for name in ("captions", "caption") if name in own] + [name for _, name in numbered]
     captions = captions or [name for name in OTHER_CAPTIONS if name in own][:1]
     used |= {name: Column(own[name], CAPTION) for name in captions}
     for name in own:
-        if name not in used and (found := _LABEL.fullmatch(own[name].strip())):
-            used[name] = Column(own[name], LABEL, found[1])
+        if name not in used and (match := _LABEL.fullmatch(own[name].strip())):
+            used[name] = Column(own[name], LABEL, match[1])
     return list(used.values()), [own[name] for name in own if name not in used]
 
 
-def _has_file(found: Sequence[Column]) -> bool:
-    return any(column.meaning in (FILE, AUDIO) for column in found)
+def _has_file(used: Sequence[Column]) -> bool:
+    return any(column.meaning in (FILE, AUDIO) for column in used)
 
 
-def _problem(names: Sequence[str], found: Sequence[Column], unknown: Sequence[str]) -> str:
+def _problem(names: Sequence[str], used: Sequence[Column], unknown: Sequence[str]) -> str:
     """What is wrong with the columns of a table, and what to type."""
-    if not _has_file(found):
+    if not _has_file(used):
         near = nearest(unknown[0], NAMES[FILE]) if len(unknown) == 1 else ""
         there = f", only {', '.join(repr(name) for name in names[:_SHOWN])}" if names else ""
         return f"no column for the file{there}{near if 'did you' in near else ''}"
     shown = ", ".join(repr(name) for name in unknown[:_SHOWN])
     shown += f" and {len(unknown) - _SHOWN} more" if len(unknown) > _SHOWN else ""
-    captioned = any(column.meaning == CAPTION for column in found)
+    captioned = any(column.meaning == CAPTION for column in used)
     near = nearest(unknown[0], [*NAMES, *OTHER_CAPTIONS, "caption"]) if len(unknown) == 1 else ""
     hint = near if "did you" in near else ""
     if not captioned:

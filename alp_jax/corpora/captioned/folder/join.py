@@ -67,8 +67,8 @@ def _repeated(rows: Iterable[Row | Rejected], place_of: Callable[[Row], Place]) 
                 keys.append(_hash(place_of(row)))
             except BadRow:
                 continue
-    found, counts = np.unique(np.frombuffer(keys, np.uint64), return_counts=True)
-    return dict(zip(found[counts > 1].tolist(), counts[counts > 1].tolist(), strict=True))
+    hashes, counts = np.unique(np.frombuffer(keys, np.uint64), return_counts=True)
+    return dict(zip(hashes[counts > 1].tolist(), counts[counts > 1].tolist(), strict=True))
 
 
 def _hash(place: Place) -> int:

@@ -27,13 +27,13 @@ def rows(path: pathlib.Path, known: Columns) -> Rows:
     with tables.open_parquet(path) as file:
         schema = file.schema_arrow
         sound = _sound(path, schema)
-        found = known.of(
+        columns_known = known.of(
             tuple(schema.names),
             str(path.with_name("*.parquet")),
             f"{path} columns",
             inside=normalised(sound) if sound else "",
         )
-        used = [column for column in found if column.meaning != AUDIO]
+        used = [column for column in columns_known if column.meaning != AUDIO]
         for column in used:
             if pa.types.is_struct(schema.field(column.name).type):
                 raise UserError(f"{path}: column {column.name!r} is {schema.field(column.name).type}, not text")
@@ -41,7 +41,7 @@ def rows(path: pathlib.Path, known: Columns) -> Rows:
         held = _held(path, file, schema, sound) if sound else None
         plain = bool(sound) and pa.types.is_struct(schema.field(sound).type)
         wanted = [*names, *([f"{sound}.path"] if plain else [])]
-        place = {"container": str(path.absolute())} if sound else {}
+        container = {"container": str(path.absolute())} if sound else {}
         number = 0
         for batch in tables.batches(path, file, wanted) if wanted else _empty(file):
             columns = [batch.column(name).to_pylist() for name in names]
@@ -53,7 +53,7 @@ def rows(path: pathlib.Path, known: Columns) -> Rows:
                     yield row_of(where, values[1:], pairs)
                 elif next(held):
                     member = str(number) if sound == AUDIO else f"{number}:{sound}"
-                    yield row_of(where, values[1:], pairs, member=member, name=f"row_{number}", **place)
+                    yield row_of(where, values[1:], pairs, member=member, name=f"row_{number}", **container)
                 else:
                     row = row_of(where, values[1:], pairs, folder=path.absolute().parent)
                     row.cells[FILE] = values[0] or ""
@@ -69,21 +69,21 @@ def _empty(file: pq.ParquetFile) -> Iterator[pa.RecordBatch]:
 
 def _sound(path: pathlib.Path, schema: pa.Schema) -> str:
     """The column that holds audio, "" when none does."""
-    found = []
+    candidates = []
     for field in schema:
         if pa.types.is_struct(field.type):
             parts = {part.name for part in field.type}
             if {"bytes", "path"} <= parts:
-                found.append(field.name)
+                candidates.append(field.name)
             elif {"array", "sampling_rate"} <= parts:
                 raise UserError(f"{path}: column {field.name!r} holds samples; write it with encoded bytes")
         elif field.name.lower() in _BYTES and (pa.types.is_binary(field.type) or pa.types.is_large_binary(field.type)):
-            found.append(field.name)
-    if len(found) > 1:
-        found = [name for name in found if name == AUDIO] or found
-    if len(found) > 1:
-        raise UserError(f"{path}: audio in {' and '.join(map(repr, found))}; name the one that is wanted 'audio'")
-    return found[0] if found else ""
+            candidates.append(field.name)
+    if len(candidates) > 1:
+        candidates = [name for name in candidates if name == AUDIO] or candidates
+    if len(candidates) > 1:
+        raise UserError(f"{path}: audio in {' and '.join(map(repr, candidates))}; name the one that is wanted 'audio'")
+    return candidates[0] if candidates else ""
 
 
 def _held(path: pathlib.Path, file: pq.ParquetFile, schema: pa.Schema, sound: str) -> Iterator[bool]:

@@ -16,10 +16,10 @@ def files(paths: Sequence[pathlib.Path]) -> list[pathlib.Path]:
     Raises:
       UserError: a folder has neither, or cannot be read.
     """
-    found = []
+    files_named = []
     for path in paths:
-        found += _of_folder(path) if path.is_dir() else [path]
-    return found
+        files_named += _of_folder(path) if path.is_dir() else [path]
+    return files_named
 
 
 def top(paths: Sequence[pathlib.Path]) -> str:
@@ -40,11 +40,11 @@ def _of_folder(folder: pathlib.Path) -> list[pathlib.Path]:
     except OSError as error:
         raise UserError(f"metadata folder {folder} cannot be read: {error.strerror}") from None
     tables = [folder / name for name in names if name.lower().endswith(_TABLES) and not name.startswith(".")]
-    found = tables or sorted(_containers(folder))
-    if not found:
+    data = tables or sorted(_containers(folder))
+    if not data:
         kinds = f"{', '.join(_TABLES[:4])}, {' or '.join(CONTAINERS)}"
         raise UserError(f"folder {folder} holds no {kinds} file; give the table by --metadata FILE")
-    return found
+    return data
 
 
 def _containers(folder: pathlib.Path) -> Iterator[pathlib.Path]:

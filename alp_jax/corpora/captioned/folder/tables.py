@@ -77,7 +77,7 @@ def suffix(path: pathlib.Path) -> str:
     for known in (*TEXT, *CONTAINERS):
         if plain.endswith(known) and (plain == name or known in TEXT):
             return known
-    remedy = next((f": {what}" for end, what in _OTHERS.items() if name.endswith(end)), "")
+    remedy = next((f": {advice}" for end, advice in _OTHERS.items() if name.endswith(end)), "")
     kinds = f"{', '.join(TEXT)} (also with .gz) or {', '.join(CONTAINERS)}"
     raise UserError(f"{path} must end in {kinds}{remedy}")
 
@@ -99,7 +99,7 @@ def rows(path: pathlib.Path, known: Columns) -> Rows:
     return _json_lines(path, known)
 
 
-def row_of(where: str, values: Sequence | dict, used: Sequence[tuple[int | str, Column]], **place) -> Row:
+def row_of(where: str, values: Sequence | dict, used: Sequence[tuple[int | str, Column]], **fields) -> Row:
     """A row from its values and the columns that are used, each with its place in the values, and other fields."""
     cells, captions, labels = {}, [], {}
     for key, column in used:
@@ -112,7 +112,7 @@ def row_of(where: str, values: Sequence | dict, used: Sequence[tuple[int | str, 
             labels[column.task] = value
         else:
             cells[column.meaning] = value
-    return Row(where, cells, tuple(captions), labels, used=used, **place)
+    return Row(where, cells, tuple(captions), labels, used=used, **fields)
 
 
 def _csv(path: pathlib.Path, known: Columns, kind: str) -> Rows:
@@ -120,8 +120,8 @@ def _csv(path: pathlib.Path, known: Columns, kind: str) -> Rows:
 
     def pick_of(header: list[str]) -> Callable[[list[str]], list[str]]:
         nonlocal used
-        found = known.of(header, str(path), f"{path} header")
-        used = [(header.index(column.name), column) for column in found]
+        columns_used = known.of(header, str(path), f"{path} header")
+        used = [(header.index(column.name), column) for column in columns_used]
         return lambda cells: cells
 
     used: list = []
@@ -129,10 +129,10 @@ def _csv(path: pathlib.Path, known: Columns, kind: str) -> Rows:
         if isinstance(row, Rejected):
             yield row
             continue
-        found = row_of(f"{path} line {row[0]}", row[1], used)
+        parsed = row_of(f"{path} line {row[0]}", row[1], used)
         if separator != ",":
-            _point(found.cells)
-        yield found
+            _point(parsed.cells)
+        yield parsed
 
 
 def _point(cells: dict) -> None:
@@ -183,10 +183,10 @@ def _json_lines(path: pathlib.Path, known: Columns) -> Rows:
     return _objects(path, "line", tables.jsonl_rows(path, unique=True), known)
 
 
-def _objects(path: pathlib.Path, unit: str, found: Iterator[tuple[int, dict] | Rejected], known: Columns) -> Rows:
+def _objects(path: pathlib.Path, unit: str, objects: Iterator[tuple[int, dict] | Rejected], known: Columns) -> Rows:
     """The objects as rows. One that names no file costs itself; if it is the first, the table is another kind."""
     first = True
-    for row in found:
+    for row in objects:
         if isinstance(row, Rejected):
             yield row
             continue
@@ -201,5 +201,5 @@ def _objects(path: pathlib.Path, unit: str, found: Iterator[tuple[int, dict] | R
 
 
 def _object(path: pathlib.Path, where: str, record: dict, known: Columns) -> Row:
-    found = known.of(tuple(record), str(path), where)
-    return row_of(where, record, [(column.name, column) for column in found])
+    columns_used = known.of(tuple(record), str(path), where)
+    return row_of(where, record, [(column.name, column) for column in columns_used])

@@ -48,8 +48,8 @@ def rows(path: pathlib.Path, known: Columns) -> Rows:
                 yield _sample(path, archive, sample, known)
             _check_end(path, archive.offset)
     except (tarfile.TarError, OSError, EOFError) as error:
-        what = getattr(error, "strerror", None) or " ".join(str(error).split())
-        raise UserError(f"{path} cannot be read as a tar file: {what}") from None
+        problem = getattr(error, "strerror", None) or " ".join(str(error).split())
+        raise UserError(f"{path} cannot be read as a tar file: {problem}") from None
 
 
 def _members(archive: tarfile.TarFile, path: pathlib.Path, size: int) -> Iterator[tarfile.TarInfo]:
@@ -94,20 +94,20 @@ def _sample(path: pathlib.Path, archive: tarfile.TarFile, sample: list[tarfile.T
                 texts[_extension(member)] = _text(archive, member)
         others = {_extension(member): "" for member in sample if _extension(member) not in _SOUNDS | _SIDES}
         record = _record(texts.get(".json", "{}")) | others
-        place = {"container": str(path.absolute()), "member": str(sounds[0].offset_data), "name": key}
-        return _row(where, record, texts, known, path, place)
+        audio_at = {"container": str(path.absolute()), "member": str(sounds[0].offset_data), "name": key}
+        return _row(where, record, texts, known, path, audio_at)
     except BadRow as error:
         return Rejected(where, error.reason, error.detail)
 
 
-def _row(where: str, record: dict, texts: dict, known: Columns, path: pathlib.Path, place: dict) -> Row:
+def _row(where: str, record: dict, texts: dict, known: Columns, path: pathlib.Path, audio_at: dict) -> Row:
     used = known.of(tuple(record), str(path.with_name("*.tar")), where, inside=AUDIO, aside=_ASIDE)
     pairs = [(column.name, column) for column in used if column.meaning != AUDIO]
     for extension, column in ((".txt", Column(".txt", CAPTION)), (".cls", Column(".cls", LABEL, "cls"))):
         if extension in texts:
             record[extension] = texts[extension].strip()
             pairs.append((extension, column))
-    return row_of(where, record, pairs, **place)
+    return row_of(where, record, pairs, **audio_at)
 
 
 def _text(archive: tarfile.TarFile, member: tarfile.TarInfo) -> str:

@@ -88,7 +88,7 @@ def _unique(items: Iterator[Item]) -> tuple[list[tuple[Item, tuple, str]], dict[
     seen: dict[str, pathlib.Path] = {}
     facts: dict[pathlib.Path, tuple] = {}
     counts = {"duplicates": 0, "unreadable": 0, "too_short": 0}
-    found = []
+    unique = []
     for item in items:
         if item.path not in facts:
             facts[item.path] = (probe(item.path), files.sha256(item.path)[:16])
@@ -100,8 +100,8 @@ def _unique(items: Iterator[Item]) -> tuple[list[tuple[Item, tuple, str]], dict[
         elif seen.setdefault(digest, item.path) != item.path:
             counts["duplicates"] += 1
         else:
-            found.append((item, header, digest))
-    return found, counts
+            unique.append((item, header, digest))
+    return unique, counts
 
 
 def _clip(item: Item, header: tuple, digest: str, split: str, kept: set[tuple[str, str]]) -> Clip:

@@ -148,11 +148,11 @@ def _fetch_one(archive: Archive, name: str, pin: str, debs: pathlib.Path, raw: p
     if deb is None:
         with tempfile.TemporaryDirectory(dir=debs, prefix=".download-") as folder:
             problem = archive.download(name, record["Version"] if record else "", pathlib.Path(folder))
-            found = find_deb(pathlib.Path(folder), name, None)
-            if problem or found is None:
+            downloaded = find_deb(pathlib.Path(folder), name, None)
+            if problem or downloaded is None:
                 return {"missing": problem or "apt-get left no file"}
-            deb = debs / found.name
-            os.replace(found, deb)
+            deb = debs / downloaded.name
+            os.replace(downloaded, deb)
     digest = files.sha256(deb)
     if record and digest != record["SHA256"]:
         raise StorageError(

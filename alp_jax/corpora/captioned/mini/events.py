@@ -19,11 +19,11 @@ _COMPOUND = re.compile(
 
 @functools.cache
 def _class_of() -> dict[str, str]:
-    found: dict[str, str] = {}
+    class_of: dict[str, str] = {}
     for name, entry in table("sounds")["events"].items():
         for word in entry["words"].split():
-            found.setdefault(word, name)
-    return found
+            class_of.setdefault(word, name)
+    return class_of
 
 
 def words_of(name: str) -> list[str]:
@@ -47,5 +47,5 @@ def classify(words: list[str]) -> str:
         return ""
     order = list(table("sounds")["events"])
     split = " ".join(_COMPOUND.sub(r"\1 ", word) for word in words).split()
-    found = {_class_of()[word] for word in [*words, *split] if word in _class_of()}
-    return min(found, key=order.index) if found else ""
+    classes = {_class_of()[word] for word in [*words, *split] if word in _class_of()}
+    return min(classes, key=order.index) if classes else ""

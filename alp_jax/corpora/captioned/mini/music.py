@@ -78,8 +78,8 @@ def _segments(package, relpath, path, name, facts, seconds) -> Iterator[Item]:
     label = {"soundtrack": name} if path.stem != "guitar" else {}
     starts = segments(seconds)
     for number, start in enumerate(starts):
-        place = start / max(seconds - SEGMENT_S, 1e-9)
-        part = "beginning" if place < 0.15 else "end" if place > 0.85 and len(starts) > 1 else "middle"
+        share = start / max(seconds - SEGMENT_S, 1e-9)
+        part = "beginning" if share < 0.15 else "end" if share > 0.85 and len(starts) > 1 else "middle"
         tags = ("music", facts["style"], facts["title"].strip('"'), *([facts["artist"]] if facts["artist"] else []))
         yield Item(
             package=package, relpath=relpath, path=path, kind="music", source="mini-music",

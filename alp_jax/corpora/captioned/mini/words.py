@@ -39,13 +39,13 @@ def items(tree: Tree) -> Iterator[Item]:
 
 def categories(document: dict) -> dict[str, str]:
     """Sound file name -> category (animals, food, instrument, ...) from a qabcs letter table."""
-    found = {}
+    category_of = {}
     for entry in document["letters"]:
         for by_category in entry.values():
             for category, word in by_category.items():
                 if isinstance(word, dict) and "sound_pic" in word:
-                    found[word["sound_pic"]] = category
-    return found
+                    category_of[word["sound_pic"]] = category
+    return category_of
 
 
 def _words(tree: Tree) -> Iterator[Item]:
