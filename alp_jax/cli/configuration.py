@@ -3,9 +3,6 @@
 import argparse
 import textwrap
 
-from absl import flags
-from ml_collections import config_flags
-
 from alp_jax.config import MODELS, ConfigError, RunConfig, check_run, hints, resolve, shipped
 from alp_jax.config.domain import Setting
 from alp_jax.core.errors import UserError
@@ -31,6 +28,9 @@ def load_config(config: str, overrides: list[str]) -> RunConfig:
       UserError: no such file, an unknown setting (what was probably meant is named), a value of the wrong type or out
         of its range, or settings that do not go together.
     """
+    from absl import flags  # here, as ``--help`` needs neither
+    from ml_collections import config_flags
+
     file, colon, values_of_file = config.partition(":")
     path = shipped.find(file)
     if path is None:
@@ -44,10 +44,10 @@ def load_config(config: str, overrides: list[str]) -> RunConfig:
         raise UserError(_explain(error, config, overrides)) from None
     if len(rest) > 1:
         raise UserError(f"unknown argument {rest[1]!r}{hints.of_name(rest[1])}")
-    found = resolve(values["config"].value.to_dict())
-    _check_preset(found, config, overrides)
-    check_run(found)
-    return found
+    run_config = resolve(values["config"].value.to_dict())
+    _check_preset(run_config, config, overrides)
+    check_run(run_config)
+    return run_config
 
 
 def _explain(error: Exception, config: str, overrides: list[str]) -> str:

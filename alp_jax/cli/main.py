@@ -1,16 +1,13 @@
-"""Parses the verb, runs it, and turns every failure a user can cause into one line and an exit code."""
+"""Parses the verb, runs it, and turns every failure a user can cause into one line and an exit code.
+
+Nothing of ours is loaded before it is known what is asked for: ``alp --help`` costs what Python costs.
+"""
 
 import argparse
-import difflib
 import importlib
 import json
 import os
 import sys
-
-from alp_jax.cli.parsers import JSON_HELP, Parser, help_options
-from alp_jax.config import ConfigError, hints
-from alp_jax.core.errors import AlpError, UserError
-from alp_jax.core.progress_bar import show
 
 # verb -> (module under alp_jax.cli, one line of help)
 VERBS = {
@@ -41,6 +38,8 @@ VERBS = {
 
 def verb_parser(verb: str) -> tuple[argparse.ArgumentParser, object]:
     """The parser of one verb and its module, which has ``add_arguments(parser)``, ``run(args)`` and ``EXAMPLE``."""
+    from alp_jax.cli.parsers import JSON_HELP, Parser, help_options
+
     name, help_text = VERBS[verb]
     module = importlib.import_module(f"alp_jax.cli.{name}")
     parser = Parser(prog=f"alp {verb}", **help_options(help_text, module.EXAMPLE))
@@ -79,8 +78,13 @@ def _run(argv: list[str]) -> tuple[int, str]:
     if not argv or argv[0] in ("-h", "--help"):
         print(overview())
         return (0 if argv else 2), ""
+    from alp_jax.config import ConfigError, hints
+    from alp_jax.core.errors import AlpError, UserError
+
     try:
         if argv[0] not in VERBS:
+            import difflib
+
             close = difflib.get_close_matches(argv[0], VERBS, n=1)
             hint = f"did you mean 'alp {close[0]}'?" if close else "'alp --help' lists the verbs"
             raise UserError(f"unknown verb {argv[0]!r}: {hint}")
@@ -108,6 +112,8 @@ def _run(argv: list[str]) -> tuple[int, str]:
 
 
 def _fail(error: object, code: int) -> tuple[int, str]:
+    from alp_jax.core.progress_bar import show
+
     line = " ".join(str(error).split())
     show(f"alp: {line}\n", sys.stderr)
     return code, line

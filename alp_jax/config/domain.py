@@ -44,7 +44,9 @@ class Domain:
         """Whether ``value`` (an item of it, if it is a tuple) is allowed."""
         if isinstance(value, str):
             return not self.choices or value in self.choices
-        if isinstance(value, bool) or value in self.also:
+        if isinstance(value, bool):
+            return not self.range()  # every number has one: true is no number, though Python takes it for 1
+        if value in self.also:
             return True
         if not math.isfinite(value):
             return False

@@ -12,8 +12,6 @@ import tempfile
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
-import fsspec
-
 from alp_jax.core import files
 from alp_jax.core.errors import StorageError, UserError
 
@@ -45,6 +43,8 @@ def resolve(folder: Location, name: str) -> str:
 
 def _remote(path: Location) -> tuple[Any, str]:
     """(fsspec's file system, the name of ``path`` there)."""
+    import fsspec  # here: most commands name local paths only, and every command loads this file
+
     try:
         return fsspec.core.url_to_fs(os.fspath(path))
     except (ImportError, ValueError) as error:

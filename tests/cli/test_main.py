@@ -108,6 +108,35 @@ def test_training_says_what_it_does_before_anything_heavy_is_loaded():
     assert not heavy & set(loaded.split())
 
 
+HELPS = """
+import contextlib, io, json, sys
+from alp_jax.cli import main
+
+def loaded():
+    return sorted({name.partition(".")[0] for name in sys.modules})
+
+with contextlib.redirect_stdout(io.StringIO()):
+    main.main(["--help"])
+    texts = {"alp": (loaded(), [name for name in sys.modules if name.startswith("alp_jax.")])}
+    for verb in main.VERBS:
+        parser, _ = main.verb_parser(verb)
+        texts[verb] = (loaded(), parser.format_help()[:4])
+print(json.dumps(texts))
+"""
+
+
+def test_help_loads_nothing_heavy():
+    """What ``alp --help`` takes is Python's own start, what a verb's takes is argparse and the settings."""
+    done = subprocess.run([sys.executable, "-c", HELPS], capture_output=True, text=True, cwd=ROOT, check=True)
+    loaded = json.loads(done.stdout)
+    heavy = {"jax", "numpy", "flax", "optax", "orbax", "grain", "pyarrow", "scipy", "soundfile", "sklearn", "torch"}
+    heavy |= {"matplotlib", "fsspec", "tensorflow_datasets", "ml_collections", "absl", "yaml"}
+    others = {"difflib", "dataclasses", "tqdm"}
+    assert not (heavy | others) & set(loaded["alp"][0])
+    assert loaded["alp"][1] == ["alp_jax.cli", "alp_jax.cli.main"]
+    assert {verb: sorted(heavy & set(names)) for verb, (names, _) in loaded.items()} == dict.fromkeys(loaded, [])
+
+
 def test_without_a_verb_the_overview_is_shown(capsys):
     status, out, _ = run(capsys)
     assert status == 2

@@ -48,13 +48,13 @@ def test_defaults_and_presets_are_within_their_ranges():
 
 
 @pytest.mark.parametrize("setting", [s for s in settings_of(RunConfig) if s.is_number], ids=lambda s: s.name)
-def test_a_number_below_its_range_or_not_finite_is_refused(setting):
+def test_a_number_out_of_its_range_or_not_finite_or_a_bool_is_refused(setting):
     domain = setting.domain
     lowest = domain.low if domain.low is not None else domain.above
     wrong = [lowest - 2.5] + ([] if domain.above is None else [domain.above])
     if domain.high is not None or domain.below is not None:
         wrong.append(domain.high + 1 if domain.high is not None else domain.below)
-    for value in [*wrong, math.nan, math.inf, -math.inf]:
+    for value in [*wrong, math.nan, math.inf, -math.inf, True, False]:
         value = (*setting.default[:-1], value) if isinstance(setting.default, tuple) else value
         with pytest.raises(ConfigError, match=rf"^config\.{setting.name} is .*must be .*{domain.range()[:5]}"):
             check_domains(changed(setting.name, value))
