@@ -26,6 +26,7 @@ from alp_jax.config.schema import MeshConfig
 from alp_jax.parallel.mesh import make_mesh
 from alp_jax.planning.program import Bucket, make_program
 from alp_jax.train import loop as loop_module
+from alp_jax.train import setup
 from alp_jax.train.loop import train
 from tests import tiny_runs
 
@@ -58,7 +59,7 @@ class Watch:
 @pytest.fixture
 def one_device(monkeypatch):
     mesh = make_mesh(MeshConfig(), jax.devices()[:1])
-    monkeypatch.setattr(loop_module, "make_mesh", lambda config: mesh)
+    monkeypatch.setattr(setup, "make_mesh", lambda config: mesh)
     return mesh
 
 

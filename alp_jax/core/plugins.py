@@ -22,7 +22,8 @@ def load(group: str, built_in: Iterable[str] = ()) -> dict[str, object]:
       UserError: one line that names the distribution and the entry point: it does not load, or its name is taken by a
         built-in or by another distribution.
     """
-    built_in, loaded, owners = set(built_in), {}, {}
+    built_in, loaded = set(built_in), {}
+    owners: dict[str, tuple[str, str]] = {}  # name -> (distribution, what it points to)
     for point in sorted(metadata.entry_points(group=group), key=lambda point: point.name):
         distribution = point.dist.name if point.dist else "unknown"
         label = f"entry point {point.name!r} of distribution {distribution!r} (group {group})"

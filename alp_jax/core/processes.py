@@ -21,7 +21,7 @@ def die_with_parent(parent: int) -> None:
     Polls, because Linux's parent death signal follows the thread that started the child, not the process.
     """
 
-    def watch():
+    def watch() -> None:
         while os.getppid() == parent:
             time.sleep(0.5)
         os._exit(1)
