@@ -1,8 +1,10 @@
 """What a contrastive loss costs on the devices at hand: time, memory, and how it compares with the dense one."""
 
+import contextlib
+import dataclasses
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -10,12 +12,54 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from alp_jax.config.schema import ObjectiveConfig
+from alp_jax.config.schema import MeshConfig, ObjectiveConfig
+from alp_jax.core.errors import UserError
 from alp_jax.objectives.base import SpecialTokens
 from alp_jax.objectives.contrastive import make_contrastive
-from alp_jax.parallel.mesh import batch_sharding, replicated
+from alp_jax.parallel.mesh import batch_sharding, make_mesh, replicated
 
 _TOKENS = SpecialTokens(0, 1, 2, 3)  # which a loss on embeddings does not see
+
+
+def measure_sizes(
+    sizes: Sequence[int],
+    width: int,
+    *,
+    loss: str,
+    chunk: int | None = None,
+    devices: int | None = None,
+    rounds: int,
+    dense: bool = False,
+) -> dict[str, Any]:
+    """``measure`` at several sizes of the global batch.
+
+    Args:
+      loss: a name of ``config.objective.loss``; siglip with a bias.
+      chunk: columns at a time; None as the configuration has it.
+      devices: to split over, None all of them; CPUs pretend to be as many, where jax has not used them yet.
+
+    Raises:
+      UserError: a size that is none or does not divide over the devices, or too few devices.
+    """
+    if devices is not None:
+        with contextlib.suppress(RuntimeError):  # the devices are in use: their number is checked below
+            jax.config.update("jax_num_cpu_devices", devices)
+        if not 1 <= devices <= jax.device_count():
+            raise UserError(f"--devices {devices}: this machine has {jax.device_count()}")
+    mesh = make_mesh(MeshConfig(), jax.devices()[:devices])
+    for pairs in sizes:
+        if pairs < 1 or pairs % mesh.size:
+            raise UserError(f"--pairs {pairs} does not divide over {mesh.size} devices")
+    config = ObjectiveConfig(loss=loss, learn_bias=loss == "siglip", start_bias=-10.0)
+    if chunk is not None:
+        config = dataclasses.replace(config, chunk=chunk)
+    return {
+        "devices": mesh.size,
+        "device": mesh.devices.ravel()[0].device_kind,
+        "versions": {"jax": jax.__version__},
+        "config": {"loss": config.loss, "chunk": config.chunk, "rounds": rounds},
+        "sizes": [measure(config, pairs, width, mesh, rounds=rounds, dense=dense) for pairs in sizes],
+    }
 
 
 def measure(

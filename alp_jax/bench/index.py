@@ -1,14 +1,20 @@
 """What a big index costs: time to open and to plan, memory of a process, look-ups of batches, exactness over hosts."""
 
 import dataclasses
+import functools
 import os
 import pathlib
 import re
+import tempfile
 import time
 
 import numpy as np
 
+from alp_jax.bench import synthetic
+from alp_jax.config.data_settings import data_settings
 from alp_jax.config.schema import DataConfig
+from alp_jax.core.errors import UserError
+from alp_jax.core.processes import in_fresh_process
 from alp_jax.core.progress import Progress
 from alp_jax.data.order.batch_plan import plan
 from alp_jax.data.order.forecast import RUNGS
@@ -26,6 +32,31 @@ def memory_mb() -> dict[str, float]:
         name, value, *_ = line.split()
         kb[name.rstrip(":")] = int(value)
     return {"rss": kb["Rss"] / 1e3, "pss": kb["Pss"] / 1e3, "anonymous": kb["Anonymous"] / 1e3}
+
+
+def measure_grown(
+    path: str, settings: list[str], clips: int, folder: str | None, *, lookups: int, batches: int
+) -> dict:
+    """``measure`` in a process of its own, on an index of ``clips`` clips that share the records of a small data set.
+
+    Args:
+      path: of the small data set.
+      settings: of ``config.data``, as KEY=VALUE; without a mixture, one of all sources.
+      folder: where the index is kept; None takes a temporary one.
+
+    Raises:
+      UserError: a setting that is none, or a system without /proc.
+    """
+    if not pathlib.Path("/proc/self/smaps_rollup").exists():
+        raise UserError("alp bench index measures memory with /proc, which this system does not have")
+    base, config = open_dataset(path), data_settings(settings, DataConfig(bucket_seconds=()))
+    weights = ",".join(f"{name}={weight}" for name, weight in synthetic.WEIGHTS.items())
+    config = config if config.mixture else dataclasses.replace(config, mixture=weights)
+    with tempfile.TemporaryDirectory() as temporary:
+        grown = pathlib.Path(folder or temporary)
+        synthetic.make(base, grown, clips)
+        run = functools.partial(measure, str(grown), temporary, config, lookups=lookups, batches=batches)
+        return in_fresh_process(functools.partial(run, steps=100, hosts=(1, 2, 4, 1)))
 
 
 def measure(

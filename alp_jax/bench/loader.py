@@ -1,26 +1,88 @@
 """How fast clips come: per stage on one core, and for the loader as training uses it."""
 
 import contextlib
+import functools
 import pathlib
+import tempfile
 import time
 from collections.abc import Iterator
 
 import numpy as np
 
+from alp_jax.bench.torch_loader import time_torch_loader
+from alp_jax.config.data_settings import data_settings
 from alp_jax.config.schema import DataConfig
 from alp_jax.core.clip import SAMPLE_RATE
-from alp_jax.core.cores import processor_seconds
+from alp_jax.core.cores import processor_seconds, usable_cores
+from alp_jax.core.errors import UserError
+from alp_jax.core.processes import in_fresh_process
 from alp_jax.data.order.batch_plan import plan
 from alp_jax.data.order.subset import open_rung
 from alp_jax.data.pipeline import GlobalBatches, put_audio, train_batches
 from alp_jax.data.store import records
-from alp_jax.data.store.dataset import Dataset
+from alp_jax.data.store.dataset import Dataset, open_dataset
 from alp_jax.data.store.records import Crop
+from alp_jax.data.text.open import open_tokenizer, tokenizer_path
 from alp_jax.data.text.tokenizer import Tokenizer
 
 # look: what is in the batch; read: bytes of the frame; crc: both checksums; parse: the record without its sound;
 # decode: the part of the sound that is kept; crop: into its row; text: token ids; batch: the empty arrays
+_ROUNDS = 3  # of a comparison, taken in turns
 STAGES = ("look", "read", "crc", "parse", "decode", "crop", "text", "batch")
+
+
+def measure(
+    path: str, settings: list[str], *, clips: int, step_seconds: float, batch: int = 0, against_torch: bool = False
+) -> dict:
+    """Stages of reading on one core, what a step needs of them, and the loader in a process of its own.
+
+    Args:
+      path: of the data set.
+      settings: of ``config.data``, as KEY=VALUE.
+      clips: to read for each figure.
+      step_seconds, batch: of the step that is fed; 0 clips takes the mean of the batches.
+      against_torch: also time a PyTorch DataLoader over the same FLAC files, in turns.
+
+    Raises:
+      UserError: a setting that is none, or a comparison over a data set that is not FLAC.
+    """
+    dataset = open_dataset(path)
+    config = data_settings(settings, DataConfig(path=path))
+    if against_torch and dataset.info["codec"] != "flac":
+        raise UserError(f"--against torch compares decoding of FLAC; {path} is stored as pcm")
+    tokenizer = open_tokenizer(tokenizer_path(dataset.path, config))
+    result = {"path": path, "read": config.read} | stages(dataset, config, tokenizer, clips)
+    batch = batch or clips_per_step(dataset, config)
+    cores_needed = round(batch * result["ms"] / 1e3 / step_seconds, 2)
+    result["cores"] = len(usable_cores())
+    result["step"] = {"seconds": step_seconds, "clips": round(batch, 2), "cores_needed": cores_needed}
+    ours = functools.partial(in_fresh_process, time_loader, dataset, config, tokenizer, clips)
+    if not against_torch:
+        return result | {"loader": ours()}
+    with tempfile.TemporaryDirectory() as folder:
+        files = write_flac(dataset, config, pathlib.Path(folder))
+        theirs = functools.partial(in_fresh_process, _time_torch, files, tokenizer, round(batch), config, clips)
+        turns = [(ours(), theirs()) for _ in range(_ROUNDS)]
+    # The median round of each: turns are paired, so that a busy machine disturbs both alike.
+    loader, torch = (
+        sorted(runs, key=lambda run: run["clips_per_s"])[_ROUNDS // 2] for runs in zip(*turns, strict=True)
+    )
+    ratio = {
+        "audio_s_per_s": round(loader["audio_s_per_s"] / torch["audio_s_per_s"], 3),
+        "audio_s_per_processor_s": round(_per_processor(loader) / _per_processor(torch), 3),
+    }
+    return result | {"loader": loader, "torch": torch, "times_torch": ratio}
+
+
+def _per_processor(run: dict) -> float:
+    """Seconds of audio for a second of processor time."""
+    return run["audio_s_per_s"] / run["clips_per_s"] / run["processor_ms"]
+
+
+def _time_torch(files, tokenizer: Tokenizer, batch: int, config: DataConfig, clips: int) -> dict:
+    longest = round(SAMPLE_RATE * (config.bucket_seconds[-1] if config.bucket_seconds else config.crop_seconds))
+    workers = config.workers or len(usable_cores())
+    return time_torch_loader(files, tokenizer, batch=batch, workers=workers, max_samples=longest, clips=clips)
 
 
 class _Clock:
@@ -79,7 +141,7 @@ def _rate(ms: float) -> dict[str, float | None]:
     return {"ms": round(ms, 4), "clips_per_s_core": round(1e3 / ms, 1) if ms else None}
 
 
-def loader(dataset: Dataset, config: DataConfig, tokenizer: Tokenizer, clips: int, seed: int = 0) -> dict:
+def time_loader(dataset: Dataset, config: DataConfig, tokenizer: Tokenizer, clips: int, seed: int = 0) -> dict:
     """The loader as training uses it, over at least ``clips`` clips once its first batch is there.
 
     Returns:

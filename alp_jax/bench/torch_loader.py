@@ -11,10 +11,10 @@ from alp_jax.core.errors import UserError
 from alp_jax.data.text.tokenizer import Tokenizer
 
 
-def speed(
+def time_torch_loader(
     files: list[tuple[str, str]], tokenizer: Tokenizer, *, batch: int, workers: int, max_samples: int, clips: int
 ) -> dict:
-    """What ``alp_jax.bench.loader.loader`` tells of ours, and the share of padding, from the first batch on.
+    """What ``loader.time_loader`` tells of ours, and the share of padding, from the first batch on.
 
     Decoding is what our loader does: int16 through libsndfile, token ids of the caption.
 

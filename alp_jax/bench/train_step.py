@@ -2,6 +2,7 @@
 
 import dataclasses
 import statistics
+import tempfile
 import time
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 from alp_jax.config import RunConfig
 from alp_jax.core.accelerators import of_kind
 from alp_jax.core.clip import SAMPLE_RATE
+from alp_jax.core.names import choose
 from alp_jax.models.accounting import train_flops
 from alp_jax.models.forms import CHOICES, PLAIN
 from alp_jax.parallel.mesh import make_mesh
@@ -51,6 +53,48 @@ class _Variant:
         loss = float(metrics["loss"])  # waits for all of them
         if not np.isfinite(loss):
             raise FloatingPointError(f"the loss of made-up clips is {loss}")
+
+
+def measure_run(
+    config: RunConfig,
+    clips: int,
+    seconds: float,
+    *,
+    rounds: int,
+    steps: int,
+    against: tuple[str, ...] = (),
+    fresh_cache: bool = False,
+) -> dict[str, Any]:
+    """``measure`` with what was measured; with ``fresh_cache`` also compilation without and with a filled cache.
+
+    Raises:
+      UserError: a name that is not in ``VARIANTS``, or settings that do not fit together.
+    """
+    for name in against:
+        choose(name, VARIANTS, "--against")
+    if fresh_cache:
+        with tempfile.TemporaryDirectory() as folder:
+            jax.config.update("jax_compilation_cache_dir", folder)
+            result = measure(config, clips, seconds, rounds=rounds, steps=steps, against=against)
+            jax.clear_caches()
+            again = measure(config, clips, seconds, rounds=1, steps=1)
+        result["from_cache"] = {name: again[name] for name in ("trace_s", "compile_s", "compile_processor_s")}
+    else:
+        result = measure(config, clips, seconds, rounds=rounds, steps=steps, against=against)
+    return {
+        "device": jax.devices()[0].device_kind,
+        "devices": jax.device_count(),
+        "versions": {"jax": jax.__version__, "jaxlib": jax.lib.__version__},
+        "model": config.model.name,
+        "objective": config.objective.name,
+        "compute_dtype": config.model.compute_dtype,
+        "optimizer": config.optim.name,
+        "clips": clips,
+        "seconds": seconds,
+        "rounds": rounds,
+        "steps": steps,
+        **result,
+    }
 
 
 def measure(

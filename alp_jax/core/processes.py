@@ -1,5 +1,6 @@
 """Child processes that read what may be hostile or huge: bounded in memory, and never left behind."""
 
+import concurrent.futures
 import multiprocessing
 import os
 import pathlib
@@ -9,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from multiprocessing import resource_tracker
+from typing import Any
 
 MEMORY_BYTES = 4 << 30  # that one child may take beyond its imports
 CLIP_SECONDS = 60.0  # for one clip
@@ -78,3 +80,10 @@ def quiet_tracker() -> None:
             del os.environ["PYTHONWARNINGS"]
         else:
             os.environ["PYTHONWARNINGS"] = before
+
+
+def in_fresh_process(function: Callable, *args) -> Any:
+    """``function(*args)`` in a process of its own, so that measurements do not see what was done before."""
+    quiet_tracker()  # which the child shares
+    with concurrent.futures.ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(function, *args).result()

@@ -183,7 +183,7 @@ def test_against_torch_the_same_files_are_read(small, tmp_path):
         record = small.read(row)
         np.testing.assert_array_equal(soundfile.read(path, dtype="int16")[0], record.audio)
         assert caption == record.captions[0]
-    found = torch_loader.speed(files, index._NoTokens(), batch=4, workers=0, max_samples=4000, clips=30)
+    found = torch_loader.time_torch_loader(files, index._NoTokens(), batch=4, workers=0, max_samples=4000, clips=30)
     assert found["clips"] >= 30
     assert found["clips_per_s"] > 0
     assert 0 < found["padding"] < 0.5
