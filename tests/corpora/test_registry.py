@@ -2,6 +2,7 @@
 
 import pytest
 
+from alp_jax.cli.main import main
 from alp_jax.core.errors import UserError
 from alp_jax.corpora import registry
 
@@ -49,3 +50,22 @@ def test_every_corpus_can_be_loaded_by_its_name_and_explains_its_options():
         for option in corpus.options.values():
             assert option.help, name
             assert not option.choices or option.default in ("", *option.choices), name
+
+
+def test_a_build_says_what_a_corpus_needs(capsys):
+    build_to = ["data", "build", "--out", "/nowhere"]
+    for argv, word in (
+        (["audiocaps"], "needs --metadata FILE... (train.csv, val.csv, test.csv"),
+        (["audiocaps", "--metadata", "x.csv"], "and --audio DIR"),
+        (["tfds"], "needs --metadata FILE... (version folders"),
+        (["audiocap", "--metadata", "x.csv"], "audiocap"),
+        (["audiocaps", "--metadata", "x.csv", "--audio", "/", "--option", "version"], "KEY=VALUE"),
+        (["audiocaps", "--metadata", "x.csv", "--audio", "/", "--option", "verson=1"], "did you mean 'version'"),
+        (["mini", "--metadata", "x.csv"], "--metadata is not for the mini corpus"),
+        (["folder", "--metadata", "x.csv", "--audio", "/", "--min_words", "-1"], "min_words"),
+        (["folder", "--metadata", "x.csv", "--audio", "/", "--beam_options", "--runner=x"], "beam_options"),
+    ):
+        assert main([*build_to, *argv]) == 2, argv
+        error = capsys.readouterr().err
+        assert word in error
+        assert error.count("\n") == 1

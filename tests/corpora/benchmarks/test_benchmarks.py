@@ -5,7 +5,7 @@ import json
 import pytest
 
 from alp_jax.core.clip import Event
-from tests.corpora.test_adapters import fails, read, write
+from tests.corpora.captioned.test_published import fails, read, write
 
 A, B, C = "-abc_DEF012", "Zbcdefghijk", "Yabcdefghij"  # video ids
 CORPORA = ("audioset_strong", "crema_d", "fsd50k", "magnatagatune", "nsynth", "vggsound", "voxceleb")

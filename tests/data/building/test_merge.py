@@ -13,30 +13,20 @@ from alp_jax.core import storage
 from alp_jax.core.clip import Clip
 from alp_jax.core.errors import DataError, UserError
 from alp_jax.core.hashing import hash64
-from alp_jax.data.building import shard, tables, worker
+from alp_jax.data.building import tables, worker
 from alp_jax.data.building.build import build
 from alp_jax.data.building.merge import merge
 from alp_jax.data.store import ladder
 from alp_jax.data.store.dataset import open_dataset
+from tests.data.building.clips import run_inline
 
 RATE = 16_000
+pytestmark = pytest.mark.usefixtures("inline")
 
 
 def wav(path, hz):
     soundfile.write(path, (0.3 * np.sin(2 * np.pi * hz * np.arange(4000) / RATE)).astype(np.float32), RATE)
     return str(path)
-
-
-def run_inline(tasks, workers, **watch):
-    for task in tasks:
-        shard.write(task, {}, lambda number: None)
-        yield task.clips
-
-
-@pytest.fixture(autouse=True)
-def inline(monkeypatch):
-    """Shards are written in this process: no test here is about processes."""
-    monkeypatch.setattr(worker, "run", run_inline)
 
 
 @pytest.fixture(scope="module")
