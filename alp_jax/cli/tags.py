@@ -33,7 +33,6 @@ def run(args: argparse.Namespace) -> dict:
       UserError: numbers that cannot be, or no tag is left.
     """
     from alp_jax.core.names import choose
-    from alp_jax.core.progress import Progress
     from alp_jax.data.store.dataset import open_dataset
     from alp_jax.data.text import tags
 
@@ -43,16 +42,9 @@ def run(args: argparse.Namespace) -> dict:
             f"--size {args.size} and --min_clips {args.min_clips} must be 1 or more, --max_share {args.max_share:g} "
             "above 0 and at most 1"
         )
-    dataset = open_dataset(args.data)
-    with Progress("read tags", len(dataset.ladder_rows()), "clips") as progress:
-
-        def counted():
-            for clip_tags in tags.training_tags(dataset, args.kind):
-                progress.update()
-                yield clip_tags
-
-        limits = {"min_clips": args.min_clips, "max_share": args.max_share}
-        chosen, clips, total = tags.choose_tags(counted(), args.kind, args.size, **limits)
+    clip_tags = tags.training_tags(open_dataset(args.data), args.kind)
+    limits = {"min_clips": args.min_clips, "max_share": args.max_share}
+    chosen, clips, total = tags.choose_tags(clip_tags, args.kind, args.size, **limits)
     chosen.save(args.out, clips)
     result = {"path": str(pathlib.Path(args.out)), "kind": args.kind, "tags": len(chosen), "clips": total}
     if not args.json:

@@ -30,7 +30,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict:
     from alp_jax.core import storage
-    from alp_jax.core.progress import Progress, stage
     from alp_jax.corpora.caption_streams import Published
     from alp_jax.data.store.dataset import open_dataset
     from alp_jax.data.text import tokenizer, training
@@ -52,28 +51,19 @@ def run(args: argparse.Namespace) -> dict:
         total, out = None, pathlib.Path(args.out)
         stream = Published(args.source, args.metadata, args.option, args.split)
         captions = (text for clip in stream if clip.split == "train" for text in clip.texts)
-    with Progress("read captions", total, "captions") as progress:
-
-        def counted():
-            for caption in captions:
-                progress.update()
-                yield caption
-
-        words = training.count_words(counted())
-    wanted = args.vocab_size or training.DEFAULT_SIZE
     began = time.monotonic()
-    with stage(f"train {wanted} tokens", f"on {len(words)} different words"):
-        made = training.train_on_words(words, out, args.vocab_size, args.kind)
+    made, count = training.train_with_progress(captions, total, out, args.vocab_size, args.kind)
     if not args.json:
+        wanted = args.vocab_size or training.DEFAULT_SIZE
         if made.vocab_size < wanted:
             more = "; --kind bpe carries more" if args.kind == "unigram" else ""
             print(f"these captions carry {made.vocab_size} tokens, fewer than the {wanted} wanted{more}")
         seconds = f"{time.monotonic() - began:.0f} s"
-        print(f"{out}: {made.vocab_size} tokens ({args.kind}) from {progress.done} training captions in {seconds}")
+        print(f"{out}: {made.vocab_size} tokens ({args.kind}) from {count} training captions in {seconds}")
     return {
         "path": str(out),
         "vocab_size": made.vocab_size,
         "kind": args.kind,
-        "captions": progress.done,
+        "captions": count,
         "sha256": made.sha256,
     }

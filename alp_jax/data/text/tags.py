@@ -16,6 +16,7 @@ import numpy as np
 from alp_jax.core.errors import UserError
 from alp_jax.core.files import read_json, write_json
 from alp_jax.core.names import choose
+from alp_jax.core.progress import Progress
 from alp_jax.data.store.records import Record
 from alp_jax.data.text.normalise import normalise
 
@@ -81,11 +82,13 @@ class TagList:
 
 
 def training_tags(dataset, kind: str) -> Iterator[set[str]]:
-    """The tags of every training clip in use, straight from the records."""
+    """The tags of every training clip in use, straight from the records, with progress."""
     rows = dataset.ladder_rows()
-    for first in range(0, len(rows), _READ):
-        for record in dataset.read_many(rows[first : first + _READ], audio=False):
-            yield found_in(record, kind)
+    with Progress("read tags", len(rows), "clips") as progress:
+        for first in range(0, len(rows), _READ):
+            for record in dataset.read_many(rows[first : first + _READ], audio=False):
+                progress.update()
+                yield found_in(record, kind)
 
 
 def choose_tags(

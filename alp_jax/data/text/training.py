@@ -11,6 +11,7 @@ import sentencepiece
 from alp_jax.core import files
 from alp_jax.core.errors import UserError
 from alp_jax.core.names import choose
+from alp_jax.core.progress import Progress, stage
 from alp_jax.data.text.sentencepiece import MASK, NORMALIZATION, SentencePiece
 
 KINDS = ("unigram", "bpe")
@@ -49,6 +50,22 @@ def train(
 ) -> SentencePiece:
     """``train_on_words`` on the words of ``captions``, which are streamed."""
     return train_on_words(count_words(captions), out_path, vocab_size, kind)
+
+
+def train_with_progress(
+    captions: Iterable[str], total: int | None, out_path: str | os.PathLike, vocab_size: int | None, kind: str
+) -> tuple[SentencePiece, int]:
+    """As ``train``, and how many captions came; ``total``: how many are expected, None where that is not known."""
+    with Progress("read captions", total, "captions") as progress:
+
+        def counted() -> Iterator[str]:
+            for caption in captions:
+                progress.update()
+                yield caption
+
+        words = count_words(counted())
+    with stage(f"train {vocab_size or DEFAULT_SIZE} tokens", f"on {len(words)} different words"):
+        return train_on_words(words, out_path, vocab_size, kind), progress.done
 
 
 def train_on_words(
