@@ -26,7 +26,7 @@ ALLOWED = {
     "train": BASE | BELOW_TRAIN | {"evaluation"},
     "launchers": BASE,
     "planning": BASE | (BELOW_TRAIN - {"corpora"}) | {"train"},
-    "scaling": BASE | {"models.accounting"},
+    "scaling": BASE | {"launchers"},
     # an export opens a run as training left it: its settings, model and tokenizer, and clips of its data set
     "interop": BASE
     | MODEL_SIDE

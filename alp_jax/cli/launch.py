@@ -1,26 +1,14 @@
 """``alp launch``: starts a run here in several processes, under SLURM, on GKE or on TPU VMs."""
 
 import argparse
-import dataclasses
 import functools
-import pathlib
-import shutil
 
-from alp_jax.cli.parsers import add_action
-from alp_jax.core.errors import AlpError, UserError
+from alp_jax.cli.parsers import add_action, fields_of
 
 EXAMPLE = (
     "alp launch slurm --name c10m --nodes 2 -- train --workdir runs/c10m --config=configs/pretrain.py:pairs=10m\n"
     "  alp launch local --processes 2 -- train --workdir runs/two --config=configs/pretrain.py"
 )
-
-
-class LaunchedError(AlpError):
-    """What was launched ended with an exit code of its own."""
-
-    def __init__(self, code: int, what: str):
-        super().__init__(f"{what} ended with exit code {code}")
-        self.exit_code = code
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -82,106 +70,34 @@ def run(args: argparse.Namespace) -> dict:
     from alp_jax.launchers.names import check_command
 
     command = check_command(args.command)
-    return {"local": _local, "slurm": _slurm, "gke": _gke, "tpu": _tpu}[args.action](args, command)
+    result, text = {"local": _local, "slurm": _slurm, "gke": _gke, "tpu": _tpu}[args.action](args, command)
+    if text and not args.json:
+        print(text)
+    return result
 
 
-def _local(args: argparse.Namespace, command: list[str]) -> dict:
-    from alp_jax.launchers import local
-    from alp_jax.launchers.names import check_count, option
-    from alp_jax.launchers.record import new_folder, write_record
+def _local(args: argparse.Namespace, command: list[str]) -> tuple[dict, str]:
+    from alp_jax.launchers.local import launch
 
-    check_count("processes", args.processes, 256)
-    if args.gpus < 0 or args.cpu_devices < 0:
-        raise UserError(f"--gpus {args.gpus} and --cpu_devices {args.cpu_devices} cannot be negative")
-    port = local.free_port()
-    environs = local.environments(args.processes, cpu_devices=args.cpu_devices, gpus=args.gpus, port=port)
-    if args.dry_run:
-        for i, environ in enumerate(environs):
-            _show(args, f"[{i}] " + " ".join(f"{name}={value}" for name, value in environ.items()) + f" alp {command}")
-        return {"kind": "local", "command": command, "environments": environs}
-    if option(command, "--workdir") is not None:
-        settings = {name: vars(args)[name] for name in ("processes", "gpus", "cpu_devices")}
-        write_record(new_folder(command), "local", [command], {**settings, "environments": environs}, {})
-    code = local.run(command, environs)
-    if code:
-        raise LaunchedError(code, f"a process of {args.processes}")
-    return {"kind": "local", "command": command, "exit_code": 0}
+    numbers = {"processes": args.processes, "gpus": args.gpus, "cpu_devices": args.cpu_devices}
+    return launch(command, **numbers, dry_run=args.dry_run)
 
 
-def _slurm(args: argparse.Namespace, command: list[str]) -> dict:
-    from alp_jax.launchers import slurm
-    from alp_jax.launchers.call import must, need
-    from alp_jax.launchers.record import new_folder, write_record
+def _slurm(args: argparse.Namespace, command: list[str]) -> tuple[dict, str]:
+    from alp_jax.launchers.slurm import Job, launch
 
-    job = slurm.Job(
-        **{field.name: vars(args)[field.name] for field in dataclasses.fields(slurm.Job) if field.name in args}
-    )
-    if args.dry_run:
-        script = slurm.render(job, [command], "slurm-%j.txt")
-        _show(args, script)
-        return {"kind": "slurm", "script": script}
-    sbatch = need("sbatch", "run this where jobs are submitted")
-    folder = new_folder(command)
-    script = slurm.render(job, [command], f"{folder}/slurm-%j.txt")
-    write_record(folder, "slurm", [command], dataclasses.asdict(job), {"job.sbatch": script})
-    said = must([sbatch, str(folder / "job.sbatch")], folder)
-    return _submitted(args, folder, said)
+    return launch(Job(**fields_of(Job, args)).checked(), command, dry_run=args.dry_run)
 
 
-def _gke(args: argparse.Namespace, command: list[str]) -> dict:
-    from alp_jax.launchers import gke
-    from alp_jax.launchers.call import must, need
-    from alp_jax.launchers.record import new_folder, write_record
+def _gke(args: argparse.Namespace, command: list[str]) -> tuple[dict, str]:
+    from alp_jax.launchers.gke import Workload, launch
 
     kind, _, size = args.topology.partition(":")
-    names = ("name", "image", "slices", "namespace", "claim", "restarts")
-    work = gke.Workload(kind=kind, size=size, **{name: vars(args)[name] for name in names}).checked()
-    gke.run_folder(command, work.claim)
-    xpk = shutil.which("xpk") if args.cluster else None
-    if xpk or work.slices > 1:
-        xpk = xpk or ("xpk" if args.dry_run else need("xpk", "pip install xpk, and name --cluster"))
-        argv = gke.xpk_argv(xpk, work, command, cluster=args.cluster, project=args.project, zone=args.zone)
-        rendered = {}
-    else:
-        rendered = {"jobset.yaml": gke.render(work, command)}
-        argv = ["kubectl", "apply", "-f"]
-    if args.dry_run:
-        _show(args, rendered.get("jobset.yaml") or "\n".join(argv))
-        return {"kind": "gke", "argv": argv, **rendered}
-    kubectl = "" if xpk else need("kubectl", "install it, or xpk")
-    folder = new_folder(command)
-    write_record(folder, "gke", [command], dataclasses.asdict(work), rendered)
-    said = must(argv if xpk else [kubectl, "apply", "-f", str(folder / "jobset.yaml")], folder, timeout_s=1800.0)
-    return _submitted(args, folder, said)
+    work = Workload(kind=kind, size=size, **fields_of(Workload, args)).checked()
+    return launch(work, command, cluster=args.cluster, project=args.project, zone=args.zone, dry_run=args.dry_run)
 
 
-def _tpu(args: argparse.Namespace, command: list[str]) -> dict:
-    from alp_jax.launchers import tpu
-    from alp_jax.launchers.call import need
-    from alp_jax.launchers.record import new_folder, write_record
+def _tpu(args: argparse.Namespace, command: list[str]) -> tuple[dict, str]:
+    from alp_jax.launchers.tpu import TpuVm, launch
 
-    names = [field.name for field in dataclasses.fields(tpu.TpuVm)]
-    vm = tpu.TpuVm(**{name: vars(args)[name] for name in names}).checked()
-    if args.retries < 0:
-        raise UserError(f"--retries {args.retries} cannot be negative")
-    if args.dry_run:
-        calls = [tpu.create_argv("gcloud", vm), tpu.run_argv("gcloud", vm, command), tpu.delete_argv("gcloud", vm)]
-        _show(args, "\n".join(map(str, calls)))
-        return {"kind": "tpu", "argv": calls}
-    gcloud = need("gcloud", "install the Google Cloud SDK")
-    folder = new_folder(command)
-    write_record(folder, "tpu", [command], dataclasses.asdict(vm), {})
-    code = tpu.run(gcloud, vm, command, folder, retries=args.retries)
-    if code:
-        raise LaunchedError(code, f"the run on {vm.name}")
-    return _submitted(args, folder, f"{vm.name} is done")
-
-
-def _submitted(args: argparse.Namespace, folder: pathlib.Path, said: str) -> dict:
-    _show(args, f"{said}\nrecorded in {folder}")
-    return {"kind": args.action, "record": str(folder), "output": said}
-
-
-def _show(args: argparse.Namespace, text: str) -> None:
-    if not args.json:
-        print(text)
+    return launch(TpuVm(**fields_of(TpuVm, args)).checked(), command, retries=args.retries, dry_run=args.dry_run)

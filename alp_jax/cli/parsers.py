@@ -1,6 +1,7 @@
 """Parsers that every verb shares: one-line errors, help with an example, ``--json``."""
 
 import argparse
+import dataclasses
 import math
 
 from alp_jax.core.errors import UserError
@@ -31,6 +32,11 @@ def add_action(actions, name: str, text: str, example: str) -> argparse.Argument
     # SUPPRESS: without it the action's default would undo a --json given before the action
     parser.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help=JSON_HELP)
     return parser
+
+
+def fields_of(kind: type, args: argparse.Namespace) -> dict:
+    """The arguments that a dataclass has fields for."""
+    return {field.name: vars(args)[field.name] for field in dataclasses.fields(kind) if field.name in args}
 
 
 def add_best(parser: argparse.ArgumentParser) -> None:

@@ -9,7 +9,7 @@ import sys
 import time
 
 from alp_jax.core.cores import usable_cores
-from alp_jax.core.errors import AlpError, UserError
+from alp_jax.core.errors import ChildFailed, UserError
 from alp_jax.core.pace import duration
 
 EXAMPLE = "alp quickstart --out ."
@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> dict:
         status = subprocess.run([sys.executable, "-m", "alp_jax", *command], check=False).returncode
         seconds[title] = round(time.monotonic() - start, 1)
         if status:
-            raise QuickstartFailed(f"stage '{title}' ended with status {status}; run the same command to go on", status)
+            raise ChildFailed(f"stage '{title}' ended with status {status}; run the same command to go on", status)
     out = pathlib.Path(args.out).resolve()
     peak_gb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
     total = time.monotonic() - began
@@ -72,11 +72,3 @@ def run(args: argparse.Namespace) -> dict:
         for name, place in places.items():
             print(f"  {name:<8} {out / place}")
     return {"seconds": seconds, "total_seconds": round(total, 1), "peak_gib": round(peak_gb, 2), "out": str(out)}
-
-
-class QuickstartFailed(AlpError):
-    """A stage failed; its own message is on standard error."""
-
-    def __init__(self, message: str, status: int):
-        super().__init__(message)
-        self.exit_code = status

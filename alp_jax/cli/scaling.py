@@ -1,12 +1,13 @@
 """``alp scaling``: what a sweep's numbers say."""
 
 import argparse
-from collections import Counter
+import dataclasses
 from collections.abc import Callable
 
 from alp_jax.cli import scaling_questions
-from alp_jax.cli.parsers import add_action, add_best
-from alp_jax.cli.scaling_questions import replica_count
+from alp_jax.cli.parsers import add_action
+from alp_jax.cli.scaling_questions import add_table, replica_count
+from alp_jax.core.errors import AlpError
 
 EXAMPLE = "alp scaling fit --ledger runs/mini/ledger.jsonl --out report"
 _CHOOSE_EXAMPLE = "alp scaling choose --ledger runs/mini/ledger.jsonl --out report/laws.json"
@@ -19,14 +20,14 @@ _REPORT_EXAMPLE = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True)
     fit = add_action(actions, "fit", "fit a scaling law to every curve of a ledger or CSV", EXAMPLE)
-    _add_table(fit)
+    _add_axes(fit)
     fit.add_argument("--out", required=True, metavar="DIR", help="folder for fits.json and fits.csv")
     fit.add_argument(
         "--law", default="power", metavar="NAME", help="power (default), data_model, repeated, saturating or broken"
     )
     fit.add_argument("--replicas", type=replica_count, default=200, metavar="N", help="bootstrap replicas of each kind")
     choose = add_action(actions, "choose", "ask every law to predict the top rung from those below", _CHOOSE_EXAMPLE)
-    _add_table(choose)
+    _add_axes(choose)
     choose.add_argument("--out", metavar="FILE", help="JSON file with every law's error")
     check = add_action(actions, "check", "plant laws, add noise, and see whether fits find them", _CHECK_EXAMPLE)
     check.add_argument("--law", default="power", metavar="NAME,...", help="forms to plant (default: power)")
@@ -58,10 +59,8 @@ def run(args: argparse.Namespace) -> dict:
     return {"fit": _fit, "choose": _choose, "check": _check, "report": _report}[args.action](args)
 
 
-def _add_table(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--ledger", required=True, metavar="FILE", help="ledger.jsonl of a sweep, or any .csv with a header"
-    )
+def _add_axes(parser: argparse.ArgumentParser) -> None:
+    add_table(parser)
     parser.add_argument(
         "--x",
         metavar="COLUMN,...",
@@ -69,105 +68,68 @@ def _add_table(parser: argparse.ArgumentParser) -> None:
         "unique,epochs)",
     )
     parser.add_argument(
-        "--y",
-        default="error",
-        metavar="COLUMN",
-        help="column of the error (default: error, or without one the distance of value from the best of its metric)",
-    )
-    add_best(parser)
-    parser.add_argument(
         "--group", metavar="COLUMN,...", help="columns that tell curves apart (default: those of the ledger)"
     )
 
 
-def _columns(text: str | None) -> list[str] | None:
-    return text.split(",") if text else None
-
-
 def _fit(args: argparse.Namespace) -> dict:
-    from alp_jax.scaling.laws.curves import state_best
-    from alp_jax.scaling.laws.curves_fit import fit_table, write_fits
+    from alp_jax.scaling.laws.curves_fit import fit_lines, fit_table, write_fits
     from alp_jax.scaling.laws.read_table import read_table
 
-    rows, problems = read_table(args.ledger)
-    rows, group = state_best(rows, args.best), _columns(args.group)
-    result = fit_table(rows, law=args.law, x=_columns(args.x), y=args.y, group=group, replicas=args.replicas)
+    rows, problems = read_table(args.ledger, args.best)
+    result = fit_table(rows, law=args.law, replicas=args.replicas, **_axes(args))
     files = write_fits(result, args.out)
-    if not args.json:
-        for fit in result["fits"]:
-            name = " ".join(fit["group"].values())
-            values = (f"{key} {_range(value, fit['interval'][key])}" for key, value in fit["params"].items())
-            print(f"{name}: {'  '.join(values)}  {fit['runs']} runs, {fit['rungs']} rungs")
-        for warning, count in Counter(w for fit in result["fits"] for w in fit["warnings"]).most_common():
-            print(f"warning: {count} of {len(result['fits'])} curves: {warning}")
-        _print_left_out(result["excluded"], problems)
-        print(f"{len(result['fits'])} curves in {files[0]} and {files[1]}")
+    _show(args, [*fit_lines(result, problems), f"{len(result['fits'])} curves in {files[0]} and {files[1]}"])
     left_out = sum(entry["count"] for entry in result["excluded"])
     return {"fits": len(result["fits"]), "left_out": left_out, "problems": problems, "files": [str(f) for f in files]}
 
 
 def _choose(args: argparse.Namespace) -> dict:
     from alp_jax.core.files import write_json
-    from alp_jax.scaling.laws.curves import state_best
-    from alp_jax.scaling.laws.curves_fit import choose_table
+    from alp_jax.scaling.laws.curves_fit import choice_lines, choose_table
     from alp_jax.scaling.laws.read_table import read_table
 
-    rows, problems = read_table(args.ledger)
-    result = choose_table(state_best(rows, args.best), x=_columns(args.x), y=args.y, group=_columns(args.group))
+    rows, problems = read_table(args.ledger, args.best)
+    result = choose_table(rows, **_axes(args))
     if args.out:
         write_json(args.out, result)
-    if not args.json:
-        for entry in result["choices"]:
-            errors = "  ".join(f"{law} {100 * error:.2f}%" for law, error in entry["errors"].items())
-            print(f"{' '.join(entry['group'].values())}: {entry['law'] or 'no law can be held out'}  {errors}")
-            for note in (*(f"{law}: {why}" for law, why in entry["refused"].items()), *entry["warnings"]):
-                print(f"  {note}")
-        _print_left_out(result["excluded"], problems)
+    _show(args, choice_lines(result, problems))
     return result | {"problems": problems}
 
 
 def _check(args: argparse.Namespace) -> dict:
     """Exits with 1 where a target is missed."""
-    import dataclasses
-
-    from alp_jax.core.errors import AlpError
     from alp_jax.core.files import write_json
-    from alp_jax.core.progress import Progress
     from alp_jax.scaling.laws.check import check_laws, table_text
 
-    laws = args.law.split(",")
     settings = {"planted": args.planted, "seeds": args.runs, "replicas": args.replicas}
-    with Progress("check laws", len(laws) * len(args.rungs) * len(args.noise) * args.planted, "fits") as progress:
-        outcomes = list(check_laws(laws, args.rungs, args.noise, tick=progress.update, **settings))
-    result = settings | {"outcomes": [dataclasses.asdict(o) | {"met": o.met} for o in outcomes]}
+    outcomes = check_laws(args.law.split(","), args.rungs, args.noise, **settings)
+    result = settings | {"outcomes": [dataclasses.asdict(one) | {"met": one.met} for one in outcomes]}
     if args.out:
         write_json(args.out, result)
-    if not args.json:
-        print(table_text(outcomes))
-    missed = sum(not o.met for o in outcomes)
+    _show(args, [table_text(outcomes)])
+    missed = sum(not one.met for one in outcomes)
     if missed:
         raise AlpError(f"{missed} of {len(outcomes)} lines miss a median error below 5% or a coverage of 90%")
     return result
-
-
-def _print_left_out(excluded: list[dict], problems: list[str]) -> None:
-    for entry in excluded:
-        print(f"left out: {entry['count']} rows: {entry['reason']}, such as {entry['examples'][0]}")
-    for problem in problems:
-        print(f"left out: {problem}")
 
 
 def _report(args: argparse.Namespace) -> dict:
     from alp_jax.scaling.report.page import write_report
 
     files = write_report(args.sweep, args.out, args.stats, args.captions)
-    if not args.json:
-        print(f"report: {files[0]}\nas text: {files[1]}")
+    _show(args, [f"report: {files[0]}", f"as text: {files[1]}"])
     return {"files": [str(file) for file in files]}
 
 
-def _range(value: float, interval: tuple[float, float]) -> str:
-    return f"{value:.3g} [{interval[0]:.3g}, {interval[1]:.3g}]"
+def _axes(args: argparse.Namespace) -> dict:
+    x, group = (text.split(",") if text else None for text in (args.x, args.group))
+    return {"x": x, "y": args.y, "group": group}
+
+
+def _show(args: argparse.Namespace, lines: list[str]) -> None:
+    if not args.json and lines:
+        print("\n".join(lines))
 
 
 def _numbers(kind: type, least: float) -> Callable[[str], list]:

@@ -2,13 +2,17 @@
 
 import argparse
 import dataclasses
-from typing import Any
 
 from alp_jax.cli.parsers import add_action, add_best
 from alp_jax.core.errors import UserError
 
-QUESTIONS = ("crossover", "equivalent", "sources", "budget", "plan")
-_SHOWN = 10  # candidates of a plan that are printed
+QUESTIONS = {  # -> its own settings
+    "crossover": ("a", "b", "column", "x", "limit"),
+    "equivalent": ("start", "x"),
+    "sources": (),
+    "budget": ("flops",),
+    "plan": ("budget_device_hours", "ask", "x", "devices"),
+}
 
 
 def add_questions(actions) -> None:
@@ -51,87 +55,34 @@ def add_questions(actions) -> None:
 def run(args: argparse.Namespace) -> dict:
     """Answers one question about the table ``args.ledger``."""
     from alp_jax.core.files import write_json
-    from alp_jax.scaling.laws.curves import keep_rows, state_best
-    from alp_jax.scaling.laws.read_table import read_table
+    from alp_jax.scaling.questions.ask import ask
 
-    rows, problems = read_table(args.ledger)
-    rows = state_best(keep_rows(rows, args.where), args.best)
-    answers = {
-        "crossover": _crossover,
-        "equivalent": _equivalent,
-        "sources": _sources,
-        "budget": _budget,
-        "plan": _plan,
-    }[args.action](args, rows)
-    result = {"question": args.action, "answers": [dataclasses.asdict(a) for a, _ in answers], "problems": problems}
+    settings = {name: vars(args)[name] for name in ("y", "replicas", *QUESTIONS[args.action])}
+    answers, problems = ask(args.action, args.ledger, where=args.where, best=args.best, **settings)
+    result = {"question": args.action, "answers": [dataclasses.asdict(one) for one in answers], "problems": problems}
     if args.out:
         write_json(args.out, result)
     if not args.json:
-        for answer, lines in answers:
-            group = " ".join(answer.group.values()) if hasattr(answer, "group") else f"asked: {answer.asked}"
-            for line in (group, *(f"  {line}" for line in lines), *(f"  warning: {w}" for w in _warnings(answer))):
-                print(line)
-        for problem in problems:
-            print(f"left out: {problem}")
+        lines = [line for answer in answers for line in answer.lines()] + [f"left out: {one}" for one in problems]
+        print("\n".join(lines))
     return result
-
-
-Answers = list[tuple[Any, list[str]]]
-
-
-def _crossover(args: argparse.Namespace, rows: list[dict]) -> Answers:
-    from alp_jax.scaling.questions.crossover import ask_crossover
-
-    settings = {"column": args.column, "x": args.x, "y": args.y, "limit": args.limit, "replicas": args.replicas}
-    return [(answer, [str(answer)]) for answer in ask_crossover(rows, args.a, args.b, **settings)]
-
-
-def _equivalent(args: argparse.Namespace, rows: list[dict]) -> Answers:
-    from alp_jax.scaling.questions.equivalent import ask_equivalent
-
-    found = ask_equivalent(rows, args.start, x=args.x, y=args.y, replicas=args.replicas)
-    return [(answer, [str(rung) for rung in answer.rungs] + _fade(answer)) for answer in found]
-
-
-def _fade(answer: Any) -> list[str]:
-    if answer.fade is None:
-        return []
-    numbers = ", ".join(f"{100 * end:.2f}" for end in answer.fade_interval)
-    return [f"its gain changes by {100 * answer.fade:.2f} [{numbers}] percent of the error per tenfold data"]
-
-
-def _sources(args: argparse.Namespace, rows: list[dict]) -> Answers:
-    from alp_jax.scaling.questions.sources import add_sources, ask_sources
-
-    found = ask_sources(add_sources(rows, args.ledger), y=args.y, replicas=args.replicas)
-    return [(answer, [str(worth) for worth in answer.sources]) for answer in found]
-
-
-def _budget(args: argparse.Namespace, rows: list[dict]) -> Answers:
-    from alp_jax.scaling.questions.budget import ask_budget
-
-    found = ask_budget(rows, args.flops, y=args.y, replicas=args.replicas)
-    return [(answer, [str(plan) for plan in answer.plans]) for answer in found]
-
-
-def _plan(args: argparse.Namespace, rows: list[dict]) -> Answers:
-    from alp_jax.scaling.questions.next_run import ask_next_run
-
-    settings = {"ask": args.ask, "x": args.x, "y": args.y, "devices": args.devices, "replicas": args.replicas}
-    found = ask_next_run(rows, args.budget_device_hours, **settings)
-    lines = [str(candidate) for candidate in found.candidates[:_SHOWN]]
-    return [(found, [*lines, f"{found.too_expensive} candidates cost more than the budget"])]
-
-
-def _warnings(answer: Any) -> list[str]:
-    own = list(getattr(answer, "warnings", []))
-    for plan in getattr(answer, "plans", []):
-        own += [f"{plan.objective}: {warning}" for warning in plan.warnings]
-    return own
 
 
 def _add(actions, name: str, text: str, flags: str) -> argparse.ArgumentParser:
     parser = add_action(actions, name, text, f"alp scaling {name} --ledger runs/mini/ledger.jsonl {flags}".rstrip())
+    add_table(parser)
+    parser.add_argument(
+        "--where", type=_where, default={}, metavar="COLUMN=VALUE,...", help="only rows with these (default: all)"
+    )
+    parser.add_argument(
+        "--replicas", type=replica_count, default=200, metavar="N", help="bootstrap replicas of each kind"
+    )
+    parser.add_argument("--out", metavar="FILE", help="JSON file of the answers")
+    return parser
+
+
+def add_table(parser: argparse.ArgumentParser) -> None:
+    """``--ledger``, and what says which errors its rows have."""
     parser.add_argument(
         "--ledger", required=True, metavar="FILE", help="ledger.jsonl of a sweep, or any .csv with a header"
     )
@@ -142,14 +93,6 @@ def _add(actions, name: str, text: str, flags: str) -> argparse.ArgumentParser:
         help="column of the error (default: error, or without one the distance of value from the best of its metric)",
     )
     add_best(parser)
-    parser.add_argument(
-        "--where", type=_where, default={}, metavar="COLUMN=VALUE,...", help="only rows with these (default: all)"
-    )
-    parser.add_argument(
-        "--replicas", type=replica_count, default=200, metavar="N", help="bootstrap replicas of each kind"
-    )
-    parser.add_argument("--out", metavar="FILE", help="JSON file of the answers")
-    return parser
 
 
 def _where(text: str) -> dict[str, str]:

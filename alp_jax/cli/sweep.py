@@ -5,8 +5,8 @@ import json
 import pathlib
 
 from alp_jax.cli.configuration import load_config
+from alp_jax.cli.parsers import fields_of
 from alp_jax.core.errors import AlpError, UserError
-from alp_jax.core.files import read_json, write_json
 from alp_jax.core.pace import duration
 
 EXAMPLE = (
@@ -77,26 +77,28 @@ def run(args: argparse.Namespace) -> dict:
         return _estimate(args)
     if not args.out:
         raise UserError("--out DIR is missing: the sweep folder")
-    if args.action != "run":
-        return {"status": _status, "table": _table}[args.action](args)
-    if args.on != "here":
-        from alp_jax.cli.sweep_submit import submit
+    return {"run": _run, "status": _status, "table": _table}[args.action](args)
 
-        return submit(args, *_prepare(args))
-    sweep, selected = _prepare(args)
-    if not args.json:
-        _print_plan(sweep, selected)
+
+def _run(args: argparse.Namespace) -> dict:
+    jobs, sweep, selected = _open(args)
+    if jobs is not None:
+        from alp_jax.scaling.sweep.submit import submit
+
+        asked = {"name": args.name, "sweep": args.sweep, "data": args.data, "only": args.only}
+        result, text = submit(sweep, selected, jobs, asked, dry_run=args.dry_run)
+        _show(args, text)
+        return result
+    from alp_jax.scaling.sweep.status_table import plan_text
+
+    _show(args, plan_text(sweep.runs, selected, sweep.record, sweep.outlook(selected)))
     if args.dry_run:
         sweep.check(selected, disk=False)
         return {"planned": [{"id": run.id, "status": sweep.record(run)["status"]} for run in selected]}
     counts = sweep.run(selected)
-    if not args.json:
-        print(f"{counts['done']} done, {counts['failed']} failed, {counts['skipped']} skipped as finished before")
-        print(f"{duration(counts['seconds'])}; {counts['ledger_rows']} rows in {sweep.out / 'ledger.csv'}")
-        for problem in counts["ledger_problems"]:
-            print(f"  ledger: {problem}")
-        for name, cause in counts["failures"].items():
-            print(f"  failed: {name}: {cause}")
+    lines = [f"{counts['done']} done, {counts['failed']} failed, {counts['skipped']} skipped as finished before"]
+    lines += [f"{duration(counts['seconds'])}; {counts['ledger_rows']} rows in {sweep.out / 'ledger.csv'}"]
+    _show(args, "\n".join(lines + _remarks(counts["ledger_problems"], counts["failures"])))
     if counts["failed"]:
         name, cause = next(iter(counts["failures"].items()))
         more = f" and {counts['failed'] - 1} more" if counts["failed"] > 1 else ""
@@ -108,6 +110,45 @@ def run(args: argparse.Namespace) -> dict:
     return counts
 
 
+def _open(args: argparse.Namespace) -> tuple:
+    """The jobs that runs are to be (None: of this machine), the sweep, and its runs that were asked for."""
+    from alp_jax.scaling.sweep.child import Place, make_places
+    from alp_jax.scaling.sweep.forecast import Budget
+    from alp_jax.scaling.sweep.prepare import expected_rate, open_sweep
+
+    budget, runs = Budget(args.budget_device_hours, args.budget_gb), _plan(args)
+    if not 0 < args.share <= 1:
+        raise UserError(f"--share {args.share:g} must be above 0 and at most 1")
+    rate = expected_rate(runs, args.device, args.share) if args.device else None
+    gpus = args.gpus.split(",") if args.gpus else []
+    if gpus and args.parallel:
+        raise UserError("--parallel shares CPU cores and --gpus shares GPUs: give one of them")
+    places = make_places(1 if args.parallel is None else args.parallel, gpus, args.gpus_per_run)
+    devices, jobs = args.gpus_per_run, _jobs(args)
+    if jobs is not None:  # as many at a time as allowed, else all at once
+        places, devices = [Place()] * (jobs.at_once or 1000), jobs.devices
+    asked = {"data": args.data, "only": args.only, "needs_data": jobs is None and not args.dry_run}
+    return jobs, *open_sweep(
+        args.sweep, runs, args.out, places=places, devices=devices, rate=rate, budget=budget, **asked
+    )
+
+
+def _jobs(args: argparse.Namespace):
+    if args.on == "here":
+        return None
+    from alp_jax.launchers.gke import Workload
+    from alp_jax.launchers.jobs import gke_jobs, slurm_jobs
+    from alp_jax.launchers.slurm import Job
+
+    if args.on == "slurm":
+        return slurm_jobs(Job(**fields_of(Job, args)))
+    for flag in ("topology", "image"):
+        if not vars(args)[flag]:
+            raise UserError(f"--on gke needs --{flag}")
+    kind, _, size = args.topology.partition(":")
+    return gke_jobs(Workload(args.name, args.image, kind, size, claim=args.claim), args.at_once, args.queue)
+
+
 def _plan(args: argparse.Namespace) -> list:
     """The resolved runs of ``--sweep``."""
     from alp_jax.scaling.sweep.plan import load_sweep, plan_runs
@@ -117,128 +158,42 @@ def _plan(args: argparse.Namespace) -> list:
     return plan_runs(load_sweep(args.sweep), load_config, args.data)
 
 
-def _prepare(args: argparse.Namespace) -> tuple:
-    """The sweep, with estimates of its runs, and those that were asked for."""
-    from alp_jax.cli.sweep_estimate import in_own_process
-    from alp_jax.core.run_files import is_done
-    from alp_jax.scaling.sweep.child import make_places
-    from alp_jax.scaling.sweep.driver import Sweep
-    from alp_jax.scaling.sweep.forecast import Budget
-    from alp_jax.scaling.sweep.plan import sweep_name
-
-    budget, rate = Budget(args.budget_device_hours, args.budget_gb), _rate(args)
-    gpus = args.gpus.split(",") if args.gpus else []
-    if gpus and args.parallel:
-        raise UserError("--parallel shares CPU cores and --gpus shares GPUs: give one of them")
-    places = make_places(1 if args.parallel is None else args.parallel, gpus, args.gpus_per_run)
-    devices = args.gpus_per_run
-    if args.on != "here":
-        from alp_jax.cli.sweep_submit import places_and_devices
-
-        places, devices = places_and_devices(args)
-    runs = _plan(args)
-    selected = [run for run in runs if args.only is None or args.only in run.id]
-    if not selected:
-        raise UserError(f"--only {args.only}: no run of {len(runs)} has that in its name, such as {runs[0].id}")
-    if args.on == "here" and not args.dry_run:
-        for path in dict.fromkeys(run.settings["data"]["path"] for run in selected):
-            if "://" not in path and not pathlib.Path(path).is_dir():
-                raise UserError(f"data set {path} does not exist: build it with 'alp data build', or name it by --data")
-    left = [run for run in selected if not is_done(pathlib.Path(args.out) / "runs" / run.id)]
-    estimates = in_own_process(args.sweep, args.data) if left else {}
-    sweep = Sweep(
-        sweep_name(args.sweep),
-        runs,
-        args.out,
-        places=places,
-        estimates=estimates,
-        devices=devices,
-        rate=rate,
-        budget=budget,
-    )
-    return sweep, selected
-
-
-def _rate(args: argparse.Namespace) -> float | None:
-    """FLOP/s that a device is expected to do for these runs; None where no kind is named."""
-    from alp_jax.core.accelerators import DEVICES
-    from alp_jax.core.names import choose
-
-    if not 0 < args.share <= 1:
-        raise UserError(f"--share {args.share:g} must be above 0 and at most 1")
-    if not args.device:
-        return None
-    dtypes = {run.settings["model"]["compute_dtype"] for run in _plan(args)}
-    facts = DEVICES[choose(args.device, DEVICES, "--device")]
-    return args.share * min(facts.flops(dtype) for dtype in dtypes)
-
-
 def _estimate(args: argparse.Namespace) -> dict:
-    from alp_jax.cli.sweep_estimate import estimate_all
-    from alp_jax.scaling.sweep.forecast import GB
+    from alp_jax.planning.run_costs import run_costs
 
-    found = estimate_all(_plan(args))
-    if not args.json:
-        for name, one in found.items():
-            print(f"{name}  {one.flops:.3g} FLOP of training, {one.bytes / GB:.3g} GB of checkpoints")
-    return {"estimates": {name: {"flops": one.flops, "bytes": one.bytes} for name, one in found.items()}}
+    costs = run_costs({run.id: run.settings for run in _plan(args)})
+    for name, one in costs.items():
+        _show(args, f"{name}  {one['flops']:.3g} FLOP of training, {one['bytes'] / 1e9:.3g} GB of checkpoints")
+    return {"estimates": costs}
 
 
 def _status(args: argparse.Namespace) -> dict:
     """Prints what ``sweep.json``, the run folders and the logs of jobs say; starts nothing and changes nothing."""
-    from alp_jax.scaling.sweep.scheduler import note, observe
+    from alp_jax.scaling.sweep.scheduler import status
     from alp_jax.scaling.sweep.status_table import table_lines
 
-    out = pathlib.Path(args.out)
-    records = read_json(out / "sweep.json", "sweep state")["runs"]
-    observe(out, records)
-    notes = {record["id"]: note(out, record["id"]) for record in records if record["status"] == "running"}
-    if not args.json:
-        print("\n".join(table_lines(records, notes, 200)))
-    return {"runs": [{**record, "note": notes.get(record["id"], "")} for record in records]}
+    records = status(pathlib.Path(args.out))
+    _show(args, "\n".join(table_lines(records, {record["id"]: record["note"] for record in records}, 200)))
+    return {"runs": records}
 
 
 def _table(args: argparse.Namespace) -> dict:
     """Collects what is finished, whoever ran it, and writes ``ledger.csv`` and ``ledger.parquet``."""
-    from alp_jax.scaling.sweep.child import Lock
-    from alp_jax.scaling.sweep.ledger import collect
-    from alp_jax.scaling.sweep.scheduler import observe
+    from alp_jax.scaling.sweep.scheduler import collect_finished
 
     out = pathlib.Path(args.out)
-    read_json(out / "sweep.json", "sweep state")
-    with Lock(out / ".lock", 0.0, f"--out {out}: a driver is running this sweep and collects it: try again later"):
-        state = read_json(out / "sweep.json", "sweep state")  # as the last driver left it
-        observe(out, state["runs"])
-        done = [record["id"] for record in state["runs"] if record["status"] == "done"]
-        ledger = collect(out / "ledger.jsonl", [out / "runs" / name for name in done])
-        ledger.write_parquet(out / "ledger.parquet")
-        write_json(out / "sweep.json", state)
-    failed = {record["id"]: record["cause"] for record in state["runs"] if record["status"] == "failed"}
+    records, ledger = collect_finished(out)
+    done, rows = sum(record["status"] == "done" for record in records), len(ledger.table())
+    failed = {record["id"]: record["cause"] for record in records if record["status"] == "failed"}
+    lines = [f"{done} of {len(records)} runs, {rows} rows in {out / 'ledger.csv'}, .parquet"]
+    _show(args, "\n".join(lines + _remarks(ledger.problems, failed)))
+    return {"runs": done, "rows": rows, "problems": ledger.problems, "failures": failed}
+
+
+def _remarks(problems: list[str], failures: dict[str, str]) -> list[str]:
+    return [f"  ledger: {one}" for one in problems] + [f"  failed: {name}: {cause}" for name, cause in failures.items()]
+
+
+def _show(args: argparse.Namespace, text: str) -> None:
     if not args.json:
-        print(f"{len(done)} of {len(state['runs'])} runs, {len(ledger.table())} rows in {out / 'ledger.csv'}, .parquet")
-        for problem in ledger.problems:
-            print(f"  ledger: {problem}")
-        for name, cause in failed.items():
-            print(f"  failed: {name}: {cause}")
-    return {"runs": len(done), "rows": len(ledger.table()), "problems": ledger.problems, "failures": failed}
-
-
-def _print_plan(sweep, selected) -> None:
-    from alp_jax.scaling.sweep.status_table import describe
-
-    width = max(len(run.id) for run in selected)
-    varied = _varied([run.overrides for run in sweep.runs])
-    print(f"{'run':<{width}}  {'steps':>8}  status   what it is")
-    for run in selected:
-        steps, status = run.settings["train"]["steps"], sweep.record(run)["status"]
-        said = "  ".join(
-            f"{key.removeprefix('config.')}={run.overrides[key]}" for key in varied if key in run.overrides
-        )
-        print(f"{run.id:<{width}}  {steps:>8}  {status:<8} {said}")
-    print(f"{len(selected)} runs; {describe(sweep.outlook(selected))}", flush=True)
-
-
-def _varied(runs: list[dict]) -> list[str]:
-    """The overrides that are not the same in all runs, but for lengths and costs."""
-    keys = dict.fromkeys(key for run in runs for key in run if key not in ("config.train.steps", "seconds"))
-    return [key for key in keys if len({repr(run.get(key)) for run in runs}) > 1]
+        print(text, flush=True)

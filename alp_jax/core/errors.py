@@ -17,6 +17,14 @@ class UserError(AlpError):
     exit_code = 2
 
 
+class ChildFailed(AlpError):
+    """A program that was started here ended with an exit status of its own, which becomes that of this one."""
+
+    def __init__(self, message: str, exit_code: int):
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
 class Preempted(AlpError):
     """The work was asked to stop; what there was to save is saved, and the same command goes on."""
 

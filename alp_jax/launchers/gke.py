@@ -3,13 +3,16 @@
 import dataclasses
 import math
 import shlex
+import shutil
 from collections.abc import Sequence
 from typing import Any
 
 import yaml
 
 from alp_jax.core.errors import UserError
+from alp_jax.launchers.call import must, need
 from alp_jax.launchers.names import check, check_count, for_cluster, option
+from alp_jax.launchers.record import new_folder, submitted, write_record
 
 _PORT = 6002
 # kind -> (node label, what its hosts hold: devices, resource)
@@ -68,6 +71,35 @@ class Workload:
         """Machines of one slice."""
         chips = math.prod(int(side) for side in self.size.split("x"))
         return -(-chips // (TPUS | GPUS)[self.kind][1])
+
+
+def launch(
+    work: Workload, command: list[str], *, cluster: str, project: str, zone: str, dry_run: bool
+) -> tuple[dict, str]:
+    """Submits a command, through xpk where a cluster is named and xpk is there; the result, and lines for people.
+
+    With ``dry_run`` it shows what would be submitted.
+
+    Raises:
+      UserError: something that cannot be asked for, or neither xpk nor kubectl here.
+      AlpError: the cluster refused.
+    """
+    check_workdir(command, work.claim)
+    xpk = shutil.which("xpk") if cluster else None
+    if xpk or work.slices > 1:
+        xpk = xpk or ("xpk" if dry_run else need("xpk", "pip install xpk, and name --cluster"))
+        argv = xpk_argv(xpk, work, command, cluster=cluster, project=project, zone=zone)
+        rendered = {}
+    else:
+        rendered = {"jobset.yaml": render(work, command)}
+        argv = ["kubectl", "apply", "-f"]
+    if dry_run:
+        return {"kind": "gke", "argv": argv, **rendered}, rendered.get("jobset.yaml") or "\n".join(argv)
+    kubectl = "" if xpk else need("kubectl", "install it, or xpk")
+    folder = new_folder(command)
+    write_record(folder, "gke", [command], dataclasses.asdict(work), rendered)
+    argv = argv if xpk else [kubectl, "apply", "-f", str(folder / "jobset.yaml")]
+    return submitted(folder, "gke", must(argv, folder, timeout_s=1800.0))
 
 
 def render(work: Workload, command: Sequence[str]) -> str:
@@ -158,7 +190,7 @@ def xpk_argv(xpk: str, work: Workload, command: Sequence[str], *, cluster: str, 
     ]
 
 
-def run_folder(command: Sequence[str], claim: str) -> None:
+def check_workdir(command: Sequence[str], claim: str) -> None:
     """A UserError where the run folder would be lost with the pod."""
     workdir = option(command, "--workdir") or ""
     if claim and not workdir.startswith("/runs/"):

@@ -9,10 +9,38 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 
-from alp_jax.core.errors import Preempted, UserError
+from alp_jax.core.errors import ChildFailed, Preempted, UserError
+from alp_jax.launchers.names import check_count, option
+from alp_jax.launchers.record import new_folder, write_record
 
 _SAVING_S = 600.0  # for the others to save once one was stopped
 _GRACE_S = 30.0  # for the others to end by themselves once one has failed
+
+
+def launch(command: list[str], *, processes: int, gpus: int, cpu_devices: int, dry_run: bool) -> tuple[dict, str]:
+    """Runs a command in several processes to its end; the result, and lines for people.
+
+    With ``dry_run`` it shows what would be started.
+
+    Raises:
+      UserError: numbers that cannot be.
+      ChildFailed: a process failed.
+    """
+    check_count("processes", processes, 256)
+    if gpus < 0 or cpu_devices < 0:
+        raise UserError(f"--gpus {gpus} and --cpu_devices {cpu_devices} cannot be negative")
+    environs = environments(processes, cpu_devices=cpu_devices, gpus=gpus, port=free_port())
+    if dry_run:
+        shown = [" ".join(f"{name}={value}" for name, value in environ.items()) for environ in environs]
+        lines = [f"[{number}] {environ} alp {command}" for number, environ in enumerate(shown)]
+        return {"kind": "local", "command": command, "environments": environs}, "\n".join(lines)
+    if option(command, "--workdir") is not None:
+        settings = {"processes": processes, "gpus": gpus, "cpu_devices": cpu_devices, "environments": environs}
+        write_record(new_folder(command), "local", [command], settings, {})
+    code = run(command, environs)
+    if code:
+        raise ChildFailed(f"a process of {processes} ended with exit code {code}", code)
+    return {"kind": "local", "command": command, "exit_code": 0}, ""
 
 
 def environments(processes: int, *, cpu_devices: int, gpus: int, port: int) -> list[dict[str, str]]:
@@ -27,19 +55,19 @@ def environments(processes: int, *, cpu_devices: int, gpus: int, port: int) -> l
     """
     if gpus % processes:
         raise UserError(f"--gpus {gpus} do not divide over --processes {processes}")
-    share, found = gpus // processes, []
+    share, environs = gpus // processes, []
     for i in range(processes):
-        mine = {
+        environ = {
             "ALP_COORDINATOR": f"127.0.0.1:{port}",
             "ALP_NUM_PROCESSES": str(processes),
             "ALP_PROCESS_ID": str(i),
         }
         if cpu_devices:
-            mine |= {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(cpu_devices)}
+            environ |= {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(cpu_devices)}
         if share:
-            mine["CUDA_VISIBLE_DEVICES"] = ",".join(str(i * share + k) for k in range(share))
-        found.append(mine)
-    return found
+            environ["CUDA_VISIBLE_DEVICES"] = ",".join(str(i * share + k) for k in range(share))
+        environs.append(environ)
+    return environs
 
 
 def free_port() -> int:

@@ -47,6 +47,11 @@ def write_record(
     write_json(folder / LAUNCH, {**content, "time": now, "submitted": []})
 
 
+def submitted(folder: pathlib.Path, kind: str, output: str) -> tuple[dict, str]:
+    """The result of a launch, and lines for people."""
+    return {"kind": kind, "record": str(folder), "output": output}, f"{output}\nrecorded in {folder}"
+
+
 def add_submitted(folder: pathlib.Path, argv: Sequence[str], code: int, output: str) -> None:
     """Adds one call of a scheduler's program, with what it said, to the record."""
     content = read_json(folder / LAUNCH, "record of a launch")

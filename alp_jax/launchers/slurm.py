@@ -5,7 +5,9 @@ import shlex
 from collections.abc import Sequence
 
 from alp_jax.core.errors import Preempted, UserError
+from alp_jax.launchers.call import must, need
 from alp_jax.launchers.names import check, check_count, for_cluster
+from alp_jax.launchers.record import new_folder, submitted, write_record
 
 SIGNAL_S = 300  # before the time limit: enough to write a checkpoint
 
@@ -43,6 +45,23 @@ class Job:
         if not 0 <= self.gpus_per_node <= 64:
             raise UserError(f"--gpus_per_node {self.gpus_per_node} has to be from 0 to 64")
         return self
+
+
+def launch(job: Job, command: list[str], *, dry_run: bool) -> tuple[dict, str]:
+    """Submits one command; the result, and lines for people: with ``dry_run`` the script that would be submitted.
+
+    Raises:
+      UserError: something that cannot be asked for, or no sbatch here.
+      AlpError: SLURM refused.
+    """
+    if dry_run:
+        script = render(job, [command], "slurm-%j.txt")
+        return {"kind": "slurm", "script": script}, script
+    sbatch = need("sbatch", "run this where jobs are submitted")
+    folder = new_folder(command)
+    script = render(job, [command], f"{folder}/slurm-%j.txt")
+    write_record(folder, "slurm", [command], dataclasses.asdict(job), {"job.sbatch": script})
+    return submitted(folder, "slurm", must([sbatch, str(folder / "job.sbatch")], folder))
 
 
 def render(job: Job, commands: Sequence[Sequence[str]], log: str) -> str:

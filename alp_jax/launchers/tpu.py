@@ -6,10 +6,11 @@ import shlex
 import time
 from collections.abc import Sequence
 
-from alp_jax.core.errors import Preempted, UserError
+from alp_jax.core.errors import ChildFailed, Preempted, UserError
 from alp_jax.core.progress import say
-from alp_jax.launchers.call import call, must, stream
+from alp_jax.launchers.call import call, must, need, stream
 from alp_jax.launchers.names import check, for_cluster
+from alp_jax.launchers.record import new_folder, submitted, write_record
 
 _ABSENT = "NOT_FOUND"
 _GONE = {"SUSPENDED", "SUSPENDING", "PREEMPTED", "TERMINATED", "FAILED", "DELETING", _ABSENT}
@@ -43,6 +44,27 @@ class TpuVm:
     @property
     def _where(self) -> list[str]:
         return [f"--project={self.project}", f"--zone={self.zone}"]
+
+
+def launch(vm: TpuVm, command: list[str], *, retries: int, dry_run: bool) -> tuple[dict, str]:
+    """Runs a command on a TPU VM to its end; the result, and lines for people: with ``dry_run`` the calls of gcloud.
+
+    Raises:
+      UserError: something that cannot be asked for, or no gcloud here.
+      ChildFailed: the command failed.
+    """
+    if retries < 0:
+        raise UserError(f"--retries {retries} cannot be negative")
+    if dry_run:
+        calls = [create_argv("gcloud", vm), run_argv("gcloud", vm, command), delete_argv("gcloud", vm)]
+        return {"kind": "tpu", "argv": calls}, "\n".join(map(str, calls))
+    gcloud = need("gcloud", "install the Google Cloud SDK")
+    folder = new_folder(command)
+    write_record(folder, "tpu", [command], dataclasses.asdict(vm), {})
+    code = run(gcloud, vm, command, folder, retries=retries)
+    if code:
+        raise ChildFailed(f"the run on {vm.name} ended with exit code {code}", code)
+    return submitted(folder, "tpu", f"{vm.name} is done")
 
 
 def create_argv(gcloud: str, vm: TpuVm) -> list[str]:

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from alp_jax.cli.main import main
-from alp_jax.core.errors import UserError
+from alp_jax.core.errors import Preempted, UserError
 from alp_jax.launchers import local, slurm, tpu
 from alp_jax.launchers.names import PATTERNS, check, check_command
 
@@ -183,7 +183,7 @@ def test_a_tpu_is_deleted_whatever_happens(programs, tmp_path, monkeypatch, caps
 
 
 def test_preemptions_without_end_can_be_gone_on_from(programs, tmp_path):
-    with pytest.raises(tpu.Unfinished, match="preempted 2 times; run it again") as ended:
+    with pytest.raises(Preempted, match="preempted 2 times; run it again") as ended:
         on_tpu(programs, tmp_path, ["NOT_FOUND", "ACTIVE"], [(42, "")])
     assert ended.value.exit_code == 42
     assert verbs(programs) == ["create", "ssh", "delete"] * 2

@@ -1,13 +1,15 @@
 """Does fitting find the truth? Laws are planted, noise is added, and the fits are held to what was planted."""
 
 import dataclasses
+import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from alp_jax.core.names import choose
+from alp_jax.core.progress import Progress
 from alp_jax.scaling.laws.fit import LEVEL, fit_law
 from alp_jax.scaling.laws.forms import BREAK_WIDTH
 
@@ -65,24 +67,22 @@ def check_laws(
     seeds: int = 3,
     replicas: int = 200,
     seed: int = 0,
-    tick: Callable[[], None] = lambda: None,
-) -> Iterator[Outcome]:
-    """Plants ``planted`` laws for every form, number of rungs and noise, and yields how each exponent was found.
+) -> list[Outcome]:
+    """Plants ``planted`` laws for every form, number of rungs and noise; how each exponent was found.
 
     Args:
       noises: standard deviations of log error, of every run alone. seeds: runs per rung. replicas, seed: the bootstrap.
-      tick: called after every fit.
 
     Raises:
       UserError: a law that cannot be planted.
     """
-    for law in laws:
-        plant = PLANTS[choose(law, PLANTS, "law")]
-        for count in rungs:
-            for noise in noises:
-                errors, covered, widths = _cell(law, plant, count, noise, planted, seeds, replicas, seed, tick)
-                for name in plant.exponents:
-                    yield _outcome(law, count, noise, name, errors[name], covered[name], widths[name])
+    outcomes = []
+    with Progress("check laws", len(laws) * len(rungs) * len(noises) * planted, "fits") as progress:
+        for law, count, noise in itertools.product(laws, rungs, noises):
+            plant = PLANTS[choose(law, PLANTS, "law")]
+            cell = _cell(law, plant, count, noise, planted, seeds, replicas, seed, progress.update)
+            outcomes += [_outcome(law, count, noise, name, *(part[name] for part in cell)) for name in plant.exponents]
+    return outcomes
 
 
 def _cell(

@@ -1,6 +1,7 @@
 """Fits one law to every curve of a table, and writes what came of it."""
 
 import pathlib
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -149,6 +150,40 @@ def write_fits(result: dict[str, Any], out: str | pathlib.Path) -> list[pathlib.
         lines.append(",".join(_cell(value) for value in row))
     write_text(out / "fits.csv", "\n".join(lines) + "\n")
     return [out / "fits.json", out / "fits.csv"]
+
+
+def fit_lines(result: dict[str, Any], problems: list[str]) -> list[str]:
+    """What ``fit_table`` found, for people, and what was left out of it; ``problems``: of reading the table."""
+
+    def shown(name: str, fit: dict[str, Any]) -> str:
+        low, high = fit["interval"][name]
+        return f"{name} {fit['params'][name]:.3g} [{low:.3g}, {high:.3g}]"
+
+    fits = result["fits"]
+    lines = [
+        f"{' '.join(fit['group'].values())}: {'  '.join(shown(name, fit) for name in fit['params'])}  "
+        f"{fit['runs']} runs, {fit['rungs']} rungs"
+        for fit in fits
+    ]
+    warnings = Counter(warning for fit in fits for warning in fit["warnings"]).most_common()
+    lines += [f"warning: {count} of {len(fits)} curves: {warning}" for warning, count in warnings]
+    return lines + _left_out(result, problems)
+
+
+def choice_lines(result: dict[str, Any], problems: list[str]) -> list[str]:
+    """What ``choose_table`` found, likewise."""
+    lines = []
+    for one in result["choices"]:
+        errors = "  ".join(f"{law} {100 * error:.2f}%" for law, error in one["errors"].items())
+        lines.append(f"{' '.join(one['group'].values())}: {one['law'] or 'no law can be held out'}  {errors}")
+        notes = [*(f"{law}: {why}" for law, why in one["refused"].items()), *one["warnings"]]
+        lines += [f"  {note}" for note in notes]
+    return lines + _left_out(result, problems)
+
+
+def _left_out(result: dict[str, Any], problems: list[str]) -> list[str]:
+    rows = [f"{one['count']} rows: {one['reason']}, such as {one['examples'][0]}" for one in result["excluded"]]
+    return [f"left out: {what}" for what in rows + problems]
 
 
 def _gaps(curve: Curve, curves: list[Curve], axes: tuple[str, ...]) -> list[str]:

@@ -7,14 +7,20 @@ from typing import Any
 from alp_jax.core.errors import UserError
 from alp_jax.core.files import read_json
 from alp_jax.core.run_files import SWEEP
+from alp_jax.scaling.laws.curves import state_best
 from alp_jax.scaling.sweep.ledger import Ledger
 
 
-def read_table(path: str | pathlib.Path) -> tuple[list[dict[str, Any]], list[str]]:
+def read_table(
+    path: str | pathlib.Path, best: dict[str, float] | None = None
+) -> tuple[list[dict[str, Any]], list[str]]:
     """Rows of ``ledger.jsonl`` or of a CSV with a header, and the problems met on the way.
 
     Runs that the ``sweep.json`` beside a ledger calls anything but done are among the problems: their points are
     missing from every curve.
+
+    Args:
+      best: metrics of other tools that count too, with the value of a perfect result: see ``state_best``.
 
     Raises:
       UserError: no such file, no header, a column named twice, a row with another number of cells, or nothing in it.
@@ -33,7 +39,7 @@ def read_table(path: str | pathlib.Path) -> tuple[list[dict[str, Any]], list[str
         problems += _missing_runs(path.parent / SWEEP)
     if not rows:
         raise UserError(f"--ledger {path} has no rows" + (f" ({problems[0]})" if problems else ""))
-    return rows, problems
+    return state_best(rows, best or {}), problems
 
 
 def _read_csv(path: pathlib.Path) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ import numpy as np
 from alp_jax.core.errors import UserError
 from alp_jax.scaling.laws.curves import Curve, make_curves, number, row_name
 from alp_jax.scaling.laws.fit import fit_law, shortage
-from alp_jax.scaling.questions.common import hull, refuse_nothing
+from alp_jax.scaling.questions.common import answer_lines, hull, refuse_nothing
 
 _SIZES = 200  # model sizes that are tried, evenly in the logarithm
 
@@ -45,6 +45,10 @@ class BudgetAnswer:
     group: dict[str, str]
     flops: float
     plans: list[Plan]
+
+    def lines(self) -> list[str]:
+        warnings = [f"{plan.objective}: {warning}" for plan in self.plans for warning in plan.warnings]
+        return answer_lines(self.group, self.plans, warnings)
 
 
 def ask_budget(

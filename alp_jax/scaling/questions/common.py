@@ -1,6 +1,7 @@
 """What every question needs: which curves face each other, intervals that may be open, and refusals."""
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,11 @@ def facing(curves: list[Curve], column: str, a: str, b: str) -> list[tuple[dict[
     if not found:
         raise UserError(f"{a} and {b} share no task, metric and setting: nothing to compare")
     return found
+
+
+def answer_lines(group: dict[str, str], found: Iterable[Any], warnings: Iterable[str]) -> list[str]:
+    """An answer for people: its group, what was found in it, and what it cannot tell."""
+    return [" ".join(group.values()), *(f"  {one}" for one in found), *(f"  warning: {one}" for one in warnings)]
 
 
 def percentiles(values: np.ndarray) -> tuple[float, float]:

@@ -7,18 +7,19 @@ import numpy as np
 
 from alp_jax.scaling.laws.curves import make_curves, row_name
 from alp_jax.scaling.laws.fit import Fit, fit_law, shortage
-from alp_jax.scaling.questions.common import facing, hull, open_number, refuse_nothing
+from alp_jax.scaling.questions.common import answer_lines, facing, hull, open_number, refuse_nothing
 
+LAW = "power"  # that both sides are fitted with
 _POINTS_PER_DECADE = 60
 
 
 @dataclasses.dataclass(frozen=True)
 class Crossover:
-    """The first place in [lowest input, ``limit``] where two laws predict the same error.
+    """The first input in [lowest input, ``limit``] at which two laws predict the same error.
 
     Attributes:
       group: what both curves share. ahead: the one with the smaller error at the lowest input.
-      at: the place; None where there is none.
+      at: that input; None where there is none.
       interval: (low, high) at 95% over replicas of both fits; None stands for beyond ``limit``.
       probability: share of replicas with a crossing, the smaller over the kinds of replicas.
       limit, measured: the largest input looked at, and the largest with runs of both.
@@ -35,6 +36,9 @@ class Crossover:
     measured: float
     warnings: list[str]
 
+    def lines(self) -> list[str]:
+        return answer_lines(self.group, [self], self.warnings)
+
     def __str__(self) -> str:
         low, high = (f"10^{np.log10(v):.2f}" if v else f"beyond 10^{np.log10(self.limit):.3g}" for v in self.interval)
         behind = self.b if self.ahead == self.a else self.a
@@ -46,7 +50,7 @@ class Crossover:
 
 
 def crossover(a: Fit, b: Fit, lowest: float, limit: float) -> tuple[float, tuple[float, float], float, bool]:
-    """(place, interval, probability, whether a is ahead at ``lowest``); infinite where nothing crosses by ``limit``."""
+    """(input, interval, probability, whether a is ahead at ``lowest``); infinite where nothing crosses by ``limit``."""
     count = 2 + int(_POINTS_PER_DECADE * np.log10(limit / lowest))
     x = np.geomspace(lowest, limit, count)
     gap = np.log(a.predict(x)) - np.log(b.predict(x))
@@ -66,8 +70,8 @@ def _first_crossing(gap_Rm: np.ndarray, x_m: np.ndarray) -> np.ndarray:
     before, after = gap_Rm[rows, first], gap_Rm[rows, first + 1]
     step = np.where(changes.any(1), before / np.where(before == after, 1.0, before - after), 0.0)
     log_x = np.log(x_m)
-    place = np.exp(log_x[first] + step * (log_x[first + 1] - log_x[first]))
-    return np.where(changes.any(1), place, np.inf)
+    crossing = np.exp(log_x[first] + step * (log_x[first + 1] - log_x[first]))
+    return np.where(changes.any(1), crossing, np.inf)
 
 
 def ask_crossover(
@@ -78,7 +82,6 @@ def ask_crossover(
     column: str = "objective",
     x: str = "pairs",
     y: str = "error",
-    law: str = "power",
     limit: float = 1e9,
     replicas: int = 200,
 ) -> list[Crossover]:
@@ -91,9 +94,9 @@ def ask_crossover(
       UserError: as ``make_curves``; nothing to compare or too few rungs.
     """
     curves, excluded = make_curves(rows, (x,), y)
-    found = []
+    crossovers = []
     for group, of_a, of_b in facing(curves, column, a, b):
-        lacking = [(curve, shortage(law, curve.x, (x,))) for curve in (of_a, of_b)]
+        lacking = [(curve, shortage(LAW, curve.x, (x,))) for curve in (of_a, of_b)]
         if any(reason for _, reason in lacking):
             for curve, reason in lacking:
                 for row in curve.rows if reason else ():
@@ -101,13 +104,13 @@ def ask_crossover(
             continue
         # different bootstrap seeds: with the same one the noise of both curves would move together
         fits = [
-            fit_law(law, curve.x, curve.y, replicas=replicas, seed=k, seeds=curve.seeds)
+            fit_law(LAW, curve.x, curve.y, replicas=replicas, seed=k, seeds=curve.seeds)
             for k, curve in enumerate((of_a, of_b))
         ]
         lowest = max(of_a.x.min(), of_b.x.min())
         measured = float(min(of_a.x.max(), of_b.x.max()))
         at, interval, probability, a_ahead = crossover(*fits, lowest, max(limit, measured))
-        found.append(
+        crossovers.append(
             Crossover(
                 group,
                 a,
@@ -121,12 +124,12 @@ def ask_crossover(
                 warnings=_warnings(fits, (a, b), at, measured),
             )
         )
-    refuse_nothing(found, excluded, "no pair of curves can be fitted")
-    return found
+    refuse_nothing(crossovers, excluded, "no pair of curves can be fitted")
+    return crossovers
 
 
 def _warnings(fits: list[Fit], names: tuple[str, str], at: float, measured: float) -> list[str]:
-    found = [f"{name}: {warning}" for name, fit in zip(names, fits, strict=True) for warning in fit.warnings]
+    warnings = [f"{name}: {warning}" for name, fit in zip(names, fits, strict=True) for warning in fit.warnings]
     if measured < at < np.inf:
-        found.append(f"{at / measured:.3g} times beyond the largest measured input: an extrapolation")
-    return found
+        warnings.append(f"{at / measured:.3g} times beyond the largest measured input: an extrapolation")
+    return warnings

@@ -7,8 +7,9 @@ import numpy as np
 
 from alp_jax.scaling.laws.curves import Curve, make_curves, row_name
 from alp_jax.scaling.laws.fit import Fit, fit_law, shortage
-from alp_jax.scaling.questions.common import facing, hull, open_number, refuse_nothing
+from alp_jax.scaling.questions.common import answer_lines, facing, hull, open_number, refuse_nothing
 
+LAW = "power"  # that runs from scratch are fitted with
 _POINTS_PER_DECADE = 60
 _REACH = 1e4  # pairs from scratch are looked for within this factor of the runs
 _SCRATCH = "scratch"
@@ -54,6 +55,15 @@ class Equivalent:
     fade_interval: tuple[float, float] | None
     warnings: list[str]
 
+    def lines(self) -> list[str]:
+        found: list[Any] = list(self.rungs)
+        if self.fade is not None:
+            low, high = (f"{100 * end:.2f}" for end in self.fade_interval)
+            found.append(
+                f"its gain changes by {100 * self.fade:.2f} [{low}, {high}] percent of the error per tenfold data"
+            )
+        return answer_lines(self.group, found, self.warnings)
+
 
 def ask_equivalent(
     rows: list[dict[str, Any]],
@@ -61,7 +71,6 @@ def ask_equivalent(
     *,
     x: str = "pairs",
     y: str = "error",
-    law: str = "power",
     replicas: int = 200,
 ) -> list[Equivalent]:
     """The data equivalent of ``start`` (a value of the column ``init``) in everything that scratch was measured in.
@@ -70,17 +79,17 @@ def ask_equivalent(
       UserError: as ``make_curves``; no start of that name, or scratch has too few rungs.
     """
     curves, excluded = make_curves(rows, (x,), y)
-    found = []
+    answers = []
     for group, of_start, of_scratch in facing(curves, "init", start, _SCRATCH):
-        lacking = shortage(law, of_scratch.x, (x,))
+        lacking = shortage(LAW, of_scratch.x, (x,))
         if lacking:
             for row in of_scratch.rows:
                 excluded.add(f"scratch with {lacking}", row_name(row))
             continue
-        fit = fit_law(law, of_scratch.x, of_scratch.y, replicas=replicas, seeds=of_scratch.seeds)
-        found.append(_equivalent(group, start, of_start, of_scratch, fit))
-    refuse_nothing(found, excluded, "no curve from scratch can be fitted")
-    return found
+        fit = fit_law(LAW, of_scratch.x, of_scratch.y, replicas=replicas, seeds=of_scratch.seeds)
+        answers.append(_equivalent(group, start, of_start, of_scratch, fit))
+    refuse_nothing(answers, excluded, "no curve from scratch can be fitted")
+    return answers
 
 
 def _equivalent(group: dict[str, str], start: str, of_start: Curve, of_scratch: Curve, fit: Fit) -> Equivalent:
@@ -93,12 +102,12 @@ def _equivalent(group: dict[str, str], start: str, of_start: Curve, of_scratch: 
     rng = np.random.default_rng(0)
     rungs, gains, gain_kinds = [], [], [[] for _ in kinds]
     for n in rung_pairs:
-        mine = np.log(of_start.y[n_start == n])
-        mean, error = mine.mean(), noise / np.sqrt(len(mine))
+        logs = np.log(of_start.y[n_start == n])
+        mean, error = logs.mean(), noise / np.sqrt(len(logs))
         drawn = [mean + error * rng.standard_normal(len(kind)) for kind in kinds]
-        place = float(_reach(curve[None], np.array([mean]), grid)[0])
-        interval = hull([_reach(kind, draw, grid) for kind, draw in zip(kinds, drawn, strict=True)], place)
-        rungs.append(Rung(float(n), len(mine), open_number(place), tuple(map(open_number, interval))))
+        reached = float(_reach(curve[None], np.array([mean]), grid)[0])
+        interval = hull([_reach(kind, draw, grid) for kind, draw in zip(kinds, drawn, strict=True)], reached)
+        rungs.append(Rung(float(n), len(logs), open_number(reached), tuple(map(open_number, interval))))
         gains.append(float(np.log(fit.predict([n])[0]) - mean))
         for k, kind in enumerate(fit.replicas([n])):
             gain_kinds[k].append(np.log(kind[:, 0]) - drawn[k])
@@ -131,12 +140,12 @@ def _reach(curve_Rm: np.ndarray, target_R: np.ndarray, grid_m: np.ndarray) -> np
 
     The first point of the grid where it is so from the start, infinite where it never is.
     """
-    there = curve_Rm <= target_R[:, None]
-    after = there.argmax(1)
+    low_enough = curve_Rm <= target_R[:, None]
+    after = low_enough.argmax(1)
     rows = np.arange(len(curve_Rm))
     before = np.maximum(after - 1, 0)
     high, low = curve_Rm[rows, before], curve_Rm[rows, after]
     share = np.where(high > low, (high - target_R) / np.where(high > low, high - low, 1.0), 0.0).clip(0, 1)
     log_x = np.log(grid_m)
-    place = np.exp(log_x[before] + share * (log_x[after] - log_x[before]))
-    return np.where(there.any(1), place, np.inf)
+    reached = np.exp(log_x[before] + share * (log_x[after] - log_x[before]))
+    return np.where(low_enough.any(1), reached, np.inf)

@@ -1,4 +1,4 @@
-"""Whether the laws foretell: each is fitted again without the top rung, and its prediction faces what was measured."""
+"""Whether the laws predict: each is fitted again without the top rung, which is then compared with what it says."""
 
 import dataclasses
 from typing import Any
@@ -9,6 +9,7 @@ from alp_jax.scaling.laws.curves import Curve
 from alp_jax.scaling.laws.fit import fit_law, shortage
 from alp_jax.scaling.questions.common import hull
 
+LAW = "power"
 _REPLICAS = 60
 
 
@@ -41,23 +42,23 @@ class HeldOut:
         return float(np.log(self.predicted / self.measured))
 
 
-def hold_out(curves: list[Curve], law: str = "power", seed: int = 0) -> list[HeldOut]:
+def hold_out(curves: list[Curve]) -> list[HeldOut]:
     """The held-out top rung of every curve that has enough rungs below it; inputs are pairs.
 
     The interval adds to the bootstrap of the law what noise leaves in the mean of the held-out runs.
     """
-    found = []
+    held_out = []
     for k, curve in enumerate(curves):
         top = curve.x[:, 0] == curve.x[:, 0].max()
-        if shortage(law, curve.x[~top]):
+        if shortage(LAW, curve.x[~top]):
             continue
         below = None if curve.seeds is None else [s for s, held in zip(curve.seeds, top, strict=True) if not held]
-        fit = fit_law(law, curve.x[~top], curve.y[~top], replicas=_REPLICAS, seed=[seed, k], seeds=below)
-        place, runs = curve.x[top][:1, 0], int(top.sum())
+        fit = fit_law(LAW, curve.x[~top], curve.y[~top], replicas=_REPLICAS, seed=[0, k], seeds=below)
+        rung, runs = curve.x[top][:1, 0], int(top.sum())
         noise = np.hypot(fit.residual_sd or 0.0, fit.seed_sd or 0.0) / np.sqrt(runs)
-        rng: Any = np.random.default_rng([seed, k])
-        kinds = [kind[:, 0] * np.exp(noise * rng.standard_normal(len(kind))) for kind in fit.replicas(place)]
-        predicted = float(fit.predict(place)[0])
+        rng: Any = np.random.default_rng([0, k])
+        kinds = [kind[:, 0] * np.exp(noise * rng.standard_normal(len(kind))) for kind in fit.replicas(rung)]
+        predicted = float(fit.predict(rung)[0])
         measured = float(np.exp(np.log(curve.y[top]).mean()))
-        found.append(HeldOut(curve.group, float(place[0]), measured, predicted, *hull(kinds, predicted), runs))
-    return found
+        held_out.append(HeldOut(curve.group, float(rung[0]), measured, predicted, *hull(kinds, predicted), runs))
+    return held_out

@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 
 from alp_jax.core.errors import UserError
-from alp_jax.core.names import choose
 from alp_jax.scaling.laws.curves import Curve, make_curves, number, row_name
 from alp_jax.scaling.laws.fit import shortage
-from alp_jax.scaling.laws.forms import LAWS, Law
+from alp_jax.scaling.laws.forms import LAWS
 from alp_jax.scaling.laws.minimise import predict, solve
-from alp_jax.scaling.questions.common import refuse_nothing
+from alp_jax.scaling.questions.common import answer_lines, refuse_nothing
 
+LAW = LAWS["power"]
+_SHOWN = 10  # candidates for people
 _BEYOND = (1.0, 2.0, 4.0, 10.0)  # candidates past the top rung, in multiples of it
 
 
@@ -54,6 +55,10 @@ class NextRun:
     too_expensive: int
     warnings: list[str]
 
+    def lines(self) -> list[str]:
+        found = [*self.candidates[:_SHOWN], f"{self.too_expensive} candidates cost more than the budget"]
+        return answer_lines({"asked": f"asked: {self.asked}"}, found, self.warnings)
+
 
 def ask_next_run(
     rows: list[dict[str, Any]],
@@ -62,12 +67,11 @@ def ask_next_run(
     ask: str = "alpha",
     x: str = "pairs",
     y: str = "error",
-    law: str = "power",
     devices: int = 1,
     replicas: int = 100,
     seed: int = 0,
-) -> NextRun:
-    """The affordable runs by how much they reduce the variance of what is asked.
+) -> list[NextRun]:
+    """The affordable runs by how much they reduce the variance of what is asked, in one answer.
 
     Args:
       ask: a parameter of the law, or a number: the input at which the logarithm of the error is asked.
@@ -80,28 +84,27 @@ def ask_next_run(
         raise UserError(f"--budget_device_hours {budget_device_hours:g}: a budget is above 0")
     if rows and "wall_seconds" not in rows[0]:
         raise UserError("the table has no column 'wall_seconds': what a run costs is unknown")
-    form = LAWS[choose(law, [name for name in LAWS if len(LAWS[name].inputs) == 1], "law of one input")]
-    answer = _answer(form, ask)
+    answer = _quantity(ask)
     curves, excluded = make_curves(rows, (x,), y)
     candidates, warnings, expensive = [], [], 0
     for k, curve in enumerate(curves):
         cost = _cost(curve, devices)
-        reason = shortage(law, curve.x, (x,)) or ("runs without wall_seconds" if cost is None else "")
-        if not reason and len(curve.y) <= len(form.params):
+        reason = shortage("power", curve.x, (x,)) or ("runs without wall_seconds" if cost is None else "")
+        if not reason and len(curve.y) <= len(LAW.params):
             reason = "no more runs than parameters: its noise is unknown"
         if reason:
             for row in curve.rows:
                 excluded.add(f"group with {reason}", row_name(row))
             continue
-        places = _places(curve)
-        hours = cost(places)
+        inputs = _inputs(curve)
+        hours = cost(inputs)
         cheap = hours <= budget_device_hours
         expensive += int((~cheap).sum())
-        left = _variances(form, curve, places[cheap], answer, replicas, [seed, k])
+        left = _variances(curve, inputs[cheap], answer, replicas, [seed, k])
         known = np.unique(curve.x[:, 0])
         candidates += [
             Candidate(curve.group, float(p), float(h), float(share), bool(np.isin(p, known)))
-            for p, h, share in zip(places[cheap], hours[cheap], left, strict=True)
+            for p, h, share in zip(inputs[cheap], hours[cheap], left, strict=True)
         ]
     if expensive and not candidates:
         raise UserError(f"--budget_device_hours {budget_device_hours:g} pays for none of the {expensive} candidates")
@@ -109,19 +112,17 @@ def ask_next_run(
     candidates.sort(key=lambda candidate: (candidate.left, candidate.hours))
     if candidates[0].left > 0.95:
         warnings.append("no affordable run reduces the variance by more than 5%")
-    return NextRun(ask, budget_device_hours, candidates, expensive, warnings)
+    return [NextRun(ask, budget_device_hours, candidates, expensive, warnings)]
 
 
-def _answer(form: Law, ask: str) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+def _quantity(ask: str) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
     """(internal parameters [R,P], centre [1]) -> what is asked [R]."""
-    if ask in form.params:
-        return lambda p, center: form.natural(p, center)[ask]
+    if ask in LAW.params:
+        return lambda p, center: LAW.natural(p, center)[ask]
     at = number(ask)
     if at is None or not (np.isfinite(at) and at > 0):
-        raise UserError(
-            f"--ask {ask}: expected {', '.join(form.params)} or an input above 0 at which to know the error"
-        )
-    return lambda p, center: predict(form, p, np.full((len(p), 1, 1), np.log(at)) - center)[0][:, 0]
+        raise UserError(f"--ask {ask}: expected {', '.join(LAW.params)} or an input above 0 at which to know the error")
+    return lambda p, center: predict(LAW, p, np.full((len(p), 1, 1), np.log(at)) - center)[0][:, 0]
 
 
 def _cost(curve: Curve, devices: int) -> Callable[[np.ndarray], np.ndarray] | None:
@@ -134,10 +135,10 @@ def _cost(curve: Curve, devices: int) -> Callable[[np.ndarray], np.ndarray] | No
     slope = max(0.0, slope)  # a longer run is never cheaper
     if slope == 0.0:
         start = np.log(seconds[known]).mean()
-    return lambda places: np.exp(start + slope * np.log(places)) * devices / 3600
+    return lambda inputs: np.exp(start + slope * np.log(inputs)) * devices / 3600
 
 
-def _places(curve: Curve) -> np.ndarray:
+def _inputs(curve: Curve) -> np.ndarray:
     """Inputs of candidates: the rungs, between them, and beyond the top one."""
     rungs = np.unique(curve.x[:, 0])
     return np.unique(
@@ -146,34 +147,34 @@ def _places(curve: Curve) -> np.ndarray:
 
 
 def _variances(
-    form: Law,
     curve: Curve,
-    places: np.ndarray,
+    candidates: np.ndarray,
     answer: Callable[[np.ndarray, np.ndarray], np.ndarray],
     replicas: int,
     seed: list[int],
 ) -> np.ndarray:
-    """Spread of the answer with each place over that without, as a ratio of robust variances.
+    """Spread of the answer with a run at each of ``candidates`` over that without, as a ratio of robust variances.
 
     The square of the mean deviation from the median stands for the variance: a fitted exponent has heavy tails.
     """
     center = np.log(np.unique(curve.x)).mean(keepdims=True)
     u, v = np.log(curve.x) - center, np.log(curve.y)
-    best = solve(form, u[None], v[None], None, keep=36)[0]
-    middle = predict(form, best[None], u[None])[0][0]
-    residual_sd = np.sqrt(((v - middle) ** 2).sum() / (len(v) - len(form.params)))
+    best = solve(LAW, u[None], v[None], None, keep=36)[0]
+    middle = predict(LAW, best[None], u[None])[0][0]
+    residual_sd = np.sqrt(((v - middle) ** 2).sum() / (len(v) - len(LAW.params)))
     rng = np.random.default_rng(seed)
-    noise = residual_sd * rng.standard_normal((replicas, len(v) + 1))  # the same for every place
+    # the same draws for every candidate: what is compared are inputs, not luck
+    noise = residual_sd * rng.standard_normal((replicas, len(v) + 1))
 
-    def spread(place: float | None) -> float:
+    def spread(at: float | None) -> float:
         inputs, expected, added = u, middle, noise[:, :-1]
-        if place is not None:
-            there = np.log([[place]]) - center
-            inputs, added = np.concatenate([u, there]), noise
-            expected = np.concatenate([middle, predict(form, best[None], there[None])[0][0]])
-        fitted = solve(form, np.broadcast_to(inputs, (replicas, *inputs.shape)), expected + added, best, keep=3)
-        found = answer(fitted, center)
-        return np.abs(found - np.median(found)).mean() ** 2
+        if at is not None:
+            added_u = np.log([[at]]) - center
+            inputs, added = np.concatenate([u, added_u]), noise
+            expected = np.concatenate([middle, predict(LAW, best[None], added_u[None])[0][0]])
+        fitted = solve(LAW, np.broadcast_to(inputs, (replicas, *inputs.shape)), expected + added, best, keep=3)
+        answers = answer(fitted, center)
+        return np.abs(answers - np.median(answers)).mean() ** 2
 
     without = spread(None)
-    return np.array([spread(place) / without if without > 0 else 1.0 for place in places])
+    return np.array([spread(at) / without if without > 0 else 1.0 for at in candidates])

@@ -15,7 +15,7 @@ from alp_jax.core.files import read_json
 from alp_jax.core.run_files import CONFIG, RUNS
 from alp_jax.scaling.laws.curves import Curve, make_curves
 from alp_jax.scaling.laws.fit import fit_law, shortage
-from alp_jax.scaling.questions.common import hull
+from alp_jax.scaling.questions.common import answer_lines, hull
 
 COLUMN = "sources"
 Interval = tuple[float, float] | None
@@ -42,9 +42,9 @@ class Worth:
 
     def __str__(self) -> str:
         parts = [
-            _say("without it", self.without, self.without_interval),
-            _say("against as many pairs", self.beyond_pairs, self.beyond_interval),
-            _say("alone", self.alone, self.alone_interval),
+            _part("without it", self.without, self.without_interval),
+            _part("against as many pairs", self.beyond_pairs, self.beyond_interval),
+            _part("alone", self.alone, self.alone_interval),
         ]
         return f"{self.source}: " + ", ".join(part for part in parts if part)
 
@@ -57,6 +57,9 @@ class SourcesAnswer:
     everything: int
     sources: list[Worth]
     warnings: list[str]
+
+    def lines(self) -> list[str]:
+        return answer_lines(self.group, self.sources, self.warnings)
 
 
 def add_sources(rows: list[dict[str, Any]], ledger: str | pathlib.Path) -> list[dict[str, Any]]:
@@ -109,19 +112,19 @@ def _answer(curve: Curve, replicas: int) -> SourcesAnswer | None:
     if not shortage("power", curve.x[whole]):
         seeds = None if curve.seeds is None else [s for s, w in zip(curve.seeds, whole, strict=True) if w]
         law = fit_law("power", curve.x[whole], curve.y[whole], replicas=replicas, seeds=seeds)
-    found = []
+    worths = []
     for name in names:
         without, alone = (np.array([k == (what, name) for k in kind]) for what in ("without", "alone"))
         left = _difference(logs[without], logs[full])
         beyond = _beyond(law, logs[without], pairs[without])
         single = _difference(logs[alone], logs[full])
-        found.append(Worth(name, *left, *beyond, *single, runs=int(without.sum() + alone.sum())))
-    found.sort(key=lambda w: (w.without is None, -(w.without or 0.0), w.source))
+        worths.append(Worth(name, *left, *beyond, *single, runs=int(without.sum() + alone.sum())))
+    worths.sort(key=lambda w: (w.without is None, -(w.without or 0.0), w.source))
     others = sum(what == "other" for what, _ in kind)
     warnings = [f"{others} runs of other mixtures are not used"] if others else []
     if law is None:
         warnings.append("too few rungs with everything: what a source costs in pairs alone is unknown")
-    return SourcesAnswer(curve.group, int(full.sum()), found, warnings)
+    return SourcesAnswer(curve.group, int(full.sum()), worths, warnings)
 
 
 def _mixture(text: str) -> tuple[str, str]:
@@ -164,7 +167,7 @@ def _beyond(law: Any, logs: np.ndarray, pairs: np.ndarray) -> tuple[float | None
     return value, hull(kinds, value)
 
 
-def _say(what: str, value: float | None, interval: Interval) -> str:
+def _part(what: str, value: float | None, interval: Interval) -> str:
     if value is None:
         return ""
     range_ = f" [{_percent(interval[0])}, {_percent(interval[1])}]" if interval else " (one run: no interval)"

@@ -25,7 +25,7 @@ from alp_jax.scaling.sweep.forecast import (
 )
 from alp_jax.scaling.sweep.ledger import Ledger, collect
 from alp_jax.scaling.sweep.plan import PlannedRun
-from alp_jax.scaling.sweep.status_table import Board
+from alp_jax.scaling.sweep.status_table import StatusTable
 
 _FRESH = {"status": "waiting", "attempts": 0, "exit_code": None, "cause": "", "seconds": 0.0, "bytes": 0, "since": 0.0}
 
@@ -189,7 +189,7 @@ class Sweep:
         return collect(self.out / LEDGER, [self.folder(run) for run in self.runs if self.finished(run)])
 
     def _all(self, waiting: collections.deque[PlannedRun], asked: list[dict[str, Any]], lock_fd: int) -> None:
-        free, active, interrupted, board = list(self._places), [], [], Board()
+        free, active, interrupted, table = list(self._places), [], [], StatusTable()
         while active or (waiting and not self._signal and not self._excess):
             while waiting and free and not self._signal and not self._excess:
                 active.append(self._start(waiting.popleft(), free.pop(0), lock_fd))
@@ -212,7 +212,7 @@ class Sweep:
             notes = {one.run.id: one.child.note()[:120] for one in active}
             spent = {one.run.id: {"seconds": one.before + one.child.seconds()} for one in active}
             state = [record | spent.get(record["id"], {}) for record in asked]
-            board.show(state, notes, outlook, now=ended and not active and not waiting)
+            table.show(state, notes, outlook, now=ended and not active and not waiting)
         if self._signal:
             where = f"in run {' and '.join(interrupted)}" if interrupted else "between runs"
             raise Preempted(f"sweep stopped by signal {self._signal} {where}; the same command goes on")

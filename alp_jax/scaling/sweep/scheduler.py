@@ -5,9 +5,10 @@ import re
 from typing import Any
 
 from alp_jax.core.errors import Preempted
-from alp_jax.core.files import read_json
-from alp_jax.core.run_files import LAUNCH, LAUNCHES, OUTPUT, RUNS, is_done, is_leased
-from alp_jax.scaling.sweep.child import latest_line
+from alp_jax.core.files import read_json, write_json
+from alp_jax.core.run_files import LAUNCH, LAUNCHES, LEDGER, LOCK, OUTPUT, RUNS, SWEEP, is_done, is_leased
+from alp_jax.scaling.sweep.child import Lock, latest_line
+from alp_jax.scaling.sweep.ledger import Ledger, collect
 
 _EXIT = re.compile(r"exit code (\d+)\s*$", re.IGNORECASE)  # of srun: "srun: error: n1: task 0: Exited with exit code 2"
 
@@ -31,7 +32,31 @@ def observe(out: pathlib.Path, records: list[dict[str, Any]]) -> None:
             record.update(_ended(log))
 
 
-def note(out: pathlib.Path, name: str) -> str:
+def status(out: pathlib.Path) -> list[dict[str, Any]]:
+    """Every run's record as it is now, with the last line of a run at work as its ``note``; changes nothing."""
+    records = read_json(out / SWEEP, "sweep state")["runs"]
+    observe(out, records)
+    return [{**record, "note": _note(out, record["id"]) if record["status"] == "running" else ""} for record in records]
+
+
+def collect_finished(out: pathlib.Path) -> tuple[list[dict[str, Any]], Ledger]:
+    """Brings state, ledger and its tables up to date with what is finished, whoever ran it; the records and the ledger.
+
+    Raises:
+      UserError: no such sweep, a driver is at work in it, or its ledger is damaged.
+    """
+    read_json(out / SWEEP, "sweep state")  # before the lock: that would make a file in a folder that is no sweep's
+    with Lock(out / LOCK, 0.0, f"--out {out}: a driver is running this sweep and collects it: try again later"):
+        state = read_json(out / SWEEP, "sweep state")  # again: a driver that has just ended wrote it anew
+        observe(out, state["runs"])
+        done = [out / RUNS / record["id"] for record in state["runs"] if record["status"] == "done"]
+        ledger = collect(out / LEDGER, done)
+        ledger.write_parquet(out / "ledger.parquet")
+        write_json(out / SWEEP, state)
+    return state["runs"], ledger
+
+
+def _note(out: pathlib.Path, name: str) -> str:
     """The last thing that a run said, here or in a job."""
     log = out / RUNS / name / OUTPUT
     if not log.is_file() and name in (logs := _logs(out)):
@@ -41,12 +66,12 @@ def note(out: pathlib.Path, name: str) -> str:
 
 def _logs(out: pathlib.Path) -> dict[str, tuple[pathlib.Path, str]]:
     """run id -> folder and name pattern of the logs of the job that it was last submitted as."""
-    found = {}
+    logs = {}
     for file in sorted(out.glob(f"{LAUNCHES}/*/{LAUNCH}"), key=lambda file: int(file.parent.name)):
         runs = read_json(file, "record of a launch")["settings"].get("runs", [])
         for number, name in enumerate(runs):
-            found[name] = (file.parent, f"slurm-*_{number}.txt" if len(runs) > 1 else "slurm-*.txt")
-    return found
+            logs[name] = (file.parent, f"slurm-*_{number}.txt" if len(runs) > 1 else "slurm-*.txt")
+    return logs
 
 
 def _newest(folder: pathlib.Path, pattern: str) -> pathlib.Path | None:
@@ -61,5 +86,5 @@ def _ended(log: pathlib.Path) -> dict[str, Any]:
         return {}
     if int(code[1]) == Preempted.exit_code:
         return {"status": "interrupted", "cause": "stopped, and queued again", "exit_code": Preempted.exit_code}
-    said = next((line for line in reversed(lines) if line.startswith("alp: ")), lines[-1])
-    return {"status": "failed", "cause": f"status {code[1]}: {said[:300]}", "exit_code": int(code[1])}
+    last = next((line for line in reversed(lines) if line.startswith("alp: ")), lines[-1])
+    return {"status": "failed", "cause": f"status {code[1]}: {last[:300]}", "exit_code": int(code[1])}

@@ -4,13 +4,14 @@ import datetime
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from alp_jax.core.pace import clock, duration
 from alp_jax.core.progress import LINE_S
 from alp_jax.core.progress_bar import columns, is_terminal, show
 from alp_jax.scaling.sweep.forecast import GB, Outlook
+from alp_jax.scaling.sweep.plan import PlannedRun
 
 _ORDER = ("running", "failed", "interrupted", "waiting", "done")  # what one looks for comes first
 
@@ -49,7 +50,30 @@ def table_lines(
     return [line[:width].rstrip() for line in lines]
 
 
-class Board:
+def plan_text(
+    runs: Sequence[PlannedRun],
+    selected: Sequence[PlannedRun],
+    record: Callable[[PlannedRun], Mapping[str, Any]],
+    outlook: Outlook,
+) -> str:
+    """A head, a line for each of ``selected`` with what tells it from other runs of the sweep, and what they take."""
+    width = max(len(run.id) for run in selected)
+    varied = _varied([run.overrides for run in runs])
+    lines = [f"{'run':<{width}}  {'steps':>8}  status   what it is"]
+    for run in selected:
+        own = [f"{key.removeprefix('config.')}={run.overrides[key]}" for key in varied if key in run.overrides]
+        steps = run.settings["train"]["steps"]
+        lines.append(f"{run.id:<{width}}  {steps:>8}  {record(run)['status']:<8} {'  '.join(own)}")
+    return "\n".join([*lines, f"{len(selected)} runs; {describe(outlook)}"])
+
+
+def _varied(runs: list[dict]) -> list[str]:
+    """The overrides that are not the same in all runs, but for lengths and costs."""
+    keys = dict.fromkeys(key for run in runs for key in run if key not in ("config.train.steps", "seconds"))
+    return [key for key in keys if len({repr(run.get(key)) for run in runs}) > 1]
+
+
+class StatusTable:
     """Prints a sweep's state: on a terminal a table that is redrawn, elsewhere one line a minute."""
 
     def __init__(self, stream=None):

@@ -8,11 +8,10 @@ import pytest
 import yaml
 
 from alp_jax.cli import main as cli
-from alp_jax.cli import sweep_estimate
 from alp_jax.cli.configuration import load_config
-from alp_jax.cli.sweep_estimate import estimate_all
 from alp_jax.core.errors import UserError
 from alp_jax.scaling.sweep import forecast as module
+from alp_jax.scaling.sweep import prepare
 from alp_jax.scaling.sweep.child import make_places
 from alp_jax.scaling.sweep.driver import OverBudget, Sweep
 from alp_jax.scaling.sweep.forecast import Budget, Estimate, Forecast, Hardware
@@ -122,20 +121,6 @@ def test_gpus_are_shared_out_and_nothing_else_is():
             make_places(gpus=gpus, gpus_per_run=each)
 
 
-def test_estimates_are_those_of_the_accounting_and_of_the_state(monkeypatch):
-    monkeypatch.chdir(ROOT)
-    runs = plan_runs(load_sweep("configs/sweeps/mini.py"), load_config, "no/data")[:4]
-    found = estimate_all(runs)
-    untrained, contrastive, captioning, longer = (found[run.id] for run in runs)
-    assert untrained.flops == 0
-    assert longer.flops / contrastive.flops == pytest.approx(500 / 300)  # steps
-    # what summary.json of such runs says that they did: 300 steps of 32 clips of a second
-    assert captioning.flops == pytest.approx(556_647_782_400)
-    # parameters and two statistics of each, in float32; 472,103 parameters and three checkpoints
-    assert captioning.bytes == pytest.approx(3 * 3 * 4 * 472_103, rel=1e-3)
-    assert untrained.bytes == contrastive.bytes / 3
-
-
 @pytest.fixture
 def no_estimates(monkeypatch):
     """The command line without a second process of JAX: every run keeps a gigabyte."""
@@ -144,7 +129,7 @@ def no_estimates(monkeypatch):
         runs = plan_runs(load_sweep(sweep), load_config, data)
         return {run.id: Estimate(1e18, 1e9) for run in runs}
 
-    monkeypatch.setattr(sweep_estimate, "in_own_process", estimates)
+    monkeypatch.setattr(prepare, "estimate_in_own_process", estimates)
     monkeypatch.chdir(ROOT)
 
 

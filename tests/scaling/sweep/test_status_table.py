@@ -8,7 +8,7 @@ import pytest
 from alp_jax.scaling.sweep import status_table as module
 from alp_jax.scaling.sweep.child import latest_line
 from alp_jax.scaling.sweep.forecast import Outlook
-from alp_jax.scaling.sweep.status_table import Board, describe, table_lines
+from alp_jax.scaling.sweep.status_table import StatusTable, describe, table_lines
 
 RECORDS = [
     {"id": f"contrastive-1k-seed{i}", "status": status, "attempts": 1, "seconds": 61.0 * i, "cause": cause}
@@ -48,7 +48,7 @@ def test_a_terminal_is_redrawn_and_a_log_file_gets_lines(monkeypatch):
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr(module, "_rows", lambda stream: 6)
     stream = Terminal()
-    board = Board(stream)
+    board = StatusTable(stream)
     board.show(RECORDS, NOTES, OUTLOOK)
     board.show(RECORDS, NOTES, OUTLOOK)  # too early
     first = stream.getvalue()
@@ -62,7 +62,7 @@ def test_a_terminal_is_redrawn_and_a_log_file_gets_lines(monkeypatch):
 
     log, seconds = io.StringIO(), [1000.0]
     monkeypatch.setattr(module.time, "monotonic", lambda: seconds[0])
-    board = Board(log)
+    board = StatusTable(log)
     for _ in range(3601):
         board.show(RECORDS, NOTES, OUTLOOK)
         seconds[0] += 1.0
@@ -73,9 +73,9 @@ def test_a_terminal_is_redrawn_and_a_log_file_gets_lines(monkeypatch):
 
 def test_nobody_who_reads_is_no_error(monkeypatch):
     monkeypatch.setattr(module.sys, "stderr", None)
-    Board().show(RECORDS, NOTES, OUTLOOK)
+    StatusTable().show(RECORDS, NOTES, OUTLOOK)
     stream = Terminal()
-    board = Board(stream)
+    board = StatusTable(stream)
     stream.close()
     board.show(RECORDS, NOTES, OUTLOOK)
 
@@ -86,7 +86,7 @@ def test_tiny_terminals_are_no_error(monkeypatch, columns):
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr(module, "_rows", lambda stream: 1)
     stream = Terminal()
-    Board(stream).show(RECORDS, NOTES, OUTLOOK)
+    StatusTable(stream).show(RECORDS, NOTES, OUTLOOK)
     assert stream.getvalue().count("\n") == 5
 
 

@@ -190,17 +190,17 @@ def timed(rows):
 
 def test_the_next_run_is_the_affordable_one_that_tells_most():
     rows = timed(runs("contrastive", early, pairs=PAIRS[:4], noise=0.01))
-    rich = ask_next_run(rows, 1000.0, ask="E", replicas=30)
+    (rich,) = ask_next_run(rows, 1000.0, ask="E", replicas=30)
     assert rich.candidates[0].x == 10 * PAIRS[3]  # the asymptote is seen best from far out
     assert rich.candidates[0].hours == pytest.approx(6.4, rel=1e-3)
     assert rich.candidates[0].left < 0.7
     assert not rich.candidates[0].again
     assert rich.too_expensive == 0
-    poor = ask_next_run(rows, 1.0, ask="E", replicas=30)
+    (poor,) = ask_next_run(rows, 1.0, ask="E", replicas=30)
     assert max(candidate.hours for candidate in poor.candidates) <= 1.0
     assert poor.too_expensive == len(rich.candidates) - len(poor.candidates) > 0
     assert poor.candidates[0].left > rich.candidates[0].left
-    near = {c.x: c.left for c in ask_next_run(rows, 1000.0, ask="1000", replicas=30).candidates}
+    near = {c.x: c.left for c in ask_next_run(rows, 1000.0, ask="1000", replicas=30)[0].candidates}
     assert min(near, key=near.get) == 1000.0
 
 

@@ -9,9 +9,9 @@ import time
 import pytest
 
 from alp_jax.cli import main as cli
-from alp_jax.cli import sweep_estimate
+from alp_jax.scaling.sweep import prepare
 
-ROOT = pathlib.Path(__file__).parents[2]
+ROOT = pathlib.Path(__file__).parents[3]
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def submitted(tmp_path, monkeypatch, capsys):
     program.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/submitted.txt\necho Submitted batch job 17\n')
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.setattr(sweep_estimate, "in_own_process", lambda sweep, data: {})
+    monkeypatch.setattr(prepare, "estimate_in_own_process", lambda sweep, data: {})
     monkeypatch.chdir(ROOT)
     out = tmp_path / "sweep"
     assert submit(out) == 0

@@ -1,0 +1,79 @@
+"""From what a user asks of a sweep to its driver, with everything checked that can be before a run starts."""
+
+import json
+import pathlib
+import subprocess
+import sys
+from collections.abc import Sequence
+
+from alp_jax.core.accelerators import DEVICES
+from alp_jax.core.errors import AlpError, UserError
+from alp_jax.core.names import choose
+from alp_jax.core.run_files import RUNS, is_done
+from alp_jax.scaling.sweep.child import Place
+from alp_jax.scaling.sweep.driver import Sweep
+from alp_jax.scaling.sweep.forecast import Budget, Estimate
+from alp_jax.scaling.sweep.plan import PlannedRun, sweep_name
+
+
+def open_sweep(
+    spec: str,
+    runs: list[PlannedRun],
+    out: str,
+    *,
+    data: str | None,
+    only: str | None,
+    places: Sequence[Place],
+    devices: int,
+    rate: float | None,
+    budget: Budget,
+    needs_data: bool,
+) -> tuple[Sweep, list[PlannedRun]]:
+    """The sweep in folder ``out``, with estimates of its runs, and those of them that were asked for.
+
+    Args:
+      spec: ``FILE:ARGUMENTS`` that ``runs`` come from. data: that they were planned with.
+      only: what the names of the runs that are asked for hold; None: all.
+      needs_data: the data sets have to be here, as runs start now.
+
+    Raises:
+      UserError: no such run or data set, or settings of a run that do not fit together.
+    """
+    selected = [run for run in runs if only is None or only in run.id]
+    if not selected:
+        raise UserError(f"--only {only}: no run of {len(runs)} has that in its name, such as {runs[0].id}")
+    if needs_data:
+        for path in dict.fromkeys(run.settings["data"]["path"] for run in selected):
+            if "://" not in path and not pathlib.Path(path).is_dir():
+                raise UserError(f"data set {path} does not exist: build it with 'alp data build', or name it by --data")
+    unfinished = [run for run in selected if not is_done(pathlib.Path(out, RUNS, run.id))]
+    estimates = estimate_in_own_process(spec, data) if unfinished else {}
+    settings = {"places": places, "estimates": estimates, "devices": devices, "rate": rate, "budget": budget}
+    return Sweep(sweep_name(spec), runs, out, **settings), selected
+
+
+def estimate_in_own_process(spec: str, data: str | None) -> dict[str, Estimate]:
+    """run id -> its estimate, by ``alp sweep estimate``: that needs JAX, which the driver of a sweep does without.
+
+    Raises:
+      UserError: what it says is wrong with a run.
+    """
+    command = [sys.executable, "-m", "alp_jax", "sweep", "estimate", "--json", f"--sweep={spec}"]
+    command += [f"--data={data}"] if data else []
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1].removeprefix("alp: ")
+        if done.returncode == UserError.exit_code:
+            raise UserError(last)
+        raise AlpError(f"the sweep cannot be estimated: {last}")
+    return {name: Estimate(**costs) for name, costs in json.loads(done.stdout)["estimates"].items()}
+
+
+def expected_rate(runs: Sequence[PlannedRun], device: str, share: float) -> float:
+    """FLOP/s that runs are expected to reach: a ``share`` of what is published of a kind of ``device``.
+
+    Raises:
+      UserError: no such device.
+    """
+    facts = DEVICES[choose(device, DEVICES, "--device")]
+    return share * min(facts.flops(run.settings["model"]["compute_dtype"]) for run in runs)

@@ -1,0 +1,43 @@
+"""A sweep whose runs a scheduler does: one job per run, and the same command submits what is missing."""
+
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from alp_jax.core.errors import UserError
+from alp_jax.core.run_files import LAUNCHES
+from alp_jax.launchers.call import need
+from alp_jax.launchers.jobs import Jobs
+from alp_jax.scaling.sweep.driver import Sweep, train_command
+from alp_jax.scaling.sweep.plan import PlannedRun
+from alp_jax.scaling.sweep.status_table import describe
+
+
+def submit(
+    sweep: Sweep, selected: list[PlannedRun], jobs: Jobs, settings: Mapping[str, Any], *, dry_run: bool
+) -> tuple[dict[str, Any], str]:
+    """Renders the jobs of what is not finished, checks the budget, and submits them; the result, and lines for people.
+
+    With ``dry_run`` it shows what would be submitted. ``settings``: what was asked for, for the record.
+
+    Raises:
+      UserError: nothing is left to do, something that cannot be asked for, or no scheduler here.
+      AlpError: the scheduler refused.
+    """
+    todo = [run for run in selected if not sweep.finished(run)]
+    if not todo:
+        raise UserError(f"--out {sweep.out}: all {len(selected)} runs are finished; nothing to submit")
+    sweep.check(selected, disk=jobs.local and not dry_run)
+    commands = [train_command(run, sweep.folder(run))[3:] for run in todo]  # without python -m alp_jax
+    names, outlook = [run.id for run in todo], describe(sweep.outlook(selected))
+    if dry_run:
+        text = jobs.render(commands, str(pathlib.PurePath(sweep.out, LAUNCHES, "N")))
+        return {"kind": jobs.kind, "runs": names, "rendered": text}, f"{text}\n# {len(todo)} runs; {outlook}"
+    # Nothing is handed over before the scheduler's program is found, and nothing is submitted before the driver's lock
+    # was free: a run that is submitted while a driver here is at it would be done twice.
+    program = need(jobs.program, jobs.hint)
+    sweep.hand_over(todo)
+    folder, output = jobs.submit(program, commands, sweep.out, {**settings, "runs": names})
+    text = f"{output}\n{len(todo)} runs; {outlook}\nrecorded in {folder}\n"
+    text += f"when they have ended: alp sweep table --out {sweep.out}"
+    return {"kind": jobs.kind, "runs": names, "record": str(folder), "output": output}, text
