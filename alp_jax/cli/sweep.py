@@ -31,12 +31,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", metavar="DIR", help="data set folder, in place of the configuration's")
     parser.add_argument("--only", metavar="TEXT", help="run only what has TEXT in its name")
     parser.add_argument("--dry_run", action="store_true", help="print the plan, or what would be submitted, and stop")
-    here = parser.add_argument_group("on this machine")
-    here.add_argument(
+    local = parser.add_argument_group("on this machine")
+    local.add_argument(
         "--parallel", type=int, metavar="N", help="runs at a time, on CPU, sharing its cores (default: 1)"
     )
-    here.add_argument("--gpus", metavar="I,J,...", help="runs at a time on these GPUs, as CUDA_VISIBLE_DEVICES")
-    here.add_argument("--gpus_per_run", type=int, default=1, metavar="N", help="(default: 1)")
+    local.add_argument("--gpus", metavar="I,J,...", help="runs at a time on these GPUs, as CUDA_VISIBLE_DEVICES")
+    local.add_argument("--gpus_per_run", type=int, default=1, metavar="N", help="(default: 1)")
     limits = parser.add_argument_group("what it may take", "predicted before anything starts, and refused above")
     limits.add_argument("--budget_device_hours", type=float, metavar="H", help="in all, earlier attempts included")
     limits.add_argument("--budget_gb", type=float, metavar="GB", help="of checkpoints, in all")
@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of that peak which runs will reach (default: 0.3, a guess)",
     )
     jobs = parser.add_argument_group("under a scheduler", "one job per run; the same command submits what is missing")
-    jobs.add_argument("--on", choices=("here", "slurm", "gke"), default="here", help="(default: here)")
+    jobs.add_argument("--on", choices=("here", "slurm", "gke"), default="here", help="(default: local)")
     jobs.add_argument("--name", default="sweep", help="of the jobs (default: sweep)")
     for flag, default in (("nodes", 1), ("gpus_per_node", 8), ("at_once", 0)):
         text = "runs at a time (0: no limit)" if flag == "at_once" else "of a SLURM job"
@@ -112,7 +112,7 @@ def _run(args: argparse.Namespace) -> dict:
 
 def _open(args: argparse.Namespace) -> tuple:
     """The jobs that runs are to be (None: of this machine), the sweep, and its runs that were asked for."""
-    from alp_jax.scaling.sweep.child import Place, make_places
+    from alp_jax.scaling.sweep.child import Slot, make_slots
     from alp_jax.scaling.sweep.forecast import Budget
     from alp_jax.scaling.sweep.prepare import expected_rate, open_sweep
 
@@ -123,13 +123,13 @@ def _open(args: argparse.Namespace) -> tuple:
     gpus = args.gpus.split(",") if args.gpus else []
     if gpus and args.parallel:
         raise UserError("--parallel shares CPU cores and --gpus shares GPUs: give one of them")
-    places = make_places(1 if args.parallel is None else args.parallel, gpus, args.gpus_per_run)
+    slots = make_slots(1 if args.parallel is None else args.parallel, gpus, args.gpus_per_run)
     devices, jobs = args.gpus_per_run, _jobs(args)
     if jobs is not None:  # as many at a time as allowed, else all at once
-        places, devices = [Place()] * (jobs.at_once or 1000), jobs.devices
+        slots, devices = [Slot()] * (jobs.at_once or 1000), jobs.devices
     asked = {"data": args.data, "only": args.only, "needs_data": jobs is None and not args.dry_run}
     return jobs, *open_sweep(
-        args.sweep, runs, args.out, places=places, devices=devices, rate=rate, budget=budget, **asked
+        args.sweep, runs, args.out, slots=slots, devices=devices, rate=rate, budget=budget, **asked
     )
 
 

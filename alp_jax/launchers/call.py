@@ -11,10 +11,10 @@ from alp_jax.launchers.record import add_submitted
 
 def need(program: str, hint: str) -> str:
     """The path of ``program``; a UserError with ``hint`` where it is not installed."""
-    found = shutil.which(program)
-    if found is None:
+    path = shutil.which(program)
+    if path is None:
         raise UserError(f"{program} is not installed here: {hint}, or take --dry_run to see what would be submitted")
-    return found
+    return path
 
 
 def call(argv: Sequence[str], record: pathlib.Path | None, *, timeout_s: float | None = 120.0) -> tuple[int, str]:

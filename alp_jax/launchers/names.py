@@ -32,9 +32,9 @@ def check(flag: str, value: str) -> str:
     Raises:
       UserError: it is not of the form that the flag has.
     """
-    pattern, what = PATTERNS[flag]
+    pattern, form = PATTERNS[flag]
     if not re.fullmatch(pattern, value, re.ASCII):
-        raise UserError(f"--{flag} {value!r} cannot be used: it has to be {what}")
+        raise UserError(f"--{flag} {value!r} cannot be used: it has to be {form}")
     return value
 
 

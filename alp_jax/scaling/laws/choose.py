@@ -96,11 +96,13 @@ def _error(predicted: Any, measured: np.ndarray) -> float:
 
 
 def _warnings(error: float, stay: float, held_out: int, near: list[str]) -> list[str]:
-    found = []
+    warnings = []
     if error >= stay:
-        found.append("the picked law predicts the top rung no better than the rung below it does: do not extrapolate")
+        warnings.append(
+            "the picked law predicts the top rung no better than the rung below it does: do not extrapolate"
+        )
     if held_out == 1:
-        found.append("one held-out run: its own noise decides")
+        warnings.append("one held-out run: its own noise decides")
     if len(near) > 1:
-        found.append(f"{' and '.join(near)} cannot be told apart; the one with the fewest parameters is picked")
-    return found
+        warnings.append(f"{' and '.join(near)} cannot be told apart; the one with the fewest parameters is picked")
+    return warnings

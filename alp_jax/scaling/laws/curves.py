@@ -94,12 +94,12 @@ def make_curves(
             continue
         groups.setdefault(tuple(str(row[c]) for c in group), []).append((*point, row))
     curves = []
-    for key, points in sorted(groups.items()):
-        members = [row for *_, row in points]
+    for key, members in sorted(groups.items()):
+        x_nd, y_n, own_rows = zip(*members, strict=True)
         names = dict(zip(group, key, strict=True))
-        _refuse_mixture(names, members, {*group, *varied})
-        seeds = [str(row["seed"]) for row in members] if "seed" in columns and "seed" not in group else None
-        curves.append(Curve(names, np.array([p[0] for p in points]), np.array([p[1] for p in points]), members, seeds))
+        _refuse_mixture(names, own_rows, {*group, *varied})
+        seeds = [str(row["seed"]) for row in own_rows] if "seed" in columns and "seed" not in group else None
+        curves.append(Curve(names, np.array(x_nd), np.array(y_n), list(own_rows), seeds))
     return curves, excluded
 
 
@@ -135,16 +135,16 @@ def state_best(rows: list[dict[str, Any]], best: dict[str, float]) -> list[dict[
     Raises:
       UserError: no such metric in the table, one of ours, or values on both sides.
     """
-    found = [dict(row) for row in rows]
+    stated_rows = [dict(row) for row in rows]
     for name, stated in best.items():
-        own = [row for row in found if str(row.get("metric", _VALUE)) == name]
+        own = [row for row in stated_rows if str(row.get("metric", _VALUE)) == name]
         if not own:
             known = {str(row.get("metric", _VALUE)) for row in rows}
             raise UserError(f"--best {name}={stated:g}: no row has such a metric{nearest(name, known)}")
         foreign(name, stated, [value for row in own if (value := number(row.get(_VALUE))) is not None])
         for row in own:
             row["best"] = stated
-    return found
+    return stated_rows
 
 
 def formula(rows: list[dict[str, Any]]) -> str:
@@ -155,14 +155,14 @@ def formula(rows: list[dict[str, Any]]) -> str:
 def _metrics(rows: list[dict[str, Any]]) -> dict[str, Metric]:
     """The metrics of a table of which it is known which direction is better."""
     values: dict[tuple[str, float], list[float]] = {}
-    found = {}
+    known = {}
     for row in rows:
         name = str(row.get("metric", _VALUE))
         if name in METRICS:
-            found[name] = METRICS[name]
+            known[name] = METRICS[name]
         elif row.get("best") is not None and (value := number(row.get(_VALUE))) is not None:
             values.setdefault((name, row["best"]), []).append(value)
-    return found | {name: foreign(name, best, own) for (name, best), own in values.items()}
+    return known | {name: foreign(name, best, own) for (name, best), own in values.items()}
 
 
 def row_name(row: dict[str, Any]) -> str:
@@ -235,9 +235,9 @@ def _error(row: dict[str, Any], known: dict[str, Metric]) -> float:
     value, name = _finite(row, _VALUE), str(row.get("metric", _VALUE))
     metric = known.get(name)
     if metric is None:
-        what = f"metric {name!r} is not known" if "metric" in row else "no column says which metric a value is of"
+        unknown = f"metric {name!r} is not known" if "metric" in row else "no column says which metric a value is of"
         raise _Unusable(
-            f"{what}: state what a perfect result has, --best {name}=NUMBER, or name a column of errors, --y"
+            f"{unknown}: state what a perfect result has, --best {name}=NUMBER, or name a column of errors, --y"
         )
     if not metric.low <= value <= metric.high:
         raise _Unusable(f"value outside {metric.low:g} to {metric.high:g}: {metric.formula} is no error")

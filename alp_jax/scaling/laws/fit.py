@@ -82,9 +82,9 @@ def shortage(name: str, x: np.ndarray, called: Sequence[str] | None = None) -> s
         needed = max(3, len(law.params)) if len(law.inputs) == 1 else 2
         if distinct < needed:
             return f"{distinct} rung{'s' * (distinct > 1)} of {column} ({needed} are needed)"
-    places = len(np.unique(x, axis=0))
-    if places < len(law.params):
-        return f"{places} rungs of {' and '.join(called)} ({len(law.params)} are needed)"
+    rungs = len(np.unique(x, axis=0))
+    if rungs < len(law.params):
+        return f"{rungs} rungs of {' and '.join(called)} ({len(law.params)} are needed)"
     return ""
 
 
@@ -115,7 +115,7 @@ def fit_law(
     lacking = shortage(name, x)
     if lacking:
         raise ValueError(lacking)
-    places, rung = np.unique(x, axis=0, return_inverse=True)
+    inputs, rung = np.unique(x, axis=0, return_inverse=True)
     rng = np.random.default_rng(seed)
     scales = [np.log(np.unique(column)).mean() for column in x.T]
     center = np.array([0.0 if name == "epochs" else scale for name, scale in zip(law.inputs, scales, strict=True)])
@@ -141,7 +141,7 @@ def fit_law(
         seed_sd=noise and noise.seed_sd,
         loss=float(losses((fitted - v)[None])[0]),
         runs=len(y),
-        rungs=len(places),
+        rungs=len(inputs),
         curve=_curve(law, x, best, samples, center) if len(law.inputs) == 1 else {},
         warnings=_warnings(law, best, v, both, x, len(y)),
         _internal=best,
@@ -240,28 +240,30 @@ def _curve(law: Law, x: np.ndarray, best: np.ndarray, samples: list[np.ndarray],
 def _warnings(
     law: Law, best: np.ndarray, v: np.ndarray, interval: dict[str, Interval], x: np.ndarray, runs: int
 ) -> list[str]:
-    found = []
+    warnings = []
     for k, column in enumerate(law.inputs):
         rungs = len(np.unique(x[:, k]))
         if rungs < MIN_RUNGS:
             of = f" of {column}" if len(law.inputs) > 1 else ""
-            found.append(
+            warnings.append(
                 f"{rungs} rungs{of} for {len(law.params)} parameters: exponent and asymptote are confounded; do not "
                 "extrapolate"
             )
     if runs <= len(law.params):
-        found.append("no more runs than parameters: the fit passes through the points and its noise is unknown")
+        warnings.append("no more runs than parameters: the fit passes through the points and its noise is unknown")
     for name, k in zip([n for n in law.params if n in ("alpha", "beta")], law.exponents, strict=True):
         if best[k] <= 1e-6:
-            found.append(f"the error does not fall with {_input(law, name)}: exponent {name} at its lower bound 0")
+            warnings.append(f"the error does not fall with {_input(law, name)}: exponent {name} at its lower bound 0")
         elif best[k] >= MAX_EXPONENT * 0.999:
-            found.append(f"exponent {name} at its upper bound {MAX_EXPONENT}: the curve is flat after the first rung")
+            warnings.append(
+                f"exponent {name} at its upper bound {MAX_EXPONENT}: the curve is flat after the first rung"
+            )
         low, high = interval[name]
         if high - low > 1.0 or (low <= 1e-6 < best[k]):
-            found.append(f"these runs do not determine {name}: its interval is wide or reaches 0")
+            warnings.append(f"these runs do not determine {name}: its interval is wide or reaches 0")
     if best[0] <= v.min() - FLOOR_DEPTH + 1:
-        found.append("the asymptote cannot be told from zero")
-    return found
+        warnings.append("the asymptote cannot be told from zero")
+    return warnings
 
 
 def _input(law: Law, exponent: str) -> str:

@@ -202,10 +202,10 @@ def _saturating_terms(p_KP: np.ndarray, u_Knd: np.ndarray) -> Terms:
 
 def _saturating_starts(u_Knd: np.ndarray, v_Kn: np.ndarray) -> np.ndarray:
     grid = itertools.product((0.3, 0.8, 0.95), (0.25, 0.5, 1.0, 2.0), (-0.3, 0.0, 0.5, 1.0))
-    share, exponent, place = np.array(list(grid)).T
+    share, exponent, position = np.array(list(grid)).T
     floor, _ = _floor_and_reducible(v_Kn, share)
     u_Kn = u_Knd[..., 0]
-    middle = u_Kn.min(1)[:, None] + place * np.ptp(u_Kn, axis=1)[:, None]
+    middle = u_Kn.min(1)[:, None] + position * np.ptp(u_Kn, axis=1)[:, None]
     top = np.log(np.exp(v_Kn.max(1))[:, None] * 1.05 - np.exp(floor))
     return _fill(floor.shape, floor, top, exponent, middle)
 
@@ -244,10 +244,10 @@ def _broken_terms(p_KP: np.ndarray, u_Knd: np.ndarray) -> Terms:
 
 def _broken_starts(u_Knd: np.ndarray, v_Kn: np.ndarray) -> np.ndarray:
     grid = itertools.product((0.1, 0.6, 0.9), (0.05, 0.2, 0.5), (-0.2, 0.0, 0.3), (0.25, 0.5, 0.75))
-    share, exponent, change, place = np.array(list(grid)).T
+    share, exponent, change, position = np.array(list(grid)).T
     floor, reducible = _floor_and_reducible(v_Kn, share)
     u_Kn = u_Knd[..., 0]
-    middle = u_Kn.min(1)[:, None] + place * np.ptp(u_Kn, axis=1)[:, None]
+    middle = u_Kn.min(1)[:, None] + position * np.ptp(u_Kn, axis=1)[:, None]
     bend = BREAK_WIDTH * np.logaddexp(0.0, (u_Kn[:, None] - middle[..., None]) / BREAK_WIDTH)
     flat = reducible + exponent[None, :, None] * u_Kn[:, None] + change[None, :, None] * bend
     return _fill(floor.shape, floor, np.median(flat, axis=-1), exponent, change, middle)

@@ -49,8 +49,8 @@ def solve(law: Law, u_Knd: np.ndarray, v_Kn: np.ndarray, best: np.ndarray | None
     if best is not None:
         chosen = np.concatenate([np.broadcast_to(best, (K, 1, P)), chosen], axis=1)
     M = chosen.shape[1]
-    params, found = _descend(law, chosen.reshape(-1, P), np.repeat(u_Knd, M, 0), np.repeat(v_Kn, M, 0), exact=False)
-    winner = found.reshape(K, M).argmin(1)
+    params, reached = _descend(law, chosen.reshape(-1, P), np.repeat(u_Knd, M, 0), np.repeat(v_Kn, M, 0), exact=False)
+    winner = reached.reshape(K, M).argmin(1)
     params = params.reshape(K, M, P)[np.arange(K), winner]
     return params if best is not None else _descend(law, params, u_Knd, v_Kn, exact=True)[0]
 

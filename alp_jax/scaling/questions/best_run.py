@@ -49,17 +49,17 @@ class BestRun:
     @property
     def rule(self) -> str:
         """How it was chosen, in a line."""
-        what = f"the {len(self.results)} headline results" if len(self.results) > 1 else "the one headline result"
+        averaged = f"the {len(self.results)} headline results" if len(self.results) > 1 else "the one headline result"
         runs = f"all {len(self.ranking)} runs have" if len(self.ranking) > 1 else "the only run has"
-        return f"mean of {what} that {runs} ({', '.join(self.metrics)}), each 0 at chance and 1 at its best value"
+        return f"mean of {averaged} that {runs} ({', '.join(self.metrics)}), each 0 at chance and 1 at its best value"
 
     def lines(self) -> list[str]:
         """For people: the order, the rule, over which results, and what was left out."""
         (run, score), *others = self.ranking[: NEXT + 1]
         behind = "".join(f", then {name} {value:.4f}" for name, value in others)
-        found = [f"best run: {run} {score:.4f}{behind}", f"score: {self.rule}", f"results: {', '.join(self.results)}"]
-        found += [f"not compared on {result}: {why}" for result, why in self.lacking.items()]
-        return found + [f"not ranked: {name}: {why}" for name, why in self.left_out.items()]
+        lines = [f"best run: {run} {score:.4f}{behind}", f"score: {self.rule}", f"results: {', '.join(self.results)}"]
+        lines += [f"not compared on {result}: {why}" for result, why in self.lacking.items()]
+        return lines + [f"not ranked: {name}: {why}" for name, why in self.left_out.items()]
 
     def to_dict(self) -> dict[str, Any]:
         """What an export keeps of the choice."""
@@ -87,10 +87,10 @@ def best_run(sweep: str | pathlib.Path, best: Mapping[str, float] | None = None)
     if not path.is_file():
         raise UserError(f"--sweep {sweep} has no ledger.jsonl: is it a sweep folder?")
     try:
-        found = rank_runs(Ledger(path).table(), best)
+        order = rank_runs(Ledger(path).table(), best)
     except UserError as error:
         raise UserError(f"--sweep {sweep}: {error}") from None
-    return path.parent / "runs" / found.run, found
+    return path.parent / "runs" / order.run, order
 
 
 def rank_runs(rows: list[dict[str, Any]], best: Mapping[str, float] | None = None) -> BestRun:
@@ -193,20 +193,20 @@ def _counted(rows: list[dict[str, Any]], best: Mapping[str, float]) -> dict[str,
 def _incomparable(rows: list[dict[str, Any]], counted: Mapping[str, Metric]) -> dict[Result, str]:
     """Results that say nothing of which run is better: without a chance, or with several."""
     chances: dict[Result, list[float]] = {}
-    found: dict[Result, str] = {}
+    reasons: dict[Result, str] = {}
     for row in rows:
         result, metric = _result(row), counted[row["metric"]]
         chance = metric.chance if row["chance"] is None else row["chance"]
         if chance is None:
-            found.setdefault(result, f"what guessing reaches is not known (run {row['run']})")
+            reasons.setdefault(result, f"what guessing reaches is not known (run {row['run']})")
         elif metric.normalised(row["value"], chance) is None:
-            found.setdefault(result, f"guessing reaches {chance:.4g}, and {metric.best:.4g} is the best there is")
+            reasons.setdefault(result, f"guessing reaches {chance:.4g}, and {metric.best:.4g} is the best there is")
         else:
             chances.setdefault(result, []).append(chance)
     for result, own in chances.items():
         if max(own) - min(own) > _SAME:
-            found[result] = f"runs were tested on different clips: guessing reaches {_apart(min(own), max(own))}"
-    return found
+            reasons[result] = f"runs were tested on different clips: guessing reaches {_apart(min(own), max(own))}"
+    return reasons
 
 
 def _apart(low: float, high: float) -> str:

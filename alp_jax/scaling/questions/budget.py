@@ -127,16 +127,16 @@ def _candidates(curve: Curve, flops: float, replicas: int, seed: int) -> _Candid
 
 
 def _plans(members: list[tuple[Curve, _Candidates]]) -> list[Plan]:
-    shared = min(len(found.kinds) for _, found in members)
-    lowest = [[found.kinds[k].min(1) for _, found in members] for k in range(shared)]  # [kind][objective][R]
+    shared = min(len(sizes.kinds) for _, sizes in members)
+    lowest = [[sizes.kinds[k].min(1) for _, sizes in members] for k in range(shared)]  # [kind][objective][R]
     winners = [np.argmin(np.stack(kind), 0) for kind in lowest]
     plans = []
-    for i, (curve, found) in enumerate(members):
-        best = int(found.errors.argmin())
-        params, samples = float(found.params[best]), float(found.samples[best])
-        warnings = list(found.warnings)
+    for i, (curve, sizes) in enumerate(members):
+        best = int(sizes.errors.argmin())
+        params, samples = float(sizes.params[best]), float(sizes.samples[best])
+        warnings = list(sizes.warnings)
         seen = curve.x[:, 0]
-        if len(found.params) > 1 and best in (0, len(found.params) - 1):
+        if len(sizes.params) > 1 and best in (0, len(sizes.params) - 1):
             end = "smallest" if best == 0 else "largest"
             warnings.append(f"the best size is the {end} that was run: others may be better")
         if not seen.min() <= samples <= seen.max():
@@ -145,10 +145,10 @@ def _plans(members: list[tuple[Curve, _Candidates]]) -> list[Plan]:
             Plan(
                 curve.group.get("objective", ""),
                 params,
-                hull([found.params[kind.argmin(1)] for kind in found.kinds], params),
+                hull([sizes.params[kind.argmin(1)] for kind in sizes.kinds], params),
                 samples,
-                float(found.errors[best]),
-                hull([kind.min(1) for kind in found.kinds], float(found.errors[best])),
+                float(sizes.errors[best]),
+                hull([kind.min(1) for kind in sizes.kinds], float(sizes.errors[best])),
                 float(np.mean([winner == i for winner in winners])),
                 warnings,
             )

@@ -29,15 +29,15 @@ def facing(curves: list[Curve], column: str, a: str, b: str) -> list[tuple[dict[
     for curve in curves:
         rest = tuple((key, value) for key, value in curve.group.items() if key != column)
         by_rest.setdefault(rest, {})[curve.group[column]] = curve
-    found = [(dict(rest), own[a], own[b]) for rest, own in by_rest.items() if a in own and b in own]
-    if not found:
+    pairs = [(dict(rest), own[a], own[b]) for rest, own in by_rest.items() if a in own and b in own]
+    if not pairs:
         raise UserError(f"{a} and {b} share no task, metric and setting: nothing to compare")
-    return found
+    return pairs
 
 
-def answer_lines(group: dict[str, str], found: Iterable[Any], warnings: Iterable[str]) -> list[str]:
+def answer_lines(group: dict[str, str], findings: Iterable[Any], warnings: Iterable[str]) -> list[str]:
     """An answer for people: its group, what was found in it, and what it cannot tell."""
-    return [" ".join(group.values()), *(f"  {one}" for one in found), *(f"  warning: {one}" for one in warnings)]
+    return [" ".join(group.values()), *(f"  {one}" for one in findings), *(f"  warning: {one}" for one in warnings)]
 
 
 def percentiles(values: np.ndarray) -> tuple[float, float]:
@@ -48,8 +48,8 @@ def percentiles(values: np.ndarray) -> tuple[float, float]:
 
 def hull(kinds: list[np.ndarray], estimate: float) -> tuple[float, float]:
     """The widest of the intervals of several kinds of replicas, and the estimate."""
-    found = [percentiles(kind) for kind in kinds]
-    return min(estimate, *(low for low, _ in found)), max(estimate, *(high for _, high in found))
+    intervals = [percentiles(kind) for kind in kinds]
+    return min(estimate, *(low for low, _ in intervals)), max(estimate, *(high for _, high in intervals))
 
 
 def open_number(value: float) -> float | None:
@@ -57,7 +57,7 @@ def open_number(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def refuse_nothing(found: list[Any], excluded: Excluded, what: str) -> None:
+def refuse_nothing(answers: list[Any], excluded: Excluded, refusal: str) -> None:
     """UserError where no answer was found, with the reasons why rows were left out."""
-    if not found:
-        raise UserError(f"{what}: {excluded}" if str(excluded) else what)
+    if not answers:
+        raise UserError(f"{refusal}: {excluded}" if str(excluded) else refusal)

@@ -17,33 +17,33 @@ LIMIT = 1e9  # pairs that are looked at
 
 
 @dataclasses.dataclass(frozen=True)
-class Place(Crossover):
+class SweepCrossover(Crossover):
     """A crossover that knows the ``lowest`` pairs it was looked for from."""
 
     lowest: float
 
 
-def find_crossings(fitted: list[tuple[Curve, Fit]], limit: float = LIMIT) -> dict[tuple[str, str], list[Place]]:
+def find_crossings(fitted: list[tuple[Curve, Fit]]) -> dict[tuple[str, str], list[SweepCrossover]]:
     """(a, b) -> where their headline curves cross, in everything both were measured in; the larger name last."""
     by_rest: dict[tuple, dict[str, tuple[Curve, Fit]]] = {}
     for curve, fit in fitted:
         if is_headline(curve.group["metric"]):
             rest = tuple((k, v) for k, v in curve.group.items() if k != "objective")
             by_rest.setdefault(rest, {})[curve.group["objective"]] = curve, fit
-    found: dict[tuple[str, str], list[Place]] = {}
+    crossovers: dict[tuple[str, str], list[SweepCrossover]] = {}
     for rest, own in by_rest.items():
         for a, b in itertools.combinations(sorted(own), 2):
-            found.setdefault((a, b), []).append(_place(dict(rest), (a, *own[a]), (b, *own[b]), limit))
-    return dict(sorted(found.items()))
+            crossovers.setdefault((a, b), []).append(_crossover(dict(rest), (a, *own[a]), (b, *own[b])))
+    return dict(sorted(crossovers.items()))
 
 
-def _place(group: dict[str, str], a: tuple[str, Curve, Fit], b: tuple[str, Curve, Fit], limit: float) -> Place:
+def _crossover(group: dict[str, str], a: tuple[str, Curve, Fit], b: tuple[str, Curve, Fit]) -> SweepCrossover:
     lowest = float(max(a[1].x.min(), b[1].x.min()))
     measured = float(min(a[1].x.max(), b[1].x.max()))
-    limit = max(limit, measured)
+    limit = max(LIMIT, measured)
     at, interval, probability, a_ahead = crossover(a[2], b[2], lowest, limit)
     warnings = [f"{at / measured:.3g} times beyond the largest rung"] if measured < at < np.inf else []
-    return Place(
+    return SweepCrossover(
         group=group,
         a=a[0],
         b=b[0],
@@ -58,13 +58,13 @@ def _place(group: dict[str, str], a: tuple[str, Curve, Fit], b: tuple[str, Curve
     )
 
 
-def settings_of(place: Place, several: set[str]) -> str:
+def settings_of(one: SweepCrossover, several: set[str]) -> str:
     """What tells a crossover from others of its task: pooling, and those of model, start, variant in ``several``."""
-    parts = [glossary.pooling_title(place.group["pooling"]).removesuffix(" pooling")]
+    parts = [glossary.pooling_title(one.group["pooling"]).removesuffix(" pooling")]
     if "model" in several:
-        parts.append(place.group["model"])
+        parts.append(one.group["model"])
     if "init" in several:
-        parts.append(pathlib.PurePath(place.group["init"]).name)
-    if place.group.get("variant"):
-        parts.append(place.group["variant"])
+        parts.append(pathlib.PurePath(one.group["init"]).name)
+    if one.group.get("variant"):
+        parts.append(one.group["variant"])
     return ", ".join(parts)

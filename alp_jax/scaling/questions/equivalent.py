@@ -56,13 +56,13 @@ class Equivalent:
     warnings: list[str]
 
     def lines(self) -> list[str]:
-        found: list[Any] = list(self.rungs)
+        shown: list[Any] = list(self.rungs)
         if self.fade is not None:
             low, high = (f"{100 * end:.2f}" for end in self.fade_interval)
-            found.append(
+            shown.append(
                 f"its gain changes by {100 * self.fade:.2f} [{low}, {high}] percent of the error per tenfold data"
             )
-        return answer_lines(self.group, found, self.warnings)
+        return answer_lines(self.group, shown, self.warnings)
 
 
 def ask_equivalent(

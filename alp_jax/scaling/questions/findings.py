@@ -30,7 +30,7 @@ _SCRATCH = "scratch"
 class Evidence:
     """One number behind a verdict: ``value`` with its 95% interval; above 0 speaks for the finding."""
 
-    what: str
+    title: str
     value: float
     interval: tuple[float, float]
 
@@ -39,7 +39,7 @@ class Evidence:
         return HELD if self.interval[0] > 0 else NOT_HELD if self.interval[1] < 0 else UNDECIDED
 
     def __str__(self) -> str:
-        return f"{self.what} {self.value:+.3f} [{self.interval[0]:+.3f}, {self.interval[1]:+.3f}]"
+        return f"{self.title} {self.value:+.3f} [{self.interval[0]:+.3f}, {self.interval[1]:+.3f}]"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Verdict:
 Fitted = tuple[Curve, Fit]
 
 
-def judge(fitted: list[Fitted]) -> list[Verdict]:
+def paper_verdicts(fitted: list[Fitted]) -> list[Verdict]:
     """A verdict for each finding, from power laws over pairs with bootstraps of different seeds.
 
     Only headline metrics count. A finding whose runs are missing is undecided and says what it lacks.
@@ -175,35 +175,35 @@ def _gap(a: Fitted, b: Fitted) -> Gap:
     return rungs, value, [np.log(of_a) - np.log(of_b) for of_a, of_b in pairs]
 
 
-def _evidence(gap: Gap, of: Callable[[np.ndarray], Any], what: str) -> Evidence:
+def _evidence(gap: Gap, of: Callable[[np.ndarray], Any], title: str) -> Evidence:
     value = float(of(gap[1]))
-    return Evidence(what, value, hull([of(kind) for kind in gap[2]], value))
+    return Evidence(title, value, hull([of(kind) for kind in gap[2]], value))
 
 
-def _mean_gap(a: Fitted, b: Fitted, what: str) -> Evidence:
-    return _evidence(_gap(a, b), lambda gap: gap.mean(-1), what)
+def _mean_gap(a: Fitted, b: Fitted, title: str) -> Evidence:
+    return _evidence(_gap(a, b), lambda gap: gap.mean(-1), title)
 
 
-def _low_gap(a: Fitted, b: Fitted, what: str) -> Evidence:
-    return _evidence(_gap(a, b), lambda gap: gap[..., 0], what)
+def _low_gap(a: Fitted, b: Fitted, title: str) -> Evidence:
+    return _evidence(_gap(a, b), lambda gap: gap[..., 0], title)
 
 
-def _top_gap(a: Fitted, b: Fitted, what: str) -> Evidence:
-    return _evidence(_gap(a, b), lambda gap: gap[..., -1], what)
+def _top_gap(a: Fitted, b: Fitted, title: str) -> Evidence:
+    return _evidence(_gap(a, b), lambda gap: gap[..., -1], title)
 
 
-def _slope(a: Fitted, b: Fitted, what: str) -> Evidence:
+def _slope(a: Fitted, b: Fitted, title: str) -> Evidence:
     """Change of log(error of a / error of b) per tenfold pairs, by least squares over the rungs."""
     gap = _gap(a, b)
     decades = np.log10(gap[0]) - np.log10(gap[0]).mean()
-    return _evidence(gap, lambda values: values @ decades / (decades**2).sum(), what)
+    return _evidence(gap, lambda values: values @ decades / (decades**2).sum(), title)
 
 
-def _over(evidence: Iterable[Evidence], what: str) -> Evidence:
+def _over(evidence: Iterable[Evidence], title: str) -> Evidence:
     evidence = list(evidence)
     numbers = np.array([(e.value, *e.interval) for e in evidence]).mean(0).tolist()
-    return Evidence(f"{what} ({len(evidence)} curve{'s' * (len(evidence) > 1)})", numbers[0], tuple(numbers[1:]))
+    return Evidence(f"{title} ({len(evidence)} curve{'s' * (len(evidence) > 1)})", numbers[0], tuple(numbers[1:]))
 
 
-def _missing(finding: str, what: str) -> Verdict:
-    return Verdict(finding, UNDECIDED, f"no curves of 3 rungs of {what}", [])
+def _missing(finding: str, lacking: str) -> Verdict:
+    return Verdict(finding, UNDECIDED, f"no curves of 3 rungs of {lacking}", [])

@@ -56,8 +56,8 @@ class NextRun:
     warnings: list[str]
 
     def lines(self) -> list[str]:
-        found = [*self.candidates[:_SHOWN], f"{self.too_expensive} candidates cost more than the budget"]
-        return answer_lines({"asked": f"asked: {self.asked}"}, found, self.warnings)
+        shown = [*self.candidates[:_SHOWN], f"{self.too_expensive} candidates cost more than the budget"]
+        return answer_lines({"asked": f"asked: {self.asked}"}, shown, self.warnings)
 
 
 def ask_next_run(

@@ -104,7 +104,7 @@ def _answer(curve: Curve, replicas: int) -> SourcesAnswer | None:
     kind = [_mixture(str(row[COLUMN])) for row in curve.rows]
     logs, pairs = np.log(curve.y), curve.x[:, 0]
     whole = np.array([k == ("all", "") for k in kind])
-    names = sorted({name for what, name in kind if what in ("without", "alone")})
+    names = sorted({name for part, name in kind if part in ("without", "alone")})
     if not whole.any() or not names:
         return None
     full = whole & (pairs == pairs[whole].max())
@@ -114,13 +114,13 @@ def _answer(curve: Curve, replicas: int) -> SourcesAnswer | None:
         law = fit_law("power", curve.x[whole], curve.y[whole], replicas=replicas, seeds=seeds)
     worths = []
     for name in names:
-        without, alone = (np.array([k == (what, name) for k in kind]) for what in ("without", "alone"))
+        without, alone = (np.array([k == (part, name) for k in kind]) for part in ("without", "alone"))
         left = _difference(logs[without], logs[full])
         beyond = _beyond(law, logs[without], pairs[without])
         single = _difference(logs[alone], logs[full])
         worths.append(Worth(name, *left, *beyond, *single, runs=int(without.sum() + alone.sum())))
     worths.sort(key=lambda w: (w.without is None, -(w.without or 0.0), w.source))
-    others = sum(what == "other" for what, _ in kind)
+    others = sum(part == "other" for part, _ in kind)
     warnings = [f"{others} runs of other mixtures are not used"] if others else []
     if law is None:
         warnings.append("too few rungs with everything: what a source costs in pairs alone is unknown")
@@ -167,11 +167,11 @@ def _beyond(law: Any, logs: np.ndarray, pairs: np.ndarray) -> tuple[float | None
     return value, hull(kinds, value)
 
 
-def _part(what: str, value: float | None, interval: Interval) -> str:
+def _part(title: str, value: float | None, interval: Interval) -> str:
     if value is None:
         return ""
     range_ = f" [{_percent(interval[0])}, {_percent(interval[1])}]" if interval else " (one run: no interval)"
-    return f"{what} {_percent(value)}{range_}"
+    return f"{title} {_percent(value)}{range_}"
 
 
 def _percent(log_ratio: float) -> str:

@@ -14,7 +14,7 @@ from alp_jax.scaling.glossary import OBJECTIVES, PROBES, is_retrieval, setting_w
 from alp_jax.scaling.report.settings import flatten
 
 AXES = ("objective", "model", "init")  # columns of a ledger that tell curves apart
-_PLACE = ("objective", "model", "init", "pairs", "seed")
+_POSITION = ("objective", "model", "init", "pairs", "seed")
 ALL_PROBES = "All probes"
 
 
@@ -60,11 +60,11 @@ def add_variants(rows: list[dict[str, Any]], configs: dict[str, dict[str, Any]])
     runs = {row["run"]: row for row in rows if row["steps"] and row["run"] in flat}
     names, partitions = [], set()
     for name in sorted({name for run in runs for name in flat[run]}):
-        places: dict[tuple, set] = {}
+        values_at: dict[tuple, set] = {}
         for run, row in runs.items():
-            places.setdefault(tuple(str(row[c]) for c in _PLACE), set()).add(flat[run].get(name))
+            values_at.setdefault(tuple(str(row[c]) for c in _POSITION), set()).add(flat[run].get(name))
         partition = tuple(_ranks([flat[run].get(name) for run in runs]))
-        if any(len(values) > 1 for values in places.values()) and partition not in partitions:
+        if any(len(values) > 1 for values in values_at.values()) and partition not in partitions:
             names.append(name)
             partitions.add(partition)
     families: dict[tuple, dict[str, set]] = {}
@@ -75,8 +75,8 @@ def add_variants(rows: list[dict[str, Any]], configs: dict[str, dict[str, Any]])
     for row in rows:
         settings = flat.get(row["run"], {})
         varied = families.get(tuple(str(row[c]) for c in AXES), {})
-        mine = [name for name in names if len(varied.get(name, ())) > 1] if row["steps"] else []
-        row["variant"] = ", ".join(f"{setting_words(name)} {settings.get(name)}" for name in mine)
+        own = [name for name in names if len(varied.get(name, ())) > 1] if row["steps"] else []
+        row["variant"] = ", ".join(f"{setting_words(name)} {settings.get(name)}" for name in own)
         row |= {name: settings.get(name, "") for name in names}
     return names
 
@@ -89,9 +89,9 @@ def ablations(rows: list[dict[str, Any]], settings: list[str]) -> list[Ablation]
     """
     axes = [*AXES, *settings]
     values = _values([row for row in rows if row["steps"] and is_headline(row["metric"])], axes)
-    found = []
+    tables = []
     for axis in axes:
-        counts = Counter(place[axis] for place, _ in values)
+        counts = Counter(position[axis] for position, _ in values)
         if len(counts) < 2:
             continue
         customary = next((v for v in ("scratch", *OBJECTIVES) if v in counts), None)
@@ -101,8 +101,8 @@ def ablations(rows: list[dict[str, Any]], settings: list[str]) -> list[Ablation]
         if columns:
             columns.sort(key=lambda c: c != ALL_PROBES)
             table = {_short(v): [gains.get(c) for c in columns] for v, gains in others.items() if gains}
-            found.append(Ablation(axis, _short(base), columns, table))
-    return found
+            tables.append(Ablation(axis, _short(base), columns, table))
+    return tables
 
 
 def gain(differences: list[float]) -> Gain:
@@ -126,22 +126,22 @@ def _values(rows: list[dict[str, Any]], axes: list[str]) -> Values:
     """
     by_run: dict[str, tuple[dict[str, str], dict[tuple[str, str], float]]] = {}
     for row in rows:
-        place = {axis: str(row[axis]) for axis in (*axes, "pairs", "seed")}
-        by_run.setdefault(row["run"], (place, {}))[1][row["task"], row["pooling"]] = METRICS[row["metric"]].gain(
+        position = {axis: str(row[axis]) for axis in (*axes, "pairs", "seed")}
+        by_run.setdefault(row["run"], (position, {}))[1][row["task"], row["pooling"]] = METRICS[row["metric"]].gain(
             row["value"], 0.0
         )
     return list(by_run.values())
 
 
 def _gains(values: Values, axis: str, base: str, value: str) -> dict[str, Gain]:
-    def rest(place: dict[str, str]) -> tuple:
-        return tuple((k, v) for k, v in place.items() if k != axis)
+    def rest(position: dict[str, str]) -> tuple:
+        return tuple((k, v) for k, v in position.items() if k != axis)
 
-    bases = {rest(place): own for place, own in values if place[axis] == base}
+    bases = {rest(position): own for position, own in values if position[axis] == base}
     columns: dict[str, list[float]] = {}
-    for place, own in values:
-        other = bases.get(rest(place))
-        if place[axis] != value or other is None:
+    for position, own in values:
+        other = bases.get(rest(position))
+        if position[axis] != value or other is None:
             continue
         tasks: dict[str, list[float]] = {}
         for (task, pooling), number in own.items():

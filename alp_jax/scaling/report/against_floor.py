@@ -47,15 +47,15 @@ class AgainstFloor:
 
 def against_floor(panels: list[Panel]) -> list[AgainstFloor]:
     """Every headline result whose floor is known; where the floor is ahead of all or of most comes first."""
-    found = []
+    results = []
     for panel in panels:
         if panel.floor is None or not is_headline(panel.metric) or panel.pooling == "zero_shot" or not panel.curves:
             continue
-        last = {name: points[-1] for name, points in panel.curves.items()}
+        last = {name: curve[-1] for name, curve in panel.curves.items()}
         gains = {name: METRICS[panel.metric].gain(point.mean, panel.floor) for name, point in last.items()}
         best = max(gains, key=gains.get)
         ahead = sum(gain > 0 for gain in gains.values())
-        found.append(
+        results.append(
             AgainstFloor(panel.task, panel.pooling, panel.metric, panel.floor, best, last[best], ahead, len(last))
         )
-    return sorted(found, key=lambda one: (one.ahead / one.curves, one.task, one.pooling))
+    return sorted(results, key=lambda one: (one.ahead / one.curves, one.task, one.pooling))

@@ -82,13 +82,13 @@ def _artefact(name: str, kind: dict[str, Any], sources: dict[str, Any], everythi
         if name in row["artefacts"]
     }
     most = max(shares, key=lambda source: shares[source])
-    found = everything["artefacts"][name]
+    tallies = everything["artefacts"][name]
     return {
         "name": name.replace("_", " "),
         "meaning": kind["meaning"],
         "defect": kind["defect"],
-        "captions": found["captions"],
-        "share": found["captions"] / everything["captions"],
+        "captions": tallies["captions"],
+        "share": tallies["captions"] / everything["captions"],
         "most_in": most,
         "most_share": shares[most],
         "example": sources[most]["artefacts"][name]["examples"][0],
@@ -96,8 +96,8 @@ def _artefact(name: str, kind: dict[str, Any], sources: dict[str, Any], everythi
 
 
 def _repetition(name: str, row: dict[str, Any]) -> dict[str, Any]:
-    def shown(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        return [{"text": each["text"], "share": each["captions"] / row["captions"]} for each in found[:_SHOWN]]
+    def shown(tallies: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [{"text": each["text"], "share": each["captions"] / row["captions"]} for each in tallies[:_SHOWN]]
 
     return {
         "source": name,

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from alp_jax.config import format_count
 from alp_jax.core.errors import UserError
 from alp_jax.core.metrics import METRICS, Metric, number
-from alp_jax.scaling.questions.crossings import Place
+from alp_jax.scaling.questions.crossings import SweepCrossover
 from alp_jax.scaling.questions.held_out import HeldOut
 from alp_jax.scaling.report.costs import Cost
 from alp_jax.scaling.report.summary import Panel
@@ -110,7 +110,7 @@ def panel_svg(
         return _inline(figure, title)
 
 
-def crossing_svg(crossings: Sequence[tuple[str, str, Place]], title: str) -> str:
+def crossing_svg(crossings: Sequence[tuple[str, str, SweepCrossover]], title: str) -> str:
     """Where one objective overtakes the other: a line per (name, note, crossover), over pairs on a log axis.
 
     The measured range is shaded. A bar is the 95% interval, cut with an arrow at the largest input looked at.
@@ -145,9 +145,9 @@ def cost_svg(costs: Sequence[Cost], styles: dict[str, Style], title: str) -> str
         figure = Figure(figsize=(5.4, 2.9))
         axes = figure.add_axes((0.07, 0.13, 0.9, 0.85))
         for name in dict.fromkeys(cost.curve for cost in costs):
-            mine = sorted((c for c in costs if c.curve == name), key=lambda c: c.flops)
+            own = sorted((c for c in costs if c.curve == name), key=lambda c: c.flops)
             style = styles[name]
-            x, y = [c.flops for c in mine], [c.score for c in mine]
+            x, y = [c.flops for c in own], [c.score for c in own]
             axes.plot(
                 x, y, color=style.paint, ls=style.line, lw=1.3, marker="o", ms=4.5, mec=style.paint, mfc=style.fill
             )
@@ -211,7 +211,7 @@ def _diamond(axes, metric: Metric, style: Style, one: HeldOut, order: int) -> No
     )
 
 
-def _crossing(axes, y: int, one: Place, limit: float) -> None:
+def _crossing(axes, y: int, one: SweepCrossover, limit: float) -> None:
     low, high = (v or limit for v in one.interval)
     axes.axhline(y, color=_RULE, lw=0.5, zorder=1)
     if one.interval[0] is not None:
@@ -253,14 +253,14 @@ def _reference_lines(axes, panel: Panel) -> None:
     pad = 0.04 * (high - low)
     low, high = max(METRICS[panel.metric].low, low - pad), high + pad
     axes.set_ylim(low, high)
-    gap, below = 0.075, -1.0
+    gap, lowest = 0.075, -1.0
     for name, value, dashes in sorted(lines, key=lambda line: line[1]):
         shown = (name, value, dashes) in near
         arrow = "" if shown else " ↓" if value < low else " ↑"
-        place = below = max((value - low) / (high - low) if shown else 0.02 if value < low else 0.9, below + gap)
+        height = lowest = max((value - low) / (high - low) if shown else 0.02 if value < low else 0.9, lowest + gap)
         text = f"{name} {number(panel.metric, value, 0)}{arrow}"
         axes.text(
-            1.02, place, text, transform=axes.transAxes, color=_MUTED, va="center",
+            1.02, height, text, transform=axes.transAxes, color=_MUTED, va="center",
             fontsize=8,
         )  # fmt: skip
 

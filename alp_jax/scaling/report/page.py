@@ -16,7 +16,7 @@ from alp_jax.scaling import glossary
 from alp_jax.scaling.laws.curves import GROUP
 from alp_jax.scaling.laws.curves_fit import fit_groups
 from alp_jax.scaling.questions.crossings import find_crossings
-from alp_jax.scaling.questions.findings import judge
+from alp_jax.scaling.questions.findings import paper_verdicts
 from alp_jax.scaling.questions.held_out import HeldOut, hold_out
 from alp_jax.scaling.report.ablations import AXES, ablations, add_variants
 from alp_jax.scaling.report.against_floor import against_floor
@@ -122,8 +122,8 @@ def gather(sweep: pathlib.Path, corpus: dict[str, Any]) -> dict[str, Any]:
         **corpus,
         "settings": setting_rows(list(configs.values())),
         "limits": find_limits(facts, panels, corpus["stats"]),
-        "glossary": dict(sorted(glossary.GLOSSARY.items(), key=lambda item: item[0].lower())),
-        "words": glossary,
+        "terms": dict(sorted(glossary.GLOSSARY.items(), key=lambda item: item[0].lower())),
+        "glossary": glossary,
         "metrics": metrics,
         "format_count": format_count,
     }
@@ -141,7 +141,7 @@ def fit_laws(rows: list[dict[str, Any]]) -> dict[str, Any]:
     try:
         result, fitted = fit_groups(rows, group=(*GROUP, "variant"))
     except UserError as error:  # too few rungs is a finding of the report, not the end of it
-        return nothing | {"verdicts": judge([]), "fit_note": str(error)}
+        return nothing | {"verdicts": paper_verdicts([]), "fit_note": str(error)}
     names = curve_names(rows)
     columns = (*AXES, "variant")
     curve_of = {tuple(str(r[c]) for c in columns): names[r["run"]] for r in rows if r["steps"]}
@@ -153,7 +153,7 @@ def fit_laws(rows: list[dict[str, Any]]) -> dict[str, Any]:
     order = sort_names(names.values())
     return nothing | {
         "fits": sorted(result["fits"], key=lambda fit: order.index(fit["curve_name"])),
-        "verdicts": judge(fitted),
+        "verdicts": paper_verdicts(fitted),
         "crossings": find_crossings(fitted),
         "held_out": held_out,
         "excluded": result["excluded"],

@@ -7,7 +7,7 @@ from alp_jax.core import metrics
 from alp_jax.core.files import read_json
 from alp_jax.core.run_files import RESULTS, RUNS, result_files
 from alp_jax.scaling import glossary
-from alp_jax.scaling.questions.crossings import Place, settings_of
+from alp_jax.scaling.questions.crossings import SweepCrossover, settings_of
 from alp_jax.scaling.questions.held_out import HeldOut
 from alp_jax.scaling.report.costs import Cost
 from alp_jax.scaling.report.figures import Style, cost_svg, crossing_svg, panel_svg
@@ -25,8 +25,8 @@ def curve_sections(
         if not metrics.is_headline(panel.metric) or not panel.curves:
             continue
         key = (panel.task, panel.pooling, panel.metric)
-        mine = {f["curve_name"]: f["curve"] for f in fits if tuple(f["group"][c] for c in _PANEL) == key}
-        foretold = {
+        fitted = {f["curve_name"]: f["curve"] for f in fits if tuple(f["group"][c] for c in _PANEL) == key}
+        predicted = {
             name: one for name, ones in held_out.items() for one in ones if tuple(one.group[c] for c in _PANEL) == key
         }
         title = glossary.task_title(panel.task)
@@ -36,27 +36,27 @@ def curve_sections(
         drawing = {
             "title": title,
             "metric": f"{metric.title}, {metric.symbol}",
-            "svg": panel_svg(panel, styles, mine, foretold, label),
+            "svg": panel_svg(panel, styles, fitted, predicted, label),
         }
         sections.setdefault(f"{glossary.kind(panel.task)}, {glossary.pooling_title(panel.pooling)}", []).append(drawing)
     return [{"title": title, "panels": drawings} for title, drawings in sections.items()]
 
 
-def crossing_sections(crossings: dict[tuple[str, str], list[Place]]) -> list[dict[str, Any]]:
+def crossing_sections(crossings: dict[tuple[str, str], list[SweepCrossover]]) -> list[dict[str, Any]]:
     """Per pair of objectives: title, drawing, and a row of text for every crossover."""
     several = {
         column
         for column in ("model", "init")
-        if len({place.group[column] for places in crossings.values() for place in places}) > 1
+        if len({crossover.group[column] for crossovers in crossings.values() for crossover in crossovers}) > 1
     }
-    found = []
-    for (a, b), places in crossings.items():
-        order = sorted(places, key=lambda p: (glossary.is_retrieval(p.group["task"]), *p.group.values()))
+    sections = []
+    for (a, b), crossovers in crossings.items():
+        order = sorted(crossovers, key=lambda p: (glossary.is_retrieval(p.group["task"]), *p.group.values()))
         named = [(glossary.task_title(p.group["task"]), settings_of(p, several), p) for p in order]
         title = f"{glossary.sentence(a)} and {b}"
         label = f"{title}: pairs at which one overtakes the other, with 95% intervals"
-        found.append({"title": title, "svg": crossing_svg(named, label), "rows": named})
-    return found
+        sections.append({"title": title, "svg": crossing_svg(named, label), "rows": named})
+    return sections
 
 
 def cost_figure(costs: list[Cost], styles: dict[str, Style]) -> str | None:
@@ -87,11 +87,11 @@ def result_tables(panels: list[Panel], names: list[str], rungs: list[int]) -> li
 
 def protocol(sweep: pathlib.Path, done: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """How each result was measured, from the evaluation files of one run that has it."""
-    found = {}
+    files = {}
     for run in done:
         for file in result_files(sweep / RUNS / run["id"] / RESULTS):
-            found.setdefault(file.name, file)
+            files.setdefault(file.name, file)
     keys = ("task", "pooling", "n_train", "n_test", "classes")
     keys += ("groups_train", "groups_test", "interval_over", "selection")
-    results = [read_json(file, "result") for _, file in sorted(found.items())]
+    results = [read_json(file, "result") for _, file in sorted(files.items())]
     return [{key: result[key] for key in keys} for result in results if all(key in result for key in keys)]

@@ -84,7 +84,7 @@ def typed_rows(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     Raises:
       UserError: a cell that has to be a number is none.
     """
-    found = []
+    typed = []
     for row in rows:
         one: dict[str, Any] = dict.fromkeys(COLUMNS) | row
         for column in set(COLUMNS) - {*KEY, *_NAMES}:
@@ -92,8 +92,8 @@ def typed_rows(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
                 one[column] = None if one[column] in (None, "") else (int if column in _COUNTS else float)(one[column])
             except ValueError:
                 raise UserError(f"run {row.get('run')}: {column} {row[column]!r} is no number") from None
-        found.append(one)
-    return found
+        typed.append(one)
+    return typed
 
 
 def curve_names(rows: list[dict[str, Any]]) -> dict[str, str]:
@@ -131,8 +131,8 @@ def make_panels(rows: list[dict[str, Any]]) -> list[Panel]:
         trained = [row for row in members if row["steps"]]
         curves = {}
         for name in sort_names(names[row["run"]] for row in trained):
-            mine = [row for row in trained if names[row["run"]] == name]
-            curves[name] = [_point(mine, pairs) for pairs in sorted({row["pairs"] for row in mine})]
+            own = [row for row in trained if names[row["run"]] == name]
+            curves[name] = [_point(own, pairs) for pairs in sorted({row["pairs"] for row in own})]
         untrained = [row for row in members if not row["steps"] and row["init"] == SCRATCH]
         start = [row for row in members if not row["steps"] and row["init"] != SCRATCH]
         panels.append(
@@ -167,7 +167,7 @@ def difference(metric: str, trained: Point, untrained: Point) -> Difference | No
 
 def family_verdicts(panels: list[Panel]) -> list[dict[str, Any]]:
     """Per family and curve: how the largest rung compares with the untrained encoder, over tasks and probes."""
-    found: dict[tuple[str, str], list[Difference]] = {}
+    by_family: dict[tuple[str, str], list[Difference]] = {}
     for panel in panels:
         if panel.pooling not in PROBES or panel.untrained is None or not metrics.is_headline(panel.metric):
             continue
@@ -175,10 +175,10 @@ def family_verdicts(panels: list[Panel]) -> list[dict[str, Any]]:
             key = (family(panel.task), name)
             versus = difference(panel.metric, points[-1], panel.untrained)
             if versus is not None:
-                found.setdefault(key, []).append(versus)
+                by_family.setdefault(key, []).append(versus)
     verdicts = []
-    order = sort_names(name for _, name in found)
-    for (group, name), differences in sorted(found.items(), key=lambda item: (item[0][0], order.index(item[0][1]))):
+    order = sort_names(name for _, name in by_family)
+    for (group, name), differences in sorted(by_family.items(), key=lambda item: (item[0][0], order.index(item[0][1]))):
         mean = sum(d.value for d in differences) / len(differences)
         counts = {v: sum(d.verdict == v for d in differences) for v in ("better", "worse", "undecided")}
         verdicts.append(
@@ -189,21 +189,21 @@ def family_verdicts(panels: list[Panel]) -> list[dict[str, Any]]:
 
 def retrieval_verdicts(panels: list[Panel]) -> list[dict[str, Any]]:
     """Per retrieval panel and curve with a known chance: value at the largest rung and how many times chance it is."""
-    found = []
+    verdicts = []
     for panel in panels:
         if not panel.retrieval or not metrics.is_headline(panel.metric) or not panel.chance:
             continue
         for name, points in panel.curves.items():
             row = {"task": panel.task, "pooling": panel.pooling, "metric": panel.metric, "curve": name}
-            found.append(
+            verdicts.append(
                 row | {"value": points[-1].mean, "chance": panel.chance, "ratio": points[-1].mean / panel.chance}
             )
-    return found
+    return verdicts
 
 
 def _point(rows: list[dict[str, Any]], pairs: int) -> Point:
-    mine = [row for row in rows if row["pairs"] == pairs]
-    return Point(pairs, tuple(row["value"] for row in mine), _mean(mine, "interval_low"), _mean(mine, "interval_high"))
+    own = [row for row in rows if row["pairs"] == pairs]
+    return Point(pairs, tuple(row["value"] for row in own), _mean(own, "interval_low"), _mean(own, "interval_high"))
 
 
 def _mean(rows: list[dict[str, Any]], column: str) -> float | None:

@@ -20,8 +20,8 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 @dataclasses.dataclass(frozen=True)
-class Place:
-    """Where one of the runs that are at work at a time goes: its CPU cores (None: all), and variables for it."""
+class Slot:
+    """Where one of the runs that are at work at a time goes: its CPU cores (None: all), and environment variables."""
 
     cores: frozenset[int] | None = None
     environ: Mapping[str, str] = dataclasses.field(default_factory=dict)
@@ -65,7 +65,7 @@ class Child:
     next driver can wait for it.
     """
 
-    def __init__(self, command: list[str], log: pathlib.Path, lock_fd: int, place: Place):
+    def __init__(self, command: list[str], log: pathlib.Path, lock_fd: int, slot: Slot):
         self.log, self.began, self._asked = log, time.monotonic(), False
         self._since = time.time()
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -78,8 +78,8 @@ class Child:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
                 pass_fds=(lock_fd,),
-                preexec_fn=_prepare(os.getpid(), place.cores) if sys.platform == "linux" else None,
-                env={**os.environ, **place.environ},
+                preexec_fn=_prepare(os.getpid(), slot.cores) if sys.platform == "linux" else None,
+                env={**os.environ, **slot.environ},
             )
 
     def wait(self, timeout_s: float) -> int | None:
@@ -141,25 +141,25 @@ def latest_line(output: pathlib.Path, run_dir: pathlib.Path, start: int = 0, sin
     return last_line(run_dir / LOG) if newer else last_line(output, start)
 
 
-def make_places(parallel: int = 1, gpus: Sequence[str] = (), gpus_per_run: int = 1) -> list[Place]:
-    """One place with all there is, ``parallel`` equal shares of the CPU cores, or ``gpus_per_run`` of ``gpus`` each.
+def make_slots(parallel: int = 1, gpus: Sequence[str] = (), gpus_per_run: int = 1) -> list[Slot]:
+    """One slot with all there is, ``parallel`` equal shares of the CPU cores, or ``gpus_per_run`` of ``gpus`` each.
 
     Args:
       gpus: as CUDA_VISIBLE_DEVICES names them.
 
     Raises:
-      UserError: more places than cores, a GPU named twice, or GPUs that do not divide.
+      UserError: more slots than cores, a GPU named twice, or GPUs that do not divide.
     """
     if not gpus:
         shares = core_shares(parallel)
-        return [Place() if cores is None else Place(cores, {"JAX_PLATFORMS": "cpu"}) for cores in shares]
+        return [Slot() if cores is None else Slot(cores, {"JAX_PLATFORMS": "cpu"}) for cores in shares]
     named = ",".join(gpus)
     if len(set(gpus)) < len(gpus) or not all(gpus):
         raise UserError(f"--gpus {named}: name every GPU once, as in 0,1,2,3")
     if gpus_per_run < 1 or len(gpus) % gpus_per_run:
         raise UserError(f"--gpus {named} cannot be shared out {gpus_per_run} to a run (--gpus_per_run)")
     groups = [gpus[at : at + gpus_per_run] for at in range(0, len(gpus), gpus_per_run)]
-    return [Place(environ={"CUDA_VISIBLE_DEVICES": ",".join(group)}) for group in groups]
+    return [Slot(environ={"CUDA_VISIBLE_DEVICES": ",".join(group)}) for group in groups]
 
 
 def core_shares(parallel: int) -> list[frozenset[int] | None]:

@@ -12,7 +12,7 @@ from typing import Any
 from alp_jax.core.errors import AlpError, Preempted, UserError
 from alp_jax.core.files import read_json, write_json
 from alp_jax.core.run_files import DONE, FLOORS, LEDGER, LOCK, OUTPUT, RUNS, SWEEP, is_done
-from alp_jax.scaling.sweep.child import Child, Lock, Place
+from alp_jax.scaling.sweep.child import Child, Lock, Slot
 from alp_jax.scaling.sweep.forecast import (
     Budget,
     Estimate,
@@ -47,7 +47,7 @@ class _Active:
 
     run: PlannedRun
     child: Child
-    place: Place
+    slot: Slot
     before: float
     expected_s: float | None
 
@@ -61,7 +61,7 @@ class Sweep:
     """The state of one sweep folder: ``runs/<id>``, ``sweep.json``, ``ledger.jsonl``, ``ledger.csv``.
 
     ``sweep.json`` tells what was planned and how every attempt ended; whether a run is finished is told by its own
-    ``DONE`` alone. One run at a time goes to each of ``places``; a small model cannot keep several cores busy, so they
+    ``DONE`` alone. One run at a time goes to each of ``slots``; a small model cannot keep several cores busy, so they
     may be shares of the cores, or GPUs.
 
     Args:
@@ -81,14 +81,14 @@ class Sweep:
         command: Callable[[PlannedRun, pathlib.Path], list[str]] = train_command,
         *,
         grace_s: float = 120.0,
-        places: Sequence[Place] = (Place(),),
+        slots: Sequence[Slot] = (Slot(),),
         estimates: Mapping[str, Estimate] | None = None,
         devices: int = 1,
         rate: float | None = None,
         budget: Budget | None = None,
     ):
         self.out, self.runs, self.name = pathlib.Path(out), runs, name
-        self._command, self._grace_s, self._places = command, grace_s, list(places)
+        self._command, self._grace_s, self._slots = command, grace_s, list(slots)
         self._budget, self._signal, self._excess = budget or Budget(), 0, ""
         before: dict[str, Any] = {"name": name, "seconds": 0.0, "runs": []}
         if (self.out / SWEEP).exists():
@@ -102,7 +102,7 @@ class Sweep:
             fixed = {"id": run.id, "kind": run.kind, "command": command(run, self.folder(run))[1:]}
             self._records[run.id] = _FRESH | known.get(run.id, {}) | fixed
             self._mend(self._records[run.id], self.folder(run) / OUTPUT)
-        hardware = Hardware(len(self._places), devices, rate)
+        hardware = Hardware(len(self._slots), devices, rate)
         self._forecast = Forecast(runs, self._records, estimates or {}, hardware)
         self._look()
 
@@ -189,7 +189,7 @@ class Sweep:
         return collect(self.out / LEDGER, [self.folder(run) for run in self.runs if self.finished(run)])
 
     def _all(self, waiting: collections.deque[PlannedRun], asked: list[dict[str, Any]], lock_fd: int) -> None:
-        free, active, interrupted, table = list(self._places), [], [], StatusTable()
+        free, active, interrupted, table = list(self._slots), [], [], StatusTable()
         while active or (waiting and not self._signal and not self._excess):
             while waiting and free and not self._signal and not self._excess:
                 active.append(self._start(waiting.popleft(), free.pop(0), lock_fd))
@@ -203,7 +203,7 @@ class Sweep:
                 if status is not None:
                     ended = True
                     active.remove(one)
-                    free.append(one.place)
+                    free.append(one.slot)
                     if self._end(one, status) == "interrupted":
                         interrupted.append(one.run.id)
             outlook = self._forecast.outlook(waiting, [one.times() for one in active])
@@ -222,16 +222,16 @@ class Sweep:
                 "same command goes on"
             )
 
-    def _start(self, run: PlannedRun, place: Place, lock_fd: int) -> _Active:
+    def _start(self, run: PlannedRun, slot: Slot, lock_fd: int) -> _Active:
         record = self._records[run.id]
         expected = self._forecast.seconds(run)
         record.update(
             status="running", attempts=record["attempts"] + 1, exit_code=None, cause="", since=round(time.time(), 3)
         )
         self._save()
-        child = Child(self._command(run, self.folder(run)), self.folder(run) / OUTPUT, lock_fd, place)
+        child = Child(self._command(run, self.folder(run)), self.folder(run) / OUTPUT, lock_fd, slot)
         before = record["seconds"]
-        return _Active(run, child, place, before, None if expected is None else max(expected - before, 0.0))
+        return _Active(run, child, slot, before, None if expected is None else max(expected - before, 0.0))
 
     def _end(self, one: _Active, status: int) -> str:
         """Writes down how a run ended."""

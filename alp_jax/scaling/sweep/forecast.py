@@ -23,9 +23,9 @@ class Estimate:
 
 @dataclasses.dataclass(frozen=True)
 class Hardware:
-    """Where runs go: ``places`` runs at a time with ``devices`` each, ``rate`` FLOP/s per device or None: unknown."""
+    """Where runs go: ``slots`` runs at a time with ``devices`` each, ``rate`` FLOP/s per device or None: unknown."""
 
-    places: int = 1
+    slots: int = 1
     devices: int = 1
     rate: float | None = None
 
@@ -89,9 +89,9 @@ class Forecast:
             return None
         like = [other for other in self._finished(run.kind) if self._weight(other)[1] == in_seconds]
         pairs = [(self._records[other.id]["seconds"], self._weight(other)[0]) for other in like]
-        pairs = [(took, expected) for took, expected in pairs if took > 0 and expected]
+        pairs = [(spent, expected) for spent, expected in pairs if spent > 0 and expected]
         if pairs:
-            return weight * sum(took for took, _ in pairs) / sum(expected for _, expected in pairs)
+            return weight * sum(spent for spent, _ in pairs) / sum(expected for _, expected in pairs)
         return weight if in_seconds else None
 
     def bytes(self, run: PlannedRun) -> float | None:
@@ -105,14 +105,14 @@ class Forecast:
         return estimate.bytes * stored / expected if stored and expected else estimate.bytes
 
     def until_end(self, waiting: Iterable[PlannedRun], left: Iterable[float | None] = ()) -> float | None:
-        """Seconds until the last run ends, each beginning as soon as a place is free.
+        """Seconds until the last run ends, each beginning as soon as a slot is free.
 
         ``left``: seconds that the runs at work still need.
         """
         ends, durations = list(left), [self.seconds(run) for run in waiting]
         if None in ends or None in durations:
             return None
-        ends += [0.0] * (self._hardware.places - len(ends))
+        ends += [0.0] * (self._hardware.slots - len(ends))
         heapq.heapify(ends)
         for duration in durations:
             heapq.heapreplace(ends, ends[0] + duration)

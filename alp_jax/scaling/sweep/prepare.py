@@ -10,7 +10,7 @@ from alp_jax.core.accelerators import DEVICES
 from alp_jax.core.errors import AlpError, UserError
 from alp_jax.core.names import choose
 from alp_jax.core.run_files import RUNS, is_done
-from alp_jax.scaling.sweep.child import Place
+from alp_jax.scaling.sweep.child import Slot
 from alp_jax.scaling.sweep.driver import Sweep
 from alp_jax.scaling.sweep.forecast import Budget, Estimate
 from alp_jax.scaling.sweep.plan import PlannedRun, sweep_name
@@ -23,7 +23,7 @@ def open_sweep(
     *,
     data: str | None,
     only: str | None,
-    places: Sequence[Place],
+    slots: Sequence[Slot],
     devices: int,
     rate: float | None,
     budget: Budget,
@@ -48,7 +48,7 @@ def open_sweep(
                 raise UserError(f"data set {path} does not exist: build it with 'alp data build', or name it by --data")
     unfinished = [run for run in selected if not is_done(pathlib.Path(out, RUNS, run.id))]
     estimates = estimate_in_own_process(spec, data) if unfinished else {}
-    settings = {"places": places, "estimates": estimates, "devices": devices, "rate": rate, "budget": budget}
+    settings = {"slots": slots, "estimates": estimates, "devices": devices, "rate": rate, "budget": budget}
     return Sweep(sweep_name(spec), runs, out, **settings), selected
 
 

@@ -13,7 +13,7 @@ from alp_jax.scaling.questions.findings import (
     POOLING,
     UNDECIDED,
     Evidence,
-    judge,
+    paper_verdicts,
 )
 
 PAIRS = np.geomspace(1e3, 1e6, 5)
@@ -53,7 +53,7 @@ def planted(sign):
 
 
 def verdicts(curves, **settings):
-    return {v.finding: v for v in judge(fit_groups(ledger(curves, **settings), replicas=40)[1])}
+    return {v.finding: v for v in paper_verdicts(fit_groups(ledger(curves, **settings), replicas=40)[1])}
 
 
 @pytest.fixture(scope="module")
@@ -90,12 +90,12 @@ def test_missing_runs_leave_a_finding_undecided_and_are_named(true):
     found = verdicts(alone)
     assert {v.verdict for v in found.values()} == {UNDECIDED}
     assert found[FADES].because == "no curves of 3 rungs of a start and scratch"
-    assert [v.verdict for v in judge([])] == [UNDECIDED] * 4
+    assert [v.verdict for v in paper_verdicts([])] == [UNDECIDED] * 4
 
 
 def test_curves_without_a_common_range_are_not_compared():
     rows = ledger({key: value for key, value in planted(1).items() if key[2:] == ("speaker", "mean")})
     for row in rows:
         row["pairs"] *= 1e6 if row["objective"] == "captioning" else 1
-    found = {v.finding: v for v in judge(fit_groups(rows, replicas=20)[1])}
+    found = {v.finding: v for v in paper_verdicts(fit_groups(rows, replicas=20)[1])}
     assert found[EFFICIENT].because == "no curves of 3 rungs of contrastive and captioning from scratch on a probe"

@@ -69,13 +69,13 @@ def test_a_law_foretells_its_top_rung_and_not_one_that_breaks():
 def test_a_planted_crossover_is_found_where_it_is():
     rows = ledger_rows(law=lambda n: 2.0 * n**-0.2) + ledger_rows("captioning", law=lambda n: 8.0 * n**-0.35)
     curves, excluded = make_curves(rows, ("pairs",))
-    places = find_crossings(fit_curves(curves, "power", ("pairs",), excluded, 20, 0))
-    ((place,),) = places.values()
+    crossings = find_crossings(fit_curves(curves, "power", ("pairs",), excluded, 20, 0))
+    ((crossing,),) = crossings.values()
     truth = 4.0 ** (1 / 0.15)  # 2 n^-0.2 = 8 n^-0.35
-    assert list(places) == [("captioning", "contrastive")]
-    assert place.ahead == "contrastive"
-    assert place.at == pytest.approx(truth, rel=0.15)
-    assert place.interval[0] < truth < place.interval[1]
+    assert list(crossings) == [("captioning", "contrastive")]
+    assert crossing.ahead == "contrastive"
+    assert crossing.at == pytest.approx(truth, rel=0.15)
+    assert crossing.interval[0] < truth < crossing.interval[1]
 
 
 def hybrid_sweep():

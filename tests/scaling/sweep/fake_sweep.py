@@ -4,7 +4,7 @@ import pathlib
 import sys
 
 from alp_jax.core.errors import Preempted
-from alp_jax.scaling.sweep.child import make_places
+from alp_jax.scaling.sweep.child import make_slots
 from alp_jax.scaling.sweep.driver import Sweep
 from alp_jax.scaling.sweep.plan import PlannedRun
 
@@ -23,7 +23,7 @@ def command(run, folder):
 def sweep(out, behaviours, only="", parallel=1, gpus=()):
     """The counts of a sweep of such runs, all or those with ``only`` in their names."""
     runs = make_runs(behaviours)
-    driver = Sweep("grid", runs, out, command, grace_s=10, places=make_places(parallel, gpus))
+    driver = Sweep("grid", runs, out, command, grace_s=10, slots=make_slots(parallel, gpus))
     return driver.run([run for run in runs if only in run.id])
 
 

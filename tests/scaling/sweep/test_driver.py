@@ -16,7 +16,7 @@ import pytest
 
 from alp_jax.cli import main as cli
 from alp_jax.core.errors import Preempted, UserError
-from alp_jax.scaling.sweep.child import Lock, core_shares, make_places
+from alp_jax.scaling.sweep.child import Lock, core_shares, make_slots
 from alp_jax.scaling.sweep.driver import Sweep, train_command
 from alp_jax.scaling.sweep.plan import PlannedRun
 
@@ -143,7 +143,7 @@ def test_a_signal_stops_all_runs_at_work(tmp_path):
 def test_the_time_that_is_left_counts_on_runs_at_a_time(tmp_path):
     runs = make_runs(["ok"] * 5)
     assert Sweep("grid", runs, tmp_path, command).outlook(runs).seconds == 5.0
-    assert Sweep("grid", runs, tmp_path, command, places=make_places(2)).outlook(runs).seconds == 3.0
+    assert Sweep("grid", runs, tmp_path, command, slots=make_slots(2)).outlook(runs).seconds == 3.0
 
 
 def test_twelve_runs_ten_kills_and_two_failing_runs_give_the_table_of_an_undisturbed_sweep(tmp_path):

@@ -12,7 +12,7 @@ from alp_jax.cli.configuration import load_config
 from alp_jax.core.errors import UserError
 from alp_jax.scaling.sweep import forecast as module
 from alp_jax.scaling.sweep import prepare
-from alp_jax.scaling.sweep.child import make_places
+from alp_jax.scaling.sweep.child import make_slots
 from alp_jax.scaling.sweep.driver import OverBudget, Sweep
 from alp_jax.scaling.sweep.forecast import Budget, Estimate, Forecast, Hardware
 from alp_jax.scaling.sweep.plan import PlannedRun, load_sweep, plan_runs
@@ -51,14 +51,14 @@ def command(run, folder):
 def test_durations_come_from_the_file_the_operations_and_then_from_finished_runs(seconds, rate, done, expected):
     runs = make_runs(2, seconds)
     estimates = {run.id: Estimate(1e15 * (i + 1), 10.0) for i, run in enumerate(runs)}
-    forecast = Forecast(runs, records(runs, **done), estimates, Hardware(places=1, devices=4, rate=rate))
+    forecast = Forecast(runs, records(runs, **done), estimates, Hardware(slots=1, devices=4, rate=rate))
     assert forecast.seconds(runs[1]) == expected
 
 
 def test_the_outlook_adds_up_hours_of_all_devices_and_bytes():
     runs = make_runs(4, 3600.0)
     estimates = {run.id: Estimate(1.0, 100.0) for run in runs}
-    forecast = Forecast(runs, records(runs, r0=(1800.0, 80)), estimates, Hardware(places=2, devices=8))
+    forecast = Forecast(runs, records(runs, r0=(1800.0, 80)), estimates, Hardware(slots=2, devices=8))
     outlook = forecast.outlook(runs[2:], [(600.0, 1200.0)])
     assert outlook.seconds == 1200.0 + 1800.0  # one begins in the free place now, the other after the one at work
     assert outlook.spent_hours == 8 * (0.5 + 1 / 6)
@@ -112,13 +112,13 @@ def test_the_first_run_corrects_the_prediction_and_a_budget_that_breaks_ends_the
 
 
 def test_gpus_are_shared_out_and_nothing_else_is():
-    assert [place.environ for place in make_places(gpus=["0", "1", "2", "3"], gpus_per_run=2)] == [
+    assert [place.environ for place in make_slots(gpus=["0", "1", "2", "3"], gpus_per_run=2)] == [
         {"CUDA_VISIBLE_DEVICES": "0,1"},
         {"CUDA_VISIBLE_DEVICES": "2,3"},
     ]
     for gpus, each in ((["0", "0"], 1), (["0", "1", "2"], 2), (["0"], 0), ([""], 1)):
         with pytest.raises(UserError, match="--gpus"):
-            make_places(gpus=gpus, gpus_per_run=each)
+            make_slots(gpus=gpus, gpus_per_run=each)
 
 
 @pytest.fixture
