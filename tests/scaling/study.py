@@ -12,6 +12,7 @@ import sys
 import numpy as np
 
 from alp_jax.config import RunConfig, to_dict
+from alp_jax.core.run_files import Result
 from alp_jax.scaling.sweep.ledger import collect
 
 NAME = "synthetic"
@@ -63,7 +64,7 @@ def results(rng, objective: str, init: str, pairs: int, seed: int, trained: bool
 def _file(task: str, pooling: str, metrics: dict) -> dict:
     sizes = {"n_train": 800, "n_test": 300, "classes": 12, "groups_train": 30, "groups_test": 12}
     settings = {"interval_over": "groups", "selection": "training groups", "split_hash": "0123abcd"}
-    return {"task": task, "pooling": pooling, "metrics": metrics, **sizes, **settings}
+    return Result(task, pooling, next(iter(metrics)), metrics, sizes | settings).to_json()
 
 
 def write_run(folder: pathlib.Path, objective: str, init: str, pairs: int, seed: int, settings: dict) -> None:
@@ -72,6 +73,7 @@ def write_run(folder: pathlib.Path, objective: str, init: str, pairs: int, seed:
     steps = settings["train.steps"]
     rng = np.random.default_rng([OBJECTIVES.index(objective), INITS.index(init), pairs, seed])
     summary = {
+        "run": folder.name,
         "objective": objective,
         "init": init,
         "model": "zipformer_xxs",

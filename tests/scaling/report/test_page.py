@@ -12,9 +12,9 @@ from alp_jax.config import RunConfig, to_dict
 from alp_jax.core.errors import UserError
 from alp_jax.data.text.statistics import CaptionStatistics
 from alp_jax.scaling import glossary
-from alp_jax.scaling.report import page as report
+from alp_jax.scaling.report import study as report
 from alp_jax.scaling.report.page import write_report
-from alp_jax.scaling.report.settings import setting_rows
+from alp_jax.scaling.report.sections.settings import setting_rows
 from alp_jax.scaling.report.summary import Point, difference, family_verdicts, make_panels, retrieval_verdicts
 from alp_jax.scaling.sweep.ledger import collect
 

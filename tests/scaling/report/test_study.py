@@ -16,12 +16,13 @@ from alp_jax.scaling.laws.read_table import read_table
 from alp_jax.scaling.questions import held_out
 from alp_jax.scaling.questions.crossings import find_crossings
 from alp_jax.scaling.questions.held_out import hold_out
-from alp_jax.scaling.report import page as report
-from alp_jax.scaling.report.ablations import ablations, add_variants, gain
+from alp_jax.scaling.report import study as report
 from alp_jax.scaling.report.costs import make_costs
 from alp_jax.scaling.report.figures import PALETTE, make_styles, panel_svg, standalone
 from alp_jax.scaling.report.page import write_report
+from alp_jax.scaling.report.sections.ablations import ablations, gain
 from alp_jax.scaling.report.summary import make_panels, typed_rows
+from alp_jax.scaling.report.variants import add_variants
 from alp_jax.scaling.sweep.ledger import collect
 from tests.scaling import study
 

@@ -1,16 +1,14 @@
 """What a sweep cannot tell, from its own numbers."""
 
-from typing import Any
-
 from alp_jax.config import format_count
 from alp_jax.core.metrics import is_headline
 from alp_jax.scaling import glossary
-from alp_jax.scaling.report.summary import Panel
+from alp_jax.scaling.report.study import Study
 
 
-def find_limits(facts: dict[str, Any], panels: list[Panel], stats: dict[str, Any] | None) -> list[str]:
-    """Sentences. ``facts``: ``rungs``, ``seeds``, ``steps`` as (pairs, steps); ``stats``: of ``alp data stats``."""
-    rungs, seeds = facts["rungs"], facts["seeds"]
+def context(study: Study) -> dict[str, list[str]]:
+    """Sentences."""
+    rungs, seeds, stats = study.rungs, study.seeds, study.stats
     limits = []
     if rungs:
         span = f"{format_count(rungs[0])} to {format_count(rungs[-1])}" if len(rungs) > 1 else format_count(rungs[0])
@@ -27,8 +25,9 @@ def find_limits(facts: dict[str, Any], panels: list[Panel], stats: dict[str, Any
             f"Small differences. With {len(seeds)} seed{'s' * (len(seeds) != 1)} per point the spread between runs is "
             "hardly known; intervals rest mostly on the test clips."
         )
-    if len({steps for _, steps in facts["steps"]}) > 1:
-        spans = ", ".join(f"{steps:,} at {format_count(pairs)}" for pairs, steps in facts["steps"])
+    lengths = sorted({(row["pairs"], row["steps"]) for row in study.rows if row["steps"]})
+    if len({steps for _, steps in lengths}) > 1:
+        spans = ", ".join(f"{steps:,} at {format_count(pairs)}" for pairs, steps in lengths)
         limits.append(
             f"What more pairs do on their own. Runs also differ in steps ({spans}), so a curve shows more data and "
             "longer training together."
@@ -46,7 +45,7 @@ def find_limits(facts: dict[str, Any], panels: list[Panel], stats: dict[str, Any
         "How free text would do. Part of the captions come from templates over metadata, so that retrieval rewards "
         "recovering the template's facts, and text of that kind is easier than what people write."
     )
-    alone = [glossary.task_title(p.task) for p in panels if p.untrained is None and is_headline(p.metric)]
+    alone = [glossary.task_title(p.task) for p in study.panels if p.untrained is None and is_headline(p.metric)]
     if alone:
         limits.append(f"Gain over random parameters on {', '.join(dict.fromkeys(alone))}: no untrained run has it.")
-    return limits
+    return {"limits": limits}

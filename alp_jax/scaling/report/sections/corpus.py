@@ -1,34 +1,16 @@
-"""The report's section about the corpus: from the files of ``alp data stats`` and ``alp data captions``."""
+"""What the runs were trained on: from the files of ``alp data stats`` and ``alp data captions``."""
 
-import pathlib
 from typing import Any
 
-from alp_jax.core.errors import UserError
-from alp_jax.core.files import read_json
+from alp_jax.scaling.report.study import Study
 
 _NGRAMS = ("1", "2", "3")
 _SHOWN = 3
 
 
-def read_corpus(
-    stats: str | pathlib.Path | None, captions: str | pathlib.Path | None
-) -> dict[str, dict[str, Any] | None]:
-    """{"stats", "captions"} as the templates show them; None for what was not given.
-
-    Raises:
-      UserError: a file is missing or is not what the verb writes.
-    """
-    return {
-        "stats": None if stats is None else _read(stats, "stats", "splits"),
-        "captions": None if captions is None else _caption_tables(_read(captions, "captions", "sources")),
-    }
-
-
-def _read(path: str | pathlib.Path, verb: str, key: str) -> dict[str, Any]:
-    content = read_json(path, f"--{verb}")
-    if not isinstance(content, dict) or key not in content:
-        raise UserError(f"--{verb} {path} is not what 'alp data {verb} --out FILE' writes: it has no {key!r}")
-    return content
+def context(study: Study) -> dict[str, Any]:
+    """Statistics and caption tables; None for what was not given."""
+    return {"stats": study.stats, "captions": study.captions and _caption_tables(study.captions)}
 
 
 def _caption_tables(result: dict[str, Any]) -> dict[str, Any]:

@@ -1,10 +1,15 @@
 """Every setting of a set of runs, spelled out with the meaning, unit and range of its field."""
 
-from collections.abc import Iterator
 from typing import Any
 
 from alp_jax.config import RunConfig
 from alp_jax.config.domain import settings_of
+from alp_jax.scaling.report.study import Study
+from alp_jax.scaling.report.variants import flatten
+
+
+def context(study: Study) -> dict[str, Any]:
+    return {"settings": setting_rows(list(study.configs.values()))}
 
 
 def setting_rows(configs: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -29,15 +34,6 @@ def setting_rows(configs: list[dict[str, Any]]) -> list[dict[str, Any]]:
             }
         )
     return rows
-
-
-def flatten(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """(``a.b.c``, value) of nested dictionaries."""
-    for key, value in values.items():
-        if isinstance(value, dict):
-            yield from flatten(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, value
 
 
 def _show(value: Any) -> str:

@@ -10,11 +10,11 @@ from typing import Any
 from scipy import stats
 
 from alp_jax.core.metrics import METRICS, is_headline
-from alp_jax.scaling.glossary import OBJECTIVES, PROBES, is_retrieval, setting_words, task_title
-from alp_jax.scaling.report.settings import flatten
+from alp_jax.scaling.glossary import OBJECTIVES, PROBES, is_retrieval, task_title
+from alp_jax.scaling.report.sections.settings import setting_rows
+from alp_jax.scaling.report.study import Study
+from alp_jax.scaling.report.variants import AXES
 
-AXES = ("objective", "model", "init")  # columns of a ledger that tell curves apart
-_POSITION = ("objective", "model", "init", "pairs", "seed")
 ALL_PROBES = "All probes"
 
 
@@ -44,41 +44,10 @@ class Ablation:
     rows: dict[str, list[Gain | None]]
 
 
-def add_variants(rows: list[dict[str, Any]], configs: dict[str, dict[str, Any]]) -> list[str]:
-    """Gives every row the column ``variant`` and a column for each setting that the sweep varies on purpose.
-
-    A setting is varied on purpose where two trained runs of equal objective, model, start, pairs and seed differ in it;
-    what follows from those (as steps do from pairs) is not. Without this, such runs would pass for seeds of one point.
-
-    Args:
-      configs: run -> its configuration, as far as there is one.
-
-    Returns:
-      The settings; settings that always change together are one, named by the first.
-    """
-    flat = {run: {k: str(v) for k, v in flatten(config) if k != "seed"} for run, config in configs.items()}
-    runs = {row["run"]: row for row in rows if row["steps"] and row["run"] in flat}
-    names, partitions = [], set()
-    for name in sorted({name for run in runs for name in flat[run]}):
-        values_at: dict[tuple, set] = {}
-        for run, row in runs.items():
-            values_at.setdefault(tuple(str(row[c]) for c in _POSITION), set()).add(flat[run].get(name))
-        partition = tuple(_ranks([flat[run].get(name) for run in runs]))
-        if any(len(values) > 1 for values in values_at.values()) and partition not in partitions:
-            names.append(name)
-            partitions.add(partition)
-    families: dict[tuple, dict[str, set]] = {}
-    for run, row in runs.items():
-        for name in names:
-            family = families.setdefault(tuple(str(row[c]) for c in AXES), {})
-            family.setdefault(name, set()).add(flat[run].get(name))
-    for row in rows:
-        settings = flat.get(row["run"], {})
-        varied = families.get(tuple(str(row[c]) for c in AXES), {})
-        own = [name for name in names if len(varied.get(name, ())) > 1] if row["steps"] else []
-        row["variant"] = ", ".join(f"{setting_words(name)} {settings.get(name)}" for name in own)
-        row |= {name: settings.get(name, "") for name in names}
-    return names
+def context(study: Study) -> dict[str, Any] | None:
+    tables = ablations(study.rows, study.varied)
+    meanings = {row["name"]: row["meaning"] for row in setting_rows(list(study.configs.values()))}
+    return {"ablations": tables, "meanings": meanings} if tables else None
 
 
 def ablations(rows: list[dict[str, Any]], settings: list[str]) -> list[Ablation]:
@@ -154,11 +123,6 @@ def _gains(values: Values, axis: str, base: str, value: str) -> dict[str, Gain]:
         if probes:
             columns.setdefault(ALL_PROBES, []).append(sum(probes) / len(probes))
     return {column: gain(differences) for column, differences in columns.items()}
-
-
-def _ranks(values: list[Any]) -> list[int]:
-    first: dict[Any, int] = {}
-    return [first.setdefault(value, len(first)) for value in values]
 
 
 def _short(value: str) -> str:
