@@ -63,7 +63,7 @@ def true():
 
 def test_planted_findings_are_held_with_their_numbers(true):
     assert {name: v.verdict for name, v in true.items()} == dict.fromkeys((EFFICIENT, FASTER, FADES, POOLING), HELD)
-    lead = next(e for e in true[EFFICIENT].evidence if e.what == "Speaker, mean pooling")
+    lead = next(e for e in true[EFFICIENT].evidence if e.title == "Speaker, mean pooling")
     assert lead.value == pytest.approx(0.2, abs=0.01)
     assert lead.interval[0] < 0.2 < lead.interval[1]
     assert true[FASTER].evidence[0].value == pytest.approx(0.05, abs=0.01)
