@@ -16,7 +16,7 @@ def make_captioning(config: ObjectiveConfig, tokens: SpecialTokens) -> Objective
     weight.
     """
 
-    def prepare(batch: Arrays, key) -> Arrays:
+    def prepare(batch: Arrays, key: jax.Array) -> Arrays:
         causal_B = choose_causal(key, batch["text"].shape[0], config.autoregressive_share)
         return decoder_inputs(batch["text"], batch["text_len"], causal_B, tokens)
 
@@ -33,7 +33,7 @@ def make_captioning(config: ObjectiveConfig, tokens: SpecialTokens) -> Objective
         tokens_B = inputs["decoder_len_B"].astype(loss_B.dtype)
         causal_B = weight_B * inputs["causal_B"]
 
-        def per_token(value_B, weight_B):
+        def per_token(value_B: jax.Array, weight_B: jax.Array) -> jax.Array:
             return jnp.sum(value_B * weight_B) / jnp.maximum(jnp.sum(tokens_B * weight_B), 1.0)
 
         metrics = {
@@ -46,7 +46,7 @@ def make_captioning(config: ObjectiveConfig, tokens: SpecialTokens) -> Objective
     return Objective(prepare, reduce, combine, coupled=False)
 
 
-def choose_causal(key, batch: int, share: float) -> jax.Array:
+def choose_causal(key: jax.Array, batch: int, share: float) -> jax.Array:
     """bool[B]: which rows of the global batch are autoregressive.
 
     As in the reference, round(B * (1 - share)) rows are parallel, halves rounded to even numbers.

@@ -34,7 +34,7 @@ def make_contrastive(config: ObjectiveConfig, tokens: SpecialTokens, mesh: Mesh)
     if choose(config.loss, LOSSES, "config.objective.loss") != "siglip" and config.learn_bias:
         raise UserError(f"config.objective.learn_bias=True has no effect on loss={config.loss}: use loss=siglip")
 
-    def prepare(batch: Arrays, key) -> Arrays:
+    def prepare(batch: Arrays, key: jax.Array) -> Arrays:
         del key
         text_BL, text_len_B = wrap_caption(batch["text"], batch["text_len"], tokens)
         return {"text_BL": text_BL, "text_len_B": text_len_B}

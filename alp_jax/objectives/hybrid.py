@@ -4,6 +4,9 @@ As in CoCa (Yu et al. 2022, "CoCa: Contrastive Captioners are Image-Text Foundat
 the two sides.
 """
 
+from typing import Any
+
+import jax
 from jax.sharding import Mesh
 
 from alp_jax.config.schema import ObjectiveConfig
@@ -27,7 +30,7 @@ def make_hybrid(config: ObjectiveConfig, tokens: SpecialTokens, mesh: Mesh) -> O
     parts = {"contrastive": make_contrastive(config, tokens, mesh), "captioning": make_captioning(config, tokens)}
     weights = {"contrastive": share, "captioning": 1.0 - share}
 
-    def prepare(batch: Arrays, key) -> Arrays:
+    def prepare(batch: Arrays, key: jax.Array) -> Arrays:
         return {name: value for part in parts.values() for name, value in part.prepare(batch, key).items()}
 
     def reduce(outputs: Arrays, inputs: Arrays) -> Reduced:
@@ -35,8 +38,9 @@ def make_hybrid(config: ObjectiveConfig, tokens: SpecialTokens, mesh: Mesh) -> O
         rows, scalars = ({k: v for one in sides for k, v in one.items()} for sides in zip(*found, strict=True))
         return Reduced(rows, scalars)
 
-    def combine(reduced: Reduced, inputs: Arrays, batch: Arrays):
-        value, metrics = 0.0, {}
+    def combine(reduced: Reduced, inputs: Arrays, batch: Arrays) -> tuple[Any, Arrays]:
+        value: Any = 0.0
+        metrics: Arrays = {}
         for name, part in parts.items():
             loss, found = part.combine(reduced, inputs, batch)
             value = value + weights[name] * loss

@@ -10,7 +10,7 @@ sent: what goes over the wire is 2 B D numbers per step, half of what differenti
 """
 
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -39,7 +39,7 @@ class PairSums(NamedTuple):
     alone: jax.Array
 
     @classmethod
-    def like(cls, value) -> "PairSums":
+    def like(cls, value: Any) -> "PairSums":
         """``value`` in every place, as shardings are said."""
         return cls(*[value] * len(cls._fields))
 
@@ -53,9 +53,9 @@ class Tags(NamedTuple):
       index_N: position in the global batch; a clip and its caption have the same.
     """
 
-    group_NG: jax.Array
-    valid_N: jax.Array
-    index_N: jax.Array
+    group_NG: Any  # arrays; PartitionSpecs where shardings are said
+    valid_N: Any
+    index_N: Any
 
 
 def own_tags(group_NG: jax.Array, valid_N: jax.Array) -> Tags:
@@ -75,7 +75,7 @@ def compared(rows: Tags, columns: Tags) -> tuple[jax.Array, jax.Array]:
 def count_negatives(rows: Tags, columns: Tags, chunk: int) -> jax.Array:
     """[N] float32: how many of the columns each row is told from; ``chunk`` columns at a time."""
 
-    def add(count_N, tags):
+    def add(count_N: jax.Array, tags: Tags) -> tuple[jax.Array, None]:
         return count_N + jnp.sum(compared(rows, tags)[0], 1, dtype=jnp.float32), None
 
     return lax.scan(add, jnp.zeros(rows.valid_N.shape, jnp.float32), chunks(columns, chunk))[0]
@@ -88,10 +88,10 @@ def summed(loss: jax.Array, hits: jax.Array, negatives_N: jax.Array, valid_N: ja
     return list(lax.psum(jnp.stack(found), BATCH_AXES))
 
 
-def chunks(tree, size: int):
+def chunks(tree: Any, size: int) -> Any:
     """Arrays (M, ...) as (number of chunks, ``size`` or M if that is less, ...), zeros (so invalid rows) at the end."""
 
-    def cut(x):
+    def cut(x: jax.Array) -> jax.Array:
         width = min(size, x.shape[0])
         padded = jnp.pad(x, [(0, -x.shape[0] % width)] + [(0, 0)] * (x.ndim - 1))
         return padded.reshape(-1, width, *x.shape[1:])
@@ -141,14 +141,14 @@ def info_nce(
     )
 
     @jax.custom_vjp
-    def sums(audio_BD, text_BD, scale):
+    def sums(audio_BD: jax.Array, text_BD: jax.Array, scale: jax.Array) -> PairSums:
         return forward(audio_BD, text_BD, scale, group_BG, valid_B)[0]
 
-    def sums_forward(audio_BD, text_BD, scale):
+    def sums_forward(audio_BD: jax.Array, text_BD: jax.Array, scale: jax.Array) -> tuple[PairSums, tuple]:
         found, kept = forward(audio_BD, text_BD, scale, group_BG, valid_B)
         return found, (audio_BD, text_BD, scale, kept)
 
-    def sums_backward(saved, gradient: PairSums):
+    def sums_backward(saved: tuple, gradient: PairSums) -> tuple[jax.Array, jax.Array, jax.Array]:
         audio_BD, text_BD, scale, kept = saved
         return backward(gradient.loss, audio_BD, text_BD, scale, group_BG, valid_B, kept)
 
@@ -156,7 +156,15 @@ def info_nce(
     return sums(audio_BD, text_BD, scale)
 
 
-def _forward(audio_ND, text_ND, scale, group_NG, valid_N, *, chunk):
+def _forward(
+    audio_ND: jax.Array,
+    text_ND: jax.Array,
+    scale: jax.Array,
+    group_NG: jax.Array,
+    valid_N: jax.Array,
+    *,
+    chunk: int,
+) -> tuple[PairSums, tuple[jax.Array, jax.Array, Tags, jax.Array]]:
     rows = own_tags(group_NG, valid_N)
     # Each gather waits for the one before: on CPU devices, independent ones can be begun in different orders and then
     # wait for each other for ever.
@@ -182,13 +190,21 @@ def _gather(x_N: jax.Array) -> jax.Array:
     return lax.all_gather(x_N, BATCH_AXES, tiled=True)
 
 
-def _sum_of_exponentials(query_ND, key_MD, own_N, scale, rows, columns, chunk):
+def _sum_of_exponentials(
+    query_ND: jax.Array,
+    key_MD: jax.Array,
+    own_N: jax.Array,
+    scale: jax.Array,
+    rows: Tags,
+    columns: Tags,
+    chunk: int,
+) -> tuple[jax.Array, jax.Array]:
     """(log of the sum over the own key and all negatives, the largest negative logit), both [N], by an online softmax.
 
     The own logit opens the sum, so that the largest logit is finite from the start.
     """
 
-    def add(carry, block):
+    def add(carry: tuple, block: tuple[jax.Array, Tags]) -> tuple[tuple, None]:
         top_N, total_N, top_negative_N = carry
         key_CD, tags = block
         negative_NC, _ = compared(rows, tags)
@@ -203,7 +219,17 @@ def _sum_of_exponentials(query_ND, key_MD, own_N, scale, rows, columns, chunk):
     return top_N + jnp.log(total_N), top_negative_N
 
 
-def _backward(gradient, audio_ND, text_ND, scale, group_NG, valid_N, kept, *, chunk):
+def _backward(
+    gradient: jax.Array,
+    audio_ND: jax.Array,
+    text_ND: jax.Array,
+    scale: jax.Array,
+    group_NG: jax.Array,
+    valid_N: jax.Array,
+    kept: tuple[jax.Array, jax.Array, Tags, jax.Array],
+    *,
+    chunk: int,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
     audio_MD, text_MD, columns, logsum_N2 = kept
     rows, logsum_M2 = own_tags(group_NG, valid_N), _gather(logsum_N2)
     ahead = partial(_pull, scale=scale, rows=rows, columns=columns, chunk=chunk)
@@ -216,13 +242,23 @@ def _backward(gradient, audio_ND, text_ND, scale, group_NG, valid_N, kept, *, ch
     )
 
 
-def _pull(query_ND, key_MD, logsum_N, logsum_M, *, scale, rows, columns, chunk):
+def _pull(
+    query_ND: jax.Array,
+    key_MD: jax.Array,
+    logsum_N: jax.Array,
+    logsum_M: jax.Array,
+    *,
+    scale: jax.Array,
+    rows: Tags,
+    columns: Tags,
+    chunk: int,
+) -> tuple[jax.Array, jax.Array]:
     """(sum over keys of how much each pair's logit raises the loss, times the key; the same times the similarity).
 
     A pair stands in two sums: ``logsum_N`` over the keys of its query and ``logsum_M`` over the queries of its key.
     """
 
-    def add(carry, block):
+    def add(carry: tuple, block: tuple[jax.Array, Tags, jax.Array]) -> tuple[tuple, None]:
         grad_ND, by_scale = carry
         key_CD, tags, logsum_C = block
         negative_NC, own_NC = compared(rows, tags)

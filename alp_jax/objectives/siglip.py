@@ -5,6 +5,7 @@ a pair needs no other pair: it is computed when the pair is met, and the gradien
 """
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +17,7 @@ from alp_jax.objectives.info_nce import (
     ROWS,
     WHOLE,
     PairSums,
+    Tags,
     chunks,
     compared,
     own_tags,
@@ -52,20 +54,31 @@ def siglip(
     with_gradients = ring(partial(around, gradients=True), out_specs=(PairSums.like(WHOLE), (ROWS, ROWS, WHOLE, WHOLE)))
 
     @jax.custom_vjp
-    def sums(audio_BD, text_BD, scale, bias):
+    def sums(audio_BD: jax.Array, text_BD: jax.Array, scale: jax.Array, bias: jax.Array) -> PairSums:
         return value(audio_BD, text_BD, scale, bias, group_BG, valid_B)
 
-    def forward(audio_BD, text_BD, scale, bias):
+    def forward(audio_BD: jax.Array, text_BD: jax.Array, scale: jax.Array, bias: jax.Array) -> tuple[PairSums, tuple]:
         return with_gradients(audio_BD, text_BD, scale, bias, group_BG, valid_B)
 
-    def backward(gradients, of: PairSums):
+    def backward(gradients: tuple, of: PairSums) -> tuple:
         return jax.tree.map(lambda gradient: of.loss * gradient, gradients)
 
     sums.defvjp(forward, backward)
     return sums(audio_BD, text_BD, scale, bias)
 
 
-def _around(audio_ND, text_ND, scale, bias, group_NG, valid_N, *, devices, chunk, gradients):
+def _around(
+    audio_ND: jax.Array,
+    text_ND: jax.Array,
+    scale: jax.Array,
+    bias: jax.Array,
+    group_NG: jax.Array,
+    valid_N: jax.Array,
+    *,
+    devices: int,
+    chunk: int,
+    gradients: bool,
+) -> tuple[PairSums, tuple | None]:
     """(sums, gradients or None) of this device's rows; captions come by, ``devices`` parts of them."""
     rows = own_tags(group_NG, valid_N)
     own_N = scale * jnp.sum(audio_ND * text_ND, 1)
@@ -78,7 +91,7 @@ def _around(audio_ND, text_ND, scale, bias, group_NG, valid_N, *, devices, chunk
     meet = partial(_meet, audio_ND, rows, scale, bias, chunk, gradients)
     shift = partial(lax.ppermute, axis_name=BATCH_AXES, perm=[(i, (i + 1) % devices) for i in range(devices)])
 
-    def turn(carry, _):
+    def turn(carry: tuple, _: None) -> tuple[tuple, None]:
         stays, travels, captions = carry
         stays, travels = meet(stays, travels, captions)
         return (stays, *jax.tree.map(shift, (travels, captions))), None
@@ -97,11 +110,21 @@ def _around(audio_ND, text_ND, scale, bias, group_NG, valid_N, *, devices, chunk
     return found, (by_audio, by_text, *by_scalars)
 
 
-def _meet(audio_ND, rows, scale, bias, chunk, gradients, stays, travels, captions):
+def _meet(
+    audio_ND: jax.Array,
+    rows: Tags,
+    scale: jax.Array,
+    bias: jax.Array,
+    chunk: int,
+    gradients: bool,
+    stays: dict[str, jax.Array],
+    travels: dict[str, jax.Array],
+    captions: tuple[jax.Array, Tags],
+) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
     """Adds the pairs of the device's clips with the captions at hand."""
     number = captions[0].shape[0]
 
-    def add(stays, block):
+    def add(stays: dict[str, jax.Array], block: Any) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
         text_CD, tags, travels = block
         negative_NC, own_NC = compared(rows, tags)
         similar_NC = similarity(audio_ND, text_CD)

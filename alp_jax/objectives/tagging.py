@@ -12,7 +12,7 @@ def make_tagging() -> Objective:
     ``accuracy`` is the share of clips whose most likely tag is one of theirs.
     """
 
-    def prepare(batch: Arrays, key) -> Arrays:
+    def prepare(batch: Arrays, key: jax.Array) -> Arrays:
         del key
         return {"tags_BV": batch["tags"]}
 
@@ -26,7 +26,7 @@ def make_tagging() -> Objective:
         labelled_B = batch["mask"] & inputs["tags_BV"].any(1)
         number = jnp.maximum(jnp.sum(labelled_B), 1)
 
-        def mean(value_B):
+        def mean(value_B: jax.Array) -> jax.Array:
             return jnp.sum(jnp.where(labelled_B, value_B, 0.0)) / number
 
         metrics = {"accuracy": mean(reduced.rows["hits_B"]), "labelled_share": jnp.sum(labelled_B) / len(labelled_B)}

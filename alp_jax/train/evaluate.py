@@ -78,10 +78,11 @@ def open_suite(
     Raises:
       UserError: no such data set, tokenizer or task.
     """
-    dataset = open_dataset(data or require_data(run_dir, config))
     if run_dir is None:
+        dataset = open_dataset(data or config.data.path)
         tokenizer = open_tokenizer(tokenizer_path(dataset.path, config.data))
     else:
+        dataset = open_dataset(data or require_data(run_dir, config))
         tokenizer = run_tokenizer(run_dir, config, dataset.path)
     chosen = config.evaluation.suite if suite is None else suite
     start, decoder = config.evaluation.lit_text, config.evaluation.lit_decoder
@@ -139,30 +140,30 @@ def frozen_model(config: RunConfig, params: dict, name: str) -> EvalModel:
         return lambda *args: compiled(params, *(jnp.asarray(arg) for arg in args))
 
     @functools.partial(bound, compile=over_rows)
-    def frames(params, audio_BS, audio_len_B):
+    def frames(params: dict, audio_BS: jax.Array, audio_len_B: jax.Array) -> tuple[jax.Array, jax.Array]:
         return apply(params, *log_mel(audio_BS, audio_len_B, config.features), method="encode")
 
     @bound
-    def pool_audio(params, frames_BTD, len_B):
+    def pool_audio(params: dict, frames_BTD: jax.Array, len_B: jax.Array) -> jax.Array:
         return apply(params, frames_BTD, len_B, method="pool_audio")
 
     @bound
-    def project_audio(params, frames_BTD, len_B):
+    def project_audio(params: dict, frames_BTD: jax.Array, len_B: jax.Array) -> jax.Array:
         return apply(params, frames_BTD, len_B, method="project_audio")
 
     @bound
-    def embed_text(params, text_BL, text_len_B):
+    def embed_text(params: dict, text_BL: jax.Array, text_len_B: jax.Array) -> jax.Array:
         return apply(params, text_BL, text_len_B, method="embed_text")
 
-    def embed_captions(text_BL, text_len_B, tokens: SpecialTokens):
+    def embed_captions(text_BL: np.ndarray, text_len_B: np.ndarray, tokens: SpecialTokens) -> jax.Array:
         return embed_text(*wrap_caption(jnp.asarray(text_BL), jnp.asarray(text_len_B), tokens))
 
     @functools.partial(jax.jit, static_argnums=(3, 4, 5))
-    def generate(params, frames_BTD, len_B, ids: Ids, beams: int, tokens: int):
+    def generate(params: dict, frames_BTD: jax.Array, len_B: jax.Array, ids: Ids, beams: int, tokens: int) -> jax.Array:
         options = {"ids": ids, "beams": beams, "max_length": tokens}
         return apply(params, frames_BTD, len_B, method="caption", **options)
 
-    def caption(frames_BTD, len_B, special: SpecialTokens, beams: int, tokens: int):
+    def caption(frames_BTD: jax.Array, len_B: jax.Array, special: SpecialTokens, beams: int, tokens: int) -> jax.Array:
         ids = Ids(special.bos, special.eos, special.pad)
         return generate(params, jnp.asarray(frames_BTD), jnp.asarray(len_B), ids, beams, tokens)
 

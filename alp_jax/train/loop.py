@@ -20,7 +20,7 @@ from alp_jax.core.files import write_json
 from alp_jax.core.run_files import BAD_STEPS, DATA_CHANGES, SUMMARY, RunSummary
 from alp_jax.data.pipeline import train_batches
 from alp_jax.data.store.dataset import Dataset
-from alp_jax.models.accounting import parameters, train_flops
+from alp_jax.models.accounting import parameters
 from alp_jax.parallel import hosts
 from alp_jax.parallel.mesh import batch_part, put_batch
 from alp_jax.train.checkpoint import Checkpoints
@@ -28,7 +28,7 @@ from alp_jax.train.checkpoint_folder import complete
 from alp_jax.train.compile import CompileCount, CompiledSteps
 from alp_jax.train.profile import Collector, Profile, parse_steps
 from alp_jax.train.run_dir import RunDir
-from alp_jax.train.run_log import Rates, RunLog, StepBytes, StepWork
+from alp_jax.train.run_log import Rates, RunLog, StepCosts, StepWork
 from alp_jax.train.setup import Setup, prepare
 from alp_jax.train.state import State, abstract_state, create_state
 from alp_jax.train.stopping import Stop
@@ -185,7 +185,7 @@ class _Loop:
         """Steps from ``first`` to the end; saves on the way, at the end and when a signal asks to stop."""
         total = self.config.train.steps
         kind = mesh.devices.flat[0].device_kind
-        step_bytes = StepBytes(self.config, of_kind(kind), mesh.size)
+        costs = StepCosts(self.config, of_kind(kind), mesh.size)
         rates = Rates(self.config, mesh.size, kind, self._seconds_before)
         log = RunLog(self.path, self.config, self.first, rates) if hosts.is_primary() else None
         profile = Profile(parse_steps(self.config.train.profile_steps if log else ""), self.path / "profile")
@@ -222,9 +222,9 @@ class _Loop:
                 rows, cut = batch.pop("row"), batch.pop("text_cut")
                 # 5. Count it while its arrays are on the host: behind put_batch each of these sums would wait for the
                 #    device, and be of all processes' rows.
-                work = self._count(batch, waited, int(cut.sum()))
+                work = self._count(batch, waited, int(cut.sum()), costs)
                 placed = put_batch(batch, mesh)
-                work = dataclasses.replace(work, moved=step_bytes.of(steps, placed))
+                work = dataclasses.replace(work, moved=costs.bytes(steps, placed))
                 # 6. The step is handed to the device, and this returns at once. The old state is gone from here on.
                 state, metrics = steps(state, placed)
                 # 7. Only now look at the step before: reading its metrics waits for it, while the device has this one
@@ -260,19 +260,16 @@ class _Loop:
             self.checkpoints.wait()
         raise Preempted(f"stopped by signal {self._stop.number} after step {step}, which is saved; run it again")
 
-    def _count(self, batch: dict[str, np.ndarray], waited: float, cut: int) -> StepWork:
+    def _count(self, batch: dict[str, np.ndarray], waited: float, cut: int, costs: StepCosts) -> StepWork:
         """Adds a batch to the clock; returns its work, of all processes."""
-        shares = self._shares
+        shares, (rows, samples) = self._shares, batch["audio"].shape
         clips = int(batch["mask"].sum()) * shares
         seconds = float(batch["audio_len"].sum()) / SAMPLE_RATE * shares
-        rows, longest = batch["audio"].shape[0], batch["audio"].shape[1] / SAMPLE_RATE
-        # Of rows as they are computed: padding costs what audio costs.
-        row_flops = train_flops(self.config.model, self.config.objective.name, longest, self.config.data.text_budget)
-        flops = rows * shares * row_flops
+        flops = rows * shares * costs.row_flops(samples)
         self.clock["samples_seen"] += clips
         self.clock["audio_seconds"] += seconds
         self.clock["flops"] += flops
-        return StepWork(waited, clips, seconds, rows * shares * longest, cut * shares, flops)
+        return StepWork(waited, clips, seconds, rows * shares * (samples / SAMPLE_RATE), cut * shares, flops)
 
     def _report(self, log: RunLog | None, dataset: Dataset, done: _Dispatched) -> None:
         """Looks at a finished step: logs it when due, names its clips when it was not finite."""

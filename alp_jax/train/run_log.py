@@ -15,6 +15,7 @@ from alp_jax.core.errors import UserError
 from alp_jax.core.files import read_json
 from alp_jax.core.progress import Progress, say
 from alp_jax.core.run_files import LOG
+from alp_jax.models.accounting import train_flops
 from alp_jax.train.compile import CompiledSteps, bytes_accessed
 from alp_jax.train.writers import Writers
 
@@ -44,8 +45,10 @@ class StepWork:
     moved: float | None = None  # bytes that one device reads and writes in its memory; None: not known
 
 
-class StepBytes:
-    """Bytes that a device moves in a step, by batch shape: of a plan, or of XLA's cost analysis of the compiled step.
+class StepCosts:
+    """What a step costs, by batch shape; looked up once for each.
+
+    Bytes that a device moves are those of a plan, or of XLA's cost analysis of the compiled step.
 
     XLA counts what fusions read and write, and the body of a loop once. Where the accelerator's bandwidth is not known,
     nothing is asked and the bytes are None.
@@ -55,12 +58,20 @@ class StepBytes:
     """
 
     def __init__(self, config: RunConfig, accelerator: Device | None, devices: int):
-        self._accelerator = accelerator
+        self._config, self._accelerator = config, accelerator
+        self._row_flops: dict[int, float] = {}
         self._known: dict[tuple[int, int], float | None] = {}
         if config.train.plan:
             self._known |= _planned(pathlib.Path(config.train.plan), devices)
 
-    def of(self, steps: CompiledSteps, batch: dict[str, jax.Array]) -> float | None:
+    def row_flops(self, samples: int) -> float:
+        """FLOPs of the model on a row of ``samples``: padding costs what audio costs."""
+        if samples not in self._row_flops:
+            model, objective, text = self._config.model, self._config.objective.name, self._config.data.text_budget
+            self._row_flops[samples] = train_flops(model, objective, samples / SAMPLE_RATE, text)
+        return self._row_flops[samples]
+
+    def bytes(self, steps: CompiledSteps, batch: dict[str, jax.Array]) -> float | None:
         """Bytes of a step on ``batch``; waits until it is compiled."""
         if self._accelerator is None:
             return None

@@ -17,7 +17,7 @@ from alp_jax.core.errors import UserError
 from alp_jax.data.store import records
 from alp_jax.train import run_log as run_log_module
 from alp_jax.train.compile import CompiledSteps
-from alp_jax.train.run_log import Rates, RunLog, StepBytes, StepWork
+from alp_jax.train.run_log import Rates, RunLog, StepCosts, StepWork
 from alp_jax.train.writers import WRITERS, Writers, parse_logs
 
 
@@ -148,8 +148,8 @@ def test_bytes_are_those_of_the_compiled_step_or_of_a_plan(tmp_path):
     jax.monitoring.register_event_duration_secs_listener(
         lambda event, seconds, **extra: compiled.append(event) if "backend_compile" in event else None
     )
-    step_bytes = StepBytes(config(), DEVICES["h100"], 1)
-    assert 4 * 16_000 * 4 <= step_bytes.of(step, batches[0]) < 2 * 4 * 16_000 * 4
+    costs = StepCosts(config(), DEVICES["h100"], 1)
+    assert 4 * 16_000 * 4 <= costs.bytes(step, batches[0]) < 2 * 4 * 16_000 * 4
     step.program((4, 32_000))
     once = len(compiled)
     assert once == 2
@@ -158,15 +158,15 @@ def test_bytes_are_those_of_the_compiled_step_or_of_a_plan(tmp_path):
     assert len(compiled) == once, "the step was compiled a second time"
     plan = tmp_path / "plan.json"
     plan.write_text(json.dumps({"devices": 1, "buckets": [{"clips": 4, "seconds": 1.0, "bytes": 7.0}]}))
-    step_bytes = StepBytes(config(plan=str(plan)), DEVICES["h100"], 1)
-    assert step_bytes.of(step, batches[0]) == 7.0
-    assert step_bytes.of(step, batches[1]) >= 4 * 32_000 * 4  # not in the plan
-    assert StepBytes(config(plan=str(plan)), of_kind("cpu"), 1).of(step, batches[0]) is None
+    costs = StepCosts(config(plan=str(plan)), DEVICES["h100"], 1)
+    assert costs.bytes(step, batches[0]) == 7.0
+    assert costs.bytes(step, batches[1]) >= 4 * 32_000 * 4  # not in the plan
+    assert StepCosts(config(plan=str(plan)), of_kind("cpu"), 1).bytes(step, batches[0]) is None
     with pytest.raises(UserError, match=r"config\.train\.plan=.* is for 1 devices, the run has 8"):
-        StepBytes(config(plan=str(plan)), DEVICES["h100"], 8)
+        StepCosts(config(plan=str(plan)), DEVICES["h100"], 8)
     plan.write_text("[]")
     with pytest.raises(UserError, match=r"config\.train\.plan=.* is no plan"):
-        StepBytes(config(plan=str(plan)), DEVICES["h100"], 1)
+        StepCosts(config(plan=str(plan)), DEVICES["h100"], 1)
 
 
 def test_json_lines_have_every_step_once_after_a_resume(tmp_path):
