@@ -107,19 +107,19 @@ class Progress:
     def close(self, *, failed: bool = False) -> None:
         """Shows the last line. After a failure there is none where nothing was begun: the error says it all."""
         with LOCK:
-            told = self._outermost and not self._quiet and (self._begun or not failed)
+            shown = self._outermost and not self._quiet and (self._begun or not failed)
             if self.unit is None:
-                took = time.monotonic() - self._began
-                told = told and not failed and (took >= 1 or self.bar is not None)
-                last = f"{self.label}: took {duration(took)}"
+                seconds = time.monotonic() - self._began
+                shown = shown and not failed and (seconds >= 1 or self.bar is not None)
+                last = f"{self.label}: took {duration(seconds)}"
             else:
                 how = "stopped after" if failed else "done in"
                 last = f"{self._head()}  {how} {duration(time.monotonic() - self._began)}"
                 room = columns(self._stream) if self.bar is not None else None
-                last = _joined(last, [*self._took(), *self.values], room)
+                last = _joined(last, [*self._stage_times(), *self.values], room)
             if self.bar is not None:
-                self.bar.end(last, leave=told)
-            elif told:
+                self.bar.end(last, leave=shown)
+            elif shown:
                 self._print(last)
             _open.remove(self)
             self.bar = None
@@ -183,15 +183,14 @@ class Progress:
             yield
         finally:
             with LOCK:
-                took = time.monotonic() - began
+                seconds = time.monotonic() - began
                 self._stages.pop()
                 if not self._stages:
                     self._pace.resume()
                 times, spent, _ = self._beside.get(label, (0, 0.0, 0))
-                self._beside[label] = times + 1, spent + took, every
-                if not quiet and took >= 1:
-                    told = f"{self.label}: {named} took {duration(took)}"
-                    self._keep(told)
+                self._beside[label] = times + 1, spent + seconds, every
+                if not quiet and seconds >= 1:
+                    self._keep(f"{self.label}: {named} took {duration(seconds)}")
                 self._draw()
 
     def look(self) -> None:
@@ -250,10 +249,10 @@ class Progress:
         eta_s = self.eta_s()
         return "" if eta_s is None else f"ETA {duration(eta_s)}"
 
-    def _took(self) -> list[str]:
+    def _stage_times(self) -> list[str]:
         """What they took in all, as one text, if that is worth a word."""
-        told = [f"{label} {duration(spent)}" for label, (_, spent, _) in self._beside.items() if spent >= 1]
-        return [f"({', '.join(told)})"] if told else []
+        times = [f"{label} {duration(spent)}" for label, (_, spent, _) in self._beside.items() if spent >= 1]
+        return [f"({', '.join(times)})"] if times else []
 
     def _keep(self, text: str) -> None:
         """A line that stays."""

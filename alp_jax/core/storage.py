@@ -82,13 +82,13 @@ def read_range(path: Location, offset: int, length: int) -> bytes:
         os.close(fd)
 
 
-def read_ranges(places: list[tuple[Location, int, int]]) -> list[bytes]:
+def read_ranges(ranges: list[tuple[Location, int, int]]) -> list[bytes]:
     """What ``read_range`` gives for every (path, offset, length); requests to an object store run side by side."""
-    if not places or not is_remote(places[0][0]):
-        return [read_range(*place) for place in places]
-    system = _remote(places[0][0])[0]
-    names = [_remote(path)[1] for path, _, _ in places]
-    starts, ends = [offset for _, offset, _ in places], [offset + length for _, offset, length in places]
+    if not ranges or not is_remote(ranges[0][0]):
+        return [read_range(*each) for each in ranges]
+    system = _remote(ranges[0][0])[0]
+    names = [_remote(path)[1] for path, _, _ in ranges]
+    starts, ends = [offset for _, offset, _ in ranges], [offset + length for _, offset, length in ranges]
     return system.cat_ranges(names, starts, ends, on_error="raise")
 
 

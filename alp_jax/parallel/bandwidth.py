@@ -22,7 +22,7 @@ def all_reduce(mesh: Mesh, megabytes: float, repeats: int = 5) -> dict | None:
     split = NamedSharding(mesh, PartitionSpec(AXES))
 
     @jax.jit
-    def add_up(x_N):
+    def add_up(x_N: jax.Array) -> jax.Array:
         return jax.shard_map(
             lambda part: jax.lax.psum(part, AXES), mesh=mesh, in_specs=PartitionSpec(AXES), out_specs=PartitionSpec()
         )(x_N)

@@ -1,8 +1,9 @@
-"""From flags and the environment of a scheduler to this process's place among all processes of the run."""
+"""From flags and the environment of a scheduler to this process's number among all processes of the run."""
 
 import dataclasses
 import os
 from collections.abc import Mapping
+from typing import Any
 
 from alp_jax.config.schema import CLUSTERS, ClusterConfig
 from alp_jax.core.errors import UserError
@@ -18,7 +19,7 @@ _GKE_PORT = "6002"  # of JAX's coordinator in the jobs that xpk writes for GPUs
 
 
 @dataclasses.dataclass(frozen=True)
-class Place:
+class Membership:
     """Process ``process`` of ``processes``; process 0 listens at ``coordinator``. ``local_devices`` None means all."""
 
     coordinator: str
@@ -27,7 +28,7 @@ class Place:
     local_devices: tuple[int, ...] | None = None
 
 
-def find_place(config: ClusterConfig, environ: Mapping[str, str] | None = None) -> Place | None:
+def find_membership(config: ClusterConfig, environ: Mapping[str, str] | None = None) -> Membership | None:
     """Where this process stands, or None for a run of one process. Flags go before ALP_*, these before a scheduler's.
 
     Raises:
@@ -50,10 +51,10 @@ def find_place(config: ClusterConfig, environ: Mapping[str, str] | None = None) 
     missing = [_NAMES[name] for name in _NAMES if name not in settings]
     if missing:
         raise UserError(f"--cluster {config.kind}: a run of several processes needs {' and '.join(missing)} too")
-    place = Place(**settings)
-    if not 0 <= place.process < place.processes:
-        raise UserError(f"--process_id {place.process} is not below --num_processes {place.processes}")
-    return place if place.processes > 1 else None
+    member = Membership(**settings)
+    if not 0 <= member.process < member.processes:
+        raise UserError(f"--process_id {member.process} is not below --num_processes {member.processes}")
+    return member if member.processes > 1 else None
 
 
 def _number(environ: Mapping[str, str], name: str) -> int | None:
@@ -74,16 +75,16 @@ def _slurm(environ: Mapping[str, str], timeout_s: float) -> dict:
     _need(environ, "slurm", "SLURM_JOB_ID", "SLURM_NTASKS", "SLURM_PROCID")
     nodes = environ.get("SLURM_STEP_NODELIST") or environ.get("SLURM_JOB_NODELIST", "")
     port = 61440 + (_number(environ, "SLURM_JOB_ID") or 0) % 4096
-    found = {
+    settings: dict[str, Any] = {
         "coordinator": f"{first_node(nodes)}:{port}",
         "processes": _number(environ, "SLURM_NTASKS"),
         "process": _number(environ, "SLURM_PROCID"),
     }
     node_count = _number(environ, "SLURM_STEP_NUM_NODES") or _number(environ, "SLURM_NNODES") or 1
     bound = len([device for device in environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if device]) == 1
-    if found["processes"] > node_count and not bound:
-        found["local_devices"] = (_number(environ, "SLURM_LOCALID") or 0,)
-    return found
+    if settings["processes"] > node_count and not bound:
+        settings["local_devices"] = (_number(environ, "SLURM_LOCALID") or 0,)
+    return settings
 
 
 def first_node(nodes: str) -> str:
@@ -98,15 +99,15 @@ def _gke(environ: Mapping[str, str], timeout_s: float) -> dict:
     """TPU pods by their worker list; GPU pods by the variables that xpk's jobs have, or an indexed Job's number."""
     if environ.get("TPU_WORKER_HOSTNAMES") or environ.get("TPU_PROCESS_ADDRESSES"):
         return _tpu(environ, timeout_s)
-    found: dict = {}
+    settings: dict[str, Any] = {}
     if address := environ.get("JAX_COORDINATOR_ADDRESS"):
         port = environ.get("JAX_COORDINATOR_PORT", _GKE_PORT)
-        found["coordinator"] = address if address.rpartition(":")[2].isdigit() else f"{address}:{port}"
+        settings["coordinator"] = address if address.rpartition(":")[2].isdigit() else f"{address}:{port}"
     for name, variables in {"processes": ("NNODES",), "process": ("NODE_RANK", "JOB_COMPLETION_INDEX")}.items():
         numbers = [_number(environ, variable) for variable in variables if environ.get(variable)]
         if numbers:
-            found[name] = numbers[0]
-    return found
+            settings[name] = numbers[0]
+    return settings
 
 
 def _tpu(environ: Mapping[str, str], timeout_s: float) -> dict:

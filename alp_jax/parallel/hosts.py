@@ -17,6 +17,7 @@ import platform
 import sys
 import threading
 import time
+import types
 from typing import Any
 
 import jax
@@ -27,8 +28,8 @@ from alp_jax.config.schema import ClusterConfig
 from alp_jax.core import progress
 from alp_jax.core.differences import first_difference
 from alp_jax.core.errors import HangError, Preempted, UserError
-from alp_jax.parallel.cluster import find_place
-from alp_jax.parallel.rendezvous import call, resolve_address
+from alp_jax.parallel.cluster import find_membership
+from alp_jax.parallel.rendezvous import meet, resolve_address
 
 _HEARTBEAT_S = 30  # silence after which JAX takes a process for dead and ends the others
 _SHUTDOWN_S = 15
@@ -48,31 +49,31 @@ def initialize(config: ClusterConfig) -> None:
       UserError: settings that are missing or disagree, a coordinator or a process that does not come within
         ``config.timeout_s``; every process that is there ends with such a line.
     """
-    place = find_place(config)
-    if place is None or global_state.client is not None:
+    member = find_membership(config)
+    if member is None or global_state.client is not None:
         return
     began = time.monotonic()
-    address = resolve_address(place.coordinator, config.timeout_s)
+    address = resolve_address(member.coordinator, config.timeout_s)
     bind = resolve_address(config.bind, knob="--coordinator_bind") if config.bind else address
-    call(
-        bind if place.process == 0 else address,
-        {"process": place.process, "processes": place.processes, "host": platform.node(), "code": _code()},
+    meet(
+        bind if member.process == 0 else address,
+        {"process": member.process, "processes": member.processes, "host": platform.node(), "code": _code()},
         config.timeout_s - (time.monotonic() - began),
     )
     # Preemption is agreed on through broadcast; JAX's own service would swallow SIGTERM where nobody asks it.
     jax.config.update("jax_enable_preemption_service", False)
     jax.distributed.initialize(
         _join(address),
-        place.processes,
-        place.process,
-        local_device_ids=place.local_devices,
+        member.processes,
+        member.process,
+        local_device_ids=member.local_devices,
         cluster_detection_method="deactivate",
         initialization_timeout=int(config.timeout_s),
         heartbeat_timeout_seconds=_HEARTBEAT_S,
         shutdown_timeout_seconds=_SHUTDOWN_S,
         coordinator_bind_address=_join(bind),
     )
-    _client().key_value_set(f"{_HOSTS}/{place.process}", platform.node())
+    _client().key_value_set(f"{_HOSTS}/{member.process}", platform.node())
     listener = threading.Thread(target=_listen, name="failures of other processes", daemon=True)
     listener.start()
     atexit.register(_stop_listening, listener)
@@ -150,8 +151,8 @@ def post(name: str, value: Any) -> None:
 
 def posted(folder: str) -> dict[str, Any]:
     """What was posted under ``folder`` until now, by key; does not wait, and may be asked from any thread."""
-    found = _client().key_value_dir_get(f"alp/posted/{folder}")
-    return {key.rpartition("/")[2]: json.loads(text) for key, text in found}
+    entries = _client().key_value_dir_get(f"alp/posted/{folder}")
+    return {key.rpartition("/")[2]: json.loads(text) for key, text in entries}
 
 
 def require_same(values: dict, what: str = "config") -> None:
@@ -165,10 +166,10 @@ def require_same(values: dict, what: str = "config") -> None:
     for process, other in enumerate(everywhere[1:], 1):
         difference = first_difference(first["values"], other["values"], what)
         if difference:
-            name, here, there = difference
+            name, first_value, other_value = difference
             raise UserError(
-                f"{name} is {here!r} in process 0 on {first['host']} but {there!r} in process {process} on "
-                f"{other['host']}: start all processes with the same settings, code and data"
+                f"{name} is {first_value!r} in process 0 on {first['host']} but {other_value!r} in process {process} "
+                f"on {other['host']}: start all processes with the same settings, code and data"
             )
 
 
@@ -208,7 +209,7 @@ def end_now(code: int, message: str) -> None:
 
 def _listen() -> None:
     """Waits for the failure of another process, then ends this one with its line and status."""
-    mine = process_index()
+    own_index = process_index()
     while not _leaving.is_set():
         try:
             failure = json.loads(_client().blocking_key_value_get(_FAILED, int(_LISTEN_S * 1000)))
@@ -216,11 +217,11 @@ def _listen() -> None:
             if "DEADLINE_EXCEEDED" in str(error):
                 continue
             return  # the coordinator is gone: JAX ends this process
-        if failure is None or failure["process"] == mine or _leaving.is_set():
+        if failure is None or failure["process"] == own_index or _leaving.is_set():
             return
         did = "ended the run" if failure["code"] == Preempted.exit_code else "failed"
         progress.say(f"alp: process {failure['process']} on {failure['host']} {did}: {failure['message']}")
-        _client().key_value_set(f"{_HEARD}/{mine}", "")
+        _client().key_value_set(f"{_HEARD}/{own_index}", "")
         _exit(failure["code"])
 
 
@@ -241,7 +242,7 @@ def _exit(code: int) -> None:
 def _end_together_on_bugs() -> None:
     before = sys.excepthook
 
-    def hook(kind, error, trace):
+    def hook(kind: type[BaseException], error: BaseException, trace: types.TracebackType | None) -> None:
         before(kind, error, trace)
         leave(1, f"{kind.__name__}: {error}")
 
@@ -304,7 +305,7 @@ def _next_call() -> int:
     return _calls
 
 
-def _client():
+def _client() -> Any:
     return global_state.client
 
 

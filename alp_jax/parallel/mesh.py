@@ -58,7 +58,8 @@ def axis_sizes(config: MeshConfig, devices: int) -> tuple[int, int, int]:
     for axis, size, across in zip(AXES, sizes, _dcn(config), strict=True):
         if across < 1 or size % across:
             raise UserError(f"config.mesh.{axis} = {size} is not a multiple of config.mesh.dcn_{axis} = {across}")
-    return tuple(sizes)
+    data, fsdp, tensor = sizes
+    return data, fsdp, tensor
 
 
 def _dcn(config: MeshConfig) -> tuple[int, int, int]:

@@ -28,45 +28,46 @@ def resolve_address(coordinator: str, timeout_s: float = 0.0, knob: str = "--coo
     deadline = time.monotonic() + timeout_s
     while True:
         try:
-            return socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)[0][4][:2]
+            address = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)[0][4]
+            return str(address[0]), int(address[1])
         except OSError as error:
             if time.monotonic() >= deadline:
                 raise UserError(f"{knob} {coordinator}: {error.strerror or error}") from None
         time.sleep(min(1.0, max(deadline - time.monotonic(), 0.0)))
 
 
-def call(address: tuple[str, int], mine: dict, timeout_s: float) -> None:
-    """Returns when all ``mine["processes"]`` processes have called; process 0 must be the one at ``address``.
+def meet(address: tuple[str, int], ours: dict, timeout_s: float) -> None:
+    """Returns when all ``ours["processes"]`` processes have called; process 0 must be the one at ``address``.
 
     Args:
-      mine: ``process``, ``processes``, ``host`` and ``code``; the second and the last must be the same everywhere.
+      ours: ``process``, ``processes``, ``host`` and ``code``; the second and the last must be the same everywhere.
 
     Raises:
       UserError: on every process that is there, the same line: who is missing, who disagrees, or that nobody answers.
     """
-    if mine["process"] == 0:
-        _lead(address, mine, timeout_s)
+    if ours["process"] == 0:
+        _wait_for_all(address, ours, timeout_s)
     else:
-        _follow(address, mine, timeout_s)
+        _report_to_primary(address, ours, timeout_s)
 
 
-def _lead(address: tuple[str, int], mine: dict, timeout_s: float) -> None:
+def _wait_for_all(address: tuple[str, int], ours: dict, timeout_s: float) -> None:
     deadline = time.monotonic() + timeout_s
     family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
-    present = {0: (mine, None)}
+    present = {0: (ours, None)}
     with socket.socket(family, socket.SOCK_STREAM) as server:
         server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             server.bind(address)
         except OSError as error:
             raise UserError(
-                f"process 0 on {mine['host']} cannot listen on {address[0]}:{address[1]} ({error.strerror}): "
+                f"process 0 on {ours['host']} cannot listen on {address[0]}:{address[1]} ({error.strerror}): "
                 "--coordinator must be a free port of its own address"
             ) from None
         server.listen(1024)
         fault = None
-        while fault is None and len(present) < mine["processes"]:
-            fault = _take(server, present, mine, deadline, timeout_s)
+        while fault is None and len(present) < ours["processes"]:
+            fault = _accept(server, present, ours, deadline, timeout_s)
         for _, connection in present.values():
             if connection is not None:
                 _dismiss(connection, fault)
@@ -74,33 +75,33 @@ def _lead(address: tuple[str, int], mine: dict, timeout_s: float) -> None:
         raise UserError(fault)
 
 
-def _take(server: socket.socket, present: dict, mine: dict, deadline: float, timeout_s: float) -> str | None:
+def _accept(server: socket.socket, present: dict, ours: dict, deadline: float, timeout_s: float) -> str | None:
     """Adds the next caller to ``present``; returns what is wrong, or None."""
     server.settimeout(max(deadline - time.monotonic(), 0.001))
     try:
         connection = server.accept()[0]
     except TimeoutError:
-        missing = [str(i) for i in range(mine["processes"]) if i not in present]
+        missing = [str(i) for i in range(ours["processes"]) if i not in present]
         names = ", ".join(missing[:8]) + (" and more" if missing[8:] else "")
         return (
-            f"process {names} of {mine['processes']} did not reach the coordinator on {mine['host']} within "
+            f"process {names} of {ours['processes']} did not reach the coordinator on {ours['host']} within "
             f"{timeout_s:.3g} s: start it, or correct --num_processes"
         )
-    theirs = _read(connection)
-    if theirs is None:
+    caller = _read(connection)
+    if caller is None:
         connection.close()
         return None
-    process, other = theirs["process"], present.get(theirs["process"], (None,))[0]
-    where = f"process {process} on {theirs['host']}"
+    process, other = caller["process"], present.get(caller["process"], (None,))[0]
+    where = f"process {process} on {caller['host']}"
     fault = None
     for name, flag in (("processes", "--num_processes"), ("code", "code version")):
-        if theirs[name] != mine[name]:
-            fault = f"{flag} is {mine[name]} in process 0 on {mine['host']} but {theirs[name]} in {where}"
+        if caller[name] != ours[name]:
+            fault = f"{flag} is {ours[name]} in process 0 on {ours['host']} but {caller[name]} in {where}"
     if other is not None:
-        fault = f"--process_id {process} is given to two processes, on {other['host']} and on {theirs['host']}"
-    elif not 0 <= process < mine["processes"]:
-        fault = f"--process_id {process} on {theirs['host']} is not below --num_processes {mine['processes']}"
-    present[process if other is None else -1] = (theirs, connection)
+        fault = f"--process_id {process} is given to two processes, on {other['host']} and on {caller['host']}"
+    elif not 0 <= process < ours["processes"]:
+        fault = f"--process_id {process} on {caller['host']} is not below --num_processes {ours['processes']}"
+    present[process if other is None else -1] = (caller, connection)
     return fault
 
 
@@ -114,9 +115,9 @@ def _read(connection: socket.socket) -> dict | None:
             if not part:
                 return None
             line += part
-        theirs = json.loads(line)
+        caller = json.loads(line)
         fits = {"process": int, "processes": int, "host": str, "code": str}
-        return theirs if all(type(theirs.get(name)) is kind for name, kind in fits.items()) else None
+        return caller if all(type(caller.get(name)) is kind for name, kind in fits.items()) else None
     except (OSError, ValueError, AttributeError):
         return None
 
@@ -132,10 +133,10 @@ def _dismiss(connection: socket.socket, fault: str | None) -> None:
         connection.close()
 
 
-def _follow(address: tuple[str, int], mine: dict, timeout_s: float) -> None:
+def _report_to_primary(address: tuple[str, int], ours: dict, timeout_s: float) -> None:
     began = time.monotonic()
     nobody = (
-        f"process {mine['process']} on {mine['host']} got no answer from process 0 at {address[0]}:{address[1]} within "
+        f"process {ours['process']} on {ours['host']} got no answer from process 0 at {address[0]}:{address[1]} within "
         f"{timeout_s:.3g} s: start it there, or correct --coordinator"
     )
     while True:
@@ -144,7 +145,7 @@ def _follow(address: tuple[str, int], mine: dict, timeout_s: float) -> None:
             raise UserError(nobody)
         try:
             with socket.create_connection(address, timeout=left) as connection:
-                connection.sendall(json.dumps(mine).encode() + b"\n")
+                connection.sendall(json.dumps(ours).encode() + b"\n")
                 connection.settimeout(timeout_s + _GRACE_S)  # process 0 is there, and says whom it waits for in vain
                 with connection.makefile("rb") as file:
                     answer = json.loads(file.readline(_LONGEST))

@@ -1,6 +1,7 @@
 """Work on the rows of a batch that need nothing of each other, split over the devices of this process."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -25,12 +26,12 @@ def over_rows(function: Callable, devices: list | None = None) -> Callable:
     rows = PartitionSpec(_AXIS)
     mesh = Mesh(np.array(devices), (_AXIS,))
 
-    def each(shared, arrays):
+    def each(shared: Any, arrays: tuple) -> Any:
         return function(shared, *arrays)
 
     split = jax.jit(jax.shard_map(each, mesh=mesh, in_specs=(PartitionSpec(), rows), out_specs=rows, check_vma=False))
 
-    def call(shared, *arrays):
+    def call(shared: Any, *arrays: jax.Array) -> Any:
         count = len(arrays[0])
         lacking = -count % len(devices)
         padded = tuple(jnp.pad(array, [(0, lacking)] + [(0, 0)] * (array.ndim - 1)) for array in arrays)

@@ -54,10 +54,10 @@ def infer_shardings(shapes: Any, mesh: Mesh, rules: tuple[tuple[str, str], ...] 
       ValueError: a leaf that no rule matches; the message is its name.
     """
 
-    def place(path, leaf):
+    def sharding(path: tuple, leaf: Any) -> NamedSharding:
         return NamedSharding(mesh, spec(tactic(leaf_name(path), rules), leaf.shape, dict(mesh.shape)))
 
-    return jax.tree_util.tree_map_with_path(place, shapes)
+    return jax.tree_util.tree_map_with_path(sharding, shapes)
 
 
 def tactic(name: str, rules: tuple[tuple[str, str], ...] = RULES) -> str:
@@ -92,11 +92,11 @@ def undivided(chosen: str, shape: tuple[int, ...], sizes: dict[str, int]) -> boo
 
 def layout(shapes: Any, sizes: dict[str, int]) -> dict[str, dict]:
     """By name of leaf its ``shape``, ``tactic`` and ``spec``, and ``undivided`` where tensor does not divide it."""
-    found = {}
+    leaves: dict[str, dict[str, Any]] = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(shapes):
         name = leaf_name(path)
         chosen = tactic(name)
-        found[name] = {"shape": list(leaf.shape), "tactic": chosen, "spec": list(spec(chosen, leaf.shape, sizes))}
+        leaves[name] = {"shape": list(leaf.shape), "tactic": chosen, "spec": list(spec(chosen, leaf.shape, sizes))}
         if undivided(chosen, leaf.shape, sizes):
-            found[name]["undivided"] = True
-    return found
+            leaves[name]["undivided"] = True
+    return leaves

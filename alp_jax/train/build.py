@@ -100,18 +100,18 @@ def _check_targets(config: RunConfig, tokenizer: Tokenizer) -> None:
 
 def _start_from(run_dir: str, init: Callable, part: str, knob: str) -> dict[str, Any]:
     """The ``part`` of a run or an import, host arrays."""
-    found, expected = load_params(run_dir)[0], jax.eval_shape(init, jax.random.key(0))
-    if part not in found or part not in expected:
-        where = run_dir if part not in found else "a model of this objective"
+    params, expected = load_params(run_dir)[0], jax.eval_shape(init, jax.random.key(0))
+    if part not in params or part not in expected:
+        where = run_dir if part not in params else "a model of this objective"
         raise UserError(f"{knob} = {run_dir}: {where} has no {part}")
-    have, need = _shapes(found[part]), _shapes(expected[part])
-    if have != need:
-        name = sorted(set(have.items()) ^ set(need.items()))[0][0]
+    given, needed = _shapes(params[part]), _shapes(expected[part])
+    if given != needed:
+        name = sorted(set(given.items()) ^ set(needed.items()))[0][0]
         raise UserError(
             f"{knob}: the {part} in {run_dir} does not fit config.model: {name} is "
-            f"{have.get(name, 'absent')} there and {need.get(name, 'absent')} here"
+            f"{given.get(name, 'absent')} there and {needed.get(name, 'absent')} here"
         )
-    return jax.tree.map(np.asarray, found[part])
+    return jax.tree.map(np.asarray, params[part])
 
 
 def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:

@@ -27,12 +27,12 @@ def checkpoints_dir(run_dir: str | os.PathLike) -> pathlib.Path:
 
 def write_manifest(folder: pathlib.Path, clock: dict, metrics: dict[str, float]) -> None:
     """Hashes every file of a committed step and makes files, folder and manifest durable."""
-    found = _sizes(folder)
+    sizes = _sizes(folder)
     content = {
         "saved": time.time(),
         "clock": clock,
         "metrics": metrics,
-        "files": {name: [size, files.sha256(folder / name)] for name, size in found.items()},
+        "files": {name: [size, files.sha256(folder / name)] for name, size in sizes.items()},
     }
     for part in [folder, *(p for p in folder.rglob("*") if p.is_dir())]:
         _sync(part)
@@ -65,15 +65,15 @@ def verify(folder: pathlib.Path, *, contents: bool = True) -> dict:
       StorageError: the step is not complete or a file is damaged; the file is named.
     """
     manifest = read_manifest(folder)
-    listed, found = manifest["files"], _sizes(folder)
-    for name in sorted(listed.keys() | found.keys()):
-        if name not in found:
+    listed, sizes = manifest["files"], _sizes(folder)
+    for name in sorted(listed.keys() | sizes.keys()):
+        if name not in sizes:
             raise StorageError(f"checkpoint {folder} is damaged: {name} is missing")
         if name not in listed:
             raise StorageError(f"checkpoint {folder} is damaged: {name} does not belong to it")
         size, digest = listed[name]
-        if found[name] != size:
-            raise StorageError(f"checkpoint {folder} is damaged: {name} has {found[name]} bytes, not {size}")
+        if sizes[name] != size:
+            raise StorageError(f"checkpoint {folder} is damaged: {name} has {sizes[name]} bytes, not {size}")
         if contents and files.sha256(folder / name) != digest:
             raise StorageError(f"checkpoint {folder} is damaged: {name} has another SHA-256 than in {MANIFEST}")
     return manifest

@@ -70,10 +70,10 @@ class RunDir:
         self._lease: Lease | None = None
         self._change: tuple[dict, dict] | None = None  # the line to write, and the settings
         if hosts.is_primary():
-            self._take(config, extend)
+            self._lock_folder(config, extend)
         hosts.barrier("open the run folder")
 
-    def _take(self, config: RunConfig, extend: bool) -> None:
+    def _lock_folder(self, config: RunConfig, extend: bool) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
         foreign = [p.name for p in self.path.iterdir()] if not (self.path / CONFIG).exists() else []
         if set(foreign) - {LOCK, LEASE, OUTPUT, LAUNCHES}:
@@ -143,12 +143,12 @@ class RunDir:
         """
         (self.path / DONE).unlink(missing_ok=True)
         results = self.path / RESULTS
-        found = [self.path / SUMMARY, *result_files(results), *failure_files(results)]
-        found = [path for path in found if path.is_file()]
+        files = [self.path / SUMMARY, *result_files(results), *failure_files(results)]
+        outdated = [path for path in files if path.is_file()]
         aside = results / f"before_step_{step}"
-        if found:
+        if outdated:
             aside.mkdir(parents=True, exist_ok=True)
-        for path in found:
+        for path in outdated:
             path.replace(aside / path.name)
 
     def close(self) -> None:
@@ -168,12 +168,12 @@ class RunDir:
         """Writes ``env.json``, versions, devices, code and data this run was last started with, and its tokenizer."""
         if not hosts.is_primary():
             return
-        kept = tokenizer.files()
-        for name in set(FILE_NAMES) - set(kept):
+        tokenizer_files = tokenizer.files()
+        for name in set(FILE_NAMES) - set(tokenizer_files):
             (self.path / name).unlink(missing_ok=True)
-        for name, content in kept.items():
+        for name, content in tokenizer_files.items():
             write_bytes(self.path / name, content)
-        place = str(dataset.path)
+        data_path = str(dataset.path)
         write_json(
             self.path / ENVIRONMENT,
             {
@@ -185,7 +185,7 @@ class RunDir:
                 "cpu_count": os.cpu_count(),
                 "devices": [str(device) for device in jax.devices()],
                 "processes": jax.process_count(),
-                "data": place if storage.is_remote(place) else os.path.abspath(place),
+                "data": data_path if storage.is_remote(data_path) else os.path.abspath(data_path),
                 "data_fingerprint": dataset.fingerprint,
                 "tokenizer_sha256": tokenizer.sha256,
                 "command": sys.argv[1:],
@@ -205,13 +205,13 @@ class Lease:
     def __init__(self, folder: pathlib.Path):
         self._path = folder / LEASE
         held, age = _read_lease(self._path)
-        mine = {"host": platform.node(), "boot": _boot(), "pid": os.getpid()}
-        if held and (held.get("host"), held.get("boot")) != (mine["host"], mine["boot"]) and age < LEASE_S:
+        own = {"host": platform.node(), "boot": _boot(), "pid": os.getpid()}
+        if held and (held.get("host"), held.get("boot")) != (own["host"], own["boot"]) and age < LEASE_S:
             raise UserError(
                 f"--workdir {folder} is in use by process {held.get('pid')} on {held.get('host')}, seen {age:.0f} s "
                 f"ago: choose another, or, if that host is gone, try again in {LEASE_S - age:.0f} s"
             )
-        write_json(self._path, mine)
+        write_json(self._path, own)
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
         self._thread.start()

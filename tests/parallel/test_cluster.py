@@ -9,8 +9,8 @@ import pytest
 from alp_jax.config.schema import ClusterConfig
 from alp_jax.core.errors import AlpError, UserError
 from alp_jax.parallel import hosts
-from alp_jax.parallel.cluster import Place, find_place, first_node
-from alp_jax.parallel.rendezvous import call, resolve_address
+from alp_jax.parallel.cluster import Membership, find_membership, first_node
+from alp_jax.parallel.rendezvous import meet, resolve_address
 from tests.cluster import free_port
 
 ENV = {"ALP_COORDINATOR": "h0:1234", "ALP_NUM_PROCESSES": "4", "ALP_PROCESS_ID": "3"}
@@ -22,22 +22,26 @@ SLURM |= {"SLURM_STEP_NODELIST": "gpu[07-08]", "SLURM_STEP_NUM_NODES": "2"}
     ("config", "environ", "place"),
     [
         (ClusterConfig(), {}, None),
-        (ClusterConfig(), ENV, Place("h0:1234", 4, 3)),
+        (ClusterConfig(), ENV, Membership("h0:1234", 4, 3)),
         (ClusterConfig(kind="none"), ENV, None),
-        (ClusterConfig(coordinator="h1:1", num_processes=2, process_id=0), ENV, Place("h1:1", 2, 0)),
-        (ClusterConfig(kind="slurm"), SLURM, Place("gpu07:61444", 8, 5, (1,))),
-        (ClusterConfig(kind="slurm"), SLURM | {"SLURM_NTASKS": "2", "SLURM_PROCID": "1"}, Place("gpu07:61444", 2, 1)),
-        (ClusterConfig(kind="slurm"), SLURM | {"CUDA_VISIBLE_DEVICES": "3"}, Place("gpu07:61444", 8, 5)),
+        (ClusterConfig(coordinator="h1:1", num_processes=2, process_id=0), ENV, Membership("h1:1", 2, 0)),
+        (ClusterConfig(kind="slurm"), SLURM, Membership("gpu07:61444", 8, 5, (1,))),
+        (
+            ClusterConfig(kind="slurm"),
+            SLURM | {"SLURM_NTASKS": "2", "SLURM_PROCID": "1"},
+            Membership("gpu07:61444", 2, 1),
+        ),
+        (ClusterConfig(kind="slurm"), SLURM | {"CUDA_VISIBLE_DEVICES": "3"}, Membership("gpu07:61444", 8, 5)),
         (ClusterConfig(kind="slurm"), SLURM | {"SLURM_NTASKS": "1", "SLURM_PROCID": "0"}, None),
         (
             ClusterConfig(kind="gke"),
             {"JAX_COORDINATOR_ADDRESS": "run-0-0.run", "NNODES": "2", "JOB_COMPLETION_INDEX": "1"},
-            Place("run-0-0.run:6002", 2, 1),
+            Membership("run-0-0.run:6002", 2, 1),
         ),
     ],
 )
 def test_places(config, environ, place):
-    assert find_place(config, environ) == place
+    assert find_membership(config, environ) == place
 
 
 @pytest.mark.parametrize(
@@ -54,7 +58,7 @@ def test_places(config, environ, place):
 )
 def test_settings_that_cannot_be(config, environ, message):
     with pytest.raises(UserError, match=message):
-        find_place(config, environ)
+        find_membership(config, environ)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +86,7 @@ def roll_call(*callers, timeout_s=5.0, knock=b""):
 
     def one(i, caller):
         try:
-            call(address, {"host": f"h{i}", "code": "1"} | caller, timeout_s)
+            meet(address, {"host": f"h{i}", "code": "1"} | caller, timeout_s)
         except AlpError as error:
             ends[i] = str(error)
 
@@ -136,7 +140,7 @@ def test_nobody_answers():
 
 def test_an_address_of_another_host_is_not_listened_on():
     with pytest.raises(UserError, match=r"process 0 on h cannot listen on 192\.0\.2\.1:4000"):
-        call(("192.0.2.1", 4000), {"process": 0, "processes": 2, "host": "h", "code": "1"}, 1.0)
+        meet(("192.0.2.1", 4000), {"process": 0, "processes": 2, "host": "h", "code": "1"}, 1.0)
 
 
 def test_one_process_agrees_with_itself():
