@@ -18,7 +18,7 @@ from alp_jax.models.forms import CHOICES, PLAIN
 from alp_jax.parallel.mesh import make_mesh
 from alp_jax.planning.program import Bucket, Program, make_program
 from alp_jax.planning.traffic import traffic
-from alp_jax.train.compile import bytes_accessed
+from alp_jax.train.host import bytes_accessed
 from alp_jax.train.state import create_state
 
 WARM_UP = 2  # steps of every variant before the first round

@@ -6,6 +6,7 @@ fails within the first second leaves its error alone. The time of arrival (ETA) 
 while it is not known.
 """
 
+import collections
 import contextlib
 import sys
 import threading
@@ -15,13 +16,16 @@ from typing import TextIO
 
 from tqdm.utils import disp_len, disp_trim
 
-from alp_jax.core.pace import Pace, duration
-from alp_jax.core.progress_bar import LOCK, Bar, columns, is_terminal, printable, show
+from alp_jax.core.pace import duration
+from alp_jax.core.progress_bar import LOCK, Bar, columns, going, is_terminal, joined, printable, show, so_far
 
 LINE_S = 60.0  # between two lines where there is no terminal
 _FIRST_S = 1.0  # until the first of them
 _REDRAW_S = 0.1  # between two looks of a terminal's line
 _BEAT_S = 1.0  # between two looks while nothing is counted
+_WINDOW_S = 120.0  # of work that the speed rests on, and
+_WINDOW_PIECES = 20  # at least so many pieces of it: batches of several lengths differ in cost
+_PIECE_S = 0.5  # shorter stretches are put together: work that is done in batches is often told unit by unit
 _open: list["Progress"] = []  # the outermost first
 
 
@@ -51,6 +55,62 @@ def stage(label: str, detail: str = "", *, quiet: bool = False, every: int = 0) 
     else:
         with Progress(f"{label} {detail}".strip(), quiet=quiet):
             yield
+
+
+class Pace:
+    """The speed of recent work, in any unit of amount.
+
+    The first ``add`` ends the warm-up: what came before it happens once (reading ahead, starting workers, compiling)
+    and is not counted. Neither is time between ``pause`` and ``resume``.
+    """
+
+    def __init__(self) -> None:
+        self._mark = time.monotonic()  # where the piece begins that is being put together
+        self._warm, self._amount = False, 0.0
+        self._paused: float | None = None  # since when
+        self._pieces: collections.deque[tuple[float, float]] = collections.deque()  # (seconds, amount)
+        self._sums = [0.0, 0.0]
+
+    def add(self, amount: float) -> None:
+        """So much was done since the last call."""
+        now = time.monotonic()
+        if not self._warm:
+            self._warm, self._mark = True, now
+            return
+        self._amount += amount
+        if now - self._mark >= _PIECE_S:
+            self._take(now - self._mark, self._amount)
+            self._mark, self._amount = now, 0.0
+
+    def _take(self, seconds: float, amount: float) -> None:
+        self._pieces.append((seconds, amount))
+        self._sums = [self._sums[0] + seconds, self._sums[1] + amount]
+        while len(self._pieces) > _WINDOW_PIECES and self._sums[0] - self._pieces[0][0] >= _WINDOW_S:
+            old = self._pieces.popleft()
+            self._sums = [self._sums[0] - old[0], self._sums[1] - old[1]]
+
+    def pause(self) -> None:
+        """From here on time is spent on something else."""
+        self._paused = time.monotonic()
+
+    def resume(self) -> None:
+        """Ends a pause."""
+        assert self._paused is not None, "no pause was begun"
+        self._mark += time.monotonic() - self._paused
+        self._paused = None
+
+    def seconds_for(self, amount: float) -> float | None:
+        """Seconds that so much more will take from now; None while that is not known.
+
+        What goes on now counts too: its time so far is gone, and where it takes longer than usual the speed is less.
+        """
+        if self._sums[1] <= 0:
+            return None
+        now = time.monotonic() if self._paused is None else self._paused
+        waited, usual = now - self._mark, self._sums[0] / len(self._pieces)
+        rate = (self._sums[0] + max(waited - usual, 0.0)) / self._sums[1]
+        begun = min(max(waited - self._amount * rate, 0.0), usual)
+        return max(amount * rate - begun, 0.0)
 
 
 class Progress:
@@ -116,7 +176,7 @@ class Progress:
                 how = "stopped after" if failed else "done in"
                 last = f"{self._head()}  {how} {duration(time.monotonic() - self._began)}"
                 room = columns(self._stream) if self.bar is not None else None
-                last = _joined(last, [*self._stage_times(), *self.values], room)
+                last = joined(last, [*self._stage_times(), *self.values], room)
             if self.bar is not None:
                 self.bar.end(last, leave=shown)
             elif shown:
@@ -217,8 +277,8 @@ class Progress:
     def line(self) -> str:
         """Everything there is to say, as in a log file."""
         if self.unit is None:
-            return "; ".join([_going(self.label, self._began), *filter(None, [self._now()])])
-        gone = [] if self._stages else [_so_far(self._began)]
+            return "; ".join([going(self.label, self._began), *filter(None, [self._now()])])
+        gone = [] if self._stages else [so_far(self._began)]
         return "  ".join([self._head(), *filter(None, [self._now()]), *gone, *self.values])
 
     def _draw(self) -> None:
@@ -228,13 +288,13 @@ class Progress:
         width, head = columns(self._stream), self._head()
         values: list[str] = []
         if self.unit is None:
-            head, tail = "", _going(self.label, self._began, width)
+            head, tail = "", going(self.label, self._began, width)
         elif self._stages:
-            tail = _going(*self._stages[-1], max(width - disp_len(head) - 1, 20))
+            tail = going(*self._stages[-1], max(width - disp_len(head) - 1, 20))
         else:
-            tail, values = self._now() or _so_far(self._began), self.values
+            tail, values = self._now() or so_far(self._began), self.values
         room_for_bar = bool(self.total) and disp_len(head + tail) + 14 <= width
-        tail = _joined(tail, values, width - disp_len(head) - (14 if room_for_bar else 1))
+        tail = joined(tail, values, width - disp_len(head) - (14 if room_for_bar else 1))
         self.bar.draw(head, tail, self.done, bar=room_for_bar)
 
     def _head(self) -> str:
@@ -245,7 +305,7 @@ class Progress:
     def _now(self) -> str:
         """The stage or the ETA."""
         if self._stages:
-            return _going(*self._stages[-1])
+            return going(*self._stages[-1])
         eta_s = self.eta_s()
         return "" if eta_s is None else f"ETA {duration(eta_s)}"
 
@@ -264,24 +324,6 @@ class Progress:
     def _print(self, text: str) -> None:
         _open[0]._due = time.monotonic() + LINE_S
         show(printable(text) + "\n", self._stream)
-
-
-def _joined(text: str, values: list[str], room: int | None) -> str:
-    """``text`` and those of ``values`` for which there is room, the first ones first; None: there is room for all."""
-    for value in values:
-        if room is None or disp_len(text + value) + 2 <= room:
-            text += "  " + value
-    return text
-
-
-def _so_far(since: float) -> str:
-    return f"{duration(time.monotonic() - since)} so far"
-
-
-def _going(named: str, since: float, width: int | None = None) -> str:
-    """``compiling the step: 40 s so far``; what does not fit into ``width`` is cut from the name."""
-    end = f": {_so_far(since)}" if time.monotonic() - since >= 1 else " ..."
-    return (named if width is None else disp_trim(named, max(width - len(end), 0))) + end
 
 
 def _beat(ended: threading.Event) -> None:

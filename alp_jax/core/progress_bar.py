@@ -3,11 +3,14 @@
 import contextlib
 import os
 import threading
+import time
 from collections.abc import Callable
 from typing import Any, TextIO
 
 from tqdm.std import tqdm
 from tqdm.utils import disp_len, disp_trim
+
+from alp_jax.core.pace import duration
 
 LOCK = threading.RLock()  # of everything that is shown
 
@@ -43,6 +46,24 @@ def columns(stream: TextIO | None) -> int:
 def printable(text: str) -> str:
     """``text`` on one line: names of files may hold anything."""
     return "".join(c if c.isprintable() else " " if c.isspace() else "?" for c in text)
+
+
+def joined(text: str, values: list[str], room: int | None) -> str:
+    """``text`` and those of ``values`` for which there is room, the first ones first; None: there is room for all."""
+    for value in values:
+        if room is None or disp_len(text + value) + 2 <= room:
+            text += "  " + value
+    return text
+
+
+def so_far(since: float) -> str:
+    return f"{duration(time.monotonic() - since)} so far"
+
+
+def going(named: str, since: float, width: int | None = None) -> str:
+    """``compiling the step: 40 s so far``; what does not fit into ``width`` is cut from the name."""
+    end = f": {so_far(since)}" if time.monotonic() - since >= 1 else " ..."
+    return (named if width is None else disp_trim(named, max(width - len(end), 0))) + end
 
 
 class Bar(tqdm):

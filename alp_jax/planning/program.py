@@ -18,7 +18,7 @@ from alp_jax.objectives.registry import make_objective
 from alp_jax.optim.optimizer import averages, make_optimizer
 from alp_jax.parallel.mesh import batch_shards
 from alp_jax.train.build import make_model
-from alp_jax.train.compile import Shapes, batch_shapes
+from alp_jax.train.host import Shapes, batch_shapes
 from alp_jax.train.state import abstract_state, state_maker
 from alp_jax.train.step import make_train_step
 

@@ -25,8 +25,7 @@ from alp_jax.parallel import hosts
 from alp_jax.parallel.mesh import batch_part, put_batch
 from alp_jax.train.checkpoint import Checkpoints
 from alp_jax.train.checkpoint_folder import complete
-from alp_jax.train.compile import CompileCount, CompiledSteps
-from alp_jax.train.profile import Collector, Profile, parse_steps
+from alp_jax.train.host import Collector, CompileCount, CompiledSteps, Profile, parse_steps
 from alp_jax.train.run_dir import RunDir
 from alp_jax.train.run_log import Rates, RunLog, StepCosts, StepWork
 from alp_jax.train.setup import Setup, prepare

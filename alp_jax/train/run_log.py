@@ -16,7 +16,7 @@ from alp_jax.core.files import read_json
 from alp_jax.core.progress import Progress, say
 from alp_jax.core.run_files import LOG
 from alp_jax.models.accounting import train_flops
-from alp_jax.train.compile import CompiledSteps, bytes_accessed
+from alp_jax.train.host import CompiledSteps, bytes_accessed
 from alp_jax.train.writers import Writers
 
 # value -> how a line shows it, where the run has it; a terminal shows as many, from the first, as it is wide

@@ -22,8 +22,7 @@ from alp_jax.parallel.mesh import batch_shards, make_mesh
 from alp_jax.parallel.rules import infer_shardings
 from alp_jax.train.build import Parts, make_parts, open_data
 from alp_jax.train.checkpoint_folder import Keep
-from alp_jax.train.compile import Shapes, batch_shapes
-from alp_jax.train.profile import parse_steps
+from alp_jax.train.host import Shapes, batch_shapes, parse_steps
 from alp_jax.train.state import State, state_maker, state_shapes
 from alp_jax.train.step import make_train_step
 from alp_jax.train.writers import parse_logs

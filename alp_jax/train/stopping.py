@@ -40,9 +40,11 @@ class Stop:
         self._at_once: Callable[[], str] | None = None  # says why a signal may act at once; None: it may not
         self._before_exit: list[Callable[[], None]] = []
         self._announced = False
+        self._alone = True  # whether the run has this process only
 
     def __enter__(self) -> "Stop":
         self._depth += 1
+        self._alone = hosts.process_count() == 1  # JAX's processes have met before, and stay as many
         if self._depth == 1 and threading.current_thread() is threading.main_thread():
             Stop._outermost = self
             self._reader, self._writer = socket.socketpair()
@@ -81,7 +83,7 @@ class Stop:
         A process that got a signal says so in the coordination service; process 0 reads that and names a step that
         no process has begun.
         """
-        if hosts.process_count() == 1:
+        if self._alone:
             return bool(self.number)
         if self.number and not self._announced:
             hosts.post(f"{_ASKED}/{hosts.process_index()}", self.number)

@@ -4,7 +4,8 @@ import time
 
 import pytest
 
-from alp_jax.core.pace import Pace, clock, duration
+from alp_jax.core.pace import clock, duration
+from alp_jax.core.progress import Pace
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (75, "1:15"), (3700, "1:01:40"), (-5, "0:00")])

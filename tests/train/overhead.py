@@ -54,7 +54,7 @@ def prepared(encoder: str):
     from alp_jax.parallel.mesh import make_mesh
     from alp_jax.parallel.rules import infer_shardings
     from alp_jax.train.build import make_model
-    from alp_jax.train.compile import CompiledSteps, batch_shapes
+    from alp_jax.train.host import CompiledSteps, batch_shapes
     from alp_jax.train.state import create_state, state_maker, state_shapes
     from alp_jax.train.step import make_train_step
     from tests.parallel import splits
@@ -75,8 +75,8 @@ def prepared(encoder: str):
 def seconds(parts, folder: pathlib.Path, steps: int, save_every: int, log_every: int, logs: str) -> float:
     """Seconds of ``steps`` steps of the loop after the first two."""
     from alp_jax.train.checkpoint import Checkpoints
+    from alp_jax.train.host import Collector
     from alp_jax.train.loop import _Loop
-    from alp_jax.train.profile import Collector
     from alp_jax.train.state import create_state
 
     config, mesh, compiled, make = parts

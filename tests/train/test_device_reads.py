@@ -8,8 +8,8 @@ import pytest
 from alp_jax.config import RunConfig
 from alp_jax.config.schema import MeshConfig, TrainConfig
 from alp_jax.parallel.mesh import make_mesh
+from alp_jax.train.host import Collector
 from alp_jax.train.loop import _Loop
-from alp_jax.train.profile import Collector
 
 STEPS, EVERY = 12, 4
 

@@ -16,7 +16,7 @@ from alp_jax.core.accelerators import DEVICES, of_kind
 from alp_jax.core.errors import UserError
 from alp_jax.data.store import records
 from alp_jax.train import run_log as run_log_module
-from alp_jax.train.compile import CompiledSteps
+from alp_jax.train.host import CompiledSteps
 from alp_jax.train.run_log import Rates, RunLog, StepCosts, StepWork
 from alp_jax.train.writers import WRITERS, Writers, parse_logs
 

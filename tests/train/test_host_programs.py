@@ -9,7 +9,7 @@ import pytest
 
 from alp_jax.config.schema import DataConfig, MeshConfig, RunConfig
 from alp_jax.parallel.mesh import batch_sharding, make_mesh, put_batch, replicated
-from alp_jax.train.compile import CompileCount, CompiledSteps, batch_shapes, bytes_accessed
+from alp_jax.train.host import CompileCount, CompiledSteps, batch_shapes, bytes_accessed
 
 SIZES = [(800, 8), (1600, 8), (2400, 16)]
 
@@ -56,7 +56,7 @@ def test_every_shape_is_compiled_once_and_nothing_after_that(made):
 def test_a_step_does_not_wait_for_the_programs_of_other_shapes(made, monkeypatch):
     """With one thread that is stuck in the first shape, the second is compiled where it is needed."""
     jitted, state, shapes, batches = made
-    monkeypatch.setattr("alp_jax.train.compile.usable_cores", lambda: {0})
+    monkeypatch.setattr("alp_jax.train.host.usable_cores", lambda: {0})
     stuck, entered = threading.Event(), threading.Event()
 
     class Slow:

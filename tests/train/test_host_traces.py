@@ -11,7 +11,7 @@ import pytest
 from alp_jax.config import ConfigError, RunConfig, check_run
 from alp_jax.config.schema import TrainConfig
 from alp_jax.core.errors import UserError
-from alp_jax.train.profile import Collector, Profile, parse_steps
+from alp_jax.train.host import Collector, Profile, parse_steps
 
 
 def test_a_trace_holds_the_chosen_steps(tmp_path):

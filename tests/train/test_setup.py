@@ -6,7 +6,7 @@ from alp_jax.config import ConfigError
 from alp_jax.core.errors import UserError
 from alp_jax.data.order.batch_plan import plan
 from alp_jax.data.store.dataset import open_dataset
-from alp_jax.train.compile import CompiledSteps
+from alp_jax.train.host import CompiledSteps
 from alp_jax.train.loop import train
 from alp_jax.train.setup import check_batches, rehearse
 
