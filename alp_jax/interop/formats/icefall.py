@@ -63,10 +63,10 @@ class Shapes:
     def __init__(self, weights: Weights):
         self.path = weights.path
         self.shapes = {name: np.shape(value) for name, value in weights.tensors.items()}
-        found = {(int(m[1]), int(m[2])) for name in self.shapes if (m := _STACK.match(name))}
-        stacks = {stack for stack, _ in found}
-        self.layers = [sum(stack == one for one, _ in found) for stack in range(len(stacks))]
-        if not found or min(self.layers) == 0:
+        layers = {(int(m[1]), int(m[2])) for name in self.shapes if (m := _STACK.match(name))}
+        stacks = {stack for stack, _ in layers}
+        self.layers = [sum(stack == one for one, _ in layers) for stack in range(len(stacks))]
+        if not layers or min(self.layers) == 0:
             raise UserError(f"{self.path} has no stacks of layers encoder.encoders.0, 1, ...: it is no Zipformer")
 
     def size(self, name: str, axis: int) -> int:
@@ -80,11 +80,8 @@ class Shapes:
 
     def each(self, name: str, axis: int) -> list[int]:
         """A size in the first layer of every stack."""
-        sizes = []
-        for stack in range(len(self.layers)):
-            within = "" if self.factor(stack) == 1 else "encoder."
-            sizes.append(self.size(f"encoder.encoders.{stack}.{within}layers.0.{name}", axis))
-        return sizes
+        within = ["" if self.factor(stack) == 1 else "encoder." for stack in range(len(self.layers))]
+        return [self.size(f"encoder.encoders.{i}.{inner}layers.0.{name}", axis) for i, inner in enumerate(within)]
 
     def settings(self, given: dict[str, Any]) -> dict[str, Any]:
         """The reference's settings, ``given`` ones aside where the shapes leave a choice.

@@ -3,7 +3,6 @@
 A rule is (pattern of our path, PyTorch name, layout); the first pattern that matches a whole path decides.
 """
 
-import dataclasses
 import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -117,8 +116,7 @@ OUTSIDE = {"zipformer": (), "clap": ("logit_scale",), "audio-caption": (), "bert
 _TOKEN_TABLE, _OUTPUT_TABLE = "text_decoder.text_embed.weight", "text_decoder.output_proj.weight"
 
 
-@dataclasses.dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """One parameter: ``path`` here, ``name`` there, ``layout`` between them."""
 
     path: str
@@ -136,7 +134,7 @@ def entries(params: Any, kind: str) -> list[Entry]:
 
     Args:
       params: nested dict of arrays or ShapeDtypeStructs.
-      kind: ``zipformer``, ``clap``, ``audio-caption`` or ``bert``.
+      kind: in ``RULES``.
 
     Raises:
       UserError: a parameter that no rule knows, or two that would get the same name.
@@ -145,20 +143,18 @@ def entries(params: Any, kind: str) -> list[Entry]:
     paths = [leaf_path(key_path) for key_path, _ in jax.tree_util.tree_leaves_with_path(params)]
     # The reference wraps a stack that downsamples, which puts ``encoder.`` before its layers.
     wrapped = {path.removesuffix("downsample/bias") for path in paths if path.endswith("/downsample/bias")}
-    found: dict[str, Entry] = {}
+    by_name: dict[str, Entry] = {}
     for path in paths:
         if path in OUTSIDE[kind]:
             continue
         entry = _entry(path, kind)
         stack, layers, _ = path.partition("layers/")
         if layers and stack in wrapped:
-            entry = dataclasses.replace(
-                entry, name=re.sub(r"(encoders\.\d+)\.layers", r"\1.encoder.layers", entry.name)
-            )
-        if entry.name in found:
-            raise UserError(f"parameters {found[entry.name].path} and {path} would both be saved as {entry.name}")
-        found[entry.name] = entry
-    return list(found.values())
+            entry = entry._replace(name=re.sub(r"(encoders\.\d+)\.layers", r"\1.encoder.layers", entry.name))
+        if entry.name in by_name:
+            raise UserError(f"parameters {by_name[entry.name].path} and {path} would both be saved as {entry.name}")
+        by_name[entry.name] = entry
+    return list(by_name.values())
 
 
 def _entry(path: str, kind: str) -> Entry:
@@ -177,7 +173,7 @@ def from_torch(
     Args:
       state: name -> array, every name that the model has and no other; ``model_batch_count`` may be absent.
       params_like: nested dict whose structure, shapes and types the result has (``jax.eval_shape`` of ``init``).
-      kind: ``zipformer``, ``clap``, ``audio-caption`` or ``bert``.
+      kind: in ``RULES``.
       outside: values of the parameters in ``OUTSIDE[kind]``, which the reference keeps in its config.json.
 
     Raises:

@@ -27,12 +27,7 @@ _FIXED = {"hidden_act": "silu", "use_sliding_window": False, "attention_dropout"
 
 
 class LoadedQwen(NamedTuple):
-    """A language model ready for ``functionalize``'s apply.
-
-    Fields:
-      config: its sizes.
-      params: nested dictionaries in the type that was asked for.
-    """
+    """The sizes of a language model, and its parameters in the type that was asked for."""
 
     config: QwenConfig
     params: dict[str, Any]
@@ -54,16 +49,16 @@ def read_config(folder: pathlib.Path) -> QwenConfig:
     scaling = values.get("rope_scaling") or rope
     if scaling.get("rope_type", scaling.get("type", "default")) != "default":
         raise UserError(f"{path}: scaled rotary positions ({scaling}) are not supported")
-    found = {"rope_theta": rope.get("rope_theta", values.get("rope_theta"))}
+    sizes = {"rope_theta": rope.get("rope_theta", values.get("rope_theta"))}
     for field in dataclasses.fields(QwenConfig):
-        value = found.get(field.name, values.get(field.name))
+        value = sizes.get(field.name, values.get(field.name))
         if value is None and field.default is dataclasses.MISSING:
             raise UserError(f"{path} lacks {field.name}")
         value = field.default if value is None else value
         if type(value) is not field.type and not (field.type is float and type(value) is int):
             raise UserError(f"{path}: {field.name} = {value!r} is no {field.type.__name__}")
-        found[field.name] = value
-    config = QwenConfig(**found)
+        sizes[field.name] = value
+    config = QwenConfig(**sizes)
     try:
         config.check()
     except UserError as error:
@@ -123,7 +118,7 @@ def load_qwen(folder: str | pathlib.Path, dtype: str = "float32") -> LoadedQwen:
     init, _ = functionalize(lambda rngs: Qwen(config, rngs=rngs))
     leaves, structure = jax.tree.flatten_with_path(jax.eval_shape(init, jax.random.key(0)))
     expected = {published_name(tuple(key.key for key in path)): (path, leaf.shape) for path, leaf in leaves}
-    found, unexpected, table, head = {}, [], None, None
+    tensors, unexpected, table, head = {}, [], None, None
     for path, name, value in _tensors(folder):
         if name == _HEAD and config.tie_word_embeddings:
             head = value
@@ -131,17 +126,17 @@ def load_qwen(folder: str | pathlib.Path, dtype: str = "float32") -> LoadedQwen:
         if name not in expected:
             unexpected.append(name)
             continue
-        where, shape = expected[name]
-        found[name] = _converted(path, name, value, shape, where[-1].key == "kernel", kind)
+        key_path, shape = expected[name]
+        tensors[name] = _converted(path, name, value, shape, key_path[-1].key == "kernel", kind)
         if name == _TABLE:
             table = value
-    missing = sorted(set(expected) - set(found))
+    missing = sorted(set(expected) - set(tensors))
     if missing or unexpected:
         parts = [("lacks", missing), ("has what the model has not:", sorted(unexpected))]
-        raise UserError(f"{folder} " + " and ".join(f"{what} {', '.join(names)}" for what, names in parts if names))
+        raise UserError(f"{folder} " + " and ".join(f"{text} {', '.join(names)}" for text, names in parts if names))
     if head is not None and not np.array_equal(head, table):
         raise UserError(f"{folder}: {_HEAD} differs from {_TABLE}, though tie_word_embeddings says that they are one")
-    params = jax.tree.unflatten(structure, [found[name] for name in expected])
+    params = jax.tree.unflatten(structure, [tensors[name] for name in expected])
     return LoadedQwen(config, params)
 
 

@@ -56,8 +56,8 @@ def onnx_encoder(model_dir: str):
 
     def encode(audio_BS, len_B, whole_clips):
         given = {"audio": audio_BS.astype(np.float32) / 32768, "lengths": len_B}
-        found = dict(zip(names, session.run(None, given), strict=True))
-        return found.pop("frames"), found.pop("frame_lengths"), found if whole_clips else {}
+        outputs = dict(zip(names, session.run(None, given), strict=True))
+        return outputs.pop("frames"), outputs.pop("frame_lengths"), outputs if whole_clips else {}
 
     return encode
 

@@ -20,7 +20,7 @@ def main(folder: str, source: str, target: str) -> None:
         given = json.load(file)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model, report = BertModel.from_pretrained(folder, add_pooling_layer=False, output_loading_info=True)
-    problems = {name: sorted(found) for name, found in report.items() if found}
+    problems = {name: sorted(parts) for name, parts in report.items() if parts}
     if problems:
         raise SystemExit(f"it does not hold a BertModel: {problems}")
     for text, ids in zip(given["texts"], given["ids"], strict=True):

@@ -47,11 +47,11 @@ def main(folder: str, target: str) -> None:
             # with fewer frames the module pads in Python, which a trace cannot hold
             mel = self.encoder.log_mel(audio_BS, audio_len_B, least=alp.MIN_FRAMES)
             frames_BTD, len_B = self.encoder.audio_encoder(*mel)
-            found = (alp.masked_mean(frames_BTD, len_B), frames_BTD, len_B)
+            outputs = (alp.masked_mean(frames_BTD, len_B), frames_BTD, len_B)
             if self.encoder.audio_proj is None:
-                return found
+                return outputs
             embed_BE = alp.masked_mean(self.encoder.audio_proj(frames_BTD), len_B)
-            return *found, nn.functional.normalize(embed_BE, dim=-1)
+            return *outputs, nn.functional.normalize(embed_BE, dim=-1)
 
     alp.LogMel = MatrixLogMel
     encoder = alp.AlpEncoder.from_pretrained(folder)

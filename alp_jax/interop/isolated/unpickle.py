@@ -49,8 +49,8 @@ def main(source: str, target: str) -> None:
             loaded = torch.load(source, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises anything from EOFError to UnpicklingError, over many lines
         cause = _CAUSE.search(str(error))
-        said = " ".join((cause[1] if cause else str(error)).split())[:200]
-        raise SystemExit(f"{type(error).__name__}: {said}") from None
+        reason = " ".join((cause[1] if cause else str(error)).split())[:200]
+        raise SystemExit(f"{type(error).__name__}: {reason}") from None
     for key in WITHIN:
         if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
             loaded = loaded[key]
@@ -58,8 +58,8 @@ def main(source: str, target: str) -> None:
         raise SystemExit(f"it holds a {type(loaded).__name__}, no state dict")
     for name, value in loaded.items():
         if not isinstance(name, str) or not isinstance(value, torch.Tensor):
-            what = "no tensor" if isinstance(value, Ignored) else f"a {type(value).__name__}, no tensor"
-            raise SystemExit(f"entry {name!r} is {what}")
+            kind = "no tensor" if isinstance(value, Ignored) else f"a {type(value).__name__}, no tensor"
+            raise SystemExit(f"entry {name!r} is {kind}")
     # clones: tied matrices share memory, which the format does not allow
     save_file({name: value.detach().clone().contiguous() for name, value in loaded.items()}, target)
 

@@ -10,6 +10,7 @@ import math
 import os
 import pathlib
 import struct
+from collections import Counter
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
@@ -26,12 +27,8 @@ _KEYS = {"dtype", "shape", "data_offsets"}
 
 
 class Stored(NamedTuple):
-    """The content of a file.
-
-    Fields:
-      tensors: name -> array; floating point numbers of every type arrive as float32.
-      converted: name -> type in the file, for those that were of another floating point type.
-    """
+    """The content of a file: floating point numbers of every type are float32 in ``tensors``; ``converted`` has the
+    types that others were of."""
 
     tensors: dict[str, np.ndarray]
     converted: dict[str, str]
@@ -89,8 +86,8 @@ def _entries(file: BinaryIO, size: int, path: pathlib.Path) -> tuple[list[_Entry
     position = 0
     for entry in entries:
         if entry.begin != position:
-            what = "overlaps another tensor" if entry.begin < position else "leaves a hole before it"
-            raise UserError(f"{path}: tensor {entry.name} begins at byte {entry.begin}, not {position}: it {what}")
+            fault = "overlaps another tensor" if entry.begin < position else "leaves a hole before it"
+            raise UserError(f"{path}: tensor {entry.name} begins at byte {entry.begin}, not {position}: it {fault}")
         if start + entry.end > size:
             raise UserError(
                 f"{path}: tensor {entry.name} ends at byte {start + entry.end} of a file of {size}: cut off"
@@ -141,12 +138,10 @@ def _whole(values: Any) -> bool:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"{twice[:60]!a} stands there twice")
-    return found
+    names = [name for name, _ in pairs]
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise ValueError(f"{twice[0][:60]!a} stands there twice")
+    return dict(pairs)
 
 
 def _no_number(text: str) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 from alp_jax.core.clip import SAMPLE_RATE
 from alp_jax.core.errors import UserError
 from alp_jax.evaluation.model import EvalModel
+from alp_jax.interop.isolated.process import require
 
 _SHORTEST = 1_600  # samples; shorter clips are filled up with zeros, since convolutions would leave no frame of them
 
@@ -21,24 +22,22 @@ def torch_encoder(folder: str | pathlib.Path) -> EvalModel:
     Raises:
       UserError: torch or transformers is not installed, or the folder holds no audio encoder for 16 kHz.
     """
-    try:
-        import torch
-        import transformers
-    except ImportError as error:
-        raise UserError(f"--hf needs {error.name}: pip install 'alp_jax[torch,hf]'") from None
+    require("torch", "transformers", what="--hf", extras="torch,hf")
+    import torch
+    import transformers
+
     folder = pathlib.Path(folder)
     weights = sorted(folder.glob("*.safetensors"))
-    for name, there in (("config.json", (folder / "config.json").is_file()), ("*.safetensors", bool(weights))):
-        if not there:
-            raise UserError(f"--hf {folder} has no {name}: give the folder of a transformers model with safetensors")
+    if not weights or not (folder / "config.json").is_file():
+        lacking = "*.safetensors" if (folder / "config.json").is_file() else "config.json"
+        raise UserError(f"--hf {folder} has no {lacking}: give the folder of a transformers model with safetensors")
     safe = {"local_files_only": True, "trust_remote_code": False}
     try:
         prepare = transformers.AutoFeatureExtractor.from_pretrained(folder, **safe)
         model = transformers.AutoModel.from_pretrained(folder, use_safetensors=True, **safe)
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"--hf {folder} cannot be loaded: {' '.join(str(error).split())}") from None
-    if getattr(prepare, "sampling_rate", None) != SAMPLE_RATE:
-        rate = getattr(prepare, "sampling_rate", "no rate")
+    if (rate := getattr(prepare, "sampling_rate", "no rate")) != SAMPLE_RATE:
         raise UserError(f"--hf {folder}: its preprocessor is for {rate}, not {SAMPLE_RATE}")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = model.eval().to(device)
