@@ -30,7 +30,9 @@ from alp_jax.train import setup
 from alp_jax.train.loop import train
 from tests import tiny_runs
 
-MOST_FILES, MOST_DATA_FILES = 55, 8
+MOST_FILES, MOST_DATA_FILES = 41, 8
+MAIN_LINE = ("data/pipeline.py", "models/dual.py", "objectives/", "train/step.py", "train/loop.py")
+README = pathlib.Path(__file__).parents[1] / "README.md"
 ROOT = pathlib.Path(alp_jax.__file__).parent
 tiny, tones = tiny_runs.tiny, tiny_runs.tones  # fixtures
 TURN = 3  # of the loop, that is watched: the first ones wait for what is prepared only once
@@ -101,3 +103,10 @@ def test_one_batch_passes_through_few_files(tiny, one_device, tmp_path, monkeypa
     print(f"{len(watch.called)} files, {len(of_data)} of them in data/")
     assert len(watch.called) <= MOST_FILES
     assert len(of_data) <= MOST_DATA_FILES
+    section = README.read_text().partition("## Six files to read")[2].partition("\n## ")[0]
+    for name in MAIN_LINE:
+        assert f"`alp_jax/{name}`" in section
+        assert any(called.startswith(name) for called in watch.called), name
+    for name in watch.called:
+        inside = name.removeprefix("data/") if name in of_data else name.partition("/")[0] + "/"
+        assert inside in section, f"README does not name {name}, which every batch passes through"

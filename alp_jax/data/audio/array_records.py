@@ -170,6 +170,8 @@ def _examples(path: str, first: int, last: int) -> list:
     try:
         status = os.stat(path)
         records = _reader(path, status.st_size, status.st_mtime_ns).read(list(range(first, last)))
+        # The proto and not TFDS' parser (core.example_parser.ExampleParserNp), which runs without TensorFlow: its specs
+        # come out of features.json by FeaturesDict.from_config alone, and that imports TensorFlow.
         return [tf_example_generated_pb2.Example.FromString(record) for record in records]
     except (RuntimeError, OSError, DecodeError, IndexError) as error:
         raise ValueError(f"{path} records {first} to {last - 1} cannot be read: {error}") from None

@@ -120,6 +120,8 @@ def decode(data: bytes, where: str, audio: bool | Crop = True) -> Record:
       DataError: ``data`` is not such a record, or its audio has another length than it says.
     """
     try:
+        # The proto itself and not TFDS' parser (core.example_parser.ExampleParserNp, which needs no TensorFlow either):
+        # that one wants the shape of every feature beforehand, and labels are named by the corpora they come from.
         feature = tf_example_generated_pb2.Example.FromString(data).features.feature
 
         def texts(name: str) -> tuple[str, ...]:
