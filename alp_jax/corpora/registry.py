@@ -1,45 +1,20 @@
-"""Every corpus by name: the modules of captioned/ and benchmarks/, and those that other distributions add.
-
-A distribution adds one through the entry point group GROUP, whose entries refer to a ``Corpus`` of the entry's name.
-"""
+"""Every corpus by its name: found, checked, read."""
 
 import dataclasses
-import functools
 import glob
 import importlib
 import itertools
 import os
 import pathlib
-import pkgutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from importlib import metadata as distributions
 
 from alp_jax.core import plugins, storage
 from alp_jax.core.clip import SPLITS, Clip, Rejected
 from alp_jax.core.errors import UserError
 from alp_jax.core.names import choose
-from alp_jax.corpora import benchmarks, captioned
+from alp_jax.corpora.catalog import GROUP, modules, names, outside
 from alp_jax.corpora.corpus import Clips, Corpus, split_words
 from alp_jax.corpora.splits import SplitRule
-
-GROUP = "alp_jax.corpora"
-
-
-@functools.cache
-def _modules() -> dict[str, str]:
-    """Name -> module of the corpora that are part of this package; nothing is imported."""
-    modules: dict[str, str] = {}
-    for package in (captioned, benchmarks):
-        for entry in pkgutil.iter_modules(package.__path__):
-            if entry.name in modules:
-                raise UserError(f"two corpora are called {entry.name!r}: {modules[entry.name]} and {package.__name__}")
-            modules[entry.name] = f"{package.__name__}.{entry.name}"
-    return modules
-
-
-def names() -> list[str]:
-    """The names of all corpora: captioned ones, benchmarks, then those of other distributions. None is imported."""
-    return list(dict.fromkeys([*_modules(), *sorted(distributions.entry_points(group=GROUP).names)]))
 
 
 def get(name: str, label: str = "corpus") -> Corpus:
@@ -49,10 +24,10 @@ def get(name: str, label: str = "corpus") -> Corpus:
       UserError: an unknown name, one that two corpora have, or a module or entry point without a corpus of this name.
     """
     choose(name, names(), label)
-    if name in distributions.entry_points(group=GROUP).names:
-        corpus, origin = plugins.load(GROUP, _modules())[name], f"entry point of the group {GROUP}"
+    if name in outside():
+        corpus, origin = plugins.load(GROUP, modules())[name], f"entry point of the group {GROUP}"
     else:
-        origin = _modules()[name]
+        origin = modules()[name]
         corpus = getattr(importlib.import_module(origin), "CORPUS", None)
     if not isinstance(corpus, Corpus):
         raise UserError(f"corpus {name!r} ({origin}): expected a Corpus, not {type(corpus).__name__}")

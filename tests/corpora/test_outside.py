@@ -10,7 +10,7 @@ import pytest
 
 from alp_jax.cli.main import main
 from alp_jax.core.errors import UserError
-from alp_jax.corpora import registry
+from alp_jax.corpora import catalog, registry
 from alp_jax.corpora.corpus import Corpus
 from tests.data.sounds import coded, tone
 
@@ -57,12 +57,12 @@ def installed(tmp_path, monkeypatch):
 
     def install(*entries):
         points = EntryPoints(
-            EntryPoint(*text.split("=", 1), registry.GROUP) for text in entries or ("bells=alp_toy_bells:CORPUS",)
+            EntryPoint(*text.split("=", 1), catalog.GROUP) for text in entries or ("bells=alp_toy_bells:CORPUS",)
         )
         everything = importlib.metadata.entry_points
 
         def entry_points(**wanted):
-            return points if wanted == {"group": registry.GROUP} else everything(**wanted)
+            return points if wanted == {"group": catalog.GROUP} else everything(**wanted)
 
         monkeypatch.setattr(importlib.metadata, "entry_points", entry_points)
 
@@ -133,11 +133,11 @@ def test_a_corpus_without_a_member_cannot_be_made(member):
 
 def test_two_corpora_of_one_name_are_refused(tmp_path, monkeypatch):
     (tmp_path / "clotho.py").touch()
-    monkeypatch.setattr(registry.benchmarks, "__path__", [*registry.benchmarks.__path__, str(tmp_path)])
-    registry._modules.cache_clear()
+    monkeypatch.setattr(catalog.benchmarks, "__path__", [*catalog.benchmarks.__path__, str(tmp_path)])
+    catalog.modules.cache_clear()
     try:
         with pytest.raises(UserError, match="two corpora are called 'clotho'"):
             registry.get("fsd50k")
     finally:
         monkeypatch.undo()
-        registry._modules.cache_clear()
+        catalog.modules.cache_clear()

@@ -4,7 +4,7 @@ import pytest
 
 from alp_jax.cli.main import main
 from alp_jax.core.errors import UserError
-from alp_jax.corpora import registry
+from alp_jax.corpora import catalog, registry
 
 
 @pytest.fixture
@@ -44,8 +44,8 @@ def test_a_folder_stands_for_the_metadata_in_it(tmp_path, table):
 
 
 def test_every_corpus_can_be_loaded_by_its_name_and_explains_its_options():
-    assert len(registry.names()) == 19
-    for name in registry.names():
+    assert len(catalog.names()) == 19
+    for name in catalog.names():
         corpus = registry.get(name)
         for option in corpus.options.values():
             assert option.help, name

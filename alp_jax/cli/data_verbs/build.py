@@ -8,7 +8,7 @@ from alp_jax.cli.data_verbs.audit import add_against
 from alp_jax.cli.data_verbs.fetch import add_tier
 from alp_jax.core.clip import SPLITS
 from alp_jax.core.errors import UserError
-from alp_jax.corpora import registry
+from alp_jax.corpora.catalog import names
 
 
 def add(action: Callable[..., argparse.ArgumentParser]) -> None:
@@ -23,7 +23,7 @@ def add(action: Callable[..., argparse.ArgumentParser]) -> None:
         "  alp data build audiocaps --metadata train.csv val.csv test.csv --dry_run\n"
         "  alp data build fsd50k --metadata FSD50K.ground_truth --audio FSD50K --out data/benchmarks/fsd50k",
     )
-    build.add_argument("corpus", metavar="CORPUS", help=", ".join(registry.names()))
+    build.add_argument("corpus", metavar="CORPUS", help=", ".join(names()))
     build.add_argument("--out", metavar="DIR", help="empty folder or URL, or one this build had begun")
     build.add_argument(
         "--dry_run", action="store_true", help="only account for the metadata: no --out, and --audio only to find files"
@@ -79,6 +79,7 @@ def add(action: Callable[..., argparse.ArgumentParser]) -> None:
 
 def run(args: argparse.Namespace) -> dict:
     from alp_jax.core import storage
+    from alp_jax.corpora.registry import read_spec
     from alp_jax.data.audit import report as audit_report
     from alp_jax.data.audit import run as audit
     from alp_jax.data.building.build import Settings
@@ -94,7 +95,7 @@ def run(args: argparse.Namespace) -> dict:
         return _preview(args, Settings.of(**settings))
     if not args.out:
         raise UserError("--out DIR is needed (or --dry_run)")
-    against = audit.eval_sets(args.against, None, registry.read_spec)  # before anything is built: it may be misspelt
+    against = audit.eval_sets(args.against, None, read_spec)  # before anything is built: it may be misspelt
     opened = _open(args)
     accounting, audited = audit.build_audited(
         opened.clips,
@@ -149,7 +150,9 @@ def _preview(args: argparse.Namespace, chosen) -> dict:
     return {"out": None, "accounting": accounting, "left_out": opened.left_out, "audit": None}
 
 
-def _open(args: argparse.Namespace) -> registry.Opened:
+def _open(args: argparse.Namespace):
+    from alp_jax.corpora import registry
+
     return registry.open_corpus(
         args.corpus,
         metadata=args.metadata,
