@@ -9,7 +9,8 @@ import dataclasses
 import io
 import pathlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 
@@ -23,35 +24,64 @@ from alp_jax.evaluation.model import EvalModel
 
 PART_CLIPS = 4096
 VERSION = 1
+_POOLED = dict.fromkeys(("mean", "std", "joint"), np.float32)
+_KINDS = {"row": np.int64, **_POOLED, "length": np.int32, "offset": np.int64}  # of the columns of an index
+
+
+def reduce_frames(frames_TD: np.ndarray, most: int) -> np.ndarray:
+    """At most ``most`` frames, by averaging neighbours; float32."""
+    frames_TD = np.asarray(frames_TD, np.float32)
+    if len(frames_TD) <= most:
+        return frames_TD
+    edges = np.arange(most + 1) * len(frames_TD) // most
+    return np.add.reduceat(frames_TD, edges[:-1], axis=0) / np.diff(edges)[:, None]
 
 
 @dataclasses.dataclass(frozen=True)
 class Features:
-    """Embeddings of clips, in the order of ``row``.
+    """Reads the embeddings of clips by their rows in the data set: pooled vectors, and frames from files.
+
+    Every method takes rows, in any order, and raises KeyError when one was not extracted. D is the width of frames, E
+    that of the space shared with text (0 for a model without one).
 
     Attributes:
-      row: int64[N], rows of the data set, ascending.
-      mean: float32[N,D], mean over a clip's frames.
-      std: float32[N,D], standard deviation over a clip's frames.
-      joint: float32[N,E], or [N,0] for a model without a space shared with text.
-      length: int32[N], frames of each clip.
+      row: int64[N], the rows that were extracted, ascending.
+      elsewhere: (data set, rows, seconds, name) -> the features of other audio by the same encoder, cut to ``seconds``;
+        they lie in the folder ``name`` beside this one.
     """
 
     row: np.ndarray
-    mean: np.ndarray
-    std: np.ndarray
-    joint: np.ndarray
-    length: np.ndarray
+    elsewhere: Callable[[Any, np.ndarray, float, str], "Features"]
+    _mean: np.ndarray
+    _std: np.ndarray
+    _joint: np.ndarray
+    _length: np.ndarray
     _part: np.ndarray
     _offset: np.ndarray
     _frames: tuple[np.ndarray, ...]
 
-    def index(self, rows: np.ndarray) -> np.ndarray:
-        """Positions of ``rows`` in the arrays; KeyError when one was not extracted."""
+    def _index(self, rows: np.ndarray) -> np.ndarray:
         at = np.searchsorted(self.row, rows)
         if (at == len(self.row)).any() or (self.row[at] != rows).any():
             raise KeyError("rows that were not extracted")
         return at
+
+    def mean(self, rows: np.ndarray) -> np.ndarray:
+        """float32[n,D], mean over a clip's frames."""
+        return self._mean[self._index(rows)]
+
+    def moments(self, rows: np.ndarray) -> np.ndarray:
+        """float32[n,2D], mean and standard deviation over a clip's frames."""
+        at = self._index(rows)
+        return np.concatenate([self._mean[at], self._std[at]], axis=1)
+
+    def joint(self, rows: np.ndarray) -> np.ndarray:
+        """float32[n,E]."""
+        return self._joint[self._index(rows)]
+
+    def length(self, rows: np.ndarray) -> np.ndarray:
+        """int32[n], frames of each clip."""
+        return self._length[self._index(rows)]
 
     def frames(self, rows: np.ndarray, max_frames: int) -> tuple[np.ndarray, np.ndarray]:
         """(frames_NTD float32, len_N int32) of ``rows``, T = ``max_frames``.
@@ -59,17 +89,14 @@ class Features:
         A clip with more frames is reduced to ``max_frames`` by averaging neighbours; 0 means the longest clip's
         length, which reduces nothing.
         """
-        at = self.index(rows)
-        width = max_frames or int(self.length[at].max())
-        out = np.zeros((len(at), width, self.mean.shape[1]), np.float32)
+        at = self._index(rows)
+        width = max_frames or int(self._length[at].max())
+        out = np.zeros((len(at), width, self._mean.shape[1]), np.float32)
         for i, k in enumerate(at):
-            length, offset = int(self.length[k]), int(self._offset[k])
-            clip = self._frames[self._part[k]][offset : offset + length].astype(np.float32)
-            if length > width:
-                edges = np.arange(width + 1) * length // width
-                clip = np.add.reduceat(clip, edges[:-1], axis=0) / np.diff(edges)[:, None]
+            length, offset = int(self._length[k]), int(self._offset[k])
+            clip = reduce_frames(self._frames[self._part[k]][offset : offset + length], width)
             out[i, : len(clip)] = clip
-        return out, np.minimum(self.length[at], width).astype(np.int32)
+        return out, np.minimum(self._length[at], width).astype(np.int32)
 
 
 def extract(
@@ -87,6 +114,13 @@ def extract(
     Anything in ``folder`` that comes from other inputs (model, data, rows, settings) is removed first.
     """
     folder, rows = pathlib.Path(folder), np.unique(np.asarray(rows, np.int64))
+
+    def elsewhere(other: Dataset, rows: np.ndarray, seconds: float, name: str) -> Features:
+        cut = dataclasses.replace(config, max_seconds=seconds)
+        return extract(model, other, rows, folder.parent / name, cut, bucket_seconds=(seconds,))
+
+    if not len(rows):
+        return _open(folder, 0, elsewhere)
     identity = {
         "version": VERSION,
         "model": [model.name, model.identity],
@@ -113,7 +147,7 @@ def extract(
                 max_seconds=config.max_seconds,
             )
             _write_part(model, batches, folder, number, keep_frames, progress)
-    return _open(folder, len(parts))
+    return _open(folder, len(parts), elsewhere)
 
 
 def _encoded(model: EvalModel, batches: Iterator[dict]) -> Iterator[tuple]:
@@ -138,7 +172,7 @@ def _rows(batch, frames_BTD, len_B, joint_BE) -> Iterator[tuple]:
 
 
 def _write_part(model, batches, folder: pathlib.Path, number: int, keep_frames: bool, progress: Progress) -> None:
-    columns: dict[str, list] = {name: [] for name in ("row", "mean", "std", "joint", "length", "offset")}
+    columns: dict[str, list] = {name: [] for name in _KINDS}
     path, offset = folder / f"frames-{number:05}.bin", 0
     partial = path.with_suffix(".partial")
     with partial.open("wb") as file:
@@ -152,24 +186,27 @@ def _write_part(model, batches, folder: pathlib.Path, number: int, keep_frames: 
             offset += length
             progress.update()
     partial.replace(path)
-    kinds = {"row": np.int64, "mean": np.float32, "std": np.float32, "joint": np.float32, "length": np.int32}
     buffer = io.BytesIO()
-    np.savez(buffer, **{name: np.asarray(values, kinds.get(name, np.int64)) for name, values in columns.items()})
+    np.savez(buffer, **{name: np.asarray(values, _KINDS[name]) for name, values in columns.items()})
     files.write_bytes(folder / f"index-{number:05}.npz", buffer.getvalue())
 
 
-def _open(folder: pathlib.Path, num_parts: int) -> Features:
+def _open(folder: pathlib.Path, num_parts: int, elsewhere: Callable) -> Features:
     parts, frames = [], []
     for number in range(num_parts):
         with np.load(folder / f"index-{number:05}.npz") as stored:
             parts.append(dict(stored))
         path, width = folder / f"frames-{number:05}.bin", parts[-1]["mean"].shape[1]
-        stored_frames = path.stat().st_size // (2 * width)
-        empty = np.zeros((0, width), "<f2")
-        frames.append(np.memmap(path, "<f2", "r", shape=(stored_frames, width)) if stored_frames else empty)
-    joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    part = np.repeat(np.arange(num_parts), [len(p["row"]) for p in parts])
-    order = np.argsort(joined["row"], kind="stable")
-    joined = {name: values[order] for name, values in joined.items()}
-    offset = joined.pop("offset")
-    return Features(**joined, _part=part[order], _offset=offset, _frames=tuple(frames))
+        count = path.stat().st_size // (2 * width)
+        frames.append(np.memmap(path, "<f2", "r", shape=(count, width)) if count else np.zeros((0, width), "<f2"))
+    column = {
+        name: np.concatenate([part[name] for part in parts] or [np.zeros(0, kind)]) for name, kind in _KINDS.items()
+    }
+    order = np.argsort(column["row"], kind="stable")
+    return Features(
+        column.pop("row")[order],
+        elsewhere,
+        **{f"_{name}": values[order] for name, values in column.items()},
+        _part=np.repeat(np.arange(num_parts), [len(part["row"]) for part in parts])[order],
+        _frames=tuple(frames),
+    )

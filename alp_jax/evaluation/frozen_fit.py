@@ -1,13 +1,19 @@
-"""Trains a text side on frozen frames, as in LiT (Zhai et al. 2022, arXiv 2111.07991): the audio encoder is locked.
+"""The loop that fits something small to the frames of a frozen encoder, and the text sides that are fitted by it.
 
-For retrieval a text tower and both projection heads learn, for captioning a decoder. Frames come from files, so the
-encoder never runs. The parameters kept are those with the lowest loss on the clips that select.
+Probes, text towers, decoders and adapters differ in what learns, in its batches and in what selects; the loop is
+``fit``. Frames come from files, so the encoder never runs.
+
+A text side is trained as in LiT (Zhai et al. 2022, arXiv 2111.07991): for retrieval a text tower and both projection
+heads learn, for captioning a decoder.
 """
 
+import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
-from typing import Any
+import itertools
+import math
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +34,68 @@ BATCH, LOOKS = 32, 4  # clips in a batch; how often the loss of the selecting cl
 RATE, WARMUP, DECAY, CLIP_NORM = 1e-3, 0.05, 0.01, 1.0  # AdamW; the warm-up is a share of the steps
 
 Frames = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]  # positions of clips -> (frames_NTD, len_N)
+
+
+class Kept(NamedTuple):
+    """Parameters with the lowest loss on what selects, and after how many steps they were reached."""
+
+    loss: float
+    step: int
+    params: Any
+
+
+def fit(
+    update: Callable[[Any, Any, Any], tuple[Any, Any]],
+    params: Any,
+    state: Any,
+    batches: Iterable,
+    *,
+    steps: int,
+    look: Callable[[Any], float] | None = None,
+    looks: Container[int] = (),
+    start_loss: float = math.inf,
+    label: str = "",
+) -> Kept:
+    """Takes ``steps`` batches and keeps the best state that was looked at; of equal ones the earliest.
+
+    Args:
+      update: (params, state, batch) -> params and state of the optimizer.
+      look: params -> loss on held-out clips, asked for after the steps in ``looks``. None keeps the last parameters.
+      start_loss: of ``params`` as they come; infinite unless untrained ones may win.
+      label: of the progress that is shown; empty for none.
+    """
+    kept = Kept(start_loss, 0, params)
+    progress = Progress(label, steps, "steps") if label else contextlib.nullcontext()
+    with progress:
+        for number, batch in enumerate(itertools.islice(batches, steps), 1):
+            params, state = update(params, state, batch)
+            if label:
+                progress.update()
+            # strictly below: a loss that is not a number never wins, and a tie leaves the shorter training
+            if number in looks and (loss := look(params)) < kept.loss:
+                kept = Kept(loss, number, params)
+    return kept if look else Kept(math.nan, steps, params)
+
+
+def evenly(steps: int, count: int) -> set[int]:
+    """``count`` steps at equal distances, the last one among them."""
+    return {round(steps * (k + 1) / count) for k in range(count)}
+
+
+def permuted(rng: np.random.Generator, among: np.ndarray, size: int) -> Iterator[np.ndarray]:
+    """``size`` of ``among`` at a time, one permutation after another, without end."""
+    order = np.zeros(0, np.int64)
+    while True:
+        while len(order) < size:
+            order = np.concatenate([order, rng.permutation(among)])
+        yield order[:size]
+        order = order[size:]
+
+
+def sampled(rng: np.random.Generator, among: np.ndarray, size: int) -> Iterator[np.ndarray]:
+    """``size`` of ``among`` at a time, ascending, each draw from all of them, without end; all if there are fewer."""
+    while True:
+        yield np.sort(rng.choice(among, min(size, len(among)), replace=False))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,13 +121,13 @@ class Fitted:
 
     apply: Callable[..., Any]
     params: dict
-    chosen: dict
+    selected: dict
 
     def decoder(self, special: SpecialTokens, beams: int, tokens: int) -> Callable[..., jax.Array]:
         """(frames_BTD, len_B) -> tokens_BL of captions by beam search."""
         options = {"ids": Ids(special.bos, special.eos, special.pad), "beams": beams, "max_length": tokens}
-        said = jax.jit(lambda params, x_BTD, len_B: self.apply(params, x_BTD, len_B, method="caption", **options))
-        return functools.partial(said, self.params)
+        caption = jax.jit(lambda params, x_BTD, len_B: self.apply(params, x_BTD, len_B, method="caption", **options))
+        return functools.partial(caption, self.params)
 
 
 def fit_text_side(
@@ -120,21 +188,31 @@ def fit_text_side(
 
     make = _batcher(data, tokens.pad, np.random.default_rng(seed))
     fitted, held = np.flatnonzero(~data.held), np.flatnonzero(data.held)
-    order = np.random.default_rng(seed + 1)
     held_batches = [make(held[i : i + BATCH], first=True) for i in range(0, len(held), BATCH)]
-    state, best = optimizer.init(params), (np.inf, 0, params)
-    looks = {round(steps * (k + 1) / LOOKS) for k in range(LOOKS)}
-    with Progress(f"align {objective.name}", steps, "steps") as progress:
-        for number in range(1, steps + 1):
-            clips = np.sort(order.choice(fitted, min(BATCH, len(fitted)), replace=False))
-            key = jax.random.fold_in(jax.random.key(seed), number)
-            params, state = step(params, state, make(clips), key)
-            progress.update()
-            if number in looks:
-                value = float(np.mean([held_loss(params, batch) for batch in held_batches]))
-                best = min(best, (value, number, params), key=lambda entry: entry[0])
-    value, number, params = best
-    return Fitted(apply, params, {"selection_loss": value, "step": number, "steps": steps})
+    clips = enumerate(sampled(np.random.default_rng(seed + 1), fitted, BATCH), 1)
+    kept = fit(
+        lambda params, state, batch: step(params, state, *batch),
+        params,
+        optimizer.init(params),
+        ((make(some), jax.random.fold_in(jax.random.key(seed), number)) for number, some in clips),
+        steps=steps,
+        look=lambda params: float(np.mean([held_loss(params, batch) for batch in held_batches])),
+        looks=evenly(steps, LOOKS),
+        label=f"align {objective.name}",
+    )
+    return Fitted(apply, kept.params, {"selection_loss": kept.loss, "step": kept.step, "steps": steps})
+
+
+def in_batches(call: Callable[[np.ndarray, np.ndarray], Any], frames: Frames, clips: int) -> np.ndarray:
+    """What ``call(frames_BTD, len_B)`` gives for the clips 0 to ``clips``, in one shape of BATCH rows."""
+    parts = []
+    for first in range(0, clips, BATCH):
+        x_NTD, len_N = frames(np.arange(first, min(first + BATCH, clips)))
+        missing = BATCH - len(x_NTD)
+        # rows that fill up repeat a length: a clip of no frames would have to be answered too
+        padded = np.pad(x_NTD, [(0, missing), (0, 0), (0, 0)]), np.pad(len_N, (0, missing), mode="edge")
+        parts.append(np.asarray(call(*padded))[: len(x_NTD)])
+    return np.concatenate(parts)
 
 
 def _started(params: dict, start: dict) -> dict:

@@ -20,6 +20,7 @@ from alp_jax.core.run_files import ENVIRONMENT, FLOORS, RESULTS
 from alp_jax.data.store.dataset import open_dataset
 from alp_jax.data.text.open import open_tokenizer, tokenizer_path
 from alp_jax.evaluation.captioning.locked_decoder import TRAINS
+from alp_jax.evaluation.evaluator import Setup
 from alp_jax.evaluation.model import EvalModel
 from alp_jax.evaluation.stats.overlap import Trained
 from alp_jax.evaluation.suite import Suite, protocol, run_suite, task_names
@@ -92,19 +93,18 @@ def open_suite(
             "config.evaluation.lit_decoder_trains = cross_attention leaves the rest of the decoder as it began: "
             "name a trained one, config.evaluation.lit_decoder=FOLDER"
         )
-    return Suite(
+    setup = Setup(
         dataset,
         tokenizer,
         protocol(chosen, config.evaluation),
-        data_config=config.data,
-        feature_config=config.features,
-        model_config=config.model,
+        config.data,
+        config.features,
+        config.model,
         text_start=None if start == "scratch" else _part(start, "text", "text tower", "lit_text"),
         decoder_start=None if decoder == "scratch" else _part(decoder, "decoder", "decoder", "lit_decoder"),
-        only=task_names(chosen),
-        strict=suite is not None,
-        trained=None if run_dir is None else trained_on(run_dir),
     )
+    trained = None if run_dir is None else trained_on(run_dir)
+    return Suite(setup, only=task_names(chosen), strict=suite is not None, trained=trained)
 
 
 def _part(folder: str, name: str, called: str, knob: str) -> dict:

@@ -7,9 +7,12 @@ from collections.abc import Callable, Iterator
 from alp_jax.core import files
 from alp_jax.core.errors import UserError
 from alp_jax.core.run_files import is_done
+from alp_jax.evaluation.stats.table import table, too_small
 from alp_jax.evaluation.suite import Suite, run_suite
+from alp_jax.train.build import read_config
 from alp_jax.train.checkpoint_folder import complete
-from alp_jax.train.evaluate import eval_model
+from alp_jax.train.evaluate import eval_model, open_suite
+from alp_jax.train.evaluate_sets import require_tasks
 from alp_jax.train.writers import EventFile
 
 POLL_S = 10.0
@@ -57,6 +60,21 @@ def follow(
     finally:
         if events:
             events.close()
+
+
+def follow_run(
+    run_dir: pathlib.Path, suite: str | None, out: pathlib.Path, floors: pathlib.Path, tell: Callable[[str], None]
+) -> dict:
+    """``follow`` with the tasks that ``suite`` names on the run's own data; tells a table of every checkpoint."""
+    tasks = open_suite(run_dir, read_config(run_dir), suite)
+    require_tasks(str(tasks.setup.dataset.path), tasks)
+    if tasks.shortages:
+        tell("\n".join(too_small(tasks.shortages)))
+    every = []
+    for step, results in follow(run_dir, tasks, out, floors):
+        every += [{"step": step, **result} for result in results]
+        tell(f"step {step}\n{table(results, {})}")
+    return {"out": str(out), "curve": str(out / CURVE), "results": every}
 
 
 def _add_to_curve(path: pathlib.Path, step: int, results: list[dict]) -> None:

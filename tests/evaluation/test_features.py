@@ -29,11 +29,13 @@ def test_frames_and_pooled_vectors_of_every_row(dataset, encoder, config, tmp_pa
         assert len_N[i] == len(truth)
         np.testing.assert_allclose(frames_NTD[i, : len(truth)], truth, atol=2e-3)
         assert not frames_NTD[i, len(truth) :].any()
-        at = found.index(np.array([row]))[0]
-        np.testing.assert_allclose(found.mean[at], truth.mean(0), atol=1e-5)
-        np.testing.assert_allclose(found.std[at], truth.std(0), atol=1e-5)
-    with pytest.raises(KeyError):
-        found.index(np.array([3]))
+        (moments,) = found.moments(np.array([row]))
+        np.testing.assert_allclose(found.mean(np.array([row]))[0], truth.mean(0), atol=1e-5)
+        np.testing.assert_allclose(moments, [*truth.mean(0), *truth.std(0)], atol=1e-5)
+        assert found.length(np.array([row])) == [len(truth)]
+    for read in (found.mean, found.moments, found.joint, found.length, lambda rows: found.frames(rows, 0)):
+        with pytest.raises(KeyError):
+            read(np.array([3]))
 
 
 def test_long_clips_are_reduced_by_averaging(dataset, encoder, config, tmp_path):
@@ -74,7 +76,7 @@ def test_an_interrupted_extraction_goes_on_and_a_finished_one_is_reused(
     assert dataset.reads - before == 120 - 50 * finished
     again = extract(encoder, dataset, rows, tmp_path, config, bucket_seconds=BUCKETS)
     assert dataset.reads - before == 120 - 50 * finished
-    np.testing.assert_array_equal(again.mean, found.mean)
+    np.testing.assert_array_equal(again.mean(rows), found.mean(rows))
     fresh = extract(encoder, dataset, rows, tmp_path / "fresh", config, bucket_seconds=BUCKETS)
     np.testing.assert_array_equal(fresh.frames(rows, 0)[0], found.frames(rows, 0)[0])
 
@@ -86,4 +88,4 @@ def test_features_of_another_model_are_not_taken(dataset, encoder, config, tmp_p
         encoder, identity="doubled", frames=lambda *batch: (2 * encoder.frames(*batch)[0], encoder.frames(*batch)[1])
     )
     found = extract(doubled, dataset, rows, tmp_path, config, bucket_seconds=BUCKETS)
-    np.testing.assert_allclose(found.mean[0], 2 * expected(dataset.records[0]).mean(0), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(found.mean(rows[:1])[0], 2 * expected(dataset.records[0]).mean(0), rtol=1e-4, atol=1e-6)

@@ -1,14 +1,15 @@
 """Text sides that learn from frozen frames: planted words are found, captions learnt, held clips select."""
 
+import types
+
 import numpy as np
 import pytest
 
 from alp_jax.config.schema import DecoderConfig, EvalConfig, ModelConfig, ObjectiveConfig, TextTowerConfig
-from alp_jax.data.text.normalise import normalise
 from alp_jax.evaluation.frozen_fit import Captioned, fit_text_side
-from alp_jax.evaluation.measured import retrieval_task
-from alp_jax.evaluation.probes.tasks import Table
+from alp_jax.evaluation.retrieval.task import captioned_clips
 from alp_jax.evaluation.retrieval.text_tower import search
+from alp_jax.evaluation.table import Table
 from alp_jax.objectives.base import SpecialTokens
 
 TOKENS = SpecialTokens(pad=0, bos=1, eos=2, mask=3)
@@ -44,26 +45,28 @@ def planted():
 
 
 @pytest.fixture(scope="module")
-def task(planted):
+def setup(planted):
+    """As much of a ``Setup`` as a text tower uses."""
     kind_N = planted[0]
     split = np.where(np.arange(CLIPS) < 110, 0, 2).astype(np.int8)
     captions = [(f"a {NAMES[k]}", f"the {NAMES[k]} sounds") for k in kind_N]
     names = [f"clip {i}" for i in range(CLIPS)]
     table = Table(names, ["t"] * CLIPS, split, names, [{}] * CLIPS, [()] * CLIPS, captions, [()] * CLIPS)
-    return retrieval_task(table, EvalConfig())
+    parts = {"encode": encode, "special": TOKENS, "model_config": MODEL, "text_start": None, "table": table}
+    return types.SimpleNamespace(config=EvalConfig(lit_steps=120), **parts)
 
 
-def reader(planted):
+def test_a_text_tower_learns_what_locked_frames_say(planted, setup):
     _, frames_NTD, len_N = planted
-    return lambda rows: lambda clips: (frames_NTD[rows[clips]], len_N[rows[clips]])
-
-
-def test_a_text_tower_learns_what_locked_frames_say(planted, task):
-    found, chosen = search(task, reader(planted), encode, normalise, MODEL, TOKENS, steps=120)
+    features = types.SimpleNamespace(frames=lambda rows, max_frames: (frames_NTD[rows], len_N[rows]))
+    clips = captioned_clips(setup)
+    found = search(clips, setup, features)
     assert found["text_to_audio"].values["recall_at_1"]["value"] > 0.9
     assert found["audio_to_text"].values["recall_at_1"]["value"] > 0.9
-    assert 0 < chosen["step"] <= chosen["steps"] == 120
-    start, _ = search(task, reader(planted), encode, normalise, MODEL, TOKENS, steps=4)
+    selected = found["text_to_audio"].selected
+    assert 0 < selected["step"] <= selected["steps"] == 120
+    setup.config = EvalConfig(lit_steps=4)
+    start = search(clips, setup, features)
     assert start["text_to_audio"].values["recall_at_1"]["value"] < 0.6
 
 
@@ -87,7 +90,7 @@ def test_a_decoder_learns_to_name_what_is_heard(planted, captioned):
     said_B = np.asarray(logits_BLV)[:, 1].argmax(-1)
     wanted_B = np.array([encode(NAMES[k])[0] for k in kind_N])
     assert (said_B == wanted_B)[captioned.held].mean() > 0.9
-    assert fitted.chosen["selection_loss"] < 0.3
+    assert fitted.selected["selection_loss"] < 0.3
 
 
 def test_the_kept_parameters_are_those_of_the_best_look(captioned):
@@ -95,7 +98,7 @@ def test_the_kept_parameters_are_those_of_the_best_look(captioned):
     wrong = [ids if not held else [encode("the wind")] for ids, held in zip(captioned.ids, captioned.held, strict=True)]
     misled = Captioned(captioned.frames, wrong, captioned.groups, captioned.held)
     objective = ObjectiveConfig(name="captioning", autoregressive_share=1.0, label_smoothing=0.0)
-    assert fit_text_side(misled, MODEL, objective, TOKENS, steps=150).chosen["step"] < 150
+    assert fit_text_side(misled, MODEL, objective, TOKENS, steps=150).selected["step"] < 150
 
 
 def test_a_start_of_other_shapes_is_refused(captioned):

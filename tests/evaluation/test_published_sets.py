@@ -12,9 +12,12 @@ from alp_jax.cli.main import main
 from alp_jax.config.schema import DataConfig, EvalConfig, FeatureConfig, ModelConfig
 from alp_jax.core.errors import DataError
 from alp_jax.data.store.dataset import open_dataset
+from alp_jax.evaluation.evaluator import Setup
 from alp_jax.evaluation.model import EvalModel
-from alp_jax.evaluation.probes.tasks import build_tasks, read_table
+from alp_jax.evaluation.probes.evaluator import ProbeEvaluator
+from alp_jax.evaluation.probes.tasks import build_tasks
 from alp_jax.evaluation.suite import Suite, protocol, run_suite, task_names
+from alp_jax.evaluation.table import read_table
 
 CLASSES = ("Bark", "Rain", "Rarity")
 HOP = 400
@@ -69,21 +72,15 @@ class NoText:
 
 def paper_suite(dataset):
     config = EvalConfig(max_train_clips=40, lit_steps=0, max_seconds=1.0)
-    return Suite(
-        dataset,
-        NoText(),
-        protocol("paper", config),
-        data_config=DataConfig(bucket_seconds=(1.0,)),
-        feature_config=FeatureConfig(),
-        model_config=ModelConfig(),
-        only=task_names("paper"),
-    )
+    data = DataConfig(bucket_seconds=(1.0,))
+    setup = Setup(dataset, NoText(), protocol("paper", config), data, FeatureConfig(), ModelConfig())
+    return Suite(setup, only=task_names("paper"))
 
 
 def test_all_clips_and_classes_of_the_official_split_count(fsd50k):
     suite = paper_suite(fsd50k)
     assert suite.names == ["fsd50k"]  # and no task "tags" beside it
-    task = suite.tasks["fsd50k"]
+    task = suite.evaluators["fsd50k"].split
     assert task.classes == CLASSES  # also the one with a single clip on each side
     assert (len(task.train_row), len(task.test_row)) == (112, 29)  # more than max_train_clips
     assert task.selection == "validation split"
@@ -93,7 +90,7 @@ def test_all_clips_and_classes_of_the_official_split_count(fsd50k):
 
 def test_results_say_what_is_missing_and_what_the_paper_has(fsd50k, tmp_path, monkeypatch):
     model, suite = EvalModel("planted", spectrum), paper_suite(fsd50k)
-    monkeypatch.setattr(suite, "poolings", lambda name, model: ("mean",))  # attention takes long to compile
+    monkeypatch.setattr(ProbeEvaluator, "poolings", lambda self, model: ("mean",))  # attention takes long to compile
     (mean,) = run_suite(model, suite, tmp_path / "eval", floors_path=tmp_path / "floors.json")
     assert (mean["task"], mean["pooling"], mean["metric"]) == ("fsd50k", "mean", "map")
     assert mean["value"] > 0.95
@@ -106,24 +103,17 @@ def test_a_class_on_one_side_only_and_a_group_on_both_are_told(fsd50k):
     table = read_table(fsd50k)
     one = dataclasses.replace(table, labels=[{"vggsound": "rain"} for _ in table.id])
     suite = paper_suite(fsd50k)
-    assert "vggsound" not in {task.name for task in build_tasks(one, suite.config)}
+    assert "vggsound" not in build_tasks(one, suite.setup.config)[0]
     shared = dataclasses.replace(table, group=["one group"] * len(table.id))
     with pytest.raises(DataError, match="'one group' is in training and test"):
-        build_tasks(shared, suite.config)
+        build_tasks(shared, suite.setup.config)
 
 
 def test_a_task_of_one_class_says_so(fsd50k, monkeypatch):
     table = read_table(fsd50k)
     labels = [{"vggsound": "rain" if split == 0 else "wind"} for split in table.split]
-    monkeypatch.setattr("alp_jax.evaluation.suite.read_table", lambda _: dataclasses.replace(table, labels=labels))
-    suite = Suite(
-        fsd50k,
-        None,
-        EvalConfig(),
-        data_config=DataConfig(),
-        feature_config=FeatureConfig(),
-        model_config=ModelConfig(),
-        only=("vggsound",),
-    )
+    monkeypatch.setattr("alp_jax.evaluation.evaluator.read_table", lambda _: dataclasses.replace(table, labels=labels))
+    setup = Setup(fsd50k, NoText(), EvalConfig(), DataConfig(), FeatureConfig(), ModelConfig())
+    suite = Suite(setup, only=("vggsound",))
     assert suite.names == []
     assert suite.shortages["vggsound"].reason.endswith("1 training clips each are needed, and 0 of 2 have that")

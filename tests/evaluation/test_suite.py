@@ -8,13 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from alp_jax.cli.eval import table, too_small
 from alp_jax.cli.main import main
 from alp_jax.config.schema import DataConfig, FeatureConfig, ModelConfig
 from alp_jax.core.errors import UserError
 from alp_jax.core.metrics import METRICS
-from alp_jax.evaluation import measures
-from alp_jax.evaluation import suite as suite_module
+from alp_jax.evaluation.evaluator import Setup
+from alp_jax.evaluation.probes import evaluator as probes
+from alp_jax.evaluation.probes.linear_probe import linear_probe
+from alp_jax.evaluation.registry import BUILT_IN
+from alp_jax.evaluation.stats.table import table, too_small
 from alp_jax.evaluation.suite import Suite, run_suite
 
 KEYS = {
@@ -33,14 +35,8 @@ class FakeTokenizer:
 
 @pytest.fixture
 def suite(dataset, config):
-    return Suite(
-        dataset,
-        FakeTokenizer(),
-        config,
-        data_config=DataConfig(bucket_seconds=(0.1, 0.2), text_budget=8),
-        feature_config=FeatureConfig(),
-        model_config=ModelConfig(),
-    )
+    data = DataConfig(bucket_seconds=(0.1, 0.2), text_budget=8)
+    return Suite(Setup(dataset, FakeTokenizer(), config, data, FeatureConfig(), ModelConfig()))
 
 
 @pytest.fixture
@@ -86,46 +82,49 @@ def test_every_task_and_pooling_is_written_and_reused(suite, dual, tmp_path, mon
     def refuse(*args):
         raise AssertionError("computed again")
 
-    reads = suite.dataset.reads
-    monkeypatch.setattr(suite_module, "measures", refuse)
+    reads = suite.setup.dataset.reads
+    for cls in BUILT_IN.values():
+        monkeypatch.setattr(cls, "measure", refuse)
     assert run_suite(dual, suite, tmp_path / "eval", floors_path=tmp_path / "floors.json") == results
-    assert suite.dataset.reads == reads
+    assert suite.setup.dataset.reads == reads
 
 
 def test_floors_are_shared_and_a_failing_task_stops_nobody(suite, encoder, tmp_path, monkeypatch):
     floors = tmp_path / "floors.json"
+    rows = np.unique(np.concatenate([suite.evaluators[name].rows() for name in suite.names]))
     assert suite.floors(floors, tmp_path / "cache").keys() == {*suite.names}
     assert {*suite.names} == {"kind", "tags", "text_to_audio", "audio_to_text", "captioning"}
-    stored, reads = floors.read_text(), suite.dataset.reads
+    stored, reads = floors.read_text(), suite.setup.dataset.reads
 
-    def broken(task, features, config):
-        if task.name == "kind":
+    def broken(data, train_len, test_len, steps):
+        if not data.multi:
             raise ValueError("planted failure")
-        return measures.linear(task, lambda rows: features.mean[features.index(rows)])
+        return linear_probe(dataclasses.replace(data, train_x=data.train_x.mean(1), test_x=data.test_x.mean(1)))
 
     with monkeypatch.context() as patch:
-        patch.setattr(measures, "attention", broken)
+        patch.setattr(probes, "attention_probe", broken)
         results = run_suite(encoder, suite, tmp_path / "eval", floors_path=floors)
     assert [r["failed"] for r in results if "failed" in r] == ["ValueError: planted failure"]
     assert "planted failure" in (tmp_path / "eval" / "kind-attention.failed").read_text()
     assert len(list((tmp_path / "eval").glob("*.json"))) == len(results) - 1 == 5  # no joint space, no joint retrieval
     assert floors.read_text() == stored
-    assert suite.dataset.reads - reads == len(suite.rows(suite.names))  # the floors were not computed again
+    assert suite.setup.dataset.reads - reads == len(rows)  # the floors were not computed again
     assert "planted failure" in table(results, {})
     again = run_suite(encoder, suite, tmp_path / "eval", floors_path=floors)
     assert not any("failed" in r for r in again)
     assert not list((tmp_path / "eval").glob("*.failed"))
 
 
-CONFIGS = {"data_config": DataConfig(), "feature_config": FeatureConfig(), "model_config": ModelConfig()}
+def opened(dataset, config, **options):
+    return Suite(Setup(dataset, FakeTokenizer(), config, DataConfig(), FeatureConfig(), ModelConfig()), **options)
 
 
 def test_unknown_tasks_are_named_with_those_there_are(dataset, config):
     with pytest.raises(UserError, match=r"'kin' \(did you mean 'kind'\?\): the data set has kind, tags, text_to_audio"):
-        Suite(dataset, FakeTokenizer(), config, **CONFIGS, only=["kin"])
+        opened(dataset, config, only=["kin"])
     bare = [dataclasses.replace(r, labels={}, tags=(), captions=()) for r in dataset.records]
     with pytest.raises(UserError, match="unknown task 'kind': the data set has no labels, tags or captions"):
-        Suite(type(dataset)(bare), FakeTokenizer(), config, **CONFIGS, only=["kind"])
+        opened(type(dataset)(bare), config, only=["kind"])
 
 
 def few(dataset, test):
@@ -139,7 +138,7 @@ def few(dataset, test):
 
 
 def test_tasks_that_are_too_small_say_what_there_is_and_the_others_are_measured(dataset, config):
-    suite = Suite(few(dataset, 18), FakeTokenizer(), config, **CONFIGS)
+    suite = opened(few(dataset, 18), config)
     assert suite.names == ["kind"]
     assert set(suite.shortages) == {"lonely", "tags", "text_to_audio", "audio_to_text", "captioning"}
     assert str(suite.shortages["text_to_audio"]) == (
@@ -155,14 +154,14 @@ def test_tasks_that_are_too_small_say_what_there_is_and_the_others_are_measured(
         {"classes": 0, "train": 120, "test": 18},
         {"classes": 2, "train": 20, "test": 10},
     )
-    assert len(suite.plan("kind").test_row) == 18
-    assert too_small(suite)[-1].startswith("text_to_audio, audio_to_text, captioning: too small: 18 test")
+    assert len(suite.evaluators["kind"].split.test_row) == 18
+    assert too_small(suite.shortages)[-1].startswith("text_to_audio, audio_to_text, captioning: too small: 18 test")
 
 
 def test_a_suite_made_for_other_data_measures_the_labels_of_this_one(dataset, config):
-    suite = Suite(dataset, FakeTokenizer(), config, **CONFIGS, only=["speaker", "tags"], strict=False)
+    suite = opened(dataset, config, only=["speaker", "tags"], strict=False)
     assert (suite.names, set(suite.shortages)) == (["kind", "tags"], {"lonely"})
-    suite = Suite(dataset, FakeTokenizer(), config, **CONFIGS, only=["tags"], strict=False)
+    suite = opened(dataset, config, only=["tags"], strict=False)
     assert (suite.names, set(suite.shortages)) == (["tags"], set())
 
 
@@ -175,7 +174,7 @@ def test_captions_are_embedded_once_and_in_order(suite, dual):
 
     model = dataclasses.replace(dual, embed_text=counted)
     texts = ["dog", "cat", "dog", "rain is a dog"]
-    found = measures.embed_texts(model, suite.tokenizer, texts, suite.data_config)
+    found = suite.setup.embed_texts(model, texts)
     np.testing.assert_array_equal(found[:, 0], [8, 9, 8, 10])
     assert len(calls) == 1
 

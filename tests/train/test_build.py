@@ -55,7 +55,7 @@ def test_a_copied_run_is_evaluated_and_exported_without_its_data_set(run, data, 
     copied = shutil.copytree(folder, tmp_path / "elsewhere" / "run")
     shutil.rmtree(data)
     suite = open_suite(copied, config, "mini", other)
-    assert (suite.tokenizer.sha256, suite.names) == (wanted, ["pitch"])
+    assert (suite.setup.tokenizer.sha256, suite.names) == (wanted, ["pitch"])
     with pytest.raises(UserError, match="which is not here"):
         open_suite(copied, config, "mini")
     clips, kind = parity_clips(parity_data(copied, config, None), 3, 1.0)

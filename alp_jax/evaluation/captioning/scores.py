@@ -32,35 +32,35 @@ class BleuCounts:
 
     Fields:
       right_NK: n-grams that are in a reference, at most as often as there, by their length.
-      said_NK: n-grams of the candidate.
+      candidate_NK: n-grams of the candidate.
       length_N, reference_N: words of the candidate, and of the reference nearest in length, the shorter of two.
     """
 
     right_NK: np.ndarray
-    said_NK: np.ndarray
+    candidate_NK: np.ndarray
     length_N: np.ndarray
     reference_N: np.ndarray
 
 
 def bleu_counts(candidates: Sequence[Tokens], references: Sequence[Sequence[Tokens]]) -> BleuCounts:
     """Counts of one candidate and one reference or more per clip."""
-    right, said, nearest = [], [], []
+    right, candidate_counts, nearest = [], [], []
     for candidate, several in zip(candidates, references, strict=True):
         allowed: NGrams = collections.Counter()
         for reference in several:
             allowed |= ngrams(reference)
-        found = ngrams(candidate) & allowed
-        right.append([sum(count for run, count in found.items() if len(run) == n + 1) for n in range(ORDER)])
-        said.append([max(0, len(candidate) - n) for n in range(ORDER)])
+        matched = ngrams(candidate) & allowed
+        right.append([sum(count for run, count in matched.items() if len(run) == n + 1) for n in range(ORDER)])
+        candidate_counts.append([max(0, len(candidate) - n) for n in range(ORDER)])
         nearest.append(min((abs(len(r) - len(candidate)), len(r)) for r in several)[1])
     lengths = [len(candidate) for candidate in candidates]
-    return BleuCounts(*(np.asarray(x, np.float64) for x in (right, said, lengths, nearest)))
+    return BleuCounts(*(np.asarray(x, np.float64) for x in (right, candidate_counts, lengths, nearest)))
 
 
 def bleu(counts: BleuCounts, weight_RN: np.ndarray) -> np.ndarray:
     """bleu_RK for n-grams up to 1, ..., ORDER words, of the corpus in which clip n occurs ``weight_RN`` times."""
     weight_RN = np.asarray(weight_RN, np.float64)
-    precision_RK = (weight_RN @ counts.right_NK + _TINY) / (weight_RN @ counts.said_NK + _SMALL)
+    precision_RK = (weight_RN @ counts.right_NK + _TINY) / (weight_RN @ counts.candidate_NK + _SMALL)
     mean_RK = np.cumprod(precision_RK, axis=1) ** (1 / np.arange(1, ORDER + 1))
     ratio_R = (weight_RN @ counts.length_N + _TINY) / (weight_RN @ counts.reference_N + _SMALL)
     with np.errstate(over="ignore"):

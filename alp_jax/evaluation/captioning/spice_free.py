@@ -9,15 +9,15 @@ from alp_jax.evaluation.captioning.tokens import tokenize
 
 def extra_scores(captions: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, np.ndarray | str]:
     """Name -> score_N of one caption and its references per clip, or why there is none."""
-    found: dict[str, np.ndarray | str] = {"spice": "needs Java and the scene graph parser of Stanford CoreNLP"}
+    scores: dict[str, np.ndarray | str] = {"spice": "needs Java and the scene graph parser of Stanford CoreNLP"}
     for name, score in (("meteor_nltk", _meteor), ("fense", _fense)):
         try:
-            found[name] = np.asarray(score(captions, references), np.float64)
+            scores[name] = np.asarray(score(captions, references), np.float64)
         except ImportError as error:
-            found[name] = f"needs the package {error.name}: pip install {error.name}"
+            scores[name] = f"needs the package {error.name}: pip install {error.name}"
         except (LookupError, OSError) as error:  # words or weights that the package fetches by itself
-            found[name] = f"needs data that is not here: {str(error).strip().splitlines()[0]}"
-    return found
+            scores[name] = f"needs data that is not here: {str(error).strip().splitlines()[0]}"
+    return scores
 
 
 def _meteor(captions: Sequence[str], references: Sequence[Sequence[str]]) -> list[float]:

@@ -30,10 +30,10 @@ _SPLIT = {"cannot": ["can", "not"], "gonna": ["gon", "na"], "gotta": ["got", "ta
 
 def tokenize(caption: str) -> list[str]:
     """The tokens of a caption; none are left of one that is only punctuation."""
-    found = []
+    tokens = []
     for token in _TOKEN.findall(caption.lower().translate(_QUOTES)):
-        found += _parts(token)
-    return [token for token in found if token not in _DROPPED and token != '"']
+        tokens += _parts(token)
+    return [token for token in tokens if token not in _DROPPED and token != '"']
 
 
 def _parts(token: str) -> list[str]:

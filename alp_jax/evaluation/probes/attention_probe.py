@@ -6,12 +6,14 @@ linear layer. This is the control of arXiv 2511.16757 for what mean pooling hide
 
 import functools
 import itertools
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
+from alp_jax.evaluation.frozen_fit import Kept, fit, permuted
 from alp_jax.evaluation.probes.linear_probe import ROWS_MULTIPLE, ProbeData, class_offset, losses, pad_to, padded, score
 
 HEADS, KEY_WIDTH, VALUE_WIDTH = 4, 16, 32
@@ -127,44 +129,48 @@ def attention_probe(
     """
     train_NTD, test_NTD = _standardise(data.train_x, train_len_N, data.test_x)
     rows, offset_C = padded(len(train_NTD), ROWS_MULTIPLE), class_offset(data.num_classes)
-    setting_G2, per_round = np.array(SETTINGS, np.float32), -(-steps // ROUNDS)
+    per_round = -(-steps // ROUNDS)
     frames_NTD, len_N = jnp.asarray(pad_to(train_NTD, rows)), jnp.asarray(pad_to(train_len_N, rows))
     onehot_NC = jnp.asarray(pad_to(data.onehot, rows, len(offset_C)))
 
-    def rounds(params_G, setting_G2, orders):
-        """Parameters of every probe after each round."""
-        carry_G = params_G, jax.vmap(optax.adamw(lambda _: 0.0).init)(params_G)
-        for order in orders:
-            carry_G = _round(carry_G, setting_G2, frames_NTD, len_N, onehot_NC, order, offset_C, data.multi, steps)
-            yield carry_G[0]
-
-    def begin(seed: int, among: np.ndarray):
-        """Start values and minibatches of one seed."""
+    def start(seed: int, among: np.ndarray) -> tuple[dict, Iterator[np.ndarray]]:
+        """Start values, and the minibatches [per_round, BATCH] of every round, of one seed."""
         rng = np.random.default_rng(seed)
-        return init(rng, train_NTD.shape[2], len(offset_C)), _minibatches(rng, among, per_round)
+        # the start values are drawn before the first permutation: the order of the two is part of the result
+        params, clips = init(rng, train_NTD.shape[2], len(offset_C)), permuted(rng, among, BATCH)
+        return params, (np.stack(list(itertools.islice(clips, per_round))) for _ in range(ROUNDS))
+
+    def train(params_G, setting_G2: np.ndarray, orders: Iterator[np.ndarray], rounds: int, **options) -> Kept:
+        """All probes at once; a step of ``fit`` is a round."""
+
+        def update(params_G, state_G, order):
+            order = jnp.asarray(order, jnp.int32)
+            carry = params_G, state_G
+            return _round(carry, setting_G2, frames_NTD, len_N, onehot_NC, order, offset_C, data.multi, steps)
+
+        state_G = jax.vmap(optax.adamw(lambda _: 0.0).init)(params_G)
+        return fit(update, params_G, state_G, orders, steps=rounds, **options)
 
     held_NTD, held_len_N, held_y = train_NTD[data.held], train_len_N[data.held], data.train_y[data.held]
-    best = (-np.inf, 0, 0)
-    start, orders = begin(SEEDS[0], np.flatnonzero(~data.held))
-    start_G = jax.tree.map(lambda x: np.repeat(x[None], len(SETTINGS), axis=0), start)
-    for number, params_G in enumerate(rounds(start_G, setting_G2, orders)):
+    best_setting: dict[float, int] = {}
+
+    def look(params_G) -> float:
+        """The best score of any setting, negative, so that the lowest is kept."""
         logits_GNC = _predict_all(params_G, held_NTD, held_len_N)[..., : data.num_classes]
-        values = [score(logits_NC, held_y) for logits_NC in logits_GNC]
-        if max(values) > best[0]:
-            best = max(values), int(np.argmax(values)), number
-    value, g, last = best
-    starts, orders = zip(*(begin(seed, np.arange(len(train_NTD))) for seed in SEEDS), strict=True)
+        scores = [score(logits_NC, held_y) for logits_NC in logits_GNC]
+        best_setting.setdefault(-max(scores), int(np.argmax(scores)))  # of equal scores the earliest round counts
+        return -max(scores)
+
+    params, orders = start(SEEDS[0], np.flatnonzero(~data.held))
+    params_G = jax.tree.map(lambda x: np.repeat(x[None], len(SETTINGS), axis=0), params)
+    looks = range(1, ROUNDS + 1)
+    kept = train(params_G, np.array(SETTINGS, np.float32), orders, ROUNDS, look=look, looks=looks)
+    setting = SETTINGS[best_setting[kept.loss]]
+    starts, orders = zip(*(start(seed, np.arange(len(train_NTD))) for seed in SEEDS), strict=True)
     params_S = jax.tree.map(lambda *x: np.stack(x), *starts)
-    setting_S2 = np.repeat(setting_G2[g : g + 1], len(SEEDS), axis=0)
-    chosen_S = next(itertools.islice(rounds(params_S, setting_S2, np.stack(orders, axis=1)), last, None))
-    logits_SNC = _predict_all(chosen_S, test_NTD, test_len_N)[..., : data.num_classes]
-    rate, decay = SETTINGS[g]
-    chosen = {"learning_rate": rate, "weight_decay": decay, "steps": (last + 1) * per_round, "seeds": list(SEEDS)}
-    return logits_SNC, {**chosen, "selection_score": value}
-
-
-def _minibatches(rng: np.random.Generator, among: np.ndarray, per_round: int) -> np.ndarray:
-    """int32[ROUNDS, per_round, BATCH] out of ``among``, one permutation after another."""
-    need = ROUNDS * per_round * BATCH
-    order = np.concatenate([rng.permutation(among) for _ in range(-(-need // len(among)))])[:need]
-    return order.reshape(ROUNDS, per_round, BATCH).astype(np.int32)
+    orders_S = (np.stack(of_seeds) for of_seeds in zip(*orders, strict=True))
+    final = train(params_S, np.array([setting] * len(SEEDS), np.float32), orders_S, kept.step)
+    logits_SNC = _predict_all(final.params, test_NTD, test_len_N)[..., : data.num_classes]
+    rate, decay = setting
+    selected = {"learning_rate": rate, "weight_decay": decay, "steps": kept.step * per_round, "seeds": list(SEEDS)}
+    return logits_SNC, {**selected, "selection_score": -kept.loss}

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from alp_jax.evaluation.stats.metrics import mean_average_precision
+from alp_jax.evaluation.stats.metrics import mean_average_precision, standardise
 
 # 0.5 * penalty * |w|^2 beside the mean loss over standardised features
 PENALTIES = tuple(10.0**k for k in (-4, -3, -2, -1, 0, 1))
@@ -109,13 +109,6 @@ def score(logits_NC: np.ndarray, target: np.ndarray) -> float:
     return float((logits_NC.argmax(1) == target).mean())
 
 
-def standardise(train_x: np.ndarray, test_x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Both with mean 0 and deviation 1 over the training rows; constant features become 0."""
-    mean, std = train_x.mean(0), train_x.std(0)
-    scale = np.divide(1.0, std, out=np.zeros_like(std), where=std > 1e-6 * max(1.0, float(np.abs(train_x).max())))
-    return (train_x - mean) * scale, (test_x - mean) * scale
-
-
 def linear_probe(data: ProbeData) -> tuple[np.ndarray, dict]:
     """Fits every penalty without the held-out rows and with them, in one program; selects on the held-out rows.
 
@@ -140,6 +133,6 @@ def linear_probe(data: ProbeData) -> tuple[np.ndarray, dict]:
     held_x, held_y = train_x[data.held], data.train_y[data.held]
     scores = [score(held_x @ w_GDC[g] + b_GC[g], held_y) for g in range(len(PENALTIES))]
     best = max(range(len(PENALTIES)), key=lambda g: (scores[g], PENALTIES[g]))
-    chosen = best + len(PENALTIES)
-    logits = test_x @ w_GDC[chosen] + b_GC[chosen]
+    refit = best + len(PENALTIES)  # the same penalty, fitted to the held-out rows too
+    logits = test_x @ w_GDC[refit] + b_GC[refit]
     return logits, {"penalty": PENALTIES[best], "selection_score": scores[best]}

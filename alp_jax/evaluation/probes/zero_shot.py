@@ -13,11 +13,10 @@ import numpy as np
 
 from alp_jax.core.errors import UserError
 from alp_jax.core.files import read_json
-from alp_jax.evaluation.measured import Measured
+from alp_jax.evaluation.measured import Measured, from_estimates
 from alp_jax.evaluation.probes.tasks import Task
 from alp_jax.evaluation.stats import bootstrap, metrics
 
-POOLING = "zero_shot"
 _DECIMALS = 6  # of similarities: below this, the order in which a matrix product adds decides
 _ANY = ("{}", "a recording of {}", "this is a sound of {}", "{} can be heard")
 # of tasks whose classes are no words (names of voices, releases) there is nothing to ask
@@ -59,8 +58,8 @@ def read_prompts(file: str | pathlib.Path) -> dict[str, Prompts]:
         return known
     if not pathlib.Path(file).is_file():
         raise UserError(f"config.evaluation.prompts: {file} does not exist")
-    found = read_json(file, "prompt file")
-    for name, entry in found.items() if isinstance(found, dict) else [("the file", found)]:
+    stored = read_json(file, "prompt file")
+    for name, entry in stored.items() if isinstance(stored, dict) else [("the file", stored)]:
         templates, classes = (
             (entry.get(k, {}) for k in ("templates", "classes")) if isinstance(entry, dict) else ({}, {})
         )
@@ -78,7 +77,7 @@ def zero_shot(
     prompts: Prompts,
     audio: Callable[[np.ndarray], np.ndarray],
     embed: Callable[[list[str]], np.ndarray],
-) -> tuple[Measured, dict]:
+) -> Measured:
     """Values of the three ways to prompt, with intervals, and the prompts.
 
     Args:
@@ -94,12 +93,12 @@ def zero_shot(
     drawn = bootstrap.Resamples(task.test_groups)
     metric = "map" if task.test_y.ndim == 2 else "accuracy"
     ways = {"": text_PCE[0], "_ensemble": together_CE, "_best_prompt": text_PCE[best]}
-    found = {
+    estimates = {
         metric + suffix: [_estimate(_similarity(test_NE, text_CE), task.test_y)] for suffix, text_CE in ways.items()
     }
-    values = bootstrap.entries(found, drawn, dict.fromkeys(found, _chance(task)))
-    chosen = {"prompts": list(prompts.templates), "best_prompt": prompts.templates[best], "selection_score": held[best]}
-    return Measured(values, drawn.unit), chosen
+    selected = {"prompts": list(prompts.templates), "best_prompt": prompts.templates[best]}
+    selected["selection_score"] = held[best]
+    return from_estimates(estimates, drawn, dict.fromkeys(estimates, _chance(task)), selected=selected)
 
 
 def _similarity(audio_NE: np.ndarray, text_CE: np.ndarray) -> np.ndarray:

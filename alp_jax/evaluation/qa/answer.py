@@ -74,12 +74,12 @@ def answer_all(
     with Progress("answer", len(todo), "questions") as progress:
         for start in range(0, len(todo), READ):
             asked = todo[start : start + READ]
-            found = sounds(asked)
-            missing += [question for question, frames in zip(asked, found, strict=True) if frames is None]
-            there = [(question, frames) for question, frames in zip(asked, found, strict=True) if frames is not None]
-            progress.update(len(asked) - len(there))
-            for first in range(0, len(there), answerer.batch):
-                batch, frames = zip(*there[first : first + answerer.batch], strict=True)
+            frames_of = sounds(asked)
+            missing += [question for question, frames in zip(asked, frames_of, strict=True) if frames is None]
+            answerable = [pair for pair in zip(asked, frames_of, strict=True) if pair[1] is not None]
+            progress.update(len(asked) - len(answerable))
+            for first in range(0, len(answerable), answerer.batch):
+                batch, frames = zip(*answerable[first : first + answerer.batch], strict=True)
                 responses = answerer(batch, frames)
                 journal.add(q.record() | {"response": text} for q, text in zip(batch, responses, strict=True))
                 progress.update(len(batch))

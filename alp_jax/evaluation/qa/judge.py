@@ -20,7 +20,7 @@ import numpy as np
 
 from alp_jax.core.errors import AlpError, UserError
 from alp_jax.core.progress import Progress
-from alp_jax.evaluation.measured import Measured
+from alp_jax.evaluation.measured import Measured, from_estimates
 from alp_jax.evaluation.qa import score
 from alp_jax.evaluation.qa.format import Question
 from alp_jax.evaluation.qa.journal import Journal
@@ -147,8 +147,8 @@ def _content(data: bytes) -> str:
 
 def scores(reply: str) -> tuple[int, int] | None:
     """The two scores of a reply that is nothing but two whole numbers from 1 to 10; None for anything else."""
-    found = _SCORES.fullmatch(reply)
-    return (int(found[1]), int(found[2])) if found else None
+    match = _SCORES.fullmatch(reply)
+    return (int(match[1]), int(match[2])) if match else None
 
 
 def rate(judge: Endpoint, question: Question, response: str, swap: bool, **options) -> dict[str, Any]:
@@ -158,9 +158,9 @@ def rate(judge: Endpoint, question: Question, response: str, swap: bool, **optio
         first, second = (response, question.answer_gt) if turned else (question.answer_gt, response)
         prompt = _PROMPT.format(sound=sound, question=question.question, first=first, second=second)
         reply = ask(judge, prompt, **options)
-        found = scores(reply)
+        given = scores(reply)
         record["replies"].append(reply[:200])
-        record["scores"].append(list(found[::-1] if turned else found) if found else None)
+        record["scores"].append(list(given[::-1] if turned else given) if given else None)
     return record
 
 
@@ -214,10 +214,10 @@ def measure(questions: Sequence[Question], records: Sequence[Mapping[str, Any]])
     given_NS2 = np.array([record["scores"] for record, whole in zip(records, whole_N, strict=True) if whole], float)
     drawn = bootstrap.Resamples([question.group or question.path for question in questions])
     right_N, ours_N = given_NS2.mean(1).T
-    found = {"score": ours_N, "reference_score": right_N, "win_rate": (given_NS2[..., 1] > given_NS2[..., 0]).mean(1)}
-    estimates = {name: [score.among(value_N, whole_N)] for name, value_N in found.items()}
+    scored = {"score": ours_N, "reference_score": right_N, "win_rate": (given_NS2[..., 1] > given_NS2[..., 0]).mean(1)}
+    estimates = {name: [score.among(value_N, whole_N)] for name, value_N in scored.items()}
     estimates["readable"] = [metrics.mean(whole_N)]
-    return Measured(bootstrap.entries(estimates, drawn, {}), drawn.unit)
+    return from_estimates(estimates, drawn, {})
 
 
 def results(questions: Sequence[Question], records: Sequence[dict], origin: dict[str, Any]) -> list[dict[str, Any]]:
@@ -225,11 +225,11 @@ def results(questions: Sequence[Question], records: Sequence[dict], origin: dict
     members: dict[str, list[int]] = {}
     for i, question in enumerate(questions):
         members.setdefault(CATEGORIES.get(question.task_name, question.task_name), []).append(i)
-    found = []
+    written = []
     for name, indices in sorted(members.items()):
         asked = [questions[i] for i in indices]
         rated = [records[i] for i in indices]
         nonsense = sum(given is None for record in rated for given in record["scores"])
         result = score.result(name, measure(asked, rated), asked, origin)
-        found.append(result | {"pooling": POOLING, "nonsense_replies": nonsense})
-    return found
+        written.append(result | {"pooling": POOLING, "nonsense_replies": nonsense})
+    return written

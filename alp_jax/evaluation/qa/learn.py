@@ -15,12 +15,12 @@ import optax
 
 from alp_jax.core.errors import NumericsError, UserError
 from alp_jax.core.hashing import fingerprint
-from alp_jax.core.progress import Progress
-from alp_jax.evaluation.probes.tasks import hold_out
+from alp_jax.evaluation.frozen_fit import evenly, fit, permuted
 from alp_jax.evaluation.qa import adapter as adapters
 from alp_jax.evaluation.qa.adapter import Adapter, AdapterConfig
 from alp_jax.evaluation.qa.chat import Batch, Dialogue, LanguageModel, dialogue, lay_out
 from alp_jax.evaluation.qa.format import Question
+from alp_jax.evaluation.table import hold_out
 from alp_jax.models.functional import functionalize
 from alp_jax.models.qwen import Qwen
 
@@ -90,7 +90,7 @@ class Lessons:
         self.length = padded_length(longest, model)
         self.replies = max(len(talk.reply) for talk in self.talks)
 
-    def take(self, chosen: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray, Batch]:
+    def batch(self, chosen: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray, Batch]:
         """(frames_BTD, len_B, batch) of the questions at ``chosen``, filled up to ``size`` rows that do not count."""
         count, chosen = len(chosen), np.resize(chosen, size)
         questions = [self.questions[i] for i in chosen]
@@ -111,14 +111,16 @@ def padded_length(longest: int, model: LanguageModel) -> int:
     return -(-longest // MULTIPLE) * MULTIPLE
 
 
-def stack_sounds(questions, found: Sequence[np.ndarray | None], config: AdapterConfig) -> tuple[np.ndarray, np.ndarray]:
+def stack_sounds(
+    questions, sounds: Sequence[np.ndarray | None], config: AdapterConfig
+) -> tuple[np.ndarray, np.ndarray]:
     """(frames_BTD float32 with T = ``max_frames``, len_B); UserError naming a sound that is not there."""
-    frames_BTD = np.zeros((len(found), config.max_frames, config.frame_width), np.float32)
-    for i, frames_TD in enumerate(found):
+    frames_BTD = np.zeros((len(sounds), config.max_frames, config.frame_width), np.float32)
+    for i, frames_TD in enumerate(sounds):
         if frames_TD is None:
             raise UserError(f"question {questions[i].uniq_id!r}: its sound {questions[i].path} is not there")
         frames_BTD[i, : len(frames_TD)] = frames_TD
-    return frames_BTD, np.array([len(frames_TD) for frames_TD in found], np.int32)
+    return frames_BTD, np.array([len(frames_TD) for frames_TD in sounds], np.int32)
 
 
 def _fixed(lessons: Lessons, model: LanguageModel) -> dict[str, np.ndarray]:
@@ -156,7 +158,7 @@ def train(
     if len(questions) < 4:
         raise UserError(f"{len(questions)} questions are too few to train on")
     lessons = Lessons(questions, sounds, model, config)
-    held, selection = hold_out([question.group or question.path for question in questions], [""] * len(questions))
+    held, selection = hold_out([question.group or question.path for question in questions])
     held_rows, rows = np.flatnonzero(held)[: 4 * learn.batch], np.flatnonzero(~held)
     fixed, tune = _fixed(lessons, model), optimizer(learn)
     loss, lm_params = make_loss(model, config.stack), jax.tree.map(jnp.asarray, model.params)
@@ -170,28 +172,37 @@ def train(
 
     def held_loss(params) -> float:
         parts = [held_rows[i : i + learn.batch] for i in range(0, len(held_rows), learn.batch)]
-        found = [measure(params, fixed, lm_params, *lessons.take(part, learn.batch)) for part in parts]
-        return float(sum(value * count for value, count in found) / sum(count for _, count in found))
+        measured = [measure(params, fixed, lm_params, *lessons.batch(part, learn.batch)) for part in parts]
+        return float(sum(value * count for value, count in measured) / sum(count for _, count in measured))
 
     params = adapters.init(jax.random.key(learn.seed), config)
-    state, rng, order = tune.init(params), np.random.default_rng(learn.seed), np.zeros(0, np.int64)
-    looks = {round(learn.steps * (k + 1) / learn.looks) for k in range(learn.looks)}
-    best, history = (held_loss(params), 0, params), []
-    with Progress("train adapter", learn.steps, "steps") as progress:
-        for number in range(1, learn.steps + 1):
-            while len(order) < learn.batch:
-                order = np.concatenate([order, rng.permutation(rows)])
-            chosen, order = order[: learn.batch], order[learn.batch :]
-            params, state, value = step(params, state, lm_params, *lessons.take(chosen, learn.batch))
-            progress.update()
-            if number in looks:
-                now = held_loss(params)
-                history.append([number, float(value), now])
-                if not np.isfinite([now, float(value)]).all():
-                    raise NumericsError(f"adapter: the loss at step {number} is not finite; lower --rate")
-                best = min(best, (now, number, params), key=lambda entry: entry[0])
-    kept = {"held_loss": best[0], "step": best[1], "history": history, "selection": selection}
-    told = {"learn": dataclasses.asdict(learn), "questions": fingerprint([q.record() for q in questions]), **kept}
+    values, history = [], []  # losses of the steps, which stay on the device until a look, and what looks saw
+
+    def update(params, state, chosen: np.ndarray):
+        params, state, value = step(params, state, lm_params, *lessons.batch(chosen, learn.batch))
+        values.append(value)
+        return params, state
+
+    def look(params) -> float:
+        now = held_loss(params)
+        history.append([len(values), float(values[-1]), now])
+        if not np.isfinite(history[-1]).all():
+            raise NumericsError(f"adapter: the loss at step {len(values)} is not finite; lower --rate")
+        return now
+
+    kept = fit(
+        update,
+        params,
+        tune.init(params),
+        permuted(np.random.default_rng(learn.seed), rows, learn.batch),
+        steps=learn.steps,
+        look=look,
+        looks=evenly(learn.steps, learn.looks),
+        start_loss=held_loss(params),
+        label="train adapter",
+    )
+    selected = {"held_loss": kept.loss, "step": kept.step, "history": history, "selection": selection}
+    stated = {"learn": dataclasses.asdict(learn), "questions": fingerprint([q.record() for q in questions]), **selected}
     return Adapter(
-        config, jax.tree.map(np.asarray, best[2]), fixed, {**origin, "language_model": model.identity, **told}
+        config, jax.tree.map(np.asarray, kept.params), fixed, {**origin, "language_model": model.identity, **stated}
     )

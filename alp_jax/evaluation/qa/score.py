@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from alp_jax.data.text.normalise import normalise
-from alp_jax.evaluation.measured import Measured
+from alp_jax.evaluation.measured import Measured, from_estimates
 from alp_jax.evaluation.qa.format import LETTERS, Question
 from alp_jax.evaluation.stats import bootstrap, metrics
 
@@ -26,13 +26,13 @@ def chosen(question: Question, response: str) -> int | None:
     for the letter, also that of a word.
     """
     response = response.strip()
-    said, options = normalise(response), [normalise(choice) for choice in question.choices]
-    if options.count(said) == 1:
-        return options.index(said)
-    for found in (_FIRST.match(response), _NAMED.search(response), _LAST.search(response)):
-        if found and found[1].upper() in LETTERS[: len(question.choices)]:
-            return LETTERS.index(found[1].upper())
-    mentioned = [i for i, option in enumerate(options) if option and f" {option} " in f" {said} "]
+    answer, options = normalise(response), [normalise(choice) for choice in question.choices]
+    if options.count(answer) == 1:
+        return options.index(answer)
+    for letter in (_FIRST.match(response), _NAMED.search(response), _LAST.search(response)):
+        if letter and letter[1].upper() in LETTERS[: len(question.choices)]:
+            return LETTERS.index(letter[1].upper())
+    mentioned = [i for i, option in enumerate(options) if option and f" {option} " in f" {answer} "]
     return mentioned[0] if len(mentioned) == 1 else None
 
 
@@ -57,18 +57,18 @@ def measure(answers: Sequence[tuple[Question, str]]) -> Measured:
     """
     drawn = bootstrap.Resamples([question.group or question.path for question, _ in answers])
     several = np.array([bool(question.choices) for question, _ in answers])
-    found, chance = {}, {}
+    estimates, chance = {}, {}
     if several.any():
         picked = [chosen(question, response) for question, response in _where(answers, several)]
         right = [question.choices.index(question.answer_gt) for question, _ in _where(answers, several)]
-        found["accuracy"] = [among(np.array(picked, object) == np.array(right, object), several)]
-        found["readable"] = [among(np.array([option is not None for option in picked]), several)]
+        estimates["accuracy"] = [among(np.array(picked, object) == np.array(right, object), several)]
+        estimates["readable"] = [among(np.array([option is not None for option in picked]), several)]
         chance["accuracy"] = _chance([question for question, _ in _where(answers, several)])
     if not several.all():
-        said = [same_words(*answer) for answer in _where(answers, ~several)]
-        found["exact_match"] = [among(np.array(said), ~several)]
+        right_words = [same_words(*answer) for answer in _where(answers, ~several)]
+        estimates["exact_match"] = [among(np.array(right_words), ~several)]
         chance["exact_match"] = _chance([question for question, _ in _where(answers, ~several)])
-    return Measured(bootstrap.entries(found, drawn, chance), drawn.unit)
+    return from_estimates(estimates, drawn, chance)
 
 
 def _where(answers: Sequence, counted_N: np.ndarray) -> list:
@@ -98,22 +98,17 @@ def results(answers: Sequence[tuple[Question, str]], origin: dict[str, Any]) -> 
     by_task: dict[str, list[tuple[Question, str]]] = collections.defaultdict(list)
     for question, response in answers:
         by_task[question.task_name].append((question, response))
-    return [result(task, measure(found), [q for q, _ in found], origin) for task, found in sorted(by_task.items())]
+    return [
+        result(task, measure(answered), [q for q, _ in answered], origin) for task, answered in sorted(by_task.items())
+    ]
 
 
 def result(task: str, measured: Measured, questions: Sequence[Question], origin: dict[str, Any]) -> dict[str, Any]:
     """A result with its headline and all of its metrics; there is no floor to compare answers with."""
-    metric, headline = measured.headline()
-    return {
-        **origin,
-        "task": f"qa_{task}",
-        "pooling": POOLING,
-        "metric": metric,
-        **headline,
-        "floor": None,
-        "metrics": {name: {**value, "floor": None} for name, value in measured.values.items()},
+    facts = {
         "n_test": len(questions),
         "groups_test": len({question.group or question.path for question in questions}),
         "interval_over": measured.resampled,
         "sources": sorted({question.dataset_name for question in questions}),
     }
+    return measured.result(f"qa_{task}", POOLING, {}, origin | facts)

@@ -13,22 +13,13 @@ from alp_jax.core.progress import say
 from alp_jax.data.audio import reader
 from alp_jax.data.audio.pool import Failure, decode_files
 from alp_jax.data.store.dataset import Dataset
-from alp_jax.evaluation.features import extract
+from alp_jax.evaluation.features import extract, reduce_frames
 from alp_jax.evaluation.model import EvalModel
 from alp_jax.evaluation.qa.format import Question, audio_path
 
 EDGES_S = (1.0, 2.0, 5.0, 10.0, 20.0, 30.0)  # lengths that batches of files are padded to, up to the longest allowed
 
 _LIMITS = reader.Limits(min_seconds=0.01)  # a question may be about a click
-
-
-def reduce_frames(frames_TD: np.ndarray, most: int) -> np.ndarray:
-    """At most ``most`` frames, by averaging neighbours; float32."""
-    frames_TD = np.asarray(frames_TD, np.float32)
-    if len(frames_TD) <= most:
-        return frames_TD
-    edges = np.arange(most + 1) * len(frames_TD) // most
-    return np.add.reduceat(frames_TD, edges[:-1], axis=0) / np.diff(edges)[:, None]
 
 
 class ClipSounds:
@@ -91,16 +82,16 @@ class FileSounds:
                     yield path, sound[: self.edges_K[-1]]
 
     def _encode(self, sounds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        found, bucket = {}, {path: int(np.searchsorted(self.edges_K, len(sound))) for path, sound in sounds.items()}
+        encoded, bucket = {}, {path: int(np.searchsorted(self.edges_K, len(sound))) for path, sound in sounds.items()}
         for k, edge in enumerate(self.edges_K.tolist()):
-            here = [path for path in sounds if bucket[path] == k]
+            of_length = [path for path in sounds if bucket[path] == k]
             size = max(1, self.batch_samples // edge)
-            for start in range(0, len(here), size):
-                chosen = here[start : start + size]
+            for start in range(0, len(of_length), size):
+                chosen = of_length[start : start + size]
                 batch, len_B = np.zeros((size, edge), np.int16), np.ones(size, np.int32)
                 for i, path in enumerate(chosen):
                     batch[i, : len(sounds[path])], len_B[i] = sounds[path], len(sounds[path])
                 frames_BTD, frames_B = (np.asarray(x) for x in self.model.frames(batch, len_B))
                 for i, path in enumerate(chosen):
-                    found[path] = reduce_frames(frames_BTD[i, : max(1, int(frames_B[i]))], self.max_frames)
-        return found
+                    encoded[path] = reduce_frames(frames_BTD[i, : max(1, int(frames_B[i]))], self.max_frames)
+        return encoded

@@ -18,8 +18,9 @@ from alp_jax.core.errors import UserError
 from alp_jax.core.hashing import hash64
 from alp_jax.core.names import choose
 from alp_jax.data.store.dataset import Dataset
-from alp_jax.evaluation.probes.tasks import TAGS, Table, Task, assert_disjoint, build_tasks, read_table, subset
+from alp_jax.evaluation.probes.tasks import TAGS, Task, build_tasks
 from alp_jax.evaluation.qa.format import LETTERS, Question
+from alp_jax.evaluation.table import Table, assert_disjoint, read_table, subset
 
 NAME, YES_NO, CHOICE, DESCRIBE = "name", "yes_no", "choice", "describe"
 KINDS = (NAME, YES_NO, CHOICE, DESCRIBE)
@@ -64,12 +65,12 @@ def template_questions(dataset: Dataset, split: str, kinds: Sequence[str], tasks
     choose(split, ("train", "test"), "split")
     table = read_table(dataset)
     whole = dataclasses.replace(EvalConfig(), max_train_clips=0, max_test_clips=0)
-    found = {task.name: task for task in build_tasks(table, whole)}
-    chosen = [choose(name, found, "task") for name in tasks] or sorted(found)
+    built = build_tasks(table, whole)[0]
+    chosen = [choose(name, built, "task") for name in tasks] or sorted(built)
     sources = [dataset.sources[code] for code in dataset.source]
     asked: list[Question] = []
     for name in chosen:
-        asked += _about_labels(table, found[name], split, [kind for kind in kinds if kind != DESCRIBE], limit, sources)
+        asked += _about_labels(table, built[name], split, [kind for kind in kinds if kind != DESCRIBE], limit, sources)
     if DESCRIBE in kinds and not tasks:
         asked += _descriptions(table, split, limit, sources)
     if not asked:
@@ -91,8 +92,8 @@ def _about_labels(table: Table, task: Task, split: str, kinds, limit: int, sourc
     for row in sorted(ordered):
         for kind in kinds:
             if kind == YES_NO and row in offered:
-                said = "Yes." if offered[row] in right_of[row] else "No."
-                asked = offer.format(spoken(offered[row])), said, ()
+                answer_text = "Yes." if offered[row] in right_of[row] else "No."
+                asked = offer.format(spoken(offered[row])), answer_text, ()
             elif kind in (NAME, CHOICE) and not several:
                 (answer,) = right_of[row]
                 chance = random.Random(hash64(_SEED, f"{table.id[row]}/{task.name}/{kind}"))

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from alp_jax.data.text.normalise import normalise
-from alp_jax.evaluation.probes.linear_probe import standardise
 from alp_jax.evaluation.retrieval import ranking
+from alp_jax.evaluation.stats.metrics import standardise
 
 MAX_WORDS, MIN_CLIPS = 2048, 2  # vocabulary: the most frequent words that occur in at least so many training clips
 RIDGES = tuple(10.0**k for k in range(-2, 4))  # relative to the mean eigenvalue 1 of standardised features
@@ -78,8 +78,8 @@ def align(
     scores = []
     for strength in RIDGES:
         predicted = train_x[held] @ ridge(train_x[~held], y_NV[~held], strength)
-        found = ranking.evaluate(predicted, held_TV, held_gallery)
-        scores.append(float(np.mean([(direction.rank_Q <= 10).mean() for direction in found.values()])))
+        directions = ranking.evaluate(predicted, held_TV, held_gallery)
+        scores.append(float(np.mean([(direction.rank_Q <= 10).mean() for direction in directions.values()])))
     best = max(range(len(RIDGES)), key=lambda i: (scores[i], RIDGES[i]))
     text_TV = np.stack([words.encode(text) for text in test_captions]) - centre_V
     audio_AV = test_x @ ridge(train_x, y_NV, RIDGES[best])

@@ -44,7 +44,7 @@ class Gallery:
         return _table(*np.divmod(pairs, self.num_clips), (texts, self.num_clips))
 
     @functools.cached_property
-    def _said_KT(self) -> csr_array:
+    def _texts_KT(self) -> csr_array:
         """Which captions are each of K texts."""
         captions = len(self.text_T)
         return _table(self.text_T, np.arange(captions), (int(self.text_T.max()) + 1, captions))
@@ -59,7 +59,7 @@ class Gallery:
 
     def relevant_captions(self, clips: slice) -> csr_array:
         """bool[a,T], sparse: which captions have a text that each clip in the slice carries."""
-        return self._carries_AK[clips] @ self._said_KT
+        return self._carries_AK[clips] @ self._texts_KT
 
 
 def _table(row_P: np.ndarray, column_P: np.ndarray, shape: tuple[int, int]) -> csr_array:
@@ -91,19 +91,19 @@ def ranks(
     """
     rank_Q, precision_Q, own = np.empty(len(similarity_QN), int), np.empty(len(similarity_QN)), []
     for query, similarity_N in enumerate(similarity_QN):
-        right, mine = (table.indices[table.indptr[query] : table.indptr[query + 1]] for table in (relevant_QN, own_QN))
+        right, own_R = (table.indices[table.indptr[query] : table.indptr[query + 1]] for table in (relevant_QN, own_QN))
         value_R = similarity_N[right]
         best = np.argsort(-value_R, kind="stable")[:DEPTH] if len(right) > 1 else np.zeros(1, int)
-        own_at = np.searchsorted(right, mine)
-        place_R = np.zeros(len(right), int)
+        own_at = np.searchsorted(right, own_R)
+        above_R = np.zeros(len(right), int)
         left_N = similarity_N
         for at in sorted({*best.tolist(), *own_at.tolist()}, key=value_R.__getitem__):  # the lowest value first
             above_N = left_N >= value_R[at]
-            place_R[at] = np.count_nonzero(above_N)
-            if 8 * place_R[at] < len(left_N):  # few are left to look at for the higher ones
+            above_R[at] = np.count_nonzero(above_N)
+            if 8 * above_R[at] < len(left_N):  # few are left to look at for the higher ones
                 left_N = left_N[above_N]
-        own.append(place_R[own_at])
-        others = place_R[best] - (value_R >= value_R[best][:, None]).sum(1)
+        own.append(above_R[own_at])
+        others = above_R[best] - (value_R >= value_R[best][:, None]).sum(1)
         nth = np.arange(1, len(best) + 1)
         rank_Q[query] = 1 + others[0]
         precision_Q[query] = (nth / (nth + others))[nth + others <= DEPTH].sum() / len(best)
@@ -170,13 +170,13 @@ def _direction(
     clip_Q: np.ndarray,
     own_QN: csr_array,
 ) -> Direction:
-    found, counts = [], []
+    ranked, counts = [], []
     for part in _chunks(len(query), len(candidates)):
         relevant_QN = relevant(part)
         relevant_QN.sort_indices()
-        found.append(ranks(query[part] @ candidates.T, relevant_QN, own_QN[part]))
+        ranked.append(ranks(query[part] @ candidates.T, relevant_QN, own_QN[part]))
         counts.append(np.diff(relevant_QN.indptr))
-    rank_Q, precision_Q, own_P = (np.concatenate(values) for values in zip(*found, strict=True))
+    rank_Q, precision_Q, own_P = (np.concatenate(values) for values in zip(*ranked, strict=True))
     chances = tuple(chance(np.concatenate(counts), len(candidates), cutoff) for cutoff in CUTOFFS)
     query_P = np.repeat(np.arange(len(query)), np.diff(own_QN.indptr))
     return Direction(rank_Q, precision_Q, reference_precision(own_P, query_P), clip_Q, chances)

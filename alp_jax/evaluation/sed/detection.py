@@ -1,26 +1,50 @@
 """How well the frames of a frozen encoder tell when an event sounds: frame probe, running median, PSDS."""
 
 import dataclasses
-import pathlib
 from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from alp_jax.config.schema import EvalConfig
 from alp_jax.core.clip import SAMPLE_RATE, Event
 from alp_jax.core.metrics import METRICS
-from alp_jax.evaluation.features import extract
+from alp_jax.core.run_files import DETECTION, FRAMES
+from alp_jax.evaluation.evaluator import Evaluator, Setup
+from alp_jax.evaluation.features import Features
 from alp_jax.evaluation.measured import Measured
 from alp_jax.evaluation.model import EvalModel
 from alp_jax.evaluation.sed.frame_probe import fit_frame_probe, frame_scores, smoothed
 from alp_jax.evaluation.sed.psds import ALPHA_ST, Changes, class_changes, psds
-from alp_jax.evaluation.sed.task import SedTask, Side
+from alp_jax.evaluation.sed.task import SedTask, Side, sed_task
 from alp_jax.evaluation.stats import bootstrap
 from alp_jax.evaluation.stats.metrics import average_precision
+from alp_jax.evaluation.table import Shortage
 
 RESAMPLES = 100  # of the interval; each is a whole score
 MEDIAN_S = 0.44  # of the running median over a clip's scores
 CLASS_BLOCK = 16  # classes whose scores are in memory at a time
+
+
+class DetectionEvaluator(Evaluator):
+    """A linear frame probe on the frozen encoder."""
+
+    names = (DETECTION,)
+
+    @classmethod
+    def find(cls, setup: Setup) -> tuple[list[Evaluator], dict[str, Shortage]]:
+        return cls.of_one(sed_task(setup.dataset, setup.table, setup.config), setup)
+
+    def rows(self) -> np.ndarray:
+        """None: the audio is mixtures, or clips that are cut to another length than those of other tasks."""
+        return np.zeros(0, np.int64)
+
+    def poolings(self, model: EvalModel) -> tuple[str, ...]:
+        return (FRAMES,)
+
+    def measure(self, features: Features, model: EvalModel, pooling: str) -> dict[str, Measured]:
+        return {DETECTION: detect(self.split, features)}
+
+    def floor(self, features: Features) -> dict[str, Measured]:
+        return {DETECTION: detect(self.split, features)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,20 +55,18 @@ class _Frames:
     hop_N: np.ndarray
 
 
-def measure(model: EvalModel, task: SedTask, config: EvalConfig, folder: pathlib.Path) -> tuple[Measured, dict]:
-    """A linear frame probe on the frozen encoder: values with intervals over test clips, and what was selected.
+def detect(task: SedTask, features: Features) -> Measured:
+    """A linear frame probe: values with intervals over test clips, and what was selected.
 
     ``psds1`` is the headline. Small encoders seldom leave its zero, so there are two easier ones: ``psds_mean``,
     without the penalty on the deviation over classes, and ``frame_map``, the mean average precision over single frames.
     """
-    train, test = (
-        _open(model, task, side, config, folder / name) for name, side in (("train", task.train), ("test", task.test))
-    )
+    train, test = _open(task, task.train, features, "train"), _open(task, task.test, features, "test")
 
     def targets(clips: np.ndarray, frames: int) -> np.ndarray:
         return np.stack([_active(task.train.events[n], task.classes, frames, train.hop_N[n]) for n in clips])
 
-    weight_DC, bias_C, chosen = fit_frame_probe(train.read, targets, task.held, len(task.classes))
+    weight_DC, bias_C, selected = fit_frame_probe(train.read, targets, task.held, len(task.classes))
     drawn = bootstrap.Resamples(task.test.groups, count=RESAMPLES)
     weight_RN = np.concatenate([np.ones((1, len(drawn.member_N))), drawn.apply(lambda weight_rN: weight_rN)])
     changes = _changes(task, test, weight_DC, bias_C)
@@ -55,33 +77,33 @@ def measure(model: EvalModel, task: SedTask, config: EvalConfig, folder: pathlib
     }
     precision, chance = _frame_map(task, test, weight_DC, bias_C)
     values["frame_map"] = {"value": precision, "interval": None, "chance": chance}
-    return Measured(values, drawn.unit), chosen
+    return Measured(values, drawn.unit, selected=selected)
 
 
 def _frame_map(task: SedTask, test: _Frames, weight_DC: np.ndarray, bias_C: np.ndarray) -> tuple[float, float]:
     """Mean average precision over all test frames, and what random scores reach: the share of frames with the class."""
-    found, chance = [], []
+    precisions, chance = [], []
     for block, scores_NTC, len_N in _scores(task, test, weight_DC, bias_C):
         inside_NT = np.arange(scores_NTC.shape[1]) < len_N[:, None]
         shape = task.classes[block], scores_NTC.shape[1]
         target_NTC = np.stack(
             [_active(events, *shape, hop) for events, hop in zip(task.test.events, test.hop_N, strict=True)]
         )
-        found += [
+        precisions += [
             average_precision(scores_NTC[inside_NT, c], target_NTC[inside_NT, c]).value
             for c in range(len(task.classes[block]))
         ]
         chance.append(target_NTC[inside_NT].mean(0))
-    return float(np.nanmean(found)), float(np.concatenate(chance).mean())
+    return float(np.nanmean(precisions)), float(np.concatenate(chance).mean())
 
 
-def _open(model: EvalModel, task: SedTask, side: Side, config: EvalConfig, folder: pathlib.Path) -> _Frames:
-    whole = dataclasses.replace(config, max_seconds=task.seconds)
-    features = extract(model, side.dataset, side.rows, folder, whole, bucket_seconds=(task.seconds,))
-    width = int(features.length.max())
+def _open(task: SedTask, side: Side, features: Features, name: str) -> _Frames:
+    audio = features.elsewhere(side.dataset, side.rows, task.seconds, f"sed-{name}")
+    length_N = audio.length(side.rows)
+    width = int(length_N.max())
     # duration over frames is right to a frame at the clip's end, whatever the encoder
-    hop_N = _seconds(side, task.seconds) / features.length[features.index(side.rows)]
-    return _Frames(lambda clips: features.frames(side.rows[clips], width), hop_N)
+    hop_N = _seconds(side, task.seconds) / length_N
+    return _Frames(lambda clips: audio.frames(side.rows[clips], width), hop_N)
 
 
 def _active(events: tuple[Event, ...], classes: tuple[str, ...], frames: int, hop: float) -> np.ndarray:
@@ -116,7 +138,7 @@ def _changes(task: SedTask, test: _Frames, weight_DC: np.ndarray, bias_C: np.nda
         scores_NTC = smoothed(scores_NTC, len_N, width)
         for c, name in enumerate(task.classes[block]):
             events = {
-                n: np.array([(e.onset_s, e.offset_s) for e in found if e.label == name]).reshape(-1, 2)
-                for n, found in enumerate(task.test.events)
+                n: np.array([(e.onset_s, e.offset_s) for e in of_clip if e.label == name]).reshape(-1, 2)
+                for n, of_clip in enumerate(task.test.events)
             }
             yield class_changes(scores_NTC[..., c], len_N, test.hop_N, events)

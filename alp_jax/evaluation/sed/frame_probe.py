@@ -9,14 +9,12 @@ import numpy as np
 import optax
 from scipy.ndimage import median_filter
 
-from alp_jax.core.progress import Progress
+from alp_jax.evaluation.frozen_fit import Frames, fit, sampled
 from alp_jax.evaluation.stats.metrics import mean_average_precision
 
 SETTINGS = tuple((lr, decay) for lr in (3e-3, 1e-2, 3e-2) for decay in (1e-3, 1e-1))  # AdamW: rate, weight decay
 STEPS, WARMUP, BATCH = 400, 20, 32  # clips in a batch
 SCORED_FRAMES = 20_000  # of the held-out clips, spread evenly; selection looks at no more
-
-Frames = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]  # positions of clips -> (frames_NTD, len_N)
 
 
 def moments(frames: Frames, clips: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -45,7 +43,7 @@ def fit_frame_probe(
     Returns:
       (weight_DC, bias_C) on the frames as they are, and what was selected.
     """
-    fitted, rng = np.flatnonzero(~held), np.random.default_rng(seed)
+    fitted = np.flatnonzero(~held)
     mean_D, scale_D = moments(frames, fitted)
     setting_S2 = jnp.asarray(SETTINGS, jnp.float32)
     params = {
@@ -53,15 +51,14 @@ def fit_frame_probe(
         "b": jnp.full((len(SETTINGS), classes), -3.0),  # most frames of most classes are silent
     }
     start, update = _trainer()
-    state = start(params, setting_S2)
-    size = min(BATCH, len(fitted))
-    with Progress("frame probe", STEPS, "steps") as progress:
-        for _ in range(STEPS):
-            clips = np.sort(rng.choice(fitted, size, replace=False))
-            x_NTD, len_N = frames(clips)
-            x_NTD = (x_NTD - mean_D) * scale_D
-            params, state = update(params, state, setting_S2, x_NTD, len_N, targets(clips, x_NTD.shape[1]))
-            progress.update()
+
+    def step(params, state, clips: np.ndarray):
+        x_NTD, len_N = frames(clips)
+        x_NTD = (x_NTD - mean_D) * scale_D
+        return update(params, state, setting_S2, x_NTD, len_N, targets(clips, x_NTD.shape[1]))
+
+    clips = sampled(np.random.default_rng(seed), fitted, BATCH)
+    params = fit(step, params, start(params, setting_S2), clips, steps=STEPS, label="frame probe").params
     weight_SDC = np.asarray(params["w"]) * scale_D[None, :, None]
     bias_SC = np.asarray(params["b"]) - np.einsum("d,sdc->sc", mean_D, weight_SDC)
     scores = _select(frames, targets, np.flatnonzero(held), weight_SDC, bias_SC)
@@ -74,21 +71,21 @@ def frame_scores(
     frames: Frames, clips: np.ndarray, weight_DC: np.ndarray, bias_C: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """(scores_NTC float32 between 0 and 1, len_N) of ``clips`` for the classes given."""
-    found, lengths = [], []
+    batches, lengths = [], []
     for x_NTD, len_N in _batches(frames, clips):
-        found.append(1 / (1 + np.exp(-np.clip(x_NTD @ weight_DC + bias_C, -60, 60))))
+        batches.append(1 / (1 + np.exp(-np.clip(x_NTD @ weight_DC + bias_C, -60, 60))))
         lengths.append(len_N)
-    width = max(scores.shape[1] for scores in found)
-    padded = [np.pad(scores, [(0, 0), (0, width - scores.shape[1]), (0, 0)]) for scores in found]
+    width = max(scores.shape[1] for scores in batches)
+    padded = [np.pad(scores, [(0, 0), (0, width - scores.shape[1]), (0, 0)]) for scores in batches]
     return np.concatenate(padded).astype(np.float32), np.concatenate(lengths)
 
 
 def smoothed(scores_NTC: np.ndarray, len_N: np.ndarray, width: int) -> np.ndarray:
     """The running median over ``width`` frames (odd) of every clip and class; the ends are continued."""
-    found = np.zeros_like(scores_NTC)
+    medians_NTC = np.zeros_like(scores_NTC)
     for n, length in enumerate(len_N):
-        found[n, :length] = median_filter(scores_NTC[n, :length], size=(width, 1), mode="nearest")
-    return found
+        medians_NTC[n, :length] = median_filter(scores_NTC[n, :length], size=(width, 1), mode="nearest")
+    return medians_NTC
 
 
 def _batches(frames: Frames, clips: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:

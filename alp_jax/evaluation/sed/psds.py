@@ -88,8 +88,8 @@ def class_changes(
     inside_NT = np.arange(scores_NT.shape[1]) < np.asarray(length_N)[:, None]
     if not np.isfinite(scores_NT[inside_NT]).all():
         raise ValueError("scores of frames are not finite")
-    events = {clip: stretches(found, length_N[clip] * hop_N[clip]) for clip, found in events.items()}
-    with_events = sorted(clip for clip, found in events.items() if len(found))
+    events = {clip: stretches(of_clip, length_N[clip] * hop_N[clip]) for clip, of_clip in events.items()}
+    with_events = sorted(clip for clip, of_clip in events.items() if len(of_clip))
     quiet_NT = inside_NT.copy()
     quiet_NT[with_events] = False
     parts = [_changes_without_events(scores_NT, quiet_NT)]
@@ -187,11 +187,11 @@ def psds(
             continue
         ones_N = np.ones(len(changes.events), np.int64)
         for r, weight_N in enumerate(weight_RN.astype(np.int64)):
-            found = ratios(changes, weight_N, int(false_R[r]))
-            if found is None:
-                found = ratios(changes, ones_N, int(false_R[r]))
-            total[r] += found
-            square[r] += found**2
+            ratio_K = ratios(changes, weight_N, int(false_R[r]))
+            if ratio_K is None:
+                ratio_K = ratios(changes, ones_N, int(false_R[r]))
+            total[r] += ratio_K
+            square[r] += ratio_K**2
             counted_R[r] += 1
     if not counted_R.all():
         raise ValueError("no class has an event in the clips")

@@ -9,12 +9,12 @@ from alp_jax.config.schema import EvalConfig
 from alp_jax.core.clip import SAMPLE_RATE, Event
 from alp_jax.core.errors import DataError
 from alp_jax.core.hashing import fingerprint
+from alp_jax.core.run_files import DETECTION
 from alp_jax.data.store.dataset import Dataset
-from alp_jax.evaluation.probes.tasks import Shortage, Table, assert_disjoint, hold_out, subset
 from alp_jax.evaluation.sed.mixtures import SECONDS, Mixtures
 from alp_jax.evaluation.sed.psds import stretches
+from alp_jax.evaluation.table import Shortage, Split, Table, assert_disjoint, hold_out, subset
 
-NAME, POOLING = "sound_event_detection", "frames"
 LABEL = "sound_event"  # of the clips that mixtures are made of
 MIN_TRAIN, MIN_TEST = 8, 4  # events a class needs in each split
 MIN_CLIPS = 20  # in each split
@@ -38,41 +38,20 @@ class Side:
     groups: tuple[str, ...]
 
 
-@dataclasses.dataclass(frozen=True)
-class SedTask:
-    """Detection of ``classes``; ``held`` training clips select settings.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SedTask(Split):
+    """Detection of ``classes``. Rows are those of the clips that the audio is made of; groups and ``held`` are of the
+    audio, which may be mixtures.
 
     Attributes:
       kind: ``events of the data set`` or ``mixtures``.
       seconds: longer clips are cut to this.
     """
 
-    classes: tuple[str, ...]
     train: Side
     test: Side
-    held: np.ndarray
     kind: str
     seconds: float
-    selection: str
-    dropped: dict[str, str]
-    split_hash: str
-
-    @property
-    def train_row(self) -> np.ndarray:
-        """Rows of the data set that training clips are made of."""
-        return self.train.clip_rows
-
-    @property
-    def test_row(self) -> np.ndarray:
-        return self.test.clip_rows
-
-    @property
-    def train_groups(self) -> tuple[str, ...]:
-        return self.train.groups
-
-    @property
-    def test_groups(self) -> tuple[str, ...]:
-        return self.test.groups
 
 
 def sed_task(dataset: Dataset, table: Table, config: EvalConfig) -> SedTask | Shortage | None:
@@ -92,7 +71,7 @@ def sed_task(dataset: Dataset, table: Table, config: EvalConfig) -> SedTask | Sh
                 f"{have['train']} training and {have['test']} test clips with events, {MIN_CLIPS} of each are needed"
             )
             return Shortage(clips, have, dict.fromkeys(have, MIN_CLIPS))
-    assert_disjoint(NAME, train.groups, test.groups)
+    assert_disjoint(DETECTION, train.groups, test.groups)
     counted = [collections.Counter(e.label for events in side.events for e in events) for side in (train, test)]
     counts = {name: [count[name] for count in counted] for name in sorted(counted[0] | counted[1])}
     dropped = {
@@ -106,10 +85,23 @@ def sed_task(dataset: Dataset, table: Table, config: EvalConfig) -> SedTask | Sh
             f"{len(classes)} of {len(counts)} have that"
         )
         return Shortage(reason, have, {"classes": 2, "train": MIN_TRAIN, "test": MIN_TEST})
-    held, selection = hold_out(train.groups, [""] * len(train.groups))
-    seconds = SECONDS if kind == "mixtures" else config.max_seconds
-    identity = {k: [side.dataset.fingerprint, side.rows.tolist()] for k, side in (("train", train), ("test", test))}
-    return SedTask(classes, train, test, held, kind, seconds, selection, dropped, fingerprint(identity))
+    held, selection = hold_out(train.groups)
+    sides = {"train": train, "test": test}
+    return SedTask(
+        train_row=train.clip_rows,
+        test_row=test.clip_rows,
+        held=held,
+        train_groups=train.groups,
+        test_groups=test.groups,
+        selection=selection,
+        split_hash=fingerprint({k: [side.dataset.fingerprint, side.rows.tolist()] for k, side in sides.items()}),
+        classes=classes,
+        train=train,
+        test=test,
+        kind=kind,
+        seconds=SECONDS if kind == "mixtures" else config.max_seconds,
+        dropped=dropped,
+    )
 
 
 def _real(dataset: Dataset, table: Table, config: EvalConfig, split: str) -> Side:
@@ -117,7 +109,7 @@ def _real(dataset: Dataset, table: Table, config: EvalConfig, split: str) -> Sid
     rows = rows[[bool(table.events[row]) for row in rows.tolist()]] if len(rows) else rows
     rows = subset(table, rows, config.max_train_clips if split == "train" else config.max_test_clips)
     events = tuple(_apart(table, row, float(dataset.num_samples[row]) / SAMPLE_RATE) for row in rows.tolist())
-    return Side(dataset, rows, rows, events, tuple(table.group[r] for r in rows))
+    return Side(dataset, rows, rows, events, table.groups(rows))
 
 
 def _apart(table: Table, row: int, seconds: float) -> tuple[Event, ...]:
@@ -125,13 +117,13 @@ def _apart(table: Table, row: int, seconds: float) -> tuple[Event, ...]:
     times: dict[str, list[tuple[float, float]]] = {}
     for event in table.events[row]:
         times.setdefault(event.label, []).append((event.onset_s, event.offset_s))
-    found = []
+    events = []
     for label, of_class in sorted(times.items()):
         try:
-            found += [Event(*pair, label) for pair in stretches(np.array(of_class), seconds).tolist()]
+            events += [Event(*pair, label) for pair in stretches(np.array(of_class), seconds).tolist()]
         except ValueError as error:
             raise DataError(f"clip {table.id[row]}: class {label}: {error}") from None
-    return tuple(sorted(found, key=lambda event: (event.onset_s, event.offset_s)))
+    return tuple(sorted(events, key=lambda event: (event.onset_s, event.offset_s)))
 
 
 def _mixed(dataset: Dataset, table: Table, config: EvalConfig, split: str) -> Side | None:

@@ -202,13 +202,13 @@ def quantiles(value: float, value_R: np.ndarray, freedom: float, bounds: tuple[f
 
 
 def entries(
-    found: Mapping[str, Sequence[Estimate]], drawn: Resamples, chance: Mapping[str, float | None]
+    by_name: Mapping[str, Sequence[Estimate]], drawn: Resamples, chance: Mapping[str, float | None]
 ) -> dict[str, dict]:
     """``value``, ``interval`` and ``chance`` of every metric by name; its estimates are those of seeds, mostly one."""
-    flat = [estimate for estimates in found.values() for estimate in estimates]
+    flat = [estimate for estimates in by_name.values() for estimate in estimates]
     added_KR = iter(drawn.linear(np.stack([estimate.influence_N for estimate in flat])))
     result = {}
-    for name, estimates in found.items():
+    for name, estimates in by_name.items():
         value_S = np.array([estimate.value for estimate in estimates])
         value_R = over_seeds(value_S, np.stack([next(added_KR) for _ in estimates]))
         value, bias = float(value_S.mean()), float(np.mean([estimate.bias for estimate in estimates]))

@@ -7,11 +7,9 @@ import pathlib
 from collections.abc import Callable
 
 import jax
-import numpy as np
 
 from alp_jax.config.schema import FeatureConfig
 from alp_jax.core import files
-from alp_jax.evaluation.features import Features
 from alp_jax.evaluation.model import EvalModel
 from alp_jax.features.logmel import log_mel
 
@@ -21,12 +19,6 @@ NAME = "log-mel statistics"
 def log_mel_model(config: FeatureConfig) -> EvalModel:
     """An ``EvalModel`` whose frames are the log-mel features themselves."""
     return EvalModel(name=NAME, frames=jax.jit(lambda audio_BS, audio_len_B: log_mel(audio_BS, audio_len_B, config)))
-
-
-def statistics(features: Features, rows: np.ndarray) -> np.ndarray:
-    """float32[n,2F]: mean and standard deviation over time of each mel bin."""
-    at = features.index(rows)
-    return np.concatenate([features.mean[at], features.std[at]], axis=1)
 
 
 def shared_floors(
@@ -40,6 +32,6 @@ def shared_floors(
     known = stored.get(identity, {})
     missing = [name for name in names if name not in known]
     if missing:
-        known = {**known, **compute(missing)}
+        known = {**known, **{name: {} for name in missing}, **compute(missing)}
         files.write_json(path, {**stored, identity: known})
     return {name: known[name] for name in names}

@@ -39,12 +39,12 @@ def mean_average_precision(score_NC: np.ndarray, target_NC: np.ndarray) -> Estim
         target_CN = np.ascontiguousarray(target_NC[:, first : first + CLASSES].T) > 0
         for score_N, target_N in zip(score_CN, target_CN, strict=True):
             if target_N.any():
-                found = average_precision(score_N, target_N)
-                influence_N += found.influence_N
+                one = average_precision(score_N, target_N)
+                influence_N += one.influence_N
                 if target_N.sum() == 1:
                     alone.append((int(target_N.argmax()), len(values)))
-                values.append(found.value)
-                biases.append(found.bias)
+                values.append(one.value)
+                biases.append(one.bias)
     if not values:
         return Estimate(np.nan, influence_N)
     value = float(np.mean(values))
@@ -94,6 +94,13 @@ def medians(rank_N: np.ndarray, weight_RN: np.ndarray) -> np.ndarray:
     half_R1 = upto_RK[:, -1:] / 2
     lower_R, upper_R = (upto_RK < half_R1).sum(1), (upto_RK <= half_R1).sum(1)
     return (ranks[lower_R] + ranks[upper_R]) / 2
+
+
+def standardise(train_x: np.ndarray, test_x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Both with mean 0 and deviation 1 over the training rows; constant features become 0."""
+    mean, std = train_x.mean(0), train_x.std(0)
+    scale = np.divide(1.0, std, out=np.zeros_like(std), where=std > 1e-6 * max(1.0, float(np.abs(train_x).max())))
+    return (train_x - mean) * scale, (test_x - mean) * scale
 
 
 def _from_here(value_B: np.ndarray) -> np.ndarray:

@@ -62,5 +62,5 @@ def _seen(trained: Trained, dataset: Dataset, rows: np.ndarray) -> dict[str, np.
         for component in range(len(rung.summary.components))
     ]
     blocks = columns.of_dataset(train, np.sort(np.concatenate(cells)).astype(np.int64))
-    found = compare(blocks, [of_rows("test", dataset, rows)], total=len(rung), label="overlap")
-    return dict(found.seen) | {ANY: np.any(list(found.seen.values()), axis=0)}
+    comparison = compare(blocks, [of_rows("test", dataset, rows)], total=len(rung), label="overlap")
+    return dict(comparison.seen) | {ANY: np.any(list(comparison.seen.values()), axis=0)}

@@ -67,5 +67,5 @@ def published(task: str, pooling: str, sources: set[str]) -> dict[str, float]:
     """Row -> value of the paper for a result on clips of ``sources``; empty when the paper has no such number."""
     if task in ONLY_ON and sources != {ONLY_ON[task]}:
         return {}
-    found = TABLES.get((task, pooling))
-    return {} if found is None else {row: v for row, v in zip(ROWS, found.values, strict=True) if v is not None}
+    column = TABLES.get((task, pooling))
+    return {} if column is None else {row: v for row, v in zip(ROWS, column.values, strict=True) if v is not None}

@@ -12,6 +12,7 @@ from alp_jax.config.schema import DataConfig, DecoderConfig, FeatureConfig, Mode
 from alp_jax.core.metrics import METRICS
 from alp_jax.evaluation.captioning import task as captioning
 from alp_jax.evaluation.captioning.spice_free import extra_scores
+from alp_jax.evaluation.evaluator import Setup
 from alp_jax.evaluation.frozen_fit import fit_text_side
 from alp_jax.evaluation.suite import Suite, run_suite
 from tests.evaluation.conftest import KINDS
@@ -35,15 +36,15 @@ def make_suite(dataset, config, **changes):
     decoder = DecoderConfig(
         vocab_size=16, d_model=32, num_decoder_layers=1, decoder_nhead=2, dim_feedforward=32, decoder_dropout=0.0
     )
-    return Suite(
+    setup = Setup(
         dataset,
         Words(),
         dataclasses.replace(config, caption_tokens=6, caption_beams=2, **changes),
-        data_config=DataConfig(bucket_seconds=(0.1, 0.2), text_budget=8),
-        feature_config=FeatureConfig(),
-        model_config=ModelConfig(decoder=decoder),
-        only=["captioning"],
+        DataConfig(bucket_seconds=(0.1, 0.2), text_budget=8),
+        FeatureConfig(),
+        ModelConfig(decoder=decoder),
     )
+    return Suite(setup, only=["captioning"])
 
 
 def test_a_model_with_a_decoder_and_a_decoder_on_frozen_frames_say_what_is_heard(dataset, config, encoder, tmp_path):
@@ -71,23 +72,23 @@ def test_a_model_with_a_decoder_and_a_decoder_on_frozen_frames_say_what_is_heard
 
 
 def test_the_floor_is_a_caption_of_the_nearest_training_clip(dataset, config):
-    task = make_suite(dataset, config).captioning
+    task = make_suite(dataset, config).evaluators["captioning"].split
     vectors = np.eye(len(task.train_row))
     near = captioning.nearest_captions(task, vectors, vectors[[4, 0] * (len(task.test_row) // 2)])
-    assert near[0] in task.search.train_captions[4]
-    assert near[1] in task.search.train_captions[0]
+    assert near[0] in task.train_captions[4]
+    assert near[1] in task.train_captions[0]
     assert captioning._plainest(["the dog", "a loud dog barks", "dog barks"]) == "dog barks"
 
 
 def test_cider_of_references_that_are_one_text_is_not_computable(dataset, config):
-    task = make_suite(dataset, config).captioning
+    task = make_suite(dataset, config).evaluators["captioning"].split
     alike = dataclasses.replace(task, references=[("A dog.", "a dog")] * len(task.references))
-    found = captioning.judge_captions(alike, ["a dog"] * len(task.references))
+    found = captioning.score_captions(alike, ["a dog"] * len(task.references), {})
     assert "cider_d" not in found.values
     assert found.notes["skipped"]["cider_d"].startswith("not computable")
     assert found.headline()[0] == "rouge_l"
     assert found.headline()[1]["value"] == pytest.approx(1.0)
-    assert "cider_d" in captioning.judge_captions(task, ["a dog"] * len(task.references)).values
+    assert "cider_d" in captioning.score_captions(task, ["a dog"] * len(task.references), {}).values
 
 
 def test_what_is_not_here_is_named_and_never_zero(monkeypatch):

@@ -8,7 +8,8 @@ from sklearn.metrics import average_precision_score
 from alp_jax.evaluation.probes import attention_probe as attention
 from alp_jax.evaluation.probes import linear_probe as probe
 from alp_jax.evaluation.probes.attention_probe import attention_probe
-from alp_jax.evaluation.probes.linear_probe import ProbeData, linear_probe, padded, standardise
+from alp_jax.evaluation.probes.linear_probe import ProbeData, linear_probe, padded
+from alp_jax.evaluation.stats.metrics import standardise
 
 N, D, C = 300, 12, 5
 
@@ -47,6 +48,20 @@ def test_the_fit_is_scikit_learns():
     oracle = LogisticRegression(C=1 / (chosen["penalty"] * N), tol=1e-6, max_iter=1000).fit(train_x, data.train_y)
     ours = np.exp(logits - np.logaddexp.reduce(logits, axis=1, keepdims=True))
     np.testing.assert_allclose(ours, oracle.predict_proba(test_x), atol=0.02)
+
+
+def test_the_largest_penalty_wins_among_equal_scores(monkeypatch):
+    x, y = planted()
+    monkeypatch.setattr(probe, "score", lambda logits, target: 0.5)
+    assert linear_probe(data_of(x, y))[1] == {"penalty": max(probe.PENALTIES), "selection_score": 0.5}
+
+
+def test_the_first_setting_and_the_shortest_training_win_among_equal_scores(monkeypatch):
+    x, y, length = cue()
+    monkeypatch.setattr(attention, "score", lambda logits, target: 0.5)
+    _, selected = attention_probe(data_of(x, y, classes=3), length[:N], length[N:], steps=12)
+    assert (selected["learning_rate"], selected["weight_decay"]) == attention.SETTINGS[0]
+    assert selected["steps"] == 2  # one round of six
 
 
 def test_several_labels_per_clip():

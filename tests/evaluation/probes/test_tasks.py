@@ -6,13 +6,17 @@ import dataclasses
 import numpy as np
 import pytest
 
+from alp_jax.config.schema import DataConfig, FeatureConfig, ModelConfig
 from alp_jax.core.errors import DataError
-from alp_jax.evaluation.measured import judge, retrieval_task
-from alp_jax.evaluation.probes.tasks import build_tasks, hold_out, read_table
+from alp_jax.evaluation.evaluator import Setup
+from alp_jax.evaluation.probes.evaluator import score_probe
+from alp_jax.evaluation.probes.tasks import build_tasks
+from alp_jax.evaluation.retrieval.task import captioned_clips
+from alp_jax.evaluation.table import hold_out, read_table
 
 
 def tasks_of(dataset, config):
-    return {task.name: task for task in build_tasks(read_table(dataset), config)}
+    return build_tasks(read_table(dataset), config)[0]
 
 
 def test_single_and_multi_label_tasks(dataset, config):
@@ -76,10 +80,10 @@ def test_a_group_on_both_sides_is_refused_by_name(dataset, config):
     records[5] = dataclasses.replace(records[5], group="group 0")
     with pytest.raises(DataError, match="group 0"):
         tasks_of(type(dataset)(records), dataclasses.replace(config, max_train_clips=0))
+    whole = dataclasses.replace(config, alignment_clips=0, retrieval_clips=0)
+    setup = Setup(type(dataset)(records), None, whole, DataConfig(), FeatureConfig(), ModelConfig())
     with pytest.raises(DataError, match="group 0"):
-        retrieval_task(
-            read_table(type(dataset)(records)), dataclasses.replace(config, alignment_clips=0, retrieval_clips=0)
-        )
+        captioned_clips(setup)
 
 
 def test_the_split_hash_follows_the_clips_and_subsets_are_nested(dataset, config):
@@ -94,14 +98,14 @@ def test_chance_levels(dataset, config):
     task = tasks_of(dataset, config)["kind"]
     always = np.zeros((len(task.test_y), 3))
     always[:, np.bincount(task.train_y).argmax()] = 1.0
-    values = judge(task, always).values
+    values = score_probe(task, always, {}).values
     assert values["accuracy"]["value"] <= values["accuracy"]["chance"]
     assert values["balanced_accuracy"]["value"] == pytest.approx(values["balanced_accuracy"]["chance"])
     share = collections.Counter(task.test_y.tolist())
     assert values["accuracy"]["chance"] == pytest.approx(
         max(share[np.bincount(task.train_y).argmax()] / len(task.test_y), 1 / 3)
     )
-    perfect = judge(task, np.eye(3)[task.test_y]).values["accuracy"]
+    perfect = score_probe(task, np.eye(3)[task.test_y], {}).values["accuracy"]
     assert perfect["value"] == 1.0
     low, high = perfect["interval"]
     assert high == 1.0
@@ -112,10 +116,10 @@ def test_seeds_are_averaged_and_what_they_differ_in_is_in_the_interval(dataset, 
     task = tasks_of(dataset, config)["kind"]
     right = np.eye(3)[task.test_y]
     wrong = np.roll(right, 1, axis=1)
-    found = judge(task, np.stack([right, right, wrong]))
+    found = score_probe(task, np.stack([right, right, wrong]), {})
     assert found.values["accuracy"]["value"] == pytest.approx(2 / 3)
     assert found.notes["by_seed"]["accuracy"] == [1.0, 1.0, 0.0]
     low, high = found.values["accuracy"]["interval"]
     assert low < 1 / 3  # three seeds of which one is wrong altogether say little
     assert high > 0.9
-    assert judge(task, right[None]).notes == {}
+    assert score_probe(task, right[None], {}).notes == {}

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from alp_jax.core.errors import UserError
-from alp_jax.evaluation.probes.tasks import build_tasks, read_table
+from alp_jax.evaluation.probes.tasks import build_tasks
 from alp_jax.evaluation.probes.zero_shot import TEMPLATES, Prompts, read_prompts, zero_shot
+from alp_jax.evaluation.table import read_table
 
 WIDTH = 16
 
@@ -27,8 +28,7 @@ def embed(texts):
 
 @pytest.fixture
 def task(dataset, config):
-    tasks = {task.name: task for task in build_tasks(read_table(dataset), config)}
-    return tasks["kind"]
+    return build_tasks(read_table(dataset), config)[0]["kind"]
 
 
 @pytest.fixture
@@ -43,13 +43,13 @@ def audio(dataset, task):
 
 
 def test_accuracy_of_a_known_confusion(dataset, task, audio):
-    found, chosen = zero_shot(task, Prompts(("bad {}", "good {}")), audio, embed)
+    found = zero_shot(task, Prompts(("bad {}", "good {}")), audio, embed)
     expected = np.mean([row % 3 != 0 or dataset.records[row].labels["kind"] == "cat" for row in task.test_row])
     assert found.values["accuracy_best_prompt"]["value"] == pytest.approx(expected)
     assert found.values["accuracy"]["value"] == pytest.approx(1 / 3)  # all classes tie and share every clip
     assert found.values["accuracy"]["chance"] == pytest.approx(1 / 3)
     assert found.values["accuracy_ensemble"]["value"] == pytest.approx(expected)
-    assert chosen["best_prompt"] == "good {}"
+    assert found.selected["best_prompt"] == "good {}"
     low, high = found.values["accuracy_best_prompt"]["interval"]
     assert low < expected < high
 
@@ -59,8 +59,8 @@ def test_the_best_prompt_is_chosen_without_the_test_clips(task, audio):
         """On test clips the sentences that helped are those that do not."""
         return audio(rows) if np.isin(rows, task.train_row).all() else -audio(rows)
 
-    found, chosen = zero_shot(task, Prompts(("bad {}", "good {}")), swapped, embed)
-    assert chosen["best_prompt"] == "good {}"
+    found = zero_shot(task, Prompts(("bad {}", "good {}")), swapped, embed)
+    assert found.selected["best_prompt"] == "good {}"
     assert found.values["accuracy_best_prompt"]["value"] < found.values["accuracy"]["value"]
 
 
@@ -72,12 +72,12 @@ def test_the_order_of_classes_does_not_matter(task, audio):
         test_y=len(task.classes) - 1 - task.test_y,
     )
     prompts = Prompts(("good {}", "bad {}"))
-    assert zero_shot(task, prompts, audio, embed)[0] == zero_shot(turned, prompts, audio, embed)[0]
+    assert zero_shot(task, prompts, audio, embed) == zero_shot(turned, prompts, audio, embed)
 
 
 def test_tags_are_judged_by_mean_average_precision(dataset, config, audio):
-    tags = next(task for task in build_tasks(read_table(dataset), config) if task.name == "tags")
-    found, _ = zero_shot(tags, Prompts(("good {}",)), audio, embed)
+    tags = build_tasks(read_table(dataset), config)[0]["tags"]
+    found = zero_shot(tags, Prompts(("good {}",)), audio, embed)
     assert list(found.values) == ["map", "map_ensemble", "map_best_prompt"]
     assert 0.5 < found.values["map"]["value"] <= 1
     assert found.values["map"]["chance"] == pytest.approx(tags.test_y.mean(0).mean())

@@ -81,7 +81,7 @@ def test_the_adapter_sees_stacked_frames_and_no_padding():
 def test_the_loss_is_that_of_the_answers_and_only_the_adapter_has_slopes(language_model):
     """By hand: the cross entropy of a whole sequence at the positions of the reply."""
     lessons = learn.Lessons([question(0), question(1)], sounds, language_model, SIZES)
-    frames_BTD, len_B, batch = lessons.take(np.array([0, 1]), 3)
+    frames_BTD, len_B, batch = lessons.batch(np.array([0, 1]), 3)
     assert not batch.weight_BA[2].any()
     params = adapters.init(jax.random.key(0), SIZES)
     fixed = learn._fixed(lessons, language_model)
@@ -115,7 +115,7 @@ def test_the_loss_is_that_of_the_answers_and_only_the_adapter_has_slopes(languag
 def test_no_derivative_of_the_language_model_is_formed(language_model):
     """No product has the shape of its feed-forward weights, unless they are what is differentiated by."""
     lessons = learn.Lessons([question(0), question(1)], sounds, language_model, SIZES)
-    batch, fixed = lessons.take(np.array([0, 1]), 2), learn._fixed(lessons, language_model)
+    batch, fixed = lessons.batch(np.array([0, 1]), 2), learn._fixed(lessons, language_model)
     loss = learn.make_loss(language_model, SIZES.stack)
     inner = (language_model.config.hidden_size, language_model.config.intermediate_size)
     shapes = [f"-> tensor<{rows}x{columns}xf32>" for rows, columns in (inner, inner[::-1])]

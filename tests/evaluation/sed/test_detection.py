@@ -11,11 +11,12 @@ import pytest
 from alp_jax.core.clip import SAMPLE_RATE, Event
 from alp_jax.core.errors import DataError
 from alp_jax.data.store.records import Crop
+from alp_jax.evaluation.features import extract
 from alp_jax.evaluation.model import EvalModel
-from alp_jax.evaluation.probes.tasks import read_table
 from alp_jax.evaluation.sed import detection
 from alp_jax.evaluation.sed.mixtures import BACKGROUND_RMS, GAP_S, SECONDS, Mixtures
 from alp_jax.evaluation.sed.task import LABEL, sed_task
+from alp_jax.evaluation.table import read_table
 from tests.evaluation.conftest import FakeDataset, make_records
 
 PITCH = {"high": 0.5, "low": 0.05}  # radians per sample
@@ -115,14 +116,19 @@ def test_the_probe_finds_planted_events(records, spectral_encoder, config, tmp_p
     config = dataclasses.replace(config, max_train_clips=24, max_test_clips=24, batch_seconds=240.0)
     data = FakeDataset(records)
     task = sed_task(data, read_table(data), config)
-    found, chosen = detection.measure(spectral_encoder, task, config, tmp_path)
+
+    def detect(model, name):
+        features = extract(model, data, [], tmp_path / name / "frames", config, bucket_seconds=(10.0,))
+        return detection.detect(task, features)
+
+    found = detect(spectral_encoder, "spectral")
     assert found.values["psds1"]["value"] > 0.9
     low, high = found.values["psds1"]["interval"]
     assert low <= found.values["psds1"]["value"] <= high
     assert found.values["frame_map"]["value"] > 0.9 > 0.3 > found.values["frame_map"]["chance"]
-    assert chosen["selection_score"] > 0.9
+    assert found.selected["selection_score"] > 0.9
     deaf = EvalModel("deaf", lambda audio, length: (jnp.ones((len(audio), audio.shape[1] // HOP, 2)), length // HOP))
-    assert detection.measure(deaf, task, config, tmp_path)[0].values["psds_mean"]["value"] < 0.05
+    assert detect(deaf, "deaf").values["psds_mean"]["value"] < 0.05
 
 
 def test_events_of_the_data_set_come_before_mixtures(records, config):

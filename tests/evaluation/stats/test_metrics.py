@@ -33,6 +33,27 @@ def test_balanced_accuracy_moves_as_its_classes_do():
         assert influence[clip] == pytest.approx(expected * np.sqrt(size / (size - 1)), abs=1e-9)
 
 
+def test_a_class_that_a_resample_lacks_keeps_its_recall():
+    target, correct = np.repeat([0, 1], [3, 3]), np.array([1, 1, 0, 1, 0, 0], bool)
+    found = metrics.balanced_accuracy(correct, target)
+    for counts, recalls in (
+        ([2, 2, 2, 0, 0, 0], [2 / 3, 1 / 3]),  # class 1 was not drawn: nothing is known of it, nothing moves
+        ([0, 0, 0, 2, 2, 2], [2 / 3, 1 / 3]),
+        ([6, 0, 0, 0, 0, 0], [2 / 3 + 6 / 3 * np.sqrt(3 / 2) / 3, 1 / 3]),  # 1 - 2/3, six times, in thirds, widened
+    ):
+        assert found.value + found.influence_N @ counts == pytest.approx(np.mean(recalls)), counts
+
+
+def test_a_class_of_one_clip_moves_the_mean_as_its_own_absence_does():
+    target, correct = np.array([0, 0, 0, 0, 1]), np.array([1, 1, 0, 1, 0], bool)
+    found = metrics.balanced_accuracy(correct, target)
+    inside = np.where(correct[:4], 1 / 4, -3 / 4) * np.sqrt(4 / 3) / 4
+    expected = np.append(inside, 0 - 3 / 8) / 2  # nobody knows its recall: its distance from the mean of classes
+    np.testing.assert_allclose(found.influence_N, expected - expected.mean())
+    # a resample without the clip: the class that is always wrong is gone, the mean is the other's recall or nearly so
+    assert found.value < found.value - found.influence_N[4] <= 3 / 4
+
+
 def test_average_precision_matches_scikit_learn_with_ties():
     for _ in range(20):
         target = (RNG.random((60, 5)) < 0.3).astype(float)

@@ -17,6 +17,7 @@ from alp_jax.scaling.questions import held_out
 from alp_jax.scaling.questions.crossings import find_crossings
 from alp_jax.scaling.questions.held_out import hold_out
 from alp_jax.scaling.report import study as report
+from alp_jax.scaling.report.against_floor import against_floor
 from alp_jax.scaling.report.costs import make_costs
 from alp_jax.scaling.report.figures import PALETTE, make_styles, panel_svg, standalone
 from alp_jax.scaling.report.page import write_report
@@ -192,6 +193,18 @@ def test_runs_without_configuration_or_times_make_a_report(tmp_path):
     summary.write_text(json.dumps(json.loads(summary.read_text()) | {"wall_seconds": None, "flops": None}))
     collect(folder / "ledger.jsonl", sorted((folder / "runs").iterdir()))
     assert "No run left a configuration" in write_report(folder, tmp_path / "out")[0].read_text()
+
+
+def test_a_floor_that_is_null_is_no_number_anywhere():
+    rows = ledger_rows()
+    (panel,) = make_panels([row | {"floor": None} for row in rows])
+    assert panel.floor is None
+    assert against_floor([panel]) == []
+    svg = panel_svg(panel, make_styles(list(panel.curves)), {}, {}, "a panel")
+    assert "chance" in svg
+    assert "floor" not in svg
+    (panel,) = make_panels([row | {"floor": None if row["seed"] else 0.2} for row in rows])
+    assert panel.floor == 0.2  # a mean over those that are known
 
 
 def test_a_start_without_steps_is_a_line_of_its_own_and_not_part_of_the_untrained_one():

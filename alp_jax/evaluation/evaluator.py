@@ -1,0 +1,143 @@
+"""The contract of evaluation: what a kind of task is made from, and what it has to offer.
+
+A kind of task is one file with one subclass of ``Evaluator``. ``registry`` lists ours and adds those of other
+distributions, which name their class as an entry point in the group ``alp_jax.evaluators``; ``suite`` is a loop over
+what it finds. When evaluation runs is nobody's business here.
+"""
+
+import abc
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import TypeVar
+
+import numpy as np
+
+from alp_jax.config.schema import DataConfig, EvalConfig, FeatureConfig, ModelConfig
+from alp_jax.data.store.dataset import Dataset
+from alp_jax.data.text.normalise import caption_ids
+from alp_jax.data.text.tokenizer import Tokenizer
+from alp_jax.evaluation.features import Features
+from alp_jax.evaluation.measured import Measured
+from alp_jax.evaluation.model import EvalModel
+from alp_jax.evaluation.table import Shortage, Split, Table, read_table
+from alp_jax.objectives.base import SpecialTokens
+
+TEXT_BATCH, TEXT_MULTIPLE = 64, 16  # shapes in which captions are embedded
+T = TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True)
+class Setup:
+    """A data set, and how encoders are measured on it.
+
+    Attributes:
+      data_config: ``bucket_seconds``, ``text_clean`` and ``text_budget`` are used.
+      feature_config: of the log-mel floor.
+      model_config: sizes of the text sides that are trained on frozen frames.
+      text_start, decoder_start: parameters that their text tower or decoder begins with; None begins at random.
+    """
+
+    dataset: Dataset
+    tokenizer: Tokenizer
+    config: EvalConfig
+    data_config: DataConfig
+    feature_config: FeatureConfig
+    model_config: ModelConfig
+    text_start: dict | None = None
+    decoder_start: dict | None = None
+    _built: dict = dataclasses.field(default_factory=dict, init=False, repr=False, compare=False)
+
+    @functools.cached_property
+    def table(self) -> Table:
+        return read_table(self.dataset)
+
+    def once(self, build: Callable[["Setup"], T]) -> T:
+        """``build(self)``, which several evaluators may share, computed once."""
+        if build not in self._built:
+            self._built[build] = build(self)
+        return self._built[build]
+
+    @property
+    def special(self) -> SpecialTokens:
+        return SpecialTokens.of(self.tokenizer)
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a caption as training reads them, without special tokens."""
+        return caption_ids(text, self.tokenizer, self.data_config)[0]
+
+    def embed_texts(self, model: EvalModel, texts: list[str]) -> np.ndarray:
+        """text_TE of captions; each distinct one is embedded once, in one fixed shape."""
+        distinct = sorted(set(texts))
+        encoded = [self.encode(text) for text in distinct]
+        longest = max(1, *map(len, encoded))
+        width = min(self.data_config.text_budget, -(-longest // TEXT_MULTIPLE) * TEXT_MULTIPLE)
+        embedded = []
+        for start in range(0, len(encoded), TEXT_BATCH):
+            text_BL = np.full((TEXT_BATCH, width), self.tokenizer.pad_id, np.int32)
+            text_len_B = np.zeros(TEXT_BATCH, np.int32)
+            for i, ids in enumerate(encoded[start : start + TEXT_BATCH]):
+                text_BL[i, : len(ids)], text_len_B[i] = ids, len(ids)
+            embedded.append(np.asarray(model.embed_text(text_BL, text_len_B, self.special), np.float32))
+        position = {text: i for i, text in enumerate(distinct)}
+        return np.concatenate(embedded)[[position[text] for text in texts]]
+
+
+class Evaluator(abc.ABC):
+    """One task of a data set, or several that are measured together.
+
+    Attributes:
+      names: of its tasks; no other evaluator of the data set has one of them.
+      split: its clips.
+    """
+
+    names: tuple[str, ...]
+
+    def __init__(self, split: Split, setup: Setup):
+        self.split, self.setup = split, setup
+
+    @classmethod
+    @abc.abstractmethod
+    def find(cls, setup: Setup) -> tuple[list["Evaluator"], dict[str, Shortage]]:
+        """The evaluators of this kind that the data set allows, and task name -> what it is too small for.
+
+        Raises:
+          DataError: a group is both in training and in test.
+        """
+
+    @classmethod
+    def of_one(cls, split: Split | Shortage | None, setup: Setup) -> tuple[list["Evaluator"], dict[str, Shortage]]:
+        """What ``find`` gives where a data set allows one evaluator, has too few clips for it, or (None) has none."""
+        if isinstance(split, Shortage):
+            return [], dict.fromkeys(cls.names, split)
+        return [cls(split, setup)] if split else [], {}
+
+    @classmethod
+    def identity(cls, setup: Setup) -> list:
+        """What results depend on beside data, settings, tokenizer and model, as JSON; a version, for instance."""
+        return []
+
+    def rows(self) -> np.ndarray:
+        """Rows of the data set whose features ``measure`` and ``floor`` will ask for."""
+        return np.concatenate([self.split.train_row, self.split.test_row])
+
+    @abc.abstractmethod
+    def poolings(self, model: EvalModel) -> tuple[str, ...]:
+        """The ways in which this model can be measured."""
+
+    @abc.abstractmethod
+    def measure(self, features: Features, model: EvalModel, pooling: str) -> dict[str, Measured]:
+        """A result for every one of ``names``.
+
+        Args:
+          features: reads what the encoder of ``model`` makes of ``rows()``; a set of true size does not fit into
+            memory, so ask for no more frames at a time than are needed.
+        """
+
+    @abc.abstractmethod
+    def floor(self, features: Features) -> dict[str, Measured]:
+        """What needs no network, by name of the task, from log-mel ``features``; names without a floor are left out."""
+
+    def facts(self) -> dict:
+        """What results state of the task."""
+        return self.split.facts()

@@ -1,0 +1,67 @@
+"""Results for people: a table beside baselines and the paper, and lines about what qualifies them."""
+
+from collections.abc import Mapping
+
+from alp_jax.core.metrics import is_headline, title
+from alp_jax.evaluation.table import Shortage
+
+
+def table(results: list[dict], baselines: dict[str, list[dict]]) -> str:
+    """A line per (task, pooling): value and interval beside chance, floor, baselines and the paper's encoders."""
+    others = {name: {(r["task"], r["pooling"]): r for r in some} for name, some in baselines.items()}
+    heads = ["chance", "floor", *others]
+    rows = [["task", "pooling", "metric", "value", "95% interval", *heads, "paper"]]
+    for r in results:
+        if "failed" in r:
+            rows.append([r["task"], r["pooling"], f"failed: {r['failed']}", *[""] * (len(heads) + 3)])
+            continue
+        beside = [some.get((r["task"], r["pooling"]), {}).get("value") for some in others.values()]
+        values, paper = [r["chance"], r["floor"], *beside], r["published"].values()
+        rows.append(
+            [r["task"], r["pooling"], r["metric"], _number(r["value"]), _interval(r["interval"])]
+            + [_number(value) for value in values]
+            + [f"{min(paper):.3f} to {max(paper):.3f}" if paper else "-"]
+        )
+    widths = [max(len(row[k]) for row in rows if not row[2].startswith("failed")) for k in range(len(rows[0]))]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _interval(interval: list[float] | None) -> str:
+    return "-" if interval is None else f"[{interval[0]:.3f}, {interval[1]:.3f}]"
+
+
+def notes(results: list[dict]) -> list[str]:
+    """A line for every task whose test clips are not all there, or whose headline metric is not computable."""
+    incomplete = {r["task"]: r["missing"] for r in results if r.get("missing", {}).get("missing")}
+    lines = []
+    for task, m in incomplete.items():
+        reasons = ", ".join(f"{count} {reason}" for reason, count in m["reasons"].items())
+        mark = "INCOMPLETE, " if m["incomplete"] else ""
+        lines.append(f"{task}: {mark}{m['missing']} of {m['expected']} clips of its sources are not stored ({reasons})")
+    skipped = {(r["task"], name, why) for r in results for name, why in r.get("skipped", {}).items()}
+    return lines + [f"{task}: no {title(name)}: {why}" for task, name, why in sorted(skipped) if is_headline(name)]
+
+
+def overlaps(results: list[dict]) -> list[str]:
+    """What is known of training clips among the test clips, a line for every task that has any."""
+    by_task = {r["task"]: r["overlap"] for r in results if "overlap" in r}
+    unknown = {shares["unknown"] for shares in by_task.values() if "unknown" in shares}
+    lines = [f"test clips that were trained on: {why}" for why in sorted(unknown)]
+    for task, shares in by_task.items():
+        if shares.get("any"):
+            kinds = ", ".join(f"{share:.1%} by {kind}" for kind, share in shares.items() if share and kind != "any")
+            lines.append(f"{task}: {shares['any']:.1%} of the test clips were trained on ({kinds})")
+    return lines or ["no test clip was trained on"]
+
+
+def too_small(shortages: Mapping[str, Shortage]) -> list[str]:
+    """A line for all tasks that the data set is too small for, for the same reason."""
+    same: dict[str, list[str]] = {}
+    for name, shortage in shortages.items():
+        same.setdefault(str(shortage), []).append(name)
+    return [f"{', '.join(names)}: {shortage}" for shortage, names in same.items()]

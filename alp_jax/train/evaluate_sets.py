@@ -1,0 +1,147 @@
+"""Evaluates one encoder, and those it is compared with, on one data set or several, and tells the results."""
+
+import dataclasses
+import pathlib
+import resource
+import time
+from collections.abc import Callable, Iterator
+
+import jax
+
+from alp_jax.config import RunConfig
+from alp_jax.config.schema import DataConfig
+from alp_jax.core.errors import AlpError, UserError
+from alp_jax.core.progress import say
+from alp_jax.core.run_files import FLOORS, RESULTS
+from alp_jax.data.store.dataset import INFO
+from alp_jax.evaluation.model import EvalModel
+from alp_jax.evaluation.stats.published import not_measured
+from alp_jax.evaluation.stats.table import notes, overlaps, table, too_small
+from alp_jax.evaluation.suite import Suite, run_suite
+from alp_jax.train.build import make_model, read_config
+from alp_jax.train.evaluate import eval_model, frozen_model, open_suite
+
+UNTRAINED, START = "untrained", "start"  # the encoders that a run is compared with
+
+
+def evaluate_sets(
+    folder: pathlib.Path,
+    *,
+    foreign: EvalModel | None = None,
+    step: int | None = None,
+    since: int | None = None,
+    suite: str | None = None,
+    data: str | None = None,
+    out: pathlib.Path | None = None,
+    start: pathlib.Path | None = None,
+    baselines: bool = True,
+    floors: pathlib.Path | None = None,
+    keep_features: bool = False,
+    tell: Callable[[str], None] = print,
+) -> dict:
+    """A table of results for every data set; see ``run_suite`` for the files.
+
+    Baselines go to OUT/untrained and OUT/start; what is there already and still fits is not measured again.
+
+    Args:
+      folder: of the run or import; of ``foreign``, an encoder that was not made here and has no baselines.
+      step, since: as in ``load_params``.
+      suite: as in ``open_suite``. data: a data set, or with suite ``paper`` a folder of them; None: the run's own.
+      out: where results go, OUT; by default ``folder``/eval, and a folder in it for each of several data sets.
+      start: as in ``baseline_models``.
+      tell: what lines for people are handed to.
+
+    Raises:
+      UserError: no such run, data set or task.
+      AlpError: a result failed; the others are written.
+    """
+    began = time.monotonic()
+    paths = data_sets(data, suite)
+    if foreign:
+        model, config = foreign, RunConfig(data=DataConfig(path=str(paths[0])))
+    else:
+        model, config = eval_model(folder, step, since)
+    sets = {}
+    for path in paths:
+        tasks = open_suite(None if foreign else folder, config, suite, path)
+        name = str(tasks.setup.dataset.path)
+        require_tasks(name, tasks)
+        own_out = out or folder / RESULTS
+        if data and pathlib.Path(data) != path:
+            own_out /= path.name
+        own_floors = floors or own_out.parent / FLOORS
+        results = run_suite(model, tasks, own_out, floors_path=own_floors, keep_features=keep_features)
+        others = {
+            kind: run_suite(other, tasks, own_out / kind, floors_path=own_floors)
+            for kind, other in (baseline_models(folder, start) if baselines and not foreign else ())
+        }
+        short = {task: dataclasses.asdict(shortage) for task, shortage in tasks.shortages.items()}
+        sets[name] = {"out": str(own_out), "results": results, "baselines": others, "too_small": short}
+        lines = [name, table(results, others), *too_small(tasks.shortages), *notes(results), *overlaps(results)]
+        tell("\n".join(lines))
+    return _summary(sets, suite, began, tell)
+
+
+def _summary(sets: dict[str, dict], suite: str | None, began: float, tell: Callable[[str], None]) -> dict:
+    measured = [result["task"] for one in sets.values() for result in one["results"]]
+    lacking = not_measured(measured) if suite == "paper" else []
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    summary = {"seconds": round(time.monotonic() - began, 1), "peak_gib": round(peak, 2), "not_measured": lacking}
+    outs = ", ".join(one["out"] for one in sets.values())
+    tell("\n".join([*lacking, f"{summary['seconds']:.0f} s, at most {peak:.1f} GiB; a JSON of each result in {outs}"]))
+    every = [r for one in sets.values() for some in (one["results"], *one["baselines"].values()) for r in some]
+    failed = [f"{r['task']}-{r['pooling']}" for r in every if "failed" in r]
+    if failed:
+        raise AlpError(f"{len(failed)} results failed: {', '.join(failed)}; reasons are in {outs}")
+    return {"sets": sets} | summary
+
+
+def data_sets(data: str | None, suite: str | None) -> list[pathlib.Path | None]:
+    """The data sets to evaluate on: ``data``, or all that lie in it with ``suite`` paper; None for the run's own.
+
+    Raises:
+      UserError: ``data`` is no data set and holds none.
+    """
+    if data is None:
+        return [None]
+    folder = pathlib.Path(data)
+    if suite != "paper" or (folder / INFO).exists():
+        return [folder]
+    inside = sorted(path.parent for path in folder.glob(f"*/{INFO}"))
+    if not inside:
+        raise UserError(f"--data {data} is no data set and holds none; 'alp data build' makes one")
+    return inside
+
+
+def require_tasks(data: str, suite: Suite) -> None:
+    """Raises UserError when there is nothing to measure."""
+    if suite.names:
+        return
+    if not suite.shortages:
+        raise UserError(f"data set {data} has no task: it needs labels, tags or captions in train and test")
+    more = "; --option shares=60/10/30 of 'alp data build' gives more test clips"
+    hint = more if "split_rule" in suite.setup.dataset.info else ""
+    raise UserError(f"data set {data} is too small for every task: {'; '.join(too_small(suite.shortages))}{hint}")
+
+
+def baseline_models(
+    run_dir: str | pathlib.Path, start: str | pathlib.Path | None = None
+) -> Iterator[tuple[str, EvalModel]]:
+    """(``untrained``, the run's model with fresh parameters), then (``start``, the supervised encoder) if there is one.
+
+    Args:
+      run_dir: the run that is compared.
+      start: folder of the supervised encoder; None takes the one that ``config.init`` of the run names.
+
+    Raises:
+      UserError: ``start`` is no run or import.
+    """
+    config = read_config(run_dir)
+    init, _ = make_model(config)
+    params = jax.jit(init)(jax.random.key(config.seed))
+    yield UNTRAINED, frozen_model(config, params, f"{config.model.name} untrained, seed {config.seed}")
+    folder = start or (config.init if config.init != "scratch" else None)
+    if folder and start is None and not pathlib.Path(folder).exists():
+        say(f"evaluate: {folder}, which training began with, is not here: it is left out")
+    elif folder:
+        yield START, eval_model(folder)[0]
