@@ -1,7 +1,6 @@
 """``alp embed``: one vector per audio file of a folder, from the frozen encoder of a run or an import."""
 
 import argparse
-import dataclasses
 import pathlib
 
 EXAMPLE = "alp embed --model runs/demo --audio my_audio --out emb.parquet"
@@ -59,30 +58,22 @@ def run(args: argparse.Namespace) -> dict:
         raise UserError(f"--audio {args.audio} is not a folder")
     setup_runtime()
     from alp_jax.config import to_dict
-    from alp_jax.core.hashing import fingerprint
     from alp_jax.evaluation.embedding.embed import EmbedSettings
-    from alp_jax.evaluation.embedding.embed_folder import embed_folder
+    from alp_jax.evaluation.embedding.embed_folder import describe, embed_folder
     from alp_jax.train.evaluate import eval_model
 
     settings = EmbedSettings(args.pooling, args.window_seconds, args.stride_seconds, args.batch_size)
     model, config = eval_model(args.model, args.step)
-    # parameters alone do not make an encoder: the same ones give other vectors with other features
-    described = [model.identity, to_dict(config.model), to_dict(config.features)]
-    model = dataclasses.replace(model, identity=fingerprint(described))
-    result = embed_folder(model, args.audio, args.out, settings, max_seconds=args.max_seconds, workers=args.workers)
+    result = embed_folder(
+        model,
+        args.audio,
+        args.out,
+        settings,
+        # parameters alone do not make an encoder: the same ones give other vectors with other features
+        depends_on=[to_dict(config.model), to_dict(config.features)],
+        max_seconds=args.max_seconds,
+        workers=args.workers,
+    )
     if not args.json:
         print(describe(result))
     return result
-
-
-def describe(result: dict) -> str:
-    """A result in one to three lines."""
-    hours = result["seconds"] / 3600
-    lines = [f"{result['out']}: {result['embedded']} files, {hours:.2f} h, vectors of {result['width']}"]
-    if result["failed"]:
-        counts = ", ".join(f"{count} {reason}" for reason, count in result["reasons"].items())
-        lines.append(f"not embedded: {result['failed']} of {result['files']} files ({counts})")
-    if result["others"]:
-        counts = ", ".join(f"{count} {extension}" for extension, count in result["others"].items())
-        lines.append(f"passed over, no audio by extension: {counts}")
-    return "\n".join(lines)

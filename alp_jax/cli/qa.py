@@ -1,8 +1,9 @@
 """``alp qa``: questions about sounds, answered by a frozen language model behind an adapter to a frozen encoder."""
 
 import argparse
+import dataclasses
 import pathlib
-import shutil
+from collections.abc import Callable
 
 from alp_jax.cli.parsers import add_action
 from alp_jax.core.errors import UserError
@@ -88,14 +89,14 @@ def _add_answer(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict:
     """Runs the action; answers and ratings that were there already are kept."""
-    actions = {"questions": _questions, "train": _train, "answer": _answer, "score": _score, "judge": _judge}
     for name in ("batch", "workers", "steps", "max_tokens", "max_seconds", "timeout"):
         if getattr(args, name, 1) <= 0:
             raise UserError(f"--{name} = {getattr(args, name)} must be above 0")
-    return actions[args.action](args)
+    actions = {"questions": _questions, "train": _train, "answer": _answer, "score": _score, "judge": _judge}
+    return actions[args.action](args, print if not args.json else lambda line: None)
 
 
-def _questions(args: argparse.Namespace) -> dict:
+def _questions(args: argparse.Namespace, tell: Callable[[str], None]) -> dict:
     from alp_jax.data.store.dataset import open_dataset
     from alp_jax.evaluation.qa.format import write_questions
     from alp_jax.evaluation.qa.templates import count_kinds, template_questions
@@ -103,152 +104,59 @@ def _questions(args: argparse.Namespace) -> dict:
     tasks = [name for name in args.tasks.split(",") if name]
     asked = template_questions(open_dataset(args.data), args.split, args.kinds.split(","), tasks, args.limit)
     write_questions(args.out, asked)
-    if not args.json:
-        print(
-            f"{args.out}: {len(asked)} questions: " + ", ".join(f"{n} {task}" for task, n in count_kinds(asked).items())
-        )
-    return {"out": str(args.out), "questions": count_kinds(asked)}
+    counts = count_kinds(asked)
+    tell(f"{args.out}: {len(asked)} questions: " + ", ".join(f"{count} {task}" for task, count in counts.items()))
+    return {"out": str(args.out), "questions": counts}
 
 
-class _Side:
-    """What training and answering share: the encoder, the language model, the questions and their sounds."""
+def _inputs(args: argparse.Namespace):
+    from alp_jax.parallel.runtime import setup_runtime
 
-    def __init__(self, args: argparse.Namespace):
-        from alp_jax.parallel.runtime import setup_runtime
+    setup_runtime()
+    from alp_jax.evaluation.qa.actions import QaInputs
+    from alp_jax.evaluation.qa.chat import LanguageModel, read_chat_tokenizer
+    from alp_jax.evaluation.qa.format import read_questions
+    from alp_jax.interop.formats.qwen import load_qwen
+    from alp_jax.train.build import find_data
+    from alp_jax.train.evaluate import eval_model
 
-        setup_runtime()
-        from alp_jax.evaluation.qa.chat import LanguageModel, read_chat_tokenizer
-        from alp_jax.evaluation.qa.format import read_questions
-        from alp_jax.interop.formats.qwen import load_qwen
-        from alp_jax.train.evaluate import eval_model
-
-        self.args, self.questions = args, read_questions(args.questions)
-        self.encoder, self.config = eval_model(args.run or args.model, args.step)
-        tokenizer = read_chat_tokenizer(args.qa_model)
-        self.model = LanguageModel(*load_qwen(args.qa_model, args.dtype), tokenizer, args.dtype)
-        self.origin = {"encoder": [self.encoder.name, self.encoder.identity]}
-
-    def sounds(self, max_frames: int, cache: pathlib.Path):
-        """Reads frames; those of a data set's clips lie in ``cache`` meanwhile."""
-        import dataclasses
-
-        from alp_jax.data.store.dataset import open_dataset
-        from alp_jax.evaluation.qa.sounds import ClipSounds, FileSounds
-        from alp_jax.train.build import find_data
-
-        args, evaluation = self.args, self.config.evaluation
-        if args.audio:
-            return FileSounds(
-                self.encoder, args.audio, max_seconds=args.max_seconds, batch_seconds=evaluation.batch_seconds,
-                max_frames=max_frames, workers=args.workers,
-            )  # fmt: skip
-        evaluation = dataclasses.replace(evaluation, max_seconds=args.max_seconds)
-        place = args.data or find_data(args.run or args.model, self.config) or self.config.data.path
-        dataset = open_dataset(place)
-        buckets = self.config.data.bucket_seconds
-        return ClipSounds(
-            self.encoder, dataset, self.questions, cache, evaluation, bucket_seconds=buckets, max_frames=max_frames
-        )
+    folder, questions = args.run or args.model, read_questions(args.questions)
+    encoder, config = eval_model(folder, args.step)
+    tokenizer = read_chat_tokenizer(args.qa_model)
+    return QaInputs(
+        encoder,
+        LanguageModel(*load_qwen(args.qa_model, args.dtype), tokenizer, args.dtype),
+        questions,
+        dataclasses.replace(config.evaluation, max_seconds=args.max_seconds),
+        config.data.bucket_seconds,
+        args.data or find_data(folder, config) or config.data.path,
+        args.audio,
+        args.workers,
+    )
 
 
-def _train(args: argparse.Namespace) -> dict:
-    from alp_jax.evaluation.qa.adapter import SETTINGS, AdapterConfig, save_adapter
+def _train(args: argparse.Namespace, tell: Callable[[str], None]) -> dict:
+    from alp_jax.evaluation.qa.actions import train_adapter
+    from alp_jax.evaluation.qa.learn import LearnConfig
 
-    if (args.out / SETTINGS).exists():
-        raise UserError(f"{args.out} holds an adapter already: take another --out or remove it")
-    side = _Side(args)
-    import numpy as np
-
-    from alp_jax.evaluation.qa import learn
-
-    learning = learn.LearnConfig(steps=args.steps, batch=args.batch, rate=args.rate, seed=args.seed)
-    cache = args.out / "cache"
-    width = side.encoder.frames(np.zeros((1, 16_000), np.int16), np.array([16_000], np.int32))[0].shape[-1]
-    sizes = AdapterConfig(width, side.model.config.hidden_size, args.stack, args.hidden, args.max_frames)
-    adapter = learn.train(side.questions, side.sounds(args.max_frames, cache), side.model, sizes, learning, side.origin)
-    save_adapter(args.out, adapter)
-    shutil.rmtree(cache, ignore_errors=True)
-    told = {name: adapter.origin[name] for name in ("held_loss", "step", "history", "selection")}
-    if not args.json:
-        print(f"{args.out}: {len(side.questions)} questions, loss {told['held_loss']:.3f} on held {told['selection']}")
-    return {"out": str(args.out), "questions": len(side.questions)} | told
+    settings = LearnConfig(steps=args.steps, batch=args.batch, rate=args.rate, seed=args.seed)
+    return train_adapter(lambda: _inputs(args), settings, args.stack, args.hidden, args.max_frames, args.out, tell)
 
 
-def _answer(args: argparse.Namespace) -> dict:
-    from alp_jax.core.files import sha256
-    from alp_jax.core.hashing import fingerprint
-    from alp_jax.evaluation.qa.adapter import WEIGHTS, load_adapter
-    from alp_jax.evaluation.qa.journal import Journal
+def _answer(args: argparse.Namespace, tell: Callable[[str], None]) -> dict:
+    from alp_jax.evaluation.qa.actions import answer_questions
 
-    adapter, side = load_adapter(args.adapter), _Side(args)
-    from alp_jax.evaluation.qa.answer import Answerer, answer_all
-
-    if adapter.origin.get("encoder") != side.origin["encoder"]:
-        name = (adapter.origin.get("encoder") or ["another encoder"])[0]
-        raise UserError(f"the adapter {args.adapter} was trained on {name}, not on {side.encoder.name}")
-    answerer = Answerer(side.model, adapter, max_tokens=args.max_tokens, batch=args.batch)
-    identity = {
-        "model": side.encoder.name,
-        "adapter": sha256(args.adapter / WEIGHTS),
-        "language_model": [side.model.identity, args.dtype],
-        "questions": fingerprint([question.record() for question in side.questions]),
-        "settings": [args.max_tokens, args.max_seconds],
-    }
-    journal, cache = Journal(args.out, identity), args.out.with_name(args.out.name + ".cache")
-    records, missing = answer_all(side.questions, side.sounds(adapter.config.max_frames, cache), answerer, journal)
-    shutil.rmtree(cache, ignore_errors=True)
-    if not args.json:
-        print(f"{args.out}: {len(records)} answers" + f", {len(missing)} sounds are not there" * bool(missing))
-    return {"out": str(args.out), "answers": len(records), "missing": [question.path for question in missing]}
+    return answer_questions(lambda: _inputs(args), args.adapter, args.max_tokens, args.batch, args.out, tell)
 
 
-def _origin(path: pathlib.Path) -> dict:
-    """What results say of where answers are from; those of other programs say their file alone."""
-    from alp_jax.core.files import read_json, sha256
+def _score(args: argparse.Namespace, tell: Callable[[str], None]) -> dict:
+    from alp_jax.evaluation.qa.actions import score_answers
 
-    origin = path.with_name(path.name + ".from.json")
-    made = read_json(origin) if origin.exists() else {}
-    return {"model": made.get("model", path.stem), "fingerprint": sha256(path), "answers": str(path)}
+    return score_answers(args.answers, args.out, tell)
 
 
-def _score(args: argparse.Namespace) -> dict:
-    from alp_jax.evaluation.qa import score
-    from alp_jax.evaluation.qa.format import read_answers
+def _judge(args: argparse.Namespace, tell: Callable[[str], None]) -> dict:
+    from alp_jax.evaluation.qa.actions import judge_answers
 
-    answers = read_answers(args.answers)
-    return _written(args, args.out, score.results(answers, _origin(args.answers)))
-
-
-def _judge(args: argparse.Namespace) -> dict:
-    import os
-
-    from alp_jax.evaluation.qa import judge
-    from alp_jax.evaluation.qa.format import read_answers
-    from alp_jax.evaluation.qa.journal import Journal
-
-    answers, there = read_answers(args.answers), judge.endpoint(os.environ)
-    origin = _origin(args.answers)
-    identity = {"answers": origin["fingerprint"], "url": there.url, "judge": there.model, "swap": not args.no_swap}
     options = {"swap": not args.no_swap, "workers": args.workers, "timeout_s": args.timeout}
-    records = judge.rate_all(there, answers, Journal(args.out, identity), **options)
-    found = judge.results([question for question, _ in answers], records, origin | {"judge": there.model})
-    return _written(args, args.out.parent, found)
-
-
-def _written(args: argparse.Namespace, out: pathlib.Path, results: list[dict]) -> dict:
-    """Writes one JSON per result and prints a table of every metric."""
-    from alp_jax.core.files import write_json
-
-    for result in results:
-        write_json(out / f"{result['task']}-{result['pooling']}.json", result)
-    if not args.json:
-        width = max(len(result["task"]) for result in results)
-        for result in results:
-            for name, found in result["metrics"].items():
-                low, high = found["interval"]
-                chance = "" if found["chance"] is None else f"  chance {found['chance']:.3f}"
-                line = f"{name:<16}{found['value']:>7.3f} [{low:.3f}, {high:.3f}]{chance}"
-                print(f"{result['task']:<{width}}  {result['n_test']:>6} answers  {line}")
-            if result.get("nonsense_replies"):
-                print(f"{result['task']:<{width}}  {result['nonsense_replies']} replies of the judge are no two scores")
-    return {"out": str(out), "results": results}
+    return judge_answers(args.answers, args.out, **options, tell=tell)

@@ -35,6 +35,7 @@ def embed_folder(
     out: str | os.PathLike,
     settings: EmbedSettings,
     *,
+    depends_on: Sequence = (),
     max_seconds: float = 1800.0,
     workers: int = 2,
 ) -> dict:
@@ -44,6 +45,7 @@ def embed_folder(
     a part of the work is done, that is not done again.
 
     Args:
+      depends_on: what the vectors depend on beside the model's parameters, as JSON.
       max_seconds: longer files are not used; a worker takes up to 1 GB for an hour of 44.1 kHz.
       workers: decoding processes; no result depends on it.
 
@@ -61,28 +63,41 @@ def embed_folder(
         raise UserError(f"max_seconds {max_seconds:g} must be at least 0.1 and workers {workers} at least 1")
     out, root = pathlib.Path(out), pathlib.Path(folder)
     embed_files.check_name(out)
-    found, others = list_audio(root)
+    audio_files, others = list_audio(root)
     identity = {
         "version": VERSION,
-        "model": model.identity or model.name,
+        "model": fingerprint([model.identity, *depends_on]) if depends_on else model.identity or model.name,
         "settings": [settings.pooling, settings.window, settings.stride, max_seconds],
-        "files": fingerprint([[file.path, file.size, file.mtime_ns] for file in found]),
+        "files": fingerprint([[file.path, file.size, file.mtime_ns] for file in audio_files]),
     }
     parts_dir = out.with_name(out.name + ".parts")
     if out.exists():
         _check_same(out, embed_files.read_identity(out), identity)
     else:
         _claim(parts_dir, identity)
-        parts = list(_cut(found))
+        parts = list(_cut(audio_files))
         _work(model, root, parts, parts_dir, settings, reader.Limits(max_seconds=max_seconds), workers)
         paths = [parts_dir / _name(number) for number in range(len(parts))]
         if not any(embed_files.read_part(path).count for path in paths):
             summary = ", ".join(f"{n} {reason}" for reason, n in sorted(embed_files.reasons(paths).items()))
             shutil.rmtree(parts_dir)
-            raise AlpError(f"none of the {len(found)} audio files in {root} could be used: {summary}")
+            raise AlpError(f"none of the {len(audio_files)} audio files in {root} could be used: {summary}")
         embed_files.join(paths, out, identity)
     shutil.rmtree(parts_dir, ignore_errors=True)
-    return {"out": str(out), "files": len(found), "others": others, **embed_files.summary(out)}
+    return {"out": str(out), "files": len(audio_files), "others": others, **embed_files.summary(out)}
+
+
+def describe(result: dict) -> str:
+    """A result in one to three lines."""
+    hours = result["seconds"] / 3600
+    lines = [f"{result['out']}: {result['embedded']} files, {hours:.2f} h, vectors of {result['width']}"]
+    if result["failed"]:
+        counts = ", ".join(f"{count} {reason}" for reason, count in result["reasons"].items())
+        lines.append(f"not embedded: {result['failed']} of {result['files']} files ({counts})")
+    if result["others"]:
+        counts = ", ".join(f"{count} {extension}" for extension, count in result["others"].items())
+        lines.append(f"passed over, no audio by extension: {counts}")
+    return "\n".join(lines)
 
 
 def _check_same(where: pathlib.Path, stored: dict | None, identity: dict) -> None:
@@ -111,10 +126,10 @@ def _name(number: int) -> str:
     return f"part-{number:05}.npz"
 
 
-def _cut(found: Sequence[AudioFile]) -> Iterator[list[AudioFile]]:
+def _cut(audio_files: Sequence[AudioFile]) -> Iterator[list[AudioFile]]:
     """Parts of at most PART_FILES files and, if that is more than one file, about PART_BYTES bytes."""
     part, size = [], 0
-    for file in found:
+    for file in audio_files:
         part.append(file)
         size += file.size
         if len(part) == PART_FILES or size >= PART_BYTES:
