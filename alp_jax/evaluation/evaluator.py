@@ -67,7 +67,7 @@ class Setup:
         return caption_ids(text, self.tokenizer, self.data_config)[0]
 
     def embed_texts(self, model: EvalModel, texts: list[str]) -> np.ndarray:
-        """text_TE of captions; each distinct one is embedded once, in one fixed shape."""
+        """text_ME of captions; each distinct one is embedded once, in one fixed shape."""
         distinct = sorted(set(texts))
         encoded = [self.encode(text) for text in distinct]
         longest = max(1, *map(len, encoded))

@@ -95,9 +95,9 @@ def check_retrieval(case: Case) -> Iterator[Line]:
             yield compare(case.name, f"{name}.{metric}", value, expected, PERCENT)
 
 
-def _both_ways(prefix: str, audio_AE: np.ndarray, text_TE: np.ndarray, captions: int) -> dict[str, dict[str, float]]:
-    owner_T = np.repeat(np.arange(len(audio_AE)), captions)
-    both = evaluate(audio_AE, text_TE, Gallery(owner_T, np.arange(len(text_TE)), len(audio_AE)))
+def _both_ways(prefix: str, audio_AE: np.ndarray, text_ME: np.ndarray, captions: int) -> dict[str, dict[str, float]]:
+    owner_M = np.repeat(np.arange(len(audio_AE)), captions)
+    both = evaluate(audio_AE, text_ME, Gallery(owner_M, np.arange(len(text_ME)), len(audio_AE)))
     return {f"{prefix}a2t": _metrics(both["audio_to_text"]), f"{prefix}t2a": _metrics(both["text_to_audio"])}
 
 

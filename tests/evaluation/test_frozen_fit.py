@@ -1,12 +1,14 @@
 """Text sides that learn from frozen frames: planted words are found, captions learnt, held clips select."""
 
+import itertools
 import types
 
 import numpy as np
 import pytest
 
 from alp_jax.config.schema import DecoderConfig, EvalConfig, ModelConfig, ObjectiveConfig, TextTowerConfig
-from alp_jax.evaluation.frozen_fit import Captioned, fit_text_side
+from alp_jax.core.hashing import fingerprint
+from alp_jax.evaluation.frozen_fit import Captioned, Kept, evenly, fit, fit_text_side, permuted, sampled
 from alp_jax.evaluation.retrieval.task import captioned_clips
 from alp_jax.evaluation.retrieval.text_tower import search
 from alp_jax.evaluation.table import Table
@@ -107,3 +109,34 @@ def test_a_start_of_other_shapes_is_refused(captioned):
         fit_text_side(captioned, MODEL, objective, TOKENS, steps=1, start={"decoder": {}})
     with pytest.raises(ValueError, match="other shapes"):
         fit_text_side(captioned, MODEL, objective, TOKENS, steps=1, start={"text": {"x": np.zeros(2)}})
+
+
+def kept_of(losses, **options):
+    """A fit whose parameters count the steps, looked at after 2, 4 and 6 of them."""
+    seen = iter(losses)
+    batches = iter("abcdefgh")
+    return fit(
+        lambda params, state, batch: (params + 1, state + batch), 0, "", batches, steps=6,
+        look=lambda params: next(seen), looks={2, 4, 6}, **options,
+    )  # fmt: skip
+
+
+def test_the_earliest_of_the_best_states_is_kept():
+    assert kept_of([5.0, 3.0, 3.0]) == Kept(3.0, 4, 4)
+    assert kept_of([np.nan, 3.0, np.nan]) == Kept(3.0, 4, 4)
+    assert kept_of([5.0, 3.0, 4.0], start_loss=3.0) == Kept(3.0, 0, 0)  # training that helps nothing is not kept
+    last = fit(lambda params, state, batch: (params + batch, state), 0, None, itertools.count(), steps=4)
+    assert (last.step, last.params) == (4, 0 + 1 + 2 + 3)
+    assert evenly(10, 4) == {2, 5, 8, 10}
+
+
+def test_the_draws_of_every_fit_are_those_of_earlier_results():
+    """Attention probes and adapters take permutations, text sides and frame probes draw anew for every step."""
+    among = np.arange(3, 50)
+    permutations = list(itertools.islice(permuted(np.random.default_rng(0), among, 32), 4))
+    assert sorted(np.concatenate(permutations)[:47]) == among.tolist()
+    draws = list(itertools.islice(sampled(np.random.default_rng(1), among, 32), 4))
+    assert all((np.diff(draw) > 0).all() for draw in draws)
+    assert [len(draw) for draw in itertools.islice(sampled(np.random.default_rng(1), among[:5], 32), 2)] == [5, 5]
+    digests = [fingerprint([draw.tolist() for draw in drawn]) for drawn in (permutations, draws)]
+    assert digests == ["ac723c1e44fef279", "5db0a3b1404a88b3"]

@@ -63,10 +63,10 @@ def align(
       train_x, test_x: float32[N,D] and float32[A,D], pooled audio embeddings.
       train_captions: the captions of each training clip.
       held: bool[N], clips that select the strength.
-      test_captions: T captions.
+      test_captions: M captions.
 
     Returns:
-      audio_AV and text_TV, to be compared by cosine, and what was selected.
+      audio_AV and text_MV, to be compared by cosine, and what was selected.
     """
     words = BagOfWords.fit(train_captions)
     y_NV = np.stack([np.mean([words.encode(text) for text in texts], axis=0) for texts in train_captions])
@@ -74,13 +74,13 @@ def align(
     y_NV = y_NV - centre_V
     train_x, test_x = standardise(train_x, test_x)
     held_gallery, held_texts = ranking.gallery([train_captions[i] for i in np.flatnonzero(held)], normalise)
-    held_TV = np.stack([words.encode(text) for text in held_texts]) - centre_V
+    held_MV = np.stack([words.encode(text) for text in held_texts]) - centre_V
     scores = []
     for strength in RIDGES:
         predicted = train_x[held] @ ridge(train_x[~held], y_NV[~held], strength)
-        directions = ranking.evaluate(predicted, held_TV, held_gallery)
+        directions = ranking.evaluate(predicted, held_MV, held_gallery)
         scores.append(float(np.mean([(direction.rank_Q <= 10).mean() for direction in directions.values()])))
     best = max(range(len(RIDGES)), key=lambda i: (scores[i], RIDGES[i]))
-    text_TV = np.stack([words.encode(text) for text in test_captions]) - centre_V
+    text_MV = np.stack([words.encode(text) for text in test_captions]) - centre_V
     audio_AV = test_x @ ridge(train_x, y_NV, RIDGES[best])
-    return audio_AV, text_TV, {"ridge": RIDGES[best], "selection_score": scores[best], "words": len(words.column)}
+    return audio_AV, text_MV, {"ridge": RIDGES[best], "selection_score": scores[best], "words": len(words.column)}

@@ -32,14 +32,14 @@ class RetrievalEvaluator(Evaluator):
             return self._aligned(features.mean(clips.train_row), features.mean(clips.test_row))
         if pooling == LOCKED:
             return search(clips, setup, features)
-        text_TE = setup.embed_texts(model, clips.test_captions)
+        text_ME = setup.embed_texts(model, clips.test_captions)
         # nothing is fitted, so no clips select
-        return score_retrieval(clips, features.joint(clips.test_row), text_TE, notes={"selection": "none"})
+        return score_retrieval(clips, features.joint(clips.test_row), text_ME, notes={"selection": "none"})
 
     def _aligned(self, train_x: np.ndarray, test_x: np.ndarray) -> dict[str, Measured]:
         clips = self.split
-        audio_AV, text_TV, selected = align(train_x, clips.train_captions, clips.held, test_x, clips.test_captions)
-        return score_retrieval(clips, audio_AV, text_TV, selected=selected)
+        audio_AV, text_MV, selected = align(train_x, clips.train_captions, clips.held, test_x, clips.test_captions)
+        return score_retrieval(clips, audio_AV, text_MV, selected=selected)
 
     def floor(self, features: Features) -> dict[str, Measured]:
         return self._aligned(features.moments(self.split.train_row), features.moments(self.split.test_row))

@@ -27,27 +27,27 @@ class Gallery:
     """Clips and captions of a retrieval test.
 
     Attributes:
-      owner_T: int[T], the clip of each caption, 0 <= owner < num_clips.
-      text_T: int[T], equal for captions of equal normalised text.
+      owner_M: int[M], the clip of each caption, 0 <= owner < num_clips.
+      text_M: int[M], equal for captions of equal normalised text.
       num_clips: A.
     """
 
-    owner_T: np.ndarray
-    text_T: np.ndarray
+    owner_M: np.ndarray
+    text_M: np.ndarray
     num_clips: int
 
     @functools.cached_property
     def _carried_KA(self) -> csr_array:
         """Which clips carry each of K texts, once however often they do."""
-        texts = int(self.text_T.max()) + 1
-        pairs = np.unique(self.text_T.astype(np.int64) * self.num_clips + self.owner_T)
+        texts = int(self.text_M.max()) + 1
+        pairs = np.unique(self.text_M.astype(np.int64) * self.num_clips + self.owner_M)
         return _table(*np.divmod(pairs, self.num_clips), (texts, self.num_clips))
 
     @functools.cached_property
-    def _texts_KT(self) -> csr_array:
+    def _texts_KM(self) -> csr_array:
         """Which captions are each of K texts."""
-        captions = len(self.text_T)
-        return _table(self.text_T, np.arange(captions), (int(self.text_T.max()) + 1, captions))
+        captions = len(self.text_M)
+        return _table(self.text_M, np.arange(captions), (int(self.text_M.max()) + 1, captions))
 
     @functools.cached_property
     def _carries_AK(self) -> csr_array:
@@ -55,11 +55,11 @@ class Gallery:
 
     def relevant(self, captions: slice) -> csr_array:
         """bool[t,A], sparse: which clips carry the text of each caption in the slice."""
-        return self._carried_KA[self.text_T[captions]]
+        return self._carried_KA[self.text_M[captions]]
 
     def relevant_captions(self, clips: slice) -> csr_array:
-        """bool[a,T], sparse: which captions have a text that each clip in the slice carries."""
-        return self._carries_AK[clips] @ self._texts_KT
+        """bool[a,M], sparse: which captions have a text that each clip in the slice carries."""
+        return self._carries_AK[clips] @ self._texts_KM
 
 
 def _table(row_P: np.ndarray, column_P: np.ndarray, shape: tuple[int, int]) -> csr_array:
@@ -69,9 +69,9 @@ def _table(row_P: np.ndarray, column_P: np.ndarray, shape: tuple[int, int]) -> c
 def gallery(captions_of: Sequence[Sequence[str]], normalise) -> tuple[Gallery, list[str]]:
     """The gallery of clips with the given captions, and all captions in its order."""
     texts = [text for captions in captions_of for text in captions]
-    owner_T = np.repeat(np.arange(len(captions_of)), [len(captions) for captions in captions_of])
-    _, text_T = np.unique([normalise(text) for text in texts], return_inverse=True)
-    return Gallery(owner_T, text_T, len(captions_of)), texts
+    owner_M = np.repeat(np.arange(len(captions_of)), [len(captions) for captions in captions_of])
+    _, text_M = np.unique([normalise(text) for text in texts], return_inverse=True)
+    return Gallery(owner_M, text_M, len(captions_of)), texts
 
 
 def ranks(
@@ -182,20 +182,20 @@ def _direction(
     return Direction(rank_Q, precision_Q, reference_precision(own_P, query_P), clip_Q, chances)
 
 
-def evaluate(audio_AE: np.ndarray, text_TE: np.ndarray, tested: Gallery) -> dict[str, Direction]:
+def evaluate(audio_AE: np.ndarray, text_ME: np.ndarray, tested: Gallery) -> dict[str, Direction]:
     """Both directions by cosine similarity: ``text_to_audio`` and ``audio_to_text``.
 
     Raises:
       ValueError: an embedding is not finite.
     """
-    audio_AE, text_TE = _unit(audio_AE), _unit(text_TE)
-    owner_T, captions = tested.owner_T, np.arange(len(tested.owner_T))
-    owner_TA = _table(captions, owner_T, (len(captions), tested.num_clips))
-    caption_AT = _table(owner_T, captions, (tested.num_clips, len(captions)))
+    audio_AE, text_ME = _unit(audio_AE), _unit(text_ME)
+    owner_M, captions = tested.owner_M, np.arange(len(tested.owner_M))
+    owner_MA = _table(captions, owner_M, (len(captions), tested.num_clips))
+    caption_AM = _table(owner_M, captions, (tested.num_clips, len(captions)))
     return {
-        "text_to_audio": _direction(text_TE, audio_AE, tested.relevant, owner_T, owner_TA),
+        "text_to_audio": _direction(text_ME, audio_AE, tested.relevant, owner_M, owner_MA),
         "audio_to_text": _direction(
-            audio_AE, text_TE, tested.relevant_captions, np.arange(tested.num_clips), caption_AT
+            audio_AE, text_ME, tested.relevant_captions, np.arange(tested.num_clips), caption_AM
         ),
     }
 

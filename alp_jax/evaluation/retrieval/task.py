@@ -62,7 +62,7 @@ def captioned_clips(setup: Setup) -> CaptionedClips | Shortage | None:
 
 
 def score_retrieval(
-    clips: CaptionedClips, audio_AE: np.ndarray, text_TE: np.ndarray, **stated: dict
+    clips: CaptionedClips, audio_AE: np.ndarray, text_ME: np.ndarray, **stated: dict
 ) -> dict[str, Measured]:
     """Recall at 10, 5 and 1, mAP@10, the reference's number of that name and the median rank, per direction.
 
@@ -71,7 +71,7 @@ def score_retrieval(
     """
     measured = {}
     groups = np.asarray(clips.test_groups, dtype=object)
-    for name, direction in ranking.evaluate(audio_AE, text_TE, clips.gallery).items():
+    for name, direction in ranking.evaluate(audio_AE, text_ME, clips.gallery).items():
         rank_Q = direction.rank_Q
         drawn = bootstrap.Resamples(groups[direction.clip_Q], direction.clip_Q)
         recalls = {f"recall_at_{cutoff}": cutoff for cutoff in reversed(ranking.CUTOFFS)}

@@ -37,8 +37,8 @@ def search(clips: CaptionedClips, setup: Setup, features: Features) -> dict[str,
         data, setup.model_config, OBJECTIVE, setup.special, steps=setup.config.lit_steps, start=start
     )
     audio_AE = embed_frames(fitted, reader(clips.test_row), len(clips.test_row))
-    text_TE = embed_ids(fitted, [setup.encode(text) for text in clips.test_captions], setup.special)
-    return score_retrieval(clips, audio_AE, text_TE, selected=fitted.selected)
+    text_ME = embed_ids(fitted, [setup.encode(text) for text in clips.test_captions], setup.special)
+    return score_retrieval(clips, audio_AE, text_ME, selected=fitted.selected)
 
 
 def embed_frames(fitted: Fitted, frames: Frames, clips: int) -> np.ndarray:
@@ -48,7 +48,7 @@ def embed_frames(fitted: Fitted, frames: Frames, clips: int) -> np.ndarray:
 
 
 def embed_ids(fitted: Fitted, ids: list[list[int]], tokens: SpecialTokens) -> np.ndarray:
-    """float32[T,E] of unit length, in one shape of BATCH rows."""
+    """float32[M,E] of unit length, in one shape of BATCH rows."""
     longest = max(map(len, ids))
 
     @jax.jit

@@ -45,7 +45,7 @@ def fit_frame_probe(
     """
     fitted = np.flatnonzero(~held)
     mean_D, scale_D = moments(frames, fitted)
-    setting_S2 = jnp.asarray(SETTINGS, jnp.float32)
+    setting_G2 = jnp.asarray(SETTINGS, jnp.float32)
     params = {
         "w": jnp.zeros((len(SETTINGS), len(mean_D), classes)),
         "b": jnp.full((len(SETTINGS), classes), -3.0),  # most frames of most classes are silent
@@ -55,16 +55,16 @@ def fit_frame_probe(
     def step(params, state, clips: np.ndarray):
         x_NTD, len_N = frames(clips)
         x_NTD = (x_NTD - mean_D) * scale_D
-        return update(params, state, setting_S2, x_NTD, len_N, targets(clips, x_NTD.shape[1]))
+        return update(params, state, setting_G2, x_NTD, len_N, targets(clips, x_NTD.shape[1]))
 
     clips = sampled(np.random.default_rng(seed), fitted, BATCH)
-    params = fit(step, params, start(params, setting_S2), clips, steps=STEPS, label="frame probe").params
-    weight_SDC = np.asarray(params["w"]) * scale_D[None, :, None]
-    bias_SC = np.asarray(params["b"]) - np.einsum("d,sdc->sc", mean_D, weight_SDC)
-    scores = _select(frames, targets, np.flatnonzero(held), weight_SDC, bias_SC)
+    params = fit(step, params, start(params, setting_G2), clips, steps=STEPS, label="frame probe").params
+    weight_GDC = np.asarray(params["w"]) * scale_D[None, :, None]
+    bias_GC = np.asarray(params["b"]) - np.einsum("d,gdc->gc", mean_D, weight_GDC)
+    scores = _select(frames, targets, np.flatnonzero(held), weight_GDC, bias_GC)
     best = int(np.argmax(scores))
     lr, decay = SETTINGS[best]
-    return weight_SDC[best], bias_SC[best], {"lr": lr, "weight_decay": decay, "selection_score": scores[best]}
+    return weight_GDC[best], bias_GC[best], {"lr": lr, "weight_decay": decay, "selection_score": scores[best]}
 
 
 def frame_scores(
@@ -121,7 +121,7 @@ def _trainer() -> tuple[Callable, Callable]:
     return start, jax.jit(jax.vmap(one, in_axes=(0, 0, 0, None, None, None)))
 
 
-def _select(frames: Frames, targets, clips: np.ndarray, weight_SDC, bias_SC) -> list[float]:
+def _select(frames: Frames, targets, clips: np.ndarray, weight_GDC, bias_GC) -> list[float]:
     """Mean average precision over frames of ``clips`` for every setting."""
     xs, ys = [], []
     for start in range(0, len(clips), BATCH):
@@ -132,7 +132,7 @@ def _select(frames: Frames, targets, clips: np.ndarray, weight_SDC, bias_SC) -> 
         xs.append(x_NTD[inside_NT][::stride])
         ys.append(targets(some, x_NTD.shape[1])[inside_NT][::stride])
     y_FC = np.concatenate(ys)
-    values = [frame_map(np.concatenate(xs) @ w + b, y_FC) for w, b in zip(weight_SDC, bias_SC, strict=True)]
+    values = [frame_map(np.concatenate(xs) @ w + b, y_FC) for w, b in zip(weight_GDC, bias_GC, strict=True)]
     return [-1.0 if np.isnan(value) else value for value in values]
 
 

@@ -112,12 +112,12 @@ def class_changes(
 def _changes_without_events(scores_NT: np.ndarray, inside_NT: np.ndarray) -> tuple[np.ndarray, ...]:
     """Every detection is false: one begins below each rise's upper score and joins its neighbour below the lower."""
     before_NT = np.concatenate([np.full((len(scores_NT), 1), -np.inf), scores_NT[:, :-1]], 1)
-    clip_R, frame_R = np.nonzero(inside_NT & (scores_NT > before_NT))
-    lower_R = before_NT[clip_R, frame_R]
-    joins_R = np.isfinite(lower_R)
-    score = np.concatenate([scores_NT[clip_R, frame_R], lower_R[joins_R]])
-    false = np.concatenate([np.ones(len(clip_R), int), -np.ones(joins_R.sum(), int)])
-    return score, np.concatenate([clip_R, clip_R[joins_R]]), np.zeros(len(score), int), false
+    clip_U, frame_U = np.nonzero(inside_NT & (scores_NT > before_NT))
+    lower_U = before_NT[clip_U, frame_U]
+    joins_U = np.isfinite(lower_U)
+    score = np.concatenate([scores_NT[clip_U, frame_U], lower_U[joins_U]])
+    false = np.concatenate([np.ones(len(clip_U), int), -np.ones(joins_U.sum(), int)])
+    return score, np.concatenate([clip_U, clip_U[joins_U]]), np.zeros(len(score), int), false
 
 
 def _changes_with_events(scores_T: np.ndarray, hop: float, events_E2: np.ndarray) -> tuple[np.ndarray, ...]:

@@ -13,6 +13,7 @@ from alp_jax.cli.main import main
 from alp_jax.config import RunConfig
 from alp_jax.config.schema import DataConfig
 from alp_jax.core.errors import DataError, UserError
+from alp_jax.evaluation.qa import actions
 from alp_jax.evaluation.qa.format import Question, read_answers, read_questions
 from alp_jax.evaluation.qa.sounds import ClipSounds, FileSounds, reduce_frames
 from alp_jax.evaluation.qa.templates import count_kinds, template_questions
@@ -117,7 +118,8 @@ def command(dataset, encoder, config, qwen_folder, tmp_path, monkeypatch):
     """``alp qa`` on the data set and the planted encoder."""
     run_config = RunConfig(data=DataConfig(bucket_seconds=(0.1, 0.2)), evaluation=config)
     monkeypatch.setattr(evaluate_module, "eval_model", lambda *_: (encoder, run_config))
-    monkeypatch.setattr(dataset_module, "open_dataset", lambda _: dataset)
+    for module in (dataset_module, actions):
+        monkeypatch.setattr(module, "open_dataset", lambda _: dataset)
 
     def alp(action, *rest):
         sided = action in ("train", "answer")

@@ -152,8 +152,8 @@ def test_linear_alignment_finds_words_in_audio_and_nothing_in_noise():
     tested, texts = gallery(captions[200:], normalise)
     recalls = []
     for x in (audio, rng.standard_normal(audio.shape).astype(np.float32)):
-        audio_AV, text_TV, _ = align(x[:200], captions[:200], held, x[200:], texts)
-        found = evaluate(audio_AV, text_TV, tested)
+        audio_AV, text_MV, _ = align(x[:200], captions[:200], held, x[200:], texts)
+        found = evaluate(audio_AV, text_MV, tested)
         recalls.append(np.mean([(direction.rank_Q <= 5).mean() for direction in found.values()]))
     assert recalls[0] > 0.9
     assert recalls[1] < 0.25  # chance is 0.08

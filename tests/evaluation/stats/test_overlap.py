@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import soundfile
 
-from alp_jax.cli.eval import overlaps
 from alp_jax.config.schema import DataConfig
 from alp_jax.core.clip import Clip
 from alp_jax.data.audit import sets
@@ -16,6 +15,7 @@ from alp_jax.data.building.build import build
 from alp_jax.data.store import ladder
 from alp_jax.data.store.dataset import open_dataset
 from alp_jax.evaluation.stats.overlap import Trained, shares
+from alp_jax.evaluation.stats.table import overlaps
 from alp_jax.train.evaluate import trained_on
 
 
