@@ -64,14 +64,13 @@ FORBIDDEN_ANYWHERE = {"pickle", "tensorflow"}
 # Circles that are still there; none joins them.
 CIRCLES = [
     ["alp_jax.cli.export", "alp_jax.cli.export_model"],
-    ["alp_jax.evaluation.measures", "alp_jax.evaluation.suite"],
 ]
 # cli/ parses, calls one function and prints. Both limits are what there is: they come down with it, and never go up.
-CLI_LINES = 4107
+CLI_LINES = 2815
 CLI_FILE_LINES = 254
 CLI_FUNCTIONS = 13  # of one file
 CLI_BASES = {"argparse.ArgumentParser", "argparse.Action", "AlpError"}  # what classes of cli/ may be made of
-CLI_CLASSES = {"_Run", "_Side"}  # others that are still there
+CLI_CLASSES = {"_Run"}  # others that are still there
 # What every file of a kind has to have, for its registry to find: these names are a contract, not a second home.
 CONTRACTS = {"EXAMPLE", "add", "add_arguments", "run", "ADAPTER", "clips", "items", "check", "main"}
 TWINS = 110  # names that other files import and that two files still have: they become fewer, never more
