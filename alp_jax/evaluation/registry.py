@@ -29,7 +29,9 @@ def kinds() -> dict[str, type[Evaluator]]:
     known = {**BUILT_IN, **plugins.load(GROUP, BUILT_IN)}
     for kind, cls in known.items():
         if not (inspect.isclass(cls) and issubclass(cls, Evaluator)):
-            raise UserError(f"evaluator {kind!r} ({GROUP}): {cls!r} is no subclass of alp_jax.evaluation.Evaluator")
+            raise UserError(
+                f"evaluator {kind!r} ({GROUP}): {cls!r} is no subclass of alp_jax.evaluation.evaluator.Evaluator"
+            )
         missing = sorted(cls.__abstractmethods__)
         if missing:
             raise UserError(
