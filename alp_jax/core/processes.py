@@ -82,7 +82,7 @@ def quiet_tracker() -> None:
             os.environ["PYTHONWARNINGS"] = before
 
 
-def in_fresh_process(function: Callable, *args) -> Any:
+def in_fresh_process(function: Callable, *args: Any) -> Any:
     """``function(*args)`` in a process of its own, so that measurements do not see what was done before."""
     quiet_tracker()  # which the child shares
     with concurrent.futures.ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:

@@ -47,7 +47,7 @@ class GlobalBatches(grain.sources.RandomAccessDataSource):
         self._shards = _shard_cache(dataset, config) if config.read == "sequential" else None
         self._tags = TagList.load(config.tags) if config.tags else None
 
-    def __getstate__(self):
+    def __getstate__(self) -> dict[str, object]:
         return {name: value for name, value in vars(self).items() if name != "_parts"}
 
     @functools.cached_property
@@ -82,7 +82,7 @@ class GlobalBatches(grain.sources.RandomAccessDataSource):
         rung.release()
         if recipe.windows:
             row_B.sort()
-        if recipe.in_passes:
+        if recipe.in_passes and recipe.windows is not None and self._shards is not None:
             windows = recipe.windows.around(what.bucket, self._seed, what.first)
             self._shards.ahead(tuple(shard for window in windows for shard in self._near(window)))
         return rung.summary.edges[what.bucket], row_B[mine], what.crop_B[mine], what.caption_B[mine]
@@ -98,6 +98,7 @@ class GlobalBatches(grain.sources.RandomAccessDataSource):
         batch = self.blank(row, width)
         crops = [Crop(at, width) for at in crop]
         for i, record in enumerate(self._dataset.read_many(row, shards=self._shards, audio=crops)):
+            assert record.audio is not None, "a crop was asked for"
             put_audio(batch, i, int(row[i]), record.audio)
             self.put_text(batch, i, record, caption[i])
             if self._tags:

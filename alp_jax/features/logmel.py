@@ -5,6 +5,8 @@ kaldi-native-fbank compute it: 25 ms frames every 10 ms at 16 kHz, DC removal, p
 512-point power spectrum, triangular mel bins, logarithm.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -23,7 +25,7 @@ FLOOR = float(np.finfo(np.float32).eps)
 CPU_CHUNK = 16  # frames
 
 
-def num_frames(num_samples):
+def num_frames(num_samples: Any) -> Any:
     """Frames of a clip: one per 10 ms, rounded; of a whole number or an array of them."""
     return (num_samples + HOP // 2) // HOP
 
@@ -31,7 +33,7 @@ def num_frames(num_samples):
 def mel_filterbank(config: FeatureConfig) -> np.ndarray:
     """weights_KF float32 of the K = 257 spectrum bins; triangles in 1127 ln(1 + f / 700)."""
 
-    def mel(hz):
+    def mel(hz: float | np.ndarray) -> np.ndarray:
         return 1127.0 * np.log1p(np.asarray(hz, np.float64) / 700.0)
 
     edges = np.linspace(mel(config.low_hz), mel(config.high_hz), config.num_mel_bins + 2)
@@ -83,7 +85,7 @@ def _power_spectrum(signal_BN: jax.Array, mel_frames: int) -> jax.Array:
     implementation repeats, so all of it up to the power is float64 where the hardware has that.
     """
     with jax.enable_x64(backend(jax.default_backend) != "tpu"):
-        wide = jnp.float64 if jax.config.jax_enable_x64 else jnp.float32
+        wide = jnp.float64 if jax.config.jax_enable_x64 else jnp.float32  # type: ignore[attr-defined]  # named in C++
         signal_BN = lax.convert_element_type(signal_BN, wide) * wide(1 / 32768)
         blocks = signal_BN.reshape(signal_BN.shape[0], -1, BLOCK)
         per_hop, per_window = HOP // BLOCK, WINDOW // BLOCK

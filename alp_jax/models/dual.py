@@ -20,7 +20,7 @@ from alp_jax.parallel.mesh import constrain
 class ProjectionHead(nnx.Module):
     """Two linear layers with a ReLU between them; applied to the last axis."""
 
-    def __init__(self, width_in: int, width_out: int, *, rngs: nnx.Rngs, dtype=jnp.float32):
+    def __init__(self, width_in: int, width_out: int, *, rngs: nnx.Rngs, dtype: Any = jnp.float32):
         self.hidden = linear(width_in, width_out, rngs=rngs, dtype=dtype)
         self.output = linear(width_out, width_out, rngs=rngs, dtype=dtype)
 
@@ -124,11 +124,18 @@ class FrameTextModel(nnx.Module):
             outputs["tag_logits_BV"] = tags_BV[:, : inputs["tags_BV"].shape[1]]
         return outputs
 
-    def decode(self, tokens_BL, tokens_len_B, causal_B, frames_BTD, frames_len_B) -> jax.Array:
+    def decode(
+        self,
+        tokens_BL: jax.Array,
+        tokens_len_B: jax.Array,
+        causal_B: jax.Array,
+        frames_BTD: jax.Array,
+        frames_len_B: jax.Array,
+    ) -> jax.Array:
         """logits_BLV of the decoder alone, deterministic; arguments as ``CaptionDecoder``'s."""
         return self.decoder(tokens_BL, tokens_len_B, causal_B, frames_BTD, frames_len_B)
 
-    def caption(self, frames_BTD: jax.Array, frames_len_B: jax.Array, **options) -> jax.Array:
+    def caption(self, frames_BTD: jax.Array, frames_len_B: jax.Array, **options: Any) -> jax.Array:
         """tokens_BL of captions that the decoder generates; options as in ``CaptionDecoder.generate``."""
         return self.decoder.generate(frames_BTD, frames_len_B, **options)
 
@@ -185,14 +192,17 @@ class AudioTextModel(FrameTextModel):
           one, ``logit_bias``; captioning ``logits_BLV`` (float32); tagging ``tag_logits_BV`` (float32), the first V.
         """
         audio_key, text_key, decoder_key = split_key(None if train is None else train.key, 3)
-        regularised = train._replace(key=audio_key) if train is not None and self.regularise else None
+        regularised = None
+        if train is not None and audio_key is not None and self.regularise:
+            regularised = train._replace(key=audio_key)
         frames_BTD, frames_len_B = self.encoder(mel_BTF, len_B, padding=padding, train=regularised)
         frames_BTD = constrain(frames_BTD, "batch", "time", "width")
         return self.compare(frames_BTD, frames_len_B, inputs, text_key, decoder_key)
 
     def start_whitening(self) -> jax.Array:
         """whitening_N at the start of training; one entry at least, since checkpoints hold no empty arrays."""
-        return jnp.ones((max(self.encoder.draw_counts.whitenings if self.regularise else 0, 1),))
+        counts: Any = self.encoder.draw_counts  # type: ignore[attr-defined]  # make_encoder says nnx.Module
+        return jnp.ones((max(counts.whitenings if self.regularise else 0, 1),))
 
     def encode(self, mel_BTF: jax.Array, len_B: jax.Array, *, padding: str = "exact") -> tuple[jax.Array, jax.Array]:
         """(frames_BTD, len_B) of the audio encoder, deterministic; ``padding`` as in the encoder."""

@@ -149,7 +149,11 @@ class Dataset:
         return next(self.read_many([row], audio=audio))
 
     def read_many(
-        self, rows: Sequence[int], *, shards: ShardCache | None = None, audio: bool | Sequence[records.Crop] = True
+        self,
+        rows: Sequence[int] | np.ndarray,
+        *,
+        shards: ShardCache | None = None,
+        audio: bool | Sequence[records.Crop] = True,
     ) -> Iterator[records.Record]:
         """The clips at ``rows`` one after another, as ``read``; those of a remote data set are fetched all at once.
 

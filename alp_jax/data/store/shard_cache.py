@@ -27,7 +27,7 @@ class ShardCache:
       limit_bytes: of copies in the cache folder; shards in use may exceed it.
     """
 
-    def __init__(self, folder: storage.Location, entries: list[dict], limit_bytes: int):
+    def __init__(self, folder: storage.Location, entries: list[dict], limit_bytes: float):
         self._folder, self._entries, self._limit = folder, entries, limit_bytes
         self._cache = cache_dir() / "shards"
         self._asked: collections.deque[tuple[int, ...]] = collections.deque(maxlen=4)
