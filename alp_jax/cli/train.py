@@ -34,8 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict:
     config = load_config(args.config, args.overrides)
-    what = f"{config.objective.name}, {config.model.name}, {config.train.steps} steps"
-    say(f"alp train: {what}; run folder {args.workdir}")
+    run_words = f"{config.objective.name}, {config.model.name}, {config.train.steps} steps"
+    say(f"alp train: {run_words}; run folder {args.workdir}")
     with stage("loading JAX and the code for training"):
         from alp_jax.config import to_dict
         from alp_jax.parallel import hosts
@@ -78,10 +78,12 @@ def _dry_run(config: "RunConfig", args: argparse.Namespace) -> dict:
     from alp_jax.parallel import hosts
     from alp_jax.train.setup import rehearse
 
-    found = rehearse(config)
+    report = rehearse(config)
     if not args.json and hosts.is_primary():
-        print(f"{found['params']} parameters, {found['clips']} clips, {found['pairs']} pairs, {found['hours']:.2f} h")
-        for batch in found["batches"]:
+        print(
+            f"{report['params']} parameters, {report['clips']} clips, {report['pairs']} pairs, {report['hours']:.2f} h"
+        )
+        for batch in report["batches"]:
             print(f"  {batch['share']:.1%} of the steps: {batch['clips']} clips of up to {batch['seconds']:g} s")
-        print(f"{found['steps']} steps, {found['epochs']:.4g} epochs; nothing was computed or written")
-    return found
+        print(f"{report['steps']} steps, {report['epochs']:.4g} epochs; nothing was computed or written")
+    return report

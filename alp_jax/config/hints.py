@@ -62,7 +62,7 @@ _OTHER_NAMES = {
     "mesh.fsdp": "zero sharding",
     "mesh.tensor": "tp tensor_parallel model_parallel",
 }
-_ALIASES = {name: here.split() for here, names in _OTHER_NAMES.items() for name in names.split()}
+_ALIASES = {name: settings.split() for settings, names in _OTHER_NAMES.items() for name in names.split()}
 # What a group of settings that is given a value may mean.
 _GROUPS = {"config.model": "model", "config.objective": "objective", "config.data": "path", "config.optim": "name"}
 
@@ -77,31 +77,31 @@ def unknown(name: str) -> str:
     """One line on the dotted ``name`` that is no setting, with the ones that were probably meant."""
     section, _, last = name.rpartition(".")
     key = last.lower().replace("-", "_")
-    said = f"unknown setting {name}"
-    if meant := [_use(here) for here in _ALIASES.get(key, ())] or [_use(n) for n in _called(key, section)]:
-        return f"{said}: use {' or '.join(meant[:3])}"
+    complaint = f"unknown setting {name}"
+    if meant := [_use(setting) for setting in _ALIASES.get(key, ())] or [_use(n) for n in _called(key, section)]:
+        return f"{complaint}: use {' or '.join(meant[:3])}"
     beside = {n.removeprefix(f"{section}.").partition(".")[0] for n in known() if n.startswith(f"{section}.")}
     if close := difflib.get_close_matches(key, sorted(beside), n=1, cutoff=0.6):
-        return f"{said} (nearest: {section}.{close[0]})"
+        return f"{complaint} (nearest: {section}.{close[0]})"
     if close := difflib.get_close_matches(key, sorted(_ALIASES), n=1, cutoff=0.8):
-        return f"{said}: use {' or '.join(_use(here) for here in _ALIASES[close[0]])}"
+        return f"{complaint}: use {' or '.join(_use(setting) for setting in _ALIASES[close[0]])}"
     lasts = {n.rpartition(".")[2]: n for n in known()}
     if close := difflib.get_close_matches(key, sorted(lasts), n=1, cutoff=0.6):
-        return f"{said} (nearest: {lasts[close[0]]})"
+        return f"{complaint} (nearest: {lasts[close[0]]})"
     there = f"{section} has {', '.join(sorted(beside))}" if beside else f"{section} is a setting, not a group of them"
-    return f"{said}: {there}"
+    return f"{complaint}: {there}"
 
 
 def _called(key: str, section: str) -> list[str]:
     """Settings with that last name, those in the same part of the tree first."""
-    found = [name for name in known() if name.rpartition(".")[2] == key]
-    return sorted(found, key=lambda name: not name.startswith(section.rpartition(".")[0] + "."))
+    same_name = [name for name in known() if name.rpartition(".")[2] == key]
+    return sorted(same_name, key=lambda name: not name.startswith(section.rpartition(".")[0] + "."))
 
 
-def _use(here: str) -> str:
-    if "=" in here:
-        return f"the argument {here} of the config file (--config=FILE.py:{here})"
-    name = here if here.startswith("config.") else f"config.{here}"
+def _use(setting: str) -> str:
+    if "=" in setting:
+        return f"the argument {setting} of the config file (--config=FILE.py:{setting})"
+    name = setting if setting.startswith("config.") else f"config.{setting}"
     return f"{name} ({known()[name].domain.meaning})"
 
 
@@ -110,18 +110,18 @@ def of_group(name: str, text: str, config: str) -> str:
 
     ``config``: ``FILE:ARGUMENTS`` of the command line.
     """
-    said, meant = f"{name} is a group of settings, not one", _GROUPS.get(name)
+    complaint, meant = f"{name} is a group of settings, not one", _GROUPS.get(name)
     if meant in ("model", "objective"):
         if meant == "model" and text not in MODELS:
             try:
                 choose(text, MODELS, "model")
             except ConfigError as error:
-                return f"{said}; a preset is chosen by the argument model=NAME of the config file: {error}"
-        return f"{said}: use {argument(config, meant, text)}"
+                return f"{complaint}; a preset is chosen by the argument model=NAME of the config file: {error}"
+        return f"{complaint}: use {argument(config, meant, text)}"
     if meant:
-        return f"{said}: did you mean --{name}.{meant}={text}?"
+        return f"{complaint}: did you mean --{name}.{meant}={text}?"
     inside = sorted({n.removeprefix(f"{name}.").partition(".")[0] for n in known() if n.startswith(f"{name}.")})
-    return f"{said}: it has {', '.join(inside)}"
+    return f"{complaint}: it has {', '.join(inside)}"
 
 
 def argument(config: str, key: str, value: str) -> str:

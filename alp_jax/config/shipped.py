@@ -29,5 +29,5 @@ def find(file: str) -> pathlib.Path | None:
 
 def names(below: str = ".") -> list[str]:
     """The shipped files of ``configs`` or of a folder in it, as they are given on the command line."""
-    found = {path.name for folder in folders() for path in (folder / below).glob("*.py")}
-    return [str(pathlib.Path(FOLDER, below, name)) for name in sorted(found)]
+    files = {path.name for folder in folders() for path in (folder / below).glob("*.py")}
+    return [str(pathlib.Path(FOLDER, below, name)) for name in sorted(files)]

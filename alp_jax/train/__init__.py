@@ -1,1 +1,4 @@
-"""The step, the loop, checkpoints and run folders."""
+"""Training: one loop, one step, and what a run keeps of them.
+
+Dimensions: B rows of a batch, S samples of a row, T frames of features, F mel bins, D channels, L tokens of a caption.
+"""

@@ -125,6 +125,7 @@ class Checkpoints:
         Raises:
           StorageError: there is no room, or this or the previous save could not be written.
         """
+        # The save before first: two at once would not fit on a disk that has room for one, and its error would be lost.
         self.wait()
         self.check_space(state, step)
         arguments = ocp.args.Composite(state=ocp.args.StandardSave(state), clock=ocp.args.JsonSave(clock))
@@ -144,6 +145,7 @@ class Checkpoints:
             while not folder.is_dir():
                 if self._closing.wait(0.02):
                     return
+            # In this order: a kill between the two leaves one step too many, the other way round it could leave none.
             write_manifest(folder, clock, metrics)
             remove_others(self._run, self._keep)
         except Exception as error:  # of a thread: poll() or wait() raises it in the loop
@@ -200,13 +202,13 @@ class Checkpoints:
 
 def _same_arrays(folder: pathlib.Path, stored: Any, abstract: Any) -> None:
     """Orbax converts types in silence, and pads or cuts shapes when asked: nothing of the kind happens here."""
-    have, need = _kinds(dict(stored)), _kinds(abstract)
+    have, need = _arrays(dict(stored)), _arrays(abstract)
     for name in sorted(have.keys() | need.keys()):
         if have.get(name) != need.get(name):
-            raise StorageError(
-                f"checkpoint {folder}: {name} is {have.get(name, 'absent')} there and {need.get(name, 'absent')} in "
-                "this configuration"
+            there, needed = (
+                f"{arrays[name][1]}{arrays[name][0]}" if name in arrays else "absent" for arrays in (have, need)
             )
+            raise StorageError(f"checkpoint {folder}: {name} is {there} there and {needed} in this configuration")
 
 
 def stored_arrays(folder: str | os.PathLike) -> dict[str, tuple[list[int], str]]:
@@ -221,17 +223,14 @@ def stored_arrays(folder: str | os.PathLike) -> dict[str, tuple[list[int], str]]
             stored = reader.metadata(folder / "state").item_metadata
     except (OSError, ValueError, KeyError) as error:
         raise StorageError(f"checkpoint {folder} is damaged: its metadata cannot be read: {error}") from error
+    return _arrays(dict(stored))
+
+
+def _arrays(tree: Any) -> dict[str, tuple[list[int], str]]:
+    """(shape, dtype) of every leaf by its path."""
     return {
         jax.tree_util.keystr(path, simple=True, separator="/"): (list(leaf.shape), str(np.dtype(leaf.dtype)))
-        for path, leaf in jax.tree_util.tree_leaves_with_path(dict(stored), is_leaf=lambda x: hasattr(x, "dtype"))
-    }
-
-
-def _kinds(tree: Any) -> dict[str, str]:
-    leaves = jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda x: hasattr(x, "dtype"))
-    return {
-        jax.tree_util.keystr(path, simple=True, separator="/"): f"{np.dtype(leaf.dtype)}{list(leaf.shape)}"
-        for path, leaf in leaves
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda x: hasattr(x, "dtype"))
     }
 
 
