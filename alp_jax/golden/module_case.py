@@ -71,6 +71,7 @@ def check_function(
         y, backward = jax.vjp(lambda params, moving: run(params, {**inputs, **moving}), params, moving)
         return y, *backward(upstream)
 
+    # one program, so that the backward pass is of this very forward pass and not of a second one
     y, grad_params, grad_inputs = forward_and_backward({} if params is None else params, moving, upstream)
     actual = {f"{prefix}grad.{name}": value for name, value in grad_inputs.items()}
     actual |= {f"{prefix}gradp.{name}": value for name, value in names(grad_params).items()}

@@ -25,3 +25,22 @@ def test_unreadable_json_is_named(tmp_path, content):
         path.write_bytes(content)
     with pytest.raises(UserError, match=r"settings\.json"):
         files.read_json(path)
+
+
+def test_a_folder_is_whole_or_absent_and_replaces_another(tmp_path):
+    target = tmp_path / "deep" / "folder"
+
+    def fail():
+        with files.whole_folder(target) as made:
+            (made / "half").write_text("x")
+            raise ValueError
+
+    with pytest.raises(ValueError):
+        fail()
+    assert list(target.parent.iterdir()) == []
+    for name in ("first", "second"):
+        with files.whole_folder(target) as made:
+            assert not list(made.iterdir())
+            (made / name).write_text(name)
+        assert [path.name for path in target.iterdir()] == [name]
+    assert [path.name for path in target.parent.iterdir()] == ["folder"]

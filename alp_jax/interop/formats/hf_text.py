@@ -104,6 +104,7 @@ def _without_offset(text: TextTowerConfig, weights: Weights, pad_id: int) -> tup
         raise UserError(
             f"{weights.path}: {_POSITIONS} must have the {text.max_position_embeddings} rows of config.json"
         )
+    # the rows before it are of padding, which is masked: dropping them changes no output
     text = dataclasses.replace(text, max_position_embeddings=text.max_position_embeddings - first)
     return text, weights._replace(tensors={**weights.tensors, _POSITIONS: table[first:]})
 

@@ -198,7 +198,7 @@ def from_torch(
             return jnp.asarray(outside[path], like.dtype)
         entry = table[path]
         layout = LAYOUTS[entry.layout]
-        shape = layout.to_torch(np.broadcast_to(np.float32(0), like.shape)).shape
+        shape = layout.to_torch(np.broadcast_to(np.float32(0), like.shape)).shape  # takes no memory
         value = np.asarray(state[entry.name])
         if value.shape != shape:
             raise UserError(f"{entry.name} has shape {list(value.shape)}; this configuration needs {list(shape)}")
@@ -229,6 +229,7 @@ def to_torch(params: Any, kind: str, *, batch_count: float | None = None) -> dic
     for key_path, value in jax.tree_util.tree_leaves_with_path(params):
         entry = table.get(leaf_path(key_path))
         if entry is not None:
+            # a copy in C order: safetensors stores the buffer, which of a transposed view is still in our order
             state[entry.name] = np.array(LAYOUTS[entry.layout].to_torch(np.asarray(value)), order="C")
     for name, source in _tied_names(table.values(), kind).items():
         state[name] = state[source].copy()

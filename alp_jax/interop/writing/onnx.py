@@ -44,6 +44,7 @@ def write_onnx(out_dir: str | os.PathLike, run: Run, check: Callable[[pathlib.Pa
       ParityError: the graph cannot be written or run, or differs; nothing is left.
     """
     with written(out_dir) as made, tempfile.TemporaryDirectory(dir=made.parent) as module:
+        # the graph is a trace of the module that is handed out for PyTorch: one implementation, compared twice
         kind, origin = write_module(module, run, format="onnx")
         count, width = origin["parameters"], max(run.config.model.encoder.encoder_dim)
         if 4 * count > MAX_BYTES:

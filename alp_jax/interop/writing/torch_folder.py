@@ -119,6 +119,7 @@ def write_torch(
     """
     with written(out_dir) as made:
         kind, origin = write_module(made, run, chosen=chosen)
+        # before the README, which quotes what was measured; a folder that differs never gets its name
         measured = check(made)
         width = max(run.config.model.encoder.encoder_dim)
         for name in wrappers:

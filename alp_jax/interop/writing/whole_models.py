@@ -63,6 +63,7 @@ def write_auden(
     expected = jax_results(run.config, run.params, clips)
     report("computed in JAX")
     record = read_record(run.folder) or {"batch_count": None, "settings": {}, "model_type": ""}
+    # where training goes on there, schedules read this count: a smaller one would regularise as at the start
     trained = min(run.step * run.config.train.batch_count_rate, auden.SATURATED)
     with written(out_dir) as made:
         parameters = auden.write_folder(
@@ -85,7 +86,7 @@ def write_auden(
 
 
 def _tokenizer(run: Run, kind: str) -> tuple[int, dict[str, bytes], dict[str, Any]]:
-    """(pad id, tokenizer files by name, what comparing them found) for a model of ``kind``."""
+    """(pad id, tokenizer files by name, how far its ids were compared) for a model of ``kind``."""
     tokenizer = run.tokenizer()
     rows = run.config.model.decoder.vocab_size if kind == "audio-caption" else 0
     if not rows and tokenizer.vocab_size > run.config.model.text.vocab_size:
