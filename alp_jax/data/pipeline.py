@@ -81,6 +81,8 @@ class GlobalBatches(grain.sources.RandomAccessDataSource):
             row_B[here] = rung.rows(what.bucket, int(c))[what.member_B[here]]
         rung.release()
         if recipe.windows:
+            # Neighbours of a sorted batch lie in the same shard, so a host's stretch needs few of them. Crops and
+            # captions were drawn by position and stay there: sorting them too would give another order.
             row_B.sort()
         if recipe.in_passes and recipe.windows is not None and self._shards is not None:
             windows = recipe.windows.around(what.bucket, self._seed, what.first)

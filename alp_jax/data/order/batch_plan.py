@@ -110,9 +110,9 @@ def _windows(rung: Rung, dataset: Dataset, config: DataConfig) -> Windows:
     first_row = dataset.shard_starts()[1:]
     sizes = rung.summary.clips
     ends = [[np.searchsorted(rung.rows(k, c), first_row) for c in range(len(sizes[0]))] for k in range(len(sizes))]
-    ends_KCS = np.array(ends, np.int64)
-    used = np.flatnonzero(np.diff(ends_KCS.sum((0, 1)), prepend=0))
-    return Windows(used, ends_KCS[:, :, used], config.window_shards)
+    ends_KCF = np.array(ends, np.int64)
+    used = np.flatnonzero(np.diff(ends_KCF.sum((0, 1)), prepend=0))
+    return Windows(used, ends_KCF[:, :, used], config.window_shards)
 
 
 def check_share(recipe: compose.Recipe, config: DataConfig, parts: int, what: str) -> None:

@@ -110,6 +110,7 @@ def schedule(recipe: Recipe, seed: int, step: int) -> tuple[int, int]:
         return pass_schedule(tuple(recipe.size_KC[:, 0].tolist()), recipe.batch_K, seed, step)
     steps_K = recipe.stages[recipe.stage(step)].steps_K
     block, position = divmod(step, BLOCK)
+    # The whole block is drawn again for every step: a worker or host may come to any step first, and keeps no state.
     order = philox(seed, SCHEDULE, block).permutation(np.repeat(np.arange(len(steps_K)), steps_K))
     bucket = int(order[position])
     return bucket, int(recipe.before(step)[0][bucket] + np.count_nonzero(order[:position] == bucket))
@@ -121,6 +122,7 @@ def shuffled(bucket: int, size: int, seed: int, entry_N: np.ndarray, component: 
     member_N = np.empty(len(epoch_N), np.int64)
     for epoch in np.unique(epoch_N):
         here = epoch_N == epoch
+        # A batch may reach over the end of an epoch; each side then has the key of its own permutation.
         member_N[here] = permute(place_N[here], size, keys(seed, SHUFFLE, bucket, int(epoch), component))
     return member_N
 
@@ -130,6 +132,8 @@ def _divide(recipe: Recipe, seed: int, step: int, bucket: int, entry_B: np.ndarr
     if len(recipe.component_C) == 1:
         return np.zeros(len(entry_B), np.int64), entry_B
     before_C, counts_C = recipe.before(step)[1][bucket], recipe.stages[recipe.stage(step)].entries_KC[bucket]
+    # One permutation shuffles all entries of the bucket's uses in this block; its first counts_C[0] places are those of
+    # component 0, and so on. So the counts of a block are exact, and a component's own stream goes on without a gap.
     place_B = permute(entry_B - before_C.sum(), int(counts_C.sum()), keys(seed, MIX, bucket, step // BLOCK))
     ends_C = np.cumsum(counts_C)
     component_B = np.searchsorted(ends_C, place_B, side="right")
@@ -148,5 +152,6 @@ def compose(recipe: Recipe, seed: int, step: int) -> Step:
             member_B[here] = shuffled(bucket, int(recipe.size_KC[bucket, c]), seed, entry_B[here], component)
         else:
             member_B[here] = recipe.windows.members(bucket, int(c), component, seed, entry_B[here])
+    # By row of the global batch, before hosts take their parts: the same crops and captions on any number of hosts.
     draws = philox(seed, EXAMPLE, step).random((batch, 2))
     return Step(bucket, use * batch, component_B, member_B, draws[:, 0], draws[:, 1])

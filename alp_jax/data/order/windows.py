@@ -29,13 +29,13 @@ class Windows:
     """Where the clips of every (bucket, component) lie.
 
     Attributes:
-      shards: numbers of the shards that hold clips of the rung, int64[S].
-      ends_KCS: int64, how many of the (bucket, component)'s clips, which are sorted by shard, lie up to each shard.
+      shards: numbers of the shards that hold clips of the rung, int64[F].
+      ends_KCF: int64, how many of the (bucket, component)'s clips, which are sorted by shard, lie up to each shard.
       width: shards in a window.
     """
 
     shards: np.ndarray
-    ends_KCS: np.ndarray
+    ends_KCF: np.ndarray
     width: int
 
     def visits(self, seed: int, epoch: int) -> np.ndarray:
@@ -44,33 +44,33 @@ class Windows:
 
     def members(self, bucket: int, c: int, component: int, seed: int, entry_N: np.ndarray) -> np.ndarray:
         """Entries of a component's endless stream in a bucket: each of its clips once per epoch; int64[N]."""
-        ends_S = self.ends_KCS[bucket, c]
-        epoch_N, place_N = np.divmod(entry_N, int(ends_S[-1]))
+        ends_F = self.ends_KCF[bucket, c]
+        epoch_N, place_N = np.divmod(entry_N, int(ends_F[-1]))
         member_N = np.empty(len(entry_N), np.int64)
         for epoch in np.unique(epoch_N):
-            visit_S = self.visits(seed, int(epoch))
-            count_S = np.diff(ends_S, prepend=0)[visit_S]
-            upto_S = np.cumsum(count_S)
-            limits_W = np.append(upto_S[self.width - 1 : -1 : self.width], upto_S[-1])
+            visit_F = self.visits(seed, int(epoch))
+            count_F = np.diff(ends_F, prepend=0)[visit_F]
+            upto_F = np.cumsum(count_F)
+            limits_W = np.append(upto_F[self.width - 1 : -1 : self.width], upto_F[-1])
             window_N = np.searchsorted(limits_W, place_N, side="right")
             for window in np.unique(window_N[epoch_N == epoch]):
                 here = (epoch_N == epoch) & (window_N == window)
                 first = int(limits_W[window - 1]) if window else 0
                 key = keys(seed, SHUFFLE, bucket, int(epoch), component) + mix(np.array([window + 1], np.uint64))
                 inside = first + permute(place_N[here] - first, int(limits_W[window]) - first, key)
-                visit = np.searchsorted(upto_S, inside, side="right")
-                shard = visit_S[visit]
-                member_N[here] = inside - upto_S[visit] + ends_S[shard]
+                visit = np.searchsorted(upto_F, inside, side="right")
+                shard = visit_F[visit]
+                member_N[here] = inside - upto_F[visit] + ends_F[shard]
         return member_N
 
     def around(self, bucket: int, seed: int, entry: int) -> tuple[list[int], list[int]]:
         """Shards of the window that holds ``entry`` of the bucket's first component, and of the next one; sorted."""
-        ends_S = self.ends_KCS[bucket, 0]
-        epoch, place = divmod(entry, int(ends_S[-1]))
-        visit_S = self.visits(seed, epoch)
-        upto_S = np.cumsum(np.diff(ends_S, prepend=0)[visit_S])
-        first = int(np.searchsorted(upto_S, place, side="right")) // self.width * self.width
-        now, then = visit_S[first : first + self.width], visit_S[first + self.width : first + 2 * self.width]
+        ends_F = self.ends_KCF[bucket, 0]
+        epoch, place = divmod(entry, int(ends_F[-1]))
+        visit_F = self.visits(seed, epoch)
+        upto_F = np.cumsum(np.diff(ends_F, prepend=0)[visit_F])
+        first = int(np.searchsorted(upto_F, place, side="right")) // self.width * self.width
+        now, then = visit_F[first : first + self.width], visit_F[first + self.width : first + 2 * self.width]
         then = then if len(then) else self.visits(seed, epoch + 1)[: self.width]
         return sorted(self.shards[now].tolist()), sorted(self.shards[then].tolist())
 

@@ -109,7 +109,7 @@ def test_windows_hold_every_clip_once_per_epoch_and_few_shards_at_a_time():
     at_once, visited = [], set()
     for step in range(800):
         what = compose.compose(made, 5, step)
-        shards = np.searchsorted(made.windows.ends_KCS[what.bucket, 0], what.member_B, side="right")
+        shards = np.searchsorted(made.windows.ends_KCF[what.bucket, 0], what.member_B, side="right")
         visited |= set(shards.tolist())
         now, then = made.windows.around(what.bucket, 5, what.first)
         at_once.append((set(shards.tolist()), {*now, *then}))
