@@ -1,11 +1,28 @@
 """What the report calls things: titles of tasks, poolings and families, and the glossary."""
 
+from alp_jax.core.run_files import (
+    ALIGNMENT,
+    ATTENTION,
+    AUDIO_TO_TEXT,
+    CAPTIONING,
+    DECODER,
+    DETECTION,
+    FRAMES,
+    JOINT,
+    LOCKED,
+    MEAN,
+    RETRIEVAL,
+    TEXT_TO_AUDIO,
+    ZERO_SHOT,
+)
+
 FAMILIES = {
     "Sound events": ("sound_event",),
     "Speech": ("speaker", "persona", "tone", "language"),
     "Drums and instruments": ("drum", "instrument"),
     "Music": ("music", "music_genre", "music_tag", "genre", "soundtrack"),
 }
+SCRATCH = "scratch"  # the start that is none
 OBJECTIVES = ("contrastive", "captioning", "hybrid", "tagging")
 TASKS = {
     "sound_event": "Sound event",
@@ -18,24 +35,22 @@ TASKS = {
     "music_genre": "Music genre",
     "soundtrack": "Soundtrack",
     "tags": "Tags (several per clip)",
-    "sound_event_detection": "Sound event detection",
-    "text_to_audio": "Text to audio",
-    "audio_to_text": "Audio to text",
-    "captioning": "Captioning",
+    DETECTION: "Sound event detection",
+    TEXT_TO_AUDIO: "Text to audio",
+    AUDIO_TO_TEXT: "Audio to text",
+    CAPTIONING: "Captioning",
 }
 POOLINGS = {
-    "mean": "mean pooling",
-    "attention": "attention pooling",
-    "frames": "single frames",
-    "zero_shot": "zero-shot prompts",
-    "lit": "text side trained on frozen audio",
-    "decoder": "own decoder",
-    "joint": "joint space",
-    "linear_alignment": "linear alignment",
+    MEAN: "mean pooling",
+    ATTENTION: "attention pooling",
+    FRAMES: "single frames",
+    ZERO_SHOT: "zero-shot prompts",
+    LOCKED: "text side trained on frozen audio",
+    DECODER: "own decoder",
+    JOINT: "joint space",
+    ALIGNMENT: "linear alignment",
 }
-PROBES = ("mean", "attention", "frames")  # poolings of probes that are fitted to frozen frames
-RETRIEVAL = ("text_to_audio", "audio_to_text")
-LANGUAGE = (*RETRIEVAL, "captioning")  # tasks whose answers are texts, or are asked for in texts
+LANGUAGE = (*RETRIEVAL, CAPTIONING)  # tasks whose answers are texts, or are asked for in texts
 GLOSSARY = {
     "A, E, alpha": "scale, asymptote and exponent of the fitted law error = E + A * N^-alpha, N being pairs",
     "accuracy": "share of test clips whose class the probe names",

@@ -11,6 +11,7 @@ import os
 import pathlib
 import shutil
 import time
+from collections.abc import Iterator
 
 from alp_jax.config.schema import TrainConfig
 from alp_jax.core import files
@@ -104,6 +105,60 @@ def require(run_dir: str | os.PathLike, step: int | None) -> int:
     which = "" if step is None else f" {step}"
     listed = f"it has {', '.join(map(str, have))}" if have else "it has none that is complete"
     raise UserError(f"{run_dir} has no checkpoint{which}: {listed}")
+
+
+def require_any(run_dir: str | os.PathLike) -> list[int]:
+    """Steps that have a folder, whole or not.
+
+    Raises:
+      UserError: no such run, or it has none.
+    """
+    if not pathlib.Path(run_dir).is_dir():
+        raise UserError(f"{run_dir} does not exist or is no folder: give the folder of a run")
+    steps = numbered(run_dir)
+    if not steps:
+        raise UserError(f"{run_dir} has no checkpoints: give the folder of a run that saved one")
+    return steps
+
+
+def inventory(run_dir: str | os.PathLike) -> list[dict]:
+    """Step, bytes, time and metrics of every checkpoint, and whether all its files are there, else the ``fault``."""
+    rows = []
+    for step in require_any(run_dir):
+        folder = checkpoints_dir(run_dir) / str(step)
+        size = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
+        row = {"step": step, "bytes": size, "saved": None, "metrics": {}, "whole": False, "fault": ""}
+        try:
+            manifest = verify(folder, contents=False)
+            row |= {"saved": manifest["saved"], "metrics": manifest["metrics"], "whole": True}
+        except StorageError as error:
+            row["fault"] = str(error)
+        rows.append(row)
+    return rows
+
+
+def verify_all(run_dir: str | os.PathLike, step: int | None = None) -> Iterator[tuple[pathlib.Path, dict]]:
+    """Reads every byte of every complete checkpoint, or of one; (folder, its files) of each that is as it was written.
+
+    Raises:
+      UserError: no such run or checkpoint.
+      StorageError: once all were read, some were damaged; the first is named.
+    """
+    require_any(run_dir)
+    last = require(run_dir, step)
+    steps, damaged = [last] if step is not None else complete(run_dir), []
+    for one in steps:
+        folder = checkpoints_dir(run_dir) / str(one)
+        try:
+            files_of_step = verify(folder)["files"]
+        except (StorageError, OSError) as error:
+            if folder.exists():  # else a run that goes on removed it meanwhile
+                damaged.append(str(error))
+            continue
+        yield folder, files_of_step
+    if damaged:
+        more = f"; {len(damaged) - 1} more of {len(steps)} checkpoints are damaged" if damaged[1:] else ""
+        raise StorageError(damaged[0] + more)
 
 
 def _sizes(folder: pathlib.Path) -> dict[str, int]:

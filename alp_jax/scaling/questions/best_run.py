@@ -9,7 +9,7 @@ from typing import Any
 
 from alp_jax.core.errors import UserError
 from alp_jax.core.metrics import METRICS, Metric, foreign
-from alp_jax.core.run_files import LEDGER
+from alp_jax.core.run_files import LEDGER, RUNS
 from alp_jax.scaling.sweep.ledger import Ledger
 
 NEXT = 2  # runs that are named behind the best
@@ -90,7 +90,7 @@ def best_run(sweep: str | pathlib.Path, best: Mapping[str, float] | None = None)
         order = rank_runs(Ledger(path).table(), best)
     except UserError as error:
         raise UserError(f"--sweep {sweep}: {error}") from None
-    return path.parent / "runs" / order.run, order
+    return path.parent / RUNS / order.run, order
 
 
 def rank_runs(rows: list[dict[str, Any]], best: Mapping[str, float] | None = None) -> BestRun:

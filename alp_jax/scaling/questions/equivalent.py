@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from alp_jax.scaling.glossary import SCRATCH
 from alp_jax.scaling.laws.curves import Curve, make_curves, row_name
 from alp_jax.scaling.laws.fit import Fit, fit_law, shortage
 from alp_jax.scaling.questions.common import answer_lines, facing, hull, open_number, refuse_nothing
@@ -12,7 +13,6 @@ from alp_jax.scaling.questions.common import answer_lines, facing, hull, open_nu
 LAW = "power"  # that runs from scratch are fitted with
 _POINTS_PER_DECADE = 60
 _REACH = 1e4  # pairs from scratch are looked for within this factor of the runs
-_SCRATCH = "scratch"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +80,7 @@ def ask_equivalent(
     """
     curves, excluded = make_curves(rows, (x,), y)
     answers = []
-    for group, of_start, of_scratch in facing(curves, "init", start, _SCRATCH):
+    for group, of_start, of_scratch in facing(curves, "init", start, SCRATCH):
         lacking = shortage(LAW, of_scratch.x, (x,))
         if lacking:
             for row in of_scratch.rows:

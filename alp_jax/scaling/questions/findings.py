@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from alp_jax.core.metrics import is_headline
+from alp_jax.core.run_files import ATTENTION, MEAN
 from alp_jax.scaling import glossary
 from alp_jax.scaling.laws.curves import Curve
 from alp_jax.scaling.laws.fit import Fit
@@ -23,7 +24,6 @@ EFFICIENT = "Contrastive is more data-efficient, above all on discriminative pro
 FASTER = "Captioning improves faster with data on language tasks"
 FADES = "A supervised start helps at small scale and fades as data grows"
 POOLING = "Attention pooling closes much of the gap between the objectives on probes"
-_SCRATCH = "scratch"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,8 +93,8 @@ def _faster(fitted: list[Fitted]) -> Verdict:
 
 
 def _fades(fitted: list[Fitted]) -> Verdict:
-    starts = sorted({curve.group.get("init", _SCRATCH) for curve, _ in fitted} - {_SCRATCH})
-    faced = [pair for start in starts for pair in _facing(fitted, "init", start, _SCRATCH, lambda c: True)]
+    starts = sorted({curve.group.get("init", glossary.SCRATCH) for curve, _ in fitted} - {glossary.SCRATCH})
+    faced = [pair for start in starts for pair in _facing(fitted, "init", start, glossary.SCRATCH, lambda c: True)]
     if not faced:
         return _missing(FADES, "a start and scratch")
     helps = [_low_gap(b, a, f"{_title(a)}: gain at the smallest rung") for a, b in faced]
@@ -111,9 +111,9 @@ def _closes(fitted: list[Fitted]) -> Verdict:
     faced = _facing(fitted, "objective", "contrastive", "captioning", _from_scratch)
     by_setting = {tuple(a[0].group.items()): (a, b) for a, b in faced if not _language(a)}
     for a, b in by_setting.values():
-        if a[0].group.get("pooling") != "mean":
+        if a[0].group.get("pooling") != MEAN:
             continue
-        other = by_setting.get(tuple((a[0].group | {"pooling": "attention"}).items()))
+        other = by_setting.get(tuple((a[0].group | {"pooling": ATTENTION}).items()))
         if other is None:
             continue
         mean, attention = _gap(b, a), _gap(other[1], other[0])
@@ -149,7 +149,7 @@ def _facing(
 
 
 def _from_scratch(curve: Curve) -> bool:
-    return curve.group.get("init", _SCRATCH) == _SCRATCH
+    return curve.group.get("init", glossary.SCRATCH) == glossary.SCRATCH
 
 
 def _language(f: Fitted) -> bool:

@@ -6,6 +6,7 @@ Zero-shot results are left out: nothing is fitted for them, while the floor is a
 import dataclasses
 
 from alp_jax.core.metrics import METRICS, SHARE, is_headline, number
+from alp_jax.core.run_files import ZERO_SHOT
 from alp_jax.scaling.report.summary import Panel, Point
 
 
@@ -49,7 +50,7 @@ def against_floor(panels: list[Panel]) -> list[AgainstFloor]:
     """Every headline result whose floor is known; where the floor is ahead of all or of most comes first."""
     results = []
     for panel in panels:
-        if panel.floor is None or not is_headline(panel.metric) or panel.pooling == "zero_shot" or not panel.curves:
+        if panel.floor is None or not is_headline(panel.metric) or panel.pooling == ZERO_SHOT or not panel.curves:
             continue
         last = {name: curve[-1] for name, curve in panel.curves.items()}
         gains = {name: METRICS[panel.metric].gain(point.mean, panel.floor) for name, point in last.items()}

@@ -5,7 +5,7 @@ from statistics import fmean
 from typing import Any
 
 from alp_jax.core.metrics import is_headline
-from alp_jax.scaling.glossary import PROBES
+from alp_jax.core.run_files import PROBES
 from alp_jax.scaling.report.summary import curve_names, sort_names
 
 

@@ -8,12 +8,12 @@ from typing import Any
 
 from alp_jax.core import metrics
 from alp_jax.core.errors import UserError
-from alp_jax.scaling.glossary import OBJECTIVES, PROBES, family, is_language, is_retrieval
+from alp_jax.core.run_files import PROBES
+from alp_jax.scaling.glossary import OBJECTIVES, SCRATCH, family, is_language, is_retrieval
 from alp_jax.scaling.sweep.ledger import COLUMNS, KEY
 
 _NAMES = ("objective", "init", "model")  # columns of a ledger that hold text, beside its key
 _COUNTS = ("params", "pairs", "steps", "samples_seen", "seed")
-SCRATCH = "scratch"  # the start that is none
 _Z = 1.959964  # two-sided 95% of a normal distribution
 
 

@@ -10,7 +10,8 @@ from typing import Any
 from scipy import stats
 
 from alp_jax.core.metrics import METRICS, is_headline
-from alp_jax.scaling.glossary import OBJECTIVES, PROBES, is_retrieval, task_title
+from alp_jax.core.run_files import PROBES
+from alp_jax.scaling.glossary import OBJECTIVES, SCRATCH, is_retrieval, task_title
 from alp_jax.scaling.report.sections.settings import setting_rows
 from alp_jax.scaling.report.study import Study
 from alp_jax.scaling.report.variants import AXES
@@ -63,7 +64,7 @@ def ablations(rows: list[dict[str, Any]], settings: list[str]) -> list[Ablation]
         counts = Counter(position[axis] for position, _ in values)
         if len(counts) < 2:
             continue
-        customary = next((v for v in ("scratch", *OBJECTIVES) if v in counts), None)
+        customary = next((v for v in (SCRATCH, *OBJECTIVES) if v in counts), None)
         base = customary or min(counts, key=lambda v: (-counts[v], v))
         others = {value: _gains(values, axis, base, value) for value in sorted(counts) if value != base}
         columns = list(dict.fromkeys(itertools.chain.from_iterable(others.values())))
