@@ -84,7 +84,7 @@ def ask_budget(
 
 @dataclasses.dataclass(frozen=True)
 class _Candidates:
-    """Sizes [S], samples [S] that the budget buys at each, errors [S], and those of replicas, each [R,S]."""
+    """Sizes [Z], samples [Z] that the budget buys at each, errors [Z], and those of replicas, each [R,Z]."""
 
     params: np.ndarray
     samples: np.ndarray
