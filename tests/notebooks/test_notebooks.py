@@ -15,7 +15,7 @@ from IPython.display import SVG, Audio
 from matplotlib.figure import Figure
 
 from alp_jax.scaling.questions import held_out
-from alp_jax.scaling.report import page
+from alp_jax.scaling.report import study
 
 FOLDER = pathlib.Path(__file__).parents[2] / "notebooks"
 NOTEBOOKS = sorted(path.stem for path in FOLDER.glob("*.ipynb"))
