@@ -101,7 +101,7 @@ def test_a_run_is_made_inspected_and_searched(execute, tiny, tones, config_file,
 
 
 def test_laws_and_figures_come_from_a_ledger(execute, capsys, monkeypatch):
-    monkeypatch.setattr(page, "fit_groups", functools.partial(page.fit_groups, replicas=10))
+    monkeypatch.setattr(study, "fit_groups", functools.partial(study.fit_groups, replicas=10))
     monkeypatch.setattr(held_out, "_REPLICAS", 10)
     shown, space = execute("fit_and_extrapolate", REPLICAS=20)
     said = capsys.readouterr().out
