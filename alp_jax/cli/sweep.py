@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of that peak which runs will reach (default: 0.3, a guess)",
     )
     jobs = parser.add_argument_group("under a scheduler", "one job per run; the same command submits what is missing")
-    jobs.add_argument("--on", choices=("here", "slurm", "gke"), default="here", help="(default: local)")
+    jobs.add_argument("--on", choices=("here", "slurm", "gke"), default="here", help="(default: here)")
     jobs.add_argument("--name", default="sweep", help="of the jobs (default: sweep)")
     for flag, default in (("nodes", 1), ("gpus_per_node", 8), ("at_once", 0)):
         text = "runs at a time (0: no limit)" if flag == "at_once" else "of a SLURM job"
