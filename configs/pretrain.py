@@ -18,6 +18,7 @@ Length follows the paper: 600k steps from scratch, 200k from a start. Everything
 from alp_jax.config import MODELS, RunConfig, parse_arguments, parse_count, to_config_dict
 from alp_jax.config.arguments import choose
 from alp_jax.config.schema import DataConfig, ObjectiveConfig, TrainConfig
+from alp_jax.config.schema.objective import objective_names
 
 DEFAULTS = {
     "objective": "contrastive",
@@ -41,9 +42,7 @@ def get_config(arg: str | None = None):
             tags=values["tags"],
         ),
         model=MODELS[choose(values["model"], MODELS, "model")],
-        objective=ObjectiveConfig(
-            name=choose(values["objective"], ("contrastive", "captioning", "hybrid", "tagging"), "objective")
-        ),
+        objective=ObjectiveConfig(name=choose(values["objective"], objective_names(), "objective")),
         train=TrainConfig(steps=600_000 if scratch else 200_000),
     )
     return to_config_dict(config)

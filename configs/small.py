@@ -19,8 +19,8 @@ from alp_jax.config.schema import (
     SpecAugmentConfig,
     TrainConfig,
 )
+from alp_jax.config.schema.objective import objective_names
 
-OBJECTIVES = ("contrastive", "captioning", "hybrid", "tagging")
 DEFAULTS = {"objective": "contrastive", "pairs": "all", "init": "scratch", "tags": "", "model": "zipformer_xxs"}
 SUITE = "sound_event,speaker,persona,drum,soundtrack,tags,text_to_audio,audio_to_text"
 
@@ -35,7 +35,7 @@ def get_config(arg: str | None = None):
         features=FeatureConfig(spec_augment=SpecAugmentConfig(enabled=False)),  # a run sees every clip a few times
         model=MODELS[choose(values["model"], MODELS, "model")],
         objective=ObjectiveConfig(
-            name=choose(values["objective"], OBJECTIVES, "objective"),
+            name=choose(values["objective"], objective_names(), "objective"),
             temperature=0.15,  # softer than the paper's: few steps and 31 negatives
         ),
         optim=OptimConfig(lr=0.003, warmup_steps=20),

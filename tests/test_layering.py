@@ -14,7 +14,7 @@ MODEL_SIDE = {"features", "parallel"}
 BELOW_TRAIN = {"corpora", "data", "features", "parallel", "models", "objectives", "optim"}
 ALLOWED = {
     "core": set(),
-    "config": set(),
+    "config": {"core.plugins"},
     "corpora": BASE | {"data.audio.array_records"},
     "data": BASE,
     "features": BASE,

@@ -15,6 +15,7 @@ from alp_jax.core.clip import SAMPLE_RATE
 from alp_jax.core.names import choose
 from alp_jax.models.accounting import train_flops
 from alp_jax.models.forms import CHOICES, PLAIN
+from alp_jax.objectives.registry import sides_of
 from alp_jax.parallel.mesh import make_mesh
 from alp_jax.planning.program import Bucket, Program, make_program
 from alp_jax.planning.traffic import traffic
@@ -173,7 +174,9 @@ def _described(variant: _Variant, bucket: Bucket) -> dict[str, Any]:
     config, devices = variant.program.config, variant.program.mesh.size
     median = statistics.median(variant.seconds)
     memory, accelerator = variant.compiled.memory_analysis(), of_kind(jax.devices()[0].device_kind)
-    flops = train_flops(config.model, config.objective.name, bucket.seconds, config.data.text_budget) * bucket.clips
+    flops = (
+        train_flops(config.model, sides_of(config.objective), bucket.seconds, config.data.text_budget) * bucket.clips
+    )
     found = {
         "median_s": round(median, 5),
         "spread_s": [round(min(variant.seconds), 5), round(max(variant.seconds), 5)],

@@ -31,6 +31,8 @@ def load_config(config: str, overrides: list[str]) -> RunConfig:
     from absl import flags  # here, as ``--help`` needs neither
     from ml_collections import config_flags
 
+    from alp_jax.objectives.registry import check_objective
+
     file, colon, values_of_file = config.partition(":")
     path = shipped.find(file)
     if path is None:
@@ -47,6 +49,7 @@ def load_config(config: str, overrides: list[str]) -> RunConfig:
     run_config = resolve(values["config"].value.to_dict())
     _check_preset(run_config, config, overrides)
     check_run(run_config)
+    check_objective(run_config)
     return run_config
 
 
@@ -74,7 +77,7 @@ def _check_preset(found: RunConfig, config: str, overrides: list[str]) -> None:
     """A preset's name alone would call another model by it."""
     preset = MODELS.get(found.model.name)
     if any(one.startswith("--config.model.name=") for one in overrides) and preset is not None:
-        parts = ("encoder_kind", "encoder", "vit", "conformer")
+        parts = ("encoder_kind", "encoder", "vit", "conformer", "encoder_settings")
         if any(getattr(preset, part) != getattr(found.model, part) for part in parts):
             raise UserError(
                 f"config.model.name is only what reports call the model, whose sizes are not those of the preset "

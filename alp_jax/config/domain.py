@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from alp_jax.config.errors import ConfigError
+from alp_jax.config.outside import Settings
+from alp_jax.core import plugins
 
 _KEY = "domain"
 
@@ -27,6 +29,7 @@ class Domain:
       above, below: limits that a number must not reach.
       also: numbers outside of the range that are allowed too, because they mean something of their own.
       choices: the texts that are allowed; empty: any.
+      group: entry points whose names are allowed beside ``choices``; empty: none.
       free: whether a run may go on with another value, because what it computes does not hang on it.
     """
 
@@ -38,12 +41,13 @@ class Domain:
     below: float | None = None
     also: tuple[float, ...] = ()
     choices: tuple[str, ...] = ()
+    group: str = ""
     free: bool = False
 
     def holds(self, value: Any) -> bool:
         """Whether ``value`` (an item of it, if it is a tuple) is allowed."""
         if isinstance(value, str):
-            return not self.choices or value in self.choices
+            return not self.choices or value in self.choices or value in self.added()
         if isinstance(value, bool):
             return not self.range()  # every number has one: true is no number, though Python takes it for 1
         if value in self.also:
@@ -57,10 +61,14 @@ class Domain:
             or (self.below is not None and value >= self.below)
         )
 
+    def added(self) -> list[str]:
+        """The texts that other distributions add to ``choices``."""
+        return list(plugins.load(self.group, self.choices)) if self.group else []
+
     def range(self) -> str:
         """``above 0 and at most 1``, ``1 or more, or -1``, ``one of a, b``; empty for a text that may be any."""
         if self.choices:
-            return f"one of {', '.join(self.choices)}"
+            return f"one of {', '.join([*self.choices, *self.added()])}"
         first = "" if self.above is None else f"above {_number(self.above)}"
         last = "" if self.below is None else f"below {_number(self.below)}"
         if self.high is not None:
@@ -101,7 +109,7 @@ def settings_of(kind: type, prefix: str = "") -> Iterator[Setting]:
     for field in dataclasses.fields(kind):
         if dataclasses.is_dataclass(hints[field.name]):
             yield from settings_of(hints[field.name], f"{prefix}{field.name}.")
-        else:
+        elif hints[field.name] is not Settings:
             yield Setting(prefix + field.name, hints[field.name], field.default, field.metadata[_KEY])
 
 
@@ -111,6 +119,8 @@ def check_domains(settings: Any, where: str = "config") -> None:
         name, value = f"{where}.{field.name}", getattr(settings, field.name)
         if dataclasses.is_dataclass(value):
             check_domains(value, name)
+            continue
+        if isinstance(value, Settings):  # the dataclass that knows their ranges is its owner's
             continue
         domain = field.metadata[_KEY]
         for item in value if isinstance(value, tuple) else (value,):

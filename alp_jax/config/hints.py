@@ -3,6 +3,7 @@
 import difflib
 import functools
 import typing
+from collections.abc import Iterable
 from typing import Any
 
 from alp_jax.config.arguments import choose
@@ -90,6 +91,14 @@ def unknown(name: str) -> str:
         return f"{complaint} (nearest: {lasts[close[0]]})"
     there = f"{section} has {', '.join(sorted(beside))}" if beside else f"{section} is a setting, not a group of them"
     return f"{complaint}: {there}"
+
+
+def stray(name: str, fields: Iterable[str]) -> str:
+    """One line on the dotted ``name`` that is none of the ``fields`` of a dataclass beside the settings of a run."""
+    section, _, last = name.rpartition(".")
+    close = difflib.get_close_matches(last, sorted(fields), n=1, cutoff=0.6)
+    meant = f"nearest: {section}.{close[0]}" if close else f"known: {', '.join(fields)}"
+    return f"unknown setting {name} ({meant})"
 
 
 def _called(key: str, section: str) -> list[str]:

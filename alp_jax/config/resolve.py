@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 from alp_jax.config import hints
 from alp_jax.config.errors import ConfigError
+from alp_jax.config.outside import Settings
 from alp_jax.config.schema import RunConfig
 
 
@@ -18,11 +19,19 @@ def to_dict(config: Any) -> dict[str, Any]:
     """A dataclass as nested dictionaries and lists, ready for JSON."""
 
     def convert(value: Any) -> Any:
-        if dataclasses.is_dataclass(value):
+        if dataclasses.is_dataclass(value) or isinstance(value, Settings):
             return to_dict(value)
         return list(value) if isinstance(value, tuple) else value
 
-    return {field.name: convert(getattr(config, field.name)) for field in dataclasses.fields(config)}
+    return {name: convert(value) for name, value in _items(config)}
+
+
+def _items(config: Any) -> list[tuple[str, Any]]:
+    """Fields by name; settings of an encoder of another distribution only where there are any."""
+    if isinstance(config, Settings):
+        return list(config.items())
+    values = [(field.name, getattr(config, field.name)) for field in dataclasses.fields(config)]
+    return [(name, value) for name, value in values if not isinstance(value, Settings) or value]
 
 
 def to_config_dict(config: RunConfig) -> "ml_collections.ConfigDict":
@@ -30,8 +39,8 @@ def to_config_dict(config: RunConfig) -> "ml_collections.ConfigDict":
     import ml_collections  # here, as it is half of what ``alp VERB --help`` would load
 
     def convert(value: Any) -> Any:
-        if dataclasses.is_dataclass(value):
-            return {f.name: convert(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        if dataclasses.is_dataclass(value) or isinstance(value, Settings):
+            return {name: convert(item) for name, item in _items(value)}
         return value
 
     return ml_collections.ConfigDict(convert(config)).lock()
@@ -53,13 +62,18 @@ def from_dict(kind: type, values: Mapping[str, Any], where: str = "config") -> A
     types_of = typing.get_type_hints(kind)
     for key in values:
         if key not in types_of:
-            raise ConfigError(hints.unknown(f"{where}.{key}"))
+            known = any(name.startswith(f"{where}.") for name in hints.known())
+            raise ConfigError(hints.unknown(f"{where}.{key}") if known else hints.stray(f"{where}.{key}", types_of))
     return kind(**{key: _convert(types_of[key], value, f"{where}.{key}") for key, value in values.items()})
 
 
 def _convert(hint: Any, value: Any, where: str) -> Any:
     if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return from_dict(hint, value, where)
+    if hint is Settings:
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{where}: expected settings, got {value!r}")
+        return Settings(value)
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is tuple:
         if not isinstance(value, list | tuple):

@@ -6,8 +6,10 @@ their parameters are fewer, because a Zipformer has most of its own at low frame
 """
 
 import dataclasses
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+from alp_jax.config.errors import ConfigError
 from alp_jax.config.schema import (
     ConformerConfig,
     DecoderConfig,
@@ -16,6 +18,8 @@ from alp_jax.config.schema import (
     ViTConfig,
     ZipformerConfig,
 )
+from alp_jax.config.schema.model import ENCODER_KINDS, ENCODERS
+from alp_jax.core import plugins
 
 MATCHES = {
     "vit_b": "zipformer_m",
@@ -118,4 +122,29 @@ _PRESETS = {
     "conformer_s": ModelConfig(encoder_kind="conformer", conformer=_CONFORMER_S),
     "conformer_xxs": _small(64, encoder_kind="conformer", conformer=_CONFORMER_XXS),
 }
-MODELS = {name: dataclasses.replace(model, name=name) for name, model in _PRESETS.items()}
+
+
+class _Models(Mapping[str, ModelConfig]):
+    """Our presets, then those that encoders of other distributions bring; looked up when asked for."""
+
+    def __getitem__(self, name: str) -> ModelConfig:
+        return dataclasses.replace(_PRESETS[name] if name in _PRESETS else _outside()[name], name=name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter((*_PRESETS, *_outside()))
+
+    def __len__(self) -> int:
+        return len(list(iter(self)))
+
+
+def _outside() -> dict[str, ModelConfig]:
+    found: dict[str, ModelConfig] = {}
+    for kind, encoder in plugins.load(ENCODERS, ENCODER_KINDS).items():
+        for name, model in encoder.presets.items():
+            if name in _PRESETS or name in found:
+                raise ConfigError(f"encoder {kind!r} brings a model preset {name!r}, a name that is taken")
+            found[name] = model
+    return found
+
+
+MODELS = _Models()

@@ -26,7 +26,7 @@ from alp_jax.models.decoding import Ids
 from alp_jax.models.dual import FrameTextModel
 from alp_jax.models.functional import functionalize
 from alp_jax.objectives.base import SpecialTokens
-from alp_jax.objectives.registry import make_objective
+from alp_jax.objectives.registry import make_objective, sides_of
 from alp_jax.optim.optimizer import decay_mask
 from alp_jax.parallel.mesh import make_mesh
 
@@ -155,7 +155,7 @@ def fit_text_side(
     """
     width = data.frames(np.array([0]))[0].shape[2]
     init, apply = functionalize(
-        lambda rngs: FrameTextModel(model, objective.name, width, temperature=objective.temperature, rngs=rngs)
+        lambda rngs: FrameTextModel(model, sides_of(objective), width, temperature=objective.temperature, rngs=rngs)
     )
     params = _started(jax.jit(init)(jax.random.key(seed)), start or {})
     mesh = make_mesh(MeshConfig(), jax.devices()[:1])

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from alp_jax.config.schema import ObjectiveConfig
+from alp_jax.config.schema.model import DECODER
 from alp_jax.golden.case import Case
 from alp_jax.golden.compare import Line, compare
 from alp_jax.golden.module_case import gradient_lines
@@ -30,7 +31,7 @@ def check(case: Case) -> Iterator[Line]:
     io, line = case.tensors(), partial(compare, case.name)
     config = caption_config(case.config["caption_config"], case.config["vocab_size"])
     tokens = SpecialTokens(**{name: case.config["special_ids"][name] for name in SpecialTokens._fields})
-    init, apply = functionalize(lambda rngs: AudioTextModel(config, "captioning", rngs=rngs))
+    init, apply = functionalize(lambda rngs: AudioTextModel(config, (DECODER,), rngs=rngs))
     width = max(config.encoder.encoder_dim)
     _, apply_decoder = functionalize(lambda rngs: CaptionDecoder(config.decoder, width, rngs=rngs))
     params = from_torch(case.tensors("weights"), jax.eval_shape(init, jax.random.key(0)), "audio-caption")

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from alp_jax.config.schema import MeshConfig, ObjectiveConfig
+from alp_jax.config.schema.model import TEXT
 from alp_jax.golden.case import Case
 from alp_jax.golden.compare import Line, compare, compare_gradient
 from alp_jax.golden.module_case import gradient_lines
@@ -30,7 +31,7 @@ def check(case: Case) -> Iterator[Line]:
     """Encoder frames, text states, embeddings, similarities, summed losses; gradients of parameters and features."""
     io, line = case.tensors(), partial(compare, case.name)
     config, temperature = clap_config(case.config["clap_config"])
-    init, apply = functionalize(lambda rngs: AudioTextModel(config, "contrastive", temperature=temperature, rngs=rngs))
+    init, apply = functionalize(lambda rngs: AudioTextModel(config, (TEXT,), temperature=temperature, rngs=rngs))
     _, apply_text = functionalize(lambda rngs: TextTower(config.text, rngs=rngs))
     like = jax.eval_shape(init, jax.random.key(0))
     params = from_torch(case.tensors("weights"), like, "clap", outside={"logit_scale": -math.log(temperature)})

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from alp_jax.config.schema import DecoderConfig, ModelConfig, TextTowerConfig, ZipformerConfig
+from alp_jax.config.schema.model import DECODER, TEXT
 from alp_jax.golden.case import Case
 from alp_jax.golden.compare import Line
 from alp_jax.interop.formats.names import to_torch
@@ -20,10 +21,10 @@ _DECODER = DecoderConfig(vocab_size=50265, num_decoder_layers=1)
 _SMALL = ZipformerConfig(num_encoder_layers=(1,) * 6)
 # part of the table -> (objective, model, state dict kind, prefix to take off): text sides as deep as they are listed
 _PARTS = {
-    "zipformer_default": ("contrastive", ZipformerConfig(), "clap", "audio_encoder."),
-    "clap_heads": ("contrastive", _SMALL, "clap", ""),
-    "clap_text_encoder": ("contrastive", _SMALL, "clap", ""),
-    "caption_decoder": ("captioning", _SMALL, "audio-caption", ""),
+    "zipformer_default": ((TEXT,), ZipformerConfig(), "clap", "audio_encoder."),
+    "clap_heads": ((TEXT,), _SMALL, "clap", ""),
+    "clap_text_encoder": ((TEXT,), _SMALL, "clap", ""),
+    "caption_decoder": ((DECODER,), _SMALL, "audio-caption", ""),
 }
 
 

@@ -11,8 +11,8 @@ from typing import Any
 import jax
 
 from alp_jax.config.schema import DecoderConfig, ModelConfig, TextTowerConfig
-from alp_jax.models.encoder_costs import encoder_cost, encoder_frames
-from alp_jax.models.encoders import output_dim
+from alp_jax.config.schema.model import DECODER, TAGGER, TEXT
+from alp_jax.models.encoders import encoder_cost, encoder_frames, output_dim
 
 FRAMES_PER_SECOND = 100
 
@@ -52,21 +52,21 @@ def decoder_flops(config: DecoderConfig, encoder_dim: int, frames: int, tokens: 
     return 2.0 * (project + config.num_decoder_layers * layer + tokens * width * config.vocab_size)
 
 
-def train_flops(config: ModelConfig, objective: str, seconds: float, tokens: int) -> float:
+def train_flops(config: ModelConfig, sides: tuple[str, ...], seconds: float, tokens: int) -> float:
     """Forward and backward FLOPs of training on one clip of ``seconds`` with a caption of ``tokens``.
 
-    The similarities between clips of a batch are left out (below a hundredth up to batches of 65,536). ``objective``
-    is ``contrastive``, ``captioning``, ``hybrid`` or ``tagging``.
+    ``sides`` are what the objective needs beside the encoder, of TEXT, DECODER and TAGGER. The loss itself is left out:
+    similarities between clips of a batch are below a hundredth up to batches of 65,536.
     """
     width, shared = output_dim(config), config.shared_emb_dim
     frames = encoder_frames(config, _mel_frames(seconds))
     forward = encoder_flops(config, seconds)
-    if objective == "tagging":
-        return 3.0 * (forward + 2.0 * width * config.num_tags)
-    if objective != "captioning":
+    if TAGGER in sides:
+        forward += 2.0 * width * config.num_tags
+    if TEXT in sides:
         heads = frames * (width + shared) * shared + (config.text.hidden_size + shared) * shared
         forward += text_flops(config.text, tokens) + 2.0 * heads
-    if objective != "contrastive":
+    if DECODER in sides:
         forward += decoder_flops(config.decoder, width, frames, tokens)
     return 3.0 * forward
 

@@ -20,6 +20,7 @@ from flax import nnx
 
 from alp_jax.config.schema import ConformerConfig
 from alp_jax.core.errors import UserError
+from alp_jax.models.encoder_spec import Cost, EncoderSpec, depthwise_cost, linear_cost, norm_cost, recomputed
 from alp_jax.models.forms import resolve_form
 from alp_jax.models.gradients import sigmoid
 from alp_jax.models.prenorm import (
@@ -219,3 +220,33 @@ class Conformer(nnx.Module):
         valid_BT = valid_mask(len_B, length)
         x = run_blocks((partial(block, pos_ND, valid_BT) for block in self.blocks), x, block_key, self.remat)
         return x, len_B
+
+
+def conformer_cost(config: ConformerConfig, mel_frames: int) -> Cost:
+    """Parameters and operations on a clip of ``mel_frames``."""
+    width, channels, half_frames = config.width, config.subsampling_channels, -(-max(mel_frames, 1) // 2)
+    frames, half_bins, bins = -(-half_frames // 2), -(-config.feature_dim // 2), -(-config.feature_dim // 4)
+    total = linear_cost(half_frames * half_bins, 9, channels) + linear_cost(frames * bins, 9 * channels, channels)
+    total += linear_cost(frames, bins * channels, width)
+    feed_forward = (
+        linear_cost(frames, width, config.ff_dim) + linear_cost(frames, config.ff_dim, width) + norm_cost(width)
+    )
+    attention = linear_cost(frames, width, width) * 3 + linear_cost(frames, width, width, bias=False) + norm_cost(width)
+    attention += linear_cost(2 * frames - 1, width, width, bias=False) + Cost(width)
+    attention += Cost(macs=frames * width * (2 * frames + 2 * frames - 1))  # content, values, every offset
+    convolution = linear_cost(frames, width, 2 * width) + depthwise_cost(frames, config.kernel, width)
+    convolution += linear_cost(frames, width, width) + norm_cost(width) * 2
+    return total + (feed_forward * 2 + attention + convolution + norm_cost(width)) * config.num_layers
+
+
+SPEC = EncoderSpec(
+    kind="conformer",
+    settings=ConformerConfig,
+    section="conformer",
+    make=lambda config, model, **kw: Conformer(
+        config, depthwise=model.depthwise_form, remat="layers" in recomputed(model), **kw
+    ),
+    width=lambda config: config.width,
+    frames=lambda config, mel_frames: -(-max(mel_frames, 1) // 4),
+    cost=conformer_cost,
+)

@@ -8,10 +8,12 @@ import jax.numpy as jnp
 from flax import nnx
 
 from alp_jax.config.schema import ModelConfig
+from alp_jax.config.schema.model import DECODER, SIDES, TAGGER, TEXT
 from alp_jax.core.errors import UserError
 from alp_jax.core.names import choose
 from alp_jax.models.decoder import CaptionDecoder
-from alp_jax.models.encoders import make_encoder, output_dim, recomputed
+from alp_jax.models.encoder_spec import recomputed
+from alp_jax.models.encoders import make_encoder, output_dim
 from alp_jax.models.regularisers import TrainInputs
 from alp_jax.models.transformer import TextTower, linear, split_key, valid_mask
 from alp_jax.parallel.mesh import constrain
@@ -41,17 +43,6 @@ def unit(x: jax.Array, eps: float = 1e-12) -> jax.Array:
     return x * jax.lax.rsqrt(jnp.maximum(jnp.sum(x * x, axis=-1, keepdims=True), eps * eps))
 
 
-CONTRASTIVE, CAPTIONING, TAGGING = "contrastive", "captioning", "tagging"
-# objective -> the sides that the model needs for it; an encoder that came without its training has none
-SIDES = {
-    "contrastive": (CONTRASTIVE,),
-    "captioning": (CAPTIONING,),
-    "hybrid": (CONTRASTIVE, CAPTIONING),
-    "tagging": (TAGGING,),
-    "none": (),
-}
-
-
 def compute_dtype(config: ModelConfig) -> jnp.dtype:
     """The type of activations; an unknown name is a UserError."""
     return jnp.dtype(choose(config.compute_dtype, ("float32", "bfloat16"), "config.model.compute_dtype"))
@@ -66,28 +57,29 @@ class FrameTextModel(nnx.Module):
 
     Args:
       config: sizes and computing type.
-      objective: a key of ``SIDES``.
+      sides: of ``config.schema.model``'s TEXT, DECODER and TAGGER those that the objective needs, see
+        ``alp_jax.objectives.base.ObjectiveSpec``; an encoder that came without its training has none.
       width: of the encoder's frames.
       temperature: start value of the contrastive temperature.
       bias: start value of the bias on contrastive logits; None: there is none.
 
     Raises:
-      UserError: an unknown objective, computing type or activation, widths that heads do not divide.
+      UserError: an unknown side, computing type or activation, widths that heads do not divide.
     """
 
     def __init__(
         self,
         config: ModelConfig,
-        objective: str,
+        sides: tuple[str, ...],
         width: int,
         *,
         temperature: float = 0.07,
         bias: float | None = None,
         rngs: nnx.Rngs,
     ):
-        self.sides = SIDES[choose(objective, SIDES, "objective")]
+        self.sides = tuple(choose(side, SIDES, "side of a model") for side in sides)
         dtype, remat = compute_dtype(config), "text" in recomputed(config)
-        if CONTRASTIVE in self.sides:
+        if TEXT in self.sides:
             if temperature <= 0:
                 raise UserError(f"objective.temperature={temperature} must be above zero")
             self.text = TextTower(config.text, rngs=rngs, dtype=dtype, remat=remat)
@@ -95,9 +87,9 @@ class FrameTextModel(nnx.Module):
             self.text_proj = ProjectionHead(config.text.hidden_size, config.shared_emb_dim, rngs=rngs, dtype=dtype)
             self.logit_scale = nnx.Param(jnp.float32(-math.log(temperature)))
             self.logit_bias = nnx.data(None if bias is None else nnx.Param(jnp.float32(bias)))
-        if CAPTIONING in self.sides:
+        if DECODER in self.sides:
             self.decoder = CaptionDecoder(config.decoder, width, rngs=rngs, dtype=dtype, remat=remat)
-        if TAGGING in self.sides:
+        if TAGGER in self.sides:
             self.tagger = linear(width, config.num_tags, rngs=rngs)
 
     def compare(
@@ -110,16 +102,16 @@ class FrameTextModel(nnx.Module):
     ) -> dict[str, jax.Array]:
         """Every side on frames, ``len_B`` of them valid; inputs and outputs as in ``AudioTextModel``."""
         outputs = {}
-        if CONTRASTIVE in self.sides:
+        if TEXT in self.sides:
             outputs["audio_embed_BD"] = self.pool_audio(frames_BTD, len_B)
             outputs["text_embed_BD"] = self.embed_text(inputs["text_BL"], inputs["text_len_B"], key=text_key)
             outputs["logit_scale"] = self.logit_scale[...]
             if self.logit_bias is not None:
                 outputs["logit_bias"] = self.logit_bias[...]
-        if CAPTIONING in self.sides:
+        if DECODER in self.sides:
             decoder_inputs = (inputs["decoder_in_BL"], inputs["decoder_len_B"], inputs["causal_B"])
             outputs["logits_BLV"] = self.decoder(*decoder_inputs, frames_BTD, len_B, key=decoder_key)
-        if TAGGING in self.sides:
+        if TAGGER in self.sides:
             tags_BV = self.tagger(masked_mean(frames_BTD.astype(jnp.float32), len_B))
             outputs["tag_logits_BV"] = tags_BV[:, : inputs["tags_BV"].shape[1]]
         return outputs
@@ -158,16 +150,15 @@ class AudioTextModel(FrameTextModel):
     def __init__(
         self,
         config: ModelConfig,
-        objective: str,
+        sides: tuple[str, ...],
         *,
         temperature: float = 0.07,
         bias: float | None = None,
         rngs: nnx.Rngs,
     ):
-        choose(objective, SIDES, "objective")
         self.regularise = config.regularise
         self.encoder = make_encoder(config, rngs=rngs, dtype=compute_dtype(config))
-        super().__init__(config, objective, output_dim(config), temperature=temperature, bias=bias, rngs=rngs)
+        super().__init__(config, sides, output_dim(config), temperature=temperature, bias=bias, rngs=rngs)
 
     def __call__(
         self,

@@ -1,34 +1,54 @@
-"""Every audio encoder by its kind.
+"""Every audio encoder by its kind: ours, and those that other distributions bring by entry points."""
 
-The contract: ``encoder(mel_BTF, len_B, *, padding, train) -> (frames_BTD, len_B)``, outputs that never depend on
-padding, and ``draw_counts``, whose ``whitenings`` is the size of the whitening state that ``train`` carries.
-"""
+import functools
+from typing import Any
 
 import jax.numpy as jnp
 from flax import nnx
 
+from alp_jax.config.domain import check_domains
+from alp_jax.config.resolve import from_dict
 from alp_jax.config.schema import ModelConfig
+from alp_jax.config.schema.model import ENCODERS
+from alp_jax.core import plugins
 from alp_jax.core.errors import UserError
 from alp_jax.core.names import choose
-from alp_jax.models.conformer import Conformer
-from alp_jax.models.forms import Forms
-from alp_jax.models.vit import ViT
-from alp_jax.models.zipformer.encoder import Zipformer
+from alp_jax.models import conformer, vit
+from alp_jax.models.encoder_spec import Cost, EncoderSpec
+from alp_jax.models.zipformer import spec as zipformer
 
-KINDS = ("zipformer", "vit", "conformer")
-
-
-def encoder_kind(config: ModelConfig) -> str:
-    """``config.encoder_kind``; UserError when there is no such kind."""
-    return choose(config.encoder_kind, KINDS, "config.model.encoder_kind")
+_OURS = {spec.kind: spec for spec in (zipformer.SPEC, vit.SPEC, conformer.SPEC)}
+KINDS = tuple(_OURS)
 
 
-REMAT = {"none": (), "layers": ("layers",), "text": ("text",), "all": ("front end", "layers", "text")}
+def encoder_spec(config: ModelConfig) -> EncoderSpec:
+    """What the encoder of ``config`` says of itself; UserError when there is no such kind, or one that says nothing."""
+    return _OURS.get(config.encoder_kind) or _outside(config.encoder_kind)
 
 
-def recomputed(config: ModelConfig) -> tuple[str, ...]:
-    """What the backward pass recomputes; UserError for an unknown ``config.remat``."""
-    return REMAT[choose(config.remat, REMAT, "config.model.remat")]
+@functools.cache
+def _outside(kind: str) -> EncoderSpec:
+    brought = plugins.load(ENCODERS, KINDS)
+    spec = brought[choose(kind, (*KINDS, *brought), "config.model.encoder_kind")]
+    if not isinstance(spec, EncoderSpec) or spec.kind != kind:
+        raise UserError(f"entry point {kind!r} of {ENCODERS} is no EncoderSpec of that kind: {spec!r:.80}")
+    return spec
+
+
+def encoder_settings(config: ModelConfig) -> Any:
+    """The settings of the encoder, as its own dataclass.
+
+    Raises:
+      UserError, ConfigError: no such kind; settings of an encoder from outside that it does not have or allow.
+    """
+    spec = encoder_spec(config)
+    values = getattr(config, spec.section)
+    if isinstance(values, spec.settings):
+        return values
+    where = f"config.model.{spec.section}"
+    settings = from_dict(spec.settings, values, where)
+    check_domains(settings, where)
+    return settings
 
 
 def make_encoder(config: ModelConfig, *, rngs: nnx.Rngs, dtype=jnp.float32) -> nnx.Module:
@@ -37,29 +57,41 @@ def make_encoder(config: ModelConfig, *, rngs: nnx.Rngs, dtype=jnp.float32) -> n
     Raises:
       UserError: an unknown kind or form of convolution, sizes that do not fit together.
     """
-    kind, kw = encoder_kind(config), {"rngs": rngs, "dtype": dtype, "remat": "layers" in recomputed(config)}
-    if kind == "zipformer":
-        front = "front end" in recomputed(config)
-        return Zipformer(config.encoder, forms=Forms.of(config), remat_front=front, **kw)
-    if kind == "conformer":
-        return Conformer(config.conformer, depthwise=config.depthwise_form, **kw)
-    return ViT(config.vit, **kw)
+    return encoder_spec(config).make(encoder_settings(config), config, rngs=rngs, dtype=dtype)
 
 
 def check_features(config: ModelConfig, num_mel_bins: int) -> None:
     """Raises UserError unless the encoder takes features of ``num_mel_bins``."""
-    kind = encoder_kind(config)
-    name, settings = ("encoder", config.encoder) if kind == "zipformer" else (kind, getattr(config, kind))
-    if settings.feature_dim != num_mel_bins:
+    bins = encoder_settings(config).feature_dim
+    if bins != num_mel_bins:
         raise UserError(
-            f"config.model.{name}.feature_dim is {settings.feature_dim} but config.features.num_mel_bins is "
+            f"config.model.{encoder_spec(config).section}.feature_dim is {bins} but config.features.num_mel_bins is "
             f"{num_mel_bins}: make them equal"
         )
 
 
 def output_dim(config: ModelConfig) -> int:
     """Width of the frames that the encoder gives."""
-    kind = encoder_kind(config)
-    if kind == "zipformer":
-        return max(config.encoder.encoder_dim)
-    return config.conformer.width if kind == "conformer" else config.vit.width
+    return encoder_spec(config).width(encoder_settings(config))
+
+
+def encoder_frames(config: ModelConfig, mel_frames: int) -> int:
+    """Frames that the encoder gives for a clip of ``mel_frames``."""
+    return encoder_spec(config).frames(encoder_settings(config), mel_frames)
+
+
+def encoder_cost(config: ModelConfig, mel_frames: int) -> Cost:
+    """Parameters and operations of the encoder on a clip of ``mel_frames``."""
+    return encoder_spec(config).cost(encoder_settings(config), mel_frames)
+
+
+def require_export(config: ModelConfig) -> str:
+    """What the authors' formats call the encoder; UserError when there is no export of it."""
+    export = encoder_spec(config).export
+    if export is None:
+        exported = ", ".join(kind for kind, spec in _OURS.items() if spec.export)
+        raise UserError(
+            f"config.model.encoder_kind = {config.encoder_kind!r} has no place in the format: no export of it, "
+            f"only {exported}"
+        )
+    return export

@@ -22,6 +22,7 @@ from flax import nnx
 
 from alp_jax.config.schema import ViTConfig
 from alp_jax.core.errors import UserError
+from alp_jax.models.encoder_spec import Cost, EncoderSpec, linear_cost, norm_cost, recomputed
 from alp_jax.models.prenorm import (
     NORM_EPS,
     FeedForward,
@@ -148,3 +149,31 @@ class ViT(nnx.Module):
         x = run_blocks((partial(block, valid_BL) for block in self.blocks), x, block_key, self.remat)
         frames_BTD = self.out_proj(self.norm(x).reshape(num_clips, steps, rows * width))
         return frames_BTD.reshape(num_clips, -1, width), -(-len_B // self.config.frame_stride)
+
+
+def vit_cost(config: ViTConfig, mel_frames: int) -> Cost:
+    """Parameters and operations on a clip of ``mel_frames``."""
+    width, rows = config.width, config.feature_dim // config.patch_bins
+    steps = -(-max(mel_frames, 1) // config.patch_frames)
+    positions = steps * rows
+    block = linear_cost(positions, width, width) * 3 + linear_cost(positions, width, width, bias=False)
+    block += Cost(macs=2 * positions * positions * width)
+    block += (
+        linear_cost(positions, width, config.mlp_dim)
+        + linear_cost(positions, config.mlp_dim, width)
+        + norm_cost(width) * 2
+    )
+    total = linear_cost(positions, config.patch_frames * config.patch_bins, width) + Cost(rows * width)
+    total += block * config.num_layers + norm_cost(width)
+    return total + linear_cost(steps, rows * width, config.patch_frames // config.frame_stride * width)
+
+
+SPEC = EncoderSpec(
+    kind="vit",
+    settings=ViTConfig,
+    section="vit",
+    make=lambda config, model, **kw: ViT(config, remat="layers" in recomputed(model), **kw),
+    width=lambda config: config.width,
+    frames=lambda config, mel_frames: -(-max(mel_frames, 1) // config.frame_stride),
+    cost=vit_cost,
+)

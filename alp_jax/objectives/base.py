@@ -1,7 +1,12 @@
-"""What an objective is: a pair of pure functions, before and after the model."""
+"""What an objective is: pure functions before and after the model, and what it says of itself."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
+
+from jax.sharding import Mesh
+
+from alp_jax.config.schema import ObjectiveConfig, RunConfig
 
 Arrays = dict[str, Any]
 
@@ -30,13 +35,13 @@ class Objective(NamedTuple):
       prepare: (batch, key) -> inputs of the model's text side, row by row.
       reduce: (outputs, inputs) -> ``Reduced``.
       combine: (Reduced, inputs, batch) -> (loss, metrics): a scalar over the global batch, and scalars.
-      coupled: whether the gradient of a row hangs on what other rows hold; else on their number at most.
+      coupled: see ``ObjectiveSpec``.
     """
 
     prepare: Callable[[Arrays, Any], Arrays]
     reduce: Callable[[Arrays, Arrays], "Reduced"]
     combine: Callable[["Reduced", Arrays, Arrays], tuple[Any, Arrays]]
-    coupled: bool
+    coupled: bool = False
 
     def loss(self, outputs: Arrays, inputs: Arrays, batch: Arrays) -> tuple[Any, Arrays]:
         """(loss, metrics) of a batch that went through the model whole."""
@@ -48,3 +53,31 @@ class Reduced(NamedTuple):
 
     rows: Arrays
     scalars: Arrays
+
+
+def _any_run(config: RunConfig) -> None:
+    """Every run will do."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ObjectiveSpec:
+    """One objective.
+
+    Attributes:
+      name: in ``config.objective.name``, and that of its entry point if it comes from outside.
+      sides: what the model needs beside its encoder, of ``config.schema.model``'s TEXT, DECODER and TAGGER. They are
+        what the objective costs.
+      make: (settings, special tokens, mesh) -> ``Objective``, whose inputs and outputs are those of
+        ``alp_jax.models.dual.AudioTextModel``.
+      metrics: settings -> names of what ``combine`` reports beside the loss.
+      coupled: whether the gradient of a row hangs on what other rows hold; else on their number at most. A batch of one
+        clip then teaches nothing.
+      check: raises ConfigError for a configuration that the objective cannot be learnt with.
+    """
+
+    name: str
+    sides: tuple[str, ...]
+    make: Callable[[ObjectiveConfig, SpecialTokens, Mesh], Objective]
+    metrics: Callable[[ObjectiveConfig], tuple[str, ...]]
+    coupled: bool = False
+    check: Callable[[RunConfig], None] = _any_run

@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 
 from alp_jax.config.schema import ObjectiveConfig
-from alp_jax.objectives.base import Arrays, Objective, Reduced, SpecialTokens
+from alp_jax.config.schema.model import DECODER
+from alp_jax.objectives.base import Arrays, Objective, ObjectiveSpec, Reduced, SpecialTokens
 
 
 def make_captioning(config: ObjectiveConfig, tokens: SpecialTokens) -> Objective:
@@ -43,7 +44,7 @@ def make_captioning(config: ObjectiveConfig, tokens: SpecialTokens) -> Objective
         }
         return per_token(loss_B, weight_B), metrics
 
-    return Objective(prepare, reduce, combine, coupled=False)
+    return Objective(prepare, reduce, combine)
 
 
 def choose_causal(key: jax.Array, batch: int, share: float) -> jax.Array:
@@ -87,3 +88,11 @@ def is_largest(logits_BLV: jax.Array, targets_BL: jax.Array) -> jax.Array:
     """bool[B, L]: no logit is above the target's. (On CPU an argmax takes four times as long as this maximum.)"""
     target_BL1 = jnp.take_along_axis(logits_BLV, targets_BL[..., None], -1)
     return (target_BL1 >= logits_BLV.max(-1, keepdims=True))[..., 0]
+
+
+SPEC = ObjectiveSpec(
+    "captioning",
+    sides=(DECODER,),
+    make=lambda config, tokens, mesh: make_captioning(config, tokens),
+    metrics=lambda config: ("accuracy", "loss_autoregressive", "loss_parallel"),
+)

@@ -8,10 +8,12 @@ import jax.numpy as jnp
 from jax import lax
 from jax.sharding import Mesh
 
-from alp_jax.config.schema import ObjectiveConfig
+from alp_jax.config import ConfigError
+from alp_jax.config.schema import ObjectiveConfig, RunConfig
+from alp_jax.config.schema.model import TEXT
 from alp_jax.core.errors import UserError
 from alp_jax.core.names import choose
-from alp_jax.objectives.base import Arrays, Objective, Reduced, SpecialTokens
+from alp_jax.objectives.base import Arrays, Objective, ObjectiveSpec, Reduced, SpecialTokens
 from alp_jax.objectives.info_nce import info_nce
 from alp_jax.objectives.siglip import siglip
 
@@ -69,7 +71,7 @@ def make_contrastive(config: ObjectiveConfig, tokens: SpecialTokens, mesh: Mesh)
             value = value + config.embed_reg * penalty
         return value, metrics
 
-    return Objective(prepare, reduce, combine, coupled=True)
+    return Objective(prepare, reduce, combine)
 
 
 def embedding_penalty(embed_BD: jax.Array, valid_B: jax.Array) -> jax.Array:
@@ -86,3 +88,34 @@ def wrap_caption(text_BL: jax.Array, text_len_B: jax.Array, tokens: SpecialToken
     wrapped_BL = jnp.concatenate([edge_B1 + (tokens.bos - tokens.pad), text_BL, edge_B1], axis=1)
     at_end_BL = jnp.arange(wrapped_BL.shape[1]) == text_len_B[:, None] + 1
     return jnp.where(at_end_BL, tokens.eos, wrapped_BL), text_len_B + 2
+
+
+def check_negatives(config: RunConfig) -> None:
+    """Raises ConfigError where a clip has none, or where the temperature is beyond its limit."""
+    if config.data.clips_per_batch == 1:  # where it goes by seconds, the clips say how many there are
+        raise ConfigError(
+            "config.data.clips_per_batch is 1: it must be 2 or more, or 0 (go by seconds); "
+            f"{why_negatives(config.objective.name)}"
+        )
+    # The inverse temperature is limited: one that begins beyond the limit stays there, and nothing can learn it.
+    objective, least = config.objective, 1 / config.objective.max_logit_scale
+    if objective.temperature < least * (1 - 1e-6):
+        raise ConfigError(
+            f"config.objective.temperature is {objective.temperature:g}: it must be at least {least:g}, which is 1 / "
+            f"config.objective.max_logit_scale; below it the run would train at {least:g}"
+        )
+
+
+def why_negatives(objective: str) -> str:
+    return f"objective {objective} compares a clip with the others of its batch"
+
+
+def metrics(config: ObjectiveConfig) -> tuple[str, ...]:
+    bias = ("logit_bias",) if config.loss == "siglip" else ()
+    penalty = ("embedding_penalty",) if config.embed_reg else ()
+    return ("logit_scale", *bias, "accuracy", "negatives", "no_negatives_share", *penalty)
+
+
+SPEC = ObjectiveSpec(
+    "contrastive", sides=(TEXT,), make=make_contrastive, metrics=metrics, coupled=True, check=check_negatives
+)

@@ -10,10 +10,12 @@ import jax
 from jax.sharding import Mesh
 
 from alp_jax.config.schema import ObjectiveConfig
+from alp_jax.config.schema.model import DECODER, TEXT
 from alp_jax.core.errors import UserError
-from alp_jax.objectives.base import Arrays, Objective, Reduced, SpecialTokens
-from alp_jax.objectives.captioning import make_captioning
-from alp_jax.objectives.contrastive import make_contrastive
+from alp_jax.objectives import captioning, contrastive
+from alp_jax.objectives.base import Arrays, Objective, ObjectiveSpec, Reduced, SpecialTokens
+
+_PARTS = (contrastive.SPEC, captioning.SPEC)
 
 
 def make_hybrid(config: ObjectiveConfig, tokens: SpecialTokens, mesh: Mesh) -> Objective:
@@ -27,24 +29,33 @@ def make_hybrid(config: ObjectiveConfig, tokens: SpecialTokens, mesh: Mesh) -> O
     share = config.contrastive_share
     if not 0.0 <= share <= 1.0:
         raise UserError(f"config.objective.contrastive_share is {share}: it must be from 0 to 1")
-    parts = {"contrastive": make_contrastive(config, tokens, mesh), "captioning": make_captioning(config, tokens)}
-    weights = {"contrastive": share, "captioning": 1.0 - share}
+    parts = {spec.name: spec.make(config, tokens, mesh) for spec in _PARTS}
+    weights = dict(zip(parts, (share, 1.0 - share), strict=True))
 
     def prepare(batch: Arrays, key: jax.Array) -> Arrays:
         return {name: value for part in parts.values() for name, value in part.prepare(batch, key).items()}
 
     def reduce(outputs: Arrays, inputs: Arrays) -> Reduced:
-        found = [part.reduce(outputs, inputs) for part in parts.values()]
-        rows, scalars = ({k: v for one in sides for k, v in one.items()} for sides in zip(*found, strict=True))
+        reduced = [part.reduce(outputs, inputs) for part in parts.values()]
+        rows, scalars = ({k: v for one in both for k, v in one.items()} for both in zip(*reduced, strict=True))
         return Reduced(rows, scalars)
 
     def combine(reduced: Reduced, inputs: Arrays, batch: Arrays) -> tuple[Any, Arrays]:
         value: Any = 0.0
         metrics: Arrays = {}
         for name, part in parts.items():
-            loss, found = part.combine(reduced, inputs, batch)
+            loss, of_part = part.combine(reduced, inputs, batch)
             value = value + weights[name] * loss
-            metrics |= {f"{name}/{metric}": number for metric, number in found.items()} | {f"{name}/loss": loss}
+            metrics |= {f"{name}/{metric}": number for metric, number in of_part.items()} | {f"{name}/loss": loss}
         return value, metrics | {"accuracy": metrics["contrastive/accuracy"]}
 
-    return Objective(prepare, reduce, combine, coupled=True)
+    return Objective(prepare, reduce, combine)
+
+
+def metrics(config: ObjectiveConfig) -> tuple[str, ...]:
+    return "accuracy", *(f"{spec.name}/{name}" for spec in _PARTS for name in (*spec.metrics(config), "loss"))
+
+
+SPEC = ObjectiveSpec(
+    "hybrid", sides=(TEXT, DECODER), make=make_hybrid, metrics=metrics, coupled=True, check=contrastive.check_negatives
+)

@@ -1,22 +1,55 @@
-"""From the name in the configuration to the objective."""
+"""Every objective by its name: ours, and those that other distributions bring by entry points."""
 
 from jax.sharding import Mesh
 
-from alp_jax.config.schema import ObjectiveConfig
+from alp_jax.config import ConfigError
+from alp_jax.config.schema import ObjectiveConfig, RunConfig
+from alp_jax.config.schema.objective import NO_OBJECTIVE, objective_names, outside_objectives
+from alp_jax.core.errors import UserError
 from alp_jax.core.names import choose
-from alp_jax.objectives.base import Objective, SpecialTokens
-from alp_jax.objectives.captioning import make_captioning
-from alp_jax.objectives.contrastive import make_contrastive
-from alp_jax.objectives.hybrid import make_hybrid
-from alp_jax.objectives.tagging import make_tagging
+from alp_jax.objectives import captioning, contrastive, hybrid, tagging
+from alp_jax.objectives.base import Objective, ObjectiveSpec, SpecialTokens
+
+_OURS = {spec.name: spec for spec in (contrastive.SPEC, captioning.SPEC, hybrid.SPEC, tagging.SPEC)}
+
+
+def objective_spec(name: str) -> ObjectiveSpec:
+    """What the objective ``name`` says of itself; UserError when there is none, or one that says nothing."""
+    if name in _OURS:
+        return _OURS[name]
+    spec = outside_objectives()[choose(name, objective_names(), "config.objective.name")]
+    if not isinstance(spec, ObjectiveSpec) or spec.name != name:
+        raise UserError(f"entry point {name!r} of alp_jax.objectives is no ObjectiveSpec of that name: {spec!r:.80}")
+    return spec
+
+
+def sides_of(config: ObjectiveConfig) -> tuple[str, ...]:
+    """What a model of this objective has beside its encoder; nothing where it came without its training."""
+    return () if config.name == NO_OBJECTIVE else objective_spec(config.name).sides
 
 
 def make_objective(config: ObjectiveConfig, tokens: SpecialTokens, mesh: Mesh) -> Objective:
     """Builds the objective ``config.name``; an unknown name is a UserError that lists the known ones."""
-    makers = {
-        "contrastive": lambda: make_contrastive(config, tokens, mesh),
-        "captioning": lambda: make_captioning(config, tokens),
-        "hybrid": lambda: make_hybrid(config, tokens, mesh),
-        "tagging": make_tagging,
-    }
-    return makers[choose(config.name, makers, "config.objective.name")]()
+    spec = objective_spec(config.name)
+    return spec.make(config, tokens, mesh)._replace(coupled=spec.coupled)
+
+
+def check_objective(config: RunConfig) -> None:
+    """Raises ConfigError or UserError where the objective of ``config`` cannot be learnt with it."""
+    if config.objective.name == NO_OBJECTIVE:
+        *names, last = objective_names()
+        raise ConfigError(
+            "config.objective.name is none: that is an imported model without a text side, and there is nothing to "
+            f"train in it; choose {', '.join(names)} or {last}"
+        )
+    objective_spec(config.objective.name).check(config)
+
+
+def check_clips(config: RunConfig, clips: int, seconds: float) -> None:
+    """Raises ConfigError where batches of ``clips`` clips of up to ``seconds`` are too small for the objective."""
+    name = config.objective.name
+    if clips < 2 and objective_spec(name).coupled:
+        raise ConfigError(
+            f"config.data.batch_seconds is {config.data.batch_seconds:g}: a batch of clips of up to {seconds:g} s has "
+            f"1 clip, and must have 2 or more; {contrastive.why_negatives(name)}"
+        )

@@ -3,7 +3,8 @@
 import jax
 import jax.numpy as jnp
 
-from alp_jax.objectives.base import Arrays, Objective, Reduced
+from alp_jax.config.schema.model import TAGGER
+from alp_jax.objectives.base import Arrays, Objective, ObjectiveSpec, Reduced
 
 
 def make_tagging() -> Objective:
@@ -32,4 +33,12 @@ def make_tagging() -> Objective:
         metrics = {"accuracy": mean(reduced.rows["hits_B"]), "labelled_share": jnp.sum(labelled_B) / len(labelled_B)}
         return mean(reduced.rows["loss_B"]), metrics
 
-    return Objective(prepare, reduce, combine, coupled=False)
+    return Objective(prepare, reduce, combine)
+
+
+SPEC = ObjectiveSpec(
+    "tagging",
+    sides=(TAGGER,),
+    make=lambda config, tokens, mesh: make_tagging(),
+    metrics=lambda config: ("accuracy", "labelled_share"),
+)

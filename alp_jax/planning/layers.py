@@ -1,8 +1,8 @@
 """A training step in pieces that are compiled one by one and added up, where the whole takes a compiler too long.
 
 The pieces are the program's own modules with its own places on the mesh, forward and backward: the waveform to the
-encoder's input, one layer of each Zipformer stack times the number of its layers, the text side with its loss for one
-and for two layers (the difference is a layer), and the optimiser. Left out: what joins them (downsampling, bypasses
+encoder's input, one layer of each stack times the number of its layers, the text side with its loss for one and for two
+layers (the difference is a layer), and the optimiser. Left out: what joins them (downsampling, bypasses
 around stacks, sums of gradients), a few percent; and fusion across them, which the whole step would have. The peak is
 an estimate: state and gradients beside everything that the pieces hold.
 """
@@ -15,20 +15,18 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from alp_jax.config.schema import ModelConfig, RunConfig
+from alp_jax.config.schema import RunConfig
+from alp_jax.config.schema.model import DECODER, TEXT
 from alp_jax.core.clip import SAMPLE_RATE
 from alp_jax.core.errors import UserError
 from alp_jax.features.logmel import log_mel, num_frames
 from alp_jax.features.spec_augment import spec_augment
 from alp_jax.models.dual import FrameTextModel, compute_dtype
-from alp_jax.models.encoders import encoder_kind, make_encoder, output_dim
+from alp_jax.models.encoder_spec import EncoderPart
+from alp_jax.models.encoders import encoder_frames, encoder_spec, make_encoder, output_dim
 from alp_jax.models.functional import functionalize, outline
 from alp_jax.models.regularisers import Draws, TrainInputs, count_draws
-from alp_jax.models.transformer import recompute_if
-from alp_jax.models.zipformer.encoder import per_stack
-from alp_jax.models.zipformer.frontend import output_length
-from alp_jax.models.zipformer.modules import FrameLengths
-from alp_jax.objectives.registry import make_objective
+from alp_jax.objectives.registry import make_objective, sides_of
 from alp_jax.optim.optimizer import make_optimizer
 from alp_jax.parallel.mesh import batch_sharding, on_mesh, replicated
 from alp_jax.parallel.rules import infer_shardings
@@ -54,29 +52,30 @@ def by_layers(
     """The sum of the compiled pieces; ``say`` is told which one comes next.
 
     Raises:
-      UserError: another encoder than a Zipformer, or another objective than those with one text side.
+      UserError: an encoder that states no parts, or another objective than those with one text side.
     """
-    if encoder_kind(config.model) != "zipformer":
-        raise UserError(f"--layers adds up Zipformers; config.model is {config.model.name}: plan its whole step")
-    if config.objective.name not in ("contrastive", "captioning"):
+    if encoder_spec(config.model).parts is None:
+        raise UserError(
+            f"--layers adds up encoders that state their parts, which a {config.model.encoder_kind} does not; "
+            f"config.model is {config.model.name}: plan its whole step"
+        )
+    if sides_of(config.objective) not in ((TEXT,), (DECODER,)):
         raise UserError(
             f"--layers adds up one text side; config.objective.name is {config.objective.name}: plan its whole step"
         )
-    found = []
+    programs = []
     for piece in pieces(config, program, bucket):
         say(piece.name)
         compiled = compile_for(target, jax.jit(piece.function).lower(*piece.arguments))
-        found.append((compiled, piece.times))
-    return _sum(program, found)
+        programs.append((compiled, piece.times))
+    return _sum(program, programs)
 
 
 def pieces(config: RunConfig, program: Program, bucket: Bucket) -> Iterator[Piece]:
     """The pieces of a step, those of a layer for all layers that are alike."""
     shapes = _Shapes(program, bucket)
-    yield _front_end(config, shapes)
-    encoder = config.model.encoder
-    for i in range(len(encoder.encoder_dim)):
-        yield _layer(config.model, shapes, i)
+    for part in encoder_spec(config.model).parts(config.model, shapes.mel_frames):
+        yield _encoder_piece(config, shapes, part)
     layers = _text_layers(config)
     if layers > 1:
         yield _text_side(config, shapes, 2, layers - 1)
@@ -92,8 +91,7 @@ class _Shapes:
     def __init__(self, program: Program, bucket: Bucket):
         self.program, self.mesh, self.bucket = program, program.mesh, bucket
         self.clips = bucket.clips
-        mel_frames = num_frames(round(bucket.seconds * SAMPLE_RATE))
-        self.mel_frames, self.frames = mel_frames, output_length(mel_frames)
+        self.mel_frames = num_frames(round(bucket.seconds * SAMPLE_RATE))
 
     def rows(self, *shape: int, dtype=jnp.float32) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct((self.clips, *shape), dtype, sharding=batch_sharding(self.mesh))
@@ -135,79 +133,47 @@ def _differentiated(mesh, forward: Callable, arguments: int) -> Callable:
     return run
 
 
-def _part(model: ModelConfig, get: Callable) -> tuple[Any, Callable, Callable]:
-    """(its outline, init, apply) of the module that ``get`` takes out of the encoder."""
+def _encoder_piece(config: RunConfig, shapes: _Shapes, part: EncoderPart) -> Piece:
+    """A part with its draws, forward and backward; the first takes the waveform."""
+    model, dtype = config.model, compute_dtype(config.model)
 
     def make(rngs):
-        return get(make_encoder(model, rngs=rngs, dtype=compute_dtype(model)))
+        return part.module(make_encoder(model, rngs=rngs, dtype=dtype))
 
-    return outline(make), *functionalize(make)
+    draw_counts, (init, apply) = count_draws(outline(make)), functionalize(make)
 
+    def draws(key, whitening) -> Draws | None:
+        if not model.regularise:
+            return None
+        inputs = TrainInputs(key, jnp.float32(10_000.0), whitening[: draw_counts.whitenings])
+        return Draws.sample(inputs, draw_counts, shapes.clips)
 
-def _front_end(config: RunConfig, shapes: _Shapes) -> Piece:
-    model = config.model
-    module, init, apply = _part(model, lambda encoder: encoder.encoder_embed)
-    draw_counts, remat = count_draws(module), _part(model, lambda encoder: encoder)[0].remat_front
-
-    def forward(params, whitening, audio, audio_len, key):
+    def from_audio(params, whitening, audio, audio_len, key):
         mel_key, train_key = jax.random.split(jax.random.wrap_key_data(key))
         mel_BTF, len_B = log_mel(audio, audio_len, config.features)
         mel_BTF = spec_augment(mel_BTF, len_B, mel_key, config.features.spec_augment)
-        train = _draws(model, train_key, whitening, draw_counts, len(len_B))
-        return recompute_if(remat, lambda *args: apply(*args, train))(params, mel_BTF, output_length(len_B))
+        return part.run(apply, params, mel_BTF, len_B, draws(train_key, whitening))
 
-    arguments = (
-        shapes.parameters(init, "params", "encoder", "encoder_embed"),
-        shapes.whole(max(draw_counts.whitenings, 1)),
-        shapes.rows(round(shapes.bucket.seconds * SAMPLE_RATE), dtype=jnp.int16),
-        shapes.rows(dtype=jnp.int32),
-        shapes.key(),
-        shapes.rows(shapes.frames, model.encoder.encoder_dim[0], dtype=compute_dtype(model)),
-    )
-    return Piece("waveform to the encoder's input", _differentiated(shapes.mesh, forward, 2), arguments, 1)
+    def from_frames(params, x_BTD, whitening, *others):
+        *constants, len_B, key = others
+        return part.run(apply, params, x_BTD, len_B, draws(jax.random.wrap_key_data(key), whitening), *constants)
 
-
-def _draws(model: ModelConfig, key, whitening, draw_counts, clips: int) -> Draws | None:
-    if not model.regularise:
-        return None
-    return Draws.sample(
-        TrainInputs(key, jnp.float32(10_000.0), whitening[: draw_counts.whitenings]), draw_counts, clips
-    )
-
-
-def _layer(model: ModelConfig, shapes: _Shapes, stack: int) -> Piece:
-    encoder, dtype = model.encoder, compute_dtype(model)
-    width, factor = encoder.encoder_dim[stack], per_stack(encoder, "downsampling_factor")[stack]
-    module, init, apply = _part(model, lambda whole: whole.encoders[stack].layers[0])
-    draw_counts, remat = count_draws(module), _part(model, lambda whole: whole.encoders[stack])[0].remat
-    frames = -(-shapes.frames // factor)
-
-    def forward(params, x_BTD, whitening, pos_ND, len_B, key):
-        train = _draws(model, jax.random.wrap_key_data(key), whitening, draw_counts, len(len_B))
-        lengths = FrameLengths(jnp.arange(frames) < len_B[:, None], len_B)
-
-        def run(params, x_BTD, pos_ND):
-            return apply(params, x_BTD, pos_ND, lengths, train)
-
-        return recompute_if(remat, run)(params, x_BTD, pos_ND)
-
-    arguments = (
-        shapes.parameters(init, "params", "encoder", "encoders", str(stack), "layers", "0"),
-        shapes.rows(frames, width, dtype=dtype),
-        shapes.whole(max(draw_counts.whitenings, 1)),
-        shapes.whole(2 * frames - 1, encoder.pos_dim),
-        shapes.rows(dtype=jnp.int32),
-        shapes.key(),
-        shapes.rows(frames, width, dtype=dtype),
-    )
-    times = per_stack(encoder, "num_encoder_layers")[stack]
-    name = f"a layer of stack {stack + 1} of {len(encoder.encoder_dim)}"
-    return Piece(name, _differentiated(shapes.mesh, forward, 3), arguments, times)
+    params = shapes.parameters(init, "params", "encoder", *part.path)
+    whitening = shapes.whole(max(draw_counts.whitenings, 1))
+    lengths, upstream = shapes.rows(dtype=jnp.int32), shapes.rows(*part.out, dtype=dtype)
+    if part.shape is None:
+        audio = shapes.rows(round(shapes.bucket.seconds * SAMPLE_RATE), dtype=jnp.int16)
+        arguments = (params, whitening, audio, lengths, shapes.key(), upstream)
+        return Piece(part.name, _differentiated(shapes.mesh, from_audio, 2), arguments, part.times)
+    constants = [shapes.whole(*shape) for shape in part.constants]
+    x_BTD = shapes.rows(*part.shape, dtype=dtype)
+    arguments = (params, x_BTD, whitening, *constants, lengths, shapes.key(), upstream)
+    return Piece(part.name, _differentiated(shapes.mesh, from_frames, 3), arguments, part.times)
 
 
 def _text_layers(config: RunConfig) -> int:
-    contrastive = config.objective.name == "contrastive"
-    return config.model.text.num_hidden_layers if contrastive else config.model.decoder.num_decoder_layers
+    text = TEXT in sides_of(config.objective)
+    return config.model.text.num_hidden_layers if text else config.model.decoder.num_decoder_layers
 
 
 def _text_side(config: RunConfig, shapes: _Shapes, layers: int, times: int) -> Piece:
@@ -216,9 +182,9 @@ def _text_side(config: RunConfig, shapes: _Shapes, layers: int, times: int) -> P
     model = dataclasses.replace(config.model, text=text, decoder=decoder)
     objective = make_objective(config.objective, TOKENS, shapes.mesh)
     width, dtype = output_dim(model), compute_dtype(model)
-    name, bias = config.objective.name, config.objective.start_bias if config.objective.learn_bias else None
-    init, apply = functionalize(lambda rngs: FrameTextModel(model, name, width, bias=bias, rngs=rngs))
-    frames = -(-shapes.frames // model.encoder.output_downsampling_factor)
+    sides, bias = sides_of(config.objective), config.objective.start_bias if config.objective.learn_bias else None
+    init, apply = functionalize(lambda rngs: FrameTextModel(model, sides, width, bias=bias, rngs=rngs))
+    frames = encoder_frames(model, shapes.mel_frames)
 
     def step(params, frames_BTD, len_B, batch, key):
         def loss(params, frames_BTD):

@@ -13,6 +13,7 @@ from alp_jax.core.files import read_json, write_json
 from alp_jax.core.progress import say, stage
 from alp_jax.core.target import planned_for
 from alp_jax.models.accounting import train_flops
+from alp_jax.objectives.registry import sides_of
 from alp_jax.parallel.mesh import make_mesh
 from alp_jax.planning.compiled import Compiled, compile_for
 from alp_jax.planning.flops import flops
@@ -128,7 +129,9 @@ def _bucket(
         compiled = by_layers(config, target, program, bucket, lambda name: _say(name, target))
     else:
         compiled = compile_for(target, lowered)
-    model = train_flops(config.model, config.objective.name, bucket.seconds, config.data.text_budget) * bucket.clips
+    model = (
+        train_flops(config.model, sides_of(config.objective), bucket.seconds, config.data.text_budget) * bucket.clips
+    )
     entry = {
         "fingerprint": fingerprint,
         "seconds": bucket.seconds,

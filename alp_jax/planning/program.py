@@ -9,12 +9,13 @@ import jax
 from jax.sharding import Mesh
 
 from alp_jax.config.schema import RunConfig
+from alp_jax.config.schema.model import TAGGER
 from alp_jax.core.clip import SAMPLE_RATE
 from alp_jax.core.errors import UserError
 from alp_jax.data.order.buckets import batch_size, edges
 from alp_jax.models.accounting import parameters
 from alp_jax.objectives.base import SpecialTokens
-from alp_jax.objectives.registry import make_objective
+from alp_jax.objectives.registry import check_objective, make_objective, sides_of
 from alp_jax.optim.optimizer import averages, make_optimizer
 from alp_jax.parallel.mesh import batch_shards
 from alp_jax.train.build import make_model
@@ -89,8 +90,11 @@ def make_program(config: RunConfig, mesh: Mesh) -> Program:
     Raises:
       UserError: settings that do not fit together.
     """
-    if config.objective.name == "tagging" and not config.data.tags:
-        raise UserError("config.objective.name=tagging needs config.data.tags: a list that 'alp tags' makes")
+    check_objective(config)
+    if TAGGER in sides_of(config.objective) and not config.data.tags:
+        raise UserError(
+            f"config.objective.name={config.objective.name} needs config.data.tags: a list that 'alp tags' makes"
+        )
     init, apply = make_model(config)
     optimizer = make_optimizer(config.optim, config.train.steps)
     make = state_maker(init, apply, optimizer, averages(config.train))

@@ -18,6 +18,7 @@ from alp_jax.data.order.forecast import forecast
 from alp_jax.data.store.dataset import open_dataset
 from alp_jax.data.store.schema import INFO
 from alp_jax.models.accounting import train_flops
+from alp_jax.objectives.registry import sides_of
 from alp_jax.optim.optimizer import averages, make_optimizer
 from alp_jax.train.build import make_model
 from alp_jax.train.state import state_maker, state_shapes
@@ -77,7 +78,7 @@ def _flops(config: RunConfig) -> float:
         return 0.0
     tokens = config.data.text_budget
     per_step = sum(
-        share * batch * train_flops(config.model, config.objective.name, seconds, tokens)
+        share * batch * train_flops(config.model, sides_of(config.objective), seconds, tokens)
         for seconds, batch, share in _buckets(config)
     )
     return config.train.steps * per_step

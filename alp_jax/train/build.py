@@ -14,21 +14,21 @@ import numpy as np
 from jax.sharding import Mesh
 
 from alp_jax.config import RunConfig, resolve
+from alp_jax.config.schema.model import DECODER, TAGGER, TEXT
 from alp_jax.core import storage
 from alp_jax.core.errors import UserError
 from alp_jax.core.files import read_json
-from alp_jax.core.names import choose
 from alp_jax.core.run_files import CONFIG, ENVIRONMENT
 from alp_jax.data.store.dataset import Dataset, open_dataset
 from alp_jax.data.store.schema import INFO
 from alp_jax.data.text.open import open_tokenizer, tokenizer_path
 from alp_jax.data.text.tags import TagList
 from alp_jax.data.text.tokenizer import FILE_NAME, FILE_NAMES, Tokenizer
-from alp_jax.models.dual import CAPTIONING, CONTRASTIVE, SIDES, TAGGING, AudioTextModel
+from alp_jax.models.dual import AudioTextModel
 from alp_jax.models.encoders import check_features
 from alp_jax.models.functional import functionalize
 from alp_jax.objectives.base import Objective, SpecialTokens
-from alp_jax.objectives.registry import make_objective
+from alp_jax.objectives.registry import make_objective, sides_of
 from alp_jax.train.checkpoint import load_params
 
 
@@ -53,7 +53,7 @@ def make_model(config: RunConfig) -> tuple[Callable, Callable]:
     bias = objective.start_bias if objective.learn_bias else None
     return functionalize(
         lambda rngs: AudioTextModel(
-            config.model, objective=objective.name, temperature=objective.temperature, bias=bias, rngs=rngs
+            config.model, sides_of(objective), temperature=objective.temperature, bias=bias, rngs=rngs
         )
     )
 
@@ -75,23 +75,22 @@ def make_parts(config: RunConfig, tokenizer: Tokenizer, mesh: Mesh) -> Parts:
 
 
 def _check_targets(config: RunConfig, tokenizer: Tokenizer) -> None:
-    sides = SIDES[choose(config.objective.name, SIDES, "config.objective.name")]
-    knobs = {
-        CONTRASTIVE: ("text", config.model.text.vocab_size),
-        CAPTIONING: ("decoder", config.model.decoder.vocab_size),
-    }
-    for knob, size in (knobs[side] for side in sides if side in knobs):
-        if tokenizer.vocab_size > size:
+    sides = sides_of(config.objective)
+    vocabularies = {TEXT: config.model.text.vocab_size, DECODER: config.model.decoder.vocab_size}
+    for side, size in vocabularies.items():
+        if side in sides and tokenizer.vocab_size > size:
             raise UserError(
-                f"config.model.{knob}.vocab_size is {size} but the tokenizer has {tokenizer.vocab_size} tokens"
+                f"config.model.{side}.vocab_size is {size} but the tokenizer has {tokenizer.vocab_size} tokens"
             )
-    if TAGGING in sides:
+    if TAGGER in sides:
         if not config.data.tags:
-            raise UserError("config.objective.name=tagging needs config.data.tags: a list that 'alp tags' makes")
+            raise UserError(
+                f"config.objective.name={config.objective.name} needs config.data.tags: a list that 'alp tags' makes"
+            )
         if len(tags := TagList.load(config.data.tags)) > config.model.num_tags:
             raise UserError(f"config.model.num_tags is {config.model.num_tags} but config.data.tags has {len(tags)}")
     longest = config.data.text_budget + 2
-    if CONTRASTIVE in sides and longest > config.model.text.max_position_embeddings:
+    if TEXT in sides and longest > config.model.text.max_position_embeddings:
         raise UserError(
             f"config.data.text_budget {config.data.text_budget} with its two special tokens exceeds "
             f"config.model.text.max_position_embeddings {config.model.text.max_position_embeddings}"

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from alp_jax.config import RunConfig
+from alp_jax.config.schema.model import DECODER, TEXT
 from alp_jax.core import storage
 from alp_jax.core.errors import UserError
 from alp_jax.core.files import read_json
@@ -26,9 +27,9 @@ from alp_jax.evaluation.stats.overlap import Trained
 from alp_jax.evaluation.suite import Suite, protocol, run_suite, task_names
 from alp_jax.features.logmel import log_mel
 from alp_jax.models.decoding import Ids
-from alp_jax.models.dual import CAPTIONING, CONTRASTIVE, SIDES
 from alp_jax.objectives.base import SpecialTokens
 from alp_jax.objectives.contrastive import wrap_caption
+from alp_jax.objectives.registry import sides_of
 from alp_jax.parallel.rows import over_rows
 from alp_jax.train.build import find_data, make_model, read_config, require_data, run_tokenizer
 from alp_jax.train.checkpoint import load_params
@@ -167,13 +168,14 @@ def frozen_model(config: RunConfig, params: dict, name: str) -> EvalModel:
         ids = Ids(special.bos, special.eos, special.pad)
         return generate(params, jnp.asarray(frames_BTD), jnp.asarray(len_B), ids, beams, tokens)
 
-    contrastive = CONTRASTIVE in SIDES[config.objective.name]
+    sides = sides_of(config.objective)
+    contrastive = TEXT in sides
     return EvalModel(
         name=name,
         frames=frames,
         pool_audio=pool_audio if contrastive else None,
         project_audio=project_audio if contrastive else None,
         embed_text=embed_captions if contrastive else None,
-        caption=caption if CAPTIONING in SIDES[config.objective.name] else None,
+        caption=caption if DECODER in sides else None,
         identity=identity,
     )

@@ -16,6 +16,7 @@ from alp_jax.core.files import read_json
 from alp_jax.core.progress import Progress, say
 from alp_jax.core.run_files import LOG
 from alp_jax.models.accounting import train_flops
+from alp_jax.objectives.registry import sides_of
 from alp_jax.train.host import CompiledSteps, bytes_accessed
 from alp_jax.train.writers import Writers
 
@@ -67,8 +68,8 @@ class StepCosts:
     def row_flops(self, samples: int) -> float:
         """FLOPs of the model on a row of ``samples``: padding costs what audio costs."""
         if samples not in self._row_flops:
-            model, objective, text = self._config.model, self._config.objective.name, self._config.data.text_budget
-            self._row_flops[samples] = train_flops(model, objective, samples / SAMPLE_RATE, text)
+            model, sides, text = self._config.model, sides_of(self._config.objective), self._config.data.text_budget
+            self._row_flops[samples] = train_flops(model, sides, samples / SAMPLE_RATE, text)
         return self._row_flops[samples]
 
     def bytes(self, steps: CompiledSteps, batch: dict[str, jax.Array]) -> float | None:

@@ -6,9 +6,7 @@ from collections.abc import Callable, Sequence
 import jax
 from jax.sharding import Mesh
 
-from alp_jax.config import ConfigError, RunConfig, check_run
-from alp_jax.config.rules import NEEDS_NEGATIVES, why_negatives
-from alp_jax.config.schema import TrainConfig
+from alp_jax.config import RunConfig, check_run
 from alp_jax.core.clip import SAMPLE_RATE
 from alp_jax.core.errors import UserError
 from alp_jax.data.order.batch_plan import BatchPlan, plan
@@ -16,6 +14,7 @@ from alp_jax.data.order.buckets import Bucket
 from alp_jax.data.store.dataset import Dataset
 from alp_jax.data.text.tokenizer import Tokenizer
 from alp_jax.models.accounting import parameters
+from alp_jax.objectives.registry import check_clips, check_objective, objective_spec
 from alp_jax.optim.optimizer import averages, make_optimizer
 from alp_jax.parallel import hosts
 from alp_jax.parallel.mesh import batch_shards, make_mesh
@@ -24,7 +23,7 @@ from alp_jax.train.build import Parts, make_parts, open_data
 from alp_jax.train.checkpoint_folder import Keep
 from alp_jax.train.host import Shapes, batch_shapes, parse_steps
 from alp_jax.train.state import State, state_maker, state_shapes
-from alp_jax.train.step import make_train_step
+from alp_jax.train.step import STEP_METRICS, make_train_step
 from alp_jax.train.writers import parse_logs
 
 
@@ -52,9 +51,11 @@ def prepare(config: RunConfig) -> Setup:
       UserError: settings and data do not fit together.
     """
     check_run(config)
+    check_objective(config)
     parse_logs(config.train.logs)
     parse_steps(config.train.profile_steps)
     keep = Keep.of(config.train)
+    _check_best_metric(config, keep)
     with hosts.stage("opening the data set", config.data.path):
         dataset, tokenizer = open_data(config)
     with hosts.stage("starting the devices", quiet=True):
@@ -69,7 +70,6 @@ def prepare(config: RunConfig) -> Setup:
         check_batches(config, batches.buckets)
     step = make_train_step(parts.apply, parts.objective, optimizer, config, mesh, infer_shardings(state, mesh))
     shapes = [batch_shapes(config, mesh, bucket.edge, bucket.batch) for bucket in batches.buckets]
-    _check_best_metric(keep, step, state, shapes[0])
     return Setup(keep, dataset, tokenizer, mesh, parts, make_state, state, batches, step, shapes)
 
 
@@ -99,23 +99,15 @@ def rehearse(config: RunConfig) -> dict:
 
 def check_batches(config: RunConfig, buckets: Sequence[Bucket]) -> None:
     """ConfigError where a global batch of one of the planned ``buckets`` holds too few clips for the objective."""
-    if config.objective.name not in NEEDS_NEGATIVES:
-        return
     for bucket in buckets:
-        if bucket.batch < 2:
-            raise ConfigError(
-                f"config.data.batch_seconds is {config.data.batch_seconds:g}: a batch of clips of up to "
-                f"{bucket.edge / SAMPLE_RATE:g} s has 1 clip, and must have 2 or more; {why_negatives(config)}"
-            )
+        check_clips(config, bucket.batch, bucket.edge / SAMPLE_RATE)
 
 
-def _check_best_metric(keep: Keep, step: jax.stages.Wrapped, state: State, batch: Shapes) -> None:
-    """UserError where no step gives the metric that the best checkpoints go by; the step is traced, not compiled."""
+def _check_best_metric(config: RunConfig, keep: Keep) -> None:
+    """UserError where no step gives the metric that the best checkpoints go by."""
     name = keep.metric.lstrip("+")
-    if not keep.best or name == TrainConfig.best_metric:  # which every step gives
-        return
-    known = jax.eval_shape(step, state, batch)[1]
-    if name not in known:
+    known = {*STEP_METRICS, *objective_spec(config.objective.name).metrics(config.objective)}
+    if keep.best and name not in known:
         raise UserError(
             f"config.train.best_metric is {keep.metric}, and no step of this run gives {name}: it must be one of "
             f"{', '.join(sorted(known))}, with + in front where higher is better"

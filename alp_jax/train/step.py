@@ -28,6 +28,8 @@ from alp_jax.optim.stacks import global_norm
 from alp_jax.parallel.mesh import BATCH_AXES, batch_sharding, batch_shards, on_mesh, replicated
 from alp_jax.train.state import State
 
+STEP_METRICS = ("loss", "grad_norm", "bad_steps", "learning_rate")  # beside those of the objective
+
 
 def batch_count(step: jax.Array, rate: float) -> jax.Array:
     """What the encoder's schedules read: as in the reference, raised by ten before every tenth step, up to 100,000."""

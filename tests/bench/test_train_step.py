@@ -6,6 +6,7 @@ import jax
 import pytest
 
 from alp_jax.cli.main import main
+from alp_jax.config.schema.model import TEXT
 from alp_jax.models.accounting import train_flops
 from tests.parallel import splits
 
@@ -36,7 +37,7 @@ def test_times_and_ratios_hang_together(capsys, config_file):
     size = ("--clips", "16", "--seconds", "0.5", "--rounds", "3", "--steps", "1")
     found, _ = bench(capsys, *size, "--against", "adamw", *config_file)
     assert (found["devices"], found["clips"], found["device"]) == (8, 16, jax.devices()[0].device_kind)
-    flops = 16 * train_flops(splits.config_for("contrastive", (-1, 1, 1), "vit").model, "contrastive", 0.5, 6)
+    flops = 16 * train_flops(splits.config_for("contrastive", (-1, 1, 1), "vit").model, (TEXT,), 0.5, 6)
     same = found["against"]["adamw"]  # as the configuration has it already: the same program
     assert same["bytes_accessed"] == found["bytes_accessed"] > 0
     assert same["temp_bytes"] == found["temp_bytes"] > 0

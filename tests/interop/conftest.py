@@ -21,6 +21,7 @@ from alp_jax.config.schema import (
     TextTowerConfig,
     ZipformerConfig,
 )
+from alp_jax.config.schema.model import DECODER, TEXT
 from alp_jax.core.clip import Clip
 from alp_jax.data.building import build
 from alp_jax.golden.case import find_cases
@@ -185,10 +186,10 @@ class DrawnModels:
             init, _ = functionalize(lambda rngs: Zipformer(encoder, rngs=rngs))
         elif kind == "clap":
             model, _ = reference.clap_config(config["clap_config"])
-            init, _ = functionalize(lambda rngs: AudioTextModel(model, "contrastive", rngs=rngs))
+            init, _ = functionalize(lambda rngs: AudioTextModel(model, (TEXT,), rngs=rngs))
         else:
             model = reference.caption_config(config["caption_config"], config["vocab_size"])
-            init, _ = functionalize(lambda rngs: AudioTextModel(model, "captioning", rngs=rngs))
+            init, _ = functionalize(lambda rngs: AudioTextModel(model, (DECODER,), rngs=rngs))
         zeros = jax.tree.map(lambda like: np.zeros(like.shape, np.float32), jax.eval_shape(init, jax.random.key(0)))
         state = {name: self.draw(name, value.shape) for name, value in to_torch(zeros, kind).items()}
         if "text_decoder.output_proj.weight" in state and config["caption_config"]["decoder_shared_emb"]:

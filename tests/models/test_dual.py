@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from alp_jax.config.schema import DecoderConfig, ModelConfig, TextTowerConfig, ZipformerConfig
+from alp_jax.config.schema.model import DECODER, TEXT
 from alp_jax.core.errors import UserError
 from alp_jax.models.decoding import Ids
 from alp_jax.models.dual import AudioTextModel, masked_mean, unit
@@ -42,14 +43,14 @@ CONFIG = ModelConfig(
 )
 MEL = jax.random.normal(jax.random.key(5), (3, 40, 16))
 LEN = jnp.asarray([40, 25, 31], jnp.int32)
-TEXT = jnp.asarray([[1, 5, 6, 2], [1, 7, 2, 0], [1, 8, 9, 2]], jnp.int32)
-TEXT_LEN = jnp.asarray([4, 3, 4], jnp.int32)
-CONTRASTIVE = {"text_BL": TEXT, "text_len_B": TEXT_LEN}
-CAPTIONING = {"decoder_in_BL": TEXT, "decoder_len_B": TEXT_LEN, "causal_B": jnp.asarray([True, False, True])}
+TOKENS = jnp.asarray([[1, 5, 6, 2], [1, 7, 2, 0], [1, 8, 9, 2]], jnp.int32)
+TOKENS_LEN = jnp.asarray([4, 3, 4], jnp.int32)
+CONTRASTIVE = {"text_BL": TOKENS, "text_len_B": TOKENS_LEN}
+CAPTIONING = {"decoder_in_BL": TOKENS, "decoder_len_B": TOKENS_LEN, "causal_B": jnp.asarray([True, False, True])}
 
 
-def model(objective, **options):
-    init, apply = functionalize(lambda rngs: AudioTextModel(CONFIG, objective, rngs=rngs, **options))
+def model(side, **options):
+    init, apply = functionalize(lambda rngs: AudioTextModel(CONFIG, (side,), rngs=rngs, **options))
     return init, jax.jit(apply, static_argnames=("method", "max_length"))
 
 
@@ -62,17 +63,17 @@ def random_params(init):
 
 @pytest.fixture(scope="module")
 def contrastive():
-    init, apply = model("contrastive")
+    init, apply = model(TEXT)
     return random_params(init), apply
 
 
 @pytest.fixture(scope="module")
 def captioning():
-    init, apply = model("captioning")
+    init, apply = model(DECODER)
     return random_params(init), apply
 
 
-def test_the_objective_decides_which_parts_exist(contrastive, captioning):
+def test_the_sides_decide_which_parts_exist(contrastive, captioning):
     assert set(contrastive[0]) == {"encoder", "text", "audio_proj", "text_proj", "logit_scale"}
     assert set(captioning[0]) == {"encoder", "decoder"}
 
@@ -89,7 +90,7 @@ def test_contrastive_outputs_are_float32_unit_vectors_and_a_scale(contrastive):
 
 
 def test_the_scale_starts_as_the_logarithm_of_the_inverse_temperature():
-    init, _ = model("contrastive", temperature=0.05)
+    init, _ = model(TEXT, temperature=0.05)
     scale = jax.jit(lambda key: init(key)["logit_scale"])(jax.random.key(0))
     assert float(scale) == pytest.approx(math.log(20), rel=1e-6)
 
@@ -98,7 +99,7 @@ def test_the_two_towers_can_be_used_alone_and_rows_are_independent(contrastive):
     params, apply = contrastive
     outputs, order = apply(params, MEL, LEN, CONTRASTIVE), np.asarray([2, 0, 1])
     audio = apply(params, MEL[order], LEN[order], method="embed_audio")
-    text = apply(params, TEXT[order], TEXT_LEN[order], method="embed_text")
+    text = apply(params, TOKENS[order], TOKENS_LEN[order], method="embed_text")
     np.testing.assert_allclose(audio, outputs["audio_embed_BD"][order], atol=1e-5)
     np.testing.assert_allclose(text, outputs["text_embed_BD"][order], atol=1e-5)
 
@@ -112,8 +113,8 @@ def test_audio_padding_does_not_matter(contrastive):
 
 def test_a_key_turns_dropout_on(contrastive):
     params, apply = contrastive
-    plain = apply(params, TEXT, TEXT_LEN, method="embed_text")
-    random = apply(params, TEXT, TEXT_LEN, method="embed_text", key=jax.random.key(3))
+    plain = apply(params, TOKENS, TOKENS_LEN, method="embed_text")
+    random = apply(params, TOKENS, TOKENS_LEN, method="embed_text", key=jax.random.key(3))
     assert np.abs(random - plain).max() > 1e-3
 
 
@@ -138,7 +139,7 @@ def test_every_part_of_the_text_side_gets_a_gradient(contrastive):
     @jax.grad
     def gradient(params):
         audio = apply(params, frames, jnp.asarray([8, 5, 6]), method="pool_audio")
-        return jnp.sum(audio * apply(params, TEXT, TEXT_LEN, method="embed_text") * jnp.arange(6))
+        return jnp.sum(audio * apply(params, TOKENS, TOKENS_LEN, method="embed_text") * jnp.arange(6))
 
     found = gradient(params)
     del found["text"]["layers"]["0"]["attention"]["key"]["bias"]  # softmax ignores it: rounding noise
@@ -150,18 +151,18 @@ def test_every_part_of_the_text_side_gets_a_gradient(contrastive):
 
 def test_low_precision_keeps_outputs_in_float32():
     config = ModelConfig(**{**vars(CONFIG), "compute_dtype": "bfloat16"})
-    init, apply = functionalize(lambda rngs: AudioTextModel(config, "contrastive", rngs=rngs))
+    init, apply = functionalize(lambda rngs: AudioTextModel(config, (TEXT,), rngs=rngs))
     outputs = jax.eval_shape(lambda key: apply(init(key), MEL, LEN, CONTRASTIVE), jax.random.key(0))
     assert {leaf.dtype for leaf in jax.tree.leaves(outputs)} == {jnp.dtype("float32")}
 
 
 @pytest.mark.parametrize(
-    ("objective", "options", "message"),
-    [("contrastiv", {}, "'contrastive'"), ("contrastive", {"temperature": 0.0}, "temperature=0.0")],
+    ("side", "options", "message"),
+    [("txt", {}, "side of a model 'txt'"), (TEXT, {"temperature": 0.0}, "temperature=0.0")],
 )
-def test_wrong_settings_are_named(objective, options, message):
+def test_wrong_settings_are_named(side, options, message):
     with pytest.raises(UserError, match=message):
-        model(objective, **options)
+        model(side, **options)
 
 
 def test_masked_mean_and_unit_length_at_their_edges():

@@ -4,6 +4,7 @@ import jax
 import pytest
 
 from alp_jax.config import MODELS
+from alp_jax.config.schema.model import TEXT
 from alp_jax.config.sizes import MATCHES
 from alp_jax.models.accounting import encoder_flops, encoder_parameters, parameters
 from alp_jax.models.dual import AudioTextModel
@@ -39,7 +40,7 @@ def test_sizes_are_these():
 @pytest.mark.parametrize("name", MODELS)
 def test_presets_can_be_built_and_are_counted_exactly(name):
     """The whole model, abstractly; the encoder's count is that of its parameters."""
-    init, _ = functionalize(lambda rngs: AudioTextModel(MODELS[name], "contrastive", rngs=rngs))
+    init, _ = functionalize(lambda rngs: AudioTextModel(MODELS[name], (TEXT,), rngs=rngs))
     shapes = jax.eval_shape(init, jax.random.key(0))
     assert parameters(shapes["encoder"]) == ENCODERS[name][0]
     assert shapes["audio_proj"]["hidden"]["kernel"].shape[0] == ENCODERS[name][2]

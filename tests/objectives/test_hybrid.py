@@ -11,7 +11,7 @@ from alp_jax.config.schema import MeshConfig, ObjectiveConfig
 from alp_jax.core.errors import UserError
 from alp_jax.models.accounting import encoder_flops, train_flops
 from alp_jax.objectives.base import SpecialTokens
-from alp_jax.objectives.registry import make_objective
+from alp_jax.objectives.registry import make_objective, objective_spec
 from alp_jax.parallel.mesh import make_mesh
 from alp_jax.train.build import make_model
 from tests.parallel import splits
@@ -50,7 +50,7 @@ def test_its_model_has_both_sides_and_one_encoder():
         named = dataclasses.replace(config, objective=ObjectiveConfig(name=name))
         shapes[name] = set(jax.eval_shape(make_model(named)[0], jax.random.key(0)))
     assert shapes["hybrid"] == shapes["contrastive"] | shapes["captioning"]
-    flops = {name: train_flops(config.model, name, 1.0, 8) for name in shapes}
+    flops = {name: train_flops(config.model, objective_spec(name).sides, 1.0, 8) for name in shapes}
     encoder = 3 * encoder_flops(config.model, 1.0)
     np.testing.assert_allclose(flops["hybrid"], flops["contrastive"] + flops["captioning"] - encoder, rtol=1e-12)
 

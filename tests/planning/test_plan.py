@@ -99,7 +99,7 @@ def test_a_plan_goes_on_where_it_stopped(planned, capsys):
             ["--topology", "cpu:8", "--bucket", "1", "--config.objective.name=tagging"],
             "tagging needs config.data.tags",
         ),
-        (["--topology", "cpu:8", "--layers", "--bucket", "1"], "--layers adds up Zipformers; config.model is vit_xxs"),
+        (["--topology", "cpu:8", "--layers", "--bucket", "1"], "which a vit does not; config.model is vit_xxs"),
     ],
 )
 def test_wrong_input_is_one_line(arguments, words, capsys):

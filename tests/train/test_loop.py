@@ -16,6 +16,7 @@ import pytest
 
 from alp_jax.config import to_dict
 from alp_jax.config.schema import MeshConfig
+from alp_jax.config.schema.model import DECODER
 from alp_jax.core.errors import NumericsError, Preempted, UserError
 from alp_jax.data.pipeline import train_batches
 from alp_jax.models.accounting import train_flops
@@ -72,7 +73,7 @@ def test_training_lowers_the_loss_and_leaves_a_whole_run_folder(tiny, tmp_path):
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["truncated_caption_share"] for line in lines] == cut
     assert min(cut) > 0
-    assert summary["flops"] == pytest.approx(12 * 16 * train_flops(config.model, "captioning", 1.2, 12))
+    assert summary["flops"] == pytest.approx(12 * 16 * train_flops(config.model, (DECODER,), 1.2, 12))
     # what is evaluated and exported is the average
     state, given = read_checkpoint(tmp_path / "run" / "checkpoints" / "12"), leaves(load_params(tmp_path / "run")[0])
     assert all(given[name].tobytes() == value.tobytes() for name, value in leaves(state["average"]).items())

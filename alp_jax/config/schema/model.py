@@ -3,7 +3,13 @@
 import dataclasses
 
 from alp_jax.config.domain import setting
+from alp_jax.config.outside import Settings
 from alp_jax.config.schema.encoders import ConformerConfig, ViTConfig, ZipformerConfig
+
+ENCODER_KINDS = ("zipformer", "vit", "conformer")
+ENCODERS = "alp_jax.encoders"  # entry points of encoders that other distributions bring
+# What a model may have beside its encoder; objectives say which of them they need.
+SIDES = TEXT, DECODER, TAGGER = "text", "decoder", "tagger"
 
 _FORM = "how the same numbers are computed, see models/forms.py; auto takes what is fastest on the device"
 
@@ -50,11 +56,13 @@ class ModelConfig:
     encoder_kind: str = setting(
         "zipformer",
         "which encoder: the settings of a zipformer are in config.model.encoder; those of the others are not used",
-        choices=("zipformer", "vit", "conformer"),
+        choices=ENCODER_KINDS,
+        group=ENCODERS,
     )
     encoder: ZipformerConfig = dataclasses.field(default=ZipformerConfig())
     vit: ViTConfig = dataclasses.field(default=ViTConfig())
     conformer: ConformerConfig = dataclasses.field(default=ConformerConfig())
+    encoder_settings: Settings = dataclasses.field(default=Settings())  # of an encoder of another distribution
     text: TextTowerConfig = dataclasses.field(default=TextTowerConfig())
     decoder: DecoderConfig = dataclasses.field(default=DecoderConfig())
     shared_emb_dim: int = setting(

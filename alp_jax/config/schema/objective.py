@@ -3,6 +3,21 @@
 import dataclasses
 
 from alp_jax.config.domain import setting
+from alp_jax.core import plugins
+
+OBJECTIVES = ("contrastive", "captioning", "hybrid", "tagging")
+_GROUP = "alp_jax.objectives"  # entry points of objectives that other distributions bring
+NO_OBJECTIVE = "none"
+
+
+def outside_objectives() -> dict[str, object]:
+    """What other distributions add to ``OBJECTIVES``, by name."""
+    return plugins.load(_GROUP, (*OBJECTIVES, NO_OBJECTIVE))
+
+
+def objective_names() -> tuple[str, ...]:
+    """Every objective that there is."""
+    return (*OBJECTIVES, *outside_objectives())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -12,7 +27,8 @@ class ObjectiveConfig:
     name: str = setting(
         "contrastive",
         "what is learned; tagging is supervised, by config.data.tags; none is an imported model without a text side",
-        choices=("contrastive", "captioning", "hybrid", "tagging", "none"),
+        choices=(*OBJECTIVES, NO_OBJECTIVE),
+        group=_GROUP,
     )
     contrastive_share: float = setting(
         0.5, "hybrid: weight of the contrastive loss; the captioning loss has the rest", low=0, high=1

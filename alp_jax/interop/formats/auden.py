@@ -15,6 +15,7 @@ from safetensors.numpy import save
 
 from alp_jax.config import ConfigError, RunConfig
 from alp_jax.config.schema import ModelConfig, ObjectiveConfig
+from alp_jax.config.schema.model import DECODER, TEXT
 from alp_jax.core.errors import UserError
 from alp_jax.core.files import write_bytes, write_json
 from alp_jax.core.names import nearest
@@ -33,6 +34,7 @@ from alp_jax.models.dual import AudioTextModel
 from alp_jax.models.functional import functionalize
 
 KINDS = ("zipformer", "clap", "audio-caption")
+_SIDES = {"clap": (TEXT,), "audio-caption": (DECODER,)}  # of our model, beside its encoder
 # The settings in which models of several parts keep their encoder, whose weights begin with the same word.
 _NESTED = ("audio_encoder_config", "speech_encoder_config", "encoder_config")
 _TABLE = "text_decoder.text_embed.weight"
@@ -74,7 +76,7 @@ def encoder_alone(weights: Weights, settings: dict[str, Any]) -> Imported:
     model = ModelConfig(name="imported", encoder=reference.zipformer_config(settings))
     _check_depth(sum(model.encoder.num_encoder_layers), weights)
     config = run_config(model, ObjectiveConfig(name="none"))
-    params = {"encoder": params_from(weights, _shapes(model, config.objective.name)["encoder"], "zipformer")}
+    params = {"encoder": params_from(weights, _shapes(model, ())["encoder"], "zipformer")}
     return _imported(weights, "zipformer", config, params, {})
 
 
@@ -94,7 +96,7 @@ def _whole(weights: Weights, kind: str, settings: dict[str, Any]) -> Imported:
     depth = model.text.num_hidden_layers if kind == "clap" else model.decoder.num_decoder_layers
     _check_depth(depth + sum(model.encoder.num_encoder_layers), weights)
     config = run_config(model, objective, text_budget)
-    params = params_from(weights, _shapes(model, objective.name), kind, outside=outside)
+    params = params_from(weights, _shapes(model, _SIDES[kind]), kind, outside=outside)
     return _imported(weights, kind, config, params, settings)
 
 
@@ -105,8 +107,8 @@ def _check_depth(layers: int, weights: Weights) -> None:
 
 
 @functools.lru_cache(maxsize=4)
-def _shapes(model: ModelConfig, objective: str) -> dict[str, Any]:
-    init, _ = functionalize(lambda rngs: AudioTextModel(model, objective, rngs=rngs))
+def _shapes(model: ModelConfig, sides: tuple[str, ...]) -> dict[str, Any]:
+    init, _ = functionalize(lambda rngs: AudioTextModel(model, sides, rngs=rngs))
     return jax.eval_shape(init, jax.random.key(0))
 
 

@@ -11,6 +11,7 @@ from alp_jax.config.resolve import from_dict
 from alp_jax.config.schema import DecoderConfig, ModelConfig, ObjectiveConfig, TextTowerConfig, ZipformerConfig
 from alp_jax.core.errors import UserError
 from alp_jax.core.names import choose
+from alp_jax.models.encoders import require_export
 
 FRONTEND_CHANNELS = (8, 32, 128)  # constants of the reference, absent from its config.json
 LOSSES = {"info-nce": "info_nce", "siglip": "siglip"}
@@ -39,21 +40,13 @@ def check_zipformer(values: dict[str, Any]) -> None:
             )
 
 
-def require_zipformer(model: ModelConfig) -> None:
-    """Raises UserError for a model with another encoder."""
-    if model.encoder_kind != "zipformer":
-        raise UserError(
-            f"config.model.encoder_kind = {model.encoder_kind!r} has no place in the format: only zipformer"
-        )
-
-
 def zipformer_values(model: ModelConfig) -> dict[str, Any]:
     """The reference's settings for the encoder of a model.
 
     Raises:
       UserError: another encoder, or a setting that the reference does not have and that is not at its constant.
     """
-    require_zipformer(model)
+    kind = require_export(model)
     values = to_dict(model.encoder)
     channels = tuple(values.pop("frontend_channels"))
     if channels != FRONTEND_CHANNELS:
@@ -61,7 +54,7 @@ def zipformer_values(model: ModelConfig) -> dict[str, Any]:
             f"config.model.encoder.frontend_channels = {channels} has no place in the format, which always has "
             f"{FRONTEND_CHANNELS}"
         )
-    return {"model_type": "zipformer", "dropout": None, **values}
+    return {"model_type": kind, "dropout": None, **values}
 
 
 def clap_config(values: dict[str, Any]) -> tuple[ModelConfig, float]:

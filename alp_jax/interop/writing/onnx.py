@@ -15,6 +15,7 @@ from alp_jax.interop.writing.parity import ParityError
 from alp_jax.interop.writing.readme import onnx_readme
 from alp_jax.interop.writing.run import Run
 from alp_jax.interop.writing.torch_folder import describe, write_module
+from alp_jax.models.encoders import output_dim
 
 MAX_BYTES = 2**31 - 2**20  # of weights; a file of protobuf ends at 2 GiB
 
@@ -46,7 +47,7 @@ def write_onnx(out_dir: str | os.PathLike, run: Run, check: Callable[[pathlib.Pa
     with written(out_dir) as made, tempfile.TemporaryDirectory(dir=made.parent) as module:
         # the graph is a trace of the module that is handed out for PyTorch: one implementation, compared twice
         kind, origin = write_module(module, run, format="onnx")
-        count, width = origin["parameters"], max(run.config.model.encoder.encoder_dim)
+        count, width = origin["parameters"], output_dim(run.config.model)
         if 4 * count > MAX_BYTES:
             raise UserError(f"{count} float32 parameters exceed the 2 GiB of an ONNX file: use --format torch")
         problem = "PyTorch cannot write the encoder as an ONNX graph"

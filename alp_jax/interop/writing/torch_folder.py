@@ -25,9 +25,9 @@ from alp_jax.interop.formats.export_folder import (
     written,
 )
 from alp_jax.interop.formats.names import to_torch
-from alp_jax.interop.formats.reference import require_zipformer
 from alp_jax.interop.writing.readme import torch_readme
 from alp_jax.interop.writing.run import Run
+from alp_jax.models.encoders import output_dim, require_export
 
 _PACKAGE = "alp_jax.interop.torch_module"
 _SOURCES = pathlib.Path(__file__).parents[1] / "torch_module"
@@ -56,7 +56,7 @@ def require_module(run: Run) -> None:
     """Raises UserError unless the module can hold the encoder of ``run``."""
     if "encoder" not in run.params:
         raise UserError("the run holds a text tower only: there is no audio encoder to export")
-    require_zipformer(run.config.model)
+    require_export(run.config.model)
 
 
 def describe(config: RunConfig, kind: str, origin: dict[str, Any]) -> dict[str, Any]:
@@ -121,7 +121,7 @@ def write_torch(
         kind, origin = write_module(made, run, chosen=chosen)
         # before the README, which quotes what was measured; a folder that differs never gets its name
         measured = check(made)
-        width = max(run.config.model.encoder.encoder_dim)
+        width = output_dim(run.config.model)
         for name in wrappers:
             write_text(made / WRAPPERS[name], (_SOURCES / WRAPPERS[name]).read_text(encoding="utf-8"))
         write_text(made / README, torch_readme(origin, kind, measured, width=width, wrappers=wrappers))

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 
+from alp_jax.config.schema.model import DECODER, TEXT
 from alp_jax.core.errors import UserError
 from alp_jax.interop.formats.names import entries, from_torch, leaf_path, to_torch
 from alp_jax.interop.formats.reference import caption_config, clap_config, zipformer_config
@@ -22,9 +23,9 @@ OUTSIDE = {"clap": {"logit_scale": 2.5}}
 def make(kind, config, vocab_size):
     if kind == "clap":
         model, temperature = clap_config(config)
-        return lambda rngs: AudioTextModel(model, "contrastive", temperature=temperature, rngs=rngs)
+        return lambda rngs: AudioTextModel(model, (TEXT,), temperature=temperature, rngs=rngs)
     if kind == "audio-caption":
-        return lambda rngs: AudioTextModel(caption_config(config, vocab_size), "captioning", rngs=rngs)
+        return lambda rngs: AudioTextModel(caption_config(config, vocab_size), (DECODER,), rngs=rngs)
     return lambda rngs: Zipformer(zipformer_config(config), rngs=rngs)
 
 
