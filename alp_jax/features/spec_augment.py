@@ -72,10 +72,10 @@ def time_mask_limits(length: jax.Array, config: SpecAugmentConfig) -> tuple[jax.
 
 
 def span_mask(size: int, length: jax.Array, width_N: jax.Array, uniform_N: jax.Array) -> jax.Array:
-    """hidden_S: True within N spans; a span starts at floor(uniform * (length - width))."""
+    """hidden_P: True within N spans; a span starts at floor(uniform * (length - width))."""
     start_N = jnp.floor(uniform_N * (length - width_N)).astype(jnp.int32)
-    position_S1 = jnp.arange(size)[:, None]
-    return jnp.any((position_S1 >= start_N) & (position_S1 < start_N + width_N), axis=1)
+    position_P1 = jnp.arange(size)[:, None]
+    return jnp.any((position_P1 >= start_N) & (position_P1 < start_N + width_N), axis=1)
 
 
 def time_warp(mel_TF: jax.Array, length: jax.Array, center: jax.Array, warped: jax.Array) -> jax.Array:

@@ -58,24 +58,24 @@ class PackedAttention(nnx.Module):
         y = x @ self.in_proj.kernel[:, columns].astype(self.dtype)
         return y if self.in_proj.bias is None else y + self.in_proj.bias[columns].astype(self.dtype)
 
-    def __call__(self, x_BLD, source_BKD, allowed_BLK, key: jax.Array | None = None) -> jax.Array:
-        """Queries from ``x_BLD``, keys and values from ``source_BKD``; returns out_BLD."""
-        return self.look(x_BLD, *self.keys_values(source_BKD), allowed_BLK, key)
+    def __call__(self, x_BLD, source_BSD, allowed_BLS, key: jax.Array | None = None) -> jax.Array:
+        """Queries from ``x_BLD``, keys and values from ``source_BSD``; returns out_BLD."""
+        return self.look(x_BLD, *self.keys_values(source_BSD), allowed_BLS, key)
 
-    def keys_values(self, source_BKD: jax.Array) -> list[jax.Array]:
-        """keys_BHKd and values_BHKd of what is attended to."""
-        return self._heads(self._project(source_BKD, 1, 3), 2)
+    def keys_values(self, source_BSD: jax.Array) -> list[jax.Array]:
+        """keys_BHSd and values_BHSd of what is attended to."""
+        return self._heads(self._project(source_BSD, 1, 3), 2)
 
-    def look(self, x_BLD, keys_BHKd, values_BHKd, allowed_BLK, key: jax.Array | None = None) -> jax.Array:
+    def look(self, x_BLD, keys_BHSd, values_BHSd, allowed_BLS, key: jax.Array | None = None) -> jax.Array:
         """As the call, with keys and values computed before."""
-        return self._look(*self._heads(self._project(x_BLD, 0, 1), 1), keys_BHKd, values_BHKd, allowed_BLK, key)
+        return self._look(*self._heads(self._project(x_BLD, 0, 1), 1), keys_BHSd, values_BHSd, allowed_BLS, key)
 
     def _heads(self, packed_BLD: jax.Array, parts: int) -> list[jax.Array]:
         return [split_heads(part, self.num_heads) for part in jnp.split(packed_BLD, parts, axis=-1)]
 
-    def _look(self, query_BHLd, keys_BHKd, values_BHKd, allowed_BLK, key: jax.Array | None = None) -> jax.Array:
+    def _look(self, query_BHLd, keys_BHSd, values_BHSd, allowed_BLS, key: jax.Array | None = None) -> jax.Array:
         weight_key, out_key = split_key(key, 2)
-        attended = attend_by_head(query_BHLd, keys_BHKd, values_BHKd, allowed_BLK, rate=self.rate, key=weight_key)
+        attended = attend_by_head(query_BHLd, keys_BHSd, values_BHSd, allowed_BLS, rate=self.rate, key=weight_key)
         return dropout(self.out_proj(attended), self.rate, out_key)
 
     def extend(self, x_RD, position, kept: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, tuple]:

@@ -95,14 +95,14 @@ def rotate(x_BLHd: jax.Array, position_BL: jax.Array, theta: float) -> jax.Array
     return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], -1).astype(x_BLHd.dtype)
 
 
-def grouped_attention(query_BLHd, key_BKGd, value_BKGd, allowed_BLK) -> jax.Array:
+def grouped_attention(query_BLHd, key_BSGd, value_BSGd, allowed_BLS) -> jax.Array:
     """out_BL(Hd); H/G neighbouring queries share a key; the softmax is float32."""
     batch, length, heads, size = query_BLHd.shape
-    groups = key_BKGd.shape[2]
+    groups = key_BSGd.shape[2]
     query = query_BLHd.reshape(batch, length, groups, heads // groups, size)
-    scores = jnp.einsum("blgrd,bkgd->bgrlk", query, key_BKGd, preferred_element_type=jnp.float32) / math.sqrt(size)
-    weights = jax.nn.softmax(jnp.where(allowed_BLK[:, None, None], scores, MASKED), axis=-1)
-    out = jnp.einsum("bgrlk,bkgd->blgrd", weights.astype(value_BKGd.dtype), value_BKGd)
+    scores = jnp.einsum("blgrd,bkgd->bgrlk", query, key_BSGd, preferred_element_type=jnp.float32) / math.sqrt(size)
+    weights = jax.nn.softmax(jnp.where(allowed_BLS[:, None, None], scores, MASKED), axis=-1)
+    out = jnp.einsum("bgrlk,bkgd->blgrd", weights.astype(value_BSGd.dtype), value_BSGd)
     return out.reshape(batch, length, heads * size)
 
 
@@ -141,12 +141,12 @@ class QwenAttention(nnx.Module):
         value = heads(self.v_proj(x_BLD))
         if stored is not None:
 
-            def write(old_KGd, new_LGd, first):
-                return jax.lax.dynamic_update_slice(old_KGd, new_LGd.astype(old_KGd.dtype), (first, 0, 0))
+            def write(old_SGd, new_LGd, first):
+                return jax.lax.dynamic_update_slice(old_SGd, new_LGd.astype(old_SGd.dtype), (first, 0, 0))
 
             key, value = (jax.vmap(write)(o, n, position_BL[:, 0]) for o, n in zip(stored, (key, value), strict=True))
-        allowed_BLK = jnp.arange(key.shape[1]) <= position_BL[:, :, None]
-        return self.o_proj(grouped_attention(query, key, value, allowed_BLK)), (key, value)
+        allowed_BLS = jnp.arange(key.shape[1]) <= position_BL[:, :, None]
+        return self.o_proj(grouped_attention(query, key, value, allowed_BLS)), (key, value)
 
 
 class QwenMlp(nnx.Module):

@@ -48,9 +48,9 @@ def look_up(table: nnx.Embed, tokens_BL: jax.Array) -> jax.Array:
 
 def attend(
     query_BQD: jax.Array,
-    key_BKD: jax.Array,
-    value_BKD: jax.Array,
-    allowed_BQK: jax.Array,
+    key_BSD: jax.Array,
+    value_BSD: jax.Array,
+    allowed_BQS: jax.Array,
     *,
     num_heads: int,
     rate: float = 0.0,
@@ -59,16 +59,16 @@ def attend(
     """Scaled dot-product attention of already projected inputs, heads side by side on the last axis.
 
     Args:
-      allowed_BQK: bool, True where the query may look; axes of size 1 broadcast.
+      allowed_BQS: bool, True where the query may look; axes of size 1 broadcast.
       rate: dropout on the attention weights.
       key: randomness of the dropout; None is deterministic.
 
     Returns:
-      out_BQD in the type of ``value_BKD``; the softmax is float32.
+      out_BQD in the type of ``value_BSD``; the softmax is float32.
     """
 
-    by_head = (split_heads(x, num_heads) for x in (query_BQD, key_BKD, value_BKD))
-    return attend_by_head(*by_head, allowed_BQK, rate=rate, key=key)
+    by_head = (split_heads(x, num_heads) for x in (query_BQD, key_BSD, value_BSD))
+    return attend_by_head(*by_head, allowed_BQS, rate=rate, key=key)
 
 
 def split_heads(x_BLD: jax.Array, num_heads: int) -> jax.Array:
@@ -77,13 +77,13 @@ def split_heads(x_BLD: jax.Array, num_heads: int) -> jax.Array:
     return jnp.swapaxes(heads, 1, 2)
 
 
-def attend_by_head(query_BHQd, key_BHKd, value_BHKd, allowed_BQK, *, rate=0.0, key=None) -> jax.Array:
+def attend_by_head(query_BHQd, key_BHSd, value_BHSd, allowed_BQS, *, rate=0.0, key=None) -> jax.Array:
     """As ``attend``, of split heads; out_BQD has them side by side."""
-    scores = jnp.einsum("bhqd,bhkd->bhqk", query_BHQd, key_BHKd, preferred_element_type=jnp.float32)
+    scores = jnp.einsum("bhqd,bhkd->bhqk", query_BHQd, key_BHSd, preferred_element_type=jnp.float32)
     scores = scores / math.sqrt(query_BHQd.shape[-1])
-    weights = jax.nn.softmax(jnp.where(allowed_BQK[:, None], scores, MASKED), axis=-1)
-    weights = dropout(weights, rate, key).astype(value_BHKd.dtype)
-    out = jnp.einsum("bhqk,bhkd->bqhd", weights, value_BHKd)
+    weights = jax.nn.softmax(jnp.where(allowed_BQS[:, None], scores, MASKED), axis=-1)
+    weights = dropout(weights, rate, key).astype(value_BHSd.dtype)
+    out = jnp.einsum("bhqk,bhkd->bqhd", weights, value_BHSd)
     return out.reshape(*out.shape[:2], -1)
 
 

@@ -210,17 +210,17 @@ class ChunkCausalDepthwiseConv1d(nnx.Module):
 
     def _scale(self, length: int, lengths: FrameLengths) -> jax.Array:
         """scale_BTC: 1 plus the corrections at the edges of each clip's own chunks."""
-        left_KC, right_KC = jnp.swapaxes(self.chunkwise_conv_scale[...], 1, 2)
-        taps, end_B1 = left_KC.shape[0], lengths.end_B[:, None]
+        left_IC, right_IC = jnp.swapaxes(self.chunkwise_conv_scale[...], 1, 2)
+        taps, end_B1 = left_IC.shape[0], lengths.end_B[:, None]
         chunk_B1 = jnp.minimum(end_B1, lengths.chunk(length))
         from_left_BT = jnp.arange(length) % chunk_B1
         from_right_BT = from_left_BT - chunk_B1 + taps
 
-        def corrections(table_KC, index_BT):
+        def corrections(table_IC, index_BT):
             inside = (index_BT >= 0) & (index_BT < taps)
-            return jnp.where(inside[..., None], table_KC[jnp.clip(index_BT, 0, taps - 1)], 0.0)
+            return jnp.where(inside[..., None], table_IC[jnp.clip(index_BT, 0, taps - 1)], 0.0)
 
-        return 1.0 + corrections(left_KC, from_left_BT) + corrections(right_KC, from_right_BT)
+        return 1.0 + corrections(left_IC, from_left_BT) + corrections(right_IC, from_right_BT)
 
 
 class ConvolutionModule(nnx.Module):
