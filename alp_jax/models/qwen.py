@@ -13,7 +13,6 @@ import jax.numpy as jnp
 from flax import nnx
 
 from alp_jax.core.errors import UserError
-from alp_jax.core.names import choose
 from alp_jax.models.transformer import MASKED, wide
 
 _INIT = nnx.initializers.normal(0.02)
@@ -48,27 +47,6 @@ class QwenConfig:
             raise UserError(f"hidden_size = {self.hidden_size} is no even multiple of num_attention_heads = {heads}")
         if heads % groups:
             raise UserError(f"num_attention_heads = {heads} is not a multiple of num_key_value_heads = {groups}")
-
-
-def _size(width, layers, heads, groups, inner, vocabulary, tied=False, eps=1e-6):
-    return QwenConfig(width, layers, heads, groups, inner, vocabulary, tied, eps)
-
-
-# Qwen2.5-*-Instruct, as their config.json state them.
-SIZES = {
-    "0.5B": _size(896, 24, 14, 2, 4864, 151936, tied=True),
-    "1.5B": _size(1536, 28, 12, 2, 8960, 151936, tied=True),
-    "3B": _size(2048, 36, 16, 2, 11008, 151936, tied=True),
-    "7B": _size(3584, 28, 28, 4, 18944, 152064),
-    "14B": _size(5120, 48, 40, 8, 13824, 152064),
-    "32B": _size(5120, 64, 40, 8, 27648, 152064),
-    "72B": _size(8192, 80, 64, 8, 29568, 152064),
-}
-
-
-def qwen_config(size: str) -> QwenConfig:
-    """The published sizes of Qwen2.5-``size``-Instruct; UserError naming the sizes there are."""
-    return SIZES[choose(size, SIZES, "Qwen2.5 size")]
 
 
 class Cache(NamedTuple):
