@@ -33,6 +33,7 @@ class ProjectionHead(nnx.Module):
 def masked_mean(frames_BTD: jax.Array, len_B: jax.Array) -> jax.Array:
     """Mean over the first ``len_B`` frames in float32; zero for a length of zero."""
     mask_BT1 = valid_mask(len_B, frames_BTD.shape[1])[:, :, None]
+    # where, not a product: beyond its length a frame may be anything, also infinite, and 0 * inf is not a number
     total_BD = jnp.sum(jnp.where(mask_BT1, frames_BTD.astype(jnp.float32), 0.0), axis=1)
     return total_BD / jnp.maximum(len_B, 1)[:, None]
 
@@ -112,6 +113,7 @@ class FrameTextModel(nnx.Module):
             decoder_inputs = (inputs["decoder_in_BL"], inputs["decoder_len_B"], inputs["causal_B"])
             outputs["logits_BLV"] = self.decoder(*decoder_inputs, frames_BTD, len_B, key=decoder_key)
         if TAGGER in self.sides:
+            # float32 like every loss; a list of tags may be shorter than the layer, whose further outputs learn nothing
             tags_BV = self.tagger(masked_mean(frames_BTD.astype(jnp.float32), len_B))
             outputs["tag_logits_BV"] = tags_BV[:, : inputs["tags_BV"].shape[1]]
         return outputs
@@ -182,6 +184,7 @@ class AudioTextModel(FrameTextModel):
           contrastive ``audio_embed_BD`` and ``text_embed_BD`` (float32 unit vectors), ``logit_scale`` and, if there is
           one, ``logit_bias``; captioning ``logits_BLV`` (float32); tagging ``tag_logits_BV`` (float32), the first V.
         """
+        # three keys whether or not there is a text side, so that an encoder draws the same under every objective
         audio_key, text_key, decoder_key = split_key(None if train is None else train.key, 3)
         regularised = None
         if train is not None and audio_key is not None and self.regularise:

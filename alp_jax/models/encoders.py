@@ -89,9 +89,8 @@ def require_export(config: ModelConfig) -> str:
     """What the authors' formats call the encoder; UserError when there is no export of it."""
     export = encoder_spec(config).export
     if export is None:
-        exported = ", ".join(kind for kind, spec in _OURS.items() if spec.export)
+        kinds = ", ".join(kind for kind, spec in _OURS.items() if spec.export)
         raise UserError(
-            f"config.model.encoder_kind = {config.encoder_kind!r} has no place in the format: no export of it, "
-            f"only {exported}"
+            f"config.model.encoder_kind = {config.encoder_kind!r} has no place in the format (no export): only {kinds}"
         )
     return export

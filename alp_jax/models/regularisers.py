@@ -124,7 +124,9 @@ class Draws:
 
     @classmethod
     def sample(cls, inputs: TrainInputs, draw_counts: DrawCounts, num_clips: int) -> "Draws":
-        """Draws for ``draw_counts``."""
+        """As many draws as ``draw_counts`` says."""
+        # Four calls of the generator for the whole step. What a pool holds hangs on its size: an encoder that counts
+        # one draw more or less changes all draws of that kind, and with them the losses of a seeded run.
         scalar_key, clip_key, channel_key, mask_key = jax.random.split(inputs.key, 4)
         return cls(
             mask_key,
@@ -182,6 +184,7 @@ def shared_dropout(x_BTD: jax.Array, rate: Schedule, draws: Draws | None) -> jax
     if draws is None:
         return x_BTD
     now = draws.value(rate)
+    # rescaled by what is kept, unlike clips that are skipped: the reference does so for dropout alone
     mask_B1D = draws.draw_channels(x_BTD.shape[2])[:, None] > now
     return x_BTD * (mask_B1D / (1.0 - now)).astype(x_BTD.dtype)
 
@@ -222,6 +225,7 @@ class Balancer(nnx.Module):
         """``x`` itself; channels are the last axis."""
         if draws is None:
             return x
+        # the share of positives is set as a mean in deviations, which is their share if the channel is normal
         mean_limits = tuple(mean_of_positive_share(draws.value(s)) for s in (self.min_positive, self.max_positive))
         rms_limits = tuple(rms_of_mean_abs(draws.value(s)) for s in (self.min_abs, self.max_abs))
         return balance(x, draws.draw(), draws.value(self.prob), mean_limits, rms_limits, self.grad_scale)

@@ -79,6 +79,7 @@ def split_heads(x_BLD: jax.Array, num_heads: int) -> jax.Array:
 
 def attend_by_head(query_BHQd, key_BHSd, value_BHSd, allowed_BQS, *, rate=0.0, key=None) -> jax.Array:
     """As ``attend``, of split heads; out_BQD has them side by side."""
+    # float32 from here to the weights: bfloat16 has 8 bits, so scores of 20 would be rounded to eighths
     scores = jnp.einsum("bhqd,bhkd->bhqk", query_BHQd, key_BHSd, preferred_element_type=jnp.float32)
     scores = scores / math.sqrt(query_BHQd.shape[-1])
     weights = jax.nn.softmax(jnp.where(allowed_BQS[:, None], scores, MASKED), axis=-1)
@@ -156,6 +157,7 @@ class TextEmbeddings(nnx.Module):
         length, longest = text_BL.shape[1], self.position_embeddings.num_embeddings
         if length > longest:
             raise UserError(f"{length} text tokens exceed model.text.max_position_embeddings={longest}")
+        # the order of the sum is BertModel's: words, types, positions, then the norm; another order rounds differently
         x = look_up(self.word_embeddings, text_BL) + self.token_type_embeddings(jnp.zeros_like(text_BL))
         x = x + self.position_embeddings(jnp.arange(length))
         return dropout(self.norm(x), self.rate, key)
@@ -185,6 +187,7 @@ class TextAttention(nnx.Module):
             rate=self.weight_rate,
             key=weight_key,
         )
+        # post-norm, as BERT was published: weights of a pre-norm tower would not fit here
         return self.norm(x_BLD + dropout(self.output(attended), self.rate, out_key))
 
 

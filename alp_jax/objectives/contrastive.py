@@ -50,6 +50,7 @@ def make_contrastive(config: ObjectiveConfig, tokens: SpecialTokens, mesh: Mesh)
         del inputs
         audio_BD, text_BD = reduced.rows["audio_embed_BD"], reduced.rows["text_embed_BD"]
         log_scale, valid_B = reduced.scalars["logit_scale"], batch["mask"]
+        # before the limit: a constant must stay one, not get a gradient where the limit lets it through
         log_scale = log_scale if config.learn_temperature else lax.stop_gradient(log_scale)
         scale = jnp.exp(jnp.minimum(log_scale, jnp.log(config.max_logit_scale)))
         group_BG = jnp.stack([batch["recording"], batch["caption_group"]], 1)
@@ -62,6 +63,7 @@ def make_contrastive(config: ObjectiveConfig, tokens: SpecialTokens, mesh: Mesh)
             sums = siglip(audio_BD, text_BD, scale, bias, group_BG, valid_B, mesh=mesh, chunk=config.chunk)
         else:
             sums = info_nce(audio_BD, text_BD, scale, group_BG, valid_B, mesh=mesh, chunk=config.chunk)
+        # over valid clips, not over rows: padding of the last batch must not make its loss smaller
         value = sums.loss if config.reduction == "sum" else sums.loss / (2 * clips)
         metrics["accuracy"] = sums.hits / (2 * clips)
         metrics |= {"negatives": sums.negatives / clips, "no_negatives_share": sums.alone / clips}

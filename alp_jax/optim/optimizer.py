@@ -199,6 +199,7 @@ def update_average(config: TrainConfig, average: Any, params: Any, step: jax.Arr
 def range_average(first: Any, first_step: int, last: Any, last_step: int) -> Any:
     """The mean over the steps after ``first_step`` up to ``last_step``, from the running averages at both."""
     share = last_step / (last_step - first_step)
+    # both averages began at step 0: what the first holds of its steps is taken out of the last
     return jax.tree.map(lambda a, b: b * share - a * (share - 1.0), first, last)
 
 

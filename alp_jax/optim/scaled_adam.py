@@ -105,11 +105,14 @@ def scaled_adam(
             raise ValueError("scaled_adam needs the parameters")
         stacks, scale_N = Stacks(params), np.asarray(lr_scales(params))
         p_tree, g_tree = stacks.join(params), stacks.join(grads)
+        # First the clipping, from the gradients as they come: its factor is part of everything that follows.
         clipping = _clip(stacks.dots(g_tree, g_tree), stacks.size_N, state, scale_N, settings)
         factor_N = _by_parameter(clipping.factor_G, scale_N)
         lr = learning_rate(state.count)
         dot_N = _times(stacks.dots(p_tree, g_tree), factor_N)
         rms_N = jnp.sqrt(stacks.dots(p_tree, p_tree) / stacks.size_N)
+        # Then the sizes: a step uses the root mean square as of their last step, not that of this update, so that the
+        # effective rate is constant within a period, as in the reference.
         size = _sizes(dot_N, rms_N, lr * scale_N, state, settings)
         each = zip(*map(jax.tree.leaves, (p_tree, g_tree, state.delta, state.exp_avg_sq)), strict=True)
         found = []
@@ -168,8 +171,10 @@ def _tensor_step(p, g, delta, square, numbers, count, s: Settings):
     lr, rms, size_step = numbers
     square = s.b2 * square + (1 - s.b2) * jnp.square(g)
     corrected = _one_minus_power(s.b2, count + 1)
+    # the reference corrects the bias only while it is above a hundredth; later corrections would change last digits
     denominator = jnp.sqrt(square / jnp.where(corrected < 0.99, corrected, 1.0)) + s.eps
     alpha = lr * (1 - s.b1) * jnp.maximum(rms, s.min_rms)
+    # the size's step joins the momentum before it is applied: added to p itself it would not be smoothed
     delta = s.b1 * delta + (1 - s.b1) * size_step * p - alpha * g / denominator
     return delta, square, delta
 
@@ -195,6 +200,7 @@ def _clip(square_N, size_N, state, scale_N, s: Settings) -> Clipping:
         return state.clipping
     weighted_N = square_N * jnp.square(jnp.where(size_N == 1, s.scalar_lr_scale, state.rms_N))
     norm_G = jnp.sqrt(jnp.stack([jnp.sum(weighted_N[np.flatnonzero(scale_N == group)]) for group in _groups(scale_N)]))
+    # the first norm is not recorded, as in the reference
     recorded = jnp.where(count == 0, norms_GK[:, 0], norm_G)
     norms_GK = norms_GK.at[:, count % s.clipping_period].set(recorded)
     for early in (n for n in _EARLY if n < s.clipping_period):

@@ -144,7 +144,7 @@ def test_it_trains_goes_on_embeds_and_is_planned(config, tmp_path, capsys):
         main(["export", "torch", "--run", str(tmp_path / "run"), "--out", str(tmp_path / "out"), "--clips", "1"]) == 2
     )
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("alp: ")]
-    assert "config.model.encoder_kind = 'toy' has no place in the format: no export of it, only zipformer" in line
+    assert "config.model.encoder_kind = 'toy' has no place in the format (no export): only zipformer" in line
     assert not (tmp_path / "out").exists()
 
 

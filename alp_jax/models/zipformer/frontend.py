@@ -254,6 +254,7 @@ class BiasNorm(nnx.Module):
 
     def __call__(self, x: jax.Array, draws: Draws | None = None) -> jax.Array:
         """Same shape and type; computed in float32."""
+        # float32: a square in bfloat16 keeps 8 bits, and the reference has no epsilon that would hide what is lost
         x_wide = wide(x)
         power = jnp.mean(jnp.square(x_wide - self.bias[...]), axis=-1, keepdims=True)
         log_scale = self.limit(self.log_scale[...], draws)
@@ -302,7 +303,7 @@ class Conv2dSubsampling(nnx.Module):
     def __call__(self, mel_BTF: jax.Array, end_B: jax.Array, draws: Draws | None = None) -> jax.Array:
         """frames_BTD with T = (T - 7) // 2; frames from ``end_B`` on (counted after the front end) are hidden."""
         x = mel_BTF.astype(self.dtype)[..., None]
-        x = self.conv0(x)
+        x = self.conv0(x)  # no padding along time, here and below: that is where 7 frames are lost
         if draws is not None:  # its gradient is a sum over every frame and bin, and by far the largest
             x = scale_gradient(x, 0.2)
         x = swoosh_r(self.balancer0(x, draws), self.swoosh_form)

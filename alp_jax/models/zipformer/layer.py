@@ -145,9 +145,12 @@ class ZipformerLayer(nnx.Module):
             note(name, result)
             return result
 
+        # The order is the reference's, and that of the draws: modules take from shared pools when they are called. Two
+        # lines that change places get each other's draws, and the golden vectors of training no longer hold.
         note("in", x_BTD)
         x = x_BTD
         weights_BHTS = run("self_attn_weights", x, pos_ND, lengths)
+        # drawn once, so that the three modules that use the weights are left out of the same clips
         attended = 1 if draws is None else clip_mask(x, self.attention_skip_rate, draws)
         x = x + run("feed_forward1", x)
         mixed = run("nonlin_attention", x, self._head_or_constant(weights_BHTS[:, 0], draws))
@@ -187,6 +190,7 @@ class Downsample(nnx.Module):
         padded = jnp.pad(x_BTD, ((0, 0), (0, -length % factor), (0, 0)))
         inside = jnp.arange(padded.shape[1]) < end_B[:, None]
         windows = jnp.where(inside[:, :, None], padded, last_B1D).reshape(num_clips, -1, factor, width)
+        # beyond a clip's end its last frame counts again: a zero there would pull the mean of its last window down
         weights = jax.nn.softmax(self.bias[...])[:, None].astype(x_BTD.dtype)
         return jnp.sum(windows * weights, axis=2)
 
@@ -220,6 +224,7 @@ class ZipformerStack(nnx.Module):
     ):
         self.factor, self.pos_dim, self.remat = factor, pos_dim, remat
         self.pos_dropout_rate = constant(0.15)
+        # one key for all of them: the reference makes one layer and copies it
         key = rngs.params()
         self.layers = nnx.List(
             ZipformerLayer(width, pos_dim, sizes, causal, forms, skip_rate, rngs=ParamKeys(key), dtype=dtype)

@@ -118,10 +118,12 @@ class AttentionWeights(nnx.Module):
         self, x_BTD: jax.Array, pos_ND: jax.Array, lengths: FrameLengths, draws: Draws | None = None
     ) -> jax.Array:
         """weights_BHTS in the type of ``x_BTD``; the softmax over sources S is float32."""
+        # one matrix makes queries, keys and position queries, in this order, as the reference's in_proj does
         wide = self.num_heads * self.query_dim
         parts = jnp.split(self.in_proj(x_BTD), (wide, 2 * wide), axis=-1)
         parts[1] = self.whiten_keys(self.balance_keys(parts[1], draws), draws)
         q, k, p = (_by_head(part, self.num_heads) for part in parts)
+        # no division by sqrt(d): the start values hold it; float32, as differences of large scores decide the softmax
         scores = jnp.einsum("bthd,bshd->bhts", q, k, preferred_element_type=wide_type(q.dtype))
         pos_scores = self._position_scores(p, pos_ND.astype(x_BTD.dtype))
         if draws is not None:
