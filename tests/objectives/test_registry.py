@@ -1,10 +1,13 @@
 """Every objective says what it needs, costs and logs, and refuses what it cannot be learnt with."""
 
+import jax
 import pytest
 
 from alp_jax.config import ConfigError, RunConfig
-from alp_jax.config.schema import DataConfig, ObjectiveConfig
-from alp_jax.objectives.registry import check_objective
+from alp_jax.config.schema import DataConfig, MeshConfig, ObjectiveConfig
+from alp_jax.objectives.base import SpecialTokens
+from alp_jax.objectives.registry import check_objective, make_objective, objective_spec
+from alp_jax.parallel.mesh import make_mesh
 
 
 def run(objective="contrastive", **data):
@@ -51,3 +54,33 @@ def test_a_model_without_a_text_side_has_nothing_to_train():
         ConfigError, match=r"objective\.name is none: .* imported .* choose contrastive, captioning, hyb"
     ):
         check_objective(run("none"))
+
+
+def shapes(dtype, **sizes):
+    return {name: jax.ShapeDtypeStruct(size, dtype) for name, size in sizes.items()}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"name": "contrastive"},
+        {"name": "contrastive", "loss": "siglip", "learn_bias": True, "embed_reg": 0.5},
+        {"name": "captioning"},
+        {"name": "hybrid", "embed_reg": 0.5},
+        {"name": "tagging"},
+    ],
+)
+def test_an_objective_states_what_it_logs(settings):
+    config = ObjectiveConfig(**settings)
+    objective = make_objective(config, SpecialTokens(0, 1, 2, 3), make_mesh(MeshConfig(), jax.devices()[:1]))
+    batch = shapes("int32", text=(4, 6), text_len=(4,), recording=(4,), caption_group=(4,))
+    batch |= shapes("bool", mask=(4,), tags=(4, 5))
+    outputs = shapes("float32", audio_embed_BD=(4, 8), text_embed_BD=(4, 8), logit_scale=(), logit_bias=())
+    outputs |= shapes("float32", logits_BLV=(4, 7, 9), tag_logits_BV=(4, 5))
+
+    def loss(outputs, batch):
+        return objective.loss(outputs, objective.prepare(batch, jax.random.key(0)), batch)
+
+    spec = objective_spec(config.name)
+    assert set(jax.eval_shape(loss, outputs, batch)[1]) == set(spec.metrics(config))
+    assert objective.coupled == spec.coupled == (config.name in ("contrastive", "hybrid"))
