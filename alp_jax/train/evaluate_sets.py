@@ -67,7 +67,7 @@ def evaluate_sets(
         name = str(tasks.setup.dataset.path)
         require_tasks(name, tasks)
         own_out = out or folder / RESULTS
-        if data and pathlib.Path(data) != path:
+        if path is not None and data and pathlib.Path(data) != path:
             own_out /= path.name
         own_floors = floors or own_out.parent / FLOORS
         results = run_suite(model, tasks, own_out, floors_path=own_floors, keep_features=keep_features)
@@ -110,7 +110,7 @@ def data_sets(data: str | None, suite: str | None) -> list[pathlib.Path | None]:
     inside = sorted(path.parent for path in folder.glob(f"*/{INFO}"))
     if not inside:
         raise UserError(f"--data {data} is no data set and holds none; 'alp data build' makes one")
-    return inside
+    return [*inside]
 
 
 def require_tasks(data: str, suite: Suite) -> None:
