@@ -16,6 +16,7 @@ from alp_jax.core.errors import StorageError, UserError
 from alp_jax.train import checkpoint as checkpoint_module
 from alp_jax.train.checkpoint import Checkpoints, read_checkpoint
 from alp_jax.train.checkpoint_folder import Keep, complete, kept, numbered
+from alp_jax.train.host import CompileCount
 
 VALUES = {
     "params": {"kernel": np.arange(128, dtype=np.float32).reshape(8, 16), "bias": np.arange(8, dtype=np.float32)},
@@ -185,6 +186,16 @@ def test_8_devices_to_4_to_1_and_another_split(tmp_path):
 
 def assert_placed(array, sharding):
     assert array.sharding.is_equivalent_to(sharding, array.ndim)
+
+
+def test_a_save_of_copies_compiles_nothing(tmp_path):
+    """The bias lies twice on the eight devices; a slice of each copy would be a program for each of them."""
+    arrays, checkpoints = state(), Checkpoints(tmp_path, 3)
+    jax.clear_caches()
+    with CompileCount() as compiled:
+        checkpoints.save(1, arrays, {})
+        checkpoints.close()
+    assert compiled.programs == 0
 
 
 def test_too_little_disk_is_named_before_anything_is_written(tmp_path, monkeypatch):
