@@ -9,7 +9,7 @@ if [ ! -d "${ALP_GOLDEN:-}" ]; then
 fi
 vectors=$(cd "$ALP_GOLDEN" && pwd)
 cd "$(dirname "$0")/.."
-bash launch/setup.sh dev
+bash launch/setup.sh dev report torch onnx hf beam
 failed=0
 table=$(printf '%-16s %-8s %8s' check result seconds)
 check() { # NAME COMMAND...
@@ -21,6 +21,7 @@ check() { # NAME COMMAND...
 }
 
 check golden .venv/bin/alp golden --dir "$vectors"
+check long_tests .venv/bin/python -m pytest -m nightly --timeout 3600
 
 printf '\n%s\n' "$table"
 exit "$failed"

@@ -26,7 +26,18 @@ jax.config.update("jax_compilation_cache_dir", str(_cache / "jax"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
-SLOW = ("tests/train/", "tests/interop/", "tests/golden/", "tests/evaluation/")
+SLOW = (
+    "tests/train/test_loop.py",
+    "tests/train/",
+    "tests/golden/",
+    "tests/interop/",
+    "tests/models/",
+    "tests/parallel/",
+    "tests/evaluation/",
+    "tests/test_readme.py",
+    "tests/compat/",
+    "tests/planning/",
+)
 
 
 def pytest_collection_modifyitems(items):

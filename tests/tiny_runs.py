@@ -57,7 +57,7 @@ def tones(tmp_path_factory):
     return root / "data"
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny(tones):
     """Returns ``make(objective="contrastive", **changes of the sections)`` giving a tiny RunConfig on the tones."""
 

@@ -17,6 +17,9 @@ def nightly(tmp_path):
     for path in (alp, setup):
         path.parent.mkdir(parents=True)
     setup.write_text("echo set up: $* >&2\n")
+    python = alp.with_name("python")
+    python.write_text('#!/bin/sh\necho "python $*"\n')
+    python.chmod(0o755)
 
     def run(vectors, code=0, more=""):
         alp.write_text(f'#!/bin/sh\necho "alp $*"\nexit {code}\n')
@@ -47,8 +50,14 @@ def test_every_check_runs_and_is_in_the_table(nightly, tmp_path):
     code, out, err = nightly("vectors")
     assert (code, out[0]) == (0, f"alp golden --dir {tmp_path}/vectors")  # whole: no case is left out
     assert "set up: dev" in err
-    assert [line.split()[:2] for line in out[-2:]] == [["check", "result"], ["golden", "passed"]]
+    assert out[1] == "python -m pytest -m nightly --timeout 3600"
+    assert [line.split()[:2] for line in out[-3:]] == [
+        ["check", "result"],
+        ["golden", "passed"],
+        ["long_tests", "passed"],
+    ]
     code, out, _ = nightly(tmp_path / "vectors", code=1, more="check later echo went on")
     assert (code, out[1]) == (1, "went on")
-    assert [line.split()[:2] for line in out[-2:]] == [["golden", "FAILED"], ["later", "passed"]]
-    assert all(line.split()[2].isdigit() for line in out[-2:])
+    ends = [line.split()[:2] for line in out[-3:]]
+    assert ends == [["golden", "FAILED"], ["later", "passed"], ["long_tests", "passed"]]
+    assert all(line.split()[2].isdigit() for line in out[-3:])
