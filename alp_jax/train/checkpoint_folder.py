@@ -12,6 +12,7 @@ import pathlib
 import shutil
 import time
 from collections.abc import Iterator
+from typing import Any
 
 from alp_jax.config.schema import TrainConfig
 from alp_jax.core import files
@@ -127,7 +128,7 @@ def inventory(run_dir: str | os.PathLike) -> list[dict]:
     for step in require_any(run_dir):
         folder = checkpoints_dir(run_dir) / str(step)
         size = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
-        row = {"step": step, "bytes": size, "saved": None, "metrics": {}, "whole": False, "fault": ""}
+        row: dict[str, Any] = {"step": step, "bytes": size, "saved": None, "metrics": {}, "whole": False, "fault": ""}
         try:
             manifest = verify(folder, contents=False)
             row |= {"saved": manifest["saved"], "metrics": manifest["metrics"], "whole": True}
