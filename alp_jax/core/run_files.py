@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Self
 
 from alp_jax.core.errors import UserError
-from alp_jax.core.files import read_json
+from alp_jax.core.files import read_json, write_json
 
 CONFIG, ENVIRONMENT, METRICS, LOG, OUTPUT = "config.json", "env.json", "metrics.jsonl", "log.txt", "output.txt"
 SUMMARY, DONE, CHECKPOINTS, RESULTS, FLOORS = "summary.json", "DONE", "checkpoints", "eval", "floors.json"
@@ -37,6 +37,7 @@ CAPTIONING, DETECTION = "captioning", "sound_event_detection"
 MEAN, ATTENTION, FRAMES = PROBES = ("mean", "attention", "frames")  # probes that are fitted to its frames
 ZERO_SHOT, JOINT, ALIGNMENT = "zero_shot", "joint", "linear_alignment"
 LOCKED, DECODER = "lit", "decoder"  # a text side trained on its frozen frames; the one that was trained with it
+ANSWERS, JUDGED = "answers", "judge"  # of a language model behind it: scored by rule, rated by another
 
 _KINDS = {  # in words
     str: "a text",
@@ -129,6 +130,10 @@ class Result:
     @classmethod
     def read(cls, path: pathlib.Path) -> Self:
         return cls.from_json(read_json(path, "result"), path)
+
+    def write(self, results: pathlib.Path) -> None:
+        """Into the folder ``results``."""
+        write_json(result_file(results, self.task, self.pooling), self.to_json())
 
 
 def result_file(results: pathlib.Path, task: str, pooling: str) -> pathlib.Path:

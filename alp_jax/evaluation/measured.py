@@ -39,10 +39,10 @@ class Measured:
         if unknown:
             raise ValueError(f"metric {unknown[0]} is not in core.metrics.METRICS: say there what it is")
 
-    def result(self, task: str, pooling: str, floor: Mapping[str, float], facts: dict) -> dict:
-        """The content of a result's file; ``floor`` has a value for every metric that has a floor."""
+    def result(self, task: str, pooling: str, floor: Mapping[str, float], facts: dict) -> Result:
+        """``floor`` has a value for every metric that has a floor."""
         metrics = {name: {**value, "floor": floor.get(name)} for name, value in self.values.items()}
-        return Result(task, pooling, self.headline()[0], metrics, facts).to_json()
+        return Result(task, pooling, self.headline()[0], metrics, facts)
 
     def headline(self) -> tuple[str, dict]:
         return next(iter(self.values.items()))

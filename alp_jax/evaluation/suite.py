@@ -16,7 +16,7 @@ from alp_jax.core import files
 from alp_jax.core.errors import UserError
 from alp_jax.core.hashing import fingerprint
 from alp_jax.core.progress import Progress, say, stage
-from alp_jax.core.run_files import failure_file, result_file
+from alp_jax.core.run_files import Result, failure_file, result_file
 from alp_jax.evaluation.evaluator import Setup
 from alp_jax.evaluation.features import Features, extract
 from alp_jax.evaluation.measured import Measured
@@ -188,8 +188,8 @@ def run_suite(
 
 def _stored(out_dir: pathlib.Path, job: tuple[str, str], identity: str) -> dict | None:
     path = result_file(out_dir, *job)
-    result = files.read_json(path, "result") if path.exists() else {"fingerprint": ""}
-    return result if result["fingerprint"] == identity else None
+    content = files.read_json(path, "result") if path.exists() else {"fingerprint": ""}
+    return Result.from_json(content, path).to_json() if content["fingerprint"] == identity else None
 
 
 def _one(suite: Suite, name, pooling, measure, floor: dict[str, float], out_dir: pathlib.Path, common: dict) -> dict:
@@ -216,6 +216,6 @@ def _one(suite: Suite, name, pooling, measure, floor: dict[str, float], out_dir:
         **measured.notes,
     }
     result = measured.result(name, pooling, floor, facts)
-    files.write_json(result_file(out_dir, name, pooling), result)
+    result.write(out_dir)
     failed.unlink(missing_ok=True)
-    return result
+    return result.to_json()

@@ -17,12 +17,12 @@ import numpy as np
 from alp_jax.core.clip import SAMPLE_RATE
 from alp_jax.core.errors import UserError
 from alp_jax.core.names import choose
+from alp_jax.core.run_files import JOINT, MEAN
 from alp_jax.data.order.buckets import assign, edges
 from alp_jax.data.pipeline import empty_batch, put_audio
 from alp_jax.evaluation.model import EvalModel
 from alp_jax.models.dual import masked_mean
 
-MEAN, JOINT = "mean", "joint"
 POOLINGS = (MEAN, JOINT)
 BUCKET_SECONDS = (1.0, 2.5, 5.0, 10.0, 20.0)  # and the window; each is one compiled program
 SHORTEST_SECONDS = 0.1  # of a sound and of a window; below it encoders fill up with repeated frames

@@ -11,9 +11,9 @@ import numpy as np
 from alp_jax.config.schema import EvalConfig
 from alp_jax.core.clip import SAMPLE_RATE
 from alp_jax.core.errors import UserError
-from alp_jax.core.files import read_json, sha256, write_json
+from alp_jax.core.files import read_json, sha256
 from alp_jax.core.hashing import fingerprint
-from alp_jax.core.run_files import result_file
+from alp_jax.core.run_files import Result
 from alp_jax.data.store.dataset import open_dataset
 from alp_jax.evaluation.model import EvalModel
 from alp_jax.evaluation.qa import judge, learn, score
@@ -142,16 +142,16 @@ def _origin(path: pathlib.Path) -> dict:
     return {"model": made.get("model", path.stem), "fingerprint": sha256(path), "answers": str(path)}
 
 
-def _write(out: pathlib.Path, results: list[dict], tell: Tell) -> dict:
+def _write(out: pathlib.Path, results: list[Result], tell: Tell) -> dict:
     """One JSON per result, and a line of every metric."""
-    width = max(len(result["task"]) for result in results)
+    width = max(len(result.task) for result in results)
     for result in results:
-        write_json(result_file(out, result["task"], result["pooling"]), result)
-        for name, values in result["metrics"].items():
+        result.write(out)
+        for name, values in result.metrics.items():
             low, high = values["interval"]
             chance = "" if values["chance"] is None else f"  chance {values['chance']:.3f}"
             line = f"{name:<16}{values['value']:>7.3f} [{low:.3f}, {high:.3f}]{chance}"
-            tell(f"{result['task']:<{width}}  {result['n_test']:>6} answers  {line}")
-        if result.get("nonsense_replies"):
-            tell(f"{result['task']:<{width}}  {result['nonsense_replies']} replies of the judge are no two scores")
-    return {"out": str(out), "results": results}
+            tell(f"{result.task:<{width}}  {result.facts['n_test']:>6} answers  {line}")
+        if result.facts.get("nonsense_replies"):
+            tell(f"{result.task:<{width}}  {result.facts['nonsense_replies']} replies of the judge are no two scores")
+    return {"out": str(out), "results": [result.to_json() for result in results]}

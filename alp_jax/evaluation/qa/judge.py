@@ -20,6 +20,7 @@ import numpy as np
 
 from alp_jax.core.errors import AlpError, UserError
 from alp_jax.core.progress import Progress
+from alp_jax.core.run_files import JUDGED, Result
 from alp_jax.evaluation.measured import Measured, from_estimates
 from alp_jax.evaluation.qa import score
 from alp_jax.evaluation.qa.format import Question
@@ -29,7 +30,6 @@ from alp_jax.evaluation.stats import bootstrap, metrics
 URL, KEY, MODEL = "ALP_JUDGE_URL", "ALP_JUDGE_KEY", "ALP_JUDGE_MODEL"
 ATTEMPTS, FIRST_WAIT_S, LONGEST_WAIT_S = 6, 1.0, 60.0
 MOST_BYTES = 1 << 20  # of a reply
-POOLING = "judge"
 # What the published cal_score.py reports its chat tasks under.
 CATEGORIES = {
     "speech_QA": "speech",
@@ -220,7 +220,7 @@ def measure(questions: Sequence[Question], records: Sequence[Mapping[str, Any]])
     return from_estimates(estimates, drawn, {})
 
 
-def results(questions: Sequence[Question], records: Sequence[dict], origin: dict[str, Any]) -> list[dict[str, Any]]:
+def results(questions: Sequence[Question], records: Sequence[dict], origin: dict[str, Any]) -> list[Result]:
     """One result per category (other tasks are their own), as ``score.results``, with its nonsense replies counted."""
     members: dict[str, list[int]] = {}
     for i, question in enumerate(questions):
@@ -230,6 +230,6 @@ def results(questions: Sequence[Question], records: Sequence[dict], origin: dict
         asked = [questions[i] for i in indices]
         rated = [records[i] for i in indices]
         nonsense = sum(given is None for record in rated for given in record["scores"])
-        result = score.result(name, measure(asked, rated), asked, origin)
-        written.append(result | {"pooling": POOLING, "nonsense_replies": nonsense})
+        facts = origin | {"nonsense_replies": nonsense}
+        written.append(score.result(name, JUDGED, measure(asked, rated), asked, facts))
     return written

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from alp_jax.core.run_files import ANSWERS, Result
 from alp_jax.data.text.normalise import normalise
 from alp_jax.evaluation.measured import Measured, from_estimates
 from alp_jax.evaluation.qa.format import LETTERS, Question
 from alp_jax.evaluation.stats import bootstrap, metrics
 
-POOLING = "answers"  # stands where results of probes name how frames were pooled
 _END = r"(?=\W*$|[.):,*\n])"  # behind a letter that is no word: "A drum" begins with an article
 _FIRST = re.compile(rf"\W*([A-D]){_END}")
 _NAMED = re.compile(rf"\b(?:answer|option|choice)(?: is)?\W*([A-D]){_END}", re.IGNORECASE)
@@ -89,7 +89,7 @@ def _repeats(counts: dict[str, collections.Counter]) -> bool:
     return sum(sum(counter.values()) for counter in counts.values()) >= 5 * len(counts)
 
 
-def results(answers: Sequence[tuple[Question, str]], origin: dict[str, Any]) -> list[dict[str, Any]]:
+def results(answers: Sequence[tuple[Question, str]], origin: dict[str, Any]) -> list[Result]:
     """One result per task, as ``evaluation.suite`` writes them.
 
     Args:
@@ -99,11 +99,14 @@ def results(answers: Sequence[tuple[Question, str]], origin: dict[str, Any]) -> 
     for question, response in answers:
         by_task[question.task_name].append((question, response))
     return [
-        result(task, measure(answered), [q for q, _ in answered], origin) for task, answered in sorted(by_task.items())
+        result(task, ANSWERS, measure(of_task), [question for question, _ in of_task], origin)
+        for task, of_task in sorted(by_task.items())
     ]
 
 
-def result(task: str, measured: Measured, questions: Sequence[Question], origin: dict[str, Any]) -> dict[str, Any]:
+def result(
+    task: str, pooling: str, measured: Measured, questions: Sequence[Question], origin: dict[str, Any]
+) -> Result:
     """A result with its headline and all of its metrics; there is no floor to compare answers with."""
     facts = {
         "n_test": len(questions),
@@ -111,4 +114,4 @@ def result(task: str, measured: Measured, questions: Sequence[Question], origin:
         "interval_over": measured.resampled,
         "sources": sorted({question.dataset_name for question in questions}),
     }
-    return measured.result(f"qa_{task}", POOLING, {}, origin | facts)
+    return measured.result(f"qa_{task}", pooling, {}, origin | facts)

@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 from scipy.sparse import csr_array
 
+from alp_jax.core.run_files import AUDIO_TO_TEXT, TEXT_TO_AUDIO
+
 CUTOFFS = (1, 5, 10)
 DEPTH = max(CUTOFFS)
 CHUNK = 1024  # queries whose similarities are held at a time, at most
@@ -193,10 +195,8 @@ def evaluate(audio_AE: np.ndarray, text_ME: np.ndarray, tested: Gallery) -> dict
     owner_MA = _table(captions, owner_M, (len(captions), tested.num_clips))
     caption_AM = _table(owner_M, captions, (tested.num_clips, len(captions)))
     return {
-        "text_to_audio": _direction(text_ME, audio_AE, tested.relevant, owner_M, owner_MA),
-        "audio_to_text": _direction(
-            audio_AE, text_ME, tested.relevant_captions, np.arange(tested.num_clips), caption_AM
-        ),
+        TEXT_TO_AUDIO: _direction(text_ME, audio_AE, tested.relevant, owner_M, owner_MA),
+        AUDIO_TO_TEXT: _direction(audio_AE, text_ME, tested.relevant_captions, np.arange(tested.num_clips), caption_AM),
     }
 
 

@@ -6,6 +6,8 @@ Values are shares of one, as results are; the paper prints most of them in perce
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from alp_jax.core.run_files import ATTENTION, CAPTIONING, DETECTION, FRAMES, MEAN, RETRIEVAL
+
 ROWS = (
     "supervised",
     "contrastive, scratch",
@@ -27,31 +29,31 @@ def _percent(metric: str, *values: float | None) -> Published:
 
 
 TABLES: dict[tuple[str, str], Published] = {
-    ("fsd50k", "mean"): Published("map", (0.656, 0.625, 0.580, 0.664, 0.652)),
-    ("vggsound", "mean"): _percent("accuracy", 56.46, 50.87, 47.79, 54.70, 53.13),
-    ("voxceleb2", "mean"): _percent("accuracy", 18.84, 46.67, 33.43, 38.17, 26.23),
-    ("crema_d", "mean"): _percent("accuracy", 67.14, 67.71, 63.60, 68.84, 65.86),
-    ("magnatagatune", "mean"): Published("map", (0.407, 0.406, 0.401, 0.406, 0.410)),
-    ("nsynth_instrument", "mean"): _percent("accuracy", 67.19, 67.30, 63.10, 69.38, 67.16),
-    ("sound_event_detection", "frames"): Published("psds1", (0.216, 0.132, 0.124, 0.187, 0.145)),
-    ("fsd50k", "attention"): Published("map", (None, 0.640, 0.619, 0.670, None)),
-    ("vggsound", "attention"): _percent("accuracy", None, 52.81, 50.97, 54.89, None),
-    ("voxceleb2", "attention"): _percent("accuracy", None, 72.86, 56.64, 72.24, None),
-    ("crema_d", "attention"): _percent("accuracy", None, 74.50, 70.40, 73.09, None),
-    ("magnatagatune", "attention"): Published("map", (None, 0.406, 0.406, 0.412, None)),
-    ("nsynth_instrument", "attention"): _percent("accuracy", None, 75.00, 72.10, 76.70, None),
+    ("fsd50k", MEAN): Published("map", (0.656, 0.625, 0.580, 0.664, 0.652)),
+    ("vggsound", MEAN): _percent("accuracy", 56.46, 50.87, 47.79, 54.70, 53.13),
+    ("voxceleb2", MEAN): _percent("accuracy", 18.84, 46.67, 33.43, 38.17, 26.23),
+    ("crema_d", MEAN): _percent("accuracy", 67.14, 67.71, 63.60, 68.84, 65.86),
+    ("magnatagatune", MEAN): Published("map", (0.407, 0.406, 0.401, 0.406, 0.410)),
+    ("nsynth_instrument", MEAN): _percent("accuracy", 67.19, 67.30, 63.10, 69.38, 67.16),
+    (DETECTION, FRAMES): Published("psds1", (0.216, 0.132, 0.124, 0.187, 0.145)),
+    ("fsd50k", ATTENTION): Published("map", (None, 0.640, 0.619, 0.670, None)),
+    ("vggsound", ATTENTION): _percent("accuracy", None, 52.81, 50.97, 54.89, None),
+    ("voxceleb2", ATTENTION): _percent("accuracy", None, 72.86, 56.64, 72.24, None),
+    ("crema_d", ATTENTION): _percent("accuracy", None, 74.50, 70.40, 73.09, None),
+    ("magnatagatune", ATTENTION): Published("map", (None, 0.406, 0.406, 0.412, None)),
+    ("nsynth_instrument", ATTENTION): _percent("accuracy", None, 75.00, 72.10, 76.70, None),
 }
-PAPER_TASKS = (*dict.fromkeys(task for task, _ in TABLES), "voxceleb1", "text_to_audio", "audio_to_text", "captioning")
+PAPER_TASKS = (*dict.fromkeys(task for task, _ in TABLES), "voxceleb1", *RETRIEVAL, CAPTIONING)
 # task -> what 'alp data build' makes its data set of, where that is not called as the task
 BUILT_AS = {
     "voxceleb1": "voxceleb",
     "voxceleb2": "voxceleb --option version=2",
     "nsynth_instrument": "nsynth",
-    "sound_event_detection": "audioset_strong",
-    **dict.fromkeys(("text_to_audio", "audio_to_text", "captioning"), "audiocaps, musiccaps or paraspeechcaps"),
+    DETECTION: "audioset_strong",
+    **dict.fromkeys((*RETRIEVAL, CAPTIONING), "audiocaps, musiccaps or paraspeechcaps"),
 }
 # the data set on which the paper measured a task whose name says less than that
-ONLY_ON = {"sound_event_detection": "audioset_strong"}
+ONLY_ON = {DETECTION: "audioset_strong"}
 
 
 def not_measured(tasks: Iterable[str]) -> list[str]:

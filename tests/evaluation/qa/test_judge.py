@@ -136,7 +136,7 @@ def test_results_that_are_there_are_kept_and_not_asked_for_again(server, there, 
     assert measured["reference_score"]["value"] == 9
     assert measured["win_rate"]["value"] == 0
     assert measured["readable"]["value"] == pytest.approx(11 / 12)
-    (result,) = judge.results([question for question, _ in ANSWERS], records, {"model": "m"})
+    result = judge.results([question for question, _ in ANSWERS], records, {"model": "m"})[0].to_json()
     assert (result["task"], result["pooling"], result["metric"], result["n_test"]) == ("qa_sound", "judge", "score", 12)
     assert result["nonsense_replies"] == 1
     assert result["interval"][0] < result["value"] < result["interval"][1]
