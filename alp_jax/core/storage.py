@@ -70,22 +70,11 @@ def read(path: Location) -> bytes:
     return local(path).read_bytes()
 
 
-def read_range(path: Location, offset: int, length: int) -> bytes:
-    """Up to ``length`` bytes from byte ``offset``, fewer at the end of the file; opens the file for this one read."""
-    if is_remote(path):
-        system, name = _remote(path)
-        return system.cat_file(name, start=offset, end=offset + length)
-    fd = os.open(local(path), os.O_RDONLY)
-    try:
-        return os.pread(fd, length, offset)
-    finally:
-        os.close(fd)
-
-
 def read_ranges(ranges: list[tuple[Location, int, int]]) -> list[bytes]:
-    """What ``read_range`` gives for every (path, offset, length); requests to an object store run side by side."""
-    if not ranges or not is_remote(ranges[0][0]):
-        return [read_range(*each) for each in ranges]
+    """Up to ``length`` bytes from byte ``offset`` of each (path, offset, length), fewer at the end of a file.
+
+    All are of one object store; the requests run side by side.
+    """
     system = _remote(ranges[0][0])[0]
     names = [_remote(path)[1] for path, _, _ in ranges]
     starts, ends = [offset for _, offset, _ in ranges], [offset + length for _, offset, length in ranges]

@@ -48,7 +48,9 @@ def povey_window() -> np.ndarray:
     return ((0.5 - 0.5 * np.cos(2 * np.pi * np.arange(WINDOW) / (WINDOW - 1))) ** 0.85).astype(np.float32)
 
 
-def log_mel(audio_BS: jax.Array, audio_len_B: jax.Array, config: FeatureConfig) -> tuple[jax.Array, jax.Array]:
+def log_mel(
+    audio_BS: jax.Array, audio_len_B: jax.Array, config: FeatureConfig, platform: str = ""
+) -> tuple[jax.Array, jax.Array]:
     """Log-mel features of a padded batch.
 
     The signal is mirrored at both ends of each clip, the edge sample included; a clip of fewer than 120 samples is
@@ -57,20 +59,23 @@ def log_mel(audio_BS: jax.Array, audio_len_B: jax.Array, config: FeatureConfig) 
     Args:
       audio_BS: int16 samples at 16 kHz.
       audio_len_B: int32 valid samples of each row.
+      platform: ``cpu``, ``gpu`` or ``tpu``, which this is traced for; "": what jax finds, or what is planned for.
 
     Returns:
       mel_BTF float32 with T = (S + 80) // 160, ``PAD_VALUE`` beyond a clip's frames, and len_B = (len + 80) // 160.
     """
+    platform = platform or backend(jax.default_backend)
     mel_frames = num_frames(audio_BS.shape[1])
     len_B = num_frames(audio_len_B)
     # On CPU a few frames of every clip at a time stay in the cache (three times faster); a GPU wants all at once.
-    chunk = CPU_CHUNK if backend(jax.default_backend) == "cpu" else mel_frames
+    chunk = CPU_CHUNK if platform == "cpu" else mel_frames
     chunks = -(-mel_frames // chunk)
     signal_BN = _mirrored(audio_BS, audio_len_B, chunks * chunk)
 
     def energies(first_frame: jax.Array) -> jax.Array:
         part_BN = lax.dynamic_slice_in_dim(signal_BN, first_frame * HOP, HOP * (chunk - 1) + WINDOW, axis=1)
-        return jnp.matmul(_power_spectrum(part_BN, chunk), mel_filterbank(config), precision=lax.Precision.HIGHEST)
+        power_BTK = _power_spectrum(part_BN, chunk, platform)
+        return jnp.matmul(power_BTK, mel_filterbank(config), precision=lax.Precision.HIGHEST)
 
     energy_CBTF = lax.map(energies, jnp.arange(chunks) * chunk)
     energy_BTF = jnp.moveaxis(energy_CBTF, 0, 1).reshape(len(audio_BS), chunks * chunk, -1)[:, :mel_frames]
@@ -78,13 +83,13 @@ def log_mel(audio_BS: jax.Array, audio_len_B: jax.Array, config: FeatureConfig) 
     return jnp.where(valid_BT[:, :, None], jnp.log(jnp.maximum(energy_BTF, FLOOR)), PAD_VALUE), len_B
 
 
-def _power_spectrum(signal_BN: jax.Array, mel_frames: int) -> jax.Array:
+def _power_spectrum(signal_BN: jax.Array, mel_frames: int, platform: str) -> jax.Array:
     """power_BTK float32 of int16 samples.
 
     Float32 leaves noise at 1e-7 of the loudest bin, which the logarithm shows in quiet bins and which no other
     implementation repeats, so all of it up to the power is float64 where the hardware has that.
     """
-    with jax.enable_x64(backend(jax.default_backend) != "tpu"):
+    with jax.enable_x64(platform != "tpu"):
         wide = jnp.float64 if jax.config.jax_enable_x64 else jnp.float32  # type: ignore[attr-defined]  # named in C++
         signal_BN = lax.convert_element_type(signal_BN, wide) * wide(1 / 32768)
         blocks = signal_BN.reshape(signal_BN.shape[0], -1, BLOCK)

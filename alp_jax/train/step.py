@@ -19,6 +19,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from alp_jax.config.schema import RunConfig
 from alp_jax.core.errors import UserError
+from alp_jax.core.target import backend
 from alp_jax.features.logmel import log_mel
 from alp_jax.features.spec_augment import spec_augment
 from alp_jax.models.regularisers import TrainInputs
@@ -53,11 +54,12 @@ def make_train_step(
 
     features, rows = config.features, batch_sharding(mesh).spec
     rate = learning_rate(config.optim, config.train.steps)
+    platform = backend(jax.default_backend)
 
     # XLA does not split Fourier transforms over rows by itself: every device would gather and transform all of them.
     @partial(jax.shard_map, mesh=mesh, in_specs=(rows, rows), out_specs=(rows, rows))
     def mel_of_rows(audio_BS: jax.Array, audio_len_B: jax.Array) -> tuple[jax.Array, jax.Array]:
-        return log_mel(audio_BS, audio_len_B, features)
+        return log_mel(audio_BS, audio_len_B, features, platform)
 
     def step(state: State, batch: Arrays) -> tuple[State, Arrays]:
         # From the step's number and nothing else: a run that resumes here draws what it would have drawn.

@@ -66,6 +66,16 @@ class Dataset:
     def _file(self, entry: dict) -> str:
         return storage.resolve(self.path, entry["name"])
 
+    @functools.cached_property
+    def _remote(self) -> bool:
+        return storage.is_remote(self.path)
+
+    @functools.cached_property
+    def _shard_files(self) -> list[storage.Location]:
+        """Where each shard lies; a local one without the ``file://`` that its name may have."""
+        paths = (self._file(entry) for entry in self.info["shards"])
+        return [path if storage.is_remote(path) else storage.local(path) for path in paths]
+
     def release(self) -> None:
         """Gives back the memory that shows pages of the index; what was read stays valid."""
         if "_index" in vars(self):
@@ -165,11 +175,12 @@ class Dataset:
           DataError: as ``read``, when the clip is reached.
         """
         blocks = None
-        if storage.is_remote(self.path) and shards is None:
+        if self._remote and shards is None:
             blocks = records.fetch([self.frame(int(row)) for row in rows])
         for i, row in enumerate(rows):
             frame = self.frame(int(row), shards)
-            data = records.unpack(blocks[i], frame) if blocks else records.read_at(frame)
+            block = blocks[i] if blocks else records.fetch([frame])[0]
+            data = records.unpack(block, frame)
             found = records.decode(data, str(frame), audio if isinstance(audio, bool) else audio[i])
             listed = self._index.text("id", int(row))
             if found.id != listed:
@@ -183,7 +194,7 @@ class Dataset:
         number, record, offset, length = (int(self._index.values(name, (row,))[0]) for name in _PLACE)
         if not 0 <= number < len(self.info["shards"]):
             raise DataError(f"{self._file(self.info['index'])} is damaged: row {row} lies in shard {number}")
-        path = shards.path(number) if shards else self._file(self.info["shards"][number])
+        path = shards.path(number) if shards else self._shard_files[number]
         return records.Frame(path, record, offset, length)
 
     def rows(self, split: str) -> np.ndarray:

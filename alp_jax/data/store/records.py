@@ -7,6 +7,7 @@ raises DataError that names the shard and the record.
 
 import dataclasses
 import io
+import os
 import struct
 from collections.abc import Iterator
 from typing import BinaryIO
@@ -189,29 +190,35 @@ class Frame:
         return f"{self.path} record {self.record}"
 
 
-def read_at(frame: Frame) -> bytes:
-    """Data of one record. Opens the file for this one read, so nothing is shared between threads or processes.
+def fetch(frames: list[Frame]) -> list[bytes]:
+    """The bytes of frames, for ``unpack``: of local files, or all of one object store, whose requests run side by side.
 
     Raises:
-      DataError: the file is missing or unreadable, a checksum fails, or the stored length is not the index's.
+      DataError: a file is missing or unreadable.
     """
+    ranges = [(frame.path, frame.offset, HEADER + frame.length + FOOTER) for frame in frames]
     try:
-        block = storage.read_range(frame.path, frame.offset, HEADER + frame.length + FOOTER)
+        return storage.read_ranges(ranges) if "://" in str(frames[0].path) else [_read(*each) for each in ranges]
     except OSError as error:
-        raise DataError(f"{frame}: cannot be read: {error.strerror or error}") from None
-    return unpack(block, frame)
+        which = f"{frames[0]}:" if len(frames) == 1 else f"{frames[0]} or a later one of {len(frames)}"
+        raise DataError(f"{which} cannot be read: {error.strerror or error}") from None
 
 
-def fetch(frames: list[Frame]) -> list[bytes]:
-    """The bytes of many frames, for ``unpack``; requests to an object store run side by side."""
+def _read(path: storage.Location, offset: int, length: int) -> bytes:
+    """Opens the file for this one read, so nothing is shared between threads or processes."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        return storage.read_ranges([(f.path, f.offset, HEADER + f.length + FOOTER) for f in frames])
-    except OSError as error:
-        raise DataError(f"{frames[0]} or a later one of {len(frames)} cannot be read: {error}") from None
+        return os.pread(descriptor, length, offset)
+    finally:
+        os.close(descriptor)
 
 
 def unpack(block: bytes, frame: Frame) -> bytes:
-    """Data of the record in the bytes of its frame; DataError as ``read_at``."""
+    """Data of the record in the bytes of its frame.
+
+    Raises:
+      DataError: a checksum fails, or the stored length is not the index's.
+    """
     stored = _length(block[:HEADER], str(frame))
     if stored != frame.length:
         raise DataError(f"{frame}: the shard says {stored} bytes and the index says {frame.length}")

@@ -201,12 +201,13 @@ class Zipformer(nnx.Module):
           frames_BTD with D = max(encoder_dim), of any value beyond the length, and their len_B:
           (T - 7) // 2 frames divided by ``output_downsampling_factor``, rounded up.
         """
-        if choose(padding, PADDINGS, "padding") == "exact":
+        if padding == "exact":
             mel_BTF, len_B = _at_least_min_frames(mel_BTF, len_B)
             end_B = output_length(len_B)
-        elif mel_BTF.shape[1] < MIN_FRAMES:
-            raise UserError(f"reference padding needs {MIN_FRAMES} frames or more, not {mel_BTF.shape[1]}")
         else:
+            choose(padding, PADDINGS, "padding")
+            if mel_BTF.shape[1] < MIN_FRAMES:
+                raise UserError(f"reference padding needs {MIN_FRAMES} frames or more, not {mel_BTF.shape[1]}")
             end_B = jnp.full_like(len_B, output_length(mel_BTF.shape[1]))
         draws = Draws.sample(train, self.draw_counts, len(len_B)) if isinstance(train, TrainInputs) else train
         chunking = self._chunking(draws)
