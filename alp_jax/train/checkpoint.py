@@ -39,7 +39,7 @@ logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax reports every save at
 # one per shape and device: the first save of a small model on 8 devices compiled 592, for 13 s. Below this size, in
 # bytes, one copy writes the whole array; the files are the same.
 ocp.type_handlers.get_type_handler(jax.Array)._min_slice_bytes_for_replica_parallel = 1 << 20
-_WAIT_S = 600  # for the lead to hash what is restored, and for the slowest writer of a save
+_WAIT_S = 600  # for process 0 to hash what is restored, and for the slowest writer of a save
 _MARGIN = 1 << 20  # bytes of metadata beside the arrays
 
 

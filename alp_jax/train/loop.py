@@ -283,7 +283,7 @@ class _Loop:
             if bad >= self.config.train.max_bad_steps:
                 raise NumericsError(
                     f"{bad} non-finite steps in a row up to step {step}; their clips are in "
-                    f"{self.path / 'bad_steps.jsonl'}; lower config.optim.lr or look at the clips"
+                    f"{self.path / BAD_STEPS}; lower config.optim.lr or look at the clips"
                 )
             return
         if self.config.train.keep_best:

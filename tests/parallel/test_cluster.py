@@ -1,4 +1,4 @@
-"""Who this process is, from flags, variables and schedulers; and the roll call before JAX starts."""
+"""Who this process is, from flags, variables and schedulers; and the rendezvous before JAX starts."""
 
 import contextlib
 import socket
@@ -80,7 +80,7 @@ def test_addresses(address, message):
     assert resolve_address("[::1]:80") == ("::1", 80)
 
 
-def roll_call(*callers, timeout_s=5.0, knock=b""):
+def meet_all(*callers, timeout_s=5.0, knock=b""):
     """What each caller ends with: None, or the line of its error."""
     address, ends = ("127.0.0.1", free_port()), [None] * len(callers)
 
@@ -104,12 +104,12 @@ def roll_call(*callers, timeout_s=5.0, knock=b""):
 
 
 def test_everybody_comes():
-    assert roll_call(*({"process": i, "processes": 3} for i in range(3))) == [None] * 3
+    assert meet_all(*({"process": i, "processes": 3} for i in range(3))) == [None] * 3
 
 
 def test_strangers_are_ignored():
     both = ({"process": 0, "processes": 2}, {"process": 1, "processes": 2})
-    assert roll_call(*both, knock=b"GET / HTTP/1.0\r\n\r\n") == [None] * 2
+    assert meet_all(*both, knock=b"GET / HTTP/1.0\r\n\r\n") == [None] * 2
 
 
 @pytest.mark.parametrize(
@@ -122,18 +122,18 @@ def test_strangers_are_ignored():
     ],
 )
 def test_all_hear_the_same_fault(second, message):
-    ends = roll_call({"process": 0, "processes": 3}, second, timeout_s=0.5)
+    ends = meet_all({"process": 0, "processes": 3}, second, timeout_s=0.5)
     assert message in ends[0]
     assert ends[1] == ends[0]
 
 
 def test_a_number_given_twice():
-    ends = roll_call({"process": 0, "processes": 3}, *[{"process": 1, "processes": 3}] * 2)
+    ends = meet_all({"process": 0, "processes": 3}, *[{"process": 1, "processes": 3}] * 2)
     assert all("--process_id 1 is given to two processes" in end for end in ends)
 
 
 def test_nobody_answers():
-    end = roll_call({"process": 1, "processes": 2}, timeout_s=0.3)[0]
+    end = meet_all({"process": 1, "processes": 2}, timeout_s=0.3)[0]
     assert "process 1 on h0 got no answer from process 0 at 127.0.0.1:" in end
     assert "correct --coordinator" in end
 
