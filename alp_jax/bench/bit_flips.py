@@ -23,12 +23,12 @@ def flips(dataset: Dataset, count: int, seed: int = 0) -> dict[str, int]:
     lengths = dataset.column("length").astype(np.int64) + records.HEADER + records.FOOTER
     ends = np.cumsum(lengths)
     rng = np.random.default_rng(seed)
-    places = np.sort(rng.integers(0, ends[-1], count))
+    offsets = np.sort(rng.integers(0, ends[-1], count))
     changes = rng.integers(1, 256, count)
-    rows = np.searchsorted(ends, places, side="right")
+    rows = np.searchsorted(ends, offsets, side="right")
     noticed, held = 0, (-1, b"", None)
     with Progress("flip bytes", count, "flips") as progress:
-        for row, place, change in zip(rows.tolist(), places.tolist(), changes.tolist(), strict=True):
+        for row, offset, change in zip(rows.tolist(), offsets.tolist(), changes.tolist(), strict=True):
             if row != held[0]:
                 frame = dataset.frame(row)
                 (block,) = records.fetch([frame])
@@ -36,7 +36,7 @@ def flips(dataset: Dataset, count: int, seed: int = 0) -> dict[str, int]:
                 held = (row, block, frame)
             _, block, frame = held
             damaged = bytearray(block)
-            damaged[place - int(ends[row] - lengths[row])] ^= change
+            damaged[offset - int(ends[row] - lengths[row])] ^= change
             noticed += _noticed(bytes(damaged), frame)
             progress.update()
     return {"flips": count, "noticed": noticed, "records": len(np.unique(rows))}

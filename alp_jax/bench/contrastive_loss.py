@@ -132,8 +132,8 @@ def _dense(config: ObjectiveConfig) -> Callable:
 def _compiled(loss: Callable, pairs: int, width: int, mesh: Mesh):
     rows, whole = batch_sharding(mesh), replicated(mesh)
     embed, scalar = jax.ShapeDtypeStruct((pairs, width), jnp.float32), jax.ShapeDtypeStruct((), jnp.float32)
-    places = {"in_shardings": (rows, rows, whole), "out_shardings": (whole, (rows, rows, whole))}
-    return jax.jit(jax.value_and_grad(loss, (0, 1, 2)), **places).lower(embed, embed, scalar).compile()
+    shardings = {"in_shardings": (rows, rows, whole), "out_shardings": (whole, (rows, rows, whole))}
+    return jax.jit(jax.value_and_grad(loss, (0, 1, 2)), **shardings).lower(embed, embed, scalar).compile()
 
 
 def _embeddings(pairs: int, width: int, mesh: Mesh) -> tuple[jax.Array, ...]:

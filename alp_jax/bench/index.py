@@ -79,21 +79,21 @@ def measure(
     dataset = open_dataset(path)
     columns = [dataset.column(name) for name in ("shard", "offset", "num_samples", "ladder", "source")]
     dataset.read(len(dataset) - 1)
-    found = {
+    report = {
         "clips": len(columns[0]),
         "open_s": time.perf_counter() - start,
         "open_mb": _more_than(before),
     }
-    found["rungs"] = _rungs(dataset, config)
+    report["rungs"] = _rungs(dataset, config)
     start = time.perf_counter()
     source = GlobalBatches(dataset, config, _NoTokens(), 0, 0, 1)
-    found["restore_s"] = time.perf_counter() - start
-    found["lookup_ms"] = _lookups(source, lookups)
-    found["hosts_agree"] = _hosts_agree(dataset, config, steps, hosts)
-    found["planned_mb"] = _more_than(before) | {"peak": _peak_mb() - before["rss"]}
+    report["restore_s"] = time.perf_counter() - start
+    report["lookup_ms"] = _lookups(source, lookups)
+    report["hosts_agree"] = _hosts_agree(dataset, config, steps, hosts)
+    report["planned_mb"] = _more_than(before) | {"peak": _peak_mb() - before["rss"]}
     if batches:
-        found["memory"] = _watch(source, batches)
-    return found
+        report["memory"] = _watch(source, batches)
+    return report
 
 
 def _more_than(before: dict[str, float]) -> dict[str, float]:
@@ -119,7 +119,7 @@ def _rungs(dataset: Dataset, config: DataConfig) -> dict:
     """Time to plan every rung, whether it holds the one before, and how far shares of sources are from the whole's."""
     total = int(dataset.num_captions[dataset.ladder >= 0].sum())
     dataset.release()
-    found, before, shares = {}, np.empty(0, np.int32), {}
+    rungs, before, shares = {}, np.empty(0, np.int32), {}
     for name, pairs in ({name: count for name, count in RUNGS.items() if count < total} | {"all": 0}).items():
         start = time.perf_counter()
         settings = dataclasses.replace(config, pairs=pairs)
@@ -130,7 +130,7 @@ def _rungs(dataset: Dataset, config: DataConfig) -> dict:
         rows = np.sort(np.concatenate([rung.rows(*cell) for cell in cells]))
         clips = np.array(rung.summary.source_clips).sum(0)
         shares[name] = clips / clips.sum()
-        found[name] = {
+        rungs[name] = {
             "pairs": chosen.pairs,
             "plan_s": seconds,
             "padding": chosen.padding,
@@ -141,19 +141,20 @@ def _rungs(dataset: Dataset, config: DataConfig) -> dict:
         before = rows
         rung.release()
     for name, share in shares.items():
-        found[name]["largest_share_off"] = float(np.abs(share - shares["all"]).max())
-    return found
+        rungs[name]["largest_share_off"] = float(np.abs(share - shares["all"]).max())
+    return rungs
 
 
 def _lookups(source: GlobalBatches, count: int) -> dict[str, float]:
     """Milliseconds to find out what random global batches consist of, first look-ups included."""
     steps = np.random.default_rng(0).integers(0, 10**7, count)
-    took = []
+    times_ms = []
     for step in steps.tolist():
         start = time.perf_counter()
         source.clips(step)
-        took.append(1e3 * (time.perf_counter() - start))
-    return {"mean": float(np.mean(took)), "99 %": float(np.quantile(took, 0.99)), "max": float(np.max(took))}
+        times_ms.append(1e3 * (time.perf_counter() - start))
+    mean, late, most = np.mean(times_ms), np.quantile(times_ms, 0.99), np.max(times_ms)
+    return {"mean": float(mean), "99 %": float(late), "max": float(most)}
 
 
 def _hosts_agree(dataset: Dataset, config: DataConfig, steps: int, hosts: tuple[int, ...]) -> bool:

@@ -49,11 +49,11 @@ def make(base: Dataset, folder: pathlib.Path, clips: int, seed: int = 0) -> None
     source_N = source_N[np.argsort(place_N)]
     row_N = np.arange(clips) * len(base) // clips  # of the small data set, so shards stay in order
     seconds = np.clip(np.exp(rng.normal(np.log(8), 0.6, clips)), 1, 30)
-    take = pa.array(row_N)
+    rows = pa.array(row_N)
     columns = {
-        "id": base.id.take(take),
-        "recording": base.recording.take(take),
-        "group": base.recording.take(take),
+        "id": base.id.take(rows),
+        "recording": base.recording.take(rows),
+        "group": base.recording.take(rows),
         "source": _coded(source_N, list(SOURCES), pa.int32()),
         "split": _coded(np.zeros(clips, np.int8), list(SPLITS), pa.int8()),
         "num_samples": pa.array((seconds * SAMPLE_RATE).astype(np.int32)),

@@ -123,7 +123,7 @@ def measure(
     ours = variants.pop("")
     result = _described(ours, bucket)
     for name, variant in variants.items():
-        ratios = [theirs / mine for theirs, mine in zip(variant.seconds, ours.seconds, strict=True)]
+        ratios = [theirs / own for theirs, own in zip(variant.seconds, ours.seconds, strict=True)]
         told = {"times": round(statistics.median(ratios), 3), **_described(variant, bucket)}
         result.setdefault("against", {})[name] = told
     return result
@@ -177,7 +177,7 @@ def _described(variant: _Variant, bucket: Bucket) -> dict[str, Any]:
     flops = (
         train_flops(config.model, sides_of(config.objective), bucket.seconds, config.data.text_budget) * bucket.clips
     )
-    found = {
+    report = {
         "median_s": round(median, 5),
         "spread_s": [round(min(variant.seconds), 5), round(max(variant.seconds), 5)],
         "audio_s_per_s": round(bucket.audio_s / median, 1),
@@ -188,9 +188,9 @@ def _described(variant: _Variant, bucket: Bucket) -> dict[str, Any]:
     }
     if jax.default_backend() == "gpu":
         most, _ = traffic(variant.compiled.as_text(), devices)
-        found |= {"moved_bytes": most.bytes, "kernels": most.launches}
+        report |= {"moved_bytes": most.bytes, "kernels": most.launches}
     if accelerator is not None:
-        moved = found.get("moved_bytes") or found["bytes_accessed"]
-        found["mfu"] = round(flops / median / devices / accelerator.flops(config.model.compute_dtype), 4)
-        found["memory_roofline_share"] = round(moved / accelerator.bandwidth / median, 4) if moved else None
-    return found
+        moved = report.get("moved_bytes") or report["bytes_accessed"]
+        report["mfu"] = round(flops / median / devices / accelerator.flops(config.model.compute_dtype), 4)
+        report["memory_roofline_share"] = round(moved / accelerator.bandwidth / median, 4) if moved else None
+    return report

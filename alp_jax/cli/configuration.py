@@ -73,15 +73,15 @@ def _explain(error: Exception, config: str, overrides: list[str]) -> str:
     return f"{' '.join(overrides)}: {error}"
 
 
-def _check_preset(found: RunConfig, config: str, overrides: list[str]) -> None:
+def _check_preset(run_config: RunConfig, config: str, overrides: list[str]) -> None:
     """A preset's name alone would call another model by it."""
-    preset = MODELS.get(found.model.name)
+    preset = MODELS.get(run_config.model.name)
     if any(one.startswith("--config.model.name=") for one in overrides) and preset is not None:
         parts = ("encoder_kind", "encoder", "vit", "conformer", "encoder_settings")
-        if any(getattr(preset, part) != getattr(found.model, part) for part in parts):
+        if any(getattr(preset, part) != getattr(run_config.model, part) for part in parts):
             raise UserError(
                 f"config.model.name is only what reports call the model, whose sizes are not those of the preset "
-                f"{found.model.name}: use {hints.argument(config, 'model', found.model.name)}"
+                f"{run_config.model.name}: use {hints.argument(config, 'model', run_config.model.name)}"
             )
 
 
@@ -100,10 +100,10 @@ def settings_help() -> str:
     """Every setting of a run: its flag with the default, then meaning, range, unit, and whether a run may change it."""
     lines, section = [], ""
     for name, one in hints.known().items():
-        here = name.rpartition(".")[0]
-        if here != section:
-            lines.append(f"{chr(10) if section else ''}{here}")
-            section = here
+        group = name.rpartition(".")[0]
+        if group != section:
+            lines.append(f"{chr(10) if section else ''}{group}")
+            section = group
         lines.append(f"  --{name}={_default(one)}")
         lines += textwrap.wrap(_meaning(one), _WIDTH, initial_indent=" " * 6, subsequent_indent=" " * 6)
     return "\n".join(lines)
@@ -116,5 +116,5 @@ def _default(one: Setting) -> str:
 def _meaning(one: Setting) -> str:
     domain = one.domain
     limits = [" ".join(filter(None, (domain.range(), domain.unit)))] + ["free on resume"] * domain.free
-    said = ", ".join(filter(None, limits))
-    return f"{domain.meaning} [{said}]" if said else domain.meaning
+    text = ", ".join(filter(None, limits))
+    return f"{domain.meaning} [{text}]" if text else domain.meaning

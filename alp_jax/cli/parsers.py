@@ -52,13 +52,13 @@ def add_best(parser: argparse.ArgumentParser) -> None:
 
 def _best_values(text: str) -> dict[str, float]:
     """``wer=0,f1=1``: metrics of other tools with the value of a perfect result."""
-    found = {}
+    best = {}
     for part in text.split(","):
         name, _, value = part.partition("=")
         try:
-            found[name.strip()] = float(value)
+            best[name.strip()] = float(value)
         except ValueError:
-            found[""] = math.nan
-    if "" in found or not all(map(math.isfinite, found.values())):
+            best[""] = math.nan
+    if "" in best or not all(map(math.isfinite, best.values())):
         raise argparse.ArgumentTypeError("expected METRIC=VALUE with commas between them, such as wer=0")
-    return found
+    return best

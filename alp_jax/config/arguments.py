@@ -30,12 +30,12 @@ def format_count(value: int) -> str:
     return str(value)
 
 
-def choose(name: str, known: Iterable[str], what: str) -> str:
+def choose(name: str, known: Iterable[str], label: str) -> str:
     """Returns ``name`` when it is known; a ConfigError names the nearest known one otherwise."""
     known = list(known)
     if name not in known:
         close = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
-        raise ConfigError(f"unknown {what} {name!r} (nearest: {close[0]!r}; known: {', '.join(known)})")
+        raise ConfigError(f"unknown {label} {name!r} (nearest: {close[0]!r}; known: {', '.join(known)})")
     return name
 
 

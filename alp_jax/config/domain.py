@@ -125,11 +125,11 @@ def check_domains(settings: Any, where: str = "config") -> None:
         domain = field.metadata[_KEY]
         for item in value if isinstance(value, tuple) else (value,):
             if not domain.holds(item):
-                what = "every number" if isinstance(value, tuple) else "it"
+                subject = "every number" if isinstance(value, tuple) else "it"
                 finite = "" if isinstance(item, str) or math.isfinite(item) else "a finite number, "
                 unit = f" ({domain.unit})" if domain.unit else ""
                 raise ConfigError(
-                    f"{name} is {_show(value)}: {what} must be {finite}{domain.range()}{unit}; {domain.meaning}"
+                    f"{name} is {_show(value)}: {subject} must be {finite}{domain.range()}{unit}; {domain.meaning}"
                 )
 
 

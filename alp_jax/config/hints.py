@@ -143,13 +143,13 @@ def argument(config: str, key: str, value: str) -> str:
 def of_value(name: str, text: str | None) -> str:
     """One line on the setting ``name`` that was given ``text``, which is not of its kind; None: nothing."""
     setting = known()[name]
-    what = _KINDS.get(_item(setting.kind), "a value")
+    needed = _KINDS.get(_item(setting.kind), "a value")
     if typing.get_origin(setting.kind) is tuple:
-        what = f"a list of {what.partition(' ')[2]}s such as ({_item(setting.kind)(8)},)"
+        needed = f"a list of {needed.partition(' ')[2]}s such as ({_item(setting.kind)(8)},)"
     unit = f", {setting.domain.unit}" if setting.domain.unit else ""
     limits = f" ({setting.domain.range()}{unit})" if setting.domain.range() else ""
     got = "nothing" if text is None else repr(text)
-    return f"{name} is given {got}: it must be {what}{limits}; {setting.domain.meaning}"
+    return f"{name} is given {got}: it must be {needed}{limits}; {setting.domain.meaning}"
 
 
 def can_be(name: str, text: str | None) -> bool:

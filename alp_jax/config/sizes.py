@@ -138,14 +138,14 @@ class _Models(Mapping[str, ModelConfig]):
 
 
 def _outside() -> dict[str, ModelConfig]:
-    found: dict[str, ModelConfig] = {}
+    presets: dict[str, ModelConfig] = {}
     loaded: dict[str, Any] = plugins.load(ENCODERS, ENCODER_KINDS)  # what they are is for models/ to check
     for kind, encoder in loaded.items():
         for name, model in encoder.presets.items():
-            if name in _PRESETS or name in found:
+            if name in _PRESETS or name in presets:
                 raise ConfigError(f"encoder {kind!r} brings a model preset {name!r}, a name that is taken")
-            found[name] = model
-    return found
+            presets[name] = model
+    return presets
 
 
 MODELS = _Models()

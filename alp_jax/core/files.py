@@ -59,14 +59,14 @@ def write_json(path: str | os.PathLike, value: Any) -> None:
     write_text(path, json_text(value))
 
 
-def read_json(path: str | os.PathLike, what: str = "file") -> Any:
+def read_json(path: str | os.PathLike, label: str = "file") -> Any:
     """Reads a JSON file; raises UserError naming ``path`` when it is missing or not JSON."""
     try:
         return json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(f"{what} {path} does not exist") from None
+        raise UserError(f"{label} {path} does not exist") from None
     except (OSError, ValueError) as error:
-        raise UserError(f"{what} {path} is not readable JSON: {error}") from None
+        raise UserError(f"{label} {path} is not readable JSON: {error}") from None
 
 
 def sha256(path: str | os.PathLike) -> str:

@@ -13,11 +13,11 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f" (did you mean {match[0]!r}?)" if match else f" (known: {', '.join(known)})"
 
 
-def choose(name: str, known: Iterable[str], what: str) -> str:
+def choose(name: str, known: Iterable[str], label: str) -> str:
     """Returns ``name`` when it is known; raises UserError that says what it should have been."""
     known = list(known)
     if name not in known:
-        raise UserError(f"unknown {what} {name!r}{nearest(name, known)}")
+        raise UserError(f"unknown {label} {name!r}{nearest(name, known)}")
     return name
 
 

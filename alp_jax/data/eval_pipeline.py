@@ -37,11 +37,11 @@ def eval_batches(
         edges_K = lengths.choose(max_padding=1.0)[0] if len(rows) else edges((max_seconds,))
     bucket_N = assign(dataset.num_samples[rows], edges_K)
     for k, edge in enumerate(edges_K):
-        here = np.asarray(rows)[bucket_N == k]
+        of_bucket = np.asarray(rows)[bucket_N == k]
         size = max(1, int(batch_seconds * SAMPLE_RATE) // int(edge))
-        for start in range(0, len(here), size):
+        for start in range(0, len(of_bucket), size):
             batch = empty_batch(size, int(edge))
-            chosen = here[start : start + size]
+            chosen = of_bucket[start : start + size]
             for i, record in enumerate(dataset.read_many(chosen, audio=[Crop(0.0, int(edge))] * len(chosen))):
                 put_audio(batch, i, int(chosen[i]), record.audio)
             yield batch

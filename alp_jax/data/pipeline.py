@@ -72,22 +72,22 @@ class GlobalBatches(grain.sources.RandomAccessDataSource):
     def clips(self, step: int) -> tuple[int, np.ndarray, np.ndarray, np.ndarray]:
         """Samples per row of global batch ``step``, and of this host's clips: rows of the index, crops, captions."""
         rung, recipe = self._parts
-        what = compose.compose(recipe, self._seed, step)
-        share = recipe.batch_K[what.bucket] // self._hosts
-        mine = slice(self._host * share, (self._host + 1) * share)
-        row_B = np.empty(len(what.member_B), np.int64)
-        for c in np.unique(what.component_B):
-            here = what.component_B == c
-            row_B[here] = rung.rows(what.bucket, int(c))[what.member_B[here]]
+        content = compose.compose(recipe, self._seed, step)
+        share = recipe.batch_K[content.bucket] // self._hosts
+        own = slice(self._host * share, (self._host + 1) * share)
+        row_B = np.empty(len(content.member_B), np.int64)
+        for c in np.unique(content.component_B):
+            of_component = content.component_B == c
+            row_B[of_component] = rung.rows(content.bucket, int(c))[content.member_B[of_component]]
         rung.release()
         if recipe.windows:
             # Neighbours of a sorted batch lie in the same shard, so a host's stretch needs few of them. Crops and
             # captions were drawn by position and stay there: sorting them too would give another order.
             row_B.sort()
         if recipe.in_passes and recipe.windows is not None and self._shards is not None:
-            windows = recipe.windows.around(what.bucket, self._seed, what.first)
+            windows = recipe.windows.around(content.bucket, self._seed, content.first)
             self._shards.ahead(tuple(shard for window in windows for shard in self._near(window)))
-        return rung.summary.edges[what.bucket], row_B[mine], what.crop_B[mine], what.caption_B[mine]
+        return rung.summary.edges[content.bucket], row_B[own], content.crop_B[own], content.caption_B[own]
 
     def _near(self, window: list[int]) -> list[int]:
         """The shards of a window that this host's stretch of a sorted batch lies in, and one more on either side."""

@@ -160,5 +160,5 @@ def _delete(gcloud: str, vm: TpuVm, record: pathlib.Path) -> None:
         _say(f"{vm.name} was not deleted and may cost money: {shlex.join(delete_argv('gcloud', vm))}: {output[-300:]}")
 
 
-def _say(what: str) -> None:
-    say(f"alp launch: {what}")
+def _say(text: str) -> None:
+    say(f"alp launch: {text}")

@@ -246,11 +246,11 @@ class CaptionDecoder(nnx.Module):
 
         def extend(tokens_BK, position, cache):
             x_BKD = (look_up(self.text_embed, tokens_BK) + table_LD[position]).astype(self.dtype)
-            said = []
+            kept_layers = []
             for layer, kept, frames in zip(self.layers, cache, heard, strict=True):
                 x_BKD, kept = layer.extend(x_BKD, position, kept, frames, allowed_B1T)
-                said.append(kept)
-            return self.logits(x_BKD), said
+                kept_layers.append(kept)
+            return self.logits(x_BKD), kept_layers
 
         cache = [(empty, empty) for _ in self.layers]
         options = {"beams": beams, "max_length": max_length, "length_penalty": length_penalty}

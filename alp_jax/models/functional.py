@@ -19,12 +19,12 @@ def _plain(tree: Any) -> Any:
 
 
 def _lookup(params: dict, path: tuple[str, ...]) -> jax.Array:
-    found = params
+    subtree = params
     for name in path:
-        if not isinstance(found, dict) or name not in found:
+        if not isinstance(subtree, dict) or name not in subtree:
             raise KeyError(f"parameter {'/'.join(path)} is missing")
-        found = found[name]
-    return found
+        subtree = subtree[name]
+    return subtree
 
 
 def outline(make: Callable[[nnx.Rngs], nnx.Module]) -> nnx.Module:

@@ -61,12 +61,12 @@ def line(start: float, end: float, batches: float) -> Schedule:
 
 def schedules_of(module: nnx.Module) -> dict[str, Schedule]:
     """Every schedule in ``module`` by its path, ``encoders/0/layers/1/bypass/skip_rate``."""
-    found = {}
+    schedules = {}
     for path, part in nnx.iter_modules(module):
         for name, value in vars(part).items():
             if isinstance(value, Schedule):
-                found["/".join(map(str, (*path, name)))] = value
-    return found
+                schedules["/".join(map(str, (*path, name)))] = value
+    return schedules
 
 
 class TrainInputs(NamedTuple):

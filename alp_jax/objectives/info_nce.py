@@ -84,8 +84,8 @@ def count_negatives(rows: Tags, columns: Tags, chunk: int) -> jax.Array:
 def summed(loss: jax.Array, hits: jax.Array, negatives_N: jax.Array, valid_N: jax.Array, *more: jax.Array) -> list:
     """The sums of ``PairSums`` over all devices, and of ``more`` scalars, in one message."""
     alone = jnp.sum((negatives_N == 0) & valid_N, dtype=loss.dtype)
-    found = [loss, hits, jnp.sum(negatives_N).astype(loss.dtype), alone, *more]
-    return list(lax.psum(jnp.stack(found), BATCH_AXES))
+    parts = [loss, hits, jnp.sum(negatives_N).astype(loss.dtype), alone, *more]
+    return list(lax.psum(jnp.stack(parts), BATCH_AXES))
 
 
 def chunks(tree: Any, size: int) -> Any:
@@ -145,8 +145,8 @@ def info_nce(
         return forward(audio_BD, text_BD, scale, group_BG, valid_B)[0]
 
     def sums_forward(audio_BD: jax.Array, text_BD: jax.Array, scale: jax.Array) -> tuple[PairSums, tuple]:
-        found, kept = forward(audio_BD, text_BD, scale, group_BG, valid_B)
-        return found, (audio_BD, text_BD, scale, kept)
+        pair_sums, kept = forward(audio_BD, text_BD, scale, group_BG, valid_B)
+        return pair_sums, (audio_BD, text_BD, scale, kept)
 
     def sums_backward(saved: tuple, gradient: PairSums) -> tuple[jax.Array, jax.Array, jax.Array]:
         audio_BD, text_BD, scale, kept = saved

@@ -103,11 +103,11 @@ def _around(
     hits = jnp.sum(((own_N >= stays["top_N"]) + 1.0 * (own_N >= travels["top_N"])) * weight_N)
     by_scalars = [2 * stays["scale"], 2 * stays["bias"]] if gradients else []
     sums = summed(2 * stays["loss"], hits, stays["negatives_N"], rows.valid_N, *by_scalars)
-    found, by_scalars = PairSums(*sums[:4]), sums[4:]
+    pair_sums, by_scalars = PairSums(*sums[:4]), sums[4:]
     if not gradients:
-        return found, None
+        return pair_sums, None
     by_audio, by_text = (2 * scale * part["grad_ND"] for part in (stays, travels))
-    return found, (by_audio, by_text, *by_scalars)
+    return pair_sums, (by_audio, by_text, *by_scalars)
 
 
 def _meet(

@@ -115,15 +115,15 @@ def scaled_adam(
         # effective rate is constant within a period, as in the reference.
         size = _sizes(dot_N, rms_N, lr * scale_N, state, settings)
         each = zip(*map(jax.tree.leaves, (p_tree, g_tree, state.delta, state.exp_avg_sq)), strict=True)
-        found = []
+        leaves = []
         for (p, g, delta, square), of_each in zip(each, stacks.pickers(), strict=True):
             g = _times(g.astype(jnp.float32), of_each(factor_N))
             numbers = lr * of_each(scale_N), of_each(size.rms_N), of_each(size.steps_N)
             step = _scalar_step if np.ravel(of_each(stacks.size_N))[0] == 1 else _tensor_step
             delta, square, change = step(p, g, delta, square, numbers, state.count, settings)
-            found.append((delta, square, jnp.where(of_each(scale_N) == 0, 0.0, change).astype(p.dtype)))
+            leaves.append((delta, square, jnp.where(of_each(scale_N) == 0, 0.0, change).astype(p.dtype)))
         delta, square, change = (
-            jax.tree.unflatten(jax.tree.structure(p_tree), part) for part in zip(*found, strict=True)
+            jax.tree.unflatten(jax.tree.structure(p_tree), part) for part in zip(*leaves, strict=True)
         )
         new_state = ScaledAdamState(
             count=state.count + 1,

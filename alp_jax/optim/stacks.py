@@ -60,8 +60,8 @@ class Stacks:
         """The tree whose leaves ``joined`` holds."""
         leaves: list[Any] = [None] * self._treedef.num_leaves
         for array, who in zip(jax.tree.leaves(joined), self._members, strict=True):
-            for place, i in enumerate(np.ravel(who)):
-                leaves[i] = array[place] if np.ndim(who) else array
+            for slot, i in enumerate(np.ravel(who)):
+                leaves[i] = array[slot] if np.ndim(who) else array
         return self._treedef.unflatten(leaves)
 
     def dots(self, a: Any, b: Any) -> jax.Array:
@@ -70,19 +70,19 @@ class Stacks:
         Of large leaves first to one number per row or column, whichever are fewer; those of all leaves with as many
         are summed at once. To one number each would take two kernels each.
         """
-        found, sums = [], collections.defaultdict(list)
+        groups, sums = [], collections.defaultdict(list)
         for x, y, who in zip(jax.tree.leaves(a), jax.tree.leaves(b), self._members, strict=True):
             products = x.astype(jnp.float32) * y.astype(jnp.float32)
             if np.ndim(who):
-                found.append((who, jnp.sum(products.reshape(len(who), -1), axis=1)))
+                groups.append((who, jnp.sum(products.reshape(len(who), -1), axis=1)))
                 continue
             by_rows = math.prod(x.shape[:-1]) < x.shape[-1]
             some = jnp.sum(products, axis=-1 if by_rows else tuple(range(x.ndim - 1))).reshape(-1)
             sums[len(some)].append((who, some))
         for alike in sums.values():
-            found.append(([who for who, _ in alike], jnp.sum(jnp.stack([some for _, some in alike]), axis=1)))
-        order = np.concatenate([who for who, _ in found])
-        return jnp.concatenate([numbers for _, numbers in found])[np.argsort(order)]
+            groups.append(([who for who, _ in alike], jnp.sum(jnp.stack([some for _, some in alike]), axis=1)))
+        order = np.concatenate([who for who, _ in groups])
+        return jnp.concatenate([numbers for _, numbers in groups])[np.argsort(order)]
 
     def pickers(self) -> Iterator[Callable[[Any], Any]]:
         """For every leaf of a joined tree: picks its own out of one number per leaf (N), so that they broadcast."""

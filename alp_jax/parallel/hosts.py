@@ -100,7 +100,7 @@ def stage(label: str, detail: str = "", *, quiet: bool = False, every: int = 0) 
     return progress.stage(label, detail, quiet=quiet, every=every) if is_primary() else contextlib.nullcontext()
 
 
-def broadcast(value: Any, what: str = "a value", timeout_s: float = 60.0) -> Any:
+def broadcast(value: Any, purpose: str = "a value", timeout_s: float = 60.0) -> Any:
     """Process 0's ``value`` (anything JSON can hold) on every process; what the others pass is not looked at.
 
     Raises:
@@ -110,12 +110,12 @@ def broadcast(value: Any, what: str = "a value", timeout_s: float = 60.0) -> Any
         return value
     key = f"alp/broadcast/{_next_call()}"
     if is_primary():
-        _client().key_value_set(key, json.dumps({"what": what, "value": value}))
+        _client().key_value_set(key, json.dumps({"what": purpose, "value": value}))
         return json.loads(json.dumps(value))
-    return _same_call(json.loads(_get(key, timeout_s, 0, what)), what, 0)["value"]
+    return _same_call(json.loads(_get(key, timeout_s, 0, purpose)), purpose, 0)["value"]
 
 
-def gather(value: Any, what: str = "a value", timeout_s: float = 60.0) -> list:
+def gather(value: Any, purpose: str = "a value", timeout_s: float = 60.0) -> list:
     """Every process's ``value`` (anything JSON can hold) in order of their numbers, on every process.
 
     Raises:
@@ -124,14 +124,14 @@ def gather(value: Any, what: str = "a value", timeout_s: float = 60.0) -> list:
     if process_count() == 1:
         return [value]
     folder = f"alp/gather/{_next_call()}"
-    _client().key_value_set(f"{folder}/from/{process_index()}", json.dumps({"what": what, "value": value}))
+    _client().key_value_set(f"{folder}/from/{process_index()}", json.dumps({"what": purpose, "value": value}))
     if is_primary():
-        _client().key_value_set(f"{folder}/all", json.dumps(_collect(f"{folder}/from", timeout_s, what)))
-    everything = json.loads(_get(f"{folder}/all", timeout_s, 0, what))
+        _client().key_value_set(f"{folder}/all", json.dumps(_collect(f"{folder}/from", timeout_s, purpose)))
+    everything = json.loads(_get(f"{folder}/all", timeout_s, 0, purpose))
     if "missing" in everything:
         raise HangError(everything["missing"])
     for process, entry in enumerate(everything["values"]):
-        _same_call(entry, what, process)
+        _same_call(entry, purpose, process)
     return [entry["value"] for entry in everything["values"]]
 
 
@@ -155,16 +155,16 @@ def posted(folder: str) -> dict[str, Any]:
     return {key.rpartition("/")[2]: json.loads(text) for key, text in entries}
 
 
-def require_same(values: dict, what: str = "config") -> None:
+def require_same(values: dict, purpose: str = "config") -> None:
     """Returns when nested settings are the same on every process.
 
     Raises:
       UserError: on every process, the first setting that differs with both values and both hosts.
     """
-    everywhere = gather({"values": values, "host": platform.node()}, what)
+    everywhere = gather({"values": values, "host": platform.node()}, purpose)
     first = everywhere[0]
     for process, other in enumerate(everywhere[1:], 1):
-        difference = first_difference(first["values"], other["values"], what)
+        difference = first_difference(first["values"], other["values"], purpose)
         if difference:
             name, first_value, other_value = difference
             raise UserError(
@@ -249,7 +249,7 @@ def _end_together_on_bugs() -> None:
     sys.excepthook = hook
 
 
-def _collect(folder: str, timeout_s: float, what: str) -> dict:
+def _collect(folder: str, timeout_s: float, purpose: str) -> dict:
     """Process 0's part of gather: everybody's entry, or the line that says who is missing."""
     deadline = time.monotonic() + timeout_s
     pause = 0.002
@@ -259,12 +259,12 @@ def _collect(folder: str, timeout_s: float, what: str) -> dict:
             return {"values": [json.loads(entries[process]) for process in range(process_count())]}
         if time.monotonic() >= deadline:
             missing = [process for process in range(process_count()) if process not in entries]
-            return {"missing": _waited(missing, what, timeout_s)}
+            return {"missing": _waited(missing, purpose, timeout_s)}
         time.sleep(pause)
         pause = min(2 * pause, 0.1)
 
 
-def _get(key: str, timeout_s: float, process: int, what: str) -> str:
+def _get(key: str, timeout_s: float, process: int, purpose: str) -> str:
     # process 0 gives up first, so that all processes hear from it whom it missed
     deadline = time.monotonic() + timeout_s + 2.0
     while True:
@@ -272,15 +272,15 @@ def _get(key: str, timeout_s: float, process: int, what: str) -> str:
             return _client().blocking_key_value_get(key, int(_SLICE_S * 1000))
         except jax.errors.JaxRuntimeError as error:
             if "DEADLINE_EXCEEDED" not in str(error):
-                raise HangError(f"lost the coordinator while waiting for {what!r}: {error}") from None
+                raise HangError(f"lost the coordinator while waiting for {purpose!r}: {error}") from None
         if time.monotonic() >= deadline:
-            raise HangError(_waited([process], what, timeout_s))
+            raise HangError(_waited([process], purpose, timeout_s))
 
 
-def _waited(processes: list[int], what: str, timeout_s: float) -> str:
+def _waited(processes: list[int], purpose: str, timeout_s: float) -> str:
     names = ", ".join(f"process {process} on {_host(process)}" for process in processes[:8])
     more = f" and {len(processes) - 8} more" if processes[8:] else ""
-    return f"{names}{more} did not come to {what!r} within {timeout_s:g} s"
+    return f"{names}{more} did not come to {purpose!r} within {timeout_s:g} s"
 
 
 def _host(process: int) -> str:
@@ -290,11 +290,11 @@ def _host(process: int) -> str:
         return "an unknown host"
 
 
-def _same_call(entry: dict, what: str, process: int) -> dict:
-    if entry["what"] != what:
+def _same_call(entry: dict, purpose: str, process: int) -> dict:
+    if entry["what"] != purpose:
         raise HangError(
             f"process {process} on {_host(process)} is at {entry['what']!r}, process {process_index()} on "
-            f"{platform.node()} at {what!r}: they do not run the same program"
+            f"{platform.node()} at {purpose!r}: they do not run the same program"
         )
     return entry
 

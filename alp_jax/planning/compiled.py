@@ -30,7 +30,7 @@ def compile_for(target: Target, lowered: Any) -> Compiled:
     """Compiles a ``jax.stages.Lowered``; nothing is executed."""
     began = time.monotonic()
     program = lowered.compile(compiler_options=target.options or None)
-    took = time.monotonic() - began
+    seconds = time.monotonic() - began
     memory = program.memory_analysis()
     return Compiled(
         memory.argument_size_in_bytes,
@@ -38,5 +38,5 @@ def compile_for(target: Target, lowered: Any) -> Compiled:
         memory.alias_size_in_bytes,
         memory.temp_size_in_bytes,
         *traffic(program.as_text(), target.count),
-        took,
+        seconds,
     )

@@ -41,19 +41,19 @@ class Instruction:
 
     def attribute(self, name: str) -> str | None:
         """The value of ``name=value`` up to a comma or blank, without a percent sign."""
-        found = re.search(rf"\b{name}=%?([^,\s]+)", self.attributes)
-        return found.group(1) if found else None
+        match = re.search(rf"\b{name}=%?([^,\s]+)", self.attributes)
+        return match.group(1) if match else None
 
     def computations(self, name: str) -> list[str]:
         """The computations that the attribute lists: ``name=%a`` or ``name={%a, %b}``."""
-        found = re.search(rf"\b{name}=(\{{[^}}]*\}}|%[\w.\-]+)", self.attributes)
-        return _NAME.findall(found.group(1)) if found else []
+        match = re.search(rf"\b{name}=(\{{[^}}]*\}}|%[\w.\-]+)", self.attributes)
+        return _NAME.findall(match.group(1)) if match else []
 
     @property
     def op_name(self) -> str:
         """Where in the program it comes from, empty when that is not known."""
-        found = re.search(r'op_name="([^"]*)"', self.attributes)
-        return found.group(1) if found else ""
+        match = re.search(r'op_name="([^"]*)"', self.attributes)
+        return match.group(1) if match else ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +99,8 @@ def parse(text: str, package: str = "alp_jax") -> Module:
             current.append(_instruction(*assigned.groups()))
     if entry is None:
         raise ValueError("no ENTRY computation: this is not the text of a compiled module")
-    return Module({name: tuple(found) for name, found in computations.items()}, entry, _places(tables, package))
+    instructions = {name: tuple(listed) for name, listed in computations.items()}
+    return Module(instructions, entry, _places(tables, package))
 
 
 def _table(lines: Iterator[str]) -> dict[str, str]:
@@ -110,14 +111,14 @@ def _table(lines: Iterator[str]) -> dict[str, str]:
 
 def _places(tables: dict[str, dict[str, str]], package: str) -> dict[str, str]:
     files, locations, frames = (tables.get(name, {}) for name in _TABLES)
-    places: dict[str, str] = {}
+    sources: dict[str, str] = {}
     for frame, row in frames.items():  # callers come before what they call
         location, caller = re.findall(r"=(\d+)", row)
         file, _, at = re.findall(r"=(\d+)", locations[location])[:3]
-        _, found, path = files[file].rpartition(f"/{package}/")
+        _, inside, path = files[file].rpartition(f"/{package}/")
         # frames count from 1, and so do callers, but from the one that there is not
-        places[frame] = f"{path}:{at}" if found else places.get(str(int(caller) - 1), "")
-    return places
+        sources[frame] = f"{path}:{at}" if inside else sources.get(str(int(caller) - 1), "")
+    return sources
 
 
 def _instruction(root: str | None, name: str, rest: str) -> Instruction:
@@ -135,10 +136,10 @@ def _instruction(root: str | None, name: str, rest: str) -> Instruction:
 def _closing(text: str, start: int) -> int:
     """Where the parenthesis that opens at ``start`` closes."""
     depth = 0
-    for found in re.finditer(r"[()]", text[start:]):
-        depth += 1 if found.group() == "(" else -1
+    for match in re.finditer(r"[()]", text[start:]):
+        depth += 1 if match.group() == "(" else -1
         if depth == 0:
-            return start + found.start()
+            return start + match.start()
     raise ValueError(f"unbalanced parentheses: {text[:80]}")
 
 
@@ -149,9 +150,10 @@ def shape_bytes(shape: str, fast_memory: bool = False) -> int:
 
 def array_bytes(shape: str, fast_memory: bool = False) -> list[int]:
     """The same for each array of a tuple."""
-    found = []
+    of_arrays = []
     for kind, sizes, layout in _ARRAY.findall(shape):
         if kind in ITEM_BYTES:
-            here = fast_memory or not _FAST_MEMORY.search(layout)
-            found.append(ITEM_BYTES[kind] * math.prod(int(size) for size in sizes.split(",") if size) if here else 0)
-    return found
+            in_memory = fast_memory or not _FAST_MEMORY.search(layout)
+            items = math.prod(int(size) for size in sizes.split(",") if size)
+            of_arrays.append(ITEM_BYTES[kind] * items if in_memory else 0)
+    return of_arrays

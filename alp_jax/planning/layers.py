@@ -108,7 +108,7 @@ class _Shapes:
         for name in reversed(path):
             tree = {name: tree}
         placed = jax.tree.map(
-            lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
+            lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
             tree,
             infer_shardings(tree, self.mesh),
         )
@@ -217,20 +217,20 @@ def _optimizer(config: RunConfig, program: Program) -> Piece:
     return Piece("optimiser", step, (params, opt, params), 1)
 
 
-def _sum(program: Program, found: list[tuple[Compiled, int]]) -> Compiled:
-    held = sum(compiled.temporary * times for compiled, times in found[:-1])
+def _sum(program: Program, pieces: list[tuple[Compiled, int]]) -> Compiled:
+    held = sum(compiled.temporary * times for compiled, times in pieces[:-1])
     state = state_bytes(program.state)
     grads = state_bytes(program.state["params"])
     most, least = (
-        _added((getattr(compiled, name), times) for compiled, times in found) for name in ("traffic", "least")
+        _added((getattr(compiled, name), times) for compiled, times in pieces) for name in ("traffic", "least")
     )
-    return Compiled(state, state, state, grads + held, most, least, sum(compiled.compile_s for compiled, _ in found))
+    return Compiled(state, state, state, grads + held, most, least, sum(compiled.compile_s for compiled, _ in pieces))
 
 
-def _added(found: Iterable[tuple[Traffic, int]]) -> Traffic:
+def _added(pieces: Iterable[tuple[Traffic, int]]) -> Traffic:
     """The sum of traffic, each so many times; what one piece has and another takes away is not in it."""
     totals: dict[str, dict] = {"kernels": {}, "collectives": {}}
-    for traffic, times in found:
+    for traffic, times in pieces:
         for name, total in totals.items():
             for one in getattr(traffic, name):
                 each = dataclasses.replace(one, size=one.size / one.count, count=1)

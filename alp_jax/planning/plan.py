@@ -55,8 +55,8 @@ def plan(
         known = _finished(out)
         result = {**_header(config, target, program, layers), "buckets": []}
         for i, bucket in enumerate(shapes):
-            what = f"bucket {bucket.seconds:g} s, {bucket.clips} clips ({i + 1} of {len(shapes)})"
-            with stage(f"compile for {target.name}:", what):
+            label = f"bucket {bucket.seconds:g} s, {bucket.clips} clips ({i + 1} of {len(shapes)})"
+            with stage(f"compile for {target.name}:", label):
                 entry = _bucket(config, target, program, bucket, layers, known)
             result["buckets"].append(entry)
             if target.facts:
@@ -66,8 +66,8 @@ def plan(
     return result
 
 
-def _say(what: str, target: Target) -> None:
-    say(f"compile for {target.name}: {what}")
+def _say(text: str, target: Target) -> None:
+    say(f"compile for {target.name}: {text}")
 
 
 def _finished(out: str | pathlib.Path | None) -> dict[str, dict]:
@@ -119,9 +119,9 @@ def _bucket(
     traced = program.step.trace(program.state, program.batch(bucket))
     operations = flops(traced.jaxpr)
     lowered = traced.lower()
-    took = time.monotonic() - began
-    what = [target.name, layers, versions(target), target.options, lowered.as_text()]
-    fingerprint = hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]
+    seconds = time.monotonic() - began
+    identity = [target.name, layers, versions(target), target.options, lowered.as_text()]
+    fingerprint = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
     if fingerprint in known:
         _say("is in the file already", target)
         return known[fingerprint]
@@ -139,7 +139,7 @@ def _bucket(
         "audio_s": bucket.audio_s,
         "flops": operations / target.count,
         "model_flops": model / target.count,
-        "trace_and_lower_s": round(took, 1),
+        "trace_and_lower_s": round(seconds, 1),
         **describe(compiled),
     }
     if target.facts:
@@ -156,12 +156,12 @@ def _bucket(
     return entry
 
 
-def _run(config: RunConfig, target: Target, found: list[dict], share: float) -> dict[str, Any]:
+def _run(config: RunConfig, target: Target, buckets: list[dict], share: float) -> dict[str, Any]:
     def projected(entries) -> dict[str, float]:
         steps = [entry["roofline"]["step_s"] for entry in entries]
         return projection(steps, config.train.steps, target.count, share)
 
-    return {**projected(found), "least": projected(entry["least"] for entry in found)}
+    return {**projected(buckets), "least": projected(entry["least"] for entry in buckets)}
 
 
 def describe(compiled: Compiled) -> dict[str, Any]:

@@ -74,14 +74,14 @@ def buckets(config: RunConfig, mesh: Mesh, seconds: float | None = None) -> list
     if seconds is not None and seconds not in data.bucket_seconds:
         known = ", ".join(f"{edge:g}" for edge in data.bucket_seconds)
         raise UserError(f"--bucket {seconds:g} is not one of config.data.bucket_seconds: {known}")
-    found = [Bucket(edge / SAMPLE_RATE, batch_size(edge, data)) for edge in edges(wanted).tolist()]
-    for bucket in found:
+    planned = [Bucket(edge / SAMPLE_RATE, batch_size(edge, data)) for edge in edges(wanted).tolist()]
+    for bucket in planned:
         if bucket.clips % batch_shards(mesh):
             raise UserError(
                 f"batches of {bucket.clips} clips do not divide over {batch_shards(mesh)} devices: "
                 f"set config.data.clips_multiple = {data.clips_multiple} to a multiple of {batch_shards(mesh)}"
             )
-    return found
+    return planned
 
 
 def make_program(config: RunConfig, mesh: Mesh) -> Program:

@@ -51,10 +51,10 @@ def parse(text: str) -> Target:
     Raises:
       UserError: another form, an unknown kind, or sizes it cannot have.
     """
-    found = re.fullmatch(r"([a-z0-9]+):(\d+(?:x\d+)*)", text)
-    if not found:
+    match = re.fullmatch(r"([a-z0-9]+):(\d+(?:x\d+)*)", text)
+    if not match:
         raise UserError(f"--topology {text!r} is not of the form {FORMAT}")
-    kind, sizes = found.group(1), tuple(int(size) for size in found.group(2).split("x"))
+    kind, sizes = match.group(1), tuple(int(size) for size in match.group(2).split("x"))
     facts = DEVICES.get(kind)
     if kind != "cpu" and facts is None:
         raise UserError(f"--topology {text}: device {kind!r} is unknown; known: cpu, {', '.join(DEVICES)}")
@@ -98,10 +98,10 @@ def _cpu(target: Target) -> list:
             jax.config.update("jax_num_cpu_devices", target.count)
     except RuntimeError:
         pass  # devices are there already, in a process that has used them
-    found = jax.devices("cpu")
-    if len(found) < target.count:
-        raise UserError(f"--topology {target.name}: this process has {len(found)} CPU devices already")
-    return found[: target.count]
+    devices = jax.devices("cpu")
+    if len(devices) < target.count:
+        raise UserError(f"--topology {target.name}: this process has {len(devices)} CPU devices already")
+    return devices[: target.count]
 
 
 def _gpus(target: Target):

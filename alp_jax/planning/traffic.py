@@ -82,10 +82,10 @@ class Traffic:
 
 
 def _totals(items, values) -> dict[str, dict[str, float]]:
-    found: dict[str, collections.Counter] = {}
+    totals: dict[str, collections.Counter] = {}
     for item in items:
-        found.setdefault(item.kind, collections.Counter()).update(values(item))
-    return {kind: dict(total) for kind, total in sorted(found.items(), key=lambda pair: -pair[1]["bytes"])}
+        totals.setdefault(item.kind, collections.Counter()).update(values(item))
+    return {kind: dict(total) for kind, total in sorted(totals.items(), key=lambda pair: -pair[1]["bytes"])}
 
 
 def traffic(text: str, devices: int = 1) -> tuple[Traffic, Traffic]:
@@ -106,7 +106,7 @@ def _walk(
         if inner is not None:
             repeat, choices = inner
             walked = [_walk(module, choice, times * repeat, devices, pick) for choice in choices]
-            picked = pick(walked, key=lambda found: sum(kernel.size for kernel in found[0]), default=([], []))
+            picked = pick(walked, key=lambda walk: sum(kernel.size for kernel in walk[0]), default=([], []))
             kernels += picked[0]
             collectives += picked[1]
             continue
@@ -160,13 +160,13 @@ def _kind(module: Module, line: Instruction) -> str:
     if line.opcode != "fusion":
         return line.opcode.removesuffix("-start")
     inside = {inner.opcode for called in line.computations("calls") for inner in module.computations[called]}
-    for found, label in (
+    for opcode, label in (
         ("dot", "matmul"),
         ("convolution", "convolution"),
         ("reduce", "reduce"),
         ("scatter", "scatter"),
     ):
-        if found in inside:
+        if opcode in inside:
             return f"fusion {label}"
     return "fusion transpose" if "transpose" in inside and len(inside) < 5 else "fusion loop"
 

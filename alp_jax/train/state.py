@@ -63,8 +63,8 @@ def create_state(make: Callable[..., State], seed: int, mesh: Mesh, start: dict[
         return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
 
     placed = {part: jax.tree.map(put, arrays, shardings["params"][part]) for part, arrays in (start or {}).items()}
-    places = {part: shardings["params"][part] for part in placed}
-    create = jax.jit(make, in_shardings=(replicated(mesh), places), out_shardings=shardings)
+    part_shardings = {part: shardings["params"][part] for part in placed}
+    create = jax.jit(make, in_shardings=(replicated(mesh), part_shardings), out_shardings=shardings)
     return create(np.int32(seed), placed)
 
 

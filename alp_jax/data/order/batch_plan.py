@@ -101,7 +101,7 @@ def make_recipe(rung: Rung, dataset: Dataset, config: DataConfig) -> compose.Rec
 
 def _sources(rung: Rung, dataset: Dataset) -> list[str]:
     present = np.array(rung.summary.source_clips).any(0)
-    return [name for name, here in zip(dataset.sources, present, strict=True) if here]
+    return [name for name, is_present in zip(dataset.sources, present, strict=True) if is_present]
 
 
 def _windows(rung: Rung, dataset: Dataset, config: DataConfig) -> Windows:
@@ -115,12 +115,12 @@ def _windows(rung: Rung, dataset: Dataset, config: DataConfig) -> Windows:
     return Windows(used, ends_KCF[:, :, used], config.window_shards)
 
 
-def check_share(recipe: compose.Recipe, config: DataConfig, parts: int, what: str) -> None:
+def check_share(recipe: compose.Recipe, config: DataConfig, parts: int, label: str) -> None:
     """UserError unless every batch divides evenly over so many ``devices`` or ``hosts``."""
     for batch in recipe.batch_K:
         if batch % parts:
             raise UserError(
-                f"batches of {batch} clips do not divide over {parts} {what}: "
+                f"batches of {batch} clips do not divide over {parts} {label}: "
                 f"set data.clips_multiple = {config.clips_multiple} to a multiple of {parts}"
             )
 

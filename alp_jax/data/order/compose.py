@@ -121,9 +121,9 @@ def shuffled(bucket: int, size: int, seed: int, entry_N: np.ndarray, component: 
     epoch_N, place_N = np.divmod(entry_N, size)
     member_N = np.empty(len(epoch_N), np.int64)
     for epoch in np.unique(epoch_N):
-        here = epoch_N == epoch
+        of_epoch = epoch_N == epoch
         # A batch may reach over the end of an epoch; each side then has the key of its own permutation.
-        member_N[here] = permute(place_N[here], size, keys(seed, SHUFFLE, bucket, int(epoch), component))
+        member_N[of_epoch] = permute(place_N[of_epoch], size, keys(seed, SHUFFLE, bucket, int(epoch), component))
     return member_N
 
 
@@ -147,11 +147,12 @@ def compose(recipe: Recipe, seed: int, step: int) -> Step:
     component_B, entry_B = _divide(recipe, seed, step, bucket, use * batch + np.arange(batch))
     member_B = np.empty(batch, np.int64)
     for c in np.unique(component_B):
-        here, component = component_B == c, recipe.component_C[c]
+        of_component, component = component_B == c, recipe.component_C[c]
         if recipe.windows is None:
-            member_B[here] = shuffled(bucket, int(recipe.size_KC[bucket, c]), seed, entry_B[here], component)
+            size = int(recipe.size_KC[bucket, c])
+            member_B[of_component] = shuffled(bucket, size, seed, entry_B[of_component], component)
         else:
-            member_B[here] = recipe.windows.members(bucket, int(c), component, seed, entry_B[here])
+            member_B[of_component] = recipe.windows.members(bucket, int(c), component, seed, entry_B[of_component])
     # By row of the global batch, before hosts take their parts: the same crops and captions on any number of hosts.
     draws = philox(seed, EXAMPLE, step).random((batch, 2))
     return Step(bucket, use * batch, component_B, member_B, draws[:, 0], draws[:, 1])

@@ -111,11 +111,11 @@ def _sources(dataset: Dataset, rung: Rung, recipe: compose.Recipe, steps: int) -
     clips, pairs, samples = (
         np.array(table).sum(0) for table in (summary.source_clips, summary.source_pairs, summary.source_samples)
     )
-    total, found = taken(recipe, steps).sum(), {}
+    total, by_source = taken(recipe, steps).sum(), {}
     for s in np.flatnonzero(clips):
         source = _Source(rung, recipe, s, dataset.sources[s])
         taken_K = source.taken(steps)
-        found[dataset.sources[s]] = {
+        by_source[dataset.sources[s]] = {
             "pairs": int(pairs[s]),
             "clips": int(clips[s]),
             "hours": round(float(samples[s]) / SAMPLE_RATE / 3600, 4),
@@ -125,4 +125,4 @@ def _sources(dataset: Dataset, rung: Rung, recipe: compose.Recipe, steps: int) -
             "repeats": int(np.ceil((taken_K / np.maximum(1, source.clips_K)).max() - 1e-9)),
             "runs_out": source.runs_out(steps),
         }
-    return dict(sorted(found.items()))
+    return dict(sorted(by_source.items()))

@@ -159,9 +159,9 @@ def _pieces(dataset: Dataset, inside_S: np.ndarray, limit: int):
     """Rows of the clips with a rank up to ``limit`` in the chosen sources, a stretch of the index at a time."""
     for start in range(0, len(dataset), CHUNK):
         rank = dataset.ladder[start : start + CHUNK]
-        found = np.flatnonzero((rank >= 0) & (rank <= limit) & inside_S[dataset.source[start : start + CHUNK]])
-        if len(found):
-            yield found + start
+        row_N = np.flatnonzero((rank >= 0) & (rank <= limit) & inside_S[dataset.source[start : start + CHUNK]])
+        if len(row_N):
+            yield row_N + start
         dataset.release()
 
 
@@ -177,8 +177,8 @@ def _limit(dataset: Dataset, inside_S: np.ndarray, pairs: int) -> int:
         total = np.zeros(-(-(upto - first) // by), np.int64)
         for rows in _pieces(dataset, inside_S, upto - 1):
             rank = dataset.ladder[rows] - first
-            here = rank >= 0
-            total += np.bincount(rank[here] // by, dataset.num_captions[rows[here]], len(total)).astype(np.int64)
+            ranked = rank >= 0
+            total += np.bincount(rank[ranked] // by, dataset.num_captions[rows[ranked]], len(total)).astype(np.int64)
         return total
 
     upto = np.cumsum(count(0, last, width))
@@ -215,7 +215,7 @@ def _edges(dataset: Dataset, config: DataConfig, inside_S: np.ndarray) -> tuple[
 def _sorted(dataset, pieces, edges_K: np.ndarray, crop_percent: int, component_S: np.ndarray, clips_KC: np.ndarray):
     """Rows of the rung by (bucket, component), in stored order within; int32[n]."""
     counts = clips_KC.reshape(-1)
-    out, place = np.empty(counts.sum(), np.int32), np.cumsum(counts) - counts
+    out, next_row = np.empty(counts.sum(), np.int32), np.cumsum(counts) - counts
     for rows in pieces():
         bucket = buckets.assign(dataset.num_samples[rows], edges_K, crop_percent)
         cell = bucket * clips_KC.shape[1] + component_S[dataset.source[rows]]
@@ -223,6 +223,6 @@ def _sorted(dataset, pieces, edges_K: np.ndarray, crop_percent: int, component_S
         ends = np.cumsum(np.bincount(cell, minlength=len(counts)))
         for c in np.flatnonzero(np.diff(ends, prepend=0)):
             first = ends[c - 1] if c else 0
-            out[place[c] : place[c] + ends[c] - first] = rows[first : ends[c]]
-            place[c] += ends[c] - first
+            out[next_row[c] : next_row[c] + ends[c] - first] = rows[first : ends[c]]
+            next_row[c] += ends[c] - first
     return out

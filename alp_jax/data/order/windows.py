@@ -54,22 +54,22 @@ class Windows:
             limits_W = np.append(upto_F[self.width - 1 : -1 : self.width], upto_F[-1])
             window_N = np.searchsorted(limits_W, place_N, side="right")
             for window in np.unique(window_N[epoch_N == epoch]):
-                here = (epoch_N == epoch) & (window_N == window)
+                of_window = (epoch_N == epoch) & (window_N == window)
                 first = int(limits_W[window - 1]) if window else 0
                 key = keys(seed, SHUFFLE, bucket, int(epoch), component) + mix(np.array([window + 1], np.uint64))
-                inside = first + permute(place_N[here] - first, int(limits_W[window]) - first, key)
+                inside = first + permute(place_N[of_window] - first, int(limits_W[window]) - first, key)
                 visit = np.searchsorted(upto_F, inside, side="right")
                 shard = visit_F[visit]
-                member_N[here] = inside - upto_F[visit] + ends_F[shard]
+                member_N[of_window] = inside - upto_F[visit] + ends_F[shard]
         return member_N
 
     def around(self, bucket: int, seed: int, entry: int) -> tuple[list[int], list[int]]:
         """Shards of the window that holds ``entry`` of the bucket's first component, and of the next one; sorted."""
         ends_F = self.ends_KCF[bucket, 0]
-        epoch, place = divmod(entry, int(ends_F[-1]))
+        epoch, rest = divmod(entry, int(ends_F[-1]))
         visit_F = self.visits(seed, epoch)
         upto_F = np.cumsum(np.diff(ends_F, prepend=0)[visit_F])
-        first = int(np.searchsorted(upto_F, place, side="right")) // self.width * self.width
+        first = int(np.searchsorted(upto_F, rest, side="right")) // self.width * self.width
         now, then = visit_F[first : first + self.width], visit_F[first + self.width : first + 2 * self.width]
         then = then if len(then) else self.visits(seed, epoch + 1)[: self.width]
         return sorted(self.shards[now].tolist()), sorted(self.shards[then].tolist())

@@ -181,11 +181,11 @@ class Dataset:
             frame = self.frame(int(row), shards)
             block = blocks[i] if blocks else records.fetch([frame])[0]
             data = records.unpack(block, frame)
-            found = records.decode(data, str(frame), audio if isinstance(audio, bool) else audio[i])
+            decoded = records.decode(data, str(frame), audio if isinstance(audio, bool) else audio[i])
             listed = self._index.text("id", int(row))
-            if found.id != listed:
-                raise DataError(f"{frame} is clip {found.id}, the index says {listed}")
-            yield found
+            if decoded.id != listed:
+                raise DataError(f"{frame} is clip {decoded.id}, the index says {listed}")
+            yield decoded
 
     def frame(self, row: int, shards: ShardCache | None = None) -> records.Frame:
         """Where the record of the clip at ``row`` lies."""
@@ -248,9 +248,9 @@ class Dataset:
                 where = f"{path} record {count}"
                 if count >= len(offsets) or (offset, len(data)) != (offsets[count], lengths[count]):
                     raise DataError(f"{where}: is not where the index says")
-                found = records.decode(data, where)
-                if found.id != ids[count].as_py():
-                    raise DataError(f"{where} is clip {found.id}, the index says {ids[count]}")
+                decoded = records.decode(data, where)
+                if decoded.id != ids[count].as_py():
+                    raise DataError(f"{where} is clip {decoded.id}, the index says {ids[count]}")
                 count += 1
         if count != entry["records"]:
             raise DataError(f"{path} has {count} records, dataset.json says {entry['records']}")

@@ -45,7 +45,7 @@ def shares(trained: Trained | None, dataset: Dataset, tests: Mapping[str, np.nda
         why = f"{trained.data.path} is not what the run was trained on: clips were excluded or it was built again"
         return {name: {UNKNOWN: why} for name in tests}
     return {
-        name: {kind: float(np.mean(found[np.searchsorted(rows, test)])) for kind, found in seen.items()}
+        name: {kind: float(np.mean(is_seen[np.searchsorted(rows, test)])) for kind, is_seen in seen.items()}
         for name, test in tests.items()
     }
 

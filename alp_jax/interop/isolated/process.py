@@ -15,11 +15,11 @@ def installed(*packages: str) -> bool:
     return all(importlib.util.find_spec(package) is not None for package in packages)
 
 
-def require(*packages: str, what: str, extras: str) -> None:
+def require(*packages: str, user: str, extras: str) -> None:
     """Raises UserError unless ``packages``, which the ``extras`` of this project bring, are installed."""
     for package in packages:
         if not installed(package):
-            raise UserError(f"{what} needs {package}, which is not installed: pip install 'alp_jax[{extras}]'")
+            raise UserError(f"{user} needs {package}, which is not installed: pip install 'alp_jax[{extras}]'")
 
 
 def run_isolated(script: str, *arguments: object, problem: str, error: type[AlpError], **environment: str) -> None:

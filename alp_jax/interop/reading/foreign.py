@@ -102,7 +102,7 @@ def _read_file(path: pathlib.Path, allow_pickle: bool) -> Stored:
         return read_safetensors(path)
     if not allow_pickle:
         raise UserError(f"{path} is a pickle, which can run code: --allow_pickle reads it in a process of its own")
-    require("torch", what=str(path), extras="torch")
+    require("torch", user=str(path), extras="torch")
     with tempfile.TemporaryDirectory() as temporary:
         made = pathlib.Path(temporary) / "weights.safetensors"
         problem = f"{path} cannot be read as a checkpoint of tensors"

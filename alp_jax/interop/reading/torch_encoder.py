@@ -22,7 +22,7 @@ def torch_encoder(folder: str | pathlib.Path) -> EvalModel:
     Raises:
       UserError: torch or transformers is not installed, or the folder holds no audio encoder for 16 kHz.
     """
-    require("torch", "transformers", what="--hf", extras="torch,hf")
+    require("torch", "transformers", user="--hf", extras="torch,hf")
     import torch
     import transformers
 

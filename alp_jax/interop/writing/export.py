@@ -121,6 +121,6 @@ def _check_arguments(form: str, num_clips: int) -> None:
     if num_clips < 1:
         raise UserError(f"--clips {num_clips} must be at least 1")
     if form == "torch":
-        require("torch", what="the check of an export", extras="torch")
+        require("torch", user="the check of an export", extras="torch")
     if form == "onnx":
-        require("torch", "onnx", "onnxruntime", what="--format onnx", extras="torch,onnx")
+        require("torch", "onnx", "onnxruntime", user="--format onnx", extras="torch,onnx")

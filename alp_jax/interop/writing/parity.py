@@ -30,11 +30,11 @@ def difference(have: np.ndarray, want: np.ndarray) -> float:
     return largest if math.isfinite(largest) else math.inf
 
 
-def within_tolerance(worst: dict[str, float], what: str) -> dict[str, float]:
+def within_tolerance(worst: dict[str, float], label: str) -> dict[str, float]:
     """``worst``; ParityError with its numbers when one is beyond ``TOLERANCE``."""
     if not max(worst.values()) <= TOLERANCE:
         numbers = ", ".join(f"{name} {value:.2e}" for name, value in worst.items())
-        raise ParityError(f"{what} differs from JAX by {numbers}; allowed is {TOLERANCE:.0e}")
+        raise ParityError(f"{label} differs from JAX by {numbers}; allowed is {TOLERANCE:.0e}")
     return worst
 
 
@@ -50,7 +50,7 @@ def same_tensors(params: dict[str, Any], back: dict[str, Any]) -> int:
     return len(want)
 
 
-def same_outputs(expected: Expected, actual: Expected, what: str) -> dict[str, float]:
+def same_outputs(expected: Expected, actual: Expected, label: str) -> dict[str, float]:
     """Largest |difference| of ``frames``, ``pooled`` and ``embed`` (where there is one).
 
     Raises:
@@ -60,13 +60,13 @@ def same_outputs(expected: Expected, actual: Expected, what: str) -> dict[str, f
     worst = {"frames": frames, "pooled": difference(actual.pooled_ND, expected.pooled_ND)}
     if expected.embed_NE is not None:
         worst["embed"] = difference(np.zeros(0) if actual.embed_NE is None else actual.embed_NE, expected.embed_NE)
-    return within_tolerance(worst, what)
+    return within_tolerance(worst, label)
 
 
-def same_states(expected: list[np.ndarray], actual: list[np.ndarray], what: str) -> float:
+def same_states(expected: list[np.ndarray], actual: list[np.ndarray], label: str) -> float:
     """Largest |difference| of a text tower's outputs; ParityError beyond ``TOLERANCE``."""
     worst = max(difference(have, want) for have, want in zip(actual, expected, strict=True))
-    return within_tolerance({"hidden": worst}, what)["hidden"]
+    return within_tolerance({"hidden": worst}, label)["hidden"]
 
 
 def verify(
@@ -86,7 +86,7 @@ def verify(
       UserError: PyTorch is not installed.
       ParityError: the export does not run, or differs by more than ``TOLERANCE``; the message has the numbers.
     """
-    require("torch", what="the check of an export", extras="torch")
+    require("torch", user="the check of an export", extras="torch")
     # alone first: the last batch, in which padding could leak between clips, gives the vectors of whole clips
     rows = [[i] for i in range(len(clips))] + [list(range(len(clips)))]
     arrays = {}

@@ -120,5 +120,5 @@ def _about_ids(measured: dict[str, Any]) -> str:
     if "tokenizer" not in measured:
         return ""
     ids = measured["tokenizer"]
-    exceptions = [f"  - {what}\n" for what in ids["not_proved"]]
+    exceptions = [f"  - {exception}\n" for exception in ids["not_proved"]]
     return _TOKENIZER.format(**ids) + "".join([_UNIGRAM] * bool(exceptions) + exceptions)

@@ -237,9 +237,9 @@ class Zipformer(nnx.Module):
         ``stack{i}.layer{j}.in|out|<module>``, ``encoder_out_full`` (stacks, B, T, D), ``encoder_out``,
         ``encoder_out_lens``.
         """
-        found = {}
-        self(mel_BTF, len_B, padding=padding, note=found.__setitem__)
-        return found
+        outputs = {}
+        self(mel_BTF, len_B, padding=padding, note=outputs.__setitem__)
+        return outputs
 
     def _chunking(self, draws: Draws | None) -> tuple[tuple[int, ...], jax.Array | None, int | jax.Array]:
         """Chunk sizes, which one holds, left context: a training step draws among the configured, else the first."""

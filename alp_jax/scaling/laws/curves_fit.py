@@ -183,7 +183,7 @@ def choice_lines(result: dict[str, Any], problems: list[str]) -> list[str]:
 
 def _left_out(result: dict[str, Any], problems: list[str]) -> list[str]:
     rows = [f"{one['count']} rows: {one['reason']}, such as {one['examples'][0]}" for one in result["excluded"]]
-    return [f"left out: {what}" for what in rows + problems]
+    return [f"left out: {reason}" for reason in rows + problems]
 
 
 def _gaps(curve: Curve, curves: list[Curve], axes: tuple[str, ...]) -> list[str]:

@@ -175,8 +175,8 @@ def read_run(folder: pathlib.Path) -> tuple[list[dict[str, Any]], list[str]]:
 def _numbers(values: Mapping[str, Any]) -> dict[str, float | None]:
     """Of one metric of a result, in the columns ``VALUES``."""
     low, high = values["interval"] or (None, None)
-    found = zip(VALUES, (values["value"], low, high, values["chance"], values["floor"]), strict=True)
-    return {name: None if number is None else float(number) for name, number in found}
+    numbers = zip(VALUES, (values["value"], low, high, values["chance"], values["floor"]), strict=True)
+    return {name: None if number is None else float(number) for name, number in numbers}
 
 
 def _encode(event: dict[str, Any]) -> bytes:

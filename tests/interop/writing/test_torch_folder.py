@@ -105,7 +105,7 @@ def test_only_an_export_is_replaced(tmp_path, contrastive):
 def test_without_torch_the_message_says_what_to_install(monkeypatch):
     monkeypatch.setattr(process.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"it needs torch, .*pip install 'alp_jax\[torch\]'"):
-        process.require("torch", what="it", extras="torch")
+        process.require("torch", user="it", extras="torch")
 
 
 def test_difference_is_infinite_for_other_shapes_and_numbers_that_are_none():

@@ -71,8 +71,8 @@ def _repeated(rows: Iterable[Row | Rejected], place_of: Callable[[Row], Place]) 
     return dict(zip(hashes[counts > 1].tolist(), counts[counts > 1].tolist(), strict=True))
 
 
-def _hash(place: Place) -> int:
-    text = repr(place).encode(errors="surrogateescape")
+def _hash(audio_place: Place) -> int:
+    text = repr(audio_place).encode(errors="surrogateescape")
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
 
 
