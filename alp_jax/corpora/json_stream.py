@@ -3,7 +3,7 @@
 import json
 import pathlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from alp_jax.core.clip import Rejected
 from alp_jax.core.errors import UserError
@@ -34,8 +34,11 @@ def json_rows(path: pathlib.Path, member: str = "", required: Sequence[str] = ()
         reader, number = _Reader(file, tables.once if unique else None), 0
         try:
             if member:
-                _seek_member(reader, member)
-            for record, raw in reader.elements():
+                reader.expect("{")
+                while reader.key() != member:
+                    reader.value()
+                    reader.expect(",")
+            for record, raw in reader.parts("[", "]", reader.value):
                 number += 1
                 try:
                     if not raw.isascii() and _ESCAPED_BYTES.search(raw):
@@ -50,7 +53,6 @@ def json_rows(path: pathlib.Path, member: str = "", required: Sequence[str] = ()
                 if number == 1:
                     tables.check_keys(path, record, required)
                 yield number, record
-            reader.expect("]")
             if not member and reader.peek():
                 raise ValueError(f"{reader.peek()!r} follows the list")
         except (ValueError, RecursionError, OSError, EOFError) as error:
@@ -73,7 +75,7 @@ def json_members(path: pathlib.Path, required: Sequence[str] = ()) -> Iterator:
     with tables.open_text(path) as file:
         reader, number = _Reader(file), 0
         try:
-            for key, record in reader.members():
+            for key, record in reader.parts("{", "}", reader.member):
                 number += 1
                 if not isinstance(record, dict):
                     yield Rejected(f"{path} record {number}", "bad_json", "not a JSON object")
@@ -85,17 +87,6 @@ def json_members(path: pathlib.Path, required: Sequence[str] = ()) -> Iterator:
             raise UserError(
                 f'{path} is not JSON of the form {{"name": {{...}}, ...}}: {error}, after record {number}'
             ) from None
-
-
-def _seek_member(reader: "_Reader", member: str) -> None:
-    reader.expect("{")
-    while True:
-        key = reader.value()[0]
-        reader.expect(":")
-        if key == member:
-            return
-        reader.value()
-        reader.expect(",")
 
 
 class _Reader:
@@ -139,26 +130,22 @@ class _Reader:
                 if len(self._text) - self._at > _LONGEST or not self._more():
                     raise ValueError(error.msg) from None
 
-    def elements(self) -> Iterator[tuple[object, str]]:
-        """The elements of the list that comes next, up to the bracket that closes it."""
-        self.expect("[")
-        if self.peek() == "]":
-            return
-        while True:
-            yield self.value()
-            if self.peek() == "]":
-                return
-            self.expect(",")
+    def key(self) -> object:
+        """The next key of an object."""
+        key = self.value()[0]
+        self.expect(":")
+        return key
 
-    def members(self) -> Iterator[tuple[object, object]]:
-        """Keys and values of the object that comes next."""
-        self.expect("{")
-        if self.peek() == "}":
-            return
-        while True:
-            key = self.value()[0]
-            self.expect(":")
-            yield key, self.value()[0]
-            if self.peek() == "}":
-                return
-            self.expect(",")
+    def member(self) -> tuple[object, object]:
+        return self.key(), self.value()[0]
+
+    def parts(self, opening: str, closing: str, take: Callable[[], tuple]) -> Iterator[tuple]:
+        """What ``take`` gives for every part of the list or object that comes next, its closing bracket included."""
+        self.expect(opening)
+        more = self.peek() != closing
+        while more:
+            yield take()
+            more = self.peek() != closing
+            if more:
+                self.expect(",")
+        self.expect(closing)

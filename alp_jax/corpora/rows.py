@@ -4,9 +4,9 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
-from alp_jax.core.clip import Clip, Rejected
+from alp_jax.core.clip import Rejected
 
-T = TypeVar("T")
+T, Made = TypeVar("T"), TypeVar("Made")
 
 
 class BadRow(Exception):
@@ -18,9 +18,9 @@ class BadRow(Exception):
 
 
 def to_clips(
-    where: str, rows: Iterable[tuple[int, T] | Rejected], make: Callable[..., Clip], *facts: object
-) -> Iterator[Clip | Rejected]:
-    """``make(row, *facts)`` of every row; ``where`` and the row's number say where a rejected one is."""
+    where: str, rows: Iterable[tuple[int, T] | Rejected], make: Callable[..., Made], *facts: object
+) -> Iterator[Made | Rejected]:
+    """``make(row, *facts)``, a clip, of every row; ``where`` and the row's number say where a rejected one is."""
     for row in rows:
         if isinstance(row, Rejected):
             yield row

@@ -6,15 +6,13 @@ from collections.abc import Sequence
 from alp_jax.core.errors import UserError
 
 # flag -> (pattern, what it is)
-_LABEL = r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?"
+_LABEL = (r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?", "a letter, then up to 39 lower-case letters, digits and hyphens")
+_WORD = (r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}", "letters, digits, dots, hyphens and underscores")
 PATTERNS = {
-    "name": (_LABEL, "a letter, then up to 39 lower-case letters, digits and hyphens"),
-    "cluster": (_LABEL, "a letter, then up to 39 lower-case letters, digits and hyphens"),
-    "namespace": (_LABEL, "a letter, then up to 39 lower-case letters, digits and hyphens"),
+    **dict.fromkeys(("name", "cluster", "namespace", "claim"), _LABEL),
+    **dict.fromkeys(("partition", "account"), _WORD),
     "project": (r"[a-z][-a-z0-9]{4,28}[a-z0-9]", "a project id: 6 to 30 lower-case letters, digits and hyphens"),
     "zone": (r"[a-z]+-[a-z]+\d+-[a-z]", "a zone such as us-central2-b"),
-    "partition": (r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}", "letters, digits, dots, hyphens and underscores"),
-    "account": (r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}", "letters, digits, dots, hyphens and underscores"),
     "time": (r"(\d+-)?\d{1,2}:\d{2}:\d{2}", "[DAYS-]HH:MM:SS"),
     "image": (r"[a-z0-9][A-Za-z0-9._/:@-]{0,254}", "an image such as REGISTRY/NAME:TAG"),
     "accelerator": (r"[a-z0-9][a-z0-9-]{0,62}", "lower-case letters, digits and hyphens"),
@@ -22,7 +20,6 @@ PATTERNS = {
     "runtime": (r"[a-z0-9][a-z0-9._-]{0,62}", "a runtime version such as v2-alpha-tpuv5-lite"),
     "repository": (r"https://[A-Za-z0-9.-]+(:\d+)?(/[A-Za-z0-9._~-]+)+", "an https address of a git repository"),
     "revision": (r"[A-Za-z0-9][A-Za-z0-9._/-]{0,99}", "a branch, tag or commit"),
-    "claim": (_LABEL, "a letter, then up to 39 lower-case letters, digits and hyphens"),
 }
 
 

@@ -6,14 +6,14 @@ get the source ``audiocaps_v2``, so that no data set leaves open which one it ho
 """
 
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from alp_jax.core.clip import Clip, Rejected
 from alp_jax.core.errors import UserError
 from alp_jax.corpora import tables, youtube
 from alp_jax.corpora.audio_files import AudioFiles
 from alp_jax.corpora.corpus import Clips, Corpus, Option, split_of
-from alp_jax.corpora.rows import BadRow, captions, plain, seconds
+from alp_jax.corpora.rows import BadRow, captions, plain, seconds, to_clips
 
 _SECONDS = 10.0
 _TRAIN_ROWS_V1 = 49_838
@@ -53,34 +53,30 @@ def clips(
             except BadRow as error:
                 yield Rejected(f"{path} line {number}", error.reason, error.detail)
                 continue
-            group = groups.setdefault(key, (number, [], []))
-            group[1].append(text)
-            group[2].append(row_id)
+            _, texts, row_ids = groups.setdefault(key, (number, [], []))
+            texts.append(text)
+            row_ids.append(row_id)
         if version == "1" and file_split == "train" and rows > _TRAIN_ROWS_V1:
             raise UserError(
                 f"{path} has {rows} rows, AudioCaps v1 has {_TRAIN_ROWS_V1}: give --option version=2 if it is v2"
             )
-        yield from _clips_of(path, groups, files, source, file_split, names)
+        grouped = ((number, (*key, texts, row_ids)) for key, (number, texts, row_ids) in groups.items())
+        yield from to_clips(f"{path} line", grouped, _clip, files, source, file_split, names)
 
 
-def _clips_of(path: pathlib.Path, groups: dict, files: AudioFiles, source: str, split: str, names: str) -> Iterator:
-    for (video, start), (number, texts, row_ids) in groups.items():
-        try:
-            audio_path = files.path(youtube.names(video, start, _SECONDS) if names == "youtube" else row_ids)
-        except BadRow as error:
-            yield Rejected(f"{path} line {number}", error.reason, error.detail)
-            continue
-        yield Clip(
-            id=f"{source}:{video}-{plain(start)}",
-            source=source,
-            recording=f"youtube:{video}",
-            audio_path=audio_path,
-            captions=tuple(texts),
-            split=split,
-            group=f"youtube:{video}",
-            recording_start_s=start,
-            stated_s=_SECONDS,
-        )
+def _clip(row: tuple, files: AudioFiles, source: str, split: str, names: str) -> Clip:
+    video, start, texts, row_ids = row
+    return Clip(
+        id=f"{source}:{video}-{plain(start)}",
+        source=source,
+        recording=f"youtube:{video}",
+        audio_path=files.path(youtube.names(video, start, _SECONDS) if names == "youtube" else row_ids),
+        captions=tuple(texts),
+        split=split,
+        group=f"youtube:{video}",
+        recording_start_s=start,
+        stated_s=_SECONDS,
+    )
 
 
 CORPUS = Corpus(

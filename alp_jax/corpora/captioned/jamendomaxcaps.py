@@ -15,7 +15,7 @@ from alp_jax.core.errors import UserError
 from alp_jax.corpora import tables
 from alp_jax.corpora.audio_files import AudioFiles
 from alp_jax.corpora.corpus import Clips, Corpus
-from alp_jax.corpora.rows import BadRow, captions, identifier, plain, stretch, tags, to_clips
+from alp_jax.corpora.rows import captions, identifier, plain, stretch, tags, to_clips
 
 _REQUIRED = ("id", "caption", "start_time", "end_time")
 
@@ -31,14 +31,11 @@ def clips(metadata: Sequence[pathlib.Path], audio: pathlib.Path | None = None, s
         if not _is_tracks(path):
             captioned.append(path)
             continue
-        for row in tables.jsonl_rows(path):
-            try:
-                if not isinstance(row, Rejected):
-                    facts[identifier(row[1])] = _facts(row[1])
-                else:
-                    yield row
-            except BadRow as error:
-                yield Rejected(f"{path} line {row[0]}", error.reason, error.detail)
+        for row in to_clips(f"{path} line", tables.jsonl_rows(path), _facts):
+            if isinstance(row, Rejected):
+                yield row
+            else:
+                facts[row[0]] = row[1:]
     if not captioned:
         raise UserError(f"{metadata[0]}: no file of captions among the metadata; give final_caption30sec.jsonl too")
     tracks = _Tracks(audio)
@@ -54,13 +51,14 @@ def _is_tracks(path: pathlib.Path) -> bool:
     return False
 
 
-def _facts(record: dict) -> tuple[tuple[str, ...], str]:
-    """Tags and licence of a track."""
+def _facts(record: dict) -> tuple[str, tuple[str, ...], str]:
+    """Id, tags and licence of a track."""
     info = record.get("musicinfo")
     kinds = info.get("tags") if isinstance(info, dict) else None
     lists = [value for value in kinds.values() if isinstance(value, list)] if isinstance(kinds, dict) else []
     licence = record.get("license_ccurl")
-    return tags([tag for some in lists for tag in some]), licence if isinstance(licence, str) else ""
+    words = tags([tag for some in lists for tag in some])
+    return identifier(record), words, licence if isinstance(licence, str) else ""
 
 
 class _Tracks:

@@ -74,11 +74,6 @@ def _last_line(text: str) -> str:
     return lines[-1] if lines else "no message from apt-get"
 
 
-def choose_record(records: list[dict[str, str]], pin: str) -> dict[str, str] | None:
-    """The pinned version when the archive has it, else the newest; None when the package is unknown."""
-    return next((record for record in records if record["Version"] == pin), records[0] if records else None)
-
-
 def find_deb(debs: pathlib.Path, name: str, version: str | None) -> pathlib.Path | None:
     """An already downloaded package file; ``version`` None accepts any. File names write the epoch's colon as %3a."""
     pattern = f"{name}_{version.replace(':', '%3a')}_*.deb" if version else f"{name}_*.deb"
@@ -140,7 +135,9 @@ def read_stamp(package_dir: pathlib.Path) -> dict:
 
 
 def _fetch_one(archive: Archive, name: str, pin: str, debs: pathlib.Path, raw: pathlib.Path, runner: Runner) -> dict:
-    record = choose_record(archive.records(name), pin)
+    # the pinned version when the archive has it, else the newest; None when the package is unknown
+    records = archive.records(name)
+    record = next((record for record in records if record["Version"] == pin), records[0] if records else None)
     deb = find_deb(debs, name, record["Version"] if record else None)
     if deb is not None and record and files.sha256(deb) != record["SHA256"]:
         deb.unlink()
@@ -166,18 +163,9 @@ def _fetch_one(archive: Archive, name: str, pin: str, debs: pathlib.Path, raw: p
         "verified": record is not None,
         "bytes": deb.stat().st_size,
     }
-    _unpack(deb, raw / name, entry, runner)
-    return entry
-
-
-def _unpack(deb: pathlib.Path, target: pathlib.Path, entry: dict, runner: Runner) -> None:
-    temporary = pathlib.Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
-    try:
-        result = runner(["dpkg-deb", "-x", str(deb), str(temporary)], target.parent)
+    with files.whole_folder(raw / name) as made:
+        result = runner(["dpkg-deb", "-x", str(deb), str(made)], raw)
         if result.returncode != 0:
             raise StorageError(f"{deb} cannot be unpacked: {_last_line(result.stderr)}")
-        files.write_json(temporary / STAMP, entry)
-        os.replace(temporary, target)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+        files.write_json(made / STAMP, entry)
+    return entry

@@ -22,17 +22,7 @@ _WAV_CODES = {
     (_ULAW, 1): "ULAW",
 }  # (format tag, bytes a sample)
 _AU_CODES = {1: "ULAW", 2: "PCM_S8", 3: "PCM_16", 4: "PCM_24", 5: "PCM_32", 6: "FLOAT", 7: "DOUBLE", 27: "ALAW"}
-_BYTES = {
-    "PCM_U8": 1,
-    "PCM_S8": 1,
-    "PCM_16": 2,
-    "PCM_24": 3,
-    "PCM_32": 4,
-    "FLOAT": 4,
-    "DOUBLE": 8,
-    "ALAW": 1,
-    "ULAW": 1,
-}
+_BYTES = {subtype: width for (_, width), subtype in _WAV_CODES.items()} | {"PCM_S8": 1}
 _AIFF_CODES = {
     (b"NONE", 1): "PCM_S8",
     (b"NONE", 2): "PCM_16",

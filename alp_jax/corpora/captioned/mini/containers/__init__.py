@@ -1,14 +1,12 @@
 """Archives inside packages (zip, Qt resources, OpenTTD sound sets) unpacked into plain files, all or nothing."""
 
-import os
 import pathlib
-import shutil
 import stat
-import tempfile
 import zipfile
 import zlib
 
 from alp_jax.core.errors import DataError
+from alp_jax.core.files import whole_folder
 from alp_jax.corpora.captioned.mini.containers.opensfx import unpack_cat
 from alp_jax.corpora.captioned.mini.containers.rcc import unpack_rcc
 from alp_jax.corpora.captioned.mini.containers.sink import Limits, Sink
@@ -41,15 +39,6 @@ def unpack_zip(path: pathlib.Path, sink: Sink) -> None:
 PARSERS = {".pk3": unpack_zip, ".wz": unpack_zip, ".zip": unpack_zip, ".rcc": unpack_rcc, ".cat": unpack_cat}
 
 
-def containers_in(package_dir: pathlib.Path) -> list[pathlib.Path]:
-    """The archives of a package in name order; symbolic links are not followed."""
-    return sorted(
-        path
-        for path in package_dir.rglob("*")
-        if path.suffix.lower() in PARSERS and path.is_file() and not path.is_symlink()
-    )
-
-
 def unpack(package_dir: pathlib.Path, out_dir: pathlib.Path, limits: Limits | None = None) -> int:
     """Unpacks every archive of ``package_dir`` into ``out_dir/<archive path>/``; returns how many files were written.
 
@@ -60,18 +49,13 @@ def unpack(package_dir: pathlib.Path, out_dir: pathlib.Path, limits: Limits | No
     """
     if out_dir.exists():
         return 0
-    out_dir.parent.mkdir(parents=True, exist_ok=True)
-    temporary = pathlib.Path(tempfile.mkdtemp(dir=out_dir.parent, prefix=f".{out_dir.name}."))
-    try:
-        sink = Sink(temporary, limits or Limits(), KEEP)
-        for container in containers_in(package_dir):
+    found = (path for path in package_dir.rglob("*") if path.suffix.lower() in PARSERS)
+    with whole_folder(out_dir) as made:
+        sink = Sink(made, limits or Limits(), KEEP)
+        for container in sorted(path for path in found if path.is_file() and not path.is_symlink()):
             sink.prefix = container.relative_to(package_dir).as_posix()
             try:
                 PARSERS[container.suffix.lower()](container, sink)
             except DataError as error:
                 raise DataError(f"{container}: {error}") from None
-        os.replace(temporary, out_dir)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
     return sink.files
