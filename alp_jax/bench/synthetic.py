@@ -39,7 +39,9 @@ def make(base: Dataset, folder: pathlib.Path, clips: int, seed: int = 0) -> None
     if (folder / INFO).exists():
         return
     rng = np.random.default_rng(seed)
-    source_N = _sources(clips)
+    # source of every clip before it is hashed, each at its place in one long list; int32[clips]
+    upto = np.cumsum(list(SOURCES.values()))
+    source_N = np.searchsorted(upto * clips // upto[-1], np.arange(clips), side="right").astype(np.int32)
     place_N = np.empty(clips, np.uint64)
     with Progress("hash ids", clips, "clips") as progress:
         for start in range(0, clips, _PIECE):
@@ -66,12 +68,6 @@ def make(base: Dataset, folder: pathlib.Path, clips: int, seed: int = 0) -> None
     write_table(folder / INDEX, table)
     write_table(folder / "none.arrow", AUDIT_SCHEMA.empty_table())
     _describe(base, folder, clips, seed)
-
-
-def _sources(clips: int) -> np.ndarray:
-    """Source of every clip before it is hashed, each at its place in one long list; int32[clips]."""
-    upto = np.cumsum(list(SOURCES.values()))
-    return np.searchsorted(upto * clips // upto[-1], np.arange(clips), side="right").astype(np.int32)
 
 
 def _coded(codes: np.ndarray, names: list[str], kind: pa.DataType) -> pa.DictionaryArray:

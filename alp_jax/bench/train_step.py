@@ -112,7 +112,8 @@ def measure(
       what our own step takes, and under ``against`` the same for every variant.
     """
     bucket = Bucket(seconds, clips)
-    variants = {name: _prepare(change(config), bucket) for name, change in _chosen(against).items()}
+    changes = {"": lambda config: config} | {name: VARIANTS[name] for name in against}
+    variants = {name: _prepare(change(config), bucket) for name, change in changes.items()}
     for variant in variants.values():
         variant.take(WARM_UP)
     for _ in range(rounds):
@@ -127,10 +128,6 @@ def measure(
         told = {"times": round(statistics.median(ratios), 3), **_described(variant, bucket)}
         result.setdefault("against", {})[name] = told
     return result
-
-
-def _chosen(against: tuple[str, ...]) -> dict:
-    return {"": lambda config: config} | {name: VARIANTS[name] for name in against}
 
 
 def _prepare(config: RunConfig, bucket: Bucket) -> _Variant:

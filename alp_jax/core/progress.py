@@ -79,15 +79,13 @@ class Pace:
             return
         self._amount += amount
         if now - self._mark >= _PIECE_S:
-            self._take(now - self._mark, self._amount)
+            seconds = now - self._mark
+            self._pieces.append((seconds, self._amount))
+            self._sums = [self._sums[0] + seconds, self._sums[1] + self._amount]
+            while len(self._pieces) > _WINDOW_PIECES and self._sums[0] - self._pieces[0][0] >= _WINDOW_S:
+                old = self._pieces.popleft()
+                self._sums = [self._sums[0] - old[0], self._sums[1] - old[1]]
             self._mark, self._amount = now, 0.0
-
-    def _take(self, seconds: float, amount: float) -> None:
-        self._pieces.append((seconds, amount))
-        self._sums = [self._sums[0] + seconds, self._sums[1] + amount]
-        while len(self._pieces) > _WINDOW_PIECES and self._sums[0] - self._pieces[0][0] >= _WINDOW_S:
-            old = self._pieces.popleft()
-            self._sums = [self._sums[0] - old[0], self._sums[1] - old[1]]
 
     def pause(self) -> None:
         """From here on time is spent on something else."""
@@ -250,7 +248,11 @@ class Progress:
                 times, spent, _ = self._beside.get(label, (0, 0.0, 0))
                 self._beside[label] = times + 1, spent + seconds, every
                 if not quiet and seconds >= 1:
-                    self._keep(f"{self.label}: {named} took {duration(seconds)}")
+                    text = f"{self.label}: {named} took {duration(seconds)}"
+                    if self.bar is not None:
+                        say(disp_trim(printable(text), columns(self._stream)), self._stream)
+                    else:
+                        self._print(text)
                 self._draw()
 
     def look(self) -> None:
@@ -258,7 +260,10 @@ class Progress:
         with LOCK:
             if self in _open:
                 self._tell_pace()
-                self._show()
+                if self.bar is not None:
+                    self._draw()
+                elif time.monotonic() >= _open[0]._due:
+                    self._print("; ".join(one.line() for one in _open))
 
     def _tell_pace(self) -> None:
         self._looked = time.monotonic()
@@ -267,12 +272,6 @@ class Progress:
             if self._work is not None:
                 self._work -= self._new
             self._new = 0.0
-
-    def _show(self) -> None:
-        if self.bar is not None:
-            self._draw()
-        elif time.monotonic() >= _open[0]._due:
-            self._print("; ".join(one.line() for one in _open))
 
     def line(self) -> str:
         """Everything there is to say, as in a log file."""
@@ -313,13 +312,6 @@ class Progress:
         """What they took in all, as one text, if that is worth a word."""
         times = [f"{label} {duration(spent)}" for label, (_, spent, _) in self._beside.items() if spent >= 1]
         return [f"({', '.join(times)})"] if times else []
-
-    def _keep(self, text: str) -> None:
-        """A line that stays."""
-        if self.bar is not None:
-            say(disp_trim(printable(text), columns(self._stream)), self._stream)
-        else:
-            self._print(text)
 
     def _print(self, text: str) -> None:
         _open[0]._due = time.monotonic() + LINE_S

@@ -111,7 +111,16 @@ class AudioFiles:
             self._scan()
         location = self._locations.get(stem)
         if location is None and not stem.isascii():
-            stem = self._spelt(stem)
+            # look for the Unicode form that a file has; several of them are ambiguous
+            if self._composed is None:
+                self._composed = {}
+                for known in self._locations:
+                    if not known.isascii():
+                        self._composed.setdefault(composed(known), []).append(known)
+            names = self._composed.get(composed(stem), [stem])
+            if len(names) > 1:
+                raise BadRow("ambiguous_audio", _same(names, stem))
+            stem = names[0]
             location = self._locations.get(stem)
         if location is None:
             return ""
@@ -121,18 +130,6 @@ class AudioFiles:
         if not path.isascii():
             check_utf8(path, "audio file")
         return path
-
-    def _spelt(self, stem: str) -> str:
-        """``stem`` in the Unicode form that a file has; itself when none has. BadRow when several forms are there."""
-        if self._composed is None:
-            self._composed = {}
-            for known in self._locations:
-                if not known.isascii():
-                    self._composed.setdefault(composed(known), []).append(known)
-        names = self._composed.get(composed(stem), [stem])
-        if len(names) > 1:
-            raise BadRow("ambiguous_audio", _same(names, stem))
-        return names[0]
 
     def parquet(self) -> list[pathlib.Path]:
         """The parquet files below the folder, sorted."""

@@ -60,15 +60,14 @@ class Published:
         for stream in self._streams:
             for clip in stream:
                 if isinstance(clip, Rejected):
-                    self._reject(clip)
+                    entry = self.rejected.setdefault(
+                        clip.reason, {"count": 0, "meaning": REJECTIONS[clip.reason], "rows": []}
+                    )
+                    entry["count"] += 1
+                    if len(entry["rows"]) < _SHOWN:
+                        entry["rows"].append(f"{clip.where}: {clip.detail}" if clip.detail else clip.where)
                 else:
                     yield Captions(clip.source, clip.split, clip.id, clip.captions)
-
-    def _reject(self, row: Rejected) -> None:
-        entry = self.rejected.setdefault(row.reason, {"count": 0, "meaning": REJECTIONS[row.reason], "rows": []})
-        entry["count"] += 1
-        if len(entry["rows"]) < _SHOWN:
-            entry["rows"].append(f"{row.where}: {row.detail}" if row.detail else row.where)
 
 
 class Stored:

@@ -99,7 +99,11 @@ def csv_rows(
     """
 
     def pick(names: list[str]) -> Callable:
-        return _picker(path, names, required, optional)
+        _check_columns(path, names, required, optional)
+        columns = [names.index(name) if name in names else None for name in (*required, *optional)]
+        if None not in columns and len(columns) > 1:
+            return operator.itemgetter(*columns)
+        return lambda cells: tuple("" if column is None else cells[column] for column in columns)
 
     with open_text(path) as file:
         yield from _read_csv(path, file, pick, fallback, separator, () if header else required)
@@ -209,15 +213,6 @@ def _check_columns(path: pathlib.Path, names: list[str], required: Sequence[str]
         mark = next((mark for mark in ";\t|" if mark in names[0]), "")
         hint = f"; cells seem to be separated by {mark!r}, not by commas" if mark else hint
     raise UserError(f"{path}: no column {missing[0]!r}{hint}; expected {', '.join((*required, *optional))}")
-
-
-def _picker(path: pathlib.Path, header: list[str], required: Sequence[str], optional: Sequence[str]) -> Callable:
-    """A function from the cells of a row to those of the wanted columns."""
-    _check_columns(path, header, required, optional)
-    columns = [header.index(name) if name in header else None for name in (*required, *optional)]
-    if None not in columns and len(columns) > 1:
-        return operator.itemgetter(*columns)
-    return lambda cells: tuple("" if column is None else cells[column] for column in columns)
 
 
 def jsonl_rows(

@@ -34,16 +34,12 @@ _UNUSED = re.compile(r".*(downsample|downsample_output)\.dropout")
 def check(case: Case) -> Iterator[Line]:
     """Values of single schedules, then one line per distinct schedule of the default encoder and all that follow it."""
     for row in case.table():
-        yield from _values(case, row)
+        schedule = Schedule(tuple(map(tuple, row["pairs"])))
+        values = [float(schedule(count)) for count in row["batch_count"]]
+        yield compare(case.name, f"values of {_text(schedule)}", values, row["value"], TOLERANCE)
     defaults = case.folder / DEFAULTS
     if defaults.is_file():
         yield from _defaults(case, read_json(defaults, "golden table"))
-
-
-def _values(case: Case, row: dict[str, Any]) -> Iterator[Line]:
-    schedule = Schedule(tuple(map(tuple, row["pairs"])))
-    values = [float(schedule(count)) for count in row["batch_count"]]
-    yield compare(case.name, f"values of {_text(schedule)}", values, row["value"], TOLERANCE)
 
 
 def _defaults(case: Case, rows: list[dict[str, Any]]) -> Iterator[Line]:

@@ -31,7 +31,9 @@ def check(case: Case) -> Iterator[Line]:
     for stem in case.io_stems():
         io = case.tensors(stem)
         mel, mel_len = (io if "in.x" in io else main)["in.x"], (io if "in.x_lens" in io else main)["in.x_lens"]
-        config = zipformer_config(settings, **_chunks(stem))
+        match = re.fullmatch(r"io_chunk(\d+)_left(\d+)", stem)
+        chunks = {"chunk_size": (int(match[1]),), "left_context_frames": (int(match[2]),)} if match else {}
+        config = zipformer_config(settings, **chunks)
         init, apply = functionalize(lambda rngs, config=config: Zipformer(config, rngs=rngs))
         params = from_torch(weights, jax.eval_shape(init, jax.random.key(0)), "zipformer")
         padding = "exact" if stem == ALONE else "reference"
@@ -98,11 +100,6 @@ def _source(case: Case) -> Case:
         raise UserError(f"{case.config.path}: weights must be ../NAME/weights.safetensors")
     folder = case.folder.parent / match[1]
     return Case(match[1], folder, Named(read_json(folder / "config.json", "golden config"), folder / "config.json"))
-
-
-def _chunks(stem: str) -> dict[str, tuple[int, ...]]:
-    match = re.fullmatch(r"io_chunk(\d+)_left(\d+)", stem)
-    return {"chunk_size": (int(match[1]),), "left_context_frames": (int(match[2]),)} if match else {}
 
 
 def _reference_layout(name: str, value: jax.Array) -> jax.Array:

@@ -74,11 +74,6 @@ def create_argv(gcloud: str, vm: TpuVm) -> list[str]:
     return [*argv, "--spot"] if vm.spot else argv
 
 
-def state_argv(gcloud: str, vm: TpuVm) -> list[str]:
-    argv = [gcloud, "compute", "tpus", "queued-resources", "describe", vm.name, *vm._where]
-    return [*argv, "--format=value(state.state)"]
-
-
 def delete_argv(gcloud: str, vm: TpuVm) -> list[str]:
     return [gcloud, "compute", "tpus", "queued-resources", "delete", vm.name, *vm._where, "--force", "--quiet"]
 
@@ -139,7 +134,8 @@ def run(
 
 
 def _state(gcloud: str, vm: TpuVm, record: pathlib.Path) -> str:
-    code, output = call(state_argv(gcloud, vm), record)
+    argv = [gcloud, "compute", "tpus", "queued-resources", "describe", vm.name, *vm._where]
+    code, output = call([*argv, "--format=value(state.state)"], record)
     return output.splitlines()[-1].strip() if output and not code else _ABSENT
 
 

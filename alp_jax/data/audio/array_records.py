@@ -86,7 +86,12 @@ def read_info(folder: str | os.PathLike) -> Info:
         for feature, part in features.items()
         if "classLabel" in part
     }
-    scalars = tuple(feature for feature, part in features.items() if "classLabel" in part or _is_scalar(part))
+    scalars = tuple(
+        feature
+        for feature, part in features.items()
+        if part.keys() & {"classLabel", "text"}
+        or ("tensor" in part and not part["tensor"].get("shape", {}).get("dimensions"))
+    )
     return Info(name, splits, classes, scalars, _sound(folder, features))
 
 
@@ -124,10 +129,6 @@ def _features(part: Mapping, prefix: str = "") -> Iterator[tuple[str, Mapping]]:
         return
     for name, child in inner.items():
         yield from _features(child, f"{prefix}/{name}" if prefix else name)
-
-
-def _is_scalar(part: Mapping) -> bool:
-    return "text" in part or ("tensor" in part and not part["tensor"].get("shape", {}).get("dimensions"))
 
 
 def _names(folder: pathlib.Path, feature: str) -> tuple[str, ...]:

@@ -186,7 +186,9 @@ class ByCaption:
         trained, tested = np.bincount(key, minlength=len(self._hash)), np.diff(self._first)
         specific = (trained > 0) & (trained <= SPECIFIC_CLIPS) & (tested <= SPECIFIC_CLIPS)
         for number in np.flatnonzero(specific):
-            specific[number] = self._words(number) >= SPECIFIC_WORDS
+            texts = (normalise(text) for text in self._captions(int(self._clip[self._first[number]])))
+            words = next((len(text.split()) for text in texts if hash64(0, text) == int(self._hash[number])), 0)
+            specific[number] = words >= SPECIFIC_WORDS
         # one entry for each pair of a match and an evaluation clip with its caption; the second line counts up inside a
         # caption's run of evaluation clips
         position = np.repeat(np.arange(len(key)), np.where(specific[key], tested[key], 0))
@@ -208,7 +210,3 @@ class ByCaption:
         which = np.repeat(np.arange(len(rows)), end - begin)
         own = key[order[np.arange(len(which)) - np.searchsorted(which, which) + begin[which]]]
         return np.bincount(which[np.isin(own * len(self.seen) + clips[which], self._pairs)], minlength=len(rows))
-
-    def _words(self, key: int) -> int:
-        texts = (normalise(text) for text in self._captions(int(self._clip[self._first[key]])))
-        return next((len(text.split()) for text in texts if hash64(0, text) == int(self._hash[key])), 0)

@@ -109,7 +109,11 @@ def of_blacklist(path: str | os.PathLike) -> EvalSet:
             else:
                 clips.append(Rejected(f"{path} {key}[{number}]", "bad_id", repr(text)))
     name = os.path.basename(os.fspath(path))
-    return of_clips(f"blacklist:{name}", clips, _covered(name))
+    # the evaluation sets that the words of a published blacklist's file name stand for
+    words = {"ac": ("audiocaps", "clotho"), "ub8k": ("urbansound8k",), "esc50": ("esc50",), "vggsound": ("vggsound",)}
+    stem = name.rpartition(".")[0].lower()
+    covered = tuple(corpus for word in stem.split("_") for corpus in words.get(word, ()))
+    return of_clips(f"blacklist:{name}", clips, covered)
 
 
 def _listed(key: str, value: object) -> str:
@@ -120,13 +124,6 @@ def _listed(key: str, value: object) -> str:
         return str(int(text)) if text.isdecimal() else ""
     stem = text.removesuffix(".wav")
     return stem[1:] if len(stem) == 12 and stem.startswith("Y") else ""
-
-
-def _covered(name: str) -> tuple[str, ...]:
-    """The evaluation sets that the words of a published blacklist's file name stand for."""
-    words = {"ac": ("audiocaps", "clotho"), "ub8k": ("urbansound8k",), "esc50": ("esc50",), "vggsound": ("vggsound",)}
-    stem = name.rpartition(".")[0].lower()
-    return tuple(corpus for word in stem.split("_") for corpus in words.get(word, ()))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -109,7 +109,11 @@ def build(
     run = _engine(engine, workers, beam_options, watch or {})
     chosen = Settings.of(**settings)
     out = os.fspath(out_dir)
-    _check_folder(out)
+    if not storage.is_remote(out) and storage.local(out).exists() and not storage.local(out).is_dir():
+        raise UserError(f"{out} is a file; choose a folder for the data set")
+    names = set(storage.names(out)) - {_SPOOL, staging.NAME, staging.OFFSETS}
+    if names and not names & {INFO, PLAN}:
+        raise UserError(f"{out} is not empty and is not a data set; choose an empty folder")
     # This order makes a stopped build safe to repeat: settings are checked before anything is read, the plan is claimed
     # before a shard is written, and dataset.json, without which nothing opens the folder, comes last.
     with _spool_path(out) as path:
@@ -163,14 +167,6 @@ def _engine(
                     progress.update(started)
 
     return run
-
-
-def _check_folder(out: str) -> None:
-    if not storage.is_remote(out) and storage.local(out).exists() and not storage.local(out).is_dir():
-        raise UserError(f"{out} is a file; choose a folder for the data set")
-    names = set(storage.names(out)) - {_SPOOL, staging.NAME, staging.OFFSETS}
-    if names and not names & {INFO, PLAN}:
-        raise UserError(f"{out} is not empty and is not a data set; choose an empty folder")
 
 
 @contextlib.contextmanager
@@ -305,7 +301,8 @@ def _pieces(spooled: plan.Spool, order: np.ndarray) -> Iterator[tuple[pa.Table, 
     order = np.sort(order)
     for first in range(0, len(order), _PIECE):
         batch = pa.table(spooled.gather(order[first : first + _PIECE]))
-        why = [_why_not(path, member, known) for path, member in _files(batch)]
+        files = zip(batch["audio_path"].to_pylist(), batch["member"].to_pylist(), strict=True)
+        why = [_why_not(path, member, known) for path, member in files]
         there = pa.array([not reason for reason, _ in why])
         lost, kept = batch.filter(pc.invert(there)), batch.filter(there)
         told = [pa.array([pair[part] for pair in why if pair[0]], pa.string()) for part in (0, 1)]
@@ -319,10 +316,6 @@ def _pieces(spooled: plan.Spool, order: np.ndarray) -> Iterator[tuple[pa.Table, 
             "num_captions": pc.list_value_length(kept["captions"]),
         }
         yield failures, pa.table(columns)
-
-
-def _files(batch: pa.Table) -> Iterator[tuple[str, str]]:
-    return zip(batch["audio_path"].to_pylist(), batch["member"].to_pylist(), strict=True)
 
 
 def _why_not(path: str, member: str, known: dict[str, tuple[str, str]]) -> tuple[str, str]:

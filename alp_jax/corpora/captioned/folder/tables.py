@@ -93,10 +93,10 @@ def rows(path: pathlib.Path, known: Columns) -> Rows:
         return _csv(path, known, kind)
     first = _first_character(path)
     if first == "[":
-        return _json(path, known)
+        return _objects(path, "record", json_stream.json_rows(path, unique=True), known)
     if kind == ".json" and first == "{":
         _check_lines(path)
-    return _json_lines(path, known)
+    return _objects(path, "line", tables.jsonl_rows(path, unique=True), known)
 
 
 def row_of(where: str, values: Sequence | dict, used: Sequence[tuple[int | str, Column]], **fields) -> Row:
@@ -131,15 +131,11 @@ def _csv(path: pathlib.Path, known: Columns, kind: str) -> Rows:
             continue
         parsed = row_of(f"{path} line {row[0]}", row[1], used)
         if separator != ",":
-            _point(parsed.cells)
+            # a table whose cells no comma parts may have times with a decimal comma
+            for meaning in _TIMES:
+                if _DECIMAL.fullmatch(parsed.cells.get(meaning, "")):
+                    parsed.cells[meaning] = parsed.cells[meaning].replace(",", ".")
         yield parsed
-
-
-def _point(cells: dict) -> None:
-    """Writes times with a decimal point where a table whose cells no comma parts has them with a comma."""
-    for meaning in _TIMES:
-        if _DECIMAL.fullmatch(cells.get(meaning, "")):
-            cells[meaning] = cells[meaning].replace(",", ".")
 
 
 def _separator(path: pathlib.Path, kind: str) -> str:
@@ -175,14 +171,6 @@ def _check_lines(path: pathlib.Path) -> None:
         raise UserError(f"{path} is one JSON object; give a list of them, [{{...}}, ...], or one on each line")
 
 
-def _json(path: pathlib.Path, known: Columns) -> Rows:
-    return _objects(path, "record", json_stream.json_rows(path, unique=True), known)
-
-
-def _json_lines(path: pathlib.Path, known: Columns) -> Rows:
-    return _objects(path, "line", tables.jsonl_rows(path, unique=True), known)
-
-
 def _objects(path: pathlib.Path, unit: str, objects: Iterator[tuple[int, dict] | Rejected], known: Columns) -> Rows:
     """The objects as rows. One that names no file costs itself; if it is the first, the table is another kind."""
     first = True
@@ -192,14 +180,10 @@ def _objects(path: pathlib.Path, unit: str, objects: Iterator[tuple[int, dict] |
             continue
         where = f"{path} {unit} {row[0]}"
         try:
-            yield _object(path, where, row[1], known)
+            columns_used = known.of(tuple(row[1]), str(path), where)
+            yield row_of(where, row[1], [(column.name, column) for column in columns_used])
         except columns.NoFile:
             if first:
                 raise
             yield Rejected(where, "bad_record", "no file name")
         first = False
-
-
-def _object(path: pathlib.Path, where: str, record: dict, known: Columns) -> Row:
-    columns_used = known.of(tuple(record), str(path), where)
-    return row_of(where, record, [(column.name, column) for column in columns_used])

@@ -15,7 +15,7 @@ from alp_jax.core.clip import AUDIO_EXTENSIONS, OTHER_EXTENSIONS, Rejected
 from alp_jax.core.errors import UserError
 from alp_jax.corpora import tables
 from alp_jax.corpora.captioned.folder.columns import AUDIO, CAPTION, LABEL, Column, Columns
-from alp_jax.corpora.captioned.folder.tables import Row, Rows, row_of
+from alp_jax.corpora.captioned.folder.tables import Rows, row_of
 from alp_jax.corpora.rows import BadRow, check_utf8
 
 # what is audio although the decoder may not read it: the build then says so for each
@@ -95,19 +95,15 @@ def _sample(path: pathlib.Path, archive: tarfile.TarFile, sample: list[tarfile.T
         others = {_extension(member): "" for member in sample if _extension(member) not in _SOUNDS | _SIDES}
         record = _record(texts.get(".json", "{}")) | others
         audio_at = {"container": str(path.absolute()), "member": str(sounds[0].offset_data), "name": key}
-        return _row(where, record, texts, known, path, audio_at)
+        used = known.of(tuple(record), str(path.with_name("*.tar")), where, inside=AUDIO, aside=_ASIDE)
+        pairs = [(column.name, column) for column in used if column.meaning != AUDIO]
+        for extension, column in ((".txt", Column(".txt", CAPTION)), (".cls", Column(".cls", LABEL, "cls"))):
+            if extension in texts:
+                record[extension] = texts[extension].strip()
+                pairs.append((extension, column))
+        return row_of(where, record, pairs, **audio_at)
     except BadRow as error:
         return Rejected(where, error.reason, error.detail)
-
-
-def _row(where: str, record: dict, texts: dict, known: Columns, path: pathlib.Path, audio_at: dict) -> Row:
-    used = known.of(tuple(record), str(path.with_name("*.tar")), where, inside=AUDIO, aside=_ASIDE)
-    pairs = [(column.name, column) for column in used if column.meaning != AUDIO]
-    for extension, column in ((".txt", Column(".txt", CAPTION)), (".cls", Column(".cls", LABEL, "cls"))):
-        if extension in texts:
-            record[extension] = texts[extension].strip()
-            pairs.append((extension, column))
-    return row_of(where, record, pairs, **audio_at)
 
 
 def _text(archive: tarfile.TarFile, member: tarfile.TarInfo) -> str:

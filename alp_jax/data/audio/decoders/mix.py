@@ -59,7 +59,12 @@ class Mix:
             self._beyond += float(np.square(over, dtype=np.float64).sum())
         else:
             self._power += float(np.dot(mono, mono))
-        self._resample(rate, mono)
+        if rate != self._rate:
+            self._flush()
+            self._rate, self._resampler = rate, None
+            if rate != SAMPLE_RATE:
+                self._resampler = soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32", quality="HQ")
+        self._parts.append(self._resampler.resample_chunk(mono) if self._resampler else mono)
 
     def _mono(self, samples: np.ndarray) -> np.ndarray:
         channels = samples.shape[1]
@@ -79,14 +84,6 @@ class Mix:
                 moments = np.array([(column.sum(), np.dot(column, column)) for column in columns], np.float64)
             self._moments = moments if self._moments is None else self._moments + moments
         return mono
-
-    def _resample(self, rate: int, mono: np.ndarray) -> None:
-        if rate != self._rate:
-            self._flush()
-            self._rate, self._resampler = rate, None
-            if rate != SAMPLE_RATE:
-                self._resampler = soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32", quality="HQ")
-        self._parts.append(self._resampler.resample_chunk(mono) if self._resampler else mono)
 
     def _flush(self) -> None:
         if self._resampler:

@@ -22,7 +22,13 @@ def blocks(source: Source, extension: str, size: int, stretch: Stretch) -> Block
     """
     if extension == ".g722":
         return _g722(source, size, stretch)
-    _check_gsm(source, size)
+    # GSM 06.10 has no header, but every frame of 33 bytes starts with the same four bits
+    with opened(source) as file:
+        first = np.frombuffer(file.read(), np.uint8)[::_GSM_BYTES]
+    if (first[:1] >> 4 != _GSM_MAGIC).any():
+        raise BadAudio("not_audio", "no GSM frame at the start")
+    if size % _GSM_BYTES or (first >> 4 != _GSM_MAGIC).any():
+        raise BadAudio("corrupt", "not a whole number of GSM frames")
     return _gsm(source, size, stretch)
 
 
@@ -49,13 +55,3 @@ def _g722(source: Source, size: int, stretch: Stretch) -> Blocks:
             at += len(samples)
             if len(wanted):
                 yield Block(G722_RATE, wanted[:, None])
-
-
-def _check_gsm(source: Source, size: int) -> None:
-    """GSM 06.10 has no header, but every frame of 33 bytes starts with the same four bits."""
-    with opened(source) as file:
-        first = np.frombuffer(file.read(), np.uint8)[::_GSM_BYTES]
-    if (first[:1] >> 4 != _GSM_MAGIC).any():
-        raise BadAudio("not_audio", "no GSM frame at the start")
-    if size % _GSM_BYTES or (first >> 4 != _GSM_MAGIC).any():
-        raise BadAudio("corrupt", "not a whole number of GSM frames")

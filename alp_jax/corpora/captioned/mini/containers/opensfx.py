@@ -22,7 +22,14 @@ def unpack_cat(path: pathlib.Path, sink: Sink) -> None:
     """
     blob = path.read_bytes()
     index = {}
-    for number, offset in enumerate(_offsets(blob)):
+    if len(blob) < 8:
+        raise DataError("sound set is truncated")
+    first = struct.unpack_from("<I", blob)[0] & 0x7FFFFFFF
+    count = first // 8
+    if first % 8 or not 0 < count <= _MAX_ENTRIES or first > len(blob):
+        raise DataError("not an OpenTTD sound set")
+    for number in range(count):
+        offset = struct.unpack_from("<I", blob, 8 * number)[0] & 0x7FFFFFFF
         if offset >= len(blob):
             raise DataError(f"sound {number} lies outside the file")
         length = blob[offset]
@@ -38,13 +45,3 @@ def unpack_cat(path: pathlib.Path, sink: Sink) -> None:
         sink.write(name, blob[start : start + size])
         index[name] = sentence
     sink.write("index.json", json.dumps(index, indent=1).encode())
-
-
-def _offsets(blob: bytes) -> list[int]:
-    if len(blob) < 8:
-        raise DataError("sound set is truncated")
-    first = struct.unpack_from("<I", blob)[0] & 0x7FFFFFFF
-    count = first // 8
-    if first % 8 or not 0 < count <= _MAX_ENTRIES or first > len(blob):
-        raise DataError("not an OpenTTD sound set")
-    return [struct.unpack_from("<I", blob, 8 * i)[0] & 0x7FFFFFFF for i in range(count)]
