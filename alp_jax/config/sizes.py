@@ -139,9 +139,11 @@ class _Models(Mapping[str, ModelConfig]):
 
 def _outside() -> dict[str, ModelConfig]:
     presets: dict[str, ModelConfig] = {}
-    loaded: dict[str, Any] = plugins.load(ENCODERS, ENCODER_KINDS)  # what they are is for models/ to check
-    for kind, encoder in loaded.items():
-        for name, model in encoder.presets.items():
+    for kind, encoder in plugins.load(ENCODERS, ENCODER_KINDS).items():
+        brought = getattr(encoder, "presets", None)
+        if not isinstance(brought, Mapping):  # everything else that it must be is for models/ to check
+            raise ConfigError(f"entry point {kind!r} of {ENCODERS} is no EncoderSpec: {encoder!r:.80} has no presets")
+        for name, model in brought.items():
             if name in _PRESETS or name in presets:
                 raise ConfigError(f"encoder {kind!r} brings a model preset {name!r}, a name that is taken")
             presets[name] = model

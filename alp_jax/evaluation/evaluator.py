@@ -87,11 +87,11 @@ class Evaluator(abc.ABC):
     """One task of a data set, or several that are measured together.
 
     Attributes:
-      names: of its tasks; no other evaluator of the data set has one of them.
+      names: of its tasks, one at least; no other evaluator of the data set has one of them.
       split: its clips.
     """
 
-    names: tuple[str, ...]
+    names: tuple[str, ...] = ()
 
     def __init__(self, split: Split, setup: Setup):
         self.split, self.setup = split, setup

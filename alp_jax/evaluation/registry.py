@@ -44,7 +44,7 @@ def open_evaluators(setup: Setup) -> tuple[dict[str, Evaluator], dict[str, Short
     """Task name -> evaluator, task name -> what is short of it, and what results depend on beside the setup.
 
     Raises:
-      UserError: as ``kinds``, and for a task name that two evaluators have.
+      UserError: as ``kinds``, and for an evaluator that names no task, or one that another has.
     """
     by_name: dict[str, Evaluator] = {}
     shortages: dict[str, Shortage] = {}
@@ -52,6 +52,12 @@ def open_evaluators(setup: Setup) -> tuple[dict[str, Evaluator], dict[str, Short
     identity = []
     for kind, cls in kinds().items():
         evaluators, short = cls.find(setup)
+        for evaluator in evaluators:
+            if not (isinstance(evaluator.names, tuple) and evaluator.names):
+                raise UserError(
+                    f"evaluator {kind!r} ({cls.__module__}.{cls.__name__}): names is {evaluator.names!r}: make it a "
+                    "tuple of the names of its tasks"
+                )
         named = [(name, evaluator) for evaluator in evaluators for name in evaluator.names]
         for name in [*(name for name, _ in named), *short]:
             if name in owner:

@@ -67,9 +67,10 @@ def evaluate_sets(
         name = str(tasks.setup.dataset.path)
         require_tasks(name, tasks)
         own_out = out or folder / RESULTS
+        # Never inside the folder of results, where every .json is taken for one.
+        own_floors = floors or own_out.parent / FLOORS
         if path is not None and data and pathlib.Path(data) != path:
             own_out /= path.name
-        own_floors = floors or own_out.parent / FLOORS
         results = run_suite(model, tasks, own_out, floors_path=own_floors, keep_features=keep_features)
         others = {
             kind: run_suite(other, tasks, own_out / kind, floors_path=own_floors)

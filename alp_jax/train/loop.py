@@ -76,13 +76,10 @@ def _train(config: RunConfig, workdir: str | pathlib.Path, stop: Stop, extend: b
                     host=part,
                     hosts=shares,
                 )
-                steps = CompiledSteps(setup.step, state, setup.shapes)
-                try:
-                    with collector, loop.compiles:
+                with contextlib.closing(batches):
+                    steps = CompiledSteps(setup.step, state, setup.shapes)
+                    with contextlib.closing(steps), collector, loop.compiles:
                         state = loop.run(state, steps, batches, setup.mesh, setup.dataset, collector)
-                finally:
-                    batches.close()
-                    steps.close()
             elif not complete(run.path):
                 loop.save(first, state)
         finally:

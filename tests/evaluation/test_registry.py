@@ -1,6 +1,7 @@
 """A kind of task comes from outside in one file, and a registry that is wrong says what to do in one line."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -82,6 +83,16 @@ def test_an_evaluator_that_lacks_a_method_is_refused(setup, monkeypatch):
         Suite(setup)
     monkeypatch.setattr(plugins, "load", lambda group, built_in: {"odd": np.mean})
     with pytest.raises(UserError, match=r"^evaluator 'odd' \(alp_jax\.evaluators\): .* is no subclass of "):
+        Suite(setup)
+
+
+@pytest.mark.parametrize("names", [(), "kind"])
+def test_an_evaluator_that_names_no_task_is_refused(setup, monkeypatch, names):
+    nameless = type("Nameless", (NearestMean,), {"names": names, "__module__": "their.file"})
+    monkeypatch.setattr(plugins, "load", lambda group, built_in: {"nameless": nameless})
+    with pytest.raises(
+        UserError, match=rf"^evaluator 'nameless' \(their\.file\.Nameless\): names is {re.escape(repr(names))}: make "
+    ):
         Suite(setup)
 
 

@@ -170,3 +170,11 @@ def test_a_preset_of_a_taken_name_is_refused(toy):
     (toy / "toy_encoder.py").write_text(text.replace('"toy_s"', '"vit_s"'))
     with pytest.raises(ConfigError, match="encoder 'toy' brings a model preset 'vit_s', a name that is taken"):
         list(MODELS)
+
+
+def test_an_entry_point_without_presets_is_refused(toy):
+    (toy / "toy-1.dist-info" / "entry_points.txt").write_text("[alp_jax.encoders]\ntoy = toy_encoder:STRIDE\n")
+    with pytest.raises(
+        ConfigError, match=r"entry point 'toy' of alp_jax\.encoders is no EncoderSpec: 4 has no presets"
+    ):
+        list(MODELS)
