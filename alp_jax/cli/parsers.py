@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import math
+from collections.abc import Callable
 
 from alp_jax.core.errors import UserError
 
@@ -62,3 +63,29 @@ def _best_values(text: str) -> dict[str, float]:
     if "" in best or not all(map(math.isfinite, best.values())):
         raise argparse.ArgumentTypeError("expected METRIC=VALUE with commas between them, such as wer=0")
     return best
+
+
+def above_0(text: str) -> float:
+    """The type of a flag that takes a number above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError("a number above 0")
+    return value
+
+
+def numbers(kind: type, least: float) -> Callable[[str], list]:
+    """The type of a flag that takes several numbers of a kind, from ``least`` on."""
+
+    def parse(text: str) -> list:
+        try:
+            values = [kind(part) for part in text.split(",")]
+        except ValueError:
+            values = []
+        if not values or not all(least <= value < 1e3 for value in values):
+            raise argparse.ArgumentTypeError(f"numbers from {least:g} on with commas between them")
+        return values
+
+    return parse

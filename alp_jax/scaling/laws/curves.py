@@ -31,6 +31,10 @@ class Excluded:
     def add(self, reason: str, example: str) -> None:
         self._reasons.setdefault(reason, []).append(example)
 
+    def add_curve(self, curve: "Curve", reason: str) -> None:
+        for row in curve.rows:
+            self.add(reason, row_name(row))
+
     def to_list(self) -> list[dict[str, Any]]:
         return [{"reason": r, "count": len(names), "examples": names[:3]} for r, names in self._reasons.items()]
 

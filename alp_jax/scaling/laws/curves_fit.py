@@ -11,7 +11,7 @@ from alp_jax.core.errors import UserError
 from alp_jax.core.files import write_json, write_text
 from alp_jax.core.names import choose
 from alp_jax.scaling.laws.choose import choose_law
-from alp_jax.scaling.laws.curves import Curve, Excluded, formula, is_derived, make_curves, row_name
+from alp_jax.scaling.laws.curves import Curve, Excluded, formula, is_derived, make_curves
 from alp_jax.scaling.laws.fit import LEVEL, Fit, fit_law, shortage
 from alp_jax.scaling.laws.forms import LAWS
 
@@ -34,11 +34,6 @@ def inputs_of(law: str, x: str | Sequence[str] | None) -> tuple[str, ...]:
         names = f"{len(wanted)} columns, for {' and '.join(wanted)}" if len(wanted) > 1 else "1 column"
         raise UserError(f"--x {','.join(x)}: law {law} takes {names}")
     return x
-
-
-def fit_table(rows: list[dict[str, Any]], **settings: Any) -> dict[str, Any]:
-    """What ``fit_groups`` has to say about ``rows``, for files."""
-    return fit_groups(rows, **settings)[0]
 
 
 def fit_groups(
@@ -125,8 +120,7 @@ def fit_curves(
     for k, curve in enumerate(curves):
         lacking = shortage(law, curve.x, axes)
         if lacking:
-            for row in curve.rows:
-                excluded.add(f"group with {lacking}", row_name(row))
+            excluded.add_curve(curve, f"group with {lacking}")
         else:
             fit = fit_law(law, curve.x, curve.y, replicas=replicas, seed=[seed, k], seeds=curve.seeds)
             fitted.append((curve, fit))
@@ -153,7 +147,7 @@ def write_fits(result: dict[str, Any], out: str | pathlib.Path) -> list[pathlib.
 
 
 def fit_lines(result: dict[str, Any], problems: list[str]) -> list[str]:
-    """What ``fit_table`` found, for people, and what was left out of it; ``problems``: of reading the table."""
+    """What ``fit_groups`` found, for people, and what was left out of it; ``problems``: of reading the table."""
 
     def shown(name: str, fit: dict[str, Any]) -> str:
         low, high = fit["interval"][name]

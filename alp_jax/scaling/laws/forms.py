@@ -6,7 +6,7 @@ problems, n runs, d inputs, T terms, P parameters; the first parameter is always
 """
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -65,8 +65,23 @@ def _scale(v_Kn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 _EXPONENT = (np.zeros(()), np.full((), MAX_EXPONENT))
 
 
-def _fill(shape: tuple[int, ...], *columns: np.ndarray) -> np.ndarray:
+def _fill(shape: tuple[int, ...], *columns: np.ndarray | float) -> np.ndarray:
     return np.stack([np.broadcast_to(column, shape) for column in columns], -1)
+
+
+def _grid(*axes: Iterable[float]) -> np.ndarray:
+    return np.array(list(itertools.product(*axes))).T
+
+
+def _terms(log_E: np.ndarray, *rest: tuple[np.ndarray, tuple[np.ndarray | float, ...]]) -> Terms:
+    """Log E, which moves with the first parameter alone, then ``rest``: log of a term and its derivatives."""
+    shape, first = rest[0][0].shape, (1.0, *[0.0] * (len(rest[0][1]) - 1))
+    logs = _fill(shape, log_E, *(log for log, _ in rest))
+    return logs, np.stack([_fill(shape, *slopes) for slopes in (first, *(slopes for _, slopes in rest))], 2)
+
+
+def _power_natural(p: np.ndarray, c: np.ndarray) -> dict[str, np.ndarray]:
+    return {"E": np.exp(p[:, 0]), "A": np.exp(p[:, 1] + p[:, 2] * c[0]), "alpha": p[:, 2]}
 
 
 # -- E + A * x^-alpha
@@ -74,13 +89,11 @@ def _fill(shape: tuple[int, ...], *columns: np.ndarray) -> np.ndarray:
 
 def _power_terms(p_KP: np.ndarray, u_Knd: np.ndarray) -> Terms:
     u_Kn = u_Knd[..., 0]
-    one, zero = np.ones_like(u_Kn), np.zeros_like(u_Kn)
-    logs = _fill(u_Kn.shape, p_KP[:, :1], p_KP[:, 1:2] - p_KP[:, 2:3] * u_Kn)
-    return logs, np.stack([_fill(u_Kn.shape, one, zero, zero), _fill(u_Kn.shape, zero, one, -u_Kn)], 2)
+    return _terms(p_KP[:, :1], (p_KP[:, 1:2] - p_KP[:, 2:3] * u_Kn, (0.0, 1.0, -u_Kn)))
 
 
 def _power_starts(u_Knd: np.ndarray, v_Kn: np.ndarray) -> np.ndarray:
-    share, exponent = np.array(list(itertools.product(_SHARES, _EXPONENTS))).T
+    share, exponent = _grid(_SHARES, _EXPONENTS)
     floor, reducible = _floor_and_reducible(v_Kn, share)
     scale = np.median(reducible + exponent[None, :, None] * u_Knd[:, None, :, 0], axis=-1)
     return _fill(floor.shape, floor, scale, exponent)
@@ -93,7 +106,7 @@ POWER = Law(
     _power_terms,
     _power_starts,
     lambda u, v: _box(v, _scale(v), _EXPONENT),
-    lambda p, c: {"E": np.exp(p[:, 0]), "A": np.exp(p[:, 1] + p[:, 2] * c[0]), "alpha": p[:, 2]},
+    _power_natural,
     np.log,
     (2,),
 )
@@ -103,21 +116,12 @@ POWER = Law(
 
 def _joint_terms(p_KP: np.ndarray, u_Knd: np.ndarray) -> Terms:
     data, model = u_Knd[..., 0], u_Knd[..., 1]
-    one, zero = np.ones_like(data), np.zeros_like(data)
-    logs = _fill(data.shape, p_KP[:, :1], p_KP[:, 1:2] - p_KP[:, 2:3] * data, p_KP[:, 3:4] - p_KP[:, 4:5] * model)
-    return logs, np.stack(
-        [
-            _fill(data.shape, one, zero, zero, zero, zero),
-            _fill(data.shape, zero, one, -data, zero, zero),
-            _fill(data.shape, zero, zero, zero, one, -model),
-        ],
-        2,
-    )
+    of_data = p_KP[:, 1:2] - p_KP[:, 2:3] * data, (0.0, 1.0, -data, 0.0, 0.0)
+    return _terms(p_KP[:, :1], of_data, (p_KP[:, 3:4] - p_KP[:, 4:5] * model, (0.0, 0.0, 0.0, 1.0, -model)))
 
 
 def _joint_starts(u_Knd: np.ndarray, v_Kn: np.ndarray) -> np.ndarray:
-    grid = itertools.product((0.1, 0.6, 0.9), (0.1, 0.3, 0.8), (0.1, 0.3, 0.8), (0.2, 0.5, 0.8))
-    share, alpha, beta, part = np.array(list(grid)).T
+    share, alpha, beta, part = _grid((0.1, 0.6, 0.9), (0.1, 0.3, 0.8), (0.1, 0.3, 0.8), (0.2, 0.5, 0.8))
     floor, reducible = _floor_and_reducible(v_Kn, share)
     at_data = np.median(reducible + alpha[None, :, None] * u_Knd[:, None, :, 0], axis=-1) + np.log(part)
     at_model = np.median(reducible + beta[None, :, None] * u_Knd[:, None, :, 1], axis=-1) + np.log(1 - part)
@@ -131,13 +135,7 @@ DATA_MODEL = Law(
     _joint_terms,
     _joint_starts,
     lambda u, v: _box(v, _scale(v), _EXPONENT, _scale(v), _EXPONENT),
-    lambda p, c: {
-        "E": np.exp(p[:, 0]),
-        "A": np.exp(p[:, 1] + p[:, 2] * c[0]),
-        "alpha": p[:, 2],
-        "B": np.exp(p[:, 3] + p[:, 4] * c[1]),
-        "beta": p[:, 4],
-    },
+    lambda p, c: _power_natural(p, c) | {"B": np.exp(p[:, 3] + p[:, 4] * c[1]), "beta": p[:, 4]},
     np.log,
     (2, 4),
 )
@@ -152,16 +150,12 @@ def _repeated_terms(p_KP: np.ndarray, u_Knd: np.ndarray) -> Terms:
     gained = half * (1 - decay)
     worth = unique + np.log1p(gained)
     slope = (gained - repeats * decay) / (1 + gained)  # of log D by log R
-    one, zero = np.ones_like(unique), np.zeros_like(unique)
-    logs = _fill(unique.shape, p_KP[:, :1], p_KP[:, 1:2] - p_KP[:, 2:3] * worth)
-    return logs, np.stack(
-        [_fill(unique.shape, one, zero, zero, zero), _fill(unique.shape, zero, one, -worth, -p_KP[:, 2:3] * slope)], 2
-    )
+    alpha = p_KP[:, 2:3]
+    return _terms(p_KP[:, :1], (p_KP[:, 1:2] - alpha * worth, (0.0, 1.0, -worth, -alpha * slope)))
 
 
 def _repeated_starts(u_Knd: np.ndarray, v_Kn: np.ndarray) -> np.ndarray:
-    grid = itertools.product((0.1, 0.6, 0.9), (0.1, 0.25, 0.5, 1.0), np.log((1.0, 5.0, 20.0)))
-    share, exponent, log_half = np.array(list(grid)).T
+    share, exponent, log_half = _grid((0.1, 0.6, 0.9), (0.1, 0.25, 0.5, 1.0), np.log((1.0, 5.0, 20.0)))
     floor, reducible = _floor_and_reducible(v_Kn, share)
     half = np.exp(log_half)[None, :, None]
     worth = u_Knd[:, None, :, 0] + np.log1p(half * (1 - np.exp(-u_Knd[:, None, :, 1] / half)))
@@ -176,12 +170,7 @@ REPEATED = Law(
     _repeated_terms,
     _repeated_starts,
     lambda u, v: _box(v, _scale(v), _EXPONENT, (np.log(0.01), np.log(1e4))),
-    lambda p, c: {
-        "E": np.exp(p[:, 0]),
-        "A": np.exp(p[:, 1] + p[:, 2] * c[0]),
-        "alpha": p[:, 2],
-        "R": np.exp(p[:, 3]),
-    },
+    lambda p, c: _power_natural(p, c) | {"R": np.exp(p[:, 3])},
     lambda x_nd: np.stack([np.log(x_nd[:, 0]), x_nd[:, 1] - 1], 1),
     (2,),
 )
@@ -194,15 +183,12 @@ def _saturating_terms(p_KP: np.ndarray, u_Knd: np.ndarray) -> Terms:
     distance = u_Kn - p_KP[:, 3:4]
     z = p_KP[:, 2:3] * distance
     share = 1 / (1 + np.exp(-np.clip(z, -500, 500)))
-    one, zero = np.ones_like(u_Kn), np.zeros_like(u_Kn)
-    logs = _fill(u_Kn.shape, p_KP[:, :1], p_KP[:, 1:2] - np.logaddexp(0.0, z))
-    fall = _fill(u_Kn.shape, zero, one, -share * distance, share * p_KP[:, 2:3])
-    return logs, np.stack([_fill(u_Kn.shape, one, zero, zero, zero), fall], 2)
+    slopes = (0.0, 1.0, -share * distance, share * p_KP[:, 2:3])
+    return _terms(p_KP[:, :1], (p_KP[:, 1:2] - np.logaddexp(0.0, z), slopes))
 
 
 def _saturating_starts(u_Knd: np.ndarray, v_Kn: np.ndarray) -> np.ndarray:
-    grid = itertools.product((0.3, 0.8, 0.95), (0.25, 0.5, 1.0, 2.0), (-0.3, 0.0, 0.5, 1.0))
-    share, exponent, position = np.array(list(grid)).T
+    share, exponent, position = _grid((0.3, 0.8, 0.95), (0.25, 0.5, 1.0, 2.0), (-0.3, 0.0, 0.5, 1.0))
     floor, _ = _floor_and_reducible(v_Kn, share)
     u_Kn = u_Knd[..., 0]
     middle = u_Kn.min(1)[:, None] + position * np.ptp(u_Kn, axis=1)[:, None]
@@ -236,15 +222,12 @@ def _broken_terms(p_KP: np.ndarray, u_Knd: np.ndarray) -> Terms:
     z = (u_Kn - p_KP[:, 4:5]) / BREAK_WIDTH
     bend = BREAK_WIDTH * np.logaddexp(0.0, z)
     share = 1 / (1 + np.exp(-np.clip(z, -500, 500)))
-    one, zero = np.ones_like(u_Kn), np.zeros_like(u_Kn)
-    logs = _fill(u_Kn.shape, p_KP[:, :1], p_KP[:, 1:2] - p_KP[:, 2:3] * u_Kn - p_KP[:, 3:4] * bend)
-    fall = _fill(u_Kn.shape, zero, one, -u_Kn, -bend, p_KP[:, 3:4] * share)
-    return logs, np.stack([_fill(u_Kn.shape, one, zero, zero, zero, zero), fall], 2)
+    fall = p_KP[:, 1:2] - p_KP[:, 2:3] * u_Kn - p_KP[:, 3:4] * bend
+    return _terms(p_KP[:, :1], (fall, (0.0, 1.0, -u_Kn, -bend, p_KP[:, 3:4] * share)))
 
 
 def _broken_starts(u_Knd: np.ndarray, v_Kn: np.ndarray) -> np.ndarray:
-    grid = itertools.product((0.1, 0.6, 0.9), (0.05, 0.2, 0.5), (-0.2, 0.0, 0.3), (0.25, 0.5, 0.75))
-    share, exponent, change, position = np.array(list(grid)).T
+    share, exponent, change, position = _grid((0.1, 0.6, 0.9), (0.05, 0.2, 0.5), (-0.2, 0.0, 0.3), (0.25, 0.5, 0.75))
     floor, reducible = _floor_and_reducible(v_Kn, share)
     u_Kn = u_Knd[..., 0]
     middle = u_Kn.min(1)[:, None] + position * np.ptp(u_Kn, axis=1)[:, None]
@@ -260,13 +243,7 @@ BROKEN = Law(
     _broken_terms,
     _broken_starts,
     lambda u, v: _box(v, _scale(v), _EXPONENT, (-MAX_EXPONENT, MAX_EXPONENT), (u[..., 0].min(1), u[..., 0].max(1))),
-    lambda p, c: {
-        "E": np.exp(p[:, 0]),
-        "A": np.exp(p[:, 1] + p[:, 2] * c[0]),
-        "alpha": p[:, 2],
-        "delta": p[:, 3],
-        "x0": np.exp(p[:, 4] + c[0]),
-    },
+    lambda p, c: _power_natural(p, c) | {"delta": p[:, 3], "x0": np.exp(p[:, 4] + c[0])},
     np.log,
     (2,),
 )

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 
 from alp_jax.core.errors import UserError
-from alp_jax.scaling.laws.curves import Curve, make_curves, number, row_name
+from alp_jax.scaling.laws.curves import Curve, make_curves, number
 from alp_jax.scaling.laws.fit import fit_law, shortage
-from alp_jax.scaling.questions.common import answer_lines, hull, refuse_nothing
+from alp_jax.scaling.questions.common import answer_lines, apart, hull, refuse_nothing
 
 _SIZES = 200  # model sizes that are tried, evenly in the logarithm
 
@@ -68,16 +68,14 @@ def ask_budget(
     if rows and "flops" not in rows[0]:
         raise UserError("the table has no column 'flops': what a sample costs is unknown")
     curves, excluded = make_curves(rows, ("samples_seen", "params"), y)
-    by_rest: dict[tuple, list[tuple[Curve, _Candidates]]] = {}
+    members: list[tuple[Curve, _Candidates]] = []
     for k, curve in enumerate(curves):
         reason = _lacking(curve)
         if reason:
-            for row in curve.rows:
-                excluded.add(f"group with {reason}", row_name(row))
-            continue
-        rest = tuple((key, value) for key, value in curve.group.items() if key != "objective")
-        by_rest.setdefault(rest, []).append((curve, _candidates(curve, flops, replicas, seed=k)))
-    answers = [BudgetAnswer(dict(rest), flops, _plans(members)) for rest, members in by_rest.items()]
+            excluded.add_curve(curve, f"group with {reason}")
+        else:
+            members.append((curve, _candidates(curve, flops, replicas, seed=k)))
+    answers = [BudgetAnswer(rest, flops, _plans([*own.values()])) for rest, own in apart(members, "objective")]
     refuse_nothing(answers, excluded, "no objective can be fitted")
     return answers
 

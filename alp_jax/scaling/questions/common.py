@@ -12,6 +12,16 @@ from alp_jax.scaling.laws.curves import Curve, Excluded
 from alp_jax.scaling.laws.fit import LEVEL
 
 
+def apart(things: Iterable[tuple], column: str) -> list[tuple[dict[str, str], dict[str, tuple]]]:
+    """Tuples that begin with a curve, by what its group is without ``column``: (that, value of the column -> tuple)."""
+    by_rest: dict[tuple, dict[str, tuple]] = {}
+    for thing in things:
+        group = thing[0].group
+        rest = tuple((key, value) for key, value in group.items() if key != column)
+        by_rest.setdefault(rest, {})[group.get(column, "")] = thing
+    return [(dict(rest), own) for rest, own in by_rest.items()]
+
+
 def facing(curves: list[Curve], column: str, a: str, b: str) -> list[tuple[dict[str, str], Curve, Curve]]:
     """Curves that differ in ``column`` alone, ``a`` first: (what they share, curve of a, curve of b).
 
@@ -25,11 +35,8 @@ def facing(curves: list[Curve], column: str, a: str, b: str) -> list[tuple[dict[
     for value in (a, b):
         if value not in values:
             raise UserError(f"no usable run has {column} {value!r}{nearest(value, values)}")
-    by_rest: dict[tuple, dict[str, Curve]] = {}
-    for curve in curves:
-        rest = tuple((key, value) for key, value in curve.group.items() if key != column)
-        by_rest.setdefault(rest, {})[curve.group[column]] = curve
-    pairs = [(dict(rest), own[a], own[b]) for rest, own in by_rest.items() if a in own and b in own]
+    sides = apart(((curve,) for curve in curves), column)
+    pairs = [(rest, *own[a], *own[b]) for rest, own in sides if a in own and b in own]
     if not pairs:
         raise UserError(f"{a} and {b} share no task, metric and setting: nothing to compare")
     return pairs

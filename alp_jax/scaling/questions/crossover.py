@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from alp_jax.scaling.laws.curves import make_curves, row_name
+from alp_jax.scaling.laws.curves import Curve, make_curves
 from alp_jax.scaling.laws.fit import Fit, fit_law, shortage
 from alp_jax.scaling.questions.common import answer_lines, facing, hull, open_number, refuse_nothing
 
@@ -49,7 +49,30 @@ class Crossover:
         return f"{head} [{low}, {high}]; a crossing in {self.probability:.0%} of replicas"
 
 
-def crossover(a: Fit, b: Fit, lowest: float, limit: float) -> tuple[float, tuple[float, float], float, bool]:
+def crossover(
+    group: dict[str, str], a: tuple[str, Curve, Fit], b: tuple[str, Curve, Fit], limit: float, beyond: str
+) -> Crossover:
+    """That of two named curves with their fits, up to ``limit`` at least; ``beyond`` is what an extrapolation is."""
+    (name, curve, fit), (other, other_curve, other_fit) = a, b
+    lowest = max(curve.x.min(), other_curve.x.min())
+    measured = float(min(curve.x.max(), other_curve.x.max()))
+    limit = max(limit, measured)
+    at, interval, probability, ahead = _crossing(fit, other_fit, lowest, limit)
+    return Crossover(
+        group,
+        name,
+        other,
+        ahead=name if ahead else other,
+        at=open_number(at),
+        interval=tuple(map(open_number, interval)),
+        probability=probability,
+        limit=limit,
+        measured=measured,
+        warnings=[f"{at / measured:.3g} times beyond the largest {beyond}"] if measured < at < np.inf else [],
+    )
+
+
+def _crossing(a: Fit, b: Fit, lowest: float, limit: float) -> tuple[float, tuple[float, float], float, bool]:
     """(input, interval, probability, whether a is ahead at ``lowest``); infinite where nothing crosses by ``limit``."""
     count = 2 + int(_POINTS_PER_DECADE * np.log10(limit / lowest))
     x = np.geomspace(lowest, limit, count)
@@ -96,40 +119,18 @@ def ask_crossover(
     curves, excluded = make_curves(rows, (x,), y)
     crossovers = []
     for group, of_a, of_b in facing(curves, column, a, b):
-        lacking = [(curve, shortage(LAW, curve.x, (x,))) for curve in (of_a, of_b)]
-        if any(reason for _, reason in lacking):
-            for curve, reason in lacking:
-                for row in curve.rows if reason else ():
-                    excluded.add(f"group with {reason}", row_name(row))
+        lacking = [(curve, reason) for curve in (of_a, of_b) if (reason := shortage(LAW, curve.x, (x,)))]
+        for curve, reason in lacking:
+            excluded.add_curve(curve, f"group with {reason}")
+        if lacking:
             continue
         # different bootstrap seeds: with the same one the noise of both curves would move together
-        fits = [
-            fit_law(LAW, curve.x, curve.y, replicas=replicas, seed=k, seeds=curve.seeds)
-            for k, curve in enumerate((of_a, of_b))
+        sides = [
+            (name, curve, fit_law(LAW, curve.x, curve.y, replicas=replicas, seed=k, seeds=curve.seeds))
+            for k, (name, curve) in enumerate(((a, of_a), (b, of_b)))
         ]
-        lowest = max(of_a.x.min(), of_b.x.min())
-        measured = float(min(of_a.x.max(), of_b.x.max()))
-        at, interval, probability, a_ahead = crossover(*fits, lowest, max(limit, measured))
-        crossovers.append(
-            Crossover(
-                group,
-                a,
-                b,
-                ahead=a if a_ahead else b,
-                at=open_number(at),
-                interval=tuple(map(open_number, interval)),
-                probability=probability,
-                limit=max(limit, measured),
-                measured=measured,
-                warnings=_warnings(fits, (a, b), at, measured),
-            )
-        )
+        crossing = crossover(group, *sides, limit, "measured input: an extrapolation")
+        own = [f"{name}: {warning}" for name, _, fit in sides for warning in fit.warnings]
+        crossovers.append(dataclasses.replace(crossing, warnings=own + crossing.warnings))
     refuse_nothing(crossovers, excluded, "no pair of curves can be fitted")
     return crossovers
-
-
-def _warnings(fits: list[Fit], names: tuple[str, str], at: float, measured: float) -> list[str]:
-    warnings = [f"{name}: {warning}" for name, fit in zip(names, fits, strict=True) for warning in fit.warnings]
-    if measured < at < np.inf:
-        warnings.append(f"{at / measured:.3g} times beyond the largest measured input: an extrapolation")
-    return warnings

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from alp_jax.scaling.glossary import SCRATCH
-from alp_jax.scaling.laws.curves import Curve, make_curves, row_name
+from alp_jax.scaling.laws.curves import Curve, make_curves
 from alp_jax.scaling.laws.fit import Fit, fit_law, shortage
 from alp_jax.scaling.questions.common import answer_lines, facing, hull, open_number, refuse_nothing
 
@@ -83,8 +83,7 @@ def ask_equivalent(
     for group, of_start, of_scratch in facing(curves, "init", start, SCRATCH):
         lacking = shortage(LAW, of_scratch.x, (x,))
         if lacking:
-            for row in of_scratch.rows:
-                excluded.add(f"scratch with {lacking}", row_name(row))
+            excluded.add_curve(of_scratch, f"scratch with {lacking}")
             continue
         fit = fit_law(LAW, of_scratch.x, of_scratch.y, replicas=replicas, seeds=of_scratch.seeds)
         answers.append(_equivalent(group, start, of_start, of_scratch, fit))

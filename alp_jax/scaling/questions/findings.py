@@ -17,7 +17,7 @@ from alp_jax.core.run_files import ATTENTION, MEAN
 from alp_jax.scaling import glossary
 from alp_jax.scaling.laws.curves import Curve
 from alp_jax.scaling.laws.fit import Fit
-from alp_jax.scaling.questions.common import hull
+from alp_jax.scaling.questions.common import apart, hull
 
 HELD, NOT_HELD, UNDECIDED = "held", "not held", "undecided"
 EFFICIENT = "Contrastive is more data-efficient, above all on discriminative probes"
@@ -66,11 +66,12 @@ def paper_verdicts(fitted: list[Fitted]) -> list[Verdict]:
     Only headline metrics count. A finding whose runs are missing is undecided and says what it lacks.
     """
     fitted = [pair for pair in fitted if is_headline(pair[0].group["metric"])]
-    return [_efficient(fitted), _faster(fitted), _fades(fitted), _closes(fitted)]
+    scratch = [pair for pair in fitted if pair[0].group.get("init", glossary.SCRATCH) == glossary.SCRATCH]
+    objectives = _facing(scratch, "objective", "contrastive", "captioning")
+    return [_efficient(objectives), _faster(objectives), _fades(fitted), _closes(objectives)]
 
 
-def _efficient(fitted: list[Fitted]) -> Verdict:
-    faced = _facing(fitted, "objective", "contrastive", "captioning", _from_scratch)
+def _efficient(faced: list[tuple[Fitted, Fitted]]) -> Verdict:
     probes = [_mean_gap(b, a, _title(a)) for a, b in faced if not _language(a)]
     language = [_mean_gap(b, a, _title(a)) for a, b in faced if _language(a)]
     if not probes:
@@ -80,35 +81,30 @@ def _efficient(fitted: list[Fitted]) -> Verdict:
     return Verdict(EFFICIENT, mean.verdict, "; ".join(parts), probes + language)
 
 
-def _faster(fitted: list[Fitted]) -> Verdict:
-    faced = [
-        pair for pair in _facing(fitted, "objective", "contrastive", "captioning", _from_scratch) if _language(pair[0])
-    ]
+def _faster(faced: list[tuple[Fitted, Fitted]]) -> Verdict:
+    faced = [pair for pair in faced if _language(pair[0])]
     if not faced:
         return _missing(FASTER, "contrastive and captioning from scratch on a language task that both can do")
     slopes = [_slope(a, b, _title(a)) for a, b in faced]
     mean = _over(slopes, "change of log(contrastive error / captioning error) per tenfold pairs")
-    lead = _over([_top_gap(a, b, _title(a)) for a, b in faced], "the same ratio at the largest rung")
+    lead = _over([_gap_at(-1, a, b, _title(a)) for a, b in faced], "the same ratio at the largest rung")
     return Verdict(FASTER, mean.verdict, f"{mean}; {lead}", slopes)
 
 
 def _fades(fitted: list[Fitted]) -> Verdict:
     starts = sorted({curve.group.get("init", glossary.SCRATCH) for curve, _ in fitted} - {glossary.SCRATCH})
-    faced = [pair for start in starts for pair in _facing(fitted, "init", start, glossary.SCRATCH, lambda c: True)]
+    faced = [pair for start in starts for pair in _facing(fitted, "init", start, glossary.SCRATCH)]
     if not faced:
         return _missing(FADES, "a start and scratch")
-    helps = [_low_gap(b, a, f"{_title(a)}: gain at the smallest rung") for a, b in faced]
+    helps = [_gap_at(0, b, a, f"{_title(a)}: gain at the smallest rung") for a, b in faced]
     fades = [_slope(a, b, f"{_title(a)}: loss of gain per tenfold pairs") for a, b in faced]
     mean_help = _over(helps, "log(error from scratch / error from the start) at the smallest rung")
     mean_fade = _over(fades, "its loss per tenfold pairs")
-    both = {mean_help.verdict, mean_fade.verdict}
-    verdict = HELD if both == {HELD} else NOT_HELD if NOT_HELD in both else UNDECIDED
-    return Verdict(FADES, verdict, f"{mean_help}; {mean_fade}", helps + fades)
+    return Verdict(FADES, _both(mean_help, mean_fade), f"{mean_help}; {mean_fade}", helps + fades)
 
 
-def _closes(fitted: list[Fitted]) -> Verdict:
+def _closes(faced: list[tuple[Fitted, Fitted]]) -> Verdict:
     gaps, closed = [], []
-    faced = _facing(fitted, "objective", "contrastive", "captioning", _from_scratch)
     by_setting = {tuple(a[0].group.items()): (a, b) for a, b in faced if not _language(a)}
     for a, b in by_setting.values():
         if a[0].group.get("pooling") != MEAN:
@@ -130,26 +126,18 @@ def _closes(fitted: list[Fitted]) -> Verdict:
         return _missing(POOLING, "both objectives under mean and attention pooling")
     mean_gap = _over(gaps, "contrastive's lead under mean pooling, log(captioning error / contrastive error)")
     mean_closed = _over(closed, "what attention pooling takes off it")
-    verdicts = (mean_gap.verdict, mean_closed.verdict)
-    verdict = HELD if verdicts == (HELD, HELD) else NOT_HELD if NOT_HELD in verdicts else UNDECIDED
-    return Verdict(POOLING, verdict, f"{mean_gap}; {mean_closed}", gaps + closed)
+    return Verdict(POOLING, _both(mean_gap, mean_closed), f"{mean_gap}; {mean_closed}", gaps + closed)
 
 
-def _facing(
-    fitted: list[Fitted], column: str, a: str, b: str, keep: Callable[[Curve], bool]
-) -> list[tuple[Fitted, Fitted]]:
+def _both(*evidence: Evidence) -> str:
+    verdicts = {one.verdict for one in evidence}
+    return HELD if verdicts == {HELD} else NOT_HELD if NOT_HELD in verdicts else UNDECIDED
+
+
+def _facing(fitted: list[Fitted], column: str, a: str, b: str) -> list[tuple[Fitted, Fitted]]:
     """Curves (of a, of b) that differ in ``column`` alone and were measured over a common range."""
-    by_rest: dict[tuple, dict[str, Fitted]] = {}
-    for curve, fit in fitted:
-        if keep(curve):
-            rest = tuple((k, v) for k, v in curve.group.items() if k != column)
-            by_rest.setdefault(rest, {})[curve.group.get(column, "")] = curve, fit
-    both = [(own[a], own[b]) for own in by_rest.values() if a in own and b in own]
+    both = [(own[a], own[b]) for _, own in apart(fitted, column) if a in own and b in own]
     return [(f, g) for f, g in both if max(f[0].x.min(), g[0].x.min()) < min(f[0].x.max(), g[0].x.max())]
-
-
-def _from_scratch(curve: Curve) -> bool:
-    return curve.group.get("init", glossary.SCRATCH) == glossary.SCRATCH
 
 
 def _language(f: Fitted) -> bool:
@@ -184,12 +172,8 @@ def _mean_gap(a: Fitted, b: Fitted, title: str) -> Evidence:
     return _evidence(_gap(a, b), lambda gap: gap.mean(-1), title)
 
 
-def _low_gap(a: Fitted, b: Fitted, title: str) -> Evidence:
-    return _evidence(_gap(a, b), lambda gap: gap[..., 0], title)
-
-
-def _top_gap(a: Fitted, b: Fitted, title: str) -> Evidence:
-    return _evidence(_gap(a, b), lambda gap: gap[..., -1], title)
+def _gap_at(rung: int, a: Fitted, b: Fitted, title: str) -> Evidence:
+    return _evidence(_gap(a, b), lambda gap: gap[..., rung], title)
 
 
 def _slope(a: Fitted, b: Fitted, title: str) -> Evidence:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from alp_jax.core.errors import UserError
-from alp_jax.scaling.laws.curves import Curve, make_curves, number, row_name
+from alp_jax.scaling.laws.curves import Curve, make_curves, number
 from alp_jax.scaling.laws.fit import shortage
 from alp_jax.scaling.laws.forms import LAWS
 from alp_jax.scaling.laws.minimise import predict, solve
@@ -93,8 +93,7 @@ def ask_next_run(
         if not reason and len(curve.y) <= len(LAW.params):
             reason = "no more runs than parameters: its noise is unknown"
         if reason:
-            for row in curve.rows:
-                excluded.add(f"group with {reason}", row_name(row))
+            excluded.add_curve(curve, f"group with {reason}")
             continue
         inputs = _inputs(curve)
         hours = cost(inputs)

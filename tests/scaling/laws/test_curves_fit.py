@@ -7,7 +7,7 @@ import pytest
 
 from alp_jax.core.errors import UserError
 from alp_jax.scaling.laws.curves import make_curves, state_best
-from alp_jax.scaling.laws.curves_fit import choose_table, fit_table, write_fits
+from alp_jax.scaling.laws.curves_fit import choose_table, fit_groups, write_fits
 from alp_jax.scaling.laws.read_table import read_table
 
 
@@ -26,7 +26,7 @@ def ledger_rows(objective="contrastive", metric="accuracy", pairs=(1000, 3000, 1
 
 
 def test_groups_are_fitted_on_one_minus_value_and_written(tmp_path):
-    result = fit_table(ledger_rows() + ledger_rows("captioning"), replicas=20)
+    result = fit_groups(ledger_rows() + ledger_rows("captioning"), replicas=20)[0]
     assert [fit["group"]["objective"] for fit in result["fits"]] == ["captioning", "contrastive"]
     assert result["fits"][0]["params"]["alpha"] == pytest.approx(0.3, rel=0.05)
     assert result["settings"]["y"] == "1 - value"
@@ -51,7 +51,7 @@ def with_errors(metric, value_of):
     ],
 )
 def test_errors_are_distances_from_the_best_value_of_the_metric(metric, value_of, formula):
-    (fit,), settings = (fit_table(with_errors(metric, value_of), replicas=20)[key] for key in ("fits", "settings"))
+    (fit,), settings = (fit_groups(with_errors(metric, value_of), replicas=20)[0][key] for key in ("fits", "settings"))
     assert fit["params"]["alpha"] == pytest.approx(0.3, rel=0.05)
     assert fit["params"]["E"] == pytest.approx(0.1, abs=0.02)
     assert settings["y"] == formula
@@ -61,11 +61,11 @@ def test_of_metrics_that_are_not_ours_the_best_value_is_asked_for():
     rows = with_errors("word_error_rate", lambda error: error)
     asked = r"metric 'word_error_rate' is not known: state .* --best word_error_rate=NUMBER, or .* --y"
     with pytest.raises(UserError, match=asked):
-        fit_table(rows, replicas=20)
-    (fit,) = fit_table(state_best(rows, {"word_error_rate": 0.0}), replicas=20)["fits"]
+        fit_groups(rows, replicas=20)[0]
+    (fit,) = fit_groups(state_best(rows, {"word_error_rate": 0.0}), replicas=20)[0]["fits"]
     assert fit["params"]["alpha"] == pytest.approx(0.3, rel=0.05)
     higher = with_errors("points", lambda error: 100 - error)
-    (fit,) = fit_table(state_best(higher, {"points": 100.0}), replicas=20)["fits"]
+    (fit,) = fit_groups(state_best(higher, {"points": 100.0}), replicas=20)[0]["fits"]
     assert fit["params"]["E"] == pytest.approx(0.1, abs=0.02)
     with pytest.raises(UserError, match="values of points below it and above it"):
         state_best(higher, {"points": 99.7})
@@ -73,8 +73,8 @@ def test_of_metrics_that_are_not_ours_the_best_value_is_asked_for():
         state_best(higher, {"point": 100.0})
     nameless = [{key: row[key] for key in row if key != "metric"} for row in rows]
     with pytest.raises(UserError, match=r"no column says which metric a value is of: state .* --best value=NUMBER"):
-        fit_table(nameless, replicas=20)
-    assert fit_table(state_best(nameless, {"value": 0.0}), replicas=20)["settings"]["y"] == "value"
+        fit_groups(nameless, replicas=20)[0]
+    assert fit_groups(state_best(nameless, {"value": 0.0}), replicas=20)[0]["settings"]["y"] == "value"
 
 
 def test_unusable_rows_are_counted_by_reason():
@@ -90,7 +90,7 @@ def test_unusable_rows_are_counted_by_reason():
     bad[7].update(run="r7", status="failed")
     bad[8].update(run="r8", pairs="many")
     one_rung = ledger_rows("captioning", pairs=(1000,))
-    result = fit_table([*rows, *bad, rows[0], *one_rung], replicas=20)
+    result = fit_groups([*rows, *bad, rows[0], *one_rung], replicas=20)[0]
     reasons = {entry["reason"].split(" (")[0].split(":")[0]: entry for entry in result["excluded"]}
     assert {reason: entry["count"] for reason, entry in reasons.items()} == {
         "value is not finite": 1,
@@ -115,7 +115,7 @@ def test_a_csv_with_other_names_is_fitted(tmp_path):
     lines += [f"small,web,{n:.0f},{power_law(n, 0.5, 40, 0.4):.6f}" for n in np.geomspace(1e4, 1e8, 6)]
     (tmp_path / "other.csv").write_text("\n".join(lines) + "\n")
     rows, problems = read_table(tmp_path / "other.csv")
-    result = fit_table(rows, x="samples_seen", y="loss", group=["arch", "data"], replicas=20)
+    result = fit_groups(rows, x="samples_seen", y="loss", group=["arch", "data"], replicas=20)[0]
     assert not problems
     assert result["fits"][0]["params"]["alpha"] == pytest.approx(0.4, rel=0.02)
     assert result["fits"][0]["group"] == {"arch": "small", "data": "web"}
@@ -128,13 +128,13 @@ def test_a_law_of_data_and_model_takes_both_columns_and_every_model_in_one_curve
             error = 0.1 + 5 * seen**-0.3 + 20 * params**-0.35
             row = {"run": f"{seen}-{params}", "objective": "contrastive", "model": f"m{params:.0f}", "task": "speaker"}
             rows.append(row | {"params": params, "samples_seen": seen, "error": error, "seed": 0})
-    (fit,) = fit_table(rows, law="data_model", replicas=20)["fits"]
+    (fit,) = fit_groups(rows, law="data_model", replicas=20)[0]["fits"]
     assert fit["group"] == {"objective": "contrastive", "task": "speaker"}
     assert [fit["params"][name] for name in ("alpha", "beta")] == pytest.approx([0.3, 0.35], rel=1e-3)
-    header = write_fits(fit_table(rows, law="data_model", replicas=20), tmp_path)[1].read_text().splitlines()[0]
+    header = write_fits(fit_groups(rows, law="data_model", replicas=20)[0], tmp_path)[1].read_text().splitlines()[0]
     assert header.startswith("objective,task,E,E_low,E_high,A,A_low,A_high,alpha,alpha_low,alpha_high,B,")
     with pytest.raises(UserError, match="group with 1 rung of params"):
-        fit_table([row for row in rows if row["params"] < 5e6], law="data_model")
+        fit_groups([row for row in rows if row["params"] < 5e6], law="data_model")[0]
 
 
 def test_laws_are_chosen_for_every_curve():
@@ -156,13 +156,13 @@ def test_epochs_follow_from_pairs_and_samples():
 
 def test_training_seeds_are_told_to_the_fit():
     shifted = [row | {"value": row["value"] - 0.02 * row["seed"]} for row in ledger_rows(seeds=3)]
-    (fit,) = fit_table(shifted, replicas=20)["fits"]
+    (fit,) = fit_groups(shifted, replicas=20)[0]["fits"]
     assert fit["seed_sd"] > 3 * fit["residual_sd"]
 
 
 def test_a_rung_that_only_this_curve_lacks_is_named():
     rows = ledger_rows() + ledger_rows("captioning", pairs=(1000, 3000, 30_000))
-    captioning, contrastive = fit_table(rows, replicas=20)["fits"]
+    captioning, contrastive = fit_groups(rows, replicas=20)[0]["fits"]
     assert "no usable run at pairs 10000, which other curves of the task have" in captioning["warnings"]
     assert not any("no usable run" in warning for warning in contrastive["warnings"])
 
@@ -170,7 +170,7 @@ def test_a_rung_that_only_this_curve_lacks_is_named():
 def test_a_run_with_two_results_is_refused():
     rows = ledger_rows()
     with pytest.raises(UserError, match=r"contrastive-1000-0/speaker/mean/accuracy is in the table twice, with value"):
-        fit_table([*rows, rows[0] | {"value": 0.5}])
+        fit_groups([*rows, rows[0] | {"value": 0.5}])[0]
 
 
 def test_runs_that_a_sweep_lost_are_named(tmp_path):
@@ -195,7 +195,7 @@ def test_runs_that_a_sweep_lost_are_named(tmp_path):
 )
 def test_mistakes_name_the_column(change, words):
     with pytest.raises(UserError) as caught:
-        fit_table(ledger_rows() + ledger_rows("captioning"), replicas=20, **change)
+        fit_groups(ledger_rows() + ledger_rows("captioning"), replicas=20, **change)[0]
     assert words in str(caught.value)
 
 
