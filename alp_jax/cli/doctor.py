@@ -4,7 +4,8 @@ import argparse
 import os
 
 from alp_jax.cli.cluster import add_cluster_arguments, cluster_config
-from alp_jax.cli.configuration import HELP, load_config
+from alp_jax.cli.configuration import HELP
+from alp_jax.config.flags import load_config
 from alp_jax.core.errors import UserError
 
 EXAMPLE = "alp doctor --config=configs/pretrain.py --config.mesh.fsdp=8 --devices 64"

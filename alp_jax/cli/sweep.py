@@ -4,7 +4,6 @@ import argparse
 import json
 import pathlib
 
-from alp_jax.cli.configuration import load_config
 from alp_jax.cli.parsers import fields_of
 from alp_jax.core.errors import AlpError, UserError
 from alp_jax.core.pace import duration
@@ -155,7 +154,7 @@ def _plan(args: argparse.Namespace) -> list:
 
     if not args.sweep:
         raise UserError("--sweep FILE is missing, such as --sweep=configs/sweeps/mini.py")
-    return plan_runs(load_sweep(args.sweep), load_config, args.data)
+    return plan_runs(load_sweep(args.sweep), args.data)
 
 
 def _estimate(args: argparse.Namespace) -> dict:

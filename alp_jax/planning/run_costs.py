@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-from alp_jax.config import RunConfig, resolve
+from alp_jax.config import ConfigError, RunConfig, resolve
 from alp_jax.config.schema import TrainConfig
 from alp_jax.core.clip import SAMPLE_RATE
 from alp_jax.core.errors import UserError
@@ -18,7 +18,7 @@ from alp_jax.data.order.forecast import forecast
 from alp_jax.data.store.dataset import open_dataset
 from alp_jax.data.store.schema import INFO
 from alp_jax.models.accounting import train_flops
-from alp_jax.objectives.registry import sides_of
+from alp_jax.objectives.registry import check_objective, sides_of
 from alp_jax.optim.optimizer import averages, make_optimizer
 from alp_jax.train.build import make_model
 from alp_jax.train.state import state_maker, state_shapes
@@ -40,11 +40,12 @@ def run_costs(runs: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, float]]
     for name, settings in runs.items():
         config = resolve(settings)
         try:
+            check_objective(config)
             size = state_bytes(_state_key(config)) * _checkpoints(config)
             key = fingerprint({**settings, "seed": 0, "init": "", "optim": {}})  # what the operations do not depend on
             if key not in seen:
                 seen[key] = _flops(config)
-        except UserError as error:
+        except (ConfigError, UserError) as error:
             raise UserError(f"{name}: {error}") from None
         costs[name] = {"flops": seen[key], "bytes": float(size)}
     return costs

@@ -2,9 +2,10 @@
 
 import pytest
 
-from alp_jax.cli.configuration import load_config, settings_help
 from alp_jax.cli.main import main
 from alp_jax.config import ConfigError, hints
+from alp_jax.config.flags import load_config
+from alp_jax.config.settings_help import settings_help
 from alp_jax.core.errors import UserError
 
 CONFIG = "configs/pretrain.py:objective=captioning,pairs=400k"

@@ -4,9 +4,8 @@ import pathlib
 
 import pytest
 
-from alp_jax.cli.configuration import load_config
-from alp_jax.config import shipped
-from alp_jax.core.errors import UserError
+from alp_jax.config import ConfigError, shipped
+from alp_jax.config.flags import load_config
 from alp_jax.scaling.sweep.plan import load_sweep
 
 
@@ -35,7 +34,7 @@ def test_a_file_of_the_working_directory_comes_first(elsewhere):
 
 @pytest.mark.parametrize("name", ["configs/pretrian.py", "pretrain.py", "configs/../configs/pretrain.py", "configs"])
 def test_what_is_not_there_is_told_with_what_is(elsewhere, name):
-    with pytest.raises(UserError, match=f"--config {name} does not exist; shipped are configs/paper.py, "):
+    with pytest.raises(ConfigError, match=f"--config {name} does not exist; shipped are configs/paper.py, "):
         load_config(name, [])
 
 

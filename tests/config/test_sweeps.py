@@ -5,7 +5,6 @@ import pathlib
 
 import pytest
 
-from alp_jax.cli.configuration import load_config
 from alp_jax.config import MODELS, ConfigError, resolve
 from alp_jax.config.algebra import chain, over, product, zipped
 from alp_jax.models.accounting import encoder_flops
@@ -38,7 +37,7 @@ def planned():
     """sweep -> its runs, resolved."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(ROOT)
-        return {name: plan_runs(load_sweep(f"configs/sweeps/{name}"), load_config) for name in SHIPPED}
+        return {name: plan_runs(load_sweep(f"configs/sweeps/{name}")) for name in SHIPPED}
 
 
 def test_product_zip_and_chain_on_small_lists():

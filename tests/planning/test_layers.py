@@ -3,7 +3,7 @@
 import jax
 import pytest
 
-from alp_jax.cli.configuration import load_config
+from alp_jax.config.flags import load_config
 from alp_jax.parallel.mesh import make_mesh
 from alp_jax.planning.flops import flops
 from alp_jax.planning.layers import pieces

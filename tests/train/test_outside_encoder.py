@@ -9,9 +9,9 @@ import jax
 import numpy as np
 import pytest
 
-from alp_jax.cli.configuration import load_config
 from alp_jax.cli.main import main
 from alp_jax.config import MODELS, ConfigError, resolve, to_dict
+from alp_jax.config.flags import load_config
 from alp_jax.config.outside import Settings
 from alp_jax.core.errors import UserError
 from alp_jax.models import encoders

@@ -7,7 +7,8 @@ import textwrap
 
 import pytest
 
-from alp_jax.cli.configuration import load_config
+from alp_jax.config import ConfigError
+from alp_jax.config.flags import load_config
 from alp_jax.config.schema.model import TEXT
 from alp_jax.core.errors import UserError
 from alp_jax.models.accounting import train_flops
@@ -81,7 +82,7 @@ def test_it_is_learnt_goes_on_and_is_planned(match, tiny, tmp_path):
 def test_it_is_chosen_by_name(match):
     found = load_config("configs/small.py:objective=match", [])
     assert sides_of(found.objective) == (TEXT,)
-    with pytest.raises(UserError, match=r"objective 'mach' \(nearest: 'match'"):
+    with pytest.raises(ConfigError, match=r"objective 'mach' \(nearest: 'match'"):
         load_config("configs/pretrain.py:objective=mach", [])
 
 

@@ -4,9 +4,10 @@ import argparse
 import dataclasses
 from collections.abc import Callable
 
-from alp_jax.cli.configuration import HELP, load_config
+from alp_jax.cli.configuration import HELP
 from alp_jax.config import RunConfig
 from alp_jax.config.data_settings import data_settings
+from alp_jax.config.flags import load_config
 from alp_jax.core.errors import UserError
 
 

@@ -5,10 +5,10 @@ import importlib.util
 import math
 import pathlib
 import re
-from collections.abc import Callable
 from typing import Any
 
-from alp_jax.config import ConfigError, RunConfig, format_count, shipped, to_dict
+from alp_jax.config import ConfigError, format_count, shipped, to_dict
+from alp_jax.config.flags import load_config
 from alp_jax.core.errors import UserError
 from alp_jax.core.hashing import fingerprint
 
@@ -74,14 +74,11 @@ def sweep_name(spec: str) -> str:
     return pathlib.Path(file).stem + colon + arguments
 
 
-def plan_runs(
-    runs: list[dict[str, Any]], resolve: Callable[[str, list[str]], RunConfig], data: str | None = None
-) -> list[PlannedRun]:
+def plan_runs(runs: list[dict[str, Any]], data: str | None = None) -> list[PlannedRun]:
     """Resolves every run before anything starts, so that a misspelt setting costs nothing.
 
     Args:
       runs: what ``load_sweep`` returns.
-      resolve: ``(FILE:ARGUMENTS, flags)`` to the resolved configuration.
       data: data set folder put in place of the configuration's own. Where the data lies is no part of a run's id.
 
     Raises:
@@ -96,7 +93,7 @@ def plan_runs(
         flags = [f"--{key}={_text(value)}" for key, value in values.items() if key.startswith("config.")]
         flags += [f"--config.data.path={data}"] if data else []
         try:
-            settings = to_dict(resolve(config, flags))
+            settings = to_dict(load_config(config, flags))
         except (ConfigError, UserError) as error:
             raise UserError(f"sweep run {run}: {error}") from None
         name = run_name(settings)

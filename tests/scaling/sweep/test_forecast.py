@@ -8,7 +8,6 @@ import pytest
 import yaml
 
 from alp_jax.cli import main as cli
-from alp_jax.cli.configuration import load_config
 from alp_jax.core.errors import UserError
 from alp_jax.scaling.sweep import forecast as module
 from alp_jax.scaling.sweep import prepare
@@ -126,7 +125,7 @@ def no_estimates(monkeypatch):
     """The command line without a second process of JAX: every run keeps a gigabyte."""
 
     def estimates(sweep, data):
-        runs = plan_runs(load_sweep(sweep), load_config, data)
+        runs = plan_runs(load_sweep(sweep), data)
         return {run.id: Estimate(1e18, 1e9) for run in runs}
 
     monkeypatch.setattr(prepare, "estimate_in_own_process", estimates)

@@ -1,10 +1,11 @@
 """Sweep files are pure, their runs have stable names, and mistakes are found before anything starts."""
 
 import pathlib
+import subprocess
+import sys
 
 import pytest
 
-from alp_jax.cli.configuration import load_config
 from alp_jax.core.errors import UserError
 from alp_jax.scaling.sweep.plan import load_sweep, plan_runs, sweep_name
 
@@ -28,7 +29,7 @@ def test_the_mini_sweep_is_the_product_of_its_axes_and_pure():
 
 
 def test_planned_runs_resolve_to_what_they_say():
-    runs = plan_runs(load_sweep(MINI), load_config, "some/data")
+    runs = plan_runs(load_sweep(MINI), "some/data")
     assert len({run.id for run in runs}) == 14
     for run in runs:
         assert run.settings["data"]["path"] == "some/data"
@@ -45,7 +46,7 @@ def test_ids_follow_the_resolved_settings_alone():
     sweep = load_sweep(MINI)
 
     def ids(runs, data="here"):
-        return [run.id for run in plan_runs(runs, load_config, data)]
+        return [run.id for run in plan_runs(runs, data)]
 
     here = ids(sweep)
     assert here == ids(sweep, "there")
@@ -74,14 +75,14 @@ def test_a_sweep_is_called_by_its_file_and_arguments():
 )
 def test_a_wrong_run_is_named_before_anything_starts(change, words):
     with pytest.raises(UserError) as caught:
-        plan_runs([{**load_sweep(MINI)[-1], **change}], load_config)
+        plan_runs([{**load_sweep(MINI)[-1], **change}])
     assert words in str(caught.value)
 
 
 def test_the_same_run_twice_is_refused():
     run = load_sweep(MINI)[0]
     with pytest.raises(UserError, match="twice"):
-        plan_runs([run, {**run, "config.optim.lr": 0.003}], load_config)
+        plan_runs([run, {**run, "config.optim.lr": 0.003}])
 
 
 @pytest.mark.parametrize(
@@ -104,3 +105,15 @@ def test_sweep_files_that_cannot_be_used_are_named(tmp_path, text, words):
         load_sweep(file)
     assert words in str(caught.value)
     assert "grid.py" in str(caught.value)
+
+
+def test_planning_loads_no_jax():
+    """The driver of a sweep forks: that is not for a process with the threads of JAX."""
+    source = f"""
+import sys
+from alp_jax.scaling.sweep.plan import load_sweep, plan_runs
+
+assert plan_runs(load_sweep({str(MINI)!r}))
+assert "jax" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", source], check=True)
