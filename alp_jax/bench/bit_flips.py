@@ -37,14 +37,9 @@ def flips(dataset: Dataset, count: int, seed: int = 0) -> dict[str, int]:
             _, block, frame = held
             damaged = bytearray(block)
             damaged[offset - int(ends[row] - lengths[row])] ^= change
-            noticed += _noticed(bytes(damaged), frame)
+            try:
+                records.unpack(bytes(damaged), frame)
+            except DataError:
+                noticed += 1
             progress.update()
     return {"flips": count, "noticed": noticed, "records": len(np.unique(rows))}
-
-
-def _noticed(block: bytes, frame: records.Frame) -> bool:
-    try:
-        records.unpack(block, frame)
-    except DataError:
-        return True
-    return False

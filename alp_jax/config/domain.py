@@ -91,12 +91,6 @@ class Setting:
     default: Any
     domain: Domain
 
-    @property
-    def is_number(self) -> bool:
-        """Whether it is a number or a tuple of numbers."""
-        item = typing.get_args(self.kind)[0] if typing.get_origin(self.kind) is tuple else self.kind
-        return item in (int, float)
-
 
 def setting(default: Any, meaning: str, **domain: Any) -> Any:
     """The field of a dataclass that holds a setting; ``domain`` are the other attributes of ``Domain``."""

@@ -109,18 +109,6 @@ def csv_rows(
         yield from _read_csv(path, file, pick, fallback, separator, () if header else required)
 
 
-def csv_dicts(
-    path: pathlib.Path, check: Callable[[list[str]], None], separator: str = ","
-) -> Iterator[tuple[int, dict] | Rejected]:
-    """(line number, column -> cell) of every row; ``check`` gets the header and may raise."""
-
-    def pick(header: list[str]) -> Callable[[list[str]], dict]:
-        check(header)
-        return lambda cells: dict(zip(header, cells, strict=True))
-
-    return csv_table(path, pick, separator)
-
-
 def csv_table(
     path: pathlib.Path, pick_of: Callable[[list[str]], Callable[[list[str]], T]], separator: str
 ) -> Iterator[tuple[int, T] | Rejected]:

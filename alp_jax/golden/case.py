@@ -46,10 +46,6 @@ class Case:
         """What the JSON file of a case without ``config.json`` holds."""
         return read_json(self.config.path, "golden table")
 
-    def io_stems(self) -> list[str]:
-        """``io``, ``io_alone``, ... in alphabetical order."""
-        return sorted(path.stem for path in self.folder.glob("io*.safetensors"))
-
 
 def find_cases(root: pathlib.Path) -> list[Case]:
     """Every folder at or below ``root`` with a ``config.json`` of some ``kind`` or a table of known name, by name.

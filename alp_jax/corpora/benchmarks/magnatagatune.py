@@ -8,7 +8,7 @@ validation, d to f for the test.
 import collections
 import pathlib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from alp_jax.core.clip import Clip, Rejected
 from alp_jax.core.errors import UserError
@@ -42,11 +42,12 @@ def clips(metadata: Sequence[pathlib.Path], audio: pathlib.Path | None = None, s
 
 
 def _rows(path: pathlib.Path):
-    def check(header: list[str]) -> None:
+    def pick_of(header: list[str]) -> Callable[[list[str]], dict]:
         if "mp3_path" not in header or len(header) < 3:
             raise UserError(f"{path}: no column 'mp3_path' between tabs; give annotations_final.csv as published")
+        return lambda cells: dict(zip(header, cells, strict=True))
 
-    return tables.csv_dicts(path, check, separator="\t")
+    return tables.csv_table(path, pick_of, "\t")
 
 
 def _tags(cells: dict[str, str]) -> list[str]:

@@ -28,6 +28,10 @@ from alp_jax.data.store.shard_cache import ShardCache
 _PLACE = ("shard", "row", "offset", "length")
 
 
+def _view(name: str) -> functools.cached_property:
+    return functools.cached_property(lambda dataset: dataset.column(name))
+
+
 class Dataset:
     """See ``open_dataset``. Columns are numpy views into the memory-mapped index, one entry per clip.
 
@@ -37,6 +41,12 @@ class Dataset:
       fingerprint: identity of the stored clips.
       num_clips: number of clips N.
     """
+
+    num_samples = _view("num_samples")  # int32[N], at 16 kHz
+    num_captions = _view("num_captions")  # uint16[N]
+    ladder = _view("ladder")  # int32[N], rank among the training clips with captions that are in use; -1 outside
+    source = _view("source")  # int32[N], index into ``sources``
+    excluded = _view("excluded")  # int8[N], index into ``exclusions``
 
     def __init__(self, path: storage.Location):
         self.path = str(path) if storage.is_remote(path) else storage.local(path)
@@ -93,26 +103,6 @@ class Dataset:
         return self._index.values(name, rows)
 
     @functools.cached_property
-    def num_samples(self) -> np.ndarray:
-        """int32[N], samples at 16 kHz."""
-        return self._index.numpy("num_samples")
-
-    @functools.cached_property
-    def num_captions(self) -> np.ndarray:
-        """uint16[N]."""
-        return self._index.numpy("num_captions")
-
-    @functools.cached_property
-    def ladder(self) -> np.ndarray:
-        """int32[N], rank among the training clips with captions that are in use; -1 outside."""
-        return self._index.numpy("ladder")
-
-    @functools.cached_property
-    def source(self) -> np.ndarray:
-        """int32[N], index into ``sources``."""
-        return self._index.numpy("source")
-
-    @functools.cached_property
     def sources(self) -> tuple[str, ...]:
         return self._names("source")
 
@@ -121,11 +111,6 @@ class Dataset:
         """int8[N], index into ``alp_jax.core.clip.SPLITS``."""
         codes = np.array([SPLITS.index(name) for name in self._names("split")], np.int8)
         return codes[self._index.numpy("split")]
-
-    @functools.cached_property
-    def excluded(self) -> np.ndarray:
-        """int8[N], index into ``exclusions``."""
-        return self._index.numpy("excluded")
 
     @functools.cached_property
     def exclusions(self) -> tuple[str, ...]:

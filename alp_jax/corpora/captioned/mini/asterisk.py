@@ -22,14 +22,10 @@ def transcripts(text: str) -> dict[str, str]:
     return {name.strip(): " ".join(words.split()) for name, words in pairs if words.strip()}
 
 
-def _load_transcripts(tree: Tree) -> dict[str, str]:
-    path = tree.find("asterisk-core-sounds-en", "core-sounds-en.txt.gz")
-    return transcripts(gzip.decompress(path.read_bytes()).decode(errors="replace")) if path else {}
-
-
 def items(tree: Tree) -> Iterator[Item]:
     """Every prompt of every language that was fetched."""
-    texts = _load_transcripts(tree)
+    found = tree.find("asterisk-core-sounds-en", "core-sounds-en.txt.gz")
+    texts = transcripts(gzip.decompress(found.read_bytes()).decode(errors="replace")) if found else {}
     for package, code in {**_PACKAGES, **_EXTRA}.items():
         for relpath, path in tree.audio(package, "/sounds/"):
             voice, _, prompt = relpath.split("/sounds/", 1)[1].rpartition(".")[0].partition("/")
