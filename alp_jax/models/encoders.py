@@ -1,6 +1,7 @@
 """Every audio encoder by its kind: ours, and those that other distributions bring by entry points."""
 
 import functools
+import importlib
 from typing import Any
 
 import jax.numpy as jnp
@@ -9,27 +10,26 @@ from flax import nnx
 from alp_jax.config.domain import check_domains
 from alp_jax.config.resolve import from_dict
 from alp_jax.config.schema import ModelConfig
-from alp_jax.config.schema.model import ENCODERS
+from alp_jax.config.schema.model import ENCODER_KINDS, ENCODERS
 from alp_jax.core import plugins
 from alp_jax.core.errors import UserError
 from alp_jax.core.names import choose
-from alp_jax.models import conformer, vit
 from alp_jax.models.encoder_spec import Cost, EncoderSpec
-from alp_jax.models.zipformer import spec as zipformer
-
-_OURS = {spec.kind: spec for spec in (zipformer.SPEC, vit.SPEC, conformer.SPEC)}
-KINDS = tuple(_OURS)
 
 
 def encoder_spec(config: ModelConfig) -> EncoderSpec:
     """What the encoder of ``config`` says of itself; UserError when there is no such kind, or one that says nothing."""
-    return _OURS.get(config.encoder_kind) or _outside(config.encoder_kind)
+    return _ours(config.encoder_kind) if config.encoder_kind in ENCODER_KINDS else _outside(config.encoder_kind)
+
+
+def _ours(kind: str) -> EncoderSpec:
+    return importlib.import_module(f"alp_jax.models.{kind}").SPEC
 
 
 @functools.cache
 def _outside(kind: str) -> EncoderSpec:
-    brought = plugins.load(ENCODERS, KINDS)
-    spec = brought[choose(kind, (*KINDS, *brought), "config.model.encoder_kind")]
+    brought = plugins.load(ENCODERS, ENCODER_KINDS)
+    spec = brought[choose(kind, (*ENCODER_KINDS, *brought), "config.model.encoder_kind")]
     if not isinstance(spec, EncoderSpec) or spec.kind != kind:
         raise UserError(f"entry point {kind!r} of {ENCODERS} is no EncoderSpec of that kind: {spec!r:.80}")
     return spec
@@ -89,7 +89,7 @@ def require_export(config: ModelConfig) -> str:
     """What the authors' formats call the encoder; UserError when there is no export of it."""
     export = encoder_spec(config).export
     if export is None:
-        kinds = ", ".join(kind for kind, spec in _OURS.items() if spec.export)
+        kinds = ", ".join(kind for kind in ENCODER_KINDS if _ours(kind).export)
         raise UserError(
             f"config.model.encoder_kind = {config.encoder_kind!r} has no place in the format (no export): only {kinds}"
         )

@@ -1,22 +1,22 @@
 """Every objective by its name: ours, and those that other distributions bring by entry points."""
 
+import importlib
+
 from jax.sharding import Mesh
 
 from alp_jax.config import ConfigError
 from alp_jax.config.schema import ObjectiveConfig, RunConfig
-from alp_jax.config.schema.objective import NO_OBJECTIVE, objective_names, outside_objectives
+from alp_jax.config.schema.objective import NO_OBJECTIVE, OBJECTIVES, objective_names, outside_objectives
 from alp_jax.core.errors import UserError
 from alp_jax.core.names import choose
-from alp_jax.objectives import captioning, contrastive, hybrid, tagging
 from alp_jax.objectives.base import Objective, ObjectiveSpec, SpecialTokens
-
-_OURS = {spec.name: spec for spec in (contrastive.SPEC, captioning.SPEC, hybrid.SPEC, tagging.SPEC)}
+from alp_jax.objectives.contrastive import why_negatives
 
 
 def objective_spec(name: str) -> ObjectiveSpec:
     """What the objective ``name`` says of itself; UserError when there is none, or one that says nothing."""
-    if name in _OURS:
-        return _OURS[name]
+    if name in OBJECTIVES:
+        return importlib.import_module(f"alp_jax.objectives.{name}").SPEC
     spec = outside_objectives()[choose(name, objective_names(), "config.objective.name")]
     if not isinstance(spec, ObjectiveSpec) or spec.name != name:
         raise UserError(f"entry point {name!r} of alp_jax.objectives is no ObjectiveSpec of that name: {spec!r:.80}")
@@ -51,5 +51,5 @@ def check_clips(config: RunConfig, clips: int, seconds: float) -> None:
     if clips < 2 and objective_spec(name).coupled:
         raise ConfigError(
             f"config.data.batch_seconds is {config.data.batch_seconds:g}: a batch of clips of up to {seconds:g} s has "
-            f"1 clip, and must have 2 or more; {contrastive.why_negatives(name)}"
+            f"1 clip, and must have 2 or more; {why_negatives(name)}"
         )

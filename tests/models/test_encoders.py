@@ -11,8 +11,9 @@ import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from alp_jax.config.schema import ConformerConfig, MeshConfig, ModelConfig, ViTConfig, ZipformerConfig
+from alp_jax.config.schema.model import ENCODER_KINDS
 from alp_jax.core.errors import UserError
-from alp_jax.models.encoders import KINDS, check_features, make_encoder, output_dim
+from alp_jax.models.encoders import check_features, encoder_spec, make_encoder, output_dim
 from alp_jax.models.functional import functionalize
 from alp_jax.models.regularisers import DrawCounts, TrainInputs
 from alp_jax.parallel.mesh import make_mesh
@@ -74,6 +75,11 @@ def ready(kind):
     return random_params(init), jax.jit(apply)
 
 
+@pytest.mark.parametrize("kind", ENCODER_KINDS)
+def test_the_file_of_its_name_says_what_it_is(kind):
+    assert encoder_spec(dataclasses.replace(TINY, encoder_kind=kind)).kind == kind
+
+
 @pytest.mark.parametrize("kind", OTHERS)
 def test_a_clip_is_embedded_alike_in_any_batch(kind):
     """Alone, or beside longer clips with garbage behind it; below a patch, at its edges and beyond."""
@@ -99,7 +105,7 @@ def test_clips_keep_their_embeddings_when_the_batch_is_shuffled(kind):
     np.testing.assert_allclose(shuffled_BTD, frames_BTD[order], atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ENCODER_KINDS)
 def test_frames_reach_each_other_and_know_where_they_are(kind):
     """Two patches that change places do not just change places in the output, and the last frames reach the first."""
     params, apply = ready(kind)
@@ -249,7 +255,7 @@ def test_sizes_that_do_not_fit_name_the_knob(kind, changes, message):
         build(kind, **config)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ENCODER_KINDS)
 def test_features_of_another_size_are_refused(kind):
     config = dataclasses.replace(TINY, encoder_kind=kind)
     check_features(config, BINS)

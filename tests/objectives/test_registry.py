@@ -5,6 +5,7 @@ import pytest
 
 from alp_jax.config import ConfigError, RunConfig
 from alp_jax.config.schema import DataConfig, MeshConfig, ObjectiveConfig
+from alp_jax.config.schema.objective import OBJECTIVES
 from alp_jax.objectives.base import SpecialTokens
 from alp_jax.objectives.registry import check_objective, make_objective, objective_spec
 from alp_jax.parallel.mesh import make_mesh
@@ -12,6 +13,11 @@ from alp_jax.parallel.mesh import make_mesh
 
 def run(objective="contrastive", **data):
     return RunConfig(objective=ObjectiveConfig(name=objective), data=DataConfig(**data))
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_the_file_of_its_name_says_what_it_is(name):
+    assert objective_spec(name).name == name
 
 
 @pytest.mark.parametrize("objective", ["contrastive", "hybrid"])

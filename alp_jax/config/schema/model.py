@@ -6,7 +6,7 @@ from alp_jax.config.domain import setting
 from alp_jax.config.outside import Settings
 from alp_jax.config.schema.encoders import ConformerConfig, ViTConfig, ZipformerConfig
 
-ENCODER_KINDS = ("zipformer", "vit", "conformer")
+ENCODER_KINDS = ("zipformer", "vit", "conformer")  # ours: the SPEC of alp_jax.models.KIND
 ENCODERS = "alp_jax.encoders"  # entry points of encoders that other distributions bring
 # What a model may have beside its encoder; objectives say which of them they need.
 SIDES = TEXT, DECODER, TAGGER = "text", "decoder", "tagger"
@@ -62,7 +62,7 @@ class ModelConfig:
     encoder: ZipformerConfig = dataclasses.field(default=ZipformerConfig())
     vit: ViTConfig = dataclasses.field(default=ViTConfig())
     conformer: ConformerConfig = dataclasses.field(default=ConformerConfig())
-    encoder_settings: Settings = dataclasses.field(default=Settings())  # of an encoder of another distribution
+    encoder_settings: Settings = dataclasses.field(default=Settings())  # of an encoder without a section of its own
     text: TextTowerConfig = dataclasses.field(default=TextTowerConfig())
     decoder: DecoderConfig = dataclasses.field(default=DecoderConfig())
     shared_emb_dim: int = setting(

@@ -5,7 +5,7 @@ import dataclasses
 from alp_jax.config.domain import setting
 from alp_jax.core import plugins
 
-OBJECTIVES = ("contrastive", "captioning", "hybrid", "tagging")
+OBJECTIVES = ("contrastive", "captioning", "hybrid", "tagging")  # ours: the SPEC of alp_jax.objectives.NAME
 _GROUP = "alp_jax.objectives"  # entry points of objectives that other distributions bring
 NO_OBJECTIVE = "none"
 
