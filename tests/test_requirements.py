@@ -10,7 +10,8 @@ import tomllib
 
 import pytest
 
-from alp_jax.cli import main, quickstart
+from alp_jax.cli import main
+from alp_jax.launchers import quickstart
 
 ROOT = pathlib.Path(__file__).parent.parent
 # Not in an extra: alp eval --captioning names them where they lack.
@@ -77,12 +78,12 @@ def test_what_a_file_needs_to_be_imported_is_a_requirement(used):
 
 def test_what_is_imported_later_is_a_requirement_or_in_an_extra_whose_name_an_error_says(used):
     source = "\n".join(path.read_text() for path in (ROOT / "alp_jax").rglob("*.py"))
-    said = set(re.findall(r"alp_jax\[([\w,]+)\]", source))
+    named = re.findall(r"alp_jax\[([\w,]+)\]", source) + re.findall(r'require\(.*extras="([\w,]+)"\)', source)
     for name, (_, files) in used.items():
         if name not in CORE | ASKED_FOR:
             homes = {extra for extra, packages in EXTRAS.items() if name in packages} - {"dev"}
             assert homes, f"{name}, imported by {sorted(files)}, is in no extra"
-            assert homes & set(",".join(said).split(",")), f"no error says: pip install 'alp_jax[{homes}]'"
+            assert homes & set(",".join(named).split(",")), f"no error says: pip install 'alp_jax[{homes}]'"
 
 
 def test_every_requirement_is_used(used):

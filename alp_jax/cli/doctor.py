@@ -26,28 +26,12 @@ def run(args: argparse.Namespace) -> dict:
     if not os.path.isdir(args.path):
         raise UserError(f"--path {args.path} is no folder")
     from alp_jax.parallel import hosts
-    from alp_jax.parallel.checkup import check_machines
+    from alp_jax.parallel.checkup import check_machines, report_lines
     from alp_jax.parallel.runtime import setup_runtime
 
     setup_runtime()
     hosts.initialize(cluster_config(args))
     report = check_machines(config, args.path, args.devices, args.megabytes)
     if hosts.is_primary() and not args.json:
-        _print(report)
+        print(*report_lines(report), sep="\n")
     return report
-
-
-def _print(report: dict) -> None:
-    for name, value in report.items():
-        if name == "hosts":
-            value = f"{len(value)} processes"
-        elif isinstance(value, dict):
-            value = ", ".join(f"{k} {v}" for k, v in value.items())
-        elif isinstance(value, list):
-            value = f"{len(value)}: {', '.join(value[:16])}{', ...' if value[16:] else ''}"
-        print(f"{name:<13} {'none' if value is None else value}")
-    for host in report["hosts"]:
-        print(
-            f"  process {host['process']} on {host['host']}: {host['devices']} x {host['kind']}, {host['cpus']} CPUs, "
-            f"{host['disk_free_gb']} GB free"
-        )

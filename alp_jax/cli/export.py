@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> dict:
       UserError: wrong folders, PyTorch not installed; nothing is written or deleted.
       ParityError: what was written differs from JAX; the export is deleted.
     """
-    from alp_jax.interop.writing.export import export, verify_export
+    from alp_jax.interop.writing.export import export, export_lines, verify_export
 
     comparison = {"data": args.data, "num_clips": args.clips}
     if args.action == "verify":
@@ -83,7 +83,7 @@ def run(args: argparse.Namespace) -> dict:
         source = {"step": args.step, "since": args.since, **comparison}
         result = export(args.run, args.out, args.format, part=args.part, wrappers=wrappers, **source)
     if not args.json:
-        print(describe(result))
+        print(*export_lines(result), sep="\n")
     return result
 
 
@@ -96,20 +96,3 @@ def _export_best(args: argparse.Namespace, comparison: dict[str, Any]) -> dict:
         print("\n".join(best.lines()), flush=True)
     result = export(folder, args.out, chosen=best.to_dict(), **comparison)
     return result | {"run": best.run, "score": best.score, "chosen": best.to_dict()}
-
-
-def describe(result: dict[str, Any]) -> str:
-    """A result in two or three lines."""
-    compared = [name for name in ("frames", "pooled", "embed", "hidden") if name in result]
-    numbers = ", ".join(f"{name} {result[name]:.1e}" for name in compared)
-    over = f"{result['clips']} {result['compared_on']}" if "clips" in result else f"{result['texts']} captions"
-    chosen = f" from {result['run']}" if "run" in result else ""
-    lines = [f"{result['out']}: {result['parameters']} parameters{chosen}"]
-    lines.append(f"largest difference from JAX over {over}: {numbers} (allowed {result['tolerance']:.0e})")
-    if "tokenizer" in result:
-        ids = result["tokenizer"]
-        first = f", the first is {ids['example'][:100]!a}" if ids["differ"] else ""
-        lines.append(
-            f"tokenizer.json gives the run's ids on {ids['compared'] - ids['differ']} of {ids['compared']} texts{first}"
-        )
-    return "\n".join(lines)

@@ -2,7 +2,6 @@
 
 import argparse
 import pathlib
-from typing import Any
 
 from alp_jax.cli.parsers import add_action
 
@@ -53,23 +52,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict:
     """Imports; see ``alp_jax.interop.imported.import_model``."""
-    from alp_jax.interop.imported import import_model
+    from alp_jax.interop.imported import import_model, imported_lines
 
     names = ("allow_pickle", "only_encoder", "settings")  # what the parser of the action has of them
     options = {name: value for name, value in vars(args).items() if name in names}
     result = import_model(args.action, args.source, args.out, data=args.data, **options)
     if not args.json:
-        print(describe(result))
+        print(*imported_lines(result), sep="\n")
     return result
-
-
-def describe(result: dict[str, Any]) -> str:
-    """A result in one line and one more for everything that is not as it was."""
-    lines = [f"{result['out']}: {result['model_type']}, {result['parameters']} parameters"]
-    if result["converted"]:
-        kinds = ", ".join(sorted(set(result["converted"].values())))
-        lines.append(f"converted to float32: {len(result['converted'])} tensors of {kinds}")
-    if result["left_out"]:
-        shown = ", ".join(result["left_out"][:8]) + (", ..." if len(result["left_out"]) > 8 else "")
-        lines.append(f"left out: {len(result['left_out'])} tensors ({shown}); import.json lists them")
-    return "\n".join(lines)

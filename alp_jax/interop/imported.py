@@ -127,6 +127,18 @@ def write_run(
     }
 
 
+def imported_lines(result: dict[str, Any]) -> list[str]:
+    """A result of ``import_model`` for people: a line, and one more for everything that is not as it was."""
+    lines = [f"{result['out']}: {result['model_type']}, {result['parameters']} parameters"]
+    if result["converted"]:
+        kinds = ", ".join(sorted(set(result["converted"].values())))
+        lines.append(f"converted to float32: {len(result['converted'])} tensors of {kinds}")
+    if result["left_out"]:
+        shown = ", ".join(result["left_out"][:8]) + (", ..." if len(result["left_out"]) > 8 else "")
+        lines.append(f"left out: {len(result['left_out'])} tensors ({shown}); import.json lists them")
+    return lines
+
+
 def read_record(run_dir: str | os.PathLike) -> dict[str, Any] | None:
     """What ``write_run`` noted about the folder; None for a run that was trained here."""
     path = pathlib.Path(run_dir) / RECORD

@@ -70,6 +70,25 @@ def check_machines(config: RunConfig | None, path: str, expected: int | None, me
     }
 
 
+def report_lines(report: dict) -> list[str]:
+    """What ``check_machines`` reports, for people."""
+    lines = []
+    for name, value in report.items():
+        if name == "hosts":
+            value = f"{len(value)} processes"
+        elif isinstance(value, dict):
+            value = ", ".join(f"{k} {v}" for k, v in value.items())
+        elif isinstance(value, list):
+            value = f"{len(value)}: {', '.join(value[:16])}{', ...' if value[16:] else ''}"
+        lines.append(f"{name:<13} {'none' if value is None else value}")
+    for host in report["hosts"]:
+        lines.append(
+            f"  process {host['process']} on {host['host']}: {host['devices']} x {host['kind']}, {host['cpus']} CPUs, "
+            f"{host['disk_free_gb']} GB free"
+        )
+    return lines
+
+
 def _check_devices(expected: int | None, everywhere: list[dict]) -> None:
     total = sum(host["devices"] for host in everywhere)
     if expected is not None and total != expected:

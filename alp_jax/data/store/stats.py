@@ -45,3 +45,17 @@ def _row(dataset: Dataset, rows: np.ndarray) -> dict:
         "captions": int(dataset.num_captions[rows].sum()),
         "seconds": {str(q): round(float(value), 2) for q, value in zip(_QUANTILES, quantiles, strict=True)},
     }
+
+
+def stats_lines(label: str, result: dict) -> list[str]:
+    """``stats`` as a table for people."""
+    lines = [f"{label}: {result['pairs']} training pairs"]
+    lines += [f"  {'':<28}{'clips':>10}{'hours':>11}{'captions':>10}{'seconds 5/50/95 %':>22}", _line("all", result)]
+    for split, row in result["splits"].items():
+        lines += [_line(split, row), *(_line(f"  {source}", part) for source, part in row["sources"].items())]
+    return lines + [_line(f"not used: {reason}", row) for reason, row in result["excluded"].items()]
+
+
+def _line(label: str, row: dict) -> str:
+    seconds = " / ".join(f"{row['seconds'][q]:.1f}" for q in ("5", "50", "95"))
+    return f"  {label:<28}{row['clips']:>10}{row['hours']:>11.3f}{row['captions']:>10}{seconds:>22}"

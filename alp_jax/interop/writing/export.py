@@ -124,3 +124,20 @@ def _check_arguments(form: str, num_clips: int) -> None:
         require("torch", user="the check of an export", extras="torch")
     if form == "onnx":
         require("torch", "onnx", "onnxruntime", user="--format onnx", extras="torch,onnx")
+
+
+def export_lines(result: dict[str, Any]) -> list[str]:
+    """A result of ``export`` or ``verify_export`` for people."""
+    compared = [name for name in ("frames", "pooled", "embed", "hidden") if name in result]
+    numbers = ", ".join(f"{name} {result[name]:.1e}" for name in compared)
+    over = f"{result['clips']} {result['compared_on']}" if "clips" in result else f"{result['texts']} captions"
+    chosen = f" from {result['run']}" if "run" in result else ""
+    lines = [f"{result['out']}: {result['parameters']} parameters{chosen}"]
+    lines.append(f"largest difference from JAX over {over}: {numbers} (allowed {result['tolerance']:.0e})")
+    if "tokenizer" in result:
+        ids = result["tokenizer"]
+        first = f", the first is {ids['example'][:100]!a}" if ids["differ"] else ""
+        lines.append(
+            f"tokenizer.json gives the run's ids on {ids['compared'] - ids['differ']} of {ids['compared']} texts{first}"
+        )
+    return lines
