@@ -80,7 +80,13 @@ def measure(
         result[f"{name}_temp_bytes".lstrip("_")] = program.memory_analysis().temp_size_in_bytes
     if not rounds:
         return result
-    args = _embeddings(pairs, width, mesh)
+    rng = np.random.default_rng(0)
+    sides = rng.standard_normal((2, pairs, width)).astype(np.float32)
+    sides /= np.linalg.norm(sides, axis=-1, keepdims=True)
+    args = (
+        *(jax.device_put(side, batch_sharding(mesh)) for side in sides),
+        jax.device_put(np.float32(np.log(14.3)), replicated(mesh)),
+    )
     outputs = {name: jax.block_until_ready(program(*args)) for name, program in rivals.items()}
     times: dict[str, list[float]] = {name: [] for name in rivals}
     for _ in range(rounds):
@@ -134,13 +140,3 @@ def _compiled(loss: Callable, pairs: int, width: int, mesh: Mesh):
     embed, scalar = jax.ShapeDtypeStruct((pairs, width), jnp.float32), jax.ShapeDtypeStruct((), jnp.float32)
     shardings = {"in_shardings": (rows, rows, whole), "out_shardings": (whole, (rows, rows, whole))}
     return jax.jit(jax.value_and_grad(loss, (0, 1, 2)), **shardings).lower(embed, embed, scalar).compile()
-
-
-def _embeddings(pairs: int, width: int, mesh: Mesh) -> tuple[jax.Array, ...]:
-    rng = np.random.default_rng(0)
-    sides = rng.standard_normal((2, pairs, width)).astype(np.float32)
-    sides /= np.linalg.norm(sides, axis=-1, keepdims=True)
-    return (
-        *(jax.device_put(side, batch_sharding(mesh)) for side in sides),
-        jax.device_put(np.float32(np.log(14.3)), replicated(mesh)),
-    )

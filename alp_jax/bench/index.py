@@ -90,7 +90,10 @@ def measure(
     report["restore_s"] = time.perf_counter() - start
     report["lookup_ms"] = _lookups(source, lookups)
     report["hosts_agree"] = _hosts_agree(dataset, config, steps, hosts)
-    report["planned_mb"] = _more_than(before) | {"peak": _peak_mb() - before["rss"]}
+    # the most memory that was ever resident in this process; getrusage would tell its parent's where that is more
+    status = pathlib.Path("/proc/self/status").read_text()
+    peak_mb = int(re.search(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)[1]) / 1e3
+    report["planned_mb"] = _more_than(before) | {"peak": peak_mb - before["rss"]}
     if batches:
         report["memory"] = _watch(source, batches)
     return report
@@ -98,12 +101,6 @@ def measure(
 
 def _more_than(before: dict[str, float]) -> dict[str, float]:
     return {key: round(value - before[key], 1) for key, value in memory_mb().items()}
-
-
-def _peak_mb() -> float:
-    """The most memory that was ever resident in this process; getrusage would tell its parent's where that is more."""
-    status = pathlib.Path("/proc/self/status").read_text()
-    return int(re.search(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)[1]) / 1e3
 
 
 class _NoTokens:

@@ -14,10 +14,6 @@ def check_run(config: RunConfig) -> None:
             f"config.features.low_hz is {features.low_hz:g}: it must be below config.features.high_hz, "
             f"{features.high_hz:g} Hz"
         )
-    _check_parts(config)
-
-
-def _check_parts(config: RunConfig) -> None:
     parts, clips = config.train.accumulate, config.data.clips_per_batch
     if clips and clips % parts:
         raise ConfigError(

@@ -109,8 +109,6 @@ def bad(accounting: Mapping) -> int:
 
 
 def _failed(failures: pa.Table) -> tuple[dict, dict]:
-    """What could not be decoded, as ``_by_kind`` tells it."""
-
     def described(row: dict) -> str:
         return f"{row['id']} ({row['path']})" + (f": {row['detail']}" if row["detail"] else "")
 
@@ -118,7 +116,6 @@ def _failed(failures: pa.Table) -> tuple[dict, dict]:
 
 
 def _noted(stored: pa.Table) -> tuple[dict, dict]:
-    """What was noted of clips that are stored, as ``_by_kind`` tells it."""
     lists = stored["notes"].combine_chunks()
     rows = pc.list_parent_indices(lists)
     table = pa.table({"id": stored["id"].take(rows), "source": stored["source"].take(rows), "note": lists.flatten()})

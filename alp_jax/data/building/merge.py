@@ -38,9 +38,10 @@ def merge(folders: Sequence[storage.Location], out: storage.Location, *, dedupe:
     if storage.names(out):
         raise UserError(f"{out} is not empty; choose an empty folder")
     starts = np.cumsum([0, *(len(s.info["shards"]) for s in sets)])
-    indices = [
-        _shifted(tables.read_table(s.path, s.info["index"]), int(first)) for s, first in zip(sets, starts, strict=False)
-    ]
+    indices = []
+    for s, first in zip(sets, starts, strict=False):
+        index = tables.read_table(s.path, s.info["index"])
+        indices.append(tables.replaced(index, "shard", pa.array(index["shard"].to_numpy() + np.int32(first))))
     audits = [tables.read_table(s.path, s.info["audit"]) for s in sets]
     index = pa.concat_tables(indices).unify_dictionaries().combine_chunks()
     compared = pa.concat_tables(audits)
@@ -63,11 +64,6 @@ def merge(folders: Sequence[storage.Location], out: storage.Location, *, dedupe:
     }
     tables.write_info(out, info)
     return accounting
-
-
-def _shifted(index: pa.Table, first: int) -> pa.Table:
-    """``index`` with its shards numbered from ``first``."""
-    return tables.replaced(index, "shard", pa.array(index["shard"].to_numpy() + np.int32(first)))
 
 
 def _without_repeats(index: pa.Table, compared: pa.Table, order: np.ndarray, dedupe: str) -> pa.Table:

@@ -91,8 +91,6 @@ class Spool:
 
 
 class _Writer:
-    """Collects clips and writes them batch by batch."""
-
     def __init__(self, path: pathlib.Path, dedupe: str, captions: CaptionFilter):
         self._file = pa.ipc.new_file(str(path), rows.SCHEMA)
         self._dedupe, self._filter = dedupe, captions

@@ -116,7 +116,6 @@ def write(task: Task, poisoned: dict[int, str], started: Callable[[int], None]) 
 
 
 def _where(task: Task, number: int, clip: Clip) -> tuple[str, str]:
-    """The path and member to read a clip from."""
     if task.staged is None or task.staged[1][number] < 0:
         return clip.audio_path, clip.member
     return task.staged[0], str(task.staged[1][number])

@@ -65,7 +65,6 @@ def waves(tasks: Sequence[shard.Task], out: storage.Location) -> Iterator[list[s
 
 
 def _places(task: shard.Task) -> tuple[pa.DictionaryArray, pa.StringArray]:
-    """Paths and members of the clips of a task."""
     with storage.open_binary(task.plan_file) as file:
         batch = pa.ipc.open_file(file).get_batch(task.number)
     return batch.column("audio_path").dictionary_encode(), batch.column("member")

@@ -243,7 +243,6 @@ def exclude(folder: storage.Location, rows: np.ndarray, reasons: Sequence[str], 
 
 
 def _marked(column: pa.ChunkedArray, rows: np.ndarray, reasons: Sequence[str], replace: str) -> pa.DictionaryArray:
-    """The new column ``excluded``."""
     column = column.combine_chunks()
     old = column.dictionary.to_pylist()
     kept = [IN_USE if replace and name.startswith(replace) else name for name in old]

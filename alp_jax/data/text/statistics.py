@@ -100,7 +100,6 @@ class _Source:
             self._count()
 
     def _count(self) -> None:
-        """Counts the captions that are waiting."""
         if self._captions:
             block = Block.of(self._captions, self._keys, self._numbers)
             self._captions, self._keys = [], []

@@ -129,7 +129,6 @@ def _train(counts: Mapping[str, int], vocab_size: int, kind: str) -> bytes:
 
 
 def _refusal(error: str, vocab_size: int) -> str:
-    """What an error of sentencepiece says to whoever chose ``vocab_size``."""
     if "sentences_.empty()" in error:
         return "there are no captions to train a vocabulary on"
     if limit := _SMALLEST.search(error):
