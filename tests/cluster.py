@@ -82,6 +82,7 @@ def _environ(coordinator: str, processes: int, process: int, devices: int) -> di
     flags = (
         f"--xla_force_host_platform_device_count={devices // processes}",
         "--xla_backend_optimization_level=0",
+        "--xla_cpu_use_fusion_emitters=false",
         "--xla_cpu_enable_concurrency_optimized_scheduler=false",
     )
     cluster = {

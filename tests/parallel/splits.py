@@ -148,6 +148,7 @@ if __name__ == "__main__":
     os.environ["JAX_CPU_ENABLE_ASYNC_DISPATCH"] = "false"
     os.environ["XLA_FLAGS"] = (
         "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0 "
+        "--xla_cpu_use_fusion_emitters=false "
         "--xla_cpu_enable_concurrency_optimized_scheduler=false"
     )
     main(*sys.argv[1:])
