@@ -192,14 +192,16 @@ if __name__ == "__main__":
 """
 
 
-def test_a_killed_build_goes_on_and_gives_the_same_bytes(tmp_path):
+@pytest.mark.parametrize("kills", [["2"], pytest.param(["1", "2", "1"], marks=pytest.mark.nightly)], ids=len)
+def test_a_killed_build_goes_on_and_gives_the_same_bytes(tmp_path, kills):
+    """``kills``: the workers of each build that is killed."""
     make_clips(tmp_path / "wav", 120)
     (tmp_path / "builder.py").write_text(BUILDER)
     command = [sys.executable, str(tmp_path / "builder.py"), str(tmp_path)]
     subprocess.run([*command, "whole", "1", "0"], check=True, capture_output=True)
     want = {p.name: p.read_bytes() for p in (tmp_path / "whole").iterdir()}
     out, finished = tmp_path / "set", {}
-    for workers in ("1", "2", "1"):
+    for workers in kills:
         process = subprocess.Popen([*command, "set", workers, "0.5"], stderr=subprocess.DEVNULL)
         while len(list(out.glob("*.index"))) <= len(finished):
             assert process.poll() is None, "the build ended before it could be killed"

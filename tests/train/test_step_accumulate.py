@@ -49,16 +49,21 @@ def linear_model(objective):
     return reduced
 
 
-@pytest.mark.parametrize("devices", [1, 8])
+INFO_NCE = {"name": "contrastive"}
+OTHERS = {
+    "siglip": {"name": "contrastive", "loss": "siglip", "learn_bias": True, "reduction": "sum", "embed_reg": 0.5},
+    "captioning": {"name": "captioning", "autoregressive_share": 0.5},
+    "hybrid": {"name": "hybrid", "contrastive_share": 0.3},
+}
+
+
 @pytest.mark.parametrize(
-    "settings",
+    ("devices", "settings"),
     [
-        {"name": "contrastive"},
-        {"name": "contrastive", "loss": "siglip", "learn_bias": True, "reduction": "sum", "embed_reg": 0.5},
-        {"name": "captioning", "autoregressive_share": 0.5},
-        {"name": "hybrid", "contrastive_share": 0.3},
+        *(pytest.param(count, INFO_NCE, id=f"info_nce-{count}") for count in (1, 8)),
+        *(pytest.param(8, settings, id=f"{name}-8") for name, settings in OTHERS.items()),
+        *(pytest.param(1, settings, id=f"{name}-1", marks=pytest.mark.nightly) for name, settings in OTHERS.items()),
     ],
-    ids=["info_nce", "siglip", "captioning", "hybrid"],
 )
 def test_gradients_of_parts_are_those_of_the_whole_batch(devices, settings):
     mesh = make_mesh(MeshConfig(), jax.devices()[:devices])

@@ -146,10 +146,11 @@ def test_the_time_that_is_left_counts_on_runs_at_a_time(tmp_path):
     assert Sweep("grid", runs, tmp_path, command, slots=make_slots(2)).outlook(runs).seconds == 3.0
 
 
-def test_twelve_runs_ten_kills_and_two_failing_runs_give_the_table_of_an_undisturbed_sweep(tmp_path):
+@pytest.mark.parametrize("kills", [2, pytest.param(10, marks=pytest.mark.nightly)])
+def test_twelve_runs_kills_and_two_failing_runs_give_the_table_of_an_undisturbed_sweep(tmp_path, kills):
     behaviours = [*["ok"] * 3, "fail", *["ok"] * 4, "fail", *["ok"] * 2, "held"]  # the last one ends when it is let
     out, rng, begun = tmp_path / "disturbed", random.Random(0), 0
-    for kill in range(10):
+    for kill in range(kills):
         driver = start_driver(out, behaviours)
         wait_for(started(out, begun + 1))
         time.sleep(rng.uniform(0.0, 0.12))
