@@ -1,5 +1,6 @@
 """The loop as a whole: it learns, it stops and goes on exactly, it refuses what does not fit."""
 
+import contextlib
 import dataclasses
 import functools
 import json
@@ -10,14 +11,13 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import nullcontext
 
 import jax
 import numpy as np
 import pytest
 
 from alp_jax.config import to_dict
-from alp_jax.config.schema import MeshConfig
+from alp_jax.config.schema import MeshConfig, TrainConfig
 from alp_jax.config.schema.model import DECODER
 from alp_jax.core.errors import NumericsError, Preempted, UserError
 from alp_jax.core.files import write_json
@@ -30,6 +30,7 @@ from alp_jax.train import loop as loop_module
 from alp_jax.train import run_dir, setup
 from alp_jax.train.build import open_data
 from alp_jax.train.checkpoint import load_params, read_checkpoint
+from alp_jax.train.host import CompiledSteps
 from alp_jax.train.loop import train
 from alp_jax.train.run_dir import RunDir
 
@@ -50,27 +51,67 @@ def assert_bit_equal(first, second):
         assert first[name].tobytes() == second[name].tobytes(), name
 
 
+# Settings of training that the host alone reads: runs that differ in them take the same programs.
+ON_THE_HOST = ("log_every", "save_every", "keep", "keep_best", "gc_every", "max_bad_steps", "logs")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def shared_programs():
+    """Runs of one configuration on as many devices take one program, traced and compiled once."""
+    prepare, compile_step, setups, programs = loop_module.prepare, CompiledSteps._compile, {}, {}
+
+    def prepare_once(config):
+        host = {name: getattr(TrainConfig(), name) for name in ON_THE_HOST}
+        new, device_side = prepare(config), dataclasses.replace(config, train=dataclasses.replace(config.train, **host))
+        first = setups.setdefault((json.dumps(to_dict(device_side)), new.mesh), new)
+        return dataclasses.replace(new, make_state=first.make_state, step=first.step)
+
+    def compile_once(self, size):
+        if (self._step, size) not in programs:
+            programs[self._step, size] = compile_step(self, size)
+        return programs[self._step, size]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop_module, "prepare", prepare_once)
+        patch.setattr(CompiledSteps, "_compile", compile_once)
+        yield
+
+
+@contextlib.contextmanager
+def devices(count):
+    """Runs within are laid over so many devices: over 8 as ``tiny`` says, which costs, or over 1."""
+    with pytest.MonkeyPatch.context() as patch:
+        if count == 1:
+            any_mesh = setup.make_mesh
+            patch.setattr(setup, "make_mesh", lambda mesh: any_mesh(MeshConfig(), jax.devices()[:1]))
+        yield
+
+
+@pytest.fixture
+def on_one_device():
+    with devices(1):
+        yield
+
+
 @pytest.fixture(scope="module")
 def whole(tiny, tmp_path_factory):
-    """``whole(objective)``: (folder, summary) of a run of 12 steps that nothing disturbed; it is only read."""
+    """``whole(objective, count)``: (folder, summary) of 12 steps on ``count`` devices undisturbed; it is only read."""
 
     @functools.cache
-    def run(objective):
+    def run(objective, count=8):
         folder = tmp_path_factory.mktemp("whole") / objective
-        return folder, train(tiny(objective), folder)
+        with devices(count):
+            return folder, train(tiny(objective), folder)
 
     return run
 
 
 # The regularised objective's program for one device would be the second slowest of this file to compile.
 @pytest.mark.parametrize("objective", ["contrastive", pytest.param("captioning", marks=pytest.mark.nightly)])
-def test_losses_agree_on_1_and_8_devices(tiny, whole, tmp_path, objective, monkeypatch):
-    eight, _ = whole(objective)
-    any_mesh = setup.make_mesh
-    monkeypatch.setattr(setup, "make_mesh", lambda mesh: any_mesh(MeshConfig(), jax.devices()[:1]))
-    train(tiny(objective), tmp_path / "one")
-    np.testing.assert_allclose(losses(eight), losses(tmp_path / "one"), rtol=1e-5)
-    assert len(losses(tmp_path / "one")) == 12
+def test_losses_agree_on_1_and_8_devices(whole, objective):
+    (one, _), (eight, _) = whole(objective, 1), whole(objective)
+    np.testing.assert_allclose(losses(eight), losses(one), rtol=1e-5)
+    assert len(losses(one)) == 12
 
 
 def test_training_lowers_the_loss_and_leaves_a_whole_run_folder(tiny, whole):
@@ -102,7 +143,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(tiny, whole, tmp_path, monkeypatch):
     So it does where settings differ that a run is free to change.
     """
     config, (undisturbed, _) = tiny("captioning"), whole("captioning")
-    real, calls = loop_module.CompiledSteps.__call__, []
+    real, calls = CompiledSteps.__call__, []
 
     def stop_at_the_fifth(self, state, batch):
         calls.append(1)
@@ -110,7 +151,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(tiny, whole, tmp_path, monkeypatch):
             os.kill(os.getpid(), signal.SIGTERM)
         return real(self, state, batch)
 
-    monkeypatch.setattr(loop_module.CompiledSteps, "__call__", stop_at_the_fifth)
+    monkeypatch.setattr(CompiledSteps, "__call__", stop_at_the_fifth)
     with pytest.raises(Preempted) as stopped:
         train(config, tmp_path / "stopped")
     assert stopped.value.exit_code == 42
@@ -130,9 +171,9 @@ def test_a_stopped_run_goes_on_bit_for_bit(tiny, whole, tmp_path, monkeypatch):
     assert (tmp_path / "stopped" / "checkpoints" / "10").exists()
 
 
-def test_a_run_is_made_longer_by_a_flag_that_is_written_down(tiny, whole, tmp_path, capsys):
+def test_a_run_is_made_longer_by_a_flag_that_is_written_down(tiny, whole, tmp_path, capsys, on_one_device):
     """It ends in the bits of a run that was as long from the start."""
-    (as_long, _), run = whole("contrastive"), tmp_path / "run"
+    (as_long, _), run = whole("contrastive", 1), tmp_path / "run"
     none = tiny(train={"steps": 0})
     train(none, run)
     (run / "DONE").touch()
@@ -192,7 +233,10 @@ def test_what_a_shorter_run_measured_is_not_taken_for_the_longer_one(tiny, tmp_p
 
     if killed:
         monkeypatch.setattr(run_dir, "write_json", stop)
-    with RunDir(run, tiny(), extend=True) as folder, pytest.raises(KeyboardInterrupt) if killed else nullcontext():
+    with (
+        RunDir(run, tiny(), extend=True) as folder,
+        pytest.raises(KeyboardInterrupt) if killed else contextlib.nullcontext(),
+    ):
         folder.write_changes()
     assert json.loads((run / "config.json").read_text())["train"]["steps"] == (4 if killed else 12)
     left = [str(p.relative_to(run)) for p in sorted(run.rglob("*")) if p.is_file() and p.name[0] != "."]
@@ -242,7 +286,7 @@ def test_kill_9_and_resume_end_in_the_same_bits(tiny, whole, tmp_path, config_fi
     assert steps == list(range(12))
 
 
-def test_a_non_finite_step_is_skipped_and_its_clips_are_named(tiny, tmp_path, monkeypatch):
+def test_a_non_finite_step_is_skipped_and_its_clips_are_named(tiny, tmp_path, monkeypatch, on_one_device):
     real = loop_module.put_batch
 
     def poison(batch, mesh):
@@ -264,7 +308,7 @@ def test_a_non_finite_step_is_skipped_and_its_clips_are_named(tiny, tmp_path, mo
     assert all(np.isfinite(leaf).all() for leaf in leaves(params).values())
 
 
-def test_too_many_bad_steps_stop_the_run(tiny, tmp_path, monkeypatch):
+def test_too_many_bad_steps_stop_the_run(tiny, tmp_path, monkeypatch, on_one_device):
     real = loop_module.put_batch
     monkeypatch.setattr(
         loop_module, "put_batch", lambda b, m: {k: v & False if k == "mask" else v for k, v in real(b, m).items()}
@@ -273,7 +317,7 @@ def test_too_many_bad_steps_stop_the_run(tiny, tmp_path, monkeypatch):
         train(tiny(train={"max_bad_steps": 2}), tmp_path / "run")
 
 
-def test_a_run_folder_of_another_configuration_is_refused_and_kept(tiny, tmp_path):
+def test_a_run_folder_of_another_configuration_is_refused_and_kept(tiny, tmp_path, on_one_device):
     train(tiny(train={"steps": 0}), tmp_path / "run")
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / "run").rglob("*") if p.is_file()}
     with pytest.raises(UserError, match=r"config\.optim\.lr = 0\.003, not 0\.5"):
@@ -281,7 +325,7 @@ def test_a_run_folder_of_another_configuration_is_refused_and_kept(tiny, tmp_pat
     assert before == {p: p.stat().st_mtime_ns for p in (tmp_path / "run").rglob("*") if p.is_file()}
 
 
-def test_a_run_goes_on_with_other_data_only_when_told_to(tiny, tmp_path, monkeypatch):
+def test_a_run_goes_on_with_other_data_only_when_told_to(tiny, tmp_path, on_one_device):
     config, run = tiny(train={"steps": 0}), tmp_path / "run"
     train(config, run)
     reader = dataclasses.replace(config, data=dataclasses.replace(config.data, workers=3))
@@ -291,10 +335,10 @@ def test_a_run_goes_on_with_other_data_only_when_told_to(tiny, tmp_path, monkeyp
     with pytest.raises(UserError, match=r"config\.data\.pairs = 0, not 20"):
         train(fewer, run)
     first = setup.plan
-    monkeypatch.setattr(setup, "plan", lambda *a, **k: dataclasses.replace(first(*a, **k), fingerprint="other"))
-    with pytest.raises(UserError, match=r"gives other: .*--config\.train\.accept_data_change=true"):
-        train(config, run)
-    monkeypatch.undo()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(setup, "plan", lambda *a, **k: dataclasses.replace(first(*a, **k), fingerprint="other"))
+        with pytest.raises(UserError, match=r"gives other: .*--config\.train\.accept_data_change=true"):
+            train(config, run)
     accepting = dataclasses.replace(fewer, train=dataclasses.replace(fewer.train, accept_data_change=True))
     train(accepting, run)
     (change,) = [json.loads(line) for line in (run / "data_changes.jsonl").read_text().splitlines()]
