@@ -64,10 +64,10 @@ FORBIDDEN_ANYWHERE = {"pickle", "tensorflow"}
 CLI_LINES = 2491
 CLI_FILE_LINES = 200
 CLI_FUNCTIONS = 11  # of one file
-CLI_BASES = {"argparse.ArgumentParser", "argparse.Action", "AlpError"}  # what classes of cli/ may be made of
+CLI_BASES = {"argparse.ArgumentParser", "argparse.Action"}  # what classes of cli/ may be made of
 # What every file of a kind has to have, for its registry to find: these names are a contract, not a second home.
 CONTRACTS = {"EXAMPLE", "add", "add_arguments", "run", "ADAPTER", "clips", "items", "check", "main"}
-TWINS = 99  # names that other files import and that two files still have: they become fewer, never more
+TWINS = 98  # names that other files import and that two files still have: they become fewer, never more
 
 
 def modules():
@@ -187,7 +187,7 @@ def test_the_command_line_holds_nothing():
         for node in body:
             if isinstance(node, ast.ClassDef):
                 bases = {ast.unparse(base) for base in node.bases}
-                assert bases & CLI_BASES, f"{path}: class {node.name} is no parser, action or error"
+                assert bases & CLI_BASES, f"{path}: class {node.name} is no parser and no action"
     assert sum(lines.values()) <= CLI_LINES, f"alp_jax/cli has {sum(lines.values())} lines, of {CLI_LINES}"
 
 

@@ -72,7 +72,7 @@ def above_0(text: str) -> float:
     except ValueError:
         value = 0.0
     if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError("a number above 0")
+        raise argparse.ArgumentTypeError("it must be a number above 0")
     return value
 
 
@@ -85,7 +85,7 @@ def numbers(kind: type, least: float) -> Callable[[str], list]:
         except ValueError:
             values = []
         if not values or not all(least <= value < 1e3 for value in values):
-            raise argparse.ArgumentTypeError(f"numbers from {least:g} on with commas between them")
+            raise argparse.ArgumentTypeError(f"it must be numbers of {least:g} or more with commas between them")
         return values
 
     return parse

@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     judge.add_argument("answers", type=pathlib.Path, metavar="FILE", help="answers as JSON lines")
     judge.add_argument("--out", type=pathlib.Path, required=True, metavar="FILE", help="ratings; results go beside it")
     judge.add_argument(
-        "--no_swap", action="store_true", help="ask once, not in both orders: half the price, a biased place"
+        "--no_swap", action="store_true", help="ask once, not in both orders: half the price, biased by the order"
     )
     judge.add_argument("--workers", type=int, default=4, metavar="N", help="answers rated at a time (default 4)")
     judge.add_argument("--timeout", type=float, default=60.0, metavar="S", help="seconds for one reply (default 60)")

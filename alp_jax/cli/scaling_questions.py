@@ -44,7 +44,7 @@ QUESTIONS = {  # -> help, flags of the example, own settings
                 "help": "what one run may cost",
             },
             "ask": {"default": "alpha", "metavar": "WHAT", "help": _ASKED},
-            "devices": {"type": above_0, "default": 1.0, "metavar": "N", "help": "that each run held (default: 1)"},
+            "devices": {"type": above_0, "default": 1.0, "metavar": "N", "help": "devices of each run (default: 1)"},
             "x": _SCALE,
         },
     ),
@@ -63,5 +63,5 @@ def replica_count(text: str) -> int:
     """The type of a number of replicas or of planted laws."""
     value = int(text) if text.isdigit() else 0
     if not 20 <= value <= 100_000:
-        raise argparse.ArgumentTypeError("a whole number from 20 to 100000")
+        raise argparse.ArgumentTypeError("it must be a whole number from 20 to 100000")
     return value

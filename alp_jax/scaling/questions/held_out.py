@@ -36,11 +36,6 @@ class HeldOut:
         """Whether the measured mean lies in the predicted interval."""
         return self.low <= self.measured <= self.high
 
-    @property
-    def log_error(self) -> float:
-        """log(predicted / measured): 0.1 is an error predicted about ten percent too large."""
-        return float(np.log(self.predicted / self.measured))
-
 
 def hold_out(curves: list[Curve]) -> list[HeldOut]:
     """The held-out top rung of every curve that has enough rungs below it; inputs are pairs.
