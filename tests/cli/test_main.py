@@ -1,9 +1,11 @@
 """The command line: help everywhere, one line and exit 2 for mistakes, never a traceback."""
 
+import argparse
 import io
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -27,6 +29,23 @@ def test_every_verb_has_help_with_an_example(verb, capsys):
     assert stopped.value.code == 0
     text = capsys.readouterr().out
     assert f"example:\n  alp {verb}" in text
+
+
+def arguments(parser):
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for below in action.choices.values():
+                yield from arguments(below)
+        else:
+            yield action
+
+
+@pytest.mark.parametrize("verb", cli.VERBS)
+def test_the_default_that_a_choice_states_is_the_one_it_has(verb):
+    for action in arguments(cli.verb_parser(verb)[0]):
+        stated = re.search(r"\(default: ([^),]+)", action.help or "")
+        if stated and action.choices and isinstance(action.default, str):
+            assert stated[1] == action.default, action.option_strings
 
 
 @pytest.mark.parametrize(
