@@ -66,6 +66,7 @@ def test_the_default_that_a_choice_states_is_the_one_it_has(verb):
         (["eval", "--run", "nope"], "nope"),
         (["embed", "--model", "nope", "--audio", ".", "--out", "e.npz"], "nope"),
         (["embed", "--model", "x", "--audio", "nope", "--out", "e.npz"], "--audio nope is not a folder"),
+        (["data", "build", "foldr"], "did you mean 'folder'"),
         (["data", "verify", "nope"], "nope"),
         (["sweep", "--sweep", "nope.py", "--out", "x"], "nope.py"),
         (["scaling", "fit", "--ledger", "nope.jsonl", "--out", "x"], "nope.jsonl"),

@@ -79,7 +79,7 @@ def add(action: Callable[..., argparse.ArgumentParser]) -> None:
 
 def run(args: argparse.Namespace) -> dict:
     from alp_jax.core import storage
-    from alp_jax.corpora.registry import read_spec
+    from alp_jax.corpora.registry import get, read_spec
     from alp_jax.data.audit import report as audit_report
     from alp_jax.data.audit import run as audit
     from alp_jax.data.building.build import Settings
@@ -94,7 +94,7 @@ def run(args: argparse.Namespace) -> dict:
     if args.dry_run:
         return _preview(args, Settings.of(**settings))
     if not args.out:
-        raise UserError("--out DIR is needed (or --dry_run)")
+        raise UserError(f"--out DIR is needed to build {get(args.corpus).name} (or --dry_run)")
     against = audit.eval_sets(args.against, None, read_spec)  # before anything is built: it may be misspelt
     opened = _open(args)
     accounting, audited = audit.build_audited(
