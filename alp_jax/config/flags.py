@@ -31,7 +31,7 @@ def load_config(config: str, overrides: list[str]) -> RunConfig:
         raise ConfigError(_explain(error, config, overrides)) from None
     if len(rest) > 1:
         raise ConfigError(f"unknown argument {rest[1]!r}{hints.of_name(rest[1])}")
-    run_config = resolve(values["config"].value.to_dict())
+    run_config = resolve(values.config.to_dict())
     _check_preset(run_config, config, overrides)
     check_run(run_config)
     return run_config
