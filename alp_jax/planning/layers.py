@@ -235,8 +235,5 @@ def _added(pieces: Iterable[tuple[Traffic, int]]) -> Traffic:
             for one in getattr(traffic, name):
                 each = dataclasses.replace(one, size=one.size / one.count, count=1)
                 total[each] = total.get(each, 0) + times * one.count
-    return Traffic(*(tuple(_times(each, n) for each, n in total.items() if n) for total in totals.values()))
-
-
-def _times(each, count):
-    return dataclasses.replace(each, size=each.size * count, count=count)
+    sums = [{each: n for each, n in total.items() if n} for total in totals.values()]
+    return Traffic(*(tuple(dataclasses.replace(e, size=e.size * n, count=n) for e, n in one.items()) for one in sums))

@@ -9,8 +9,11 @@ or, for the least that a step can move, the one that moves least.
 
 import collections
 import dataclasses
+import math
 import re
 from collections.abc import Callable
+
+import numpy as np
 
 from alp_jax.planning.hlo import Instruction, Module, array_bytes, parse, shape_bytes
 
@@ -160,14 +163,9 @@ def _kind(module: Module, line: Instruction) -> str:
     if line.opcode != "fusion":
         return line.opcode.removesuffix("-start")
     inside = {inner.opcode for called in line.computations("calls") for inner in module.computations[called]}
-    for opcode, label in (
-        ("dot", "matmul"),
-        ("convolution", "convolution"),
-        ("reduce", "reduce"),
-        ("scatter", "scatter"),
-    ):
+    for opcode in ("dot", "convolution", "reduce", "scatter"):
         if opcode in inside:
-            return f"fusion {label}"
+            return "fusion matmul" if opcode == "dot" else f"fusion {opcode}"
     return "fusion transpose" if "transpose" in inside and len(inside) < 5 else "fusion loop"
 
 
@@ -221,20 +219,14 @@ def _fused(module: Module, line: Instruction, size) -> float:
     root = next(inner for inner in body if inner.root)
     for name in root.operands if root.opcode == "tuple" else (root.name,):
         result = _through_views(names, names[name])
-        if result.opcode == "dynamic-update-slice":
-            total += shape_bytes(names[result.operands[1]].shape)
+        if result.opcode in ("dynamic-update-slice", "scatter"):
+            update = result.operands[-1 if result.opcode == "scatter" else 1]
+            total += shape_bytes(names[update].shape)
             updated.add(_through_views(names, names[result.operands[0]]).name)
-        elif result.opcode == "scatter":
-            total += shape_bytes(names[result.operands[-1]].shape)
-            updated.add(_through_views(names, names[result.operands[0]]).name)
+        else:
+            total += shape_bytes(names[name].shape)
     if not updated:
         total = float(shape_bytes(line.shape))
-    elif root.opcode == "tuple":
-        total += sum(
-            shape_bytes(names[name].shape)
-            for name in root.operands
-            if _through_views(names, names[name]).opcode not in ("dynamic-update-slice", "scatter")
-        )
     for inner in body:
         if inner.opcode == "parameter" and inner.name not in updated:
             whole = size(line.operands[int(inner.literal)])
@@ -286,16 +278,6 @@ def _group(attributes: str, devices: int) -> tuple[int, ...]:
         groups, size = int(counted.group(1)), int(counted.group(2))
         sizes = [int(x) for x in counted.group(3).split(",")]
         order = [int(x) for x in counted.group(4).split(",")] if counted.group(4) else list(range(len(sizes)))
-        return tuple(_iota(sizes, order)[:size]) if groups else ()
+        numbers = np.arange(math.prod(sizes)).reshape(sizes).transpose(order).ravel()
+        return tuple(numbers[:size].tolist()) if groups else ()
     return tuple(range(devices))
-
-
-def _iota(sizes: list[int], order: list[int]) -> list[int]:
-    """Numbers 0, 1, ... in an array of ``sizes``, its dimensions put in ``order``, read row by row."""
-    strides, step = [0] * len(sizes), 1
-    for axis in reversed(range(len(sizes))):
-        strides[axis], step = step, step * sizes[axis]
-    numbers = [0]
-    for axis in order:
-        numbers = [base + strides[axis] * i for base in numbers for i in range(sizes[axis])]
-    return numbers
