@@ -27,7 +27,6 @@ from alp_jax.models.prenorm import (
     NORM_EPS,
     FeedForward,
     check_padding,
-    dropout_key,
     run_blocks,
     sinusoids,
     standardize,
@@ -212,7 +211,7 @@ class Conformer(nnx.Module):
           rounded up.
         """
         check_padding(padding, "conformer")
-        input_key, block_key = split_key(dropout_key(train), 2)
+        input_key, block_key = split_key(train and train.key, 2)
         mel_BTF = standardize(mel_BTF, len_B, self.config.mel_mean, self.config.mel_std).astype(self.dtype)
         x = dropout(self.subsampling(mel_BTF, len_B), self.config.dropout, input_key)
         length, len_B = x.shape[1], -(-len_B // 4)

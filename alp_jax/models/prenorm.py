@@ -8,7 +8,6 @@ import numpy as np
 from flax import nnx
 
 from alp_jax.core.names import choose
-from alp_jax.models.regularisers import TrainInputs
 from alp_jax.models.transformer import dropout, layer_norm, linear, recompute_if, split_key, valid_mask
 from alp_jax.parallel.mesh import constrain
 
@@ -31,11 +30,6 @@ def sinusoids(position_N: np.ndarray, width: int) -> np.ndarray:
 def check_padding(padding: str, kind: str) -> None:
     """Raises UserError for reference padding: only the Zipformer has a reference whose padding leaks."""
     choose(padding, ("exact",), f"padding of a {kind} encoder")
-
-
-def dropout_key(train: TrainInputs | None) -> jax.Array | None:
-    """The key of a training step; None is deterministic."""
-    return None if train is None else train.key
 
 
 class FeedForward(nnx.Module):

@@ -27,7 +27,6 @@ from alp_jax.models.prenorm import (
     NORM_EPS,
     FeedForward,
     check_padding,
-    dropout_key,
     run_blocks,
     sinusoids,
     standardize,
@@ -136,7 +135,7 @@ class ViT(nnx.Module):
         check_padding(padding, "vit")
         num_clips, length, num_bins = mel_BTF.shape
         patch_frames, patch_bins, width = self.config.patch_frames, self.config.patch_bins, self.config.width
-        input_key, block_key = split_key(dropout_key(train), 2)
+        input_key, block_key = split_key(train and train.key, 2)
         mel_BTF = standardize(mel_BTF, len_B, self.config.mel_mean, self.config.mel_std).astype(self.dtype)
         mel_BTF = jnp.pad(mel_BTF, ((0, 0), (0, -length % patch_frames), (0, 0)))
         steps, rows = mel_BTF.shape[1] // patch_frames, num_bins // patch_bins

@@ -9,7 +9,7 @@ import itertools
 import os
 import pathlib
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -155,24 +155,19 @@ def _work(
     try:
         size = sum(file.size for file in waiting)  # files differ in length
         with Progress(f"embed with {model.name}", len(waiting), "files", work=size) as progress:
-            meter = _Meter(progress)
+            read_s = 0.0
+
+            def tell(file: AudioFile, seconds: float) -> None:
+                nonlocal read_s
+                read_s += seconds
+                progress.update(note=f"{read_s / 3600:.2f} h of audio", work=file.size)
+
             for number in todo:
                 part = parts[number]
                 sounds = zip(part, itertools.islice(decoded, len(part)), strict=True)
-                _write_part(model, sounds, settings, parts_dir / _name(number), meter)
+                _write_part(model, sounds, settings, parts_dir / _name(number), tell)
     finally:
         decoded.close()
-
-
-class _Meter:
-    """Progress by the bytes of files, which tells the hours of audio that were read."""
-
-    def __init__(self, progress: Progress):
-        self._progress, self._seconds = progress, 0.0
-
-    def update(self, file: AudioFile, seconds: float) -> None:
-        self._seconds += seconds
-        self._progress.update(note=f"{self._seconds / 3600:.2f} h of audio", work=file.size)
 
 
 def _write_part(
@@ -180,7 +175,7 @@ def _write_part(
     sounds: Iterator[tuple[AudioFile, np.ndarray | Failure]],
     settings: EmbedSettings,
     path: pathlib.Path,
-    meter: _Meter,
+    tell: Callable[[AudioFile, float], None],
 ) -> None:
     good: list[tuple[str, float]] = []
     bad: list[tuple[str, str, str]] = []
@@ -191,12 +186,12 @@ def _write_part(
 
     def usable() -> Iterator[tuple[int, np.ndarray]]:
         for file, sound in sounds:
+            seconds = 0.0 if isinstance(sound, Failure) else len(sound) / SAMPLE_RATE
+            tell(file, seconds)
             if isinstance(sound, Failure):
-                meter.update(file, 0.0)
                 fail(file.path, *sound)
                 continue
-            meter.update(file, len(sound) / SAMPLE_RATE)
-            good.append((file.path, len(sound) / SAMPLE_RATE))
+            good.append((file.path, seconds))
             yield len(good) - 1, sound
 
     vectors = embed(model, usable(), settings)

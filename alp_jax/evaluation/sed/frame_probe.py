@@ -132,10 +132,6 @@ def _select(frames: Frames, targets, clips: np.ndarray, weight_GDC, bias_GC) -> 
         xs.append(x_NTD[inside_NT][::stride])
         ys.append(targets(some, x_NTD.shape[1])[inside_NT][::stride])
     y_FC = np.concatenate(ys)
-    values = [frame_map(np.concatenate(xs) @ w + b, y_FC) for w, b in zip(weight_GDC, bias_GC, strict=True)]
-    return [-1.0 if np.isnan(value) else value for value in values]
-
-
-def frame_map(scores_FC: np.ndarray, target_FC: np.ndarray) -> float:
-    """Mean average precision over frames; NaN when no class sounds in any."""
-    return mean_average_precision(scores_FC, target_FC).value
+    x_FD = np.concatenate(xs)
+    values = [mean_average_precision(x_FD @ w + b, y_FC).value for w, b in zip(weight_GDC, bias_GC, strict=True)]
+    return [-1.0 if np.isnan(value) else value for value in values]  # NaN: no class sounds in any frame
