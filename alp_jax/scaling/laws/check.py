@@ -81,7 +81,7 @@ def check_laws(
         for law, count, noise in itertools.product(laws, rungs, noises):
             plant = PLANTS[choose(law, PLANTS, "law")]
             cell = _cell(law, plant, count, noise, planted, seeds, replicas, seed, progress.update)
-            outcomes += [_outcome(law, count, noise, name, *(part[name] for part in cell)) for name in plant.exponents]
+            outcomes += cell
     return outcomes
 
 
@@ -95,10 +95,10 @@ def _cell(
     replicas: int,
     seed: int,
     tick: Callable[[], None],
-) -> tuple[dict[str, list], ...]:
-    """Exponent -> relative error, whether it is covered, and relative width of the interval, of every planted law."""
+) -> list[Outcome]:
+    """An outcome per exponent."""
     x = np.repeat(plant.inputs(rungs), seeds, axis=0)
-    errors, covered, widths = ({name: [] for name in plant.exponents} for _ in range(3))
+    cases: dict[str, list[tuple[float, bool, float]]] = {name: [] for name in plant.exponents}
     for trial in range(planted):
         rng = np.random.default_rng([seed, trial])  # the same laws in every cell of a form
         params = plant.draw(rng)
@@ -106,28 +106,17 @@ def _cell(
         fit = fit_law(law, x, y, replicas=replicas, seed=trial)
         for name in plant.exponents:
             low, high = fit.interval[name]
-            errors[name].append(abs(fit.params[name] / params[name] - 1))
-            covered[name].append(low <= params[name] <= high)
-            widths[name].append((high - low) / params[name])
+            error, width = abs(fit.params[name] / params[name] - 1), (high - low) / params[name]
+            cases[name].append((error, low <= params[name] <= high, width))
         tick()
-    return errors, covered, widths
-
-
-def _outcome(
-    law: str, rungs: int, noise: float, exponent: str, errors: list[float], covered: list[bool], widths: list[float]
-) -> Outcome:
-    share, planted = float(np.mean(covered)), len(covered)
-    return Outcome(
-        law,
-        rungs,
-        noise,
-        exponent,
-        planted,
-        error=float(np.median(errors)),
-        coverage=share,
-        spread=1.96 * math.sqrt(max(share * (1 - share), 0.25 / planted) / planted),
-        width=float(np.median(widths)),
-    )
+    outcomes = []
+    for name, of_exponent in cases.items():
+        errors, covered, widths = zip(*of_exponent, strict=True)
+        share = float(np.mean(covered))
+        spread = 1.96 * math.sqrt(max(share * (1 - share), 0.25 / planted) / planted)
+        numbers = float(np.median(errors)), share, spread, float(np.median(widths))
+        outcomes.append(Outcome(law, rungs, noise, name, planted, *numbers))
+    return outcomes
 
 
 def table_text(outcomes: Sequence[Outcome]) -> str:

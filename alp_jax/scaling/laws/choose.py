@@ -34,10 +34,6 @@ class Choice:
     slack: dict[str, float]
     warnings: list[str]
 
-    def to_dict(self) -> dict[str, Any]:
-        """What is written to files."""
-        return dataclasses.asdict(self)
-
 
 def choose_law(x: Any, y: Any, laws: Sequence[str] | None = None, seeds: Sequence[Any] | None = None) -> Choice:
     """Fits ``laws`` (by default all that take as many inputs) below the largest first input and predicts the rest.

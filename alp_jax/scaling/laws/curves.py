@@ -226,10 +226,7 @@ def _point(
             hint = " (0 stands for every pair of the data set: name the rung by its count)" if name == "pairs" else ""
             raise _Unusable(f"{name} is not positive{hint}")
     inputs = [cells[name] if name in cells else DERIVED[name][1](*(cells[c] for c in DERIVED[name][0])) for name in x]
-    if not is_derived(y, columns):
-        error = _finite(row, y)
-    else:
-        error = _error(row, known)
+    error = _error(row, known) if is_derived(y, columns) else _finite(row, y)
     if error <= 0:
         raise _Unusable(f"{y} is not positive")
     return inputs, error

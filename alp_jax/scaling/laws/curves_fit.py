@@ -1,5 +1,8 @@
 """Fits one law to every curve of a table, and writes what came of it."""
 
+import csv
+import dataclasses
+import io
 import pathlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -102,7 +105,8 @@ def choose_table(
     curves, excluded = make_curves(rows, axes, y, group)
     if not curves:
         raise UserError(f"nothing can be fitted: {excluded}")
-    choices = [{"group": curve.group, **choose_law(curve.x, curve.y, seeds=curve.seeds).to_dict()} for curve in curves]
+    chosen = [(curve.group, choose_law(curve.x, curve.y, seeds=curve.seeds)) for curve in curves]
+    choices = [{"group": group, **dataclasses.asdict(choice)} for group, choice in chosen]
     return {"x": list(axes), "choices": choices, "excluded": excluded.to_list()}
 
 
@@ -136,13 +140,15 @@ def write_fits(result: dict[str, Any], out: str | pathlib.Path) -> list[pathlib.
     group, params = result["settings"]["group"], LAWS[result["settings"]["law"]].params
     header = [*group, *(name + end for name in params for end in ("", "_low", "_high"))]
     header += ["residual_sd", "seed_sd", "runs", "rungs", "warnings"]
-    lines = [",".join(header)]
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(header)
     for fit in result["fits"]:
         row = [fit["group"][column] for column in group]
         row += [number for name in params for number in (fit["params"][name], *fit["interval"][name])]
         row += [fit[name] for name in ("residual_sd", "seed_sd", "runs", "rungs")] + ["; ".join(fit["warnings"])]
-        lines.append(",".join(_cell(value) for value in row))
-    write_text(out / "fits.csv", "\n".join(lines) + "\n")
+        writer.writerow(f"{value:.6g}" if isinstance(value, float) else value for value in row)
+    write_text(out / "fits.csv", table.getvalue())
     return [out / "fits.json", out / "fits.csv"]
 
 
@@ -190,8 +196,3 @@ def _gaps(curve: Curve, curves: list[Curve], axes: tuple[str, ...]) -> list[str]
     if not len(lacking):
         return []
     return [f"no usable run at pairs {', '.join(f'{n:.0f}' for n in lacking)}, which other curves of the task have"]
-
-
-def _cell(value: Any) -> str:
-    text = "" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
-    return '"' + text.replace('"', '""') + '"' if any(c in text for c in ',"\n') else text

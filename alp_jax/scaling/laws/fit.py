@@ -130,7 +130,10 @@ def fit_law(
         samples.append(solve(law, np.broadcast_to(u, (replicas, *u.shape)), noisy, best, keep=3))
     estimate = {key: float(value[0]) for key, value in law.natural(best[None], center).items()}
     kinds = [_intervals(law.natural(sample, center)) for sample in samples]
-    both = {key: _hull(estimate[key], [kind[key] for kind in kinds]) for key in estimate}
+    both = {
+        key: (min(value, *(kind[key][0] for kind in kinds)), max(value, *(kind[key][1] for kind in kinds)))
+        for key, value in estimate.items()
+    }
     return Fit(
         law=name,
         params=estimate,
@@ -217,11 +220,6 @@ def _intervals(values: dict[str, np.ndarray]) -> dict[str, Interval]:
     return {name: tuple(np.percentile(v, [tail, 100 - tail]).tolist()) for name, v in values.items()}
 
 
-def _hull(estimate: float, intervals: list[Interval]) -> Interval:
-    known = [interval for interval in intervals if interval is not None]
-    return min(estimate, *(low for low, _ in known)), max(estimate, *(high for _, high in known))
-
-
 def _curve(law: Law, x: np.ndarray, best: np.ndarray, samples: list[np.ndarray], center: np.ndarray) -> dict[str, list]:
     along = np.geomspace(x.min(), x.max(), 25)
     u = law.encode(along[:, None])[None] - center
@@ -253,7 +251,8 @@ def _warnings(
         warnings.append("no more runs than parameters: the fit passes through the points and its noise is unknown")
     for name, k in zip([n for n in law.params if n in ("alpha", "beta")], law.exponents, strict=True):
         if best[k] <= 1e-6:
-            warnings.append(f"the error does not fall with {_input(law, name)}: exponent {name} at its lower bound 0")
+            of = law.inputs[0 if name == "alpha" else 1]
+            warnings.append(f"the error does not fall with {of}: exponent {name} at its lower bound 0")
         elif best[k] >= MAX_EXPONENT * 0.999:
             warnings.append(
                 f"exponent {name} at its upper bound {MAX_EXPONENT}: the curve is flat after the first rung"
@@ -264,7 +263,3 @@ def _warnings(
     if best[0] <= v.min() - FLOOR_DEPTH + 1:
         warnings.append("the asymptote cannot be told from zero")
     return warnings
-
-
-def _input(law: Law, exponent: str) -> str:
-    return law.inputs[0] if exponent == "alpha" else law.inputs[1]

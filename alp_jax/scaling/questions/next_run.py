@@ -95,12 +95,13 @@ def ask_next_run(
         if reason:
             excluded.add_curve(curve, f"group with {reason}")
             continue
-        inputs = _inputs(curve)
+        known = np.unique(curve.x[:, 0])
+        between, beyond = np.sqrt(known[1:] * known[:-1]), known[-1] * np.array(_BEYOND)
+        inputs = np.unique(np.round(np.concatenate([known, between, beyond]), 6))
         hours = cost(inputs)
         cheap = hours <= budget_device_hours
         expensive += int((~cheap).sum())
         left = _variances(curve, inputs[cheap], answer, replicas, [seed, k])
-        known = np.unique(curve.x[:, 0])
         candidates += [
             Candidate(curve.group, float(p), float(h), float(share), bool(np.isin(p, known)))
             for p, h, share in zip(inputs[cheap], hours[cheap], left, strict=True)
@@ -135,14 +136,6 @@ def _cost(curve: Curve, devices: int) -> Callable[[np.ndarray], np.ndarray] | No
     if slope == 0.0:
         start = np.log(seconds[known]).mean()
     return lambda inputs: np.exp(start + slope * np.log(inputs)) * devices / 3600
-
-
-def _inputs(curve: Curve) -> np.ndarray:
-    """Inputs of candidates: the rungs, between them, and beyond the top one."""
-    rungs = np.unique(curve.x[:, 0])
-    return np.unique(
-        np.round(np.concatenate([rungs, np.sqrt(rungs[1:] * rungs[:-1]), rungs[-1] * np.array(_BEYOND)]), 6)
-    )
 
 
 def _variances(

@@ -41,12 +41,12 @@ class Worth:
     runs: int
 
     def __str__(self) -> str:
-        parts = [
-            _part("without it", self.without, self.without_interval),
-            _part("against as many pairs", self.beyond_pairs, self.beyond_interval),
-            _part("alone", self.alone, self.alone_interval),
-        ]
-        return f"{self.source}: " + ", ".join(part for part in parts if part)
+        parts = (
+            ("without it", self.without, self.without_interval),
+            ("against as many pairs", self.beyond_pairs, self.beyond_interval),
+            ("alone", self.alone, self.alone_interval),
+        )
+        return f"{self.source}: " + ", ".join(_part(*part) for part in parts if part[1] is not None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,9 +167,7 @@ def _beyond(law: Any, logs: np.ndarray, pairs: np.ndarray) -> tuple[float | None
     return value, hull(kinds, value)
 
 
-def _part(title: str, value: float | None, interval: Interval) -> str:
-    if value is None:
-        return ""
+def _part(title: str, value: float, interval: Interval) -> str:
     range_ = f" [{_percent(interval[0])}, {_percent(interval[1])}]" if interval else " (one run: no interval)"
     return f"{title} {_percent(value)}{range_}"
 

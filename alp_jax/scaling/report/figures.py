@@ -106,7 +106,13 @@ def panel_svg(
         _limit(axes, panel, held_out)
         _reference_lines(axes, panel)
         rungs = sorted({p.pairs for points in panel.curves.values() for p in points})
-        _dress(axes, metric.scale, rungs, len(held_out))
+        axes.set_xscale("log")
+        if rungs:
+            axes.set_xlim(rungs[0] / 1.35, rungs[-1] * (1.3 * 1.09 ** len(held_out) if held_out else 1.35))
+        axes.xaxis.set_major_locator(FixedLocator(rungs))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: format_count(round(value))))
+        _value_axis(axes, metric.scale)
         return _inline(figure, title)
 
 
@@ -134,7 +140,9 @@ def crossing_svg(crossings: Sequence[tuple[str, str, SweepCrossover]], title: st
         axes.yaxis.set_major_locator(NullLocator())
         axes.xaxis.set_major_locator(LogLocator(numticks=9))
         axes.xaxis.set_minor_locator(NullLocator())
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _power(value)))
+        axes.xaxis.set_major_formatter(
+            FuncFormatter(lambda value, _: format_count(round(value)) if value < 1e9 else f"{value / 1e9:g}b")
+        )
         _frame(axes)
         return _inline(figure, title)
 
@@ -160,7 +168,6 @@ def cost_svg(costs: Sequence[Cost], styles: dict[str, Style], title: str) -> str
         axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0e}".replace("e+", "e")))
         _value_axis(axes, 100.0)
-        _frame(axes)
         return _inline(figure, title)
 
 
@@ -265,21 +272,11 @@ def _reference_lines(axes, panel: Panel) -> None:
         )  # fmt: skip
 
 
-def _dress(axes, scale: float, rungs: list[int], diamonds: int) -> None:
-    axes.set_xscale("log")
-    if rungs:
-        axes.set_xlim(rungs[0] / 1.35, rungs[-1] * (1.3 * 1.09**diamonds if diamonds else 1.35))
-    axes.xaxis.set_major_locator(FixedLocator(rungs))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: format_count(round(value))))
-    _value_axis(axes, scale)
-    _frame(axes)
-
-
 def _value_axis(axes, scale: float) -> None:
     axes.yaxis.set_major_locator(MaxNLocator(5))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{scale * value:g}"))
     axes.grid(axis="y", color=_RULE, lw=0.6)
+    _frame(axes)
 
 
 def _frame(axes) -> None:
@@ -288,11 +285,6 @@ def _frame(axes) -> None:
         axes.spines[side].set_visible(False)
     axes.spines["bottom"].set_color(_RULE)
     axes.tick_params(colors=_INK, labelcolor=_MUTED, length=0, labelsize=8.5)
-
-
-def _power(value: float) -> str:
-    """1e5 -> ``100k``."""
-    return format_count(round(value)) if value < 1e9 else f"{value / 1e9:g}b"
 
 
 def _inline(figure: Figure, title: str) -> str:

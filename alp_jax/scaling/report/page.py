@@ -1,6 +1,7 @@
 """One page about a sweep: what was measured, how it compares, what it cost, and what it cannot tell."""
 
 import datetime
+import operator
 import pathlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -100,6 +101,7 @@ def write_report(
 def _shared(study: Study) -> dict[str, Any]:
     """What every template may show."""
     statuses = [run["status"] for run in study.runs]
+    machine = operator.itemgetter("alp_jax", "git", "python", "packages", "platform", "devices")
     return {
         "title": glossary.sweep_title(study.name),
         "written": datetime.datetime.now().astimezone().strftime("%d %B %Y, %H:%M %Z"),
@@ -111,17 +113,13 @@ def _shared(study: Study) -> dict[str, Any]:
         "styles": study.styles,
         "palette": PALETTE,
         "environment": study.environments[-1] if study.environments else None,
-        "environments_differ": len({_machine(one) for one in study.environments}) > 1,
+        "environments_differ": len({str(machine(one)) for one in study.environments}) > 1,
         "total_seconds": sum(run["seconds"] for run in study.runs),
         "statuses": {name: statuses.count(name) for name in ("done", "failed", "interrupted", "waiting")},
         "glossary": glossary,
         "metrics": metrics,
         "format_count": format_count,
     }
-
-
-def _machine(environment: dict[str, Any]) -> tuple:
-    return tuple(str(environment[key]) for key in ("alp_jax", "git", "python", "packages", "platform", "devices"))
 
 
 def percent(value: float | None, digits: int = 1) -> str:

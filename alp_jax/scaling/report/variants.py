@@ -28,8 +28,9 @@ def add_variants(rows: list[dict[str, Any]], configs: dict[str, dict[str, Any]])
         values_at: dict[tuple, set] = {}
         for run, row in runs.items():
             values_at.setdefault(tuple(str(row[c]) for c in _POINT), set()).add(flat[run].get(name))
-        partition = tuple(_ranks([flat[run].get(name) for run in runs]))
-        if any(len(values) > 1 for values in values_at.values()) and partition not in partitions:
+        values = [flat[run].get(name) for run in runs]
+        partition = tuple(map(values.index, values))  # which runs have the same value
+        if any(len(several) > 1 for several in values_at.values()) and partition not in partitions:
             names.append(name)
             partitions.add(partition)
     families: dict[tuple, dict[str, set]] = {}
@@ -44,11 +45,6 @@ def add_variants(rows: list[dict[str, Any]], configs: dict[str, dict[str, Any]])
         row["variant"] = ", ".join(f"{setting_words(name)} {settings.get(name)}" for name in own)
         row |= {name: settings.get(name, "") for name in names}
     return names
-
-
-def _ranks(values: list[Any]) -> list[int]:
-    first: dict[Any, int] = {}
-    return [first.setdefault(value, len(first)) for value in values]
 
 
 def flatten(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

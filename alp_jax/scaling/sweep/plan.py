@@ -90,7 +90,8 @@ def plan_runs(runs: list[dict[str, Any]], data: str | None = None) -> list[Plann
         file, seconds = values.pop("config"), _seconds(run, values.pop("seconds", None))
         arguments = ",".join(f"{key}={value}" for key, value in values.items() if not key.startswith("config."))
         config = f"{file}:{arguments}" if arguments else file
-        flags = [f"--{key}={_text(value)}" for key, value in values.items() if key.startswith("config.")]
+        texts = {k: repr(v).replace(" ", "") if isinstance(v, list | tuple) else v for k, v in values.items()}
+        flags = [f"--{key}={text}" for key, text in texts.items() if key.startswith("config.")]
         flags += [f"--config.data.path={data}"] if data else []
         try:
             settings = to_dict(load_config(config, flags))
@@ -123,7 +124,3 @@ def _seconds(run: dict[str, Any], value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not (math.isfinite(value) and value > 0):
         raise UserError(f"sweep run {run}: seconds {value!r} has to be a number above 0")
     return float(value)
-
-
-def _text(value: Any) -> str:
-    return repr(value).replace(" ", "") if isinstance(value, list | tuple) else str(value)

@@ -58,19 +58,15 @@ def plan_text(
 ) -> str:
     """A head, a line for each of ``selected`` with what tells it from other runs of the sweep, and what they take."""
     width = max(len(run.id) for run in selected)
-    varied = _varied([run.overrides for run in runs])
+    # what is not the same in all runs, but for lengths and costs
+    keys = dict.fromkeys(key for run in runs for key in run.overrides if key not in ("config.train.steps", "seconds"))
+    varied = [key for key in keys if len({repr(run.overrides.get(key)) for run in runs}) > 1]
     lines = [f"{'run':<{width}}  {'steps':>8}  status   what it is"]
     for run in selected:
         own = [f"{key.removeprefix('config.')}={run.overrides[key]}" for key in varied if key in run.overrides]
         steps = run.settings["train"]["steps"]
         lines.append(f"{run.id:<{width}}  {steps:>8}  {record(run)['status']:<8} {'  '.join(own)}")
     return "\n".join([*lines, f"{len(selected)} runs; {describe(outlook)}"])
-
-
-def _varied(runs: list[dict]) -> list[str]:
-    """The overrides that are not the same in all runs, but for lengths and costs."""
-    keys = dict.fromkeys(key for run in runs for key in run if key not in ("config.train.steps", "seconds"))
-    return [key for key in keys if len({repr(run.get(key)) for run in runs}) > 1]
 
 
 class StatusTable:
