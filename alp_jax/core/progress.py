@@ -114,6 +114,9 @@ class Pace:
 class Progress:
     """Counts units of work; to be used as a context.
 
+    Where units come one by one and their loop has no time to lose, it may set ``done`` itself, as a plain number: the
+    thread that shows progress looks at it once a second.
+
     Args:
       label: what is being done: ``build shards``.
       total: number of units, or None when unknown.
@@ -140,7 +143,8 @@ class Progress:
         self.values: list[str] = []  # shown after the ETA, the most important first: ``loss 2.1``
         self.bar: Bar | None = None
         self._work, self._alike, self._quiet, self._stream = work, alike, quiet, stream
-        self._new = 0.0  # work that the pace was not told yet
+        self._new = 0.0  # work that the pace was not told yet, and
+        self._told = initial  # so much of ``done`` that is in it, or was before it
         self._stages: list[tuple[str, float]] = []  # what is done beside the counted work, since when; nested ones last
         self._beside: dict[str, tuple[int, float, int]] = {}  # label of a stage -> times, seconds, ``every``
 
@@ -165,7 +169,8 @@ class Progress:
     def close(self, *, failed: bool = False) -> None:
         """Shows the last line. After a failure there is none where nothing was begun: the error says it all."""
         with LOCK:
-            shown = self._outermost and not self._quiet and (self._begun or not failed)
+            begun = self._begun or self.done > self._told
+            shown = self._outermost and not self._quiet and (begun or not failed)
             if self.unit is None:
                 seconds = time.monotonic() - self._began
                 shown = shown and not failed and (seconds >= 1 or self.bar is not None)
@@ -193,7 +198,7 @@ class Progress:
 
     def update(self, n: int = 1, note: str = "", *, work: float | None = None) -> None:
         """Adds ``n`` finished units; ``note`` is shown until there is another."""
-        self.done += n
+        self.done, self._told = self.done + n, self._told + n
         self._new += n if work is None else work
         if note:
             self.values = [note]
@@ -208,7 +213,7 @@ class Progress:
 
     def skip(self, n: int) -> None:
         """``n`` units turned out to be done already: they tell nothing about the speed."""
-        self.done += n
+        self.done, self._told = self.done + n, self._told + n
 
     def eta_s(self) -> float | None:
         """Seconds until the last unit at the speed of recent ones, repeated stages included; None: not known (yet)."""
@@ -266,7 +271,9 @@ class Progress:
                     self._print("; ".join(one.line() for one in _open))
 
     def _tell_pace(self) -> None:
-        self._looked = time.monotonic()
+        self._looked, done = time.monotonic(), self.done
+        self._begun = self._begun or done > self._told
+        self._new, self._told = self._new + done - self._told, done
         if self._new and not self._stages:
             self._pace.add(self._new)
             if self._work is not None:
@@ -319,7 +326,7 @@ class Progress:
 
 
 def _beat(ended: threading.Event) -> None:
-    """Keeps times moving while nothing is counted."""
+    """Keeps times moving while nothing is counted, and shows what was counted without a call."""
     while not ended.wait(_BEAT_S):
         for one in list(_open):
             one.look()

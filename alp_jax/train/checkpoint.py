@@ -49,6 +49,9 @@ class Checkpoints:
     Args:
       run_dir: the run folder; checkpoints lie in its ``checkpoints/``.
       keep: which steps stay; a number keeps so many of the latest.
+
+    Attributes:
+      in_flight: whether a save was begun that is not known to be complete: ``poll`` may have something to raise.
     """
 
     def __init__(self, run_dir: pathlib.Path, keep: Keep | int):
@@ -66,6 +69,7 @@ class Checkpoints:
         self._sealing: threading.Thread | None = None
         self._error: BaseException | None = None
         self._closing = threading.Event()
+        self.in_flight = False
 
     def latest(self) -> int | None:
         """The last step that is whole, or None where no step was ever saved.
@@ -132,6 +136,7 @@ class Checkpoints:
         # The save before first: two at once would not fit on a disk that has room for one, and its error would be lost.
         self.wait()
         self.check_space(state, step)
+        self.in_flight = True
         arguments = ocp.args.Composite(state=ocp.args.StandardSave(state), clock=ocp.args.JsonSave(clock))
         try:
             self._writer.save(self._path / str(step), args=arguments)
@@ -152,6 +157,7 @@ class Checkpoints:
             # In this order: a kill between the two leaves one step too many, the other way round it could leave none.
             write_manifest(folder, clock, metrics)
             remove_others(self._run, self._keep)
+            self.in_flight = False
         except Exception as error:  # of a thread: poll() or wait() raises it in the loop
             self._error = error
 
@@ -170,6 +176,7 @@ class Checkpoints:
             self._sealing.join()
             self._sealing = None
         self.poll()
+        self.in_flight = False
 
     def _checked(self, call: Callable[[], Any]) -> None:
         try:

@@ -40,7 +40,7 @@ def batch_shapes(config: RunConfig, mesh: Mesh, samples: int, clips: int) -> Sha
 
 
 class CompiledSteps:
-    """``step(state, batch)`` by programs of fixed shapes; ``close`` when no more steps come.
+    """The program of ``step(state, batch)``, which donates ``state``, for each shape of a batch; ``close`` at the end.
 
     The programs are compiled in threads from the moment this is made. A step waits for the program of its batch alone,
     and compiles it itself where no thread has begun. Several processes compile one program after the other, all in the
@@ -50,6 +50,9 @@ class CompiledSteps:
       step: from ``make_train_step``.
       state: arrays or their shapes with places; those of the states to come.
       shapes: of all batches to come, from ``batch_shapes``.
+
+    Attributes:
+      ready: the programs that ``program`` has given out, by the shape of ``audio``.
     """
 
     def __init__(self, step: jax.stages.Wrapped, state: State, shapes: Sequence[Shapes]):
@@ -59,43 +62,33 @@ class CompiledSteps:
         threads = 1 if self._in_order else max(1, min(len(shapes), len(usable_cores())))
         self._pool = concurrent.futures.ThreadPoolExecutor(threads, thread_name_prefix="compile")
         self._shapes = {one["audio"].shape: one for one in shapes}
-        self._programs: dict[tuple[int, ...], jax.stages.Compiled] = {}
-        self._met: set[tuple[int, ...]] = set()  # sizes that all processes are ready for
+        self.ready: dict[tuple[int, ...], jax.stages.Compiled] = {}
         self._futures = {size: self._pool.submit(self._compile, size) for size in self._shapes}
 
-    def __call__(self, state: State, batch: dict[str, jax.Array]) -> tuple[State, dict[str, jax.Array]]:
-        """One step; ``state`` is donated.
-
-        Raises:
-          ValueError: a batch of a shape that was not announced.
-        """
-        size = batch["audio"].shape
-        program = self.program(size)
-        if self._in_order and size not in self._met:
-            # The first exchange of a program waits for the others for 30 s only; one that still compiles needs longer.
-            with hosts.stage("waiting for the other processes", quiet=True):
-                hosts.barrier(f"the program for {size} is compiled", _COMPILED_WITHIN_S)
-            self._met.add(size)
-        return program(state, batch)
-
     def program(self, size: tuple[int, ...]) -> jax.stages.Compiled:
-        """The program for batches whose ``audio`` has the shape ``size``; waits until it is compiled.
+        """The program for batches whose ``audio`` has the shape ``size``; waits until all processes have compiled it.
 
         Raises:
           ValueError: no such shape was announced.
         """
-        if size not in self._programs:
-            if size not in self._shapes:
-                known = ", ".join(map(str, self._shapes))
-                raise ValueError(f"a batch of {size} samples was not announced for compilation; known: {known}")
-            future = self._futures[size]
-            not_begun = not self._in_order and future.cancel()  # this thread is free, so it compiles the program itself
-            if future.done() and not not_begun:
-                self._programs[size] = future.result()
-            else:
-                with hosts.stage("compiling the step", f"for {size[0]} clips of {size[1] / SAMPLE_RATE:g} s"):
-                    self._programs[size] = self._compile(size) if not_begun else future.result()
-        return self._programs[size]
+        if size in self.ready:
+            return self.ready[size]
+        if size not in self._shapes:
+            known = ", ".join(map(str, self._shapes))
+            raise ValueError(f"a batch of {size} samples was not announced for compilation; known: {known}")
+        future = self._futures[size]
+        not_begun = not self._in_order and future.cancel()  # this thread is free, so it compiles the program itself
+        if future.done() and not not_begun:
+            program = future.result()
+        else:
+            with hosts.stage("compiling the step", f"for {size[0]} clips of {size[1] / SAMPLE_RATE:g} s"):
+                program = self._compile(size) if not_begun else future.result()
+        if self._in_order:
+            # The first exchange of a program waits for the others for 30 s only; one that still compiles needs longer.
+            with hosts.stage("waiting for the other processes", quiet=True):
+                hosts.barrier(f"the program for {size} is compiled", _COMPILED_WITHIN_S)
+        self.ready[size] = program
+        return program
 
     def close(self) -> None:
         """Gives up what has not begun and waits for what has."""
@@ -152,53 +145,52 @@ class Profile:
     """Writes a ``jax.profiler`` trace of ``steps`` to ``folder``, for TensorBoard, XProf or Perfetto.
 
     The loop waits for the device where the trace begins and where it ends, so it holds these steps and no others.
+
+    Attributes:
+      steps: as given. running: whether a trace has begun that has not ended.
     """
 
     def __init__(self, steps: range, folder: pathlib.Path):
-        self._steps, self._folder, self._running = steps, folder, False
+        self.steps, self._folder, self.running = steps, folder, False
 
-    def before(self, step: int, last: Any) -> None:
-        """To be called before each ``step``; ``last`` are arrays of the step before it, or None."""
-        if (step in self._steps) == self._running:
-            return
+    def turn(self, last: Any) -> None:
+        """Begins or ends, to be called before each step where ``step in steps`` is not ``running``.
+
+        ``last`` are arrays of the step before it, or None.
+        """
         jax.block_until_ready(last)
-        if self._running:
+        if self.running:
             self.close()
         else:
             jax.profiler.start_trace(self._folder)
-            self._running = True
+            self.running = True
 
     def close(self) -> None:
         """Ends a trace that is still running."""
-        if self._running:
+        if self.running:
             jax.profiler.stop_trace()
-            self._running = False
+            self.running = False
 
 
 class Collector:
-    """Collects Python's garbage every ``every`` steps and not in between; 0 leaves it to Python.
+    """Keeps Python from collecting garbage by itself, for a loop that does so every ``every`` steps; 0 lets it be.
 
     A collection looks at every object of the process. Between steps, and on all hosts at the same step, it is short,
     because what was there when the loop began is not looked at again.
     """
 
     def __init__(self, every: int):
-        self._every, self._before = every, gc.isenabled()
+        self.every, self._before = every, gc.isenabled()
 
     def __enter__(self) -> "Collector":
-        if self._every:
+        if self.every:
             gc.collect()
             gc.freeze()
             gc.disable()
         return self
 
-    def after(self, step: int) -> None:
-        """To be called after each ``step`` was given to the device."""
-        if self._every and (step + 1) % self._every == 0:
-            gc.collect()
-
     def __exit__(self, *exc: object) -> None:
-        if self._every:
+        if self.every:
             gc.unfreeze()
             if self._before:
                 gc.enable()

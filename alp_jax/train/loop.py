@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import gc
 import json
 import pathlib
 import time
@@ -196,14 +197,16 @@ class _Loop:
             for step in range(self.first, total):
                 # 1. What went wrong with the save in flight is raised first. Later, a step more would be trained on a
                 #    disk that is full, and the error would come at the next save, save_every steps too late.
-                self.checkpoints.poll()
+                if self.checkpoints.in_flight:
+                    self.checkpoints.poll()
                 # 2. A trace begins and ends between steps. After 6 it would hold this step already, or miss it.
-                profile.before(step, previous.metrics if previous else None)
+                if (step in profile.steps) != profile.running:
+                    profile.turn(previous.metrics if previous else None)
                 # 3. All processes agree on stopping, then save the state that ``step`` steps made. After 5 the clock on
                 #    disk would count a batch that this state never saw; after 6 the state is of another step than the
                 #    folder's number says, and a resumed run would train on a batch twice.
                 if previous:
-                    stopping = self._stop.due(step)
+                    stopping = self._asks_to_stop(step)
                     if stopping or step % self.config.train.save_every == 0:
                         self.save(step, state)
                     if stopping:
@@ -218,11 +221,12 @@ class _Loop:
                 rows, cut = batch.pop("row"), batch.pop("text_cut")
                 # 5. Count it while its arrays are on the host: behind put_batch each of these sums would wait for the
                 #    device, and be of all processes' rows.
-                work = self._count(batch, waited, int(cut.sum()), costs)
+                work = self._count(batch, waited, int(cut.sum()), costs, steps)
                 placed = put_batch(batch, mesh)
-                work = dataclasses.replace(work, moved=costs.bytes(steps, placed))
                 # 6. The step is handed to the device, and this returns at once. The old state is gone from here on.
-                state, metrics = steps(state, placed)
+                size = placed["audio"].shape
+                program = steps.ready.get(size) or steps.program(size)
+                state, metrics = program(state, placed)
                 # 7. Only now look at the step before: reading its metrics waits for it, while the device has this one
                 #    to go on with. Before 6 the device would stand still for as long as the host is at work.
                 if previous is None:
@@ -232,11 +236,12 @@ class _Loop:
                 previous = _Dispatched(step, metrics, rows, work)
                 # 8. Garbage is collected behind the hand-over, at the same step everywhere: before it, or whenever
                 #    Python likes, every device would wait for the host that is slowest.
-                collector.after(step)
+                if collector.every and (step + 1) % collector.every == 0:
+                    gc.collect()
             if previous:
                 self._report(log, dataset, previous)
             self.save(total, state)
-            if self._stop.due(total):
+            if self._asks_to_stop(total):
                 self._leave(total)
         finally:
             profile.close()
@@ -251,27 +256,35 @@ class _Loop:
             self.checkpoints.save(step, state, dict(self.clock), means)
         self._sums, self._finite = {}, 0
 
+    def _asks_to_stop(self, step: int) -> bool:
+        """Whether a signal ends this run before ``step``; with other processes, whether they agreed to that."""
+        return (bool(self._stop.number) or not self._stop.alone) and self._stop.due(step)
+
     def _leave(self, step: int) -> None:
         with hosts.stage("saving", quiet=True):
             self.checkpoints.wait()
         raise Preempted(f"stopped by signal {self._stop.number} after step {step}, which is saved; run it again")
 
-    def _count(self, batch: dict[str, np.ndarray], waited: float, cut: int, costs: StepCosts) -> StepWork:
+    def _count(
+        self, batch: dict[str, np.ndarray], waited: float, cut: int, costs: StepCosts, steps: CompiledSteps
+    ) -> StepWork:
         """Adds a batch to the clock; returns its work, of all processes."""
         shares, (rows, samples) = self._shares, batch["audio"].shape
         clips = int(batch["mask"].sum()) * shares
         seconds = float(batch["audio_len"].sum()) / SAMPLE_RATE * shares
-        flops = rows * shares * costs.row_flops(samples)
+        size = rows * shares, samples
+        flops, moved = costs.known.get(size) or costs.of(size, steps)
         self.clock["samples_seen"] += clips
         self.clock["audio_seconds"] += seconds
         self.clock["flops"] += flops
-        return StepWork(waited, clips, seconds, rows * shares * (samples / SAMPLE_RATE), cut * shares, flops)
+        return StepWork(waited, clips, seconds, rows * shares * (samples / SAMPLE_RATE), cut * shares, flops, moved)
 
     def _report(self, log: RunLog | None, dataset: Dataset, done: _Dispatched) -> None:
         """Looks at a finished step: logs it when due, names its clips when it was not finite."""
         step, metrics = done.step, done.metrics
         if log is not None:
-            log.count(done.work)
+            log.progress.done = step + 1
+            log.work.append(done.work)
         bad = int(metrics["bad_steps"])
         if bad:
             clips = [dataset.read(int(row)).id for row in done.rows]

@@ -3,9 +3,8 @@
 import dataclasses
 import pathlib
 import time
+from collections.abc import Sequence
 from typing import TextIO
-
-import jax
 
 from alp_jax.config import RunConfig
 from alp_jax.config.rules import clamp_note
@@ -47,12 +46,16 @@ class StepWork:
 
 
 class StepCosts:
-    """What a step costs, by batch shape; looked up once for each.
+    """What a step costs, by the shape of its batch; looked up once for each.
 
     Bytes that a device moves are those of a plan, or of XLA's cost analysis of the compiled step.
 
     XLA counts what fusions read and write, and the body of a loop once. Where the accelerator's bandwidth is not known,
     nothing is asked and the bytes are None.
+
+    Attributes:
+      known: FLOPs of the model and bytes of a step by (clips, samples) of all processes, as ``of`` gave them: padding
+        costs what audio costs.
 
     Raises:
       UserError: ``config.train.plan`` is no plan, or one for another number of devices.
@@ -60,26 +63,18 @@ class StepCosts:
 
     def __init__(self, config: RunConfig, accelerator: Device | None, devices: int):
         self._config, self._accelerator = config, accelerator
-        self._row_flops: dict[int, float] = {}
-        self._known: dict[tuple[int, int], float | None] = {}
-        if config.train.plan:
-            self._known |= _planned(pathlib.Path(config.train.plan), devices)
+        self._planned = _planned(pathlib.Path(config.train.plan), devices) if config.train.plan else {}
+        self.known: dict[tuple[int, int], tuple[float, float | None]] = {}
 
-    def row_flops(self, samples: int) -> float:
-        """FLOPs of the model on a row of ``samples``: padding costs what audio costs."""
-        if samples not in self._row_flops:
-            model, sides, text = self._config.model, sides_of(self._config.objective), self._config.data.text_budget
-            self._row_flops[samples] = train_flops(model, sides, samples / SAMPLE_RATE, text)
-        return self._row_flops[samples]
-
-    def bytes(self, steps: CompiledSteps, batch: dict[str, jax.Array]) -> float | None:
-        """Bytes of a step on ``batch``; waits until it is compiled."""
-        if self._accelerator is None:
-            return None
-        rows, samples = batch["audio"].shape
-        if (rows, samples) not in self._known:
-            self._known[rows, samples] = bytes_accessed(steps.program((rows, samples)))
-        return self._known[rows, samples]
+    def of(self, size: tuple[int, int], steps: CompiledSteps) -> tuple[float, float | None]:
+        """What ``known`` has of ``size`` from now on; may wait until the step is compiled."""
+        model, sides, text = self._config.model, sides_of(self._config.objective), self._config.data.text_budget
+        flops = size[0] * train_flops(model, sides, size[1] / SAMPLE_RATE, text)
+        moved = self._planned.get(size) if self._accelerator else None
+        if self._accelerator and moved is None:
+            moved = bytes_accessed(steps.program(size))
+        self.known[size] = flops, moved
+        return flops, moved
 
 
 def _planned(path: pathlib.Path, devices: int) -> dict[tuple[int, int], float]:
@@ -110,7 +105,6 @@ class Rates:
         self._config, self._devices, self._kind = config, devices, kind
         self._before_s, self._accelerator = before_s, of_kind(kind)
         self._begin = self._last = time.monotonic()
-        self._work: list[StepWork] = []
 
     def sources(self) -> str:
         """One line on what MFU and the share of the memory roofline rest on."""
@@ -120,13 +114,9 @@ class Rates:
         bytes_of = f"{plan}, other shapes XLA's cost analysis" if plan else "XLA's cost analysis of the compiled step"
         return f"peaks of {self._accelerator.name}: {self._accelerator.source}; bytes of a step: {bytes_of}"
 
-    def count(self, work: StepWork) -> None:
-        """Adds one step."""
-        self._work.append(work)
-
-    def since_last(self) -> dict[str, float]:
-        """Rates of the steps counted since the last call."""
-        now, work = time.monotonic(), self._work
+    def since_last(self, work: Sequence[StepWork]) -> dict[str, float]:
+        """Rates of the steps that did ``work``, all of those since the last call."""
+        now = time.monotonic()
         seconds = max(now - self._last, 1e-9)
         clips, audio_s = sum(one.clips for one in work), sum(one.audio_s for one in work)
         rates = {
@@ -144,7 +134,7 @@ class Rates:
             moved = [one.moved for one in work if one.moved is not None]
             if len(moved) == len(work):
                 rates["memory_roofline_share"] = sum(moved) / self._accelerator.bandwidth / seconds
-        self._last, self._work = now, []
+        self._last = now
         return rates
 
 
@@ -152,6 +142,10 @@ class RunLog:
     """Writes where ``config.train.logs`` says; shows how far the run is, its ETA and the values of ``CONSOLE``.
 
     ``first`` is the first step that will be counted. ``log.txt`` has a line for each ``write``.
+
+    Attributes:
+      progress: ``progress.done`` is to be set after each step.
+      work: of the steps since the last ``write``, to be added to after each.
     """
 
     def __init__(
@@ -164,20 +158,17 @@ class RunLog:
             self._warn(note)
         self._writers = Writers(run_dir, config, first, self._warn)
         self._steps = config.train.steps
-        self._progress = Progress("train", self._steps, "steps", initial=first, stream=stream).open()
-
-    def count(self, work: StepWork) -> None:
-        """Adds one step."""
-        self._rates.count(work)
-        self._progress.update()
+        self.progress = Progress("train", self._steps, "steps", initial=first, stream=stream).open()
+        self.work: list[StepWork] = []
 
     def write(self, step: int, metrics: dict[str, float]) -> None:
-        """Writes the metrics of ``step`` (0-based), the last one counted, with the rates since the last call.
+        """Writes the metrics of ``step`` (0-based), the last one in ``work``, with the rates since the last call.
 
         ``eta_seconds`` is among them as soon as it is known.
         """
-        values = {**metrics, **self._rates.since_last()}
-        if (eta_s := self._progress.eta_s()) is not None:
+        values = {**metrics, **self._rates.since_last(self.work)}
+        self.work = []
+        if (eta_s := self.progress.eta_s()) is not None:
             values["eta_seconds"] = eta_s
         self._writers.write(step, values)
         negatives, alone = _of(metrics, "negatives"), _of(metrics, "no_negatives_share") or 0.0
@@ -189,13 +180,13 @@ class RunLog:
                 "batches larger, or captions more varied"
             )
         shown = values if negatives is None else values | {"negatives": negatives}
-        self._progress.values = [text.format(shown[name]) for name, text in CONSOLE.items() if name in shown]
-        self._text.write(self._progress.line() + "\n")
+        self.progress.values = [text.format(shown[name]) for name, text in CONSOLE.items() if name in shown]
+        self._text.write(self.progress.line() + "\n")
         self._text.flush()
 
     def close(self) -> None:
         """Closes all writers and shows the last line."""
-        self._progress.close(failed=self._progress.done < self._steps)
+        self.progress.close(failed=self.progress.done < self._steps)
         self._writers.close()
         self._text.close()
 

@@ -25,6 +25,7 @@ class Stop:
 
     Attributes:
       number: the signal that asked to stop; 0: none has.
+      alone: whether the run has this process only, so that ``due`` need not be asked before a signal came.
     """
 
     _outermost: "Stop | None" = None
@@ -40,11 +41,11 @@ class Stop:
         self._at_once: Callable[[], str] | None = None  # says why a signal may act at once; None: it may not
         self._before_exit: list[Callable[[], None]] = []
         self._announced = False
-        self._alone = True  # whether the run has this process only
+        self.alone = True
 
     def __enter__(self) -> "Stop":
         self._depth += 1
-        self._alone = hosts.process_count() == 1  # JAX's processes have met before, and stay as many
+        self.alone = hosts.process_count() == 1  # JAX's processes have met before, and stay as many
         if self._depth == 1 and threading.current_thread() is threading.main_thread():
             Stop._outermost = self
             self._reader, self._writer = socket.socketpair()
@@ -78,12 +79,12 @@ class Stop:
         self._before_exit.append(call)
 
     def due(self, step: int) -> bool:
-        """Whether all processes stop before ``step``; to be asked at every step. On one process: once a signal came.
+        """Whether all processes stop before ``step``; to be asked at every step, on one process once a signal came.
 
         A process that got a signal says so in the coordination service; process 0 reads that and names a step that
         no process has begun.
         """
-        if self._alone:
+        if self.alone:
             return bool(self.number)
         if self.number and not self._announced:
             hosts.post(f"{_ASKED}/{hosts.process_index()}", self.number)

@@ -65,6 +65,35 @@ def test_eta_is_that_of_recent_steps_without_compiling_and_with_the_saves_to_com
     assert truth / factor <= eta <= truth * factor
 
 
+def test_units_that_the_loop_counts_itself_are_as_those_it_tells(now):
+    """It sets ``done``, and the thread that shows progress looks now and then."""
+    seen = []
+    for tells in (True, False):
+        stream = io.StringIO()
+        with contextlib.suppress(KeyError), Progress("train", STEPS, "steps", stream=stream) as progress:
+            for done in planted(now):
+                if tells:
+                    progress.update()
+                else:
+                    progress.done = done
+                    if done % 3 == 1:
+                        progress.look()
+                if done == 150:
+                    break
+            eta_s = progress.eta_s()
+            raise KeyError
+        seen.append((eta_s, stream.getvalue().splitlines()[-1]))
+    (told_s, told), (set_s, last) = seen
+    assert set_s == pytest.approx(told_s, rel=0.02)
+    assert last == told
+    assert last.startswith("train: 150/1000 steps  stopped after")
+    one = io.StringIO()
+    with contextlib.suppress(KeyError), Progress("train", STEPS, "steps", stream=one) as progress:
+        progress.done = 1  # and nobody has looked yet
+        raise KeyError
+    assert one.getvalue().startswith("train: 1/1000 steps  stopped after")
+
+
 def test_an_eta_that_is_not_known_is_not_told(now):
     found = told_and_true(now)
     assert found[1][0] is None

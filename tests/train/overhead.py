@@ -82,7 +82,7 @@ def seconds(parts, folder: pathlib.Path, steps: int, save_every: int, log_every:
     config, mesh, compiled, make = parts
     train = replace(config.train, steps=steps + 3, save_every=save_every, log_every=log_every, logs=logs)
     clock = {"samples_seen": 0, "audio_seconds": 0.0, "flops": 0.0, "train_seconds": 0.0}
-    stop = types.SimpleNamespace(leave_at_once=lambda why: None, due=lambda step: False)
+    stop = types.SimpleNamespace(leave_at_once=lambda why: None, number=0, alone=True)
     batches, checkpoints = Paced(skip=2), Checkpoints(folder, 3)
     try:
         loop = _Loop(replace(config, train=train), folder, checkpoints, clock, 0, 1, stop)

@@ -213,7 +213,8 @@ def poll_for(checkpoints, seconds):
     """What the loop does at every step."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        checkpoints.poll()
+        if checkpoints.in_flight:
+            checkpoints.poll()
         time.sleep(0.01)
 
 

@@ -44,10 +44,11 @@ def test_numbers_are_read_while_the_next_step_runs_and_only_those_that_are_logge
     batch |= {"row": np.arange(8), "text_cut": np.zeros(8, bool)}
     config = RunConfig(train=TrainConfig(steps=STEPS, log_every=EVERY, save_every=100, logs=logs))
     clock = {"samples_seen": 0, "audio_seconds": 0.0, "flops": 0.0, "train_seconds": 0.0}
-    checkpoints = types.SimpleNamespace(poll=lambda: None, save=lambda *args: None)
-    stop = types.SimpleNamespace(leave_at_once=lambda why: None, due=lambda step: False)
+    checkpoints = types.SimpleNamespace(in_flight=False, save=lambda *args: None)
+    stop = types.SimpleNamespace(leave_at_once=lambda why: None, number=0, alone=True)
+    steps = types.SimpleNamespace(ready={batch["audio"].shape: step_fn})
     loop = _Loop(config, tmp_path, checkpoints, clock, 0, 1, stop)
-    loop.run(None, step_fn, (dict(batch) for _ in range(STEPS)), make_mesh(MeshConfig()), None, Collector(EVERY))
+    loop.run(None, steps, (dict(batch) for _ in range(STEPS)), make_mesh(MeshConfig()), None, Collector(EVERY))
     logged = [step for step in range(STEPS) if step % EVERY == 0 or step == STEPS - 1]
     assert len(reads) == STEPS + 3 * len(logged)  # bad_steps of each step, all three of those that are logged
     assert all(now == min(step + 1, STEPS - 1) for step, now in reads)

@@ -19,7 +19,8 @@ def test_a_trace_holds_the_chosen_steps(tmp_path):
     compute = jax.jit(lambda x: jnp.sin(x) @ x)
     profile, last = Profile(parse_steps("1:3"), tmp_path), None
     for number, name in enumerate(names):
-        profile.before(number, last)
+        if (number in profile.steps) != profile.running:  # as the loop asks
+            profile.turn(last)
         with jax.profiler.TraceAnnotation(name):
             last = compute(jnp.ones((8, 8)))
     profile.close()
@@ -30,7 +31,8 @@ def test_a_trace_holds_the_chosen_steps(tmp_path):
 
 def test_a_trace_that_the_run_ends_in_is_written(tmp_path):
     profile = Profile(parse_steps("1:100"), tmp_path)
-    profile.before(5, None)  # a run that went on at step 5
+    assert 5 in profile.steps  # a run that went on at step 5
+    profile.turn(None)
     profile.close()
     assert list(tmp_path.rglob("*.xplane.pb"))
     profile.close()
@@ -54,7 +56,8 @@ def test_garbage_is_collected_at_the_chosen_steps_only():
         with Collector(3) as collector:
             for step in range(7):
                 kept = [[] for _ in range(5000)]  # more than Python waits for by itself
-                collector.after(step)
+                if (step + 1) % collector.every == 0:  # as the loop does
+                    gc.collect()
         step = None
     finally:
         gc.callbacks.remove(note)

@@ -35,7 +35,7 @@ def write_steps(run_dir, logs, first, steps):
 def test_shares_are_those_of_the_steps_since_the_last_line(tmp_path):
     log = RunLog(tmp_path, config(), 0, Rates(config(), 1, "cpu"), io.StringIO())
     for step, (clips, cut) in enumerate([(8, 2), (8, 0), (4, 4), (8, 2)]):
-        log.count(StepWork(0.0, clips, 5.0, 8.0 if step < 2 else 10.0, cut))
+        log.work.append(StepWork(0.0, clips, 5.0, 8.0 if step < 2 else 10.0, cut))
         if step % 2:
             log.write(step, {"loss": 1.0})
     log.close()
@@ -54,10 +54,8 @@ def now(monkeypatch):
 
 def test_rates_are_work_over_time_and_peaks(now):
     rates = Rates(config(), 4, "NVIDIA H100 80GB HBM3", before_s=1800.0)
-    for _ in range(2):
-        rates.count(StepWork(0.5, 6, 30.0, 40.0, 0, flops=67e12, moved=3.35e12))
     now[0] += 4.0
-    found = rates.since_last()
+    found = rates.since_last([StepWork(0.5, 6, 30.0, 40.0, 0, flops=67e12, moved=3.35e12)] * 2)
     assert found["seconds_per_step"] == 2.0
     assert found["audio_seconds_per_second"] == 15.0
     assert found["clips_per_second"] == 3.0
@@ -65,14 +63,14 @@ def test_rates_are_work_over_time_and_peaks(now):
     assert found["device_hours"] == pytest.approx(4 * 1804 / 3600)
     assert found["mfu"] == pytest.approx(2 / (4 * 4))  # one device-second of float32 in each of two steps
     assert found["memory_roofline_share"] == pytest.approx(2 / 4)
-    rates.count(StepWork(0.0, 6, 30.0, 40.0, 0, flops=67e12))
     now[0] += 1.0
-    assert "memory_roofline_share" not in rates.since_last()  # the bytes of a step are not known
+    unknown = StepWork(0.0, 6, 30.0, 40.0, 0, flops=67e12)
+    assert "memory_roofline_share" not in rates.since_last([unknown])  # the bytes of a step are not known
     assert "H100 data sheet" in rates.sources()
     other = Rates(config(), 1, "NVIDIA H100 PCIe")
-    other.count(StepWork(0.0, 6, 30.0, 40.0, 0, flops=67e12, moved=1.0))
     now[0] += 1.0
-    assert not {"mfu", "memory_roofline_share"} & set(other.since_last())
+    known = StepWork(0.0, 6, 30.0, 40.0, 0, flops=67e12, moved=1.0)
+    assert not {"mfu", "memory_roofline_share"} & set(other.since_last([known]))
     assert "'NVIDIA H100 PCIe'" in other.sources()
 
 
@@ -83,11 +81,18 @@ class Screen(io.StringIO):
         return True
 
 
+def count(log, step):
+    """What the loop does after a step, and then the thread that shows progress."""
+    log.work.append(StepWork(0.0, 8, 5.0, 8.0, 0))
+    log.progress.done = step + 1
+    log.progress.look()
+
+
 def say_steps(run_dir, now, stream, first=0):
     log = RunLog(run_dir, config(steps=400), first, Rates(config(steps=400), 1, "cpu"), stream)
     for step in range(first, 400):
         now[0] += 0.5
-        log.count(StepWork(0.0, 8, 5.0, 8.0, 0))
+        count(log, step)
         if step % 2:
             log.write(step, {"loss": 1.0 + step})
     log.close()
@@ -125,7 +130,7 @@ def test_a_run_that_is_stopped_is_not_said_to_be_done(tmp_path, now):
     stream = io.StringIO()
     log = RunLog(tmp_path, config(), 0, Rates(config(), 1, "cpu"), stream)
     now[0] += 1.0
-    log.count(StepWork(0.0, 8, 5.0, 8.0, 0))
+    count(log, 0)
     log.close()
     assert stream.getvalue().splitlines()[-1] == "train: 1/4 steps  stopped after 1.0 s"
 
@@ -134,7 +139,7 @@ def first_line_of_a_run_that_logs_every_step(run_dir, now):
     run_dir.mkdir()
     log = RunLog(run_dir, config(), 0, Rates(config(), 1, "cpu"), io.StringIO())
     now[0] += 351.0
-    log.count(StepWork(0.0, 8, 5.0, 8.0, 0))
+    count(log, 0)
     log.write(0, {"loss": 1.0})
     log.close()
     return json.loads((run_dir / "metrics.jsonl").read_text().splitlines()[0])
@@ -149,19 +154,19 @@ def test_bytes_are_those_of_the_compiled_step_or_of_a_plan(tmp_path):
         lambda event, seconds, **extra: compiled.append(event) if "backend_compile" in event else None
     )
     costs = StepCosts(config(), DEVICES["h100"], 1)
-    assert 4 * 16_000 * 4 <= costs.bytes(step, batches[0]) < 2 * 4 * 16_000 * 4
+    assert 4 * 16_000 * 4 <= costs.of((4, 16_000), step)[1] < 2 * 4 * 16_000 * 4
     step.program((4, 32_000))
     once = len(compiled)
     assert once == 2
-    step(state, batches[0])
+    step.program((4, 16_000))(state, batches[0])
     step.close()
     assert len(compiled) == once, "the step was compiled a second time"
     plan = tmp_path / "plan.json"
     plan.write_text(json.dumps({"devices": 1, "buckets": [{"clips": 4, "seconds": 1.0, "bytes": 7.0}]}))
     costs = StepCosts(config(plan=str(plan)), DEVICES["h100"], 1)
-    assert costs.bytes(step, batches[0]) == 7.0
-    assert costs.bytes(step, batches[1]) >= 4 * 32_000 * 4  # not in the plan
-    assert StepCosts(config(plan=str(plan)), of_kind("cpu"), 1).bytes(step, batches[0]) is None
+    assert costs.of((4, 16_000), step)[1] == 7.0
+    assert costs.of((4, 32_000), step)[1] >= 4 * 32_000 * 4  # not in the plan
+    assert StepCosts(config(plan=str(plan)), of_kind("cpu"), 1).of((4, 16_000), step)[1] is None
     with pytest.raises(UserError, match=r"config\.train\.plan=.* is for 1 devices, the run has 8"):
         StepCosts(config(plan=str(plan)), DEVICES["h100"], 8)
     plan.write_text("[]")
@@ -286,7 +291,7 @@ def test_a_sink_that_fails_is_left_out_with_one_warning(tmp_path, wandb, monkeyp
     stream, settings = io.StringIO(), config(steps=5, logs=f"{name},jsonl")
     log = RunLog(tmp_path, settings, 0, Rates(settings, 1, "cpu"), stream)
     for step in range(5):
-        log.count(StepWork(0.0, 8, 5.0, 8.0, 0))
+        count(log, 0)
         log.write(step, {"loss": 1.0})
     log.close()
     warning = (
@@ -335,7 +340,8 @@ def test_what_a_run_warns_of_stands_once_in_the_log(tmp_path):
     log = RunLog(tmp_path, settings, 0, Rates(settings, 1, "cpu"), stream)
     shares = (0.5, 0.75, 1.0, 0.0)
     for step, share in enumerate(shares):
-        log.count(StepWork(0.0, 8, 5.0, 8.0, 2))
+        log.progress.done = step + 1
+        log.work.append(StepWork(0.0, 8, 5.0, 8.0, 2))
         metrics = {"loss": 1.0, "learning_rate": 3e-4, "contrastive/negatives": 6.5}
         log.write(step, {**metrics, "contrastive/no_negatives_share": share})
     log.close()

@@ -143,15 +143,15 @@ def test_a_stopped_run_goes_on_bit_for_bit(tiny, whole, tmp_path, monkeypatch):
     So it does where settings differ that a run is free to change.
     """
     config, (undisturbed, _) = tiny("captioning"), whole("captioning")
-    real, calls = CompiledSteps.__call__, []
+    real, calls = loop_module.put_batch, []
 
-    def stop_at_the_fifth(self, state, batch):
+    def stop_at_the_fifth(batch, mesh):
         calls.append(1)
         if len(calls) == 5:
             os.kill(os.getpid(), signal.SIGTERM)
-        return real(self, state, batch)
+        return real(batch, mesh)
 
-    monkeypatch.setattr(CompiledSteps, "__call__", stop_at_the_fifth)
+    monkeypatch.setattr(loop_module, "put_batch", stop_at_the_fifth)
     with pytest.raises(Preempted) as stopped:
         train(config, tmp_path / "stopped")
     assert stopped.value.exit_code == 42

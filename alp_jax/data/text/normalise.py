@@ -32,9 +32,9 @@ def clean(caption: str, recipe: str) -> str:
     Raises:
       UserError: an unknown recipe.
     """
-    if recipe not in _BLANKED:
-        choose(recipe, CLEAN_UPS, "config.data.text_clean")
+    if recipe == "none":
         return caption
+    choose(recipe, CLEAN_UPS, "config.data.text_clean")
     text = _SPACED_MARK.sub(r"\1", caption.lower()).replace("  ", " ")
     return text.translate(_BLANKED[recipe]).replace("  ", " ")
 
