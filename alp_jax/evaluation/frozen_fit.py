@@ -27,7 +27,7 @@ from alp_jax.models.dual import FrameTextModel
 from alp_jax.models.functional import functionalize
 from alp_jax.objectives.base import SpecialTokens
 from alp_jax.objectives.registry import make_objective, sides_of
-from alp_jax.optim.optimizer import decay_mask
+from alp_jax.optim.stacks import decay_mask
 from alp_jax.parallel.mesh import make_mesh
 
 BATCH, LOOKS = 32, 4  # clips in a batch; how often the loss of the selecting clips is looked at

@@ -20,7 +20,7 @@ from alp_jax.config.schema import OptimConfig, TrainConfig
 from alp_jax.core.errors import UserError
 from alp_jax.core.names import check_positive, choose
 from alp_jax.optim.scaled_adam import Settings, scaled_adam
-from alp_jax.optim.stacks import global_norm, in_stacks
+from alp_jax.optim.stacks import clip_to_norm, decay_mask, in_stacks
 
 SCHEDULES = ("cosine", "eden", "eden2", "eden3")
 
@@ -61,7 +61,6 @@ def learning_rate(config: OptimConfig, steps: int) -> optax.Schedule:
 
 
 OPTIMIZERS = ("adamw", "scaled_adam")
-_DECAYED = ("kernel", "embedding")
 
 
 def make_optimizer(config: OptimConfig, steps: int) -> optax.GradientTransformation:
@@ -86,7 +85,7 @@ def make_optimizer(config: OptimConfig, steps: int) -> optax.GradientTransformat
             clipping_period=config.clipping_period,
         )
         return scaled_adam(rate, settings, lr_scales=lambda params: lr_scales(params, rules))
-    clip = [optax.stateless(partial(_clip, config.clip_norm))] if config.clip_norm > 0 else []
+    clip = [optax.stateless(partial(clip_to_norm, config.clip_norm))] if config.clip_norm > 0 else []
     adamw = optax.adamw(rate, config.b1, config.b2, config.eps, weight_decay=config.weight_decay, mask=decay_mask)
     adamw = optax.chain(*clip, in_stacks(adamw))
     if not rules:
@@ -95,21 +94,6 @@ def make_optimizer(config: OptimConfig, steps: int) -> optax.GradientTransformat
     learn = optax.stateless(lambda grads, _: _scale(grads, rules, lambda g, scale: g if scale else jnp.zeros_like(g)))
     slower = optax.stateless(lambda updates, _: _scale(updates, rules, lambda u, scale: u * scale))
     return optax.chain(learn, adamw, slower)
-
-
-def updates_taken(opt_state: Any) -> jax.Array:
-    """How many updates an optimiser of ``make_optimizer`` has taken, int32: skipped steps do not count."""
-    return optax.tree_utils.tree_get_all_with_path(opt_state, "count")[0][1]
-
-
-def decay_mask(params: Any) -> Any:
-    """True for matrices and kernels, False for biases, scales and norms, of parameters as ``Stacks`` joins them."""
-
-    def decayed(path, _):
-        name = path[1:2] if jax.tree_util.keystr(path[:1], simple=True) == "stacked" else path[-1:]
-        return jax.tree_util.keystr(name, simple=True) in _DECAYED
-
-    return jax.tree_util.tree_map_with_path(decayed, params)
 
 
 def parse_lr_scale(text: str) -> dict[str, float]:
@@ -141,12 +125,6 @@ def lr_scales(params: Any, rules: dict[str, float]) -> list[float]:
         if not any(_below(name, rule) for name in names):
             raise UserError(f"config.optim.lr_scale: the model has no parameter below {rule}")
     return [math.prod(factor for rule, factor in rules.items() if _below(name, rule)) for name in names]
-
-
-def _clip(limit: float, grads: Any, _) -> Any:
-    """``grads``, scaled down to a norm of ``limit`` where it is larger."""
-    factor = limit / jnp.maximum(global_norm(grads), limit)
-    return jax.tree.map(lambda g: g * factor, grads)
 
 
 def _below(name: str, rule: str) -> bool:

@@ -16,6 +16,7 @@ import optax
 
 # As in alp_jax.parallel.rules, where smaller arrays are whole on every device: side by side they still are.
 SMALL = 2**12
+_DECAYED = ("kernel", "embedding")
 
 
 class Stacks:
@@ -110,6 +111,22 @@ def global_norm(tree: Any) -> jax.Array:
     stacks = Stacks(tree)
     joined = stacks.join(tree)
     return jnp.sqrt(jnp.sum(stacks.dots(joined, joined)))
+
+
+def clip_to_norm(limit: float, grads: Any, _: Any) -> Any:
+    """``grads``, scaled down to a norm of ``limit`` where it is larger; for ``optax.stateless``."""
+    factor = limit / jnp.maximum(global_norm(grads), limit)
+    return jax.tree.map(lambda g: g * factor, grads)
+
+
+def decay_mask(params: Any) -> Any:
+    """True for matrices and kernels, False for biases, scales and norms, of parameters as ``Stacks`` joins them."""
+
+    def decayed(path, _):
+        name = path[1:2] if jax.tree_util.keystr(path[:1], simple=True) == "stacked" else path[-1:]
+        return jax.tree_util.keystr(name, simple=True) in _DECAYED
+
+    return jax.tree_util.tree_map_with_path(decayed, params)
 
 
 def _nest(flat: dict[tuple[str, ...], Any]) -> dict[str, Any]:

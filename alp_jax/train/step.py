@@ -24,7 +24,7 @@ from alp_jax.features.logmel import log_mel
 from alp_jax.features.spec_augment import spec_augment
 from alp_jax.models.regularisers import TrainInputs
 from alp_jax.objectives.base import Arrays, Objective, Reduced
-from alp_jax.optim.optimizer import learning_rate, update_average, updates_taken
+from alp_jax.optim.optimizer import learning_rate, update_average
 from alp_jax.optim.stacks import global_norm
 from alp_jax.parallel.mesh import BATCH_AXES, batch_sharding, batch_shards, on_mesh, replicated
 from alp_jax.train.state import State
@@ -101,7 +101,7 @@ def make_train_step(
         }
         metrics = {**metrics, "loss": loss, "grad_norm": grad_norm, "bad_steps": new_state["bad_steps"]}
         # Of the old optimiser state: the new one already counts this update.
-        metrics["learning_rate"] = jnp.asarray(rate(updates_taken(state["opt"])))
+        metrics["learning_rate"] = jnp.asarray(rate(_updates_taken(state["opt"])))
         return new_state, jax.tree.map(lambda x: x.astype(jnp.float32), metrics)
 
     return jax.jit(
@@ -110,6 +110,11 @@ def make_train_step(
         in_shardings=(shardings, batch_sharding(mesh)),
         out_shardings=(shardings, replicated(mesh)),
     )
+
+
+def _updates_taken(opt_state: Any) -> jax.Array:
+    """How many updates an optimiser of ``make_optimizer`` has taken, int32: skipped steps do not count."""
+    return optax.tree_utils.tree_get_all_with_path(opt_state, "count")[0][1]
 
 
 def value_and_grad(

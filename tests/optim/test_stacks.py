@@ -6,8 +6,8 @@ import numpy as np
 import optax
 
 from alp_jax.config.schema import OptimConfig
-from alp_jax.optim.optimizer import decay_mask, learning_rate, make_optimizer
-from alp_jax.optim.stacks import SMALL, Stacks, global_norm
+from alp_jax.optim.optimizer import learning_rate, make_optimizer
+from alp_jax.optim.stacks import SMALL, Stacks, decay_mask, global_norm
 
 RNG = np.random.default_rng(0)
 

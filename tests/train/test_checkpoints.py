@@ -218,6 +218,18 @@ def poll_for(checkpoints, seconds):
         time.sleep(0.01)
 
 
+def test_a_save_that_is_complete_has_nothing_to_raise(tmp_path):
+    checkpoints = Checkpoints(tmp_path, 3)
+    assert not checkpoints.in_flight
+    checkpoints.save(1, state(), {})
+    deadline = time.monotonic() + 20
+    while checkpoints.in_flight and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not checkpoints.in_flight
+    assert complete(tmp_path) == [1]
+    checkpoints.close()
+
+
 @pytest.mark.parametrize("where", ["orbax", "manifest"])
 def test_a_failed_write_is_raised_at_a_later_step(tmp_path, monkeypatch, where):
     checkpoints = Checkpoints(tmp_path, 3)
