@@ -123,8 +123,7 @@ def _rungs(dataset: Dataset, config: DataConfig) -> dict:
         chosen = plan(dataset, settings, seed=0)
         seconds = time.perf_counter() - start
         rung = open_rung(dataset, settings)
-        cells = np.ndindex(len(rung.summary.edges), len(rung.summary.components))
-        rows = np.sort(np.concatenate([rung.rows(*cell) for cell in cells]))
+        rows = np.sort(np.concatenate([*rung.rows.values()]))
         clips = np.array(rung.summary.source_clips).sum(0)
         shares[name] = clips / clips.sum()
         rungs[name] = {
@@ -136,7 +135,8 @@ def _rungs(dataset: Dataset, config: DataConfig) -> dict:
             "holds_the_one_before": bool((rows[np.searchsorted(rows, before).clip(max=len(rows) - 1)] == before).all()),
         }
         before = rows
-        rung.release()
+        if rung.table:
+            rung.table.release()
     for name, share in shares.items():
         rungs[name]["largest_share_off"] = float(np.abs(share - shares["all"]).max())
     return rungs

@@ -177,8 +177,7 @@ def clips_per_step(dataset: Dataset, config: DataConfig) -> float:
 def write_flac(dataset: Dataset, config: DataConfig, folder: pathlib.Path) -> list[tuple[str, str]]:
     """Writes every clip of a rung as a FLAC file, as it is stored; returns (path, first caption) of each."""
     rung, written = open_rung(dataset, config), []
-    cells = np.ndindex(len(rung.summary.edges), len(rung.summary.components))
-    rows = np.sort(np.concatenate([rung.rows(*cell) for cell in cells]))
+    rows = np.sort(np.concatenate([*rung.rows.values()]))
     for row, record in zip(rows.tolist(), dataset.read_many(rows), strict=True):
         path = folder / f"{row:08}.flac"
         path.write_bytes(records.encode_audio(record.audio, "flac"))

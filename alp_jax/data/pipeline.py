@@ -78,8 +78,9 @@ class GlobalBatches(grain.sources.RandomAccessDataSource):
         row_B = np.empty(len(content.member_B), np.int64)
         for c in np.unique(content.component_B):
             of_component = content.component_B == c
-            row_B[of_component] = rung.rows(content.bucket, int(c))[content.member_B[of_component]]
-        rung.release()
+            row_B[of_component] = rung.rows[content.bucket, int(c)][content.member_B[of_component]]
+        if rung.table:
+            rung.table.release()
         if recipe.windows:
             # Neighbours of a sorted batch lie in the same shard, so a host's stretch needs few of them. Crops and
             # captions were drawn by position and stay there: sorting them too would give another order.

@@ -182,7 +182,7 @@ def test_captions_are_cleaned_before_they_are_cut(made):
 def test_every_clip_of_the_rung_once_per_epoch(made):
     dataset, _ = made
     rung = open_rung(dataset, CONFIG)
-    rows = [rung.rows(bucket, 0) for bucket in range(len(rung.summary.edges))]
+    rows = [rung.rows[bucket, 0] for bucket in range(len(rung.summary.edges))]
     assert sorted(np.concatenate(rows)) == sorted(dataset.ladder_rows())
     assert len(rung) == 53
     plan = batch_plan.plan(dataset, CONFIG, seed=3)

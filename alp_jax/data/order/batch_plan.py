@@ -109,7 +109,7 @@ def _windows(rung: Rung, dataset: Dataset, config: DataConfig) -> Windows:
         raise UserError(f"data.window_shards = {config.window_shards}: must be at least 1")
     first_row = dataset.shard_starts()[1:]
     sizes = rung.summary.clips
-    ends = [[np.searchsorted(rung.rows(k, c), first_row) for c in range(len(sizes[0]))] for k in range(len(sizes))]
+    ends = [[np.searchsorted(rung.rows[k, c], first_row) for c in range(len(sizes[0]))] for k in range(len(sizes))]
     ends_KCF = np.array(ends, np.int64)
     used = np.flatnonzero(np.diff(ends_KCF.sum((0, 1)), prepend=0))
     return Windows(used, ends_KCF[:, :, used], config.window_shards)

@@ -7,6 +7,7 @@ big one is kept in the cache folder, where the loader workers of a host map it t
 import dataclasses
 import functools
 import hashlib
+import itertools
 import json
 import pathlib
 
@@ -51,24 +52,21 @@ class Summary:
 
 
 class Rung:
-    """A rung: its ``Summary`` and the rows of its clips, in stored order within every (bucket, component)."""
+    """A rung: its ``Summary`` and the rows of its clips, in stored order within every (bucket, component).
+
+    Attributes:
+      rows: int32 views by (bucket, component).
+      table: the file that a big one is kept in; its ``release`` gives back the memory of pages that were read.
+    """
 
     def __init__(self, summary: Summary, rows: np.ndarray, table: MappedTable | None = None):
-        self.summary, self._rows, self._table = summary, rows, table
-        self._start = np.append(0, np.cumsum(np.array(summary.clips).reshape(-1)))
+        self.summary, self._rows, self.table = summary, rows, table
+        cells = itertools.product(range(len(summary.edges)), range(len(summary.components)))
+        ends = np.cumsum(np.array(summary.clips).reshape(-1))[:-1]
+        self.rows: dict[tuple[int, int], np.ndarray] = dict(zip(cells, np.split(rows, ends), strict=True))
 
     def __len__(self) -> int:
         return len(self._rows)
-
-    def rows(self, bucket: int, component: int) -> np.ndarray:
-        """int32, a view."""
-        cell = bucket * len(self.summary.components) + component
-        return self._rows[self._start[cell] : self._start[cell + 1]]
-
-    def release(self) -> None:
-        """Gives back memory that shows pages of the kept file."""
-        if self._table:
-            self._table.release()
 
 
 def open_rung(dataset: Dataset, config: DataConfig) -> Rung:

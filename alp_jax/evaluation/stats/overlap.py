@@ -56,11 +56,6 @@ def _seen(trained: Trained, dataset: Dataset, rows: np.ndarray) -> dict[str, np.
     if train.fingerprint != trained.fingerprint:
         return None
     rung = open_rung(train, trained.data)
-    cells = [
-        rung.rows(bucket, component)
-        for bucket in range(len(rung.summary.edges))
-        for component in range(len(rung.summary.components))
-    ]
-    blocks = columns.of_dataset(train, np.sort(np.concatenate(cells)).astype(np.int64))
+    blocks = columns.of_dataset(train, np.sort(np.concatenate([*rung.rows.values()])).astype(np.int64))
     comparison = compare(blocks, [of_rows("test", dataset, rows)], total=len(rung), label="overlap")
     return dict(comparison.seen) | {ANY: np.any(list(comparison.seen.values()), axis=0)}

@@ -44,8 +44,7 @@ def small_pieces(monkeypatch, tmp_path):
 
 
 def everything(rung):
-    cells = [(k, c) for k in range(len(rung.summary.edges)) for c in range(len(rung.summary.components))]
-    return np.concatenate([rung.rows(*cell) for cell in cells])
+    return np.concatenate([*rung.rows.values()])
 
 
 @pytest.mark.parametrize("pairs", [1, 2, 700, 2999, 0])
@@ -71,7 +70,7 @@ def test_rows_are_sorted_by_bucket_and_keep_their_stored_order():
     rung = rungs.open_rung(index, DataConfig())
     assert rung.summary.components == [""]
     for bucket, edge in enumerate(rung.summary.edges):
-        rows = rung.rows(bucket, 0)
+        rows = rung.rows[bucket, 0]
         assert (np.diff(rows) > 0).all()
         below = rung.summary.edges[bucket - 1] if bucket else 0
         samples = index.num_samples[rows]
@@ -83,7 +82,7 @@ def test_rows_are_sorted_by_bucket_and_keep_their_stored_order():
     mixed = rungs.open_rung(index, DataConfig(mixture="big=1,small=1"))
     assert mixed.summary.components == ["big", "small"]
     for component in range(2):
-        assert {*index.source[mixed.rows(3, component)]} == {component}
+        assert {*index.source[mixed.rows[3, component]]} == {component}
     np.testing.assert_array_equal(np.sort(everything(mixed)), np.sort(everything(rung)))
 
 
@@ -108,7 +107,7 @@ def test_a_big_rung_is_kept_and_mapped(monkeypatch, tmp_path):
     for rung in (written, mapped):
         assert rung.summary == derived.summary
         np.testing.assert_array_equal(everything(rung), everything(derived))
-        rung.release()
+        rung.table.release()
         np.testing.assert_array_equal(everything(rung), everything(derived))
     with pytest.raises(TypeError):  # anything else is made anew
         rungs.open_rung(index, dataclasses.replace(config, pairs=2999))
