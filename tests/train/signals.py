@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from alp_jax.cli import main as cli
 from alp_jax.parallel import hosts
 from alp_jax.parallel.mesh import batch_sharding, replicated
-from alp_jax.train import checkpoint, evaluate, loop
+from alp_jax.train import checkpoint, evaluate, loop, setup
 
 
 def main(when: str, run: str, config: str, process: str = "0") -> int:
@@ -61,7 +61,7 @@ def main(when: str, run: str, config: str, process: str = "0") -> int:
         strike("evaluate")
         return []
 
-    loop.state_maker, loop.make_train_step, loop.put_batch = state_maker, make_step, put_batch
+    setup.state_maker, setup.make_train_step, loop.put_batch = state_maker, make_step, put_batch
     checkpoint.write_manifest, evaluate.evaluate_run = write_manifest, evaluate_run
     return cli.main(["train", "--workdir", run, "--evaluate", f"--config={config}"])
 
