@@ -79,7 +79,7 @@ def _run(argv: list[str]) -> tuple[int, str]:
         print(overview())
         return (0 if argv else 2), ""
     from alp_jax.config import ConfigError, hints
-    from alp_jax.core.errors import AlpError, UserError
+    from alp_jax.core.errors import PATH_PROBLEMS, AlpError, UserError
 
     try:
         if argv[0] not in VERBS:
@@ -104,6 +104,8 @@ def _run(argv: list[str]) -> tuple[int, str]:
         return _fail(error, 2)
     except AlpError as error:
         return _fail(error, error.exit_code)
+    except tuple(PATH_PROBLEMS) as error:
+        return _fail(f"{error.filename2 or error.filename} {PATH_PROBLEMS[type(error)]}", 2)
     except KeyboardInterrupt:
         return _fail("interrupted; the same command goes on where it stopped", 130)
     except BrokenPipeError:

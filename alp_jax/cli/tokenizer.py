@@ -60,10 +60,5 @@ def run(args: argparse.Namespace) -> dict:
             print(f"these captions carry {made.vocab_size} tokens, fewer than the {wanted} wanted{more}")
         seconds = f"{time.monotonic() - began:.0f} s"
         print(f"{out}: {made.vocab_size} tokens ({args.kind}) from {count} training captions in {seconds}")
-    return {
-        "path": str(out),
-        "vocab_size": made.vocab_size,
-        "kind": args.kind,
-        "captions": count,
-        "sha256": made.sha256,
-    }
+    made_of = {"kind": args.kind, "captions": count}
+    return {"path": str(out), "vocab_size": made.vocab_size, "sha256": made.sha256} | made_of

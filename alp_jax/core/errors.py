@@ -53,3 +53,12 @@ class NumericsError(AlpError):
     """Training produced non-finite values too many times in a row."""
 
     exit_code = 46
+
+
+# what a path that was named is instead of what is needed there
+PATH_PROBLEMS: dict[type[OSError], str] = {
+    IsADirectoryError: "is a folder, where a file is needed",
+    NotADirectoryError: "lies below a file, where a folder is needed",
+    FileExistsError: "is a file, where a folder is needed",
+    PermissionError: "may not be read or written by this user",
+}

@@ -12,6 +12,7 @@ import sys
 import pytest
 
 from alp_jax.cli import main as cli
+from alp_jax.core.files import write_text
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -86,6 +87,29 @@ def test_mistakes_are_one_line_and_exit_2(argv, words, capsys, tmp_path, monkeyp
     assert [text.startswith(("alp train: ", "loading JAX")) for text in before] == [True] * len(before) * found_late
     assert out == ""
     assert list(tmp_path.iterdir()) == []
+
+
+def forbidden(path):
+    raise PermissionError(13, "Permission denied", str(path))
+
+
+@pytest.mark.parametrize(
+    ("use", "name", "words"),
+    [
+        (lambda path: path.mkdir(exist_ok=True), "file", "is a file, where a folder is needed"),
+        (lambda path: write_text(path, ""), "folder", "is a folder, where a file is needed"),
+        (lambda path: path.read_text(), "file/below", "lies below a file, where a folder is needed"),
+        (forbidden, "secret", "may not be read or written by this user"),
+    ],
+)
+def test_a_path_of_the_wrong_kind_is_one_line_and_exit_2(use, name, words, capsys, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    monkeypatch.setattr("alp_jax.cli.models.run", lambda args: use(tmp_path / name))
+    status, out, err = run(capsys, "models")
+    assert (status, out) == (2, "")
+    assert err == f"alp: {tmp_path / name} {words}\n"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
 
 
 FIRST_WORDS = """
