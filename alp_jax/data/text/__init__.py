@@ -1,1 +1,4 @@
-"""Captions: their normal form, statistics and token ids."""
+"""Captions: their normal form, statistics and token ids.
+
+Dimension letters: n captions of a block, W words of all of them, V tags.
+"""

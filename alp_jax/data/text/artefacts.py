@@ -1,8 +1,8 @@
-"""What captions hold that does not describe sound: traces of the language models and scripts that wrote them.
+"""Text in captions that does not describe sound: traces of the language models and scripts that wrote them.
 
-Each pattern is one that RE2 and ``re`` read alike, so that Arrow can look through millions of captions and only those
-it stops at are looked at again. A *defect* should not be in a caption; *style* is wording that gives a generator away
-and may be right.
+Every pattern means the same to RE2 as to ``re``: Arrow, which uses RE2, scans millions of captions for all patterns at
+once, and ``re`` then tells which pattern matched in the few that hit. A *defect* should not be in a caption; *style* is
+wording that gives a generator away but may be correct.
 """
 
 import functools
@@ -19,7 +19,7 @@ _SHOWS = (
     r"(?:contains?|consists? of|features?|includes?|depicts?|captures?|presents?|describes?|portrays?|showcases?|"
     r"conveys?|has|is (?:a recording )?of)"
 )
-_LONGEST_LOOP, _ROUNDS = 4, 4  # words; times in a row, as people do write "beep beep beep"
+_LONGEST_LOOP, _ROUNDS = 4, 4  # words; repeats: people do write "beep beep beep"
 
 
 class Artefact(NamedTuple):
@@ -132,13 +132,13 @@ DEFECTS = tuple(name for name, artefact in ARTEFACTS.items() if artefact.defect)
 
 
 def loops(words: np.ndarray, owner: np.ndarray) -> np.ndarray:
-    """Captions in which one to four words come four times or more in a row.
+    """Captions in which the same one to four words occur four or more times in a row.
 
     Args:
-      words: int[W], numbers of the words of many captions, one after another. owner: int[W], caption of each.
+      words: int[W], the numbers of the words of many captions, concatenated. owner: int[W], the caption of each word.
 
     Returns:
-      The captions concerned, sorted, each once.
+      int[], the captions concerned, sorted and distinct.
     """
     found = []
     for period in range(1, _LONGEST_LOOP + 1):
@@ -146,6 +146,7 @@ def loops(words: np.ndarray, owner: np.ndarray) -> np.ndarray:
             break
         same = words[period:] == words[:-period]
         same &= owner[period:] == owner[:-period]
+        # _ROUNDS repeats of a period are (_ROUNDS - 1) * period consecutive words that equal the one a period later
         runs = np.concatenate(([0], np.cumsum(same)))
         needed = (_ROUNDS - 1) * period
         full = runs[needed:] - runs[:-needed] == needed
@@ -155,7 +156,7 @@ def loops(words: np.ndarray, owner: np.ndarray) -> np.ndarray:
 
 @functools.cache
 def _compiled() -> tuple[str, dict[str, re.Pattern]]:
-    def spelt_out(pattern: str) -> str:  # RE2 does not know \\uXXXX
+    def spelt_out(pattern: str) -> str:  # RE2 has no \\uXXXX escapes
         return re.sub(r"\\u([0-9a-f]{4})", lambda match: chr(int(match[1], 16)), pattern)
 
     patterns = {name: spelt_out(artefact.pattern) for name, artefact in ARTEFACTS.items() if artefact.pattern}
@@ -164,7 +165,7 @@ def _compiled() -> tuple[str, dict[str, re.Pattern]]:
 
 
 def find(captions: Sequence[str]) -> Iterator[tuple[int, str]]:
-    """(position in ``captions``, key of ARTEFACTS) of everything found but loops, in order of position."""
+    """Yields (position in ``captions``, key of ARTEFACTS) for everything but word loops, in order of position."""
     anywhere, each = _compiled()
     hits = pc.match_substring_regex(pa.array(captions, pa.string()), anywhere, ignore_case=True)
     for position in np.flatnonzero(hits.to_numpy(zero_copy_only=False)):

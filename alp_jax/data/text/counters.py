@@ -1,4 +1,4 @@
-"""Counting in a stream with bounded memory: exact while it is small, an estimate that says so beyond."""
+"""Counting a stream in bounded memory: exact while the stream is small, beyond that an estimate with its error."""
 
 import math
 from collections import Counter
@@ -6,15 +6,16 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-_PENDING = 1 << 18  # hashes that are collected before they are sorted in
+_PENDING = 1 << 18  # hashes collected before they are sorted into the kept ones
 _LARGEST = (1 << 64) - 1
 
 
 class DistinctHashes:
-    """How many different 64-bit hashes were added.
+    """Counts distinct 64-bit hashes.
 
-    Exact up to ``limit`` of them. Beyond, only hashes below a bound are kept, and the bound is halved whenever they
-    exceed ``limit`` (Wegman's adaptive sampling, analysed by Flajolet, 1990): what is kept, times two per halving.
+    Exact up to ``limit``. Beyond it only hashes up to a bound are kept, and the bound is halved whenever more than
+    ``limit`` remain (Wegman's adaptive sampling, analysed by Flajolet, 1990). The estimate is the number kept, times
+    two for every halving.
     """
 
     def __init__(self, limit: int):
@@ -24,7 +25,7 @@ class DistinctHashes:
         self._waiting = 0
 
     def add(self, hashes: np.ndarray) -> None:
-        """Adds uint64[n], evenly spread over 64 bits."""
+        """Adds uint64[n] hashes, which must be uniform over 64 bits."""
         if self._halvings:
             hashes = hashes[hashes <= self._bound]
         self._pending.append(hashes)
@@ -35,6 +36,7 @@ class DistinctHashes:
     def merge(self, other: "DistinctHashes") -> None:
         """Adds everything that ``other`` was given."""
         other._settle()
+        # Both sides must be cut at the same bound: the estimate scales everything kept by one factor.
         self._halvings = max(self._halvings, other._halvings)
         self.add(other._kept)
         self._settle()
@@ -44,15 +46,17 @@ class DistinctHashes:
         return np.uint64(_LARGEST >> self._halvings)
 
     def _settle(self) -> None:
+        # Pending hashes may predate a halving, so the bound is applied again after they are sorted in.
         self._kept = np.unique(np.concatenate((self._kept, *self._pending)))
         self._pending, self._waiting = [], 0
         self._kept = self._kept[: np.searchsorted(self._kept, self._bound, "right")]
         while len(self._kept) > self._limit:
             self._halvings += 1
+            # a copy, because a slice would keep the larger array alive
             self._kept = self._kept[: np.searchsorted(self._kept, self._bound, "right")].copy()
 
     def count(self) -> tuple[int, float]:
-        """(how many, relative standard error: 0 when exact)."""
+        """(number of distinct hashes, relative standard error: 0 when exact)."""
         self._settle()
         if not self._halvings:
             return len(self._kept), 0.0
@@ -60,12 +64,13 @@ class DistinctHashes:
 
 
 class FrequentTexts:
-    """The most frequent texts: exact while at most ``2 * limit`` are different, else counts are lower bounds.
+    """The most frequent texts: exact up to ``2 * limit`` distinct texts; beyond that the counts are lower bounds.
 
-    When there are more, the count of the ``limit``-th is taken from all (Agarwal et al., Mergeable Summaries, 2013).
+    When there are more, the ``limit``-th largest count is subtracted from all of them, and texts that reach 0 are
+    dropped (Agarwal et al., Mergeable Summaries, 2013).
 
     Attributes:
-      slack: by how much a count may be too low.
+      slack: the most by which a count may be too low.
     """
 
     def __init__(self, limit: int):
@@ -87,18 +92,19 @@ class FrequentTexts:
         if len(self._counts) > 2 * self._limit:
             cut = int(np.partition(np.fromiter(self._counts.values(), np.int64), -self._limit)[-self._limit])
             self._counts = Counter({text: count - cut for text, count in self._counts.items() if count > cut})
+            # A text loses at most ``cut`` in each pruning, whether it is kept now or dropped and seen again later.
             self.slack += cut
 
     def top(self, n: int) -> list[tuple[str, int]]:
-        """The ``n`` most frequent, with their counts; equals in alphabetical order."""
+        """The ``n`` most frequent, with their counts; ties in alphabetical order."""
         return sorted(self._counts.items(), key=lambda item: (-item[1], item[0]))[:n]
 
 
 class HashSample:
-    """The ``limit`` texts whose keys are smallest: a sample that depends on the keys alone, not on their order.
+    """The ``limit`` texts with the smallest keys: a sample that depends on the keys alone, not on their order.
 
     Attributes:
-      seen: how many were offered.
+      seen: number of texts offered.
     """
 
     def __init__(self, limit: int):
@@ -108,7 +114,7 @@ class HashSample:
         self._bound = np.uint64(_LARGEST)
 
     def add(self, keys: np.ndarray, texts: Sequence[str]) -> None:
-        """Offers ``texts`` with uint64[n] ``keys``, evenly spread over 64 bits."""
+        """Offers ``texts`` with ``keys`` uint64[n], which must be uniform over 64 bits."""
         self.seen += len(keys)
         low = np.flatnonzero(keys <= self._bound)
         self._keys = np.concatenate((self._keys, keys[low]))
@@ -118,7 +124,7 @@ class HashSample:
 
     def merge(self, other: "HashSample") -> None:
         """Adds everything that ``other`` was offered."""
-        seen = self.seen + other.seen
+        seen = self.seen + other.seen  # ``add`` would count only what ``other`` has kept
         self.add(other._keys, other._texts)
         self.seen = seen
 
@@ -129,6 +135,6 @@ class HashSample:
             self._bound = self._keys[-1]
 
     def texts(self) -> list[str]:
-        """The sample in the order of its keys."""
+        """The sample in order of its keys."""
         self._settle()
         return self._texts

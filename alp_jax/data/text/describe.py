@@ -1,4 +1,4 @@
-"""What the captions of a stream are like, and the lines that ``alp data captions`` prints of it."""
+"""Statistics of a stream of captions, and the lines that ``alp data captions`` prints about them."""
 
 from collections.abc import Callable, Iterator
 
@@ -19,12 +19,12 @@ _LONGEST = 120  # characters of an example
 
 
 def describe(stream, tokens: Callable[[str], int] | None, budget: int) -> dict:
-    """``CaptionStatistics`` of a stream, and the rows that it rejected.
+    """The result of ``CaptionStatistics`` for a stream, and the rows that the stream rejected.
 
     Args:
-      stream: of ``corpora.caption_streams``: yields (source, split, clip, captions) and knows ``clips`` and
+      stream: one of ``corpora.caption_streams``; yields (source, split, clip, captions) and has ``clips`` and
         ``rejected``.
-      tokens, budget: as of ``CaptionStatistics``.
+      tokens, budget: see ``CaptionStatistics``.
     """
     statistics = CaptionStatistics(tokens, budget)
     with Progress("read captions", stream.clips, "clips") as progress:
@@ -35,10 +35,10 @@ def describe(stream, tokens: Callable[[str], int] | None, budget: int) -> dict:
 
 
 def token_counter(folder: str | None, tokenizer: str, text_clean: str) -> Callable[[str], int] | None:
-    """Counts the tokens of a cleaned caption; None without a tokenizer.
+    """A function that counts the tokens of a caption after its clean-up; None without a tokenizer.
 
     Args:
-      folder: of a data set, whose own tokenizer is used where ``tokenizer`` names none and there is one.
+      folder: of a data set; its own tokenizer, if it has one, is used when ``tokenizer`` is empty.
     """
     if not folder and not tokenizer:
         return None
@@ -50,7 +50,7 @@ def token_counter(folder: str | None, tokenizer: str, text_clean: str) -> Callab
 
 
 def caption_lines(result: dict) -> Iterator[str]:
-    """The result of ``describe``: a row for each source, then what is found in each."""
+    """The result of ``describe`` as text: a row for each source, then the findings in each."""
     rows = dict(result["sources"]) | ({"all": result["all"]} if len(result["sources"]) > 1 else {})
     yield from _HEAD
     yield from (_row(name, row) for name, row in rows.items())
@@ -76,7 +76,7 @@ def _row(name: str, row: dict) -> str:
 
 
 def _findings(name: str, row: dict, kinds: dict) -> Iterator[str]:
-    """What the table cannot hold: splits, artefacts and repetition with examples, tokens."""
+    """What does not fit in the table: splits, tokens, and artefacts and repetition with examples."""
     captions = row["captions"]
     splits = (f"{split} {counts['captions']} of {counts['clips']} clips" for split, counts in row["splits"].items())
     yield f"{name}: captions {', '.join(splits)}"

@@ -1,4 +1,4 @@
-"""Vocabularies of other toolboxes: the tokenizer.json of the ``tokenizers`` library, as BERT or BART have it."""
+"""Vocabularies made elsewhere: the tokenizer.json of the ``tokenizers`` library, which BERT and BART come with."""
 
 import hashlib
 import json
@@ -15,18 +15,19 @@ if TYPE_CHECKING:
     import tokenizers
 
 FILE_NAME, CONFIG_NAME = "tokenizer.json", "tokenizer_config.json"
-# What takes these places in the reference's caption models when nothing does; the last spelling is added if need be.
+# The reference's caption models fill these roles so where a tokenizer leaves them empty: with the first spelling in the
+# vocabulary, else by adding the last one.
 _CAPTION_TOKENS = {
     "bos_token": ("<s>",),
     "eos_token": ("</s>",),
     "pad_token": ("[PAD]", "<pad>"),
     "mask_token": ("[MASK]", "<mask>"),
 }
-# Where the special tokens of a tokenizer.json are named, in the order in which they are looked for.
+# The files that name the special tokens of a tokenizer.json; an earlier one takes precedence.
 _ROLE_FILES = (CONFIG_NAME, "special_tokens_map.json")
 _NAMES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
-# What stands for each, by name and, as many files name nothing, by how BERT, RoBERTa and BART spell it. BERT has no
-# tokens for the begin and the end of a text but those of its classifier.
+# How each role is found: by name or, since many files name nothing, by how BERT, RoBERTa and BART spell the token. BERT
+# has no tokens for the beginning and the end of a text other than those of its classifier.
 _ROLES = {
     "pad": (("pad_token",), ("[PAD]", "<pad>")),
     "bos": (("bos_token", "cls_token"), ("[CLS]", "<s>")),
@@ -36,7 +37,7 @@ _ROLES = {
 
 
 def read_roles(folder: str | os.PathLike) -> dict[str, str]:
-    """Special tokens by their names in tokenizer_config.json and special_tokens_map.json, as far as those name them.
+    """The special tokens that tokenizer_config.json and special_tokens_map.json name: role name -> token.
 
     Raises:
       UserError: one of the files is damaged.
@@ -69,9 +70,9 @@ def read_tokenizer(folder: str | os.PathLike, *, captioning: bool = False) -> "J
 
 
 def with_caption_tokens(data: bytes, roles: dict[str, str], name: str) -> tuple[bytes, dict[str, str]]:
-    """A tokenizer.json and its roles with begin, end, padding and mask token, new ones at the end of the vocabulary.
+    """Gives a tokenizer.json and its roles begin, end, padding and mask tokens; new ones end the vocabulary.
 
-    A classifier's tokens, which ``JsonTokenizer`` takes for begin and end, do not count here.
+    A classifier's tokens, which ``JsonTokenizer`` accepts as begin and end, do not count here.
     """
     vocabulary = _load(data, name).get_vocab(with_added_tokens=True)
     definition, roles = json.loads(data), dict(roles)
@@ -92,20 +93,20 @@ def _load(data: bytes, name: str) -> "tokenizers.Tokenizer":
         raise UserError(f"{name} needs the package tokenizers: pip install 'alp_jax[hf]'") from None
     try:
         return tokenizers.Tokenizer.from_str(data.decode())
-    except BaseException as error:  # the library raises nothing more specific, and its panics are no Exception
+    except BaseException as error:  # the library raises nothing more specific, and its panics derive from BaseException
         if isinstance(error, KeyboardInterrupt | SystemExit):
             raise
         raise UserError(f"{name} is no tokenizer.json: {' '.join(str(error).split())}") from None
 
 
 def _content(value: Any) -> str:
-    """A token is written as text or as an object with its ``content``."""
+    """The token in ``value``, which is text or an object with the text as its ``content``; "" for anything else."""
     value = value.get("content") if isinstance(value, dict) else value
     return value if isinstance(value, str) else ""
 
 
 def settings(roles: dict[str, str]) -> bytes:
-    """A tokenizer_config.json; without the class, transformers would guess one from config.json, and guess wrong."""
+    """A tokenizer_config.json. It names the class, or transformers would guess a wrong one from config.json."""
     named = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False, **roles}
     return json.dumps(named, ensure_ascii=False, indent=1, sort_keys=True).encode()
 
@@ -148,11 +149,11 @@ class JsonTokenizer(Tokenizer):
         return self._tokenizer.encode(text, add_special_tokens=False).ids
 
     def wrapped(self, text: str) -> list[int]:
-        """Token ids with the special tokens that the tokenizer itself puts around a text."""
+        """Token ids including the special tokens that the tokenizer itself puts around a text."""
         return self._tokenizer.encode(text).ids
 
     def check_wrapping(self) -> None:
-        """Raises UserError unless a text is put between the begin and the end token, as ours are."""
+        """Raises UserError unless the tokenizer puts a text between its begin and end tokens, as training does."""
         text = "a dog barks"
         wanted = [self.bos_id, *self.encode(text), self.eos_id]
         if self.wrapped(text) != wanted:

@@ -1,8 +1,8 @@
-"""Which captions are not in English, by script and by py3langid (Lui and Baldwin 2012, Barbaresi): numpy and 5 MB.
+"""Finds captions that are not in English, by script and by py3langid (Lui and Baldwin 2012; Barbaresi).
 
-Short texts are hard: of 89,000 captions of AudioCaps, Clotho and SoundBible, all in English, 1% get another most
-probable language, but only 0.03% one that is more probable than all others together. Only those count, so that a
-caption of a word or two ("Regen") is taken for English.
+Short texts are hard. Of 89,000 captions of AudioCaps, Clotho and SoundBible, all in English, 1% have another language
+as the most probable one, but only 0.03% one that is more probable than all others together. Only the latter count as
+foreign, so that a caption of one or two words ("Regen") passes for English.
 """
 
 import functools
@@ -26,7 +26,7 @@ def _is_latin(letter: str) -> bool:
 
 
 def latin(text: str) -> bool:
-    """At least half of the letters are Latin, as those of a text without letters are."""
+    """Whether at least half of the letters are Latin; true of a text without letters."""
     if text.isascii():
         return True
     letters = [_is_latin(letter) for letter in text if letter.isalpha()]
@@ -34,7 +34,7 @@ def latin(text: str) -> bool:
 
 
 def foreign(texts: Iterable[str]) -> list[str]:
-    """For each text "" if it may be English, else its ISO 639 code, or OTHER_SCRIPT if that is all that is certain."""
+    """For each text: "" if it may be English, its ISO 639 code if that is certain, or OTHER_SCRIPT."""
     found = []
     for text in texts:
         code, probability = _identifier().classify(text.lower())

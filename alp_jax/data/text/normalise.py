@@ -1,4 +1,4 @@
-"""From a caption to what stands for it: the normal form by which two count as the same text, and the token ids."""
+"""What a caption becomes: the normal form by which two count as the same text, the clean-ups, and the token ids."""
 
 import re
 import unicodedata
@@ -8,9 +8,10 @@ from alp_jax.core.names import choose
 from alp_jax.data.text.tokenizer import Tokenizer
 
 _NOT_WORD = re.compile(r"[^\w]+")
-# White space before a mark that ends a word; the white space after the mark counts as seen.
+# White space before a mark that ends a word. The match consumes the white space after the mark, so in " , ." only the
+# first mark moves; the reference does the same, and token ids depend on it.
 _SPACED_MARK = re.compile(r"\s([!\",.:;?](?:\s|$))")
-# What each of the reference's recipes puts spaces in place of: captioning keeps the asterisk.
+# The marks that each of the reference's recipes replaces with spaces; captioning keeps the asterisk.
 _BLANKED = {
     "clap": str.maketrans(dict.fromkeys('!"(),.:;?|*', " ")),
     "audio_caption": str.maketrans(dict.fromkeys('!"(),.:;?|', " ")),
@@ -19,15 +20,15 @@ CLEAN_UPS = ("none", *_BLANKED)
 
 
 def normalise(caption: str) -> str:
-    """NFKC, case folded, everything but letters, digits and underscore as single spaces."""
+    """NFKC and case folding; every run of characters other than letters, digits and underscores becomes one space."""
     return _NOT_WORD.sub(" ", unicodedata.normalize("NFKC", caption).casefold()).strip()
 
 
 def clean(caption: str, recipe: str) -> str:
     """``caption`` as the reference's recipe (``clap`` or ``audio_caption``) hands it to the tokenizer.
 
-    Lower case; no space before a mark at the end of a word; marks become spaces; pairs of spaces become one, once
-    after each of the two, so that runs of spaces may remain. ``none`` changes nothing.
+    Lower-cases, drops the space before a mark that ends a word, and turns marks into spaces. Each of the latter two
+    steps is followed by one pass that halves pairs of spaces, so runs of spaces may remain. ``none`` changes nothing.
 
     Raises:
       UserError: an unknown recipe.
@@ -40,6 +41,6 @@ def clean(caption: str, recipe: str) -> str:
 
 
 def caption_ids(caption: str, tokenizer: Tokenizer, config: DataConfig) -> tuple[list[int], bool]:
-    """Ids of the cleaned-up caption without special tokens, at most ``config.text_budget``, and whether it was cut."""
+    """Token ids of the cleaned-up caption, at most ``config.text_budget`` and none special; and whether it was cut."""
     ids = tokenizer.encode(clean(caption, config.text_clean))
     return ids[: config.text_budget], len(ids) > config.text_budget

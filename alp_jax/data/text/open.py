@@ -14,7 +14,7 @@ from alp_jax.data.text.tokenizer import FILE_NAME, Tokenizer
 
 
 def open_tokenizer(path: str | os.PathLike) -> Tokenizer:
-    """Reads a sentencepiece model or, by the ending ``.json``, a tokenizer.json.
+    """Reads a sentencepiece model or, if the name ends in ``.json``, a tokenizer.json.
 
     Raises:
       UserError: the file is missing or of another kind, or a tokenizer.json lacks one of the special tokens.
@@ -30,14 +30,14 @@ def open_tokenizer(path: str | os.PathLike) -> Tokenizer:
 
 
 def tokenizer_path(dataset_path: storage.Location, config: DataConfig) -> pathlib.Path:
-    """The configured model file, or ``tokenizer.model`` beside the data set; a remote one is copied to the cache."""
+    """The configured model file, or ``tokenizer.model`` in the data set; a remote one is copied to the cache."""
     path = config.tokenizer or storage.join(dataset_path, FILE_NAME)
     if not storage.is_remote(path):
         return storage.local(path)
     try:
         content = storage.read(path)
     except OSError:
-        return pathlib.Path(path)  # does not exist, as whoever opens it will say
+        return pathlib.Path(path)  # does not exist: whoever opens it reports that
     copy = cache_dir() / "tokenizers" / hashlib.sha256(content).hexdigest() / path.rpartition("/")[2]
     if not copy.exists():
         files.write_bytes(copy, content)

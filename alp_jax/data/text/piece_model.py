@@ -1,7 +1,7 @@
-"""A sentencepiece model of ours as a tokenizer.json with the same ids.
+"""Converts one of this project's sentencepiece models to a tokenizer.json with the same ids.
 
-The ``tokenizers`` library reads the model's own normalisation table, but applies it to the first character of what
-it takes for one letter and drops the rest: E with a combining accent becomes a bare e. Composing and lower-casing
+The ``tokenizers`` library reads the model's own normalisation table, but applies it to the first character of each
+grapheme and drops the rest: E with a combining accent becomes a bare e. Composing and lower-casing
 the text before the table is applied leaves it nothing to drop. What still differs is listed in ``DIFFERENCES``.
 """
 
@@ -20,12 +20,12 @@ DIFFERENCES = (
     "Cyrillic, Vietnamese, Hangul and Kana",
     "ties: the same pieces in another order, as in 00 0 and 0 00, where the two libraries decide differently",
 )
-_SPACE = "\u2581"  # what sentencepiece writes for a space
-# The table keeps these two, against NFKC and lower case, so they hide behind characters that no text has.
+_SPACE = "\u2581"  # what sentencepiece writes in place of a space
+# The table keeps these two, which NFKC and lower-casing would change; noncharacters stand in for them meanwhile.
 _KEPT = {"\u0130": ("Regex", "\u0130|I\u0307", "\ufdd0"), "\uff5e": ("String", "\uff5e", "\ufdd1")}
-# A piece that no text is cut into gets a score that no sum of a few real pieces falls below.
+# The score of a piece that no text may be cut into: lower than the sum of any few real pieces.
 _NEVER = -1000.0
-_BPE = 2  # sentencepiece's number for that kind of model
+_BPE = 2  # sentencepiece's number for byte-pair encoding (BPE)
 
 
 def definition(model: bytes, processor: sentencepiece.SentencePieceProcessor) -> dict[str, Any]:
@@ -71,7 +71,7 @@ def _unigram(processor, pieces: list[str], special: list[int]) -> dict[str, Any]
 
 
 def _bpe(processor, pieces: list[str], special: list[int]) -> dict[str, Any]:
-    """Merges are not stored: a piece is merged from any two pieces that make it, and pieces are in order of merging."""
+    """Rebuilds the merges, which the model does not store: all pairs of pieces that form a piece, in order of piece."""
     normal = {piece for i, piece in enumerate(pieces) if i not in special and not processor.IsByte(i)}
     merges = []
     for piece in pieces:
@@ -93,6 +93,8 @@ def _bpe(processor, pieces: list[str], special: list[int]) -> dict[str, Any]:
 
 
 def _normalizers(charsmap: bytes) -> list[dict[str, Any]]:
+    # In this order: characters of _KEPT hide, the text is composed and lower-cased so that the table loses nothing, the
+    # table is applied, they come back, and spaces are stripped and joined before they are written as _SPACE.
     return [
         *(_replace(kind, pattern, hidden) for kind, pattern, hidden in _KEPT.values()),
         {"type": "NFKC"},
@@ -120,7 +122,7 @@ def _sequence(name: str, part: int) -> dict[str, Any]:
 
 @functools.cache
 def _message_type():
-    """What matters here of sentencepiece's ModelProto (its own module demands the newest protobuf)."""
+    """The part of sentencepiece's ModelProto that is needed here; its own module demands the newest protobuf."""
     kinds = descriptor_pb2.FieldDescriptorProto
     file = descriptor_pb2.FileDescriptorProto(name="alp_jax/sentencepiece.proto", package="alp_jax", syntax="proto2")
     trainer = file.message_type.add(name="TrainerSpec")

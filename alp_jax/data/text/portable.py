@@ -1,4 +1,4 @@
-"""A tokenizer as the two files that transformers and the tools built on it load, proved on captions."""
+"""Writes a tokenizer as the two files that transformers and tools built on it load, and tests them on captions."""
 
 import json
 from collections.abc import Iterable
@@ -8,8 +8,8 @@ from alp_jax.core.errors import UserError
 from alp_jax.data.text.json_tokenizer import FILE_NAME, JsonTokenizer
 from alp_jax.data.text.tokenizer import Tokenizer, added_token
 
-# Texts that are not in every data set: letters of other scripts, composed and not, symbols, spaces, nothing. None has
-# three equal characters in a row: 000 is 00 and 0, or 0 and 00, and which of them is up to rounding.
+# Texts that few data sets contain: letters of other scripts, composed or not, symbols, spaces, nothing. None has three
+# equal characters in a row: 000 may be cut into 00 0 or 0 00, and rounding decides which.
 PROBES = (
     "",
     "  two  spaces\tand a\nline ",
@@ -21,18 +21,18 @@ PROBES = (
     "\U0001f469\u200d\U0001f52c \u2764\ufe0f \U0001f1e9\U0001f1ea 1\ufe0f\u20e3",
     "\u2581 \u2581a a\u2581b <<>> [x] {y} \\z & % $ # @ ~ ^ `",
 )
-# One caption in this many may differ: two equally probable ways to cut a text, settled by rounding.
+# One caption in this many may differ: where two ways to cut a text are equally probable, rounding decides.
 _RARE = 1000
 
 
 class PortableTokenizer(NamedTuple):
-    """The files and what their comparison found.
+    """The files, and how they compare with the original tokenizer.
 
     Fields:
       files: name -> content.
-      compared: texts that were encoded by both, all captions among them.
-      differ: how many captions got other ids.
-      example: the first caption that did, or "".
+      compared: number of texts encoded by both, captions and probes.
+      differ: number of captions that got different ids.
+      example: the first such caption, or "".
     """
 
     files: dict[str, bytes]
@@ -46,7 +46,7 @@ def portable_tokenizer(tokenizer: Tokenizer, captions: Iterable[str], rows: int 
 
     Args:
       captions: texts that the files are compared on, besides ``PROBES``.
-      rows: ids that there must be, unused ones at the end: as many as a decoder has; 0 adds none.
+      rows: size to pad the vocabulary to with unused ids, that of the decoder's embedding; 0 adds none.
 
     Raises:
       UserError: ``tokenizers`` is not installed, there are more tokens than ``rows``, or captions get other ids.

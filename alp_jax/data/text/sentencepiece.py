@@ -1,4 +1,5 @@
-"""Tokenizers of our own making: unigram or BPE, lower-cased, with byte fallback, so that no text is unknown."""
+"""Tokenizers that this project trains: unigram or byte-pair encoding (BPE), case folded, with byte fallback, so that no
+text is unknown."""
 
 import hashlib
 from collections.abc import Iterable
@@ -16,7 +17,7 @@ _SPECIAL = {"pad": 0, "bos": 1, "eos": 2, "unk": 3, "mask": 4}
 
 
 class SentencePiece(Tokenizer):
-    """A model that ``training.train`` made."""
+    """A model trained by ``training.train``."""
 
     pad_id, bos_id, eos_id, unk_id, mask_id = _SPECIAL.values()
 

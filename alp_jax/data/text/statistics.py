@@ -1,7 +1,7 @@
-"""What the captions of a corpus are like: lengths, words, diversity, repetition, language, artefacts; in one pass.
+"""Statistics of the captions of a corpus in one pass: lengths, words, diversity, repetition, language, artefacts.
 
-Memory is bounded for any number of captions except for 16 bytes per caption (which ones are duplicates is counted
-exactly) and the distinct words.
+Memory is bounded for any number of captions, except for 16 bytes per caption (duplicates are counted exactly) and for
+the distinct words.
 """
 
 from collections import Counter
@@ -29,16 +29,17 @@ DEFINITIONS = {
     "scaled up from a sample of that size drawn by hash (looked_at)",
     "defects": "captions with at least one artefact that should not be in a caption; the others are style",
 }
-_BLOCK = 8192  # captions that are counted at a time
-_EXACT = 1 << 22  # n-grams of a source that are counted exactly
+_BLOCK = 8192  # captions counted at a time
+_EXACT = 1 << 22  # distinct n-grams of a source up to which they are counted exactly
 
 
 class CaptionStatistics:
     """Collects captions by source.
 
     Args:
-      tokens: caption -> number of tokens, to count those too. budget: how many of them training keeps.
-      exact: n-grams of a source that are counted exactly; more are estimated.
+      tokens: caption -> number of tokens; None: tokens are not counted.
+      budget: how many tokens of a caption training keeps.
+      exact: distinct n-grams of a source that are counted exactly; beyond these their number is estimated.
     """
 
     def __init__(self, tokens: Callable[[str], int] | None = None, budget: int = 0, exact: int = _EXACT):
@@ -58,7 +59,7 @@ class CaptionStatistics:
         return _Source(self._numbers, [*tallies, Diversity(self._exact), Repetition(), Language(), Artefacts()])
 
     def add(self, source: str, split: str, clip: str, captions: Sequence[str]) -> None:
-        """Adds the captions of the clip with the id ``clip``; a clip without captions counts nowhere."""
+        """Adds the captions of the clip with the id ``clip``; a clip without captions is not counted at all."""
         if not captions:
             return
         if source not in self._sources:
@@ -66,12 +67,13 @@ class CaptionStatistics:
         self._sources[source].add(split, clip, captions)
 
     def result(self) -> dict[str, Any]:
-        """What is known so far.
+        """The statistics of everything added so far.
 
         Returns:
           {"definitions", "artefacts" (meaning of each kind), "sources": {source: row}, "all": row}; DEFINITIONS says
           what the fields of a row count. Without captions there is no source, and "all" is empty.
         """
+        # The words of all sources are numbered by one Numbers; without that their counts could not be added up here.
         total = self._source()
         rows = {}
         for name, source in sorted(self._sources.items()):

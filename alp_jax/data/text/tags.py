@@ -1,7 +1,7 @@
-"""Tags that an encoder can be taught under supervision: those of a data set, its labels, or words of its captions.
+"""Targets for supervised training of an encoder: the tags of a data set, its labels, or the words of its captions.
 
-Words of captions as targets follow the authors' later work on tags from captions (arXiv 2603.25767), with plain words
-where they let a language model parse the captions.
+Caption words as targets follow the authors' later work on tags from captions (arXiv 2603.25767), but take the words as
+they are, where that work has a language model parse the captions.
 """
 
 import dataclasses
@@ -35,11 +35,11 @@ def found_in(record: Record, kind: str) -> set[str]:
 
 @dataclasses.dataclass(frozen=True)
 class TagList:
-    """Which tags are learnt, in the order of the model's outputs.
+    """The tags to learn, in the order of the model's outputs.
 
     Attributes:
       kind: where they come from, one of ``KINDS``.
-      names: different texts.
+      names: the tags, all distinct.
     """
 
     kind: str
@@ -70,7 +70,7 @@ class TagList:
         return TagList(choose(found.get("kind", ""), KINDS, f"kind in {path}"), tuple(names))
 
     def save(self, path: str | os.PathLike, clips: Counter[str]) -> None:
-        """Writes the tags with the number of training ``clips`` that have each."""
+        """Writes the tags, each with the number of training clips that have it (``clips``)."""
         content = {"kind": self.kind, "tags": list(self.names), "clips": [clips[name] for name in self.names]}
         write_json(pathlib.Path(path), content)
 
@@ -94,10 +94,11 @@ def training_tags(dataset, kind: str) -> Iterator[set[str]]:
 def choose_tags(
     clips: Iterable[set[str]], kind: str, size: int, *, min_clips: int = 1, max_share: float = 1.0
 ) -> tuple[TagList, Counter[str], int]:
-    """Chooses the ``size`` tags that tell most about the clips.
+    """Chooses the ``size`` most informative tags.
 
-    Tags and labels rank by how many clips have them, words of captions by that number times the logarithm of its
-    inverse share (TF-IDF summed over clips), so that words that stand almost everywhere come last.
+    Tags and labels rank by how many clips have them; words of captions by that number times the logarithm of its
+    inverse share (term frequency times inverse document frequency, TF-IDF, summed over clips), so that words that occur
+    almost everywhere come last.
 
     Args:
       clips: the tags of every clip.

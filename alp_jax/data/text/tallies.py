@@ -1,4 +1,8 @@
-"""What is counted about captions, each kind on its own: ``add(block)``, ``merge(other)``, ``row()``."""
+"""What is counted about captions, one class for each kind of count.
+
+Each takes captions by ``add(block)`` and the counts of another source by ``merge(other)``; ``row()`` gives its fields
+of a source's row.
+"""
 
 import array
 import dataclasses
@@ -14,16 +18,16 @@ from alp_jax.data.text import artefacts, language
 from alp_jax.data.text.counters import DistinctHashes, FrequentTexts, HashSample
 from alp_jax.data.text.normalise import normalise
 
-EQUAL_SIZE = 1000  # captions on which sources are compared
+EQUAL_SIZE = 1000  # captions in the sample on which sources are compared
 OPENING = 4  # words
 TOP, SHOWN = 10, 3
-_TEXTS = 1 << 16  # openings, repeated captions and captions of a sample that are kept
+_TEXTS = 1 << 16  # limit for openings, for repeated captions, and for the sample of captions
 _QUANTILES = (0, 5, 25, 50, 75, 95, 100)
-_LONGEST = 4096  # words or tokens; more count as this many
+_LONGEST = 4096  # words or tokens; longer captions count as this long
 
 
 class Numbers(dict):
-    """Numbers words in the order of their first use, and hashes them."""
+    """Numbers words in order of first use, and keeps a hash of each."""
 
     def __init__(self):
         super().__init__()
@@ -35,21 +39,22 @@ class Numbers(dict):
         return number
 
     def hashes(self, numbers: np.ndarray) -> np.ndarray:
-        """uint64 hashes of words, which unlike their numbers are the same in any order of captions."""
+        """uint64 hashes of words; unlike the numbers, they do not depend on the order of captions."""
+        # Indexing copies and the view ends with this line: while it lives, the array beneath it cannot grow.
         return np.frombuffer(self._hashes, np.uint64)[numbers] if self else np.zeros(0, np.uint64)
 
 
 @dataclasses.dataclass(frozen=True)
 class Block:
-    """Some captions, taken apart once for everything that is counted.
+    """Some captions, split once for everything that is counted.
 
     Attributes:
       captions: the texts. normal: the same, normalised.
-      keys: uint64[n], for samples.
-      lengths: int64[n], words of each.
-      words: int64[W], numbers of all words, one caption after another. hashes: uint64[W], of the same.
-      owner: int64[W], the caption of each.
-      known: how many words have a number by now.
+      keys: uint64[n], by which samples are drawn.
+      lengths: int64[n], number of words in each.
+      words: int64[W], numbers of all words, one caption after another. hashes: uint64[W], of the same words.
+      owner: int64[W], the caption that each word belongs to; ascending.
+      known: how many distinct words have a number so far.
     """
 
     captions: list[str]
@@ -73,10 +78,11 @@ class Block:
 
 
 class Lengths:
-    """Quantiles of a number of each caption.
+    """Quantiles of a length of each caption, such as its words.
 
     Args:
       measure: block -> int64[n].
+      budget: length that training cuts captions to, to count the longer ones.
     """
 
     def __init__(self, name: str, measure: Callable[[Block], np.ndarray], budget: int | None = None):
@@ -104,7 +110,7 @@ class Diversity:
     """Distinct words and Distinct-n (Li et al., A Diversity-Promoting Objective Function, 2016).
 
     Args:
-      exact: how many n-grams are counted exactly.
+      exact: how many distinct n-grams are counted exactly.
     """
 
     def __init__(self, exact: int):
@@ -147,7 +153,7 @@ class Diversity:
 
 
 class Repetition:
-    """Duplicates, the captions that come most often, and how they begin."""
+    """Duplicates, the most frequent captions, and how captions begin."""
 
     def __init__(self):
         self._hashes: dict[str, list[np.ndarray]] = {"exact": [], "normalised": []}
@@ -195,7 +201,10 @@ class Language:
         self._not_ascii += sum(not caption.isascii() for caption in block.captions)
 
     def merge(self, other: "Language") -> None:
-        """Takes ``other`` as a part that is weighted by its size."""
+        """Adds ``other`` as a part of its own.
+
+        Samples are not merged: each is scaled up by the size of its own source.
+        """
         self._parts = [part for part in (*self._parts, *other._parts) if part._sample.seen]
         self._not_ascii += other._not_ascii
 
@@ -224,7 +233,7 @@ class Language:
 
 
 class Artefacts:
-    """Captions with each of ``artefacts.ARTEFACTS``, the first few of each, and those with any defect."""
+    """How many captions have each of ``artefacts.ARTEFACTS``, with examples, and how many have any defect."""
 
     def __init__(self):
         self._found: dict[str, tuple[int, list[str]]] = {}
@@ -259,19 +268,20 @@ class Artefacts:
 
 
 def ngrams(words: np.ndarray, owner: np.ndarray, n: int) -> np.ndarray:
-    """A 64-bit hash of every n-gram that lies within one caption; uint64[at most W - n + 1].
+    """64-bit hashes of the n-grams, those across two captions left out; uint64[at most W - n + 1].
 
     Args:
       words: uint64[W], hashes of words. owner: int[W], caption of each.
     """
     hashes = words
     for i in range(1, n):
-        hashes = mix(hashes[:-1] * np.uint64(3) + words[i:])
+        hashes = mix(hashes[:-1] * np.uint64(3) + words[i:])  # times 3, so that "a b" and "b a" differ
+    # owners ascend: an n-gram whose first and last word share a caption lies within it
     return hashes[owner[n - 1 :] == owner[: len(owner) - n + 1]] if len(words) >= n else hashes[:0]
 
 
 def _sum(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """a + b where the shorter one goes on with zeros."""
+    """a + b, the shorter one padded with zeros."""
     total = np.zeros(max(len(a), len(b)), np.int64)
     total[: len(a)] += a
     total[: len(b)] += b

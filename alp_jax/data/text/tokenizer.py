@@ -1,20 +1,21 @@
-"""What every tokenizer does, whoever made its vocabulary."""
+"""The interface of all tokenizers, whoever made their vocabulary."""
 
 import abc
 from collections.abc import Iterable
 from typing import Any
 
 FILE_NAME = "tokenizer.model"
-FILE_NAMES = (FILE_NAME, "tokenizer.json")  # under which a folder holds its tokenizer
+FILE_NAMES = (FILE_NAME, "tokenizer.json")  # names that a tokenizer has in a folder
 
 
 class Tokenizer(abc.ABC):
-    """Text to token ids and back; travels to other processes as the bytes of its file.
+    """Text to token ids and back; pickles as the bytes of its file.
 
     Attributes:
       vocab_size: number of ids.
       sha256: of the file and of what the ids below depend on.
-      pad_id, bos_id, eos_id, mask_id: ids that no text is encoded to.
+      pad_id, bos_id, eos_id, mask_id: padding, beginning of sequence, end of sequence and mask; no text is encoded to
+        these.
     """
 
     vocab_size: int
@@ -26,11 +27,11 @@ class Tokenizer(abc.ABC):
 
     @abc.abstractmethod
     def encode(self, text: str) -> list[int]:
-        """Token ids without special tokens; a text that spells a special token is text."""
+        """Token ids without special tokens; a special token spelt out in ``text`` is encoded as text."""
 
     @abc.abstractmethod
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of ``ids``, normalised as the tokenizer does; special tokens leave nothing."""
+        """The text of ``ids``, as the tokenizer normalised it; special tokens are left out."""
 
     @abc.abstractmethod
     def definition(self) -> dict[str, Any]:
@@ -38,7 +39,7 @@ class Tokenizer(abc.ABC):
 
     @abc.abstractmethod
     def files(self) -> dict[str, bytes]:
-        """Name -> content of the files that ``open_tokenizer`` reads it from, in one folder."""
+        """Name -> content of the files in one folder from which ``open_tokenizer`` reads the tokenizer."""
 
     @abc.abstractmethod
     def roles(self) -> dict[str, str]:

@@ -16,8 +16,8 @@ from alp_jax.data.text.sentencepiece import MASK, NORMALIZATION, SentencePiece
 
 KINDS = ("unigram", "bpe")
 DEFAULT_SIZE = 2000
-_MOST_WORDS = 4_000_000  # different words that are counted at a time: about 0.5 GB
-_READ = 256  # records that are read at a time
+_MOST_WORDS = 4_000_000  # distinct words held at a time: about 0.5 GB
+_READ = 256  # records read at a time
 _LARGEST = re.compile(r"value <= (\d+)")
 _SMALLEST = re.compile(r"required_chars\. \d+ vs (\d+)")
 
@@ -31,10 +31,9 @@ def training_captions(dataset) -> Iterator[str]:
 
 
 def count_words(captions: Iterable[str], most: int = _MOST_WORDS) -> Counter[str]:
-    """How often each stretch of text without blanks occurs, as it is written.
+    """How often each word occurs: a run of text without white space, exactly as it is written.
 
-    Whenever more than ``most`` are different, the rarest are forgotten: those seen once, then twice and so on until
-    half as many are left.
+    Whenever there are more than ``most`` distinct words, the rarest are dropped until at most half of ``most`` remain.
     """
     counts: Counter[str] = Counter()
     for caption in captions:
@@ -55,7 +54,7 @@ def train(
 def train_with_progress(
     captions: Iterable[str], total: int | None, out_path: str | os.PathLike, vocab_size: int | None, kind: str
 ) -> tuple[SentencePiece, int]:
-    """As ``train``, and how many captions came; ``total``: how many are expected, None where that is not known."""
+    """``train`` with progress; also returns the number of captions. ``total``: how many to expect, None if unknown."""
     with Progress("read captions", total, "captions") as progress:
 
         def counted() -> Iterator[str]:
@@ -73,15 +72,15 @@ def train_on_words(
 ) -> SentencePiece:
     """Trains a model and writes it atomically; equal counts give equal bytes.
 
-    No piece crosses a blank, so how often each word occurs is all that matters, and sentencepiece gets only that:
-    memory follows the number of different words, and the order of the captions does not matter. The pieces of BPE are
-    those of training on the captions themselves. For unigram sentencepiece then takes its first candidates from the
-    list of words, which made a difference of 0.1% in tokens per caption on AudioCaps, Clotho and SoundBible.
+    No piece crosses a space, so the word counts are all that matters, and sentencepiece gets only those: memory grows
+    with the number of distinct words, and the order of the captions does not matter. Byte-pair encoding (BPE) gives the
+    same pieces as training on the captions themselves. The unigram model takes its first candidates from the list of
+    words instead, which changed tokens per caption on AudioCaps, Clotho and SoundBible by 0.1%.
 
     Args:
       counts: how often each word occurs, as it is written.
-      vocab_size: tokens; captions that carry fewer give as many as they carry. None: DEFAULT_SIZE, or twice what bytes,
-        characters and special tokens alone need where that is more.
+      vocab_size: number of tokens; captions that support fewer give as many as they support. None: DEFAULT_SIZE, or if
+        that is not enough for bytes, characters and special tokens, twice what those need.
       kind: one of KINDS.
 
     Raises:
@@ -122,7 +121,7 @@ def _train(counts: Mapping[str, int], vocab_size: int, kind: str) -> bytes:
         eos_id=2,
         unk_id=3,
         control_symbols=[MASK],
-        num_threads=1,  # sums in another order round differently
+        num_threads=1,  # the order of summation, and with it the rounding, must not vary
         minloglevel=2,
     )
     return model.getvalue()
