@@ -1,8 +1,8 @@
 """SpecAugment on device: a time warp, frequency masks and time masks, filled with the mean.
 
 Park et al., "SpecAugment: A simple data augmentation method for automatic speech recognition", 2019, in the form of
-lhotse, with one difference: the number of frames and the fill value are those of the clip's own valid frames, not of
-the padded row, so that the result does not depend on the batch.
+lhotse, with one difference: the number of frames and the fill value come from the clip's own valid frames, not from the
+padded row, so that the result does not depend on the batch.
 """
 
 import jax
@@ -19,7 +19,7 @@ def spec_augment(
     """Augments every clip with draws of its own, from ``key`` and its row; frames beyond ``len_B`` stay as they are.
 
     Args:
-      row_B: the rows in the whole batch, where these clips are a part of one; None: 0, 1, 2, ...
+      row_B: row numbers in the whole batch, where these clips are a part of one; None: 0, 1, 2, ...
 
     Returns:
       mel_BTF; ``mel_BTF`` itself when ``config.enabled`` is False.
@@ -28,12 +28,14 @@ def spec_augment(
         return mel_BTF
 
     def one(row, mel_TF, length):
+        # folded in by row, not split by batch size: a clip draws the same however the batch is cut
         return _augment_clip(mel_TF, length, jax.random.fold_in(key, row), config)
 
     return jax.vmap(one)(jnp.arange(mel_BTF.shape[0]) if row_B is None else row_B, mel_BTF, len_B)
 
 
 def _augment_clip(mel_TF: jax.Array, length: jax.Array, key: jax.Array, config: SpecAugmentConfig) -> jax.Array:
+    # Three keys whatever is switched on: turning one augmentation off does not change what the others draw.
     warp_key, feature_key, time_key = jax.random.split(key, 3)
     factor = config.time_warp
     if factor > 0:
@@ -44,6 +46,7 @@ def _augment_clip(mel_TF: jax.Array, length: jax.Array, key: jax.Array, config: 
         mel_TF = jnp.where(
             long_enough & (chance < config.probability), time_warp(mel_TF, length, center, warped), mel_TF
         )
+    # Masks come after the warp, which would stretch them, and are filled with the mean of the warped frames.
     num_frames, num_bins = mel_TF.shape
     valid_T1 = (jnp.arange(num_frames) < length)[:, None]
     mean = jnp.sum(jnp.where(valid_T1, mel_TF, 0.0)) / jnp.maximum(length * num_bins, 1)
@@ -54,6 +57,7 @@ def _augment_clip(mel_TF: jax.Array, length: jax.Array, key: jax.Array, config: 
     number, limit = time_mask_limits(length, config)
     widths = jnp.where(jnp.arange(config.num_time_masks) < number, _below(limit, u_width), 0)
     hidden_T = span_mask(num_frames, length, widths, u_start)
+    # one chance decides on all masks together; the warp had its own
     hidden_TF = (hidden_T[:, None] | hidden_F) & valid_T1 & (jax.random.uniform(chance_key) < config.probability)
     return jnp.where(hidden_TF, mean, mel_TF)
 
@@ -72,7 +76,7 @@ def time_mask_limits(length: jax.Array, config: SpecAugmentConfig) -> tuple[jax.
 
 
 def span_mask(size: int, length: jax.Array, width_N: jax.Array, uniform_N: jax.Array) -> jax.Array:
-    """hidden_P: True within N spans; a span starts at floor(uniform * (length - width))."""
+    """hidden_P: True within any of N spans; a span starts at floor(uniform * (length - width))."""
     start_N = jnp.floor(uniform_N * (length - width_N)).astype(jnp.int32)
     position_P1 = jnp.arange(size)[:, None]
     return jnp.any((position_P1 >= start_N) & (position_P1 < start_N + width_N), axis=1)
@@ -81,8 +85,8 @@ def span_mask(size: int, length: jax.Array, width_N: jax.Array, uniform_N: jax.A
 def time_warp(mel_TF: jax.Array, length: jax.Array, center: jax.Array, warped: jax.Array) -> jax.Array:
     """Stretches frames [0, center) to ``warped`` frames and the rest of the clip to what remains, by bicubic kernels.
 
-    ``warped`` == ``center`` changes nothing; frames from ``length`` on stay as they are. Needs 0 < center, warped <
-    ``length``.
+    ``warped`` == ``center`` changes nothing; frames from ``length`` on stay as they are. Both ``center`` and ``warped``
+    must lie strictly between 0 and ``length``.
     """
     frame_T = jnp.arange(mel_TF.shape[0])
     in_left = frame_T < warped
@@ -94,6 +98,7 @@ def time_warp(mel_TF: jax.Array, length: jax.Array, center: jax.Array, warped: j
     whole = jnp.floor(source)
     fraction = source - whole
     taps_4T = whole.astype(jnp.int32) + jnp.arange(-1, 3)[:, None]
+    # clipped to the piece, so that its edge frames repeat and nothing leaks across ``center``
     taps_4T = first + jnp.clip(taps_4T, 0, size - 1)
     weights_4T = jnp.stack([_outer(1 + fraction), _inner(fraction), _inner(1 - fraction), _outer(2 - fraction)])
     stretched = jnp.sum(mel_TF[taps_4T] * weights_4T[..., None], axis=0)

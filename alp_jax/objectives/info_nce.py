@@ -1,12 +1,12 @@
 """InfoNCE (van den Oord et al. 2018, as in CLIP) over the global batch, exact and in bounded memory.
 
-The B x B similarities never exist. Every device holds its own rows against a chunk of columns, and the gradients are
-written out by hand, so that nothing of a chunk is kept from the forward to the backward pass. Which pairs count, and
-columns in chunks, are what SigLIP shares.
+The B x B similarities are never materialised. Every device compares its own rows with one chunk of columns at a time,
+and the gradients are written out by hand, so that no chunk is kept from the forward to the backward pass. SigLIP shares
+the rules for which pairs count, and the chunking.
 
 Embeddings are gathered once. The forward pass keeps one number per row and direction, the logarithm of its sum of
 exponentials; from these every device computes the gradients of its own rows alone. So gradients of embeddings are never
-sent: what goes over the wire is 2 B D numbers per step, half of what differentiating the gather would take.
+sent: 2 B D numbers per step go over the wire, half of what differentiating through the gather would take.
 """
 
 from functools import partial
@@ -20,17 +20,17 @@ from jax.sharding import Mesh, PartitionSpec
 from alp_jax.parallel.mesh import BATCH_AXES
 
 ROWS, WHOLE = PartitionSpec(BATCH_AXES), PartitionSpec()
-MASKED = -1e30  # stands for -inf where that would make NaN
+MASKED = -1e30  # in place of -inf, from which differences would give NaN
 
 
 class PairSums(NamedTuple):
-    """Sums over the valid rows of the global batch, scalars.
+    """Sums over the valid rows of the global batch, as scalars.
 
     Attributes:
       loss: of both directions.
-      hits: queries of both directions whose own pair is the most similar.
-      negatives: captions that clips are told from.
-      alone: clips without any.
+      hits: queries, in both directions, whose own pair is the most similar.
+      negatives: captions that clips are contrasted with, summed over clips.
+      alone: clips without any negative.
     """
 
     loss: jax.Array
@@ -40,7 +40,7 @@ class PairSums(NamedTuple):
 
     @classmethod
     def like(cls, value: Any) -> "PairSums":
-        """``value`` in every place, as shardings are said."""
+        """``value`` in every field, for instance a sharding."""
         return cls(*[value] * len(cls._fields))
 
 
@@ -53,7 +53,7 @@ class Tags(NamedTuple):
       index_N: position in the global batch; a clip and its caption have the same.
     """
 
-    group_NG: Any  # arrays; PartitionSpecs where shardings are said
+    group_NG: Any  # arrays, or PartitionSpecs where this describes shardings
     valid_N: Any
     index_N: Any
 
@@ -73,7 +73,7 @@ def compared(rows: Tags, columns: Tags) -> tuple[jax.Array, jax.Array]:
 
 
 def count_negatives(rows: Tags, columns: Tags, chunk: int) -> jax.Array:
-    """[N] float32: how many of the columns each row is told from; ``chunk`` columns at a time."""
+    """[N] float32: how many columns are negatives of each row; ``chunk`` columns at a time."""
 
     def add(count_N: jax.Array, tags: Tags) -> tuple[jax.Array, None]:
         return count_N + jnp.sum(compared(rows, tags)[0], 1, dtype=jnp.float32), None
@@ -100,7 +100,7 @@ def chunks(tree: Any, size: int) -> Any:
 
 
 def similarity(query_ND: jax.Array, key_CD: jax.Array) -> jax.Array:
-    """Inner products in full precision: losses of large batches hang on small differences."""
+    """Inner products in full precision: losses of large batches depend on small differences."""
     return jnp.matmul(query_ND, key_CD.T, precision=lax.Precision.HIGHEST)
 
 
@@ -166,8 +166,8 @@ def _forward(
     chunk: int,
 ) -> tuple[PairSums, tuple[jax.Array, jax.Array, Tags, jax.Array]]:
     rows = own_tags(group_NG, valid_N)
-    # Each gather waits for the one before: on CPU devices, independent ones can be begun in different orders and then
-    # wait for each other for ever.
+    # The barriers make each gather wait for the one before. Without them, CPU devices may start independent gathers in
+    # different orders and then wait for each other for ever.
     audio_MD = _gather(audio_ND)
     text_ND, audio_MD = lax.optimization_barrier((text_ND, audio_MD))
     text_MD = _gather(text_ND)
@@ -231,9 +231,11 @@ def _backward(
     chunk: int,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     audio_MD, text_MD, columns, logsum_N2 = kept
+    # The one number per row that crosses devices here is all that other rows' softmaxes need of this one.
     rows, logsum_M2 = own_tags(group_NG, valid_N), _gather(logsum_N2)
     ahead = partial(_pull, scale=scale, rows=rows, columns=columns, chunk=chunk)
     audio_grad_ND, by_scale = ahead(audio_ND, text_MD, logsum_N2[:, 0], logsum_M2[:, 1])
+    # the same pairs from the other side: adding this call's gradient of the scale would count every pair twice
     text_grad_ND, _ = ahead(text_ND, audio_MD, logsum_N2[:, 1], logsum_M2[:, 0])
     return (
         gradient * scale * audio_grad_ND,
@@ -253,9 +255,10 @@ def _pull(
     columns: Tags,
     chunk: int,
 ) -> tuple[jax.Array, jax.Array]:
-    """(sum over keys of how much each pair's logit raises the loss, times the key; the same times the similarity).
+    """The gradients of the loss by the queries and by the scale, before the factors that ``_backward`` applies.
 
-    A pair stands in two sums: ``logsum_N`` over the keys of its query and ``logsum_M`` over the queries of its key.
+    A pair is a term of two softmaxes: ``logsum_N`` is over the keys of its query, ``logsum_M`` over the queries of its
+    key.
     """
 
     def add(carry: tuple, block: tuple[jax.Array, Tags, jax.Array]) -> tuple[tuple, None]:
@@ -264,8 +267,9 @@ def _pull(
         negative_NC, own_NC = compared(rows, tags)
         similar_NC = similarity(query_ND, key_CD)
         logits_NC = jnp.where(negative_NC | own_NC, scale * similar_NC, MASKED)
+        # Padding columns carry a logsum of 0, but are masked above, so that exp makes them 0 all the same.
         share_NC = jnp.exp(logits_NC - logsum_N[:, None]) + jnp.exp(logits_NC - logsum_C[None])
-        share_NC = share_NC - 2.0 * own_NC
+        share_NC = share_NC - 2.0 * own_NC  # an own pair is the target of both softmaxes
         return (grad_ND + weighted(share_NC, key_CD), by_scale + jnp.sum(share_NC * similar_NC)), None
 
     start = (jnp.zeros_like(query_ND), jnp.zeros((), query_ND.dtype))

@@ -1,8 +1,8 @@
-"""The optimiser that a configuration names, its learning rate by step, and averages of the parameters over the run.
+"""The optimiser that a configuration names, its learning rate schedule, and running averages of the parameters.
 
 Learning rates: warm-up with cosine decay, and the three Eden schedules of the reference's trainer (Yao et al.,
-"Zipformer", ICLR 2024). The reference sets the rate of an update after it has counted it, so the first update (step 0
-here) has batch 1 there. Averages evaluate better than the last parameters.
+"Zipformer", ICLR 2024). The reference counts an update before it sets its rate, so the first update (step 0 here) is
+batch 1 there. Averaged parameters evaluate better than the last ones.
 """
 
 import dataclasses
@@ -43,10 +43,10 @@ def eden(config: OptimConfig, batch, epoch=0.0):
 
 
 def learning_rate(config: OptimConfig, steps: int) -> optax.Schedule:
-    """Learning rate by step, for a run of ``steps`` steps; its warm-up is no longer than the run.
+    """The learning rate at each step of a run of ``steps`` steps; the warm-up is no longer than the run.
 
     Raises:
-      UserError: an unknown schedule, or one without a scale to fall on.
+      UserError: an unknown schedule, or one whose decay scale (``lr_batches``, ``lr_epochs``) is not positive.
     """
     choose(config.schedule, SCHEDULES, "config.optim.schedule")
     config = dataclasses.replace(config, warmup_steps=warmup_steps(config, steps))
@@ -56,6 +56,7 @@ def learning_rate(config: OptimConfig, steps: int) -> optax.Schedule:
             return lambda step: eden(config, step + 1.0)
         check_positive("config.optim", lr_epochs=config.lr_epochs, steps_per_epoch=config.steps_per_epoch)
         return lambda step: eden(config, step + 1.0, jnp.floor(step / config.steps_per_epoch))
+    # at least one step after the warm-up: optax refuses a decay of length 0
     last, lowest = max(steps, config.warmup_steps + 1), config.lr * config.final_lr_fraction
     return optax.warmup_cosine_decay_schedule(0.0, config.lr, config.warmup_steps, last, lowest)
 
@@ -85,12 +86,14 @@ def make_optimizer(config: OptimConfig, steps: int) -> optax.GradientTransformat
             clipping_period=config.clipping_period,
         )
         return scaled_adam(rate, settings, lr_scales=lambda params: lr_scales(params, rules))
+    # The norm is limited before Adam sees the gradients: limited behind it, a spike would already be in its moments.
     clip = [optax.stateless(partial(clip_to_norm, config.clip_norm))] if config.clip_norm > 0 else []
     adamw = optax.adamw(rate, config.b1, config.b2, config.eps, weight_decay=config.weight_decay, mask=decay_mask)
     adamw = optax.chain(*clip, in_stacks(adamw))
     if not rules:
         return adamw
-    # a frozen parameter has no gradient that could count in the norm of the others
+    # The order matters: gradients of frozen parameters are zeroed before the norm is taken, or they would clip the
+    # others; updates are scaled after weight decay has been added, so that it is slowed or frozen as well.
     learn = optax.stateless(lambda grads, _: _scale(grads, rules, lambda g, scale: g if scale else jnp.zeros_like(g)))
     slower = optax.stateless(lambda updates, _: _scale(updates, rules, lambda u, scale: u * scale))
     return optax.chain(learn, adamw, slower)
@@ -115,10 +118,10 @@ def parse_lr_scale(text: str) -> dict[str, float]:
 
 
 def lr_scales(params: Any, rules: dict[str, float]) -> list[float]:
-    """The factor on the learning rate of every leaf: those of all names on its path, multiplied.
+    """The factor on every leaf's learning rate: the product of all ``rules`` whose name begins its path.
 
     Raises:
-      UserError: a name that is on no path.
+      UserError: a name that no path begins with.
     """
     names = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in _leaves(params)]
     for rule in rules:
@@ -136,7 +139,7 @@ def _leaves(tree: Any):
 
 
 def _scale(tree: Any, rules: dict[str, float], how: Callable[[jax.Array, float], jax.Array]) -> Any:
-    """``how(leaf, its factor)`` of every leaf."""
+    """Applies ``how(leaf, factor)`` to every leaf."""
     leaves, treedef = jax.tree.flatten(tree)
     return treedef.unflatten([how(leaf, scale) for leaf, scale in zip(leaves, lr_scales(tree, rules), strict=True)])
 
@@ -159,12 +162,12 @@ def averages(config: TrainConfig) -> bool:
 
 
 def update_average(config: TrainConfig, average: Any, params: Any, step: jax.Array) -> Any:
-    """The average after ``step`` (counted from 1) steps that led to ``params``.
+    """The average after ``step`` steps (counted from 1), which led to ``params``.
 
-    ``running`` is the reference's mean over every ``average_period``-th step, but in float32 where that keeps float64:
-    after 1500 updates 1e-6 of the largest value apart, a range over the last 20 of them 1.3e-5. Within the first
-    period it follows the parameters, so that a short run is not evaluated where it began.
-    ``ema`` forgets: its decay grows to ``ema_decay``, so that the start of a run does not linger.
+    ``running`` is the reference's mean over every ``average_period``-th step, in float32 where the reference keeps
+    float64: after 1500 updates the two differ by 1e-6 of the largest value, and by 1.3e-5 for a range over the last 20
+    of them. Within the first period it follows the parameters, so that a short run is not evaluated at its start.
+    ``ema`` is an exponential moving average whose decay grows to ``ema_decay``, so that the start does not linger.
     """
     step = jnp.asarray(step, jnp.float32)
     if config.average == "ema":
@@ -177,9 +180,10 @@ def update_average(config: TrainConfig, average: Any, params: Any, step: jax.Arr
 def range_average(first: Any, first_step: int, last: Any, last_step: int) -> Any:
     """The mean over the steps after ``first_step`` up to ``last_step``, from the running averages at both."""
     share = last_step / (last_step - first_step)
-    # both averages began at step 0: what the first holds of its steps is taken out of the last
+    # both averages began at step 0, so the share of the earlier one is subtracted from the later one
     return jax.tree.map(lambda a, b: b * share - a * (share - 1.0), first, last)
 
 
 def _mix(average: Any, params: Any, weight: jax.Array) -> Any:
+    # in this form, an average that already equals the parameters stays exactly as it is
     return jax.tree.map(lambda a, p: (a + (p - a) * weight).astype(a.dtype), average, params)

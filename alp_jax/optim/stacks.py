@@ -1,7 +1,7 @@
-"""Small arrays side by side: an optimiser then runs one kernel for all biases of a size instead of one for each.
+"""Stacks small arrays, so that an optimiser runs one kernel for all biases of one size instead of one for each.
 
-A Zipformer-M with a text tower has 937 parameters, of which two thirds hold less than one per cent of the numbers. One
-by one they cost more launches on an accelerator, and more time to compile anywhere, than all the others.
+A Zipformer-M with a text tower has 937 parameter arrays, two thirds of which hold less than one per cent of the
+numbers. Updated one by one, they cost more kernel launches and more compile time than all the others together.
 """
 
 import collections
@@ -14,13 +14,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-# As in alp_jax.parallel.rules, where smaller arrays are whole on every device: side by side they still are.
+# The limit of alp_jax.parallel.rules, below which arrays are replicated on every device; stacked, they still are.
 SMALL = 2**12
 _DECAYED = ("kernel", "embedding")
 
 
 class Stacks:
-    """Which leaves of a tree of nested dictionaries go together: small ones of one last name and shape.
+    """Groups the leaves of a nested dictionary: small ones with the same last name and shape are stacked.
 
     ``join`` gives ``{"whole": the others, "stacked": {name: {shape: (n, *shape)}}}``; ``split`` undoes it.
 
@@ -42,14 +42,16 @@ class Stacks:
             self._places[names].append(i)
         nested = _nest({names: names for names in self._places})
         ordered = jax.tree.leaves(nested, is_leaf=lambda node: isinstance(node, tuple))
-        # for every leaf of a joined tree the leaves that it holds: several, or one without an axis for them
+        # The leaves that each leaf of a joined tree holds: an array of them for a stack, one index for a whole leaf.
+        # jax flattens dictionaries by sorted key, which is not the order of ``_places``: zipping these with the leaves
+        # of a joined tree relies on the order taken above.
         self._members = [
             self._places[names][0] if names[0] == "whole" else np.array(self._places[names]) for names in ordered
         ]
         self._ranks = [len(leaves[np.ravel(who)[0]][1].shape) for who in self._members]
 
     def join(self, tree: Any) -> dict[str, Any]:
-        """The leaves of ``tree``, one of the structure and shapes that this was made of, side by side."""
+        """The leaves of ``tree``, which has the structure and shapes this was built from, with small ones stacked."""
         leaves = jax.tree.leaves(tree)
 
         def joined(names, who):
@@ -66,10 +68,10 @@ class Stacks:
         return self._treedef.unflatten(leaves)
 
     def dots(self, a: Any, b: Any) -> jax.Array:
-        """Inner products (N), in float32, of the leaves of two trees that were joined.
+        """Inner products (N), in float32, of corresponding leaves of two joined trees.
 
-        Of large leaves first to one number per row or column, whichever are fewer; those of all leaves with as many
-        are summed at once. To one number each would take two kernels each.
+        A large leaf is first reduced to one number per row or per column, whichever gives fewer; then all leaves that
+        gave the same count are summed together. Reducing each leaf to a single number would take two kernels per leaf.
         """
         groups, sums = [], collections.defaultdict(list)
         for x, y, who in zip(jax.tree.leaves(a), jax.tree.leaves(b), self._members, strict=True):
@@ -82,18 +84,19 @@ class Stacks:
             sums[len(some)].append((who, some))
         for alike in sums.values():
             groups.append(([who for who, _ in alike], jnp.sum(jnp.stack([some for _, some in alike]), axis=1)))
+        # the sums are grouped by length; back to the order of the leaves, which everything of size N is in
         order = np.concatenate([who for who, _ in groups])
         return jnp.concatenate([numbers for _, numbers in groups])[np.argsort(order)]
 
     def pickers(self) -> Iterator[Callable[[Any], Any]]:
-        """For every leaf of a joined tree: picks its own out of one number per leaf (N), so that they broadcast."""
+        """For every leaf of a joined tree, a function that picks its entries of an array (N), ready to broadcast."""
         for who, rank in zip(self._members, self._ranks, strict=True):
             shape = (len(who),) + (1,) * rank if np.ndim(who) else ()
             yield lambda number_N, who=who, shape=shape: number_N[who].reshape(shape)
 
 
 def in_stacks(inner: optax.GradientTransformation) -> optax.GradientTransformation:
-    """``inner``, which treats every element by itself, on small arrays side by side; so is its state."""
+    """Runs ``inner``, which must treat each element independently, on stacked arrays; its state is stacked too."""
 
     def init(params):
         return inner.init(Stacks(params).join(params))
@@ -115,12 +118,13 @@ def global_norm(tree: Any) -> jax.Array:
 
 def clip_to_norm(limit: float, grads: Any, _: Any) -> Any:
     """``grads``, scaled down to a norm of ``limit`` where it is larger; for ``optax.stateless``."""
+    # exactly 1 below the limit, and never a division by 0
     factor = limit / jnp.maximum(global_norm(grads), limit)
     return jax.tree.map(lambda g: g * factor, grads)
 
 
 def decay_mask(params: Any) -> Any:
-    """True for matrices and kernels, False for biases, scales and norms, of parameters as ``Stacks`` joins them."""
+    """True for kernels and embeddings, False for biases, scales and norms, in a tree from ``Stacks.join``."""
 
     def decayed(path, _):
         name = path[1:2] if jax.tree_util.keystr(path[:1], simple=True) == "stacked" else path[-1:]
