@@ -1,4 +1,4 @@
-"""Does fitting find the truth? Laws are planted, noise is added, and the fits are held to what was planted."""
+"""Does fitting find the truth? Errors come from known ("planted") laws with noise added, which the fits must recover."""
 
 import dataclasses
 import itertools
@@ -21,9 +21,9 @@ class Plant(NamedTuple):
     """How laws of one form are planted.
 
     Attributes:
-      inputs: rungs -> inputs [n,d].
-      draw: random parameters.
-      formula: (inputs [n,d], parameters) -> errors [n], written apart from the form that is fitted.
+      inputs: number of rungs -> inputs [n,d].
+      draw: random generator -> natural parameters of a law.
+      formula: (inputs [n,d], parameters) -> errors [n], written independently of the form that is fitted.
       exponents: parameters that are checked.
     """
 
@@ -35,7 +35,7 @@ class Plant(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """One exponent over the planted laws of one law, number of rungs and noise.
+    """How well one exponent was found, over all planted laws of one form, number of rungs and noise.
 
     Attributes:
       error: median relative error. coverage: share inside the 95% interval. spread: half-width of the 95% interval of
@@ -68,10 +68,11 @@ def check_laws(
     replicas: int = 200,
     seed: int = 0,
 ) -> list[Outcome]:
-    """Plants ``planted`` laws for every form, number of rungs and noise; how each exponent was found.
+    """How well each exponent is found, over ``planted`` laws for every form, number of rungs and noise.
 
     Args:
-      noises: standard deviations of log error, of every run alone. seeds: runs per rung. replicas, seed: the bootstrap.
+      noises: standard deviations of log error, independent for every run. seeds: runs per rung.
+      replicas: of each kind of bootstrap. seed: of the planted laws and their noise.
 
     Raises:
       UserError: a law that cannot be planted.
@@ -100,7 +101,8 @@ def _cell(
     x = np.repeat(plant.inputs(rungs), seeds, axis=0)
     cases: dict[str, list[tuple[float, bool, float]]] = {name: [] for name in plant.exponents}
     for trial in range(planted):
-        rng = np.random.default_rng([seed, trial])  # the same laws in every cell of a form
+        # Parameters are drawn before the noise, so that every number of rungs and noise meets the same laws.
+        rng = np.random.default_rng([seed, trial])
         params = plant.draw(rng)
         y = plant.formula(x, params) * np.exp(noise * rng.standard_normal(len(x)))
         fit = fit_law(law, x, y, replicas=replicas, seed=trial)
@@ -113,6 +115,7 @@ def _cell(
     for name, of_exponent in cases.items():
         errors, covered, widths = zip(*of_exponent, strict=True)
         share = float(np.mean(covered))
+        # without the lower limit, a share of exactly 0 or 1 would claim to be known without error
         spread = 1.96 * math.sqrt(max(share * (1 - share), 0.25 / planted) / planted)
         numbers = float(np.median(errors)), share, spread, float(np.median(widths))
         outcomes.append(Outcome(law, rungs, noise, name, planted, *numbers))

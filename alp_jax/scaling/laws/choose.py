@@ -10,7 +10,7 @@ from alp_jax.scaling.laws.fit import columns, fit_law, shortage
 from alp_jax.scaling.laws.forms import LAWS
 
 _REPLICAS = 60
-STAY = "no further change"  # the baseline: what the highest rung below reached
+STAY = "no further change"  # the baseline that predicts the mean of the highest rung below
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,11 +19,11 @@ class Choice:
 
     Attributes:
       law: the one picked; None where no law could be fitted without the top rung.
-      errors: law -> root mean square over the held-out runs of log(predicted / measured); the baseline ``STAY`` too.
+      errors: law -> root mean square over the held-out runs of log(predicted / measured), and that of ``STAY``.
       refused: law -> why it could not be fitted to the lower rungs.
       held_out: runs of the top rung. rungs: distinct inputs that the laws were fitted to.
       slack: law -> how far it may be behind the best and still be picked for having fewer parameters.
-      warnings: what this choice cannot tell.
+      warnings: what makes this choice uncertain.
     """
 
     law: str | None
@@ -38,10 +38,10 @@ class Choice:
 def choose_law(x: Any, y: Any, laws: Sequence[str] | None = None, seeds: Sequence[Any] | None = None) -> Choice:
     """Fits ``laws`` (by default all that take as many inputs) below the largest first input and predicts the rest.
 
-    Of the laws whose error is at most ``slack`` behind the smallest, the one with the fewest parameters is picked (the
-    one-standard-error rule); slack is the standard error of the difference between prediction and held-out mean: the
-    parametric bootstrap's spread of the prediction, and the smallest noise that any law leaves below. Inputs, errors
-    and seeds are those of ``fit_law``.
+    Of the laws whose error is at most ``slack`` above the smallest, the one with the fewest parameters is picked (the
+    one-standard-error rule). Slack is the standard error of the difference between prediction and held-out mean: the
+    bootstrap's spread of the prediction, combined with the smallest noise that any law leaves in the lower rungs.
+    Inputs, errors and seeds are those of ``fit_law``.
 
     Raises:
       ValueError: values that are not finite and positive, or a law with another number of inputs.
@@ -61,13 +61,13 @@ def choose_law(x: Any, y: Any, laws: Sequence[str] | None = None, seeds: Sequenc
         fit = fit_law(name, x[~top], y[~top], replicas=_REPLICAS, seeds=below)
         errors[name] = _error(fit.predict(x[top]), y[top])
         noise[name] = np.hypot(fit.residual_sd or 0.0, fit.seed_sd or 0.0)
-        spread[name] = np.log(fit.replicas(x[top])[-1]).mean(1).std()
+        spread[name] = np.log(fit.replicas(x[top])[-1]).mean(1).std()  # the last kind: parametric where noise is known
     if not errors:
         return Choice(None, {}, refused, int(top.sum()), len(np.unique(x[~top], axis=0)), {}, [])
     best = min(errors, key=errors.get)
     least = min(
         filter(None, noise.values()), default=0.0
-    )  # what a law leaves beyond it is misfit, which must not excuse its prediction
+    )  # what a law leaves beyond it is misfit: counted as noise, it would widen that law's slack
     slack = {
         name: float(np.hypot(spread[name] * least / (noise[name] or 1.0), least / np.sqrt(top.sum())))
         for name in errors

@@ -1,4 +1,4 @@
-"""From rows to curves that can be fitted, with an account of every row that cannot."""
+"""Turns the rows of a table into curves that can be fitted, and accounts for every row that cannot be used."""
 
 import dataclasses
 import difflib
@@ -15,15 +15,15 @@ from alp_jax.scaling.sweep.ledger import KEY
 
 GROUP = ("objective", "init", "model", "task", "pooling", "metric")
 _VALUE = "value"
-_VARIED_BY = {"params": "model"}  # an axis of which every value is another of these
-DERIVED: dict[str, tuple[tuple[str, ...], Callable[..., float]]] = {  # columns that need not be in the table
+_VARIED_BY = {"params": "model"}  # input -> the column that changes along with it and so must not split a curve
+DERIVED: dict[str, tuple[tuple[str, ...], Callable[..., float]]] = {  # inputs computed where the table lacks them
     "unique": (("pairs", "samples_seen"), min),
     "epochs": (("pairs", "samples_seen"), lambda pairs, seen: max(1.0, seen / pairs)),
 }
 
 
 class Excluded:
-    """Counts rows left out, by reason, with the first three of each."""
+    """The rows left out, by reason: their number and the first three of each."""
 
     def __init__(self):
         self._reasons: dict[str, list[str]] = {}
@@ -66,14 +66,15 @@ def make_curves(
     """Curves in the order of their groups, and what was left out.
 
     Args:
-      x: columns of the inputs; ``unique`` and ``epochs`` follow from pairs and samples_seen where the table lacks them.
-      y: column of the error; where there is no column ``error``, that stands for the error of ``value`` by the row's
-        metric (1 - value of a share). Of metrics that are not ours it has to be stated, see ``state_best``.
-      group: columns that tell curves apart; None takes those of the ledger that the table has.
+      x: columns of the inputs; ``unique`` and ``epochs`` are computed from pairs and samples_seen where the table lacks
+        them.
+      y: column of the error. Where the table has no column ``error``, that name stands for the error of ``value`` by
+        the row's metric (1 - value for a share); for metrics unknown to this package, see ``state_best``.
+      group: columns that tell curves apart; None takes those of ``GROUP`` that the table has.
 
     Raises:
-      UserError: a column does not exist (the nearest is named), a group mixes different metrics, tasks, models or
-        objectives, or a run has two different results for the same thing.
+      UserError: a column does not exist (the nearest is named), a group mixes values of a column in ``GROUP``, or a run
+        has two different results for the same thing.
     """
     columns = list(rows[0])
     varied = {_VARIED_BY[name] for name in x if name in _VARIED_BY}
@@ -131,13 +132,13 @@ def is_derived(y: str, columns: Iterable[str]) -> bool:
 
 
 def state_best(rows: list[dict[str, Any]], best: dict[str, float]) -> list[dict[str, Any]]:
-    """Rows with a column ``best``, the value of a perfect result, for metrics that are not ours.
+    """Copies of the rows with a column ``best``, the value of a perfect result, for metrics unknown to this package.
 
     Args:
-      best: metric -> that value; the name ``value`` stands for the column of a table that has no column ``metric``.
+      best: metric -> that value; in a table without a column ``metric``, the name is ``value``.
 
     Raises:
-      UserError: no such metric in the table, one of ours, or values on both sides.
+      UserError: no such metric in the table, one that is known already, or values on both sides of the best one.
     """
     stated_rows = [dict(row) for row in rows]
     for name, stated in best.items():
@@ -152,12 +153,12 @@ def state_best(rows: list[dict[str, Any]], best: dict[str, float]) -> list[dict[
 
 
 def formula(rows: list[dict[str, Any]]) -> str:
-    """What the error of ``value`` is, for every metric of a table: ``1 - value``."""
+    """How the error follows from ``value``, for every metric of a table: ``1 - value``, for instance."""
     return ", ".join(sorted({metric.formula for metric in _metrics(rows).values()}))
 
 
 def _metrics(rows: list[dict[str, Any]]) -> dict[str, Metric]:
-    """The metrics of a table of which it is known which direction is better."""
+    """The metrics of a table whose better direction is known."""
     values: dict[tuple[str, float], list[float]] = {}
     known = {}
     for row in rows:
@@ -176,7 +177,7 @@ def row_name(row: dict[str, Any]) -> str:
 
 
 def number(cell: Any) -> float | None:
-    """The number in a cell, None without one."""
+    """The number in a cell, or None."""
     try:
         return float(cell)
     except (TypeError, ValueError):
@@ -195,7 +196,7 @@ def _repeated(row: dict[str, Any], inputs: list[str], value: str, seen: dict[tup
     """Whether an equal row came before.
 
     Raises:
-      UserError: a row of the same run, task, pooling, metric and inputs came before and says another value.
+      UserError: a row of the same run, task, pooling, metric and inputs came before, with another value.
     """
     if all(column in row for column in KEY):
         key = tuple(row[column] for column in (*KEY, *inputs))
@@ -215,7 +216,7 @@ def _repeated(row: dict[str, Any], inputs: list[str], value: str, seen: dict[tup
 def _point(
     row: dict[str, Any], x: tuple[str, ...], y: str, columns: list[str], known: dict[str, Metric]
 ) -> tuple[list[float], float]:
-    """(x [d], y) of a usable row; _Unusable says why another one is not."""
+    """(x [d], y) of a usable row; raises _Unusable with the reason for any other."""
     if str(row.get("status", "done")) != "done":
         raise _Unusable(f"status is {row['status'] or 'missing'}, not done")
     if number(row.get("steps")) == 0:

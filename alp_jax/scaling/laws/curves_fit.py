@@ -1,4 +1,4 @@
-"""Fits one law to every curve of a table, and writes what came of it."""
+"""Fits one law to every curve of a table, and writes the results."""
 
 import csv
 import dataclasses
@@ -18,12 +18,12 @@ from alp_jax.scaling.laws.curves import Curve, Excluded, formula, is_derived, ma
 from alp_jax.scaling.laws.fit import LEVEL, Fit, fit_law, shortage
 from alp_jax.scaling.laws.forms import LAWS
 
-AXES = {"data_model": ("samples_seen", "params"), "repeated": ("unique", "epochs")}  # columns of a ledger
-AXIS = ("pairs",)
+AXES = {"data_model": ("samples_seen", "params"), "repeated": ("unique", "epochs")}  # law -> columns of a ledger
+AXIS = ("pairs",)  # of every other law
 
 
 def inputs_of(law: str, x: str | Sequence[str] | None) -> tuple[str, ...]:
-    """The columns of a law's inputs: ``x``, or those of a ledger.
+    """The columns of a law's inputs: ``x``, or a ledger's columns where it is None.
 
     Raises:
       UserError: no such law, or it takes another number of inputs.
@@ -90,13 +90,13 @@ def choose_table(
     y: str = "error",
     group: Iterable[str] | None = None,
 ) -> dict[str, Any]:
-    """Asks every law with as many inputs as ``x`` for the top rung of every curve.
+    """Picks a law for every curve: of those with as many inputs as ``x``, by how well they predict its top rung.
 
     Returns:
       ``choices`` (``group`` and the fields of ``Choice``) and ``excluded``.
 
     Raises:
-      UserError: as ``make_curves``, no law takes as many inputs, or nothing is left.
+      UserError: as ``make_curves``, no law takes that many inputs, or nothing is left.
     """
     axes = AXIS if x is None else (x,) if isinstance(x, str) else tuple(x)
     most = max(len(law.inputs) for law in LAWS.values())
@@ -115,10 +115,10 @@ def fit_curves(
 ) -> list[tuple[Curve, Fit]]:
     """Every curve that has enough rungs, with its fit; the rows of others go to ``excluded``.
 
-    Every curve has a bootstrap of its own: with one seed for all, their replicas would err alike and cancel in ratios.
+    Every curve has its own bootstrap seed: with one seed for all, errors of their replicas would cancel in ratios.
 
     Raises:
-      UserError: none has.
+      UserError: no curve has enough rungs.
     """
     fitted = []
     for k, curve in enumerate(curves):
@@ -153,7 +153,7 @@ def write_fits(result: dict[str, Any], out: str | pathlib.Path) -> list[pathlib.
 
 
 def fit_lines(result: dict[str, Any], problems: list[str]) -> list[str]:
-    """What ``fit_groups`` found, for people, and what was left out of it; ``problems``: of reading the table."""
+    """The result of ``fit_groups`` as lines to print, and what was left out, with the ``problems`` of the table."""
 
     def shown(name: str, fit: dict[str, Any]) -> str:
         low, high = fit["interval"][name]
@@ -171,7 +171,7 @@ def fit_lines(result: dict[str, Any], problems: list[str]) -> list[str]:
 
 
 def choice_lines(result: dict[str, Any], problems: list[str]) -> list[str]:
-    """What ``choose_table`` found, likewise."""
+    """The result of ``choose_table`` as lines to print, likewise."""
     lines = []
     for one in result["choices"]:
         errors = "  ".join(f"{law} {100 * error:.2f}%" for law, error in one["errors"].items())
@@ -187,7 +187,7 @@ def _left_out(result: dict[str, Any], problems: list[str]) -> list[str]:
 
 
 def _gaps(curve: Curve, curves: list[Curve], axes: tuple[str, ...]) -> list[str]:
-    """Rungs of the ladder that other curves of the same task have and this one has not."""
+    """A warning where other curves of the same task have rungs that this one lacks."""
     if axes != AXIS:
         return []
     same = ("task", "pooling", "metric")

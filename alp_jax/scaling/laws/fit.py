@@ -1,4 +1,4 @@
-"""Fits one law to runs, with bootstrap intervals and honest warnings."""
+"""Fits one law to runs, with bootstrap intervals and warnings of what the runs cannot determine."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -10,8 +10,8 @@ from alp_jax.scaling.laws.forms import FLOOR_DEPTH, LAWS, MAX_EXPONENT, Law
 from alp_jax.scaling.laws.minimise import losses, predict, solve
 
 LEVEL = 0.95
-MIN_RUNGS = 4  # of one input, below which an exponent and an asymptote are confounded
-_KEEP = 36  # starts that are followed for the estimate; replicas follow three
+MIN_RUNGS = 4  # distinct values of an input below which an exponent and an asymptote are confounded
+_KEEP = 36  # starts that are followed for the estimate; each replica follows three, and the estimate
 Interval = tuple[float, float] | None
 
 
@@ -22,15 +22,16 @@ class Fit:
     Attributes:
       law: name of the form.
       params: natural parameter -> estimate.
-      case: intervals by resampling runs: within their rung where rungs have several, else over all.
-      parametric: intervals by Gaussian noise on log error, with the spread between seeds where they are known; each
-        variance is drawn from its scaled inverse chi-square. With two seeds that differ, A and E are hardly known: of
-        60 planted laws with a spread of 0.03, intervals held E 93% of the time, and 80% without drawing that variance.
-      interval: the envelope of both, which is what should be quoted.
-      residual_sd: standard deviation of the log residuals within seeds, degrees of freedom taken off.
+      case: intervals from resampled runs: within each rung where rungs have several runs, else over all runs.
+      parametric: intervals from Gaussian noise added to log error, with the spread between seeds where they are known;
+        each variance is drawn from its scaled inverse chi-square distribution. With two seeds that differ, A and E are
+        hardly known: for 60 planted laws with a spread of 0.03, intervals contained E 93% of the time, and only 80%
+        when that variance was not drawn.
+      interval: the envelope of both and of the estimate: the one to quote.
+      residual_sd: standard deviation of the log residuals within seeds, corrected for degrees of freedom.
       seed_sd: standard deviation between seeds that all rungs share (a random effect); None without seeds.
       loss: what was minimised, at the estimate.
-      curve: of a law with one input: ``x``, ``y``, ``low``, ``high`` along the fitted range.
+      curve: ``x``, ``y``, ``low``, ``high`` along the fitted range; empty for a law with more than one input.
       warnings: what these runs cannot tell.
     """
 
@@ -51,7 +52,7 @@ class Fit:
     _center: np.ndarray = dataclasses.field(repr=False, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """What is written to files."""
+        """The public fields, as they are written to files."""
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if not f.name.startswith("_")}
 
     def predict(self, x: Any) -> np.ndarray:
@@ -59,7 +60,7 @@ class Fit:
         return np.exp(predict(LAWS[self.law], self._internal[None], self._inputs(x)[None])[0][0])
 
     def replicas(self, x: Any) -> list[np.ndarray]:
-        """Errors [R,m] at ``x`` by every replica of each kind of bootstrap."""
+        """Errors [R,m] at ``x`` by every replica, one array per kind of bootstrap: case, then parametric if known."""
         u = self._inputs(x)
         return [np.exp(predict(LAWS[self.law], s, np.repeat(u[None], len(s), 0))[0]) for s in self._samples]
 
@@ -74,7 +75,7 @@ def columns(x: Any) -> np.ndarray:
 
 
 def shortage(name: str, x: np.ndarray, called: Sequence[str] | None = None) -> str:
-    """Why law ``name`` cannot be fitted to inputs [n,d], empty where it can; ``called``: their names."""
+    """Why law ``name`` cannot be fitted to inputs [n,d], empty where it can; ``called``: names of the inputs."""
     law = LAWS[name]
     called = called or law.inputs
     for column, values in zip(called, x.T, strict=True):
@@ -116,7 +117,8 @@ def fit_law(
     if lacking:
         raise ValueError(lacking)
     inputs, rung = np.unique(x, axis=0, return_inverse=True)
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)  # resampling draws from it before the noise does: the order decides the intervals
+    # by distinct values, so that a rung with more seeds does not pull the centre; epochs are not in logarithms
     scales = [np.log(np.unique(column)).mean() for column in x.T]
     center = np.array([0.0 if name == "epochs" else scale for name, scale in zip(law.inputs, scales, strict=True)])
     u, v = law.encode(x) - center, np.log(y)
@@ -155,7 +157,7 @@ def fit_law(
 
 @dataclasses.dataclass(frozen=True)
 class _Noise:
-    """Deviations of log error: of each run, and of all runs of a seed together."""
+    """Standard deviations of log error: of each run, and of all runs of a seed together."""
 
     residual_sd: float
     seed_sd: float | None
@@ -165,9 +167,10 @@ class _Noise:
 
     def draw(self, replicas: int, rng: np.random.Generator) -> np.ndarray:
         """Noise [R,n]."""
+        # One factor per replica: the deviation is itself an estimate, and taking it as exact makes intervals too short.
         spread = np.sqrt(self.freedom / rng.chisquare(self.freedom, size=(replicas, 1)))
         noise = self.residual_sd * spread * rng.standard_normal((replicas, self.runs))
-        if self.seed_sd:  # known from as many numbers as there are seeds, often two
+        if self.seed_sd:  # estimated from only as many numbers as there are seeds, often two
             seeds = self.member.max() + 1
             spread = np.sqrt((seeds - 1) / rng.chisquare(seeds - 1, size=(replicas, 1)))
             noise += self.seed_sd * (spread * rng.standard_normal((replicas, seeds)))[:, self.member]
@@ -187,6 +190,7 @@ def _noise(residual_n: np.ndarray, seeds: Sequence[Any] | None, params: int) -> 
             mean = np.bincount(member, residual_n) / count
             within = float(((residual_n - mean[member]) ** 2).sum() / freedom)
             between = float((count * (mean - residual_n.mean()) ** 2).sum() / (len(count) - 1))
+            # between holds within as well; chance can make it the smaller of the two, hence the zero
             seed_sd = float(np.sqrt(max(0.0, (between - within) / count.mean())))
             return _Noise(float(np.sqrt(within)), seed_sd, freedom, runs, member)
     freedom = runs - params
@@ -194,10 +198,10 @@ def _noise(residual_n: np.ndarray, seeds: Sequence[Any] | None, params: int) -> 
 
 
 def _resample(rung_n: np.ndarray, params: int, replicas: int, rng: np.random.Generator) -> np.ndarray:
-    """Positions of runs drawn with replacement [R,n]: within each rung, so that none is lost, or over all runs.
+    """Positions of runs drawn with replacement [R,n]: within each rung, so that no rung is lost, or over all runs.
 
-    Rungs with a single run each cannot be resampled from within; then runs are drawn over all, again until as many
-    different rungs as the law has parameters are among them.
+    Where rungs have fewer than two runs on average there is nothing to resample within them; then runs are drawn from
+    all, and drawn again until they cover as many different rungs as the law has parameters.
     """
     runs, sizes = len(rung_n), np.bincount(rung_n)
     if sizes.mean() >= 2:

@@ -1,4 +1,4 @@
-"""The forms that an error can be fitted with; each is a sum of positive terms whose logarithms are simple.
+"""The forms that can be fitted to an error; each is a sum of positive terms whose logarithms are simple.
 
 Internal parameters are those the minimiser moves: logarithms of scales, with inputs centred on their geometric mean, so
 that they are of order one and little correlated. ``natural`` turns them into the ones of the formula. Shapes: K
@@ -13,7 +13,7 @@ import numpy as np
 
 MAX_EXPONENT = 5.0
 FLOOR_DEPTH = 12.0  # log E is kept within this of the smallest log error; at the bound E counts as zero
-_SHARES = (1e-4, 0.3, 0.6, 0.8, 0.9, 0.97)  # of the smallest error, as starts of E
+_SHARES = (1e-4, 0.3, 0.6, 0.8, 0.9, 0.97)  # of the smallest error: where searches for E start
 _EXPONENTS = (0.02, 0.1, 0.25, 0.5, 1.0, 2.0)
 
 Terms = tuple[np.ndarray, np.ndarray]  # log of each term [K,n,T], its derivatives [K,n,T,P]
@@ -23,15 +23,15 @@ class Law(NamedTuple):
     """One form.
 
     Attributes:
-      formula: for people, in the names of ``params``.
+      formula: the law as text, in the names of ``params``.
       inputs: what the columns of x mean, in order.
       params: natural parameters.
       terms: (internal parameters [K,P], centred inputs [K,n,d]) -> logarithms of the terms and their derivatives.
-      starts: (centred inputs [K,n,d], log errors [K,n]) -> starts [K,S,P].
-      bounds: (centred inputs, log errors) -> lowest and highest [K,P].
+      starts: (centred inputs [K,n,d], log errors [K,n]) -> internal parameters to start from [K,S,P].
+      bounds: (centred inputs, log errors) -> lowest and highest internal parameters [K,P].
       natural: (internal parameters [K,P], centres [d]) -> natural parameter -> values [K].
       encode: x [n,d] -> inputs [n,d] before they are centred; mostly the logarithm.
-      exponents: positions of internal parameters that are exponents of a decline.
+      exponents: positions of the internal parameters that are exponents (alpha, beta).
     """
 
     formula: str
@@ -46,7 +46,7 @@ class Law(NamedTuple):
 
 
 def _floor_and_reducible(v_Kn: np.ndarray, shares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """log E [K,S] that is a share of the smallest error, and log of what is left of every error [K,S,n]."""
+    """log E [K,S] for each share of the smallest error, and the log of what every error has above E [K,S,n]."""
     floor = v_Kn.min(1)[:, None] + np.log(shares)
     return floor, np.log(np.maximum(np.exp(v_Kn)[:, None] - np.exp(floor)[..., None], 1e-12))
 
@@ -74,13 +74,14 @@ def _grid(*axes: Iterable[float]) -> np.ndarray:
 
 
 def _terms(log_E: np.ndarray, *rest: tuple[np.ndarray, tuple[np.ndarray | float, ...]]) -> Terms:
-    """Log E, which moves with the first parameter alone, then ``rest``: log of a term and its derivatives."""
+    """Log E, which depends on the first parameter alone, then ``rest``: log of a term and its derivatives."""
     shape, first = rest[0][0].shape, (1.0, *[0.0] * (len(rest[0][1]) - 1))
     logs = _fill(shape, log_E, *(log for log, _ in rest))
     return logs, np.stack([_fill(shape, *slopes) for slopes in (first, *(slopes for _, slopes in rest))], 2)
 
 
 def _power_natural(p: np.ndarray, c: np.ndarray) -> dict[str, np.ndarray]:
+    # log A - alpha * log x = p1 - p2 * (log x - c): A carries the centre, so it is only meaningful together with alpha
     return {"E": np.exp(p[:, 0]), "A": np.exp(p[:, 1] + p[:, 2] * c[0]), "alpha": p[:, 2]}
 
 
@@ -95,6 +96,7 @@ def _power_terms(p_KP: np.ndarray, u_Knd: np.ndarray) -> Terms:
 def _power_starts(u_Knd: np.ndarray, v_Kn: np.ndarray) -> np.ndarray:
     share, exponent = _grid(_SHARES, _EXPONENTS)
     floor, reducible = _floor_and_reducible(v_Kn, share)
+    # with E and the exponent given, each run says what log A must be; the median is not moved by one odd run
     scale = np.median(reducible + exponent[None, :, None] * u_Knd[:, None, :, 0], axis=-1)
     return _fill(floor.shape, floor, scale, exponent)
 
@@ -121,6 +123,7 @@ def _joint_terms(p_KP: np.ndarray, u_Knd: np.ndarray) -> Terms:
 
 
 def _joint_starts(u_Knd: np.ndarray, v_Kn: np.ndarray) -> np.ndarray:
+    # part: the share of the reducible error that the data term explains
     share, alpha, beta, part = _grid((0.1, 0.6, 0.9), (0.1, 0.3, 0.8), (0.1, 0.3, 0.8), (0.2, 0.5, 0.8))
     floor, reducible = _floor_and_reducible(v_Kn, share)
     at_data = np.median(reducible + alpha[None, :, None] * u_Knd[:, None, :, 0], axis=-1) + np.log(part)
@@ -145,11 +148,11 @@ DATA_MODEL = Law(
 
 def _repeated_terms(p_KP: np.ndarray, u_Knd: np.ndarray) -> Terms:
     unique, repeats = u_Knd[..., 0], u_Knd[..., 1]
-    half = np.exp(p_KP[:, 3:4])
+    half = np.exp(p_KP[:, 3:4])  # R, in epochs: repeats enter as they are, neither in logarithms nor centred
     decay = np.exp(-repeats / half)
     gained = half * (1 - decay)
     worth = unique + np.log1p(gained)
-    slope = (gained - repeats * decay) / (1 + gained)  # of log D by log R
+    slope = (gained - repeats * decay) / (1 + gained)  # d log D / d log R
     alpha = p_KP[:, 2:3]
     return _terms(p_KP[:, :1], (p_KP[:, 1:2] - alpha * worth, (0.0, 1.0, -worth, -alpha * slope)))
 
@@ -175,14 +178,14 @@ REPEATED = Law(
     (2,),
 )
 
-# -- E + (C - E) / (1 + (x / x0)^alpha): flat at chance, falling, flat at the floor: errors of accuracies
+# -- E + (C - E) / (1 + (x / x0)^alpha): flat at chance, then falling, then flat at the floor, as accuracies do
 
 
 def _saturating_terms(p_KP: np.ndarray, u_Knd: np.ndarray) -> Terms:
     u_Kn = u_Knd[..., 0]
     distance = u_Kn - p_KP[:, 3:4]
     z = p_KP[:, 2:3] * distance
-    share = 1 / (1 + np.exp(-np.clip(z, -500, 500)))
+    share = 1 / (1 + np.exp(-np.clip(z, -500, 500)))  # unclipped, exp would overflow and warn above 709
     slopes = (0.0, 1.0, -share * distance, share * p_KP[:, 2:3])
     return _terms(p_KP[:, :1], (p_KP[:, 1:2] - np.logaddexp(0.0, z), slopes))
 
@@ -192,7 +195,7 @@ def _saturating_starts(u_Knd: np.ndarray, v_Kn: np.ndarray) -> np.ndarray:
     floor, _ = _floor_and_reducible(v_Kn, share)
     u_Kn = u_Knd[..., 0]
     middle = u_Kn.min(1)[:, None] + position * np.ptp(u_Kn, axis=1)[:, None]
-    top = np.log(np.exp(v_Kn.max(1))[:, None] * 1.05 - np.exp(floor))
+    top = np.log(np.exp(v_Kn.max(1))[:, None] * 1.05 - np.exp(floor))  # log(C - E), C a little above the largest error
     return _fill(floor.shape, floor, top, exponent, middle)
 
 
@@ -214,13 +217,13 @@ SATURATING = Law(
 )
 
 # -- E + A * x^-alpha * (1 + (x / x0)^(1/f))^(-delta f), one smooth break (Caballero et al. 2022, arXiv 2210.14891)
-BREAK_WIDTH = 0.5  # f: half of the decades, in natural logarithms, that the break takes
+BREAK_WIDTH = 0.5  # f, fixed: half of the change of slope happens where |log(x / x0)| < 1.1 f
 
 
 def _broken_terms(p_KP: np.ndarray, u_Knd: np.ndarray) -> Terms:
     u_Kn = u_Knd[..., 0]
     z = (u_Kn - p_KP[:, 4:5]) / BREAK_WIDTH
-    bend = BREAK_WIDTH * np.logaddexp(0.0, z)
+    bend = BREAK_WIDTH * np.logaddexp(0.0, z)  # f * log(1 + (x / x0)^(1/f)), without its overflow far above x0
     share = 1 / (1 + np.exp(-np.clip(z, -500, 500)))
     fall = p_KP[:, 1:2] - p_KP[:, 2:3] * u_Kn - p_KP[:, 3:4] * bend
     return _terms(p_KP[:, :1], (fall, (0.0, 1.0, -u_Kn, -bend, p_KP[:, 3:4] * share)))

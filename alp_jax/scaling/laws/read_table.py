@@ -1,4 +1,4 @@
-"""Reads a ledger or any CSV with a header, and names what is missing from it."""
+"""Reads a ledger, or any CSV (comma-separated values) with a header, and names what is missing from it."""
 
 import csv
 import pathlib
@@ -20,10 +20,10 @@ def read_table(
     missing from every curve.
 
     Args:
-      best: metrics of other tools that count too, with the value of a perfect result: see ``state_best``.
+      best: metrics of other tools that count as well, with the value of a perfect result: see ``state_best``.
 
     Raises:
-      UserError: no such file, no header, a column named twice, a row with another number of cells, or nothing in it.
+      UserError: no such file, a column named twice, a row whose number of cells differs from the header's, or no rows.
     """
     path = pathlib.Path(path)
     if not path.is_file():
