@@ -1,4 +1,4 @@
-"""Reads the text of an optimised HLO module: computations, instructions, sizes of shapes.
+"""Reads the text of an optimised HLO module (XLA's High Level Operations): computations, instructions, sizes of shapes.
 
 The format is that of ``jax.stages.Compiled.as_text()``: one instruction a line, operands by name.
 """
@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Iterator
 
-ITEM_BYTES = {
+ITEM_BYTES = {  # 4-bit types count as if unpacked, a byte each; token and opaque types, absent here, as nothing
     **dict.fromkeys(("pred", "s8", "u8", "f8e4m3fn", "f8e5m2", "f8e4m3", "f8e3m4", "f8e8m0fnu", "s4", "u4"), 1),
     **dict.fromkeys(("bf16", "f16", "s16", "u16"), 2),
     **dict.fromkeys(("f32", "s32", "u32"), 4),
@@ -40,7 +40,7 @@ class Instruction:
     root: bool
 
     def attribute(self, name: str) -> str | None:
-        """The value of ``name=value`` up to a comma or blank, without a percent sign."""
+        """The value of ``name=value``, up to a comma or space and without its percent sign; None if absent."""
         match = re.search(rf"\b{name}=%?([^,\s]+)", self.attributes)
         return match.group(1) if match else None
 
@@ -51,14 +51,14 @@ class Instruction:
 
     @property
     def op_name(self) -> str:
-        """Where in the program it comes from, empty when that is not known."""
+        """The JAX operation that it comes from, as a path; empty when that is not known."""
         match = re.search(r'op_name="([^"]*)"', self.attributes)
         return match.group(1) if match else ""
 
 
 @dataclasses.dataclass(frozen=True)
 class Module:
-    """Computations by name, which of them the program begins with, and ``path/in/package.py:line`` by stack frame."""
+    """Computations by name, the one that the program begins with, and ``path/in/package.py:line`` by stack frame."""
 
     computations: dict[str, tuple[Instruction, ...]]
     entry: str
@@ -76,10 +76,10 @@ class Module:
 
 
 def parse(text: str, package: str = "alp_jax") -> Module:
-    """The module of ``text``; places are those nearest to the instruction in the files of ``package``.
+    """The module of ``text``; its places are the innermost stack frames that lie in files of ``package``.
 
     Raises:
-      ValueError: an instruction that is not understood, or no entry computation.
+      ValueError: an instruction cannot be parsed, or there is no entry computation.
     """
     computations: dict[str, list[Instruction]] = {}
     tables: dict[str, dict[str, str]] = {}
@@ -104,7 +104,7 @@ def parse(text: str, package: str = "alp_jax") -> Module:
 
 
 def _table(lines: Iterator[str]) -> dict[str, str]:
-    """Rows by number, up to the first line that is none."""
+    """Rows by number, up to the first line that is not a row."""
     rows = itertools.takewhile(bool, map(_TABLE_ROW.match, lines))
     return {row.group(1): row.group(2) or row.group(3) for row in rows}
 
@@ -112,16 +112,17 @@ def _table(lines: Iterator[str]) -> dict[str, str]:
 def _places(tables: dict[str, dict[str, str]], package: str) -> dict[str, str]:
     files, locations, frames = (tables.get(name, {}) for name in _TABLES)
     sources: dict[str, str] = {}
-    for frame, row in frames.items():  # callers come before what they call
+    for frame, row in frames.items():  # callers come before what they call, so a caller's place is known by now
         location, caller = re.findall(r"=(\d+)", row)
         file, _, at = re.findall(r"=(\d+)", locations[location])[:3]
         _, inside, path = files[file].rpartition(f"/{package}/")
-        # frames count from 1, and so do callers, but from the one that there is not
+        # a caller is written as its frame's number plus one, so that 1 says there is none
         sources[frame] = f"{path}:{at}" if inside else sources.get(str(int(caller) - 1), "")
     return sources
 
 
 def _instruction(root: str | None, name: str, rest: str) -> Instruction:
+    # the shape comes first; that of a tuple holds spaces, so it ends at its parenthesis and not at the first space
     end = _closing(rest, 0) + 1 if rest.startswith("(") else rest.index(" ")
     opcode = _OPCODE.match(rest, end)
     if opcode is None:
@@ -134,7 +135,7 @@ def _instruction(root: str | None, name: str, rest: str) -> Instruction:
 
 
 def _closing(text: str, start: int) -> int:
-    """Where the parenthesis that opens at ``start`` closes."""
+    """The position of the parenthesis that closes the one at ``start``."""
     depth = 0
     for match in re.finditer(r"[()]", text[start:]):
         depth += 1 if match.group() == "(" else -1
@@ -144,12 +145,12 @@ def _closing(text: str, start: int) -> int:
 
 
 def shape_bytes(shape: str, fast_memory: bool = False) -> int:
-    """Bytes of an array or of all arrays in a tuple; those a layout puts in on-chip memory only if asked for."""
+    """Bytes of an array or of all arrays in a tuple; arrays in on-chip memory count only with ``fast_memory``."""
     return sum(array_bytes(shape, fast_memory))
 
 
 def array_bytes(shape: str, fast_memory: bool = False) -> list[int]:
-    """The same for each array of a tuple."""
+    """``shape_bytes`` of each array of a tuple."""
     of_arrays = []
     for kind, sizes, layout in _ARRAY.findall(shape):
         if kind in ITEM_BYTES:

@@ -1,10 +1,10 @@
-"""Bytes that kernels move, kernels, and collectives of a compiled program, from its HLO text.
+"""Kernels of a compiled program, the bytes they move, and its collectives, from its HLO text (see ``hlo.py``).
 
-A kernel moves its inputs and outputs once. What is not moved is not counted: of an input that a kernel only slices or
-gathers from, the slice; of an array that is updated in place, the update; scratch space of library calls; arrays kept
-in on-chip memory. Caches are not modelled, so the true traffic to main memory is at most this. A loop counts as often
-as it runs where the compiler knows how often, else once. Of the branches of a condition the one that moves most counts,
-or, for the least that a step can move, the one that moves least.
+A kernel is taken to move its inputs and outputs once, with these exceptions: of an input that it only slices or gathers
+from, the slice counts; of an array that is updated in place, the update; scratch space of library calls and arrays kept
+in on-chip memory count as nothing. Caches are not modelled, so the true traffic to main memory is at most this. A loop
+counts as often as it runs where the compiler knows that, else once. Of the branches of a condition the one that moves
+most counts or, for the least that a step can move, the one that moves least.
 """
 
 import collections
@@ -24,12 +24,13 @@ _NO_KERNEL = {
 }
 _FREE_CALLS = ("AllocateBuffer", "Sharding", "SPMDFullToShardShape", "SPMDShardToFullShape", "PinToDevice")
 _SLICES = ("slice", "dynamic-slice", "gather")
-_VIEWS = ("bitcast", "reshape", "copy", "convert")  # of an input that is sliced, or of a result that is an update
+# What may stand between an in-place update and the result, or the input, that it shares its memory with.
+_VIEWS = ("bitcast", "reshape", "copy", "convert")
 
 
 @dataclasses.dataclass(frozen=True)
 class Kernel:
-    """One launch: ``count`` times it moves ``size`` bytes altogether; ``source`` is where it comes from."""
+    """One kernel: its ``count`` launches move ``size`` bytes altogether; ``source`` is where in the code it is from."""
 
     kind: str
     size: float
@@ -39,7 +40,7 @@ class Kernel:
 
 @dataclasses.dataclass(frozen=True)
 class Collective:
-    """``count`` exchanges of results of ``size`` bytes a device, altogether, among ``group``: devices by number."""
+    """``count`` exchanges, whose results are ``size`` bytes altogether on each device of ``group`` (their numbers)."""
 
     kind: str
     size: float
@@ -50,6 +51,7 @@ class Collective:
     def wire_bytes(self) -> float:
         """Bytes that a device sends, by the usual ring algorithms."""
         n = len(self.group)
+        # of the result: all of it for all-gather, but one device's part for reduce-scatter, hence n - 1 and not a share
         share = {"all-reduce": 2 * (n - 1) / n, "reduce-scatter": n - 1.0, "collective-permute": 1.0}
         return self.size * share.get(self.kind, (n - 1) / n)
 
@@ -80,7 +82,7 @@ class Traffic:
         )
 
     def largest(self, number: int) -> list[Kernel]:
-        """The kernels that move most."""
+        """The ``number`` kernels that move the most bytes."""
         return sorted(self.kernels, key=lambda kernel: -kernel.size)[:number]
 
 
@@ -92,9 +94,9 @@ def _totals(items, values) -> dict[str, dict[str, float]]:
 
 
 def traffic(text: str, devices: int = 1) -> tuple[Traffic, Traffic]:
-    """What the program of this HLO text moves at most and at least, by the branches that its conditions take.
+    """What the program of this HLO text moves at most and at least, depending on the branches its conditions take.
 
-    ``devices`` share it where a collective names no groups.
+    A collective that names no groups is among all ``devices``.
     """
     module = parse(text)
     return tuple(Traffic(*map(tuple, _walk(module, module.entry, 1.0, devices, pick))) for pick in (max, min))
@@ -109,6 +111,7 @@ def _walk(
         if inner is not None:
             repeat, choices = inner
             walked = [_walk(module, choice, times * repeat, devices, pick) for choice in choices]
+            # chosen by bytes alone; the branch's collectives come along, so that both are those of one possible run
             picked = pick(walked, key=lambda walk: sum(kernel.size for kernel in walk[0]), default=([], []))
             kernels += picked[0]
             collectives += picked[1]
@@ -118,13 +121,14 @@ def _walk(
         kind = line.opcode.removesuffix("-start")
         wrapped = _wrapped(module, line)
         if kind in COLLECTIVES or wrapped in COLLECTIVES:
+            # and a kernel below: it reads and writes main memory besides using the links
             collectives.append(_collective(module, line, wrapped or kind, times, devices))
         kernels.append(Kernel(_kind(module, line), times * moved(module, name, line), times, module.source(line)))
     return kernels, collectives
 
 
 def _inner(module: Module, line: Instruction) -> tuple[float, list[str]] | None:
-    """(how often, one of which) computations run in place of this instruction; None for a kernel."""
+    """(how often it runs, computations of which one runs) for an instruction that calls others; None for a kernel."""
     if line.opcode == "while":
         known = re.search(r'"known_trip_count":\{"n":"(\d+)"', line.attributes)
         return float(known.group(1)) if known else 1.0, line.computations("body")
@@ -139,7 +143,7 @@ def _inner(module: Module, line: Instruction) -> tuple[float, list[str]] | None:
 
 
 def _wrapped(module: Module, line: Instruction) -> str | None:
-    """The collective that an ``async-start`` begins."""
+    """The opcode of the collective that an ``async-start`` begins; None for anything else."""
     if line.opcode != "async-start":
         return None
     for called in line.computations("calls"):
@@ -176,11 +180,12 @@ def moved(module: Module, computation: str, line: Instruction) -> float:
     def size(operand: str) -> int:
         return shape_bytes(shapes[operand].shape) if operand in shapes else 0
 
+    # Read and written: the slice or the update, never the whole array; and the indices, which are read.
     if line.opcode in ("slice", "dynamic-slice", "gather"):
         return 2 * shape_bytes(line.shape) + sum(size(name) for name in line.operands[1:])
     if line.opcode == "dynamic-update-slice":
         return 2 * size(line.operands[1])
-    if line.opcode == "scatter":
+    if line.opcode == "scatter":  # operands: n arrays, one of indices, n of updates
         return 2 * size(line.operands[-1]) + size(line.operands[len(line.operands) // 2])
     if line.opcode.endswith("-start"):
         return _started(line, [size(name) for name in line.operands])
@@ -201,9 +206,9 @@ def _scratch(shape: str) -> list[bool]:
 def _started(line: Instruction, read: list[int]) -> float:
     """An exchange or copy that another instruction waits for; its result holds inputs, outputs and bookkeeping."""
     arrays = array_bytes(line.shape)
-    if line.opcode == "all-reduce-start":
+    if line.opcode == "all-reduce-start":  # of this one alone the result holds nothing but outputs
         return sum(read) + sum(arrays)
-    if line.opcode == "copy-start":
+    if line.opcode == "copy-start":  # (copy, original, bookkeeping): the output comes first
         return arrays[0] + sum(read)
     return sum(read) + sum(arrays[len(read) : 2 * len(read)])
 
@@ -215,7 +220,7 @@ def _fused(module: Module, line: Instruction, size) -> float:
     for inner in body:
         for operand in inner.operands:
             users.setdefault(operand, []).append(inner)
-    updated, total = set(), 0.0
+    updated, total = set(), 0.0  # ``updated``: inputs that share their memory with a result and are not read
     root = next(inner for inner in body if inner.root)
     for name in root.operands if root.opcode == "tuple" else (root.name,):
         result = _through_views(names, names[name])
@@ -229,6 +234,7 @@ def _fused(module: Module, line: Instruction, size) -> float:
         total = float(shape_bytes(line.shape))
     for inner in body:
         if inner.opcode == "parameter" and inner.name not in updated:
+            # by the caller's operand, whose layout says whether it is in on-chip memory and so costs nothing
             whole = size(line.operands[int(inner.literal)])
             total += min(whole, _read(inner, users, whole))
     return total
@@ -241,7 +247,7 @@ def _through_views(names: dict[str, Instruction], line: Instruction) -> Instruct
 
 
 def _read(line: Instruction, users: dict[str, list[Instruction]], whole: int) -> float:
-    """Bytes of a fused input that are looked at: of slices only what they take."""
+    """Bytes of a fused input that are read: what its slices take, or all of it once anything else uses it."""
     total = 0.0
     for user in users.get(line.name, ()):
         if user.opcode in _SLICES and user.operands[0] == line.name:
@@ -258,7 +264,7 @@ def _collective(module: Module, line: Instruction, kind: str, times: float, devi
     if line.opcode == "async-start":
         called = line.computations("calls")[0]
         source = next(inner for inner in module.computations[called] if inner.opcode == kind)
-    arrays = array_bytes(source.shape, fast_memory=True)
+    arrays = array_bytes(source.shape, fast_memory=True)  # it crosses the links, wherever on the device it is kept
     if source.opcode.endswith("-start") and kind != "all-reduce":
         inputs = len(source.operands)
         arrays = arrays[inputs : 2 * inputs]
@@ -266,7 +272,7 @@ def _collective(module: Module, line: Instruction, kind: str, times: float, devi
 
 
 def _group(attributes: str, devices: int) -> tuple[int, ...]:
-    """The first of the groups that exchange among themselves; all groups are of one size."""
+    """The first of the groups that exchange among themselves: of one size, it stands for all of them."""
     pairs = re.search(r"source_target_pairs=\{\{(\d+),(\d+)\}", attributes)
     if pairs:
         return tuple(int(x) for x in pairs.groups())
@@ -274,7 +280,7 @@ def _group(attributes: str, devices: int) -> tuple[int, ...]:
     if listed:
         return tuple(int(x) for x in listed.group(1).split(","))
     counted = re.search(r"replica_groups=\[(\d+),(\d+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?", attributes)
-    if counted:
+    if counted:  # [groups,size]<=[dims]T(order): devices 0, 1, ... shaped as dims, transposed, and cut into groups
         groups, size = int(counted.group(1)), int(counted.group(2))
         sizes = [int(x) for x in counted.group(3).split(",")]
         order = [int(x) for x in counted.group(4).split(",")] if counted.group(4) else list(range(len(sizes)))

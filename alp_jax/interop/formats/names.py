@@ -1,6 +1,7 @@
 """The map between our parameter paths and the names in the reference's PyTorch state dicts: total and one-to-one.
 
-A rule is (pattern of our path, PyTorch name, layout); the first pattern that matches a whole path decides.
+The reference is Auden, the authors' PyTorch toolbox. A rule is (pattern of our path, PyTorch name, layout); the first
+pattern that matches a whole path decides.
 """
 
 import re
@@ -20,7 +21,7 @@ Transform = Callable[[np.ndarray], np.ndarray]
 
 
 class Layout(NamedTuple):
-    """How one parameter is laid out there and here: inverse permutations of axes, so that every bit survives."""
+    """How one parameter's axes are ordered there and here: two inverse permutations, so that every bit survives."""
 
     to_torch: Transform
     from_torch: Transform
@@ -100,7 +101,7 @@ ZIPFORMER_RULES: tuple[Rule, ...] = (
     (r"downsample_output/bias", "encoder.downsample_output.bias", "same"),
 )
 
-# The reference keeps the encoder of a whole model under ``audio_encoder``.
+# Whole models of the reference keep their encoder under ``audio_encoder``.
 _PREFIXED = tuple((f"encoder/{ours}", f"audio_encoder.{theirs}", layout) for ours, theirs, layout in ZIPFORMER_RULES)
 RULES: dict[str, tuple[Rule, ...]] = {
     "zipformer": ZIPFORMER_RULES,
@@ -111,7 +112,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
 }
 _WITHIN = "audio_encoder.model_batch_count"
 BATCH_COUNT = {"zipformer": "model_batch_count", "clap": _WITHIN, "audio-caption": _WITHIN, "bert": ""}
-# Parameters of ours that the reference keeps in its config.json (clap: ``temp``), not in the state dict.
+# Parameters of ours that the reference keeps in its config.json (``temp`` of clap), not in the state dict.
 OUTSIDE = {"zipformer": (), "clap": ("logit_scale",), "audio-caption": (), "bert": ()}
 _TOKEN_TABLE, _OUTPUT_TABLE = "text_decoder.text_embed.weight", "text_decoder.output_proj.weight"
 
@@ -137,11 +138,12 @@ def entries(params: Any, kind: str) -> list[Entry]:
       kind: in ``RULES``.
 
     Raises:
-      UserError: a parameter that no rule knows, or two that would get the same name.
+      UserError: a parameter that no rule matches, or two that would get the same name.
     """
     choose(kind, RULES, "model kind")
     paths = [leaf_path(key_path) for key_path, _ in jax.tree_util.tree_leaves_with_path(params)]
-    # The reference wraps a stack that downsamples, which puts ``encoder.`` before its layers.
+    # The reference wraps a stack that downsamples, which puts ``encoder.`` before its layers. Rules see one path at a
+    # time and cannot know that, so such names are mended after them.
     wrapped = {path.removesuffix("downsample/bias") for path in paths if path.endswith("/downsample/bias")}
     by_name: dict[str, Entry] = {}
     for path in paths:
@@ -186,6 +188,7 @@ def from_torch(
         raise UserError(f"state dict lacks {name}{nearest(name, state) if state else ''}")
     for name in sorted(state.keys() - expected - {BATCH_COUNT[kind]}):
         raise UserError(f"state dict has {name}, which a {kind} model of this configuration does not")
+    # Only one of two tied matrices is read; without this check a file in which they differ would lose the other.
     for name, source in tied.items():
         if not np.array_equal(state[name], state[source]):
             raise UserError(f"{name} and {source} differ, but decoder_shared_emb makes them one matrix")
@@ -198,7 +201,9 @@ def from_torch(
             return jnp.asarray(outside[path], like.dtype)
         entry = table[path]
         layout = LAYOUTS[entry.layout]
-        shape = layout.to_torch(np.broadcast_to(np.float32(0), like.shape)).shape  # takes no memory
+        # A broadcast scalar takes no memory. Shapes are compared on their side, before any transpose, so that the
+        # message shows the file's own.
+        shape = layout.to_torch(np.broadcast_to(np.float32(0), like.shape)).shape
         value = np.asarray(state[entry.name])
         if value.shape != shape:
             raise UserError(f"{entry.name} has shape {list(value.shape)}; this configuration needs {list(shape)}")
@@ -219,7 +224,7 @@ def params_from(weights: Weights, like: Any, kind: str, *, outside: dict[str, fl
 
 
 def to_torch(params: Any, kind: str, *, batch_count: float | None = None) -> dict[str, np.ndarray]:
-    """The reference's state dict for ``params``; the parameters in ``OUTSIDE[kind]`` belong into its config.json.
+    """The reference's state dict for ``params``; the parameters in ``OUTSIDE[kind]`` belong in its config.json.
 
     Args:
       batch_count: value of the buffer ``model_batch_count``; None leaves it out, which the reference accepts.
@@ -229,7 +234,7 @@ def to_torch(params: Any, kind: str, *, batch_count: float | None = None) -> dic
     for key_path, value in jax.tree_util.tree_leaves_with_path(params):
         entry = table.get(leaf_path(key_path))
         if entry is not None:
-            # a copy in C order: safetensors stores the buffer, which of a transposed view is still in our order
+            # a copy in C order: safetensors stores the buffer as it is, and a transposed view's is still in our order
             state[entry.name] = np.array(LAYOUTS[entry.layout].to_torch(np.asarray(value)), order="C")
     for name, source in _tied_names(table.values(), kind).items():
         state[name] = state[source].copy()

@@ -23,15 +23,17 @@ class ParityError(AlpError):
 
 
 def difference(have: np.ndarray, want: np.ndarray) -> float:
-    """Largest |have - want|; infinity for another shape or a value that is not finite."""
+    """Largest |have - want|; infinity for different shapes or a value that is not finite."""
     if have.shape != want.shape:
         return math.inf
+    # NaN passes through max, and infinity minus infinity is NaN: both end as infinity, which no tolerance allows
     largest = float(np.max(np.abs(have.astype(np.float64) - want), initial=0.0))
     return largest if math.isfinite(largest) else math.inf
 
 
 def within_tolerance(worst: dict[str, float], label: str) -> dict[str, float]:
-    """``worst``; ParityError with its numbers when one is beyond ``TOLERANCE``."""
+    """Returns ``worst``; raises ParityError with its numbers when one is beyond ``TOLERANCE``."""
+    # ``not <=`` also refuses NaN, which ``>`` would let pass
     if not max(worst.values()) <= TOLERANCE:
         numbers = ", ".join(f"{name} {value:.2e}" for name, value in worst.items())
         raise ParityError(f"{label} differs from JAX by {numbers}; allowed is {TOLERANCE:.0e}")
@@ -39,12 +41,13 @@ def within_tolerance(worst: dict[str, float], label: str) -> dict[str, float]:
 
 
 def same_tensors(params: dict[str, Any], back: dict[str, Any]) -> int:
-    """How many tensors there are; ParityError for the first that a written folder does not give back bit by bit."""
+    """The number of tensors; raises ParityError for the first that the written folder does not give back bit by bit."""
     have = {leaf_path(path): np.asarray(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(back)}
     want = {leaf_path(path): np.asarray(leaf, np.float32) for path, leaf in jax.tree_util.tree_leaves_with_path(params)}
     for name in sorted(want.keys() ^ have.keys()):
         raise ParityError(f"the written folder {'lacks' if name in want else 'has'} {name} when it is read back")
     for name, value in want.items():
+        # bytes, not values: -0.0 equals 0.0, and NaN does not equal itself; bytes alone do not say the shape
         if value.tobytes() != have[name].tobytes() or value.shape != have[name].shape:
             raise ParityError(f"{name} comes back from the written folder with other values")
     return len(want)
@@ -58,7 +61,7 @@ def same_outputs(expected: Expected, actual: Expected, label: str) -> dict[str, 
     """
     frames = max(difference(have, want) for have, want in zip(actual.frames, expected.frames, strict=True))
     worst = {"frames": frames, "pooled": difference(actual.pooled_ND, expected.pooled_ND)}
-    if expected.embed_NE is not None:
+    if expected.embed_NE is not None:  # an export that lost it is compared as an empty array: infinitely far
         worst["embed"] = difference(np.zeros(0) if actual.embed_NE is None else actual.embed_NE, expected.embed_NE)
     return within_tolerance(worst, label)
 
@@ -126,7 +129,7 @@ def verify_bert(folder: pathlib.Path, texts: list[str], ids: list[list[int]], hi
       The largest |difference| from ``hidden``.
 
     Raises:
-      ParityError: other ids, outputs beyond ``TOLERANCE``, or transformers cannot load the folder.
+      ParityError: different ids, outputs beyond ``TOLERANCE``, or transformers cannot load the folder.
     """
     with tempfile.TemporaryDirectory() as temporary:
         source, target = pathlib.Path(temporary) / "in.json", pathlib.Path(temporary) / "out.npz"

@@ -1,4 +1,4 @@
-"""Does fitting find the truth? Errors come from known ("planted") laws with noise added, which the fits must recover."""
+"""Does fitting find the truth? Errors come from known ("planted") laws plus noise, and fits must recover the laws."""
 
 import dataclasses
 import itertools
