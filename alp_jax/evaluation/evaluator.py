@@ -1,8 +1,8 @@
-"""The contract of evaluation: what a kind of task is made from, and what it has to offer.
+"""The interface of an evaluator: what it is built from and what it has to provide.
 
 A kind of task is one file with one subclass of ``Evaluator``. ``registry`` lists ours and adds those of other
-distributions, which name their class as an entry point in the group ``alp_jax.evaluators``; ``suite`` is a loop over
-what it finds. When evaluation runs is nobody's business here.
+distributions, which name their class as an entry point in the group ``alp_jax.evaluators``; ``suite`` loops over what
+it finds. Nothing here decides when evaluation runs.
 """
 
 import abc
@@ -32,10 +32,10 @@ class Setup:
     """A data set, and how encoders are measured on it.
 
     Attributes:
-      data_config: ``bucket_seconds``, ``text_clean`` and ``text_budget`` are used.
-      feature_config: of the log-mel floor.
-      model_config: sizes of the text sides that are trained on frozen frames.
-      text_start, decoder_start: parameters that their text tower or decoder begins with; None begins at random.
+      data_config: only ``bucket_seconds``, ``text_clean`` and ``text_budget`` are used.
+      feature_config: settings of the log-mel frames that floors are computed from.
+      model_config: sizes of the text towers and decoders that are trained on frozen frames.
+      text_start, decoder_start: initial parameters of those text towers and decoders; None starts at random.
     """
 
     dataset: Dataset
@@ -53,7 +53,7 @@ class Setup:
         return read_table(self.dataset)
 
     def once(self, build: Callable[["Setup"], T]) -> T:
-        """``build(self)``, which several evaluators may share, computed once."""
+        """``build(self)``, computed on the first call and shared by all evaluators that ask for it."""
         if build not in self._built:
             self._built[build] = build(self)
         return self._built[build]
@@ -63,11 +63,11 @@ class Setup:
         return SpecialTokens.of(self.tokenizer)
 
     def encode(self, text: str) -> list[int]:
-        """Token ids of a caption as training reads them, without special tokens."""
+        """Token ids of a caption, cleaned and cut as in training, without special tokens."""
         return caption_ids(text, self.tokenizer, self.data_config)[0]
 
     def embed_texts(self, model: EvalModel, texts: list[str]) -> np.ndarray:
-        """text_ME of captions; each distinct one is embedded once, in one fixed shape."""
+        """text_ME of M captions; each distinct caption is embedded once, and all batches have the same shape."""
         distinct = sorted(set(texts))
         encoded = [self.encode(text) for text in distinct]
         longest = max(1, *map(len, encoded))
@@ -87,7 +87,7 @@ class Evaluator(abc.ABC):
     """One task of a data set, or several that are measured together.
 
     Attributes:
-      names: of its tasks, one at least; no other evaluator of the data set has one of them.
+      names: names of its tasks, at least one; no two evaluators of a data set may share a name.
       split: its clips.
     """
 
@@ -99,26 +99,26 @@ class Evaluator(abc.ABC):
     @classmethod
     @abc.abstractmethod
     def find(cls, setup: Setup) -> tuple[list["Evaluator"], dict[str, Shortage]]:
-        """The evaluators of this kind that the data set allows, and task name -> what it is too small for.
+        """The evaluators of this kind that the data set supports, and task name -> why it is too small for that task.
 
         Raises:
-          DataError: a group is both in training and in test.
+          DataError: a group is in both training and test.
         """
 
     @classmethod
     def of_one(cls, split: Split | Shortage | None, setup: Setup) -> tuple[list["Evaluator"], dict[str, Shortage]]:
-        """What ``find`` gives where a data set allows one evaluator, has too few clips for it, or (None) has none."""
+        """What ``find`` returns for a kind with at most one evaluator; None where the data set has nothing for it."""
         if isinstance(split, Shortage):
             return [], dict.fromkeys(cls.names, split)
         return [cls(split, setup)] if split else [], {}
 
     @classmethod
     def identity(cls, setup: Setup) -> list:
-        """What results depend on beside data, settings, tokenizer and model, as JSON; a version, for instance."""
+        """What results depend on besides data, settings, tokenizer and model, as JSON; a version, for instance."""
         return []
 
     def rows(self) -> np.ndarray:
-        """Rows of the data set whose features ``measure`` and ``floor`` will ask for."""
+        """Rows of the data set whose features ``measure`` and ``floor`` will read."""
         return np.concatenate([self.split.train_row, self.split.test_row])
 
     @abc.abstractmethod
@@ -130,14 +130,14 @@ class Evaluator(abc.ABC):
         """A result for every one of ``names``.
 
         Args:
-          features: reads what the encoder of ``model`` makes of ``rows()``; a set of true size does not fit into
-            memory, so ask for no more frames at a time than are needed.
+          features: reads the embeddings of ``rows()``; the frames of a full-sized data set do not fit into memory, so
+            ask for no more at a time than you need.
         """
 
     @abc.abstractmethod
     def floor(self, features: Features) -> dict[str, Measured]:
-        """What needs no network, by name of the task, from log-mel ``features``; names without a floor are left out."""
+        """Task name -> result without any network, from log-mel ``features``; tasks without a floor are left out."""
 
     def facts(self) -> dict:
-        """What results state of the task."""
+        """What every result says about the task."""
         return self.split.facts()

@@ -1,8 +1,8 @@
 """Frame embeddings of a frozen encoder, computed once and read by every task.
 
-A folder of parts. Part ``k`` is ``frames-k.bin`` (float16 rows of D, memory-mapped) and ``index-k.npz`` (which clip is
-where, and its pooled vectors), written in that order: a part counts once its index is there, so an extraction that
-stops goes on with the next part.
+A folder holds them in parts. Part ``k`` is ``frames-k.bin`` (float16 rows of D, memory-mapped) and ``index-k.npz`` (the
+place of each clip and its pooled vectors), written in that order: a part is complete once its index exists, so an
+extraction that was interrupted continues with the first part that has none.
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ from alp_jax.evaluation.model import EvalModel
 PART_CLIPS = 4096
 VERSION = 1
 _POOLED = dict.fromkeys(("mean", "std", "joint"), np.float32)
-_KINDS = {"row": np.int64, **_POOLED, "length": np.int32, "offset": np.int64}  # of the columns of an index
+_KINDS = {"row": np.int64, **_POOLED, "length": np.int32, "offset": np.int64}  # column of an index -> dtype
 
 
 def reduce_frames(frames_TD: np.ndarray, most: int) -> np.ndarray:
@@ -41,13 +41,13 @@ def reduce_frames(frames_TD: np.ndarray, most: int) -> np.ndarray:
 class Features:
     """Reads the embeddings of clips by their rows in the data set: pooled vectors, and frames from files.
 
-    Every method takes rows, in any order, and raises KeyError when one was not extracted. D is the width of frames, E
-    that of the space shared with text (0 for a model without one).
+    Every method takes rows in any order and raises KeyError if one was not extracted. E is 0 for a model that shares no
+    space with text.
 
     Attributes:
       row: int64[N], the rows that were extracted, ascending.
       elsewhere: (data set, rows, seconds, name) -> the features of other audio by the same encoder, cut to ``seconds``;
-        they lie in the folder ``name`` beside this one.
+        they are kept in the folder ``name`` beside this one.
     """
 
     row: np.ndarray
@@ -67,27 +67,27 @@ class Features:
         return at
 
     def mean(self, rows: np.ndarray) -> np.ndarray:
-        """float32[n,D], mean over a clip's frames."""
+        """float32[n,D], the mean over each clip's frames."""
         return self._mean[self._index(rows)]
 
     def moments(self, rows: np.ndarray) -> np.ndarray:
-        """float32[n,2D], mean and standard deviation over a clip's frames."""
+        """float32[n,2D], mean and standard deviation over each clip's frames."""
         at = self._index(rows)
         return np.concatenate([self._mean[at], self._std[at]], axis=1)
 
     def joint(self, rows: np.ndarray) -> np.ndarray:
-        """float32[n,E]."""
+        """float32[n,E], what ``EvalModel.pool_audio`` gave."""
         return self._joint[self._index(rows)]
 
     def length(self, rows: np.ndarray) -> np.ndarray:
-        """int32[n], frames of each clip."""
+        """int32[n], number of frames of each clip."""
         return self._length[self._index(rows)]
 
     def frames(self, rows: np.ndarray, max_frames: int) -> tuple[np.ndarray, np.ndarray]:
         """(frames_NTD float32, len_N int32) of ``rows``, T = ``max_frames``.
 
-        A clip with more frames is reduced to ``max_frames`` by averaging neighbours; 0 means the longest clip's
-        length, which reduces nothing.
+        A clip with more frames is reduced to ``max_frames`` by averaging neighbours. With 0, T is the length of the
+        longest clip, and nothing is reduced.
         """
         at = self._index(rows)
         width = max_frames or int(self._length[at].max())
@@ -151,7 +151,7 @@ def extract(
 
 
 def _encoded(model: EvalModel, batches: Iterator[dict]) -> Iterator[tuple]:
-    """(row, frames, length, joint) per clip; the next batch is read while the device works on this one."""
+    """(row, frames, length, joint) per clip; the next batch is read while the device is busy with this one."""
     waiting = None
     for batch in batches:
         frames_BTD, len_B = model.frames(batch["audio"], batch["audio_len"])
@@ -178,7 +178,7 @@ def _write_part(model, batches, folder: pathlib.Path, number: int, keep_frames: 
     with partial.open("wb") as file:
         for row, frames_TD, length, joint_E in _encoded(model, batches):
             if keep_frames:
-                # float16 ends at 65504: an encoder that goes beyond is clipped here rather than made infinite
+                # 65504 is the largest float16: larger values are clipped, as casting would make them infinite
                 file.write(np.clip(frames_TD, -65504, 65504).astype("<f2").tobytes())
             entry = (row, frames_TD.mean(0), frames_TD.std(0), joint_E, length, offset)
             for column, value in zip(columns.values(), entry, strict=True):

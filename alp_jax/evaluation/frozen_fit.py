@@ -1,10 +1,10 @@
-"""The loop that fits something small to the frames of a frozen encoder, and the text sides that are fitted by it.
+"""The loop that fits a small model to the frames of a frozen encoder, and the text sides that it trains.
 
-Probes, text towers, decoders and adapters differ in what learns, in its batches and in what selects; the loop is
-``fit``. Frames come from files, so the encoder never runs.
+Probes, text towers, decoders and adapters differ in what they learn, in their batches and in how a state is selected;
+they share the loop ``fit``. Frames are read from files, so the encoder never runs here.
 
-A text side is trained as in LiT (Zhai et al. 2022, arXiv 2111.07991): for retrieval a text tower and both projection
-heads learn, for captioning a decoder.
+A text side is trained as in locked-image tuning (LiT, Zhai et al. 2022, arXiv 2111.07991), with audio in the place of
+images: a text tower and both projection heads for retrieval, a decoder for captioning.
 """
 
 import contextlib
@@ -30,14 +30,14 @@ from alp_jax.objectives.registry import make_objective, sides_of
 from alp_jax.optim.stacks import decay_mask
 from alp_jax.parallel.mesh import make_mesh
 
-BATCH, LOOKS = 32, 4  # clips in a batch; how often the loss of the selecting clips is looked at
+BATCH, LOOKS = 32, 4  # clips in a batch; how often the loss on the held-out clips is checked
 RATE, WARMUP, DECAY, CLIP_NORM = 1e-3, 0.05, 0.01, 1.0  # AdamW; the warm-up is a share of the steps
 
 Frames = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]  # positions of clips -> (frames_NTD, len_N)
 
 
 class Kept(NamedTuple):
-    """Parameters with the lowest loss on what selects, and after how many steps they were reached."""
+    """The parameters with the lowest held-out loss, that loss, and the number of steps that led to them."""
 
     loss: float
     step: int
@@ -56,13 +56,13 @@ def fit(
     start_loss: float = math.inf,
     label: str = "",
 ) -> Kept:
-    """Takes ``steps`` batches and keeps the best state that was looked at; of equal ones the earliest.
+    """Trains on ``steps`` batches and keeps the best of the states that ``look`` saw; among equals, the earliest.
 
     Args:
-      update: (params, state, batch) -> params and state of the optimizer.
-      look: params -> loss on held-out clips, asked for after the steps in ``looks``. None keeps the last parameters.
-      start_loss: of ``params`` as they come; infinite unless untrained ones may win.
-      label: of the progress that is shown; empty for none.
+      update: (params, state, batch) -> new parameters and optimizer state.
+      look: params -> loss on held-out clips, called after the steps in ``looks``. None keeps the last parameters.
+      start_loss: loss of the initial ``params``; infinite means that untrained parameters are never kept.
+      label: title of the progress bar; empty for none.
     """
     kept = Kept(start_loss, 0, params)
     progress = Progress(label, steps, "steps") if label else contextlib.nullcontext()
@@ -71,19 +71,19 @@ def fit(
             params, state = update(params, state, batch)
             if label:
                 progress.update()
-            # strictly below: a loss that is not a number never wins, and a tie leaves the shorter training
+            # Strictly below: a NaN never wins, and a tie keeps the shorter training.
             if number in looks and (loss := look(params)) < kept.loss:
                 kept = Kept(loss, number, params)
     return kept if look else Kept(math.nan, steps, params)
 
 
 def evenly(steps: int, count: int) -> set[int]:
-    """``count`` steps at equal distances, the last one among them."""
+    """``count`` evenly spaced step numbers, ending with ``steps``."""
     return {round(steps * (k + 1) / count) for k in range(count)}
 
 
 def permuted(rng: np.random.Generator, among: np.ndarray, size: int) -> Iterator[np.ndarray]:
-    """``size`` of ``among`` at a time, one permutation after another, without end."""
+    """``size`` of ``among`` at a time from endless permutations: each is used up before the next begins."""
     order = np.zeros(0, np.int64)
     while True:
         while len(order) < size:
@@ -93,7 +93,7 @@ def permuted(rng: np.random.Generator, among: np.ndarray, size: int) -> Iterator
 
 
 def sampled(rng: np.random.Generator, among: np.ndarray, size: int) -> Iterator[np.ndarray]:
-    """``size`` of ``among`` at a time, ascending, each draw from all of them, without end; all if there are fewer."""
+    """Endless independent draws of ``size`` distinct ones of ``among``, ascending; all of them if there are fewer."""
     while True:
         yield np.sort(rng.choice(among, min(size, len(among)), replace=False))
 
@@ -104,9 +104,9 @@ class Captioned:
 
     Attributes:
       frames: reads clips by position.
-      ids: the captions of every clip as token ids without special tokens; each clip has one at least.
-      groups: equal for captions of equal text; captions of one group are not each other's negatives.
-      held: bool per clip, True where a clip only selects.
+      ids: the captions of every clip as token ids without special tokens; every clip has at least one.
+      groups: a number per caption, equal for equal texts; captions of one group are not each other's negatives.
+      held: bool per clip, True for clips that select a state and are not trained on.
     """
 
     frames: Frames
@@ -117,14 +117,14 @@ class Captioned:
 
 @dataclasses.dataclass(frozen=True)
 class Fitted:
-    """A trained text side: ``apply(params, ..., method=...)`` of ``FrameTextModel``, and how it was selected."""
+    """A trained text side: ``apply(params, ..., method=...)`` of its ``FrameTextModel``, and how it was selected."""
 
     apply: Callable[..., Any]
     params: dict
     selected: dict
 
     def decoder(self, special: SpecialTokens, beams: int, tokens: int) -> Callable[..., jax.Array]:
-        """(frames_BTD, len_B) -> tokens_BL of captions by beam search."""
+        """A function (frames_BTD, len_B) -> tokens_BL that writes captions by beam search."""
         options = {"ids": Ids(special.bos, special.eos, special.pad), "beams": beams, "max_length": tokens}
         caption = jax.jit(lambda params, x_BTD, len_B: self.apply(params, x_BTD, len_B, method="caption", **options))
         return functools.partial(caption, self.params)
@@ -141,17 +141,17 @@ def fit_text_side(
     only: str = "",
     seed: int = 0,
 ) -> Fitted:
-    """Trains the sides that ``objective`` needs.
+    """Trains the text side that ``objective`` needs (a text tower, a decoder or both) and keeps its best state.
 
     Args:
       model: sizes of the text side; the audio width comes from the frames.
-      steps: of AdamW with BATCH clips, cosine schedule.
-      start: parameters to begin with for some of the parts, ``text`` for instance.
-      only: a name on the path of the parameters that learn; empty: all do.
-      seed: of the start values, the batches and the choice among captions.
+      steps: steps of AdamW on BATCH clips each, with a cosine schedule.
+      start: part (``text``, for instance) -> its initial parameters; the other parts start at random.
+      only: train only parameters with this name on their path; empty trains all of them.
+      seed: for initial values, batches and the choice among a clip's captions.
 
     Raises:
-      ValueError: a part of ``start`` that the text side does not have, or of another shape.
+      ValueError: ``start`` has a part that the text side lacks, or one of another shape.
     """
     width = data.frames(np.array([0]))[0].shape[2]
     init, apply = functionalize(
@@ -161,10 +161,12 @@ def fit_text_side(
     mesh = make_mesh(MeshConfig(), jax.devices()[:1])
     parts = make_objective(objective, tokens, mesh)
     rate = optax.warmup_cosine_decay_schedule(0.0, RATE, max(1, round(WARMUP * steps)), steps)
+    # the clip comes first: behind AdamW it would bound the update, and one huge gradient would stay in the moments
     optimizer = optax.chain(
         optax.clip_by_global_norm(CLIP_NORM), optax.adamw(rate, b2=0.98, weight_decay=DECAY, mask=decay_mask)
     )
     if only:
+        # the whole chain is wrapped, so the clipped norm is that of the trained parameters, and the others do not decay
         learns = jax.tree_util.tree_map_with_path(lambda path, _: f"'{only}'" in jax.tree_util.keystr(path), params)
         labels = jax.tree.map(lambda yes: "learns" if yes else "stays", learns)
         optimizer = optax.multi_transform({"learns": optimizer, "stays": optax.set_to_zero()}, labels)
@@ -180,6 +182,8 @@ def fit_text_side(
         updates, state = optimizer.update(jax.grad(loss)(params, batch, key), state, params)
         return optax.apply_updates(params, updates), state
 
+    # The key never changes: what the objective draws is the same at every look, so that looks differ in the parameters
+    # alone. A new key each time would let noise pick the state.
     @jax.jit
     def held_loss(params, batch):
         inputs = parts.prepare(batch, jax.random.key(0))
@@ -188,6 +192,7 @@ def fit_text_side(
 
     make = _batcher(data, tokens.pad, np.random.default_rng(seed))
     fitted, held = np.flatnonzero(~data.held), np.flatnonzero(data.held)
+    # first=True draws nothing, so the training batches do not depend on how many clips are held out
     held_batches = [make(held[i : i + BATCH], first=True) for i in range(0, len(held), BATCH)]
     clips = enumerate(sampled(np.random.default_rng(seed + 1), fitted, BATCH), 1)
     kept = fit(
@@ -204,12 +209,12 @@ def fit_text_side(
 
 
 def in_batches(call: Callable[[np.ndarray, np.ndarray], Any], frames: Frames, clips: int) -> np.ndarray:
-    """What ``call(frames_BTD, len_B)`` gives for the clips 0 to ``clips``, in one shape of BATCH rows."""
+    """``call(frames_BTD, len_B)`` of clips 0 to ``clips - 1``, always in batches of BATCH rows, joined."""
     parts = []
     for first in range(0, clips, BATCH):
         x_NTD, len_N = frames(np.arange(first, min(first + BATCH, clips)))
         missing = BATCH - len(x_NTD)
-        # rows that fill up repeat a length: a clip of no frames would have to be answered too
+        # padding rows repeat the last length: with length 0, ``call`` would have to cope with clips without frames
         padded = np.pad(x_NTD, [(0, missing), (0, 0), (0, 0)]), np.pad(len_N, (0, missing), mode="edge")
         parts.append(np.asarray(call(*padded))[: len(x_NTD)])
     return np.concatenate(parts)
@@ -226,12 +231,13 @@ def _started(params: dict, start: dict) -> dict:
 
 
 def _batcher(data: Captioned, pad: int, rng: np.random.Generator) -> Callable[..., dict[str, np.ndarray]]:
-    """(clips, first) -> a batch of BATCH rows in one shape; ``first`` takes every clip's first caption."""
+    """(clips, first) -> a batch of BATCH rows, always of one shape; ``first`` takes every clip's first caption."""
     longest = max(len(ids) for captions in data.ids for ids in captions)
 
     def make(clips: np.ndarray, first: bool = False) -> dict[str, np.ndarray]:
         frames_NTD, frames_len_N = data.frames(clips)
         text_BL, text_len_B = np.full((BATCH, longest), pad, np.int32), np.zeros(BATCH, np.int32)
+        # padding rows get groups of their own, all negative: with 0 they would share the group of a real caption
         group_B = -1 - np.arange(BATCH, dtype=np.int32)
         for i, clip in enumerate(clips):
             chosen = 0 if first else int(rng.integers(len(data.ids[clip])))

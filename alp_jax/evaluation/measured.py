@@ -1,4 +1,4 @@
-"""What an evaluator returns: values with intervals and chance, and what every test clip adds to them."""
+"""What an evaluator returns: values with intervals and chance, and what every test clip scored."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -15,17 +15,17 @@ class Measured:
     """The metrics of one task on one model.
 
     Attributes:
-      values: metric name -> value, interval and chance (None where there is no such thing); the first is the headline.
+      values: metric name -> value, interval and chance (the last two may be None); the first is the headline.
       resampled: what intervals resample: ``groups`` or ``clips``.
-      notes: what else the result of the task states.
+      notes: anything else that the result of the task should state.
       selected: settings that were chosen on held-out clips.
-      outcomes: metric name -> float64[N], what every test clip (or query) scored, in the order of the test rows, so
-        that two models can be compared pair by pair: its own value where the metric is a mean over clips, else its
-        jackknife pseudo-value, whose mean is the metric as well; over seeds, the mean; NaN where a clip does not count.
-        Metrics of a whole corpus (BLEU, PSDS) have none. They are not written into results.
+      outcomes: metric name -> float64[N], what every test clip (or query) scored, in the order of the test rows, for
+        paired comparisons of two models: its own value where the metric is a mean over clips, otherwise its jackknife
+        pseudo-value (their mean is the metric too). Seeds are averaged; NaN marks clips that do not count. Metrics of
+        a whole test set (BLEU, the detection score PSDS) have none. Outcomes are not written into results.
 
     Raises:
-      ValueError: a metric that ``core.metrics.METRICS`` does not know, so that nothing could rank or print it.
+      ValueError: a metric that is missing from ``core.metrics.METRICS``, so nothing could rank or print it.
     """
 
     values: dict[str, dict]
@@ -40,7 +40,7 @@ class Measured:
             raise ValueError(f"metric {unknown[0]} is not in core.metrics.METRICS: say there what it is")
 
     def result(self, task: str, pooling: str, floor: Mapping[str, float], facts: dict) -> Result:
-        """``floor`` has a value for every metric that has a floor."""
+        """The result of one task; ``floor`` holds a value for every metric that has a floor."""
         metrics = {name: {**value, "floor": floor.get(name)} for name, value in self.values.items()}
         return Result(task, pooling, self.headline()[0], metrics, facts)
 
@@ -56,7 +56,7 @@ def from_estimates(
     notes: dict | None = None,
     selected: dict | None = None,
 ) -> Measured:
-    """Metrics by name; the estimates of one are those of seeds, mostly one."""
+    """``Measured`` from estimates by metric name, one per seed; most metrics have a single one."""
     values = entries(estimates, drawn, chance)
     outcomes = {name: np.mean([_outcomes(one) for one in of_seeds], axis=0) for name, of_seeds in estimates.items()}
     return Measured(values, drawn.unit, notes or {}, selected or {}, outcomes)
@@ -66,5 +66,6 @@ def _outcomes(estimate: Estimate) -> np.ndarray:
     counted_N = estimate.counted_N
     if counted_N is None:
         counted_N = np.ones(len(estimate.influence_N), bool)
-    # an influence is (own value - mean) / clips for a mean; the same formula is the jackknife's for anything else
+    # For a mean, an influence is (own value - mean) / clips, so this gives back the own value. For any other metric the
+    # same formula is the jackknife's pseudo-value.
     return np.where(counted_N, estimate.value + counted_N.sum() * estimate.influence_N, np.nan)

@@ -1,4 +1,4 @@
-"""What evaluators know of a model: functions of arrays, so that any encoder can be measured."""
+"""All that evaluators know about a model: functions of arrays, so that any encoder can be measured."""
 
 import dataclasses
 from collections.abc import Callable
@@ -17,7 +17,7 @@ class EvalModel:
         model has no such space. It takes frames, not audio, so that the encoder runs once per clip.
       embed_text: (text_BL int32 token ids without special tokens, text_len_B int32, SpecialTokens) -> embed_BE, in the
         same space; None when the model has no text tower.
-      identity: changes when the parameters change; empty means that ``name`` does.
+      identity: changes when the parameters change; empty where ``name`` alone identifies them.
       caption: (frames_BTD, len_B, SpecialTokens, beams, tokens) -> tokens_BL int32, PAD from the end on; None when the
         model has no decoder.
       project_audio: (frames_BTD, len_B) -> projected_BE float32, the mean over frames that ``pool_audio`` scales to

@@ -1,4 +1,4 @@
-"""The kinds of tasks there are: ours, and those that other distributions add."""
+"""The kinds of tasks: the built-in ones, and those that other distributions add."""
 
 import inspect
 
@@ -21,10 +21,10 @@ BUILT_IN: dict[str, type[Evaluator]] = {  # in the order of results
 
 
 def kinds() -> dict[str, type[Evaluator]]:
-    """Name of the kind -> its class; those of other distributions behind ours.
+    """Name of the kind -> its class; the built-in ones come first.
 
     Raises:
-      UserError: an entry point that does not load, takes the name of another, or is no whole evaluator.
+      UserError: an entry point that does not load, has the name of another, or is not a complete ``Evaluator``.
     """
     known = {**BUILT_IN, **plugins.load(GROUP, BUILT_IN)}
     for kind, cls in known.items():
@@ -41,10 +41,10 @@ def kinds() -> dict[str, type[Evaluator]]:
 
 
 def open_evaluators(setup: Setup) -> tuple[dict[str, Evaluator], dict[str, Shortage], list]:
-    """Task name -> evaluator, task name -> what is short of it, and what results depend on beside the setup.
+    """Task name -> evaluator, task name -> why there is too little data for it, and what results depend on besides.
 
     Raises:
-      UserError: as ``kinds``, and for an evaluator that names no task, or one that another has.
+      UserError: as ``kinds``, and for an evaluator that names no task or a task that another evaluator has.
     """
     by_name: dict[str, Evaluator] = {}
     shortages: dict[str, Shortage] = {}

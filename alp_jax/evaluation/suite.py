@@ -1,4 +1,4 @@
-"""All tasks on one frozen encoder: a JSON file per (task, pooling), written when done, skipped when it is there."""
+"""All tasks on one frozen encoder: a JSON file per (task, pooling), written when it is done and not measured again."""
 
 import dataclasses
 import difflib
@@ -26,13 +26,13 @@ from alp_jax.evaluation.stats import floors, overlap
 from alp_jax.evaluation.stats.completeness import completeness
 from alp_jax.evaluation.stats.published import PAPER_TASKS, published
 
-VERSION = 6  # of the results: raised when they gain or change a metric or an interval
+VERSION = 6  # of the results: raised when a metric or an interval is added or changes
 
 
 def task_names(suite: str) -> tuple[str, ...]:
-    """The tasks that a ``suite`` setting names; none of them for ``mini``, which stands for every task there is.
+    """The tasks that a ``suite`` setting names; empty for ``mini``, which runs every task of the data set.
 
-    ``paper`` stands for those of the paper's protocol that the data set has.
+    ``paper`` gives all tasks of the paper's protocol; ``Suite`` leaves out those that the data set does not have.
     """
     if suite == "paper":
         return PAPER_TASKS
@@ -40,7 +40,7 @@ def task_names(suite: str) -> tuple[str, ...]:
 
 
 def _wanted(only: tuple[str, ...], known: list[str], labels: set[str], strict: bool) -> list[str]:
-    """The names in ``known`` that ``only`` asks for, see ``Suite``."""
+    """The names in ``known`` that ``only`` asks for; see ``Suite``."""
     if not only:
         return known
     present = [name for name in only if name in known]
@@ -58,7 +58,7 @@ def _wanted(only: tuple[str, ...], known: list[str], labels: set[str], strict: b
 
 
 def protocol(suite: str, config: EvalConfig) -> EvalConfig:
-    """``config`` as ``suite`` wants it: the paper's takes all clips of its data sets."""
+    """``config`` as ``suite`` needs it: ``paper`` lifts every limit on the number of clips."""
     if suite != "paper":
         return config
     return dataclasses.replace(config, max_train_clips=0, max_test_clips=0, retrieval_clips=0, alignment_clips=0)
@@ -69,17 +69,17 @@ class Suite:
 
     Args:
       only: names of the tasks to run, all when empty.
-      strict: refuse names in ``only`` that are no task of this data set. Otherwise they are left out, and as they were
-        chosen for another data set, all tasks that are labels of this one are run, too.
-      trained: what the encoders were trained on, for the share of it among the test clips; None: not known.
+      strict: refuse names in ``only`` that are not tasks of this data set. Otherwise they are left out; since the names
+        were then chosen for another data set, all tasks that are labels of this one run as well.
+      trained: what the encoders were trained on, to find how many test clips were in it; None if that is not known.
 
     Attributes:
-      evaluators: task name -> what measures it, of the tasks that are run.
-      shortages: name -> what is short, of the tasks that were asked for and that the data set is too small for.
-      identity: what floors depend on. text_identity: what else results depend on, beside the model.
+      evaluators: task name -> its evaluator, for the tasks that run.
+      shortages: task name -> what is missing, for requested tasks that the data set is too small for.
+      identity: what floors depend on. text_identity: what else results depend on, apart from the model.
 
     Raises:
-      UserError: a name in ``only`` that is no task of this data set; as ``open_evaluators``.
+      UserError: a name in ``only`` that is not a task of this data set; otherwise as ``open_evaluators``.
       DataError: a group in both training and test.
     """
 
@@ -105,17 +105,17 @@ class Suite:
 
     @property
     def names(self) -> list[str]:
-        """Of the tasks that are run."""
+        """The tasks that run."""
         return list(self.evaluators)
 
     @functools.cached_property
     def overlaps(self) -> dict[str, dict]:
-        """Task -> share of its test clips that were trained on, see ``overlap.shares``."""
+        """Task -> share of its test clips that were trained on; see ``overlap.shares``."""
         tests = {name: evaluator.split.test_row for name, evaluator in self.evaluators.items()}
         return overlap.shares(self.trained, self.setup.dataset, tests)
 
     def extract(self, model: EvalModel, names: Iterable[str], folder: pathlib.Path, **options) -> Features:
-        """The features that the evaluators of the named tasks ask for, computed in one pass over their clips."""
+        """The features that the named tasks need, computed in one pass over their clips."""
         rows = [np.zeros(0, np.int64), *(self.evaluators[name].rows() for name in names)]
         buckets = self.setup.data_config.bucket_seconds
         return extract(
@@ -129,7 +129,7 @@ class Suite:
         )
 
     def floors(self, path: pathlib.Path, folder: pathlib.Path) -> dict[str, dict[str, float]]:
-        """Task -> metric -> value of the floor; see ``floors.shared_floors``."""
+        """Task -> metric -> floor; see ``floors.shared_floors``."""
 
         def compute(names: list[str]) -> dict[str, dict]:
             model = floors.log_mel_model(self.setup.feature_config)
@@ -152,7 +152,7 @@ def run_suite(
 ) -> list[dict]:
     """Measures ``model`` on every task of ``suite``.
 
-    Writes ``<task>-<pooling>.json`` into ``out_dir``; a file that comes from the same model, data and settings is kept.
+    Writes ``<task>-<pooling>.json`` into ``out_dir``; files from the same model, data and settings are kept.
     A task that fails leaves ``<task>-<pooling>.failed`` with the reason and does not stop the others.
 
     Args:
@@ -160,7 +160,7 @@ def run_suite(
       keep_features: leave the frame embeddings in ``out_dir/cache``.
 
     Returns:
-      the content of the files; for a failed task ``{"task", "pooling", "failed"}``.
+      the content of each file; for a failed task ``{"task", "pooling", "failed"}``.
     """
     out_dir = pathlib.Path(out_dir)
     identity = fingerprint([suite.identity, model.name, model.identity, suite.text_identity])
@@ -198,7 +198,7 @@ def _one(suite: Suite, name, pooling, measure, floor: dict[str, float], out_dir:
     failed = failure_file(out_dir, name, pooling)
     try:
         measured = measure(evaluator, pooling)[name]
-    except Exception as error:  # whatever it is, the other tasks still count; the reason is kept beside their results
+    except Exception as error:  # whatever went wrong, the other tasks still run; the reason is written to a file
         reason = f"{type(error).__name__}: {error}"
         files.write_text(failed, reason + "\n")
         say(f"evaluate: {name}-{pooling} failed: {reason}")

@@ -1,4 +1,4 @@
-"""What the records of a data set say beside the audio, and how clips are chosen: subsets, held-out clips, no leaks."""
+"""What the records of a data set hold besides audio, and how clips are chosen: subsets, held-out clips, no leaks."""
 
 import collections
 import dataclasses
@@ -11,13 +11,14 @@ from alp_jax.core.errors import DataError
 from alp_jax.core.hashing import fingerprint, hash64
 from alp_jax.data.store.dataset import Dataset
 
-HELD_SHARE, MAX_HELD_SHARE, MIN_FIT = 0.2, 0.4, 3  # of the training clips when groups of them must select instead
+# of the training clips, the share to hold out and the largest allowed; clips of a class that must remain for fitting
+HELD_SHARE, MAX_HELD_SHARE, MIN_FIT = 0.2, 0.4, 3
 SEED = 7
 
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """What the records say beside the audio; index is the row of the data set."""
+    """What the records hold besides audio; every field is indexed by the row of the data set."""
 
     id: list[str]
     source: list[str]
@@ -37,15 +38,15 @@ class Table:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Split:
-    """Which clips of a task are trained on and which are tested; no group is on both sides.
+    """The training and test clips of a task; no group is on both sides.
 
     Attributes:
       train_row, test_row: int64 rows of the data set; training rows include those that select settings.
-      held: bool per training clip, True where it selects settings and is not fitted to.
+      held: bool per training clip, True where it selects settings and is kept out of the fit.
       train_groups, test_groups: the group of every training and test clip.
       selection: what the held clips are: ``validation split``, ``training groups`` or ``training clips``.
       split_hash: changes when any clip changes sides.
-      classes: names, where the task has some. dropped: class -> why it is not in the task.
+      classes: their names, empty for a task without classes. dropped: class -> why it was left out.
     """
 
     train_row: np.ndarray
@@ -59,7 +60,7 @@ class Split:
     dropped: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def facts(self) -> dict:
-        """What a result says of its clips."""
+        """What a result says about its clips."""
         return {
             "n_train": len(self.train_row),
             "n_test": len(self.test_row),
@@ -75,12 +76,12 @@ class Split:
 
 @dataclasses.dataclass(frozen=True)
 class Shortage:
-    """Why there is no task of a name that the records speak of.
+    """Why the data set is too small for a task that its records mention.
 
     Attributes:
       reason: one line for people.
-      have, need: counts of clips in ``train`` and ``test``, and of ``classes`` where the task has some: those that have
-        enough clips, for which ``need`` counts the clips of each.
+      have, need: clips in ``train`` and ``test``; for a task with classes also ``classes``, the number that have enough
+        clips, and then ``need`` gives ``train`` and ``test`` per class.
     """
 
     reason: str
@@ -114,12 +115,12 @@ def assert_disjoint(name: str, train_groups: Sequence[str], test_groups: Sequenc
 
 
 def shuffled(table: Table, rows: np.ndarray) -> np.ndarray:
-    """``rows`` in an order that depends on clip ids alone, so that subsets are nested and shared by tasks."""
+    """``rows`` in an order that depends on clip ids alone, so that subsets are nested and tasks share them."""
     return np.array(sorted(rows.tolist(), key=lambda row: hash64(SEED, table.id[row])), np.int64)
 
 
 def subset(table: Table, rows: np.ndarray, limit: int, class_of: dict[int, str] | None = None) -> np.ndarray:
-    """At most ``limit`` rows (0: all), ascending; with ``class_of`` every class gives as many as it can, in turn."""
+    """At most ``limit`` rows (0: all), ascending; with ``class_of`` the classes take turns."""
     ordered = shuffled(table, rows)
     if limit and len(ordered) > limit:
         if class_of:
@@ -134,7 +135,7 @@ def subset(table: Table, rows: np.ndarray, limit: int, class_of: dict[int, str] 
 
 
 def split_fields(table: Table, train: np.ndarray, test: np.ndarray, held: np.ndarray, selection: str) -> dict:
-    """The fields of a ``Split`` of clips of the table."""
+    """The fields of a ``Split``, but for its classes."""
     return {
         "train_row": train,
         "test_row": test,
@@ -147,10 +148,13 @@ def split_fields(table: Table, train: np.ndarray, test: np.ndarray, held: np.nda
 
 
 def hold_out(groups: Sequence[str], classes: Sequence | None = None) -> tuple[np.ndarray, str]:
-    """Which training clips select settings: whole groups, or clips where groups are too few or too large.
+    """Which training clips select settings: whole groups, or single clips if groups are too few or too large.
 
-    Groups are taken in hashed order until they hold HELD_SHARE of the clips; one that would leave a class with fewer
-    than MIN_FIT clips, or hold more than MAX_HELD_SHARE, is passed over.
+    Groups are taken in hashed order until they hold HELD_SHARE of the clips. A group is passed over if it would leave a
+    class with fewer than MIN_FIT clips or bring the held clips above MAX_HELD_SHARE.
+
+    Returns:
+      bool per clip, and ``training groups`` or ``training clips``.
     """
     classes = [None] * len(groups) if classes is None else classes
     members = collections.defaultdict(list)
