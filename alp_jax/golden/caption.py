@@ -85,7 +85,7 @@ def _objective(case: Case, tokens: SpecialTokens, mode: str):
 
 
 def _inputs(case: Case, io: Arrays, tokens: SpecialTokens, mode: str) -> Arrays:
-    """What the objective makes of the captions; in the mixed mode with the rows that the reference drew."""
+    """The objective's decoder inputs for the captions; in mixed mode with the rows that the reference drew."""
     length = jnp.asarray(io["in.caption_lens"], jnp.int32)
     ids = jnp.asarray(np.where(io["in.caption_ids"] < 0, tokens.pad, io["in.caption_ids"]), jnp.int32)
     inputs = _objective(case, tokens, mode).prepare({"text": ids, "text_len": length}, jax.random.key(0))
@@ -96,7 +96,7 @@ def _inputs(case: Case, io: Arrays, tokens: SpecialTokens, mode: str) -> Arrays:
 
 
 def _input_lines(case: Case, io: Arrays, tokens: SpecialTokens, mode: str, inputs: Arrays) -> Iterator[Line]:
-    """Our inputs are as long as the longest caption and one token, also where the reference's are shorter."""
+    """Compares inputs: ours are always one token longer than the longest caption, the reference's may be shorter."""
     missing = inputs["decoder_in_BL"].shape[1] - io[f"{mode}.tgt_in"].shape[1]
 
     def longer(name):

@@ -11,7 +11,7 @@ from safetensors.numpy import load_file
 from alp_jax.core.errors import UserError
 from alp_jax.core.files import read_json
 
-# Files that are a case by themselves, without a config.json beside them, and the kind of each.
+# Files that are a case by themselves, without a config.json beside them -> their kind.
 TABLES = {"table.json": "eden", "init_stats.json": "init_stats", "scheduled_float_values.json": "schedules"}
 
 
@@ -43,7 +43,7 @@ class Case:
             raise UserError(f"{path} cannot be read: {error}") from None
 
     def table(self) -> Any:
-        """What the JSON file of a case without ``config.json`` holds."""
+        """The content of the JSON file that is a case by itself."""
         return read_json(self.config.path, "golden table")
 
 

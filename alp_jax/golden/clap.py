@@ -23,7 +23,7 @@ from alp_jax.objectives.contrastive import make_contrastive
 from alp_jax.parallel.mesh import make_mesh
 
 REGULARISED = {"noreg": 0.0, "reg": 1.0}
-# Too large for the case: these gradients reach the result through the gradient of the input and the overall norm.
+# Too large to store: these gradients are checked through the gradient of the input and the overall norm.
 LEFT_OUT = "audio_encoder.encoder_embed."
 
 
@@ -93,5 +93,5 @@ def _objective(loss: str, regularised: str, temperature: float) -> Objective:
         learn_temperature=False,
         exclude_duplicates=False,
     )
-    # The case has its captions with their special tokens, so none are put around them.
+    # The case's captions already have their special tokens, so none are added.
     return make_contrastive(config, SpecialTokens(0, 0, 0, 0), make_mesh(MeshConfig(), jax.devices()[:1]))

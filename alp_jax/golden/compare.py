@@ -8,9 +8,9 @@ import numpy as np
 
 FORWARD = 1e-4  # largest |difference| of a forward pass in float32
 GRADIENT = 2e-3  # largest relative L2 difference of a gradient in float32
-# Of single modules, whose sums are short: three times what float32 needs, so that one changed constant shows.
+# For single modules, whose sums are short: three times what float32 needs, so that one changed constant shows.
 MODULE_FORWARD, MODULE_GRADIENT = 1e-5, 3e-5
-NOISE = 1e-4  # of the largest absolute gradient: below it a gradient is rounding noise
+NOISE = 1e-4  # share of the largest absolute gradient below which a gradient is rounding noise
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +38,7 @@ def compare(
 
     Args:
       tolerance: largest allowed |difference|; 0 for integers that must be equal.
-      relative: the tolerance is for values of root mean square 1 and grows with the expected one above that.
+      relative: scale the tolerance by the root mean square of the expected values where that exceeds 1.
     """
     actual, expected = np.asarray(actual, np.float64), np.asarray(expected, np.float64)
     if relative and expected.size:

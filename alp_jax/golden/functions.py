@@ -64,7 +64,7 @@ def check_activation_and_linear(case: Case) -> Iterator[Line]:
 
 
 def _shared_mask(case: Case, draws_TBC: jax.Array) -> jax.Array | None:
-    """The recorded draws, where all frames share them; draws of every frame are those of a dropout that is off."""
+    """The recorded draws where all frames share them; a case with draws for every frame must have dropout off."""
     if case.config["dropout_shared_dim"] is None and case.config["dropout_p"]:
         raise UserError(f"{case.config.path}: a dropout with a mask for every frame is not supported")
     return None if case.config["dropout_shared_dim"] is None else draws_TBC
@@ -108,7 +108,7 @@ def check_bias_norm(case: Case) -> Iterator[Line]:
 
 
 def check_positions(case: Case) -> Iterator[Line]:
-    """``out.dim{D}.T{T}``; the longest table is stored in part."""
+    """A line per ``out.dim{D}.T{T}``; only a part of the longest table is stored."""
     for name, expected in sorted(case.tensors().items()):
         width, length = (int(part[n:]) for part, n in zip(name.split(".")[1:], (3, 1), strict=True))
         table = relative_positions(length, width)

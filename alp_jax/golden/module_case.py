@@ -1,4 +1,4 @@
-"""What the cases of modules share: names, axes, recorded draws, forward and backward in one program."""
+"""What cases of modules share: names, axes, recorded draws, and forward and backward passes in one program."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -17,7 +17,7 @@ Inputs = dict[str, jax.Array]
 
 
 class Recorded(Draws):
-    """Draws of zero for decisions, which act on every probability above zero, and of one for what may be dropped.
+    """Draws of 0 for decisions, so that any probability above 0 acts, and of 1 for drops, so that nothing is dropped.
 
     Args:
       counts: of the module that is run.
@@ -71,7 +71,7 @@ def check_function(
         y, backward = jax.vjp(lambda params, moving: run(params, {**inputs, **moving}), params, moving)
         return y, *backward(upstream)
 
-    # one program, so that the backward pass is of this very forward pass and not of a second one
+    # one program, so that the backward pass belongs to this forward pass and not to a second one
     y, grad_params, grad_inputs = forward_and_backward({} if params is None else params, moving, upstream)
     actual = {f"{prefix}grad.{name}": value for name, value in grad_inputs.items()}
     actual |= {f"{prefix}gradp.{name}": value for name, value in names(grad_params).items()}
@@ -110,7 +110,7 @@ def check_module(
 def gradient_lines(
     case: Case, actual: dict[str, Any], expected: dict[str, np.ndarray], tolerance: float = GRADIENT
 ) -> Iterator[Line]:
-    """One line per gradient of the reference; none of ours may be without a counterpart unless it is zero."""
+    """One line per gradient of the reference; one of ours that has no counterpart there must be zero."""
     largest = max(float(np.max(np.abs(value), initial=0.0)) for value in expected.values())
     for name in sorted(expected):
         yield compare_gradient(case.name, name, actual.get(name, np.zeros(0)), expected[name], largest, tolerance)

@@ -28,12 +28,12 @@ _LAYER, _REFERENCE_LAYER = "encoders/0/layers/0", "encoder.encoders.0.layers.0."
 
 
 class Module(NamedTuple):
-    """A kind of case.
+    """How cases of one kind of module are run.
 
     Fields:
       ours, theirs: where the module sits in our parameter tree and in the reference's names.
       make: builds it from the case's settings and a source of keys.
-      arguments: (settings, inputs by name, x) -> what it is called with behind x.
+      arguments: (settings, inputs by name, x) -> the arguments that follow x in a call.
       clips: (inputs by name) -> recorded draws per clip.
       inward, outward: from the reference's axes to ours, and back.
     """
@@ -117,7 +117,7 @@ def _convolution_lengths(c: dict, inputs: Inputs, x: jax.Array) -> tuple:
 
 
 def _bypass(c: dict, rngs: Any) -> Bypass:
-    # not _certain: the skip rate at the start decides whether the module takes draws at all
+    # not through _certain: the skip rate at construction decides whether the module takes draws at all
     module = Bypass(c["width"], constant(c["skip_rate"]))
     module.limit.prob = constant(float(c["limit_param_value_active"]))
     return module

@@ -45,7 +45,7 @@ def check_scaled_adam(case: Case) -> Iterator[Line]:
 def check_groups(case: Case) -> Iterator[Line]:
     """Factors on the learning rate by name, frozen parameters, and clipping by group."""
     config, io = case.config, case.tensors()
-    # names are dotted paths there: enc.1 multiplies what enc gives
+    # names are dotted paths there, and factors multiply: that of enc.1 comes on top of that of enc
     rules = {name.replace(".", "/"): factor for name, factor in config["lr_scale"].items()}
     rules |= {name.replace(".", "/"): 0.0 for name in config["frozen"]}
     schedule = config["schedule"]

@@ -27,7 +27,7 @@ _NAMES = (
     (r"(.*)/limit", r"\1/whitening_limit"),
     (r"(.*)/pos_skip_rate", r"\1/pos_emb_skip_rate"),
 )
-# Dropout of the downsampling modules exists in the reference and is used by nothing.
+# The reference's downsampling modules have a dropout that nothing uses.
 _UNUSED = re.compile(r".*(downsample|downsample_output)\.dropout")
 
 
@@ -52,7 +52,7 @@ def _defaults(case: Case, rows: list[dict[str, Any]]) -> Iterator[Line]:
         listed.update(names)
         worst = max((_difference(ours.get(name), schedule) for name in names), default=0.0)
         yield Line(case.name, f"{len(names)} x {_text(schedule)}", worst, TOLERANCE)
-    # the reference lists an object once that several modules of a layer share; all others must be listed
+    # the reference lists a schedule once where several modules of a layer share it; all others must be listed
     shared = {schedule for name, schedule in ours.items() if name in listed}
     extra = [name for name, s in ours.items() if name not in listed and len(s.points) > 1 and s not in shared]
     yield compare(case.name, f"schedules only here {extra[:1] or ''}", len(extra), 0.0, 0)

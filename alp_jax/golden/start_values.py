@@ -1,4 +1,4 @@
-"""The case of the start values: the distribution of every tensor, told from mean, deviation and range of a sample."""
+"""The case of initial values: each tensor's distribution, by the mean, deviation and range of a sample."""
 
 import math
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ DEVIATIONS = 5.0  # standard errors of the difference of two samples; one tensor
 _TEXT = TextTowerConfig(vocab_size=30522, num_hidden_layers=1)
 _DECODER = DecoderConfig(vocab_size=50265, num_decoder_layers=1)
 _SMALL = ZipformerConfig(num_encoder_layers=(1,) * 6)
-# part of the table -> (objective, model, state dict kind, prefix to take off): text sides as deep as they are listed
+# part of the table -> (objective, model, state dict kind, prefix to remove); text sides have only the listed layers
 _PARTS = {
     "zipformer_default": ((TEXT,), ZipformerConfig(), "clap", "audio_encoder."),
     "clap_heads": ((TEXT,), _SMALL, "clap", ""),
@@ -46,7 +46,7 @@ def check(case: Case) -> Iterator[Line]:
 
 
 def standard_errors(value: np.ndarray | None, row: dict[str, Any]) -> float:
-    """How far the statistics of ``value`` are from those of another sample of the same size; infinite if it cannot be.
+    """How far the statistics of ``value`` are from those of another sample of its size; infinite if they cannot agree.
 
     Args:
       row: ``shape``, ``mean``, ``std``, ``min`` and ``max`` of the other sample.

@@ -1,9 +1,9 @@
-"""Checkpoints to and from PyTorch, safetensors, ONNX and other toolboxes, each with proof that numbers are equal.
+"""Checkpoints to and from PyTorch, safetensors, ONNX and other toolboxes, each checked to hold or compute the same.
 
-reading: files of others, nothing in them believed before it is checked. formats: what others call our parameters and
-settings. imported.py: a model of others as a run folder. writing: exports. torch_module: the PyTorch encoder that is
-handed out. isolated: scripts that run where JAX cannot be imported.
+reading: other toolboxes' files, of which nothing is trusted before it is checked. formats: what others call our
+parameters and settings. imported.py: another toolbox's model as a run folder. writing: exports. torch_module: the
+PyTorch encoder that exports contain. isolated: scripts that run where JAX cannot be imported.
 
-Suffixes name axes: B clips, S samples, T frames, F mel bins, L tokens, D numbers of a frame or token, E of the space
-shared with text, N clips one after another, H heads, P numbers of a position, C channels, K taps.
+Suffixes name axes: B clips of a batch, S samples, T frames, F mel bins, L tokens, D features of a frame or token, E
+features in the space shared with text, N clips of all batches, H heads, P features of a position, C channels, K taps.
 """

@@ -1,6 +1,6 @@
-"""A model of another toolbox as a folder like that of a run: ``config.json``, one checkpoint, and ``import.json``.
+"""Turns another toolbox's model into a folder like that of a run: ``config.json``, a checkpoint and ``import.json``.
 
-What reads runs reads it too: ``config.init``, ``alp eval``, ``alp export``, ``alp embed``.
+Whatever reads runs can read it: ``config.init``, ``alp eval``, ``alp export``, ``alp embed``.
 """
 
 import dataclasses
@@ -33,14 +33,14 @@ def import_model(
 
     Args:
       toolbox: in ``READERS``.
-      data: data set that ``alp eval`` and ``alp export`` take by default.
-      options: of the reader.
+      data: data set that ``alp eval`` and ``alp export`` use by default.
+      options: passed on to the reader.
 
     Returns:
       What ``write_run`` does, and whether the model brought its ``tokenizer``.
 
     Raises:
-      UserError: anything about the folders that is not as it must be, in one line; nothing is written.
+      UserError: a folder cannot be read or written as asked; nothing is written.
     """
     check_new(out_dir)
     if not source.exists():
@@ -84,18 +84,18 @@ def check_new(out_dir: str | os.PathLike) -> None:
 def write_run(
     out_dir: str | os.PathLike, model: Imported, *, source: str, files: dict[str, bytes], data: str
 ) -> dict[str, Any]:
-    """Writes the folder beside ``out_dir`` and moves it into place.
+    """Writes the folder next to ``out_dir`` and moves it into place.
 
     Args:
       source: what was imported, for the record.
       files: tokenizer files by name; ``tokenizer.json`` becomes the tokenizer of the run.
-      data: data set that ``alp eval`` and ``alp export`` take by default.
+      data: data set that ``alp eval`` and ``alp export`` use by default.
 
     Returns:
       ``out``, ``model_type``, ``parameters``, ``left_out`` and ``converted`` (names and types).
 
     Raises:
-      UserError: ``out_dir`` holds something.
+      UserError: ``out_dir`` is neither absent nor empty.
     """
     check_new(out_dir)
     tokenizer = str(pathlib.Path(out_dir).absolute() / FILE_NAME) if FILE_NAME in files else ""
@@ -128,7 +128,7 @@ def write_run(
 
 
 def imported_lines(result: dict[str, Any]) -> list[str]:
-    """A result of ``import_model`` for people: a line, and one more for everything that is not as it was."""
+    """A result of ``import_model`` as lines to print: what was made, then whatever was dropped or converted."""
     lines = [f"{result['out']}: {result['model_type']}, {result['parameters']} parameters"]
     if result["converted"]:
         kinds = ", ".join(sorted(set(result["converted"].values())))

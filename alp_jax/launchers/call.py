@@ -1,4 +1,4 @@
-"""Calls a scheduler's own program; its name is looked up once, its arguments are a list."""
+"""Calls a scheduler's own program, with its arguments as a list."""
 
 import pathlib
 import shutil
@@ -18,7 +18,7 @@ def need(program: str, hint: str) -> str:
 
 
 def call(argv: Sequence[str], record: pathlib.Path | None, *, timeout_s: float | None = 120.0) -> tuple[int, str]:
-    """(exit code, output) of ``argv``, which is added to the ``record``.
+    """(exit code, output) of ``argv``, which is also appended to the ``record``.
 
     Raises:
       AlpError: it did not answer in time.
@@ -34,7 +34,7 @@ def call(argv: Sequence[str], record: pathlib.Path | None, *, timeout_s: float |
 
 
 def stream(argv: Sequence[str], record: pathlib.Path | None) -> int:
-    """The exit code of ``argv``, whose output goes straight to the terminal and not into the ``record``."""
+    """The exit code of ``argv``, which is recorded; its output goes straight to the terminal, not to the ``record``."""
     code = subprocess.run(list(argv), stdin=subprocess.DEVNULL).returncode
     if record is not None:
         add_submitted(record, argv, code, "")

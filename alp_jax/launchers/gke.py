@@ -15,7 +15,7 @@ from alp_jax.launchers.names import check, check_count, for_cluster, option
 from alp_jax.launchers.record import new_folder, submitted, write_record
 
 _PORT = 6002
-# kind -> (node label, what its hosts hold: devices, resource)
+# kind -> (label of its nodes, devices of a node)
 GPUS = {
     "a100": ("nvidia-tesla-a100", 8),
     "h100": ("nvidia-h100-80gb", 8),
@@ -24,15 +24,15 @@ GPUS = {
 TPUS = {"v4": ("tpu-v4-podslice", 4), "v5e": ("tpu-v5-lite-podslice", 4), "v5p": ("tpu-v5p-slice", 4)}
 TPUS |= {"v6e": ("tpu-v6e-slice", 4)}
 _XPK = {"v4": "v4", "v5e": "v5litepod", "v5p": "v5p", "v6e": "v6e"}
-_CORES = {"v4": 2, "v5p": 2}  # whose names count cores, two to a chip
+_CORES = {"v4": 2, "v5p": 2}  # cores per chip, of kinds whose type names count cores
 
 
 @dataclasses.dataclass(frozen=True)
 class Workload:
-    """What is asked of the cluster: ``slices`` times ``kind``:``size``, as in ``alp plan --topology``.
+    """What to request from the cluster: ``slices`` times ``kind``:``size``, as in ``alp plan --topology``.
 
     Attributes:
-      image: container in which ``alp`` is installed.
+      image: container image in which ``alp`` is installed.
       claim: persistent volume claim that is mounted at /runs, where run folders lie; empty: none.
       restarts: after preemptions and failures.
     """
@@ -47,7 +47,7 @@ class Workload:
     restarts: int = 100
 
     def checked(self) -> "Workload":
-        """The same workload; a UserError names the flag that cannot be."""
+        """The same workload; a UserError names the flag whose value is not possible."""
         check("name", self.name)
         check("image", self.image)
         check("namespace", self.namespace)
@@ -76,12 +76,12 @@ class Workload:
 def launch(
     work: Workload, command: list[str], *, cluster: str, project: str, zone: str, dry_run: bool
 ) -> tuple[dict, str]:
-    """Submits a command, through xpk where a cluster is named and xpk is there; the result, and lines for people.
+    """Submits a command, through xpk if a cluster is named and xpk is installed; the result, and lines to print.
 
     With ``dry_run`` it shows what would be submitted.
 
     Raises:
-      UserError: something that cannot be asked for, or neither xpk nor kubectl here.
+      UserError: a request that is not possible, or neither xpk nor kubectl is installed.
       AlpError: the cluster refused.
     """
     check_workdir(command, work.claim)
@@ -103,10 +103,10 @@ def launch(
 
 
 def render(work: Workload, command: Sequence[str]) -> str:
-    """The JobSet as YAML. It starts again after a preemption or a failure, but not after bad input (exit code 2).
+    """The JobSet as YAML. It restarts after a preemption or a failure, but not after bad input (exit code 2).
 
     Raises:
-      UserError: what cannot be, several slices among it: how they find each other is xpk's business.
+      UserError: a request that is not possible, such as several slices, which only xpk can introduce to each other.
     """
     if work.slices > 1:
         raise UserError(f"--slices {work.slices} needs xpk, which tells TPU slices of each other")
@@ -167,7 +167,7 @@ def job_set(work: Workload, command: Sequence[str]) -> dict[str, Any]:
 
 
 def xpk_argv(xpk: str, work: Workload, command: Sequence[str], *, cluster: str, project: str, zone: str) -> list[str]:
-    """How xpk is called for the same workload."""
+    """The arguments with which xpk submits the same workload."""
     work = work.checked()
     chips = math.prod(int(side) for side in work.size.split("x")) * _CORES.get(work.kind, 1)
     memory = {"h200": 141}.get(work.kind, 80)
@@ -191,7 +191,7 @@ def xpk_argv(xpk: str, work: Workload, command: Sequence[str], *, cluster: str, 
 
 
 def check_workdir(command: Sequence[str], claim: str) -> None:
-    """A UserError where the run folder would be lost with the pod."""
+    """Raises UserError where the run folder would be lost with the pod."""
     workdir = option(command, "--workdir") or ""
     if claim and not workdir.startswith("/runs/"):
         raise UserError(f"--workdir {workdir} would be lost with the pod: the volume of --claim {claim} is at /runs")

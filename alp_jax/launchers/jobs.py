@@ -1,4 +1,4 @@
-"""Several commands as jobs of their own: a SLURM array, or one JobSet each, so that one that fails harms no other."""
+"""Several commands as separate jobs, a SLURM array or one JobSet each, so that a failure harms no other."""
 
 import dataclasses
 import math
@@ -22,11 +22,11 @@ class Jobs:
     """How commands are handed to one kind of scheduler.
 
     Attributes:
-      devices: that each command holds.
+      devices: held by each command.
       at_once: how many run at a time; 0: as many as there is room for.
       render: (commands, folder of the logs) -> the content of ``file``.
-      program: that takes the file, with ``arguments`` before it. hint: what to do where it is not installed.
-      local: whether what they write lies on a disk of this machine.
+      program: what submits the file, given ``arguments`` before it. hint: what to do where it is not installed.
+      local: whether their output lands on a disk of this machine.
     """
 
     kind: str
@@ -42,7 +42,7 @@ class Jobs:
     def submit(
         self, program: str, commands: list[list[str]], workdir: pathlib.Path, settings: Mapping[str, Any]
     ) -> tuple[pathlib.Path, str]:
-        """Records and submits; the folder of the record, and what ``program`` said.
+        """Records and submits the commands; returns the folder of the record and the output of ``program``.
 
         Raises:
           AlpError: the scheduler refused.
@@ -53,13 +53,13 @@ class Jobs:
 
 
 def slurm_jobs(job: slurm.Job) -> Jobs:
-    """Tasks of one array."""
+    """Commands as tasks of one SLURM array."""
     if job.at_once < 0:
         raise UserError(f"--at_once {job.at_once} cannot be negative")
     job = job.checked()
 
     def render(commands: Sequence[Sequence[str]], folder: str) -> str:
-        # outside of an array %a is no number of a task
+        # %a is the task's number only within an array
         return slurm.render(job, commands, f"{folder}/slurm-{'%A_%a' if len(commands) > 1 else '%j'}.txt")
 
     devices = job.nodes * max(job.gpus_per_node, 1)
@@ -68,7 +68,7 @@ def slurm_jobs(job: slurm.Job) -> Jobs:
 
 
 def gke_jobs(work: gke.Workload, at_once: int, queue: str) -> Jobs:
-    """One JobSet each, numbered; where ``queue`` names Kueue's local queue, they wait in it."""
+    """Commands as one numbered JobSet each, which wait in ``queue``, a local queue of Kueue, where it is named."""
     if at_once < 0:
         raise UserError(f"--at_once {at_once} cannot be negative")
     if queue:

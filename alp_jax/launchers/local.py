@@ -13,17 +13,17 @@ from alp_jax.core.errors import ChildFailed, Preempted, UserError
 from alp_jax.launchers.names import check_count, option
 from alp_jax.launchers.record import new_folder, write_record
 
-_SAVING_S = 600.0  # for the others to save once one was stopped
-_GRACE_S = 30.0  # for the others to end by themselves once one has failed
+_SAVING_S = 600.0  # that the others have to save once one was stopped
+_GRACE_S = 30.0  # that the others have to end by themselves once one has failed
 
 
 def launch(command: list[str], *, processes: int, gpus: int, cpu_devices: int, dry_run: bool) -> tuple[dict, str]:
-    """Runs a command in several processes to its end; the result, and lines for people.
+    """Runs a command in several processes to its end; returns the result, and lines to print.
 
     With ``dry_run`` it shows what would be started.
 
     Raises:
-      UserError: numbers that cannot be.
+      UserError: numbers that are not possible.
       ChildFailed: a process failed.
     """
     check_count("processes", processes, 256)
@@ -44,11 +44,11 @@ def launch(command: list[str], *, processes: int, gpus: int, cpu_devices: int, d
 
 
 def environments(processes: int, *, cpu_devices: int, gpus: int, port: int) -> list[dict[str, str]]:
-    """What the environment of each process has besides this one's.
+    """The environment variables that each process gets in addition to this one's.
 
     Args:
       cpu_devices: fake CPU devices of each process; 0: whatever is there.
-      gpus: GPUs of this machine, in equal parts for the processes; 0: all of them for each.
+      gpus: GPUs of this machine, shared out equally; 0: every process sees all of them.
 
     Raises:
       UserError: the GPUs do not divide over the processes.
@@ -71,7 +71,7 @@ def environments(processes: int, *, cpu_devices: int, gpus: int, port: int) -> l
 
 
 def free_port() -> int:
-    """A port of this machine that nobody listens on."""
+    """A port of this machine on which nothing listens."""
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         return s.getsockname()[1]

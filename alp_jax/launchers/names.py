@@ -1,4 +1,4 @@
-"""What may stand in a name, an argument or a command that goes to a scheduler."""
+"""What a name, an argument or a command that goes to a scheduler may contain."""
 
 import re
 from collections.abc import Sequence
@@ -24,10 +24,10 @@ PATTERNS = {
 
 
 def check(flag: str, value: str) -> str:
-    """``value`` of ``--flag`` as it is.
+    """Returns ``value``, given as ``--flag``, unchanged.
 
     Raises:
-      UserError: it is not of the form that the flag has.
+      UserError: it is not of the form that the flag requires.
     """
     pattern, form = PATTERNS[flag]
     if not re.fullmatch(pattern, value, re.ASCII):
@@ -36,17 +36,17 @@ def check(flag: str, value: str) -> str:
 
 
 def check_count(flag: str, value: int, most: int) -> int:
-    """``value`` of ``--flag``, from 1 to ``most``; else a UserError."""
+    """Returns ``value``, given as ``--flag``; raises UserError unless it is from 1 to ``most``."""
     if not 1 <= value <= most:
         raise UserError(f"--{flag} {value} has to be from 1 to {most}")
     return value
 
 
 def check_command(command: Sequence[str], verbs: Sequence[str] = ("train", "sweep", "eval", "doctor")) -> list[str]:
-    """The arguments of ``alp``, a verb first, with a ``--workdir`` where the verb writes into one.
+    """Returns the arguments of ``alp``, a verb first, with a ``--workdir`` where the verb writes into one.
 
     Raises:
-      UserError: there is none, it is no command that can be launched, or an argument holds control characters.
+      UserError: the command is empty, cannot be launched, or has an argument with control characters.
     """
     command = list(command[1:] if command[:1] == ["--"] else command)
     if not command:
@@ -70,5 +70,5 @@ def option(command: Sequence[str], flag: str) -> str | None:
 
 
 def for_cluster(command: Sequence[str], kind: str) -> list[str]:
-    """``command`` told by ``--cluster`` who says which process it is, unless it says so itself."""
+    """``command`` with ``--cluster``, which says how a process learns its number, unless it has that flag already."""
     return list(command) if option(command, "--cluster") is not None else [*command, "--cluster", kind]

@@ -1,4 +1,4 @@
-"""The whole path as a list of commands, each printed, run, and skipped by itself where its work is done."""
+"""The whole path from data to report as a list of commands; each is printed and run, and skips work already done."""
 
 import importlib.util
 import pathlib
@@ -20,7 +20,7 @@ def stages(out: pathlib.Path, sweep_file: str, tier: str) -> list[tuple[str, lis
     data, sweep, report = str(out / "data" / "mini"), str(out / "runs" / "mini"), str(out / "report")
     stats, captions = str(out / "data" / "stats.json"), str(out / "data" / "captions.json")
     ledger = str(pathlib.Path(sweep, LEDGER))
-    at_once = str(min(2, len(usable_cores())))  # two runs with a core each do half as much again as one with two
+    at_once = str(min(2, len(usable_cores())))  # two runs on one core each get 1.5 times as much done as one run on two
     return [
         ("fetch real audio", ["data", "fetch", "mini", "--tier", tier], 0.7),
         ("build shards", ["data", "build", "mini", "--tier", tier, "--codec", "pcm", "--out", data], 0.6),

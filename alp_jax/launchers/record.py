@@ -1,4 +1,4 @@
-"""What was submitted, kept in the run folder: ``launch/1/launch.json`` and the file that was handed over."""
+"""A record of what was submitted, kept in the run folder: ``launch/1/launch.json`` and the submitted file."""
 
 import datetime
 import pathlib
@@ -48,12 +48,12 @@ def write_record(
 
 
 def submitted(folder: pathlib.Path, kind: str, output: str) -> tuple[dict, str]:
-    """The result of a launch, and lines for people."""
+    """The result of a launch, and lines to print."""
     return {"kind": kind, "record": str(folder), "output": output}, f"{output}\nrecorded in {folder}"
 
 
 def add_submitted(folder: pathlib.Path, argv: Sequence[str], code: int, output: str) -> None:
-    """Adds one call of a scheduler's program, with what it said, to the record."""
+    """Appends one call of a scheduler's program, with its output, to the record."""
     content = read_json(folder / LAUNCH, "record of a launch")
     content["submitted"].append({"argv": list(argv), "exit_code": code, "output": output[-2000:]})
     write_json(folder / LAUNCH, content)

@@ -1,4 +1,4 @@
-"""Runs as jobs of SLURM: one job, or an array where there are several commands."""
+"""Runs as jobs of SLURM, the workload manager: one job, or an array where there are several commands."""
 
 import dataclasses
 import shlex
@@ -14,7 +14,7 @@ SIGNAL_S = 300  # before the time limit: enough to write a checkpoint
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """What is asked of SLURM.
+    """What to request from SLURM.
 
     Attributes:
       tasks_per_node: processes on a node; 1, or one per GPU.
@@ -34,7 +34,7 @@ class Job:
     alp: str = ".venv/bin/alp"
 
     def checked(self) -> "Job":
-        """The same job; a UserError names the flag that cannot be."""
+        """The same job; a UserError names the flag whose value is not possible."""
         check("name", self.name)
         check("time", self.time)
         for flag in ("partition", "account"):
@@ -48,10 +48,10 @@ class Job:
 
 
 def launch(job: Job, command: list[str], *, dry_run: bool) -> tuple[dict, str]:
-    """Submits one command; the result, and lines for people: with ``dry_run`` the script that would be submitted.
+    """Submits one command; the result, and lines to print: with ``dry_run`` the script that would be submitted.
 
     Raises:
-      UserError: something that cannot be asked for, or no sbatch here.
+      UserError: a request that is not possible, or sbatch is not installed.
       AlpError: SLURM refused.
     """
     if dry_run:
@@ -105,6 +105,6 @@ def render(job: Job, commands: Sequence[Sequence[str]], log: str) -> str:
 
 
 def _sbatch_quote(text: str) -> str:
-    """sbatch reads its lines with shell-like quotes of its own: double ones, and a backslash before what ends them."""
+    """``text`` for an #SBATCH line, which has its own rules: double quotes, and a backslash before quotes inside."""
     plain = all(c.isalnum() or c in "/._-%=+,:@" for c in text)
     return text if plain else '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'

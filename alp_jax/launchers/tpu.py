@@ -14,7 +14,7 @@ from alp_jax.launchers.record import new_folder, submitted, write_record
 
 _ABSENT = "NOT_FOUND"
 _GONE = {"SUSPENDED", "SUSPENDING", "PREEMPTED", "TERMINATED", "FAILED", "DELETING", _ABSENT}
-_LOST = 255  # of ssh, when the machine went away
+_LOST = 255  # exit code of ssh when the machine went away
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +36,7 @@ class TpuVm:
     spot: bool = False
 
     def checked(self) -> "TpuVm":
-        """The same; a UserError names the flag that cannot be."""
+        """The same request; a UserError names the flag whose value is not possible."""
         for flag in ("name", "project", "zone", "accelerator", "runtime", "repository", "revision"):
             check(flag, getattr(self, flag))
         return self
@@ -47,10 +47,10 @@ class TpuVm:
 
 
 def launch(vm: TpuVm, command: list[str], *, retries: int, dry_run: bool) -> tuple[dict, str]:
-    """Runs a command on a TPU VM to its end; the result, and lines for people: with ``dry_run`` the calls of gcloud.
+    """Runs a command on a TPU VM to its end; the result, and lines to print: with ``dry_run`` the calls of gcloud.
 
     Raises:
-      UserError: something that cannot be asked for, or no gcloud here.
+      UserError: a request that is not possible, or gcloud is not installed.
       ChildFailed: the command failed.
     """
     if retries < 0:
@@ -68,7 +68,7 @@ def launch(vm: TpuVm, command: list[str], *, retries: int, dry_run: bool) -> tup
 
 
 def create_argv(gcloud: str, vm: TpuVm) -> list[str]:
-    """Asks for the resource; it is queued until there is room."""
+    """The call that requests the resource, which is queued until there is room."""
     argv = [gcloud, "compute", "tpus", "queued-resources", "create", vm.name, f"--node-id={vm.name}", *vm._where]
     argv += [f"--accelerator-type={vm.accelerator}", f"--runtime-version={vm.runtime}", "--quiet"]
     return [*argv, "--spot"] if vm.spot else argv
@@ -79,7 +79,7 @@ def delete_argv(gcloud: str, vm: TpuVm) -> list[str]:
 
 
 def run_argv(gcloud: str, vm: TpuVm, command: Sequence[str]) -> list[str]:
-    """Runs the command on all workers; gcloud hands one line to their shell, so every argument in it is quoted."""
+    """The call that runs a command on all workers; gcloud passes a line to their shell, so its arguments are quoted."""
     folder = "alp_jax"
     install = [
         f"if ! test -d {folder}; then git clone --quiet {shlex.quote(vm.repository)} {folder}; fi",
@@ -98,11 +98,11 @@ def run(
     """Creates the resource, runs the command and deletes the resource, always; a preempted one is made again.
 
     Args:
-      retries: how often it is made again after a preemption or a stop that can go on (exit code 42).
-      poll_s: between two looks at a resource that waits for room.
+      retries: how often it is created again after a preemption or a stop from which the run can go on (exit code 42).
+      poll_s: seconds between looks at a resource that waits for room.
 
     Returns:
-      the exit code of the command.
+      The exit code of the command.
 
     Raises:
       UserError: there is a resource of that name already.
@@ -126,7 +126,7 @@ def run(
                 ):
                     return code
                 _say(f"{vm.name} was preempted or stopped (exit code {code})")
-        finally:  # whatever happens, Ctrl-C too: nobody pays for machines that do nothing
+        finally:  # whatever happens, Ctrl-C included: idle machines cost money
             _delete(gcloud, vm, record)
         if attempt < retries:
             _say(f"{vm.name} is made again, {retries - attempt} more times at most")

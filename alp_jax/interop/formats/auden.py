@@ -1,7 +1,7 @@
 """Model folders of the authors' PyTorch toolbox (Auden): ``config.json`` and ``model.safetensors``, both ways.
 
 Their ``AutoModel.from_pretrained(folder)`` is strict about names and shapes, and so is this. The tokenizer files of a
-folder are left to ``alp_jax.data``.
+folder are read elsewhere, by ``alp_jax.data``.
 """
 
 import functools
@@ -34,11 +34,11 @@ from alp_jax.models.dual import AudioTextModel
 from alp_jax.models.functional import functionalize
 
 KINDS = ("zipformer", "clap", "audio-caption")
-_SIDES = {"clap": (TEXT,), "audio-caption": (DECODER,)}  # of our model, beside its encoder
-# The settings in which models of several parts keep their encoder, whose weights begin with the same word.
+_SIDES = {"clap": (TEXT,), "audio-caption": (DECODER,)}  # of our models, besides their encoder
+# Where models of several parts keep their encoder's settings; names of its weights begin with the same word.
 _NESTED = ("audio_encoder_config", "speech_encoder_config", "encoder_config")
 _TABLE = "text_decoder.text_embed.weight"
-SATURATED = 100_000.0  # batches beyond which the reference's schedules stand still
+SATURATED = 100_000.0  # batches after which the reference's schedules no longer change
 MIN_POSITIONS = reference.CLAP_TOKENS
 
 
@@ -46,8 +46,8 @@ def read_folder(folder: pathlib.Path, *, only_encoder: bool = False, allow_pickl
     """The model of a folder.
 
     Args:
-      only_encoder: take the Zipformer out of a larger model and leave the rest out.
-      allow_pickle: read pickles (``.pt``, ``.bin``), in a process of their own.
+      only_encoder: take only the Zipformer from a larger model.
+      allow_pickle: also read pickles (``.pt``, ``.bin``), in a separate process.
 
     Raises:
       UserError: a file is missing or damaged, the model is of another kind, or names and shapes are not its own.
@@ -72,7 +72,7 @@ def read_folder(folder: pathlib.Path, *, only_encoder: bool = False, allow_pickl
 
 
 def encoder_alone(weights: Weights, settings: dict[str, Any]) -> Imported:
-    """A Zipformer of ``settings`` (the reference's names) without any side."""
+    """A Zipformer of ``settings`` (under the reference's names) and nothing else."""
     model = ModelConfig(name="imported", encoder=reference.zipformer_config(settings))
     _check_depth(sum(model.encoder.num_encoder_layers), weights)
     config = run_config(model, ObjectiveConfig(name="none"))
@@ -150,13 +150,13 @@ def write_folder(
 
     Args:
       params: of the whole run, whatever the kind.
-      batch_count: how far the encoder's schedules are.
+      batch_count: batches trained so far, which the encoder's schedules go by.
       pad_id: of the tokenizer.
-      settings: keys that config.json has besides those of the model, from where the model was imported.
-      origin: where it is from, kept under ``alp``.
+      settings: further keys for config.json, from the folder that the model was once imported from.
+      origin: where the model is from, kept under the key ``alp``.
 
     Raises:
-      UserError: something that the format cannot express, by its name.
+      UserError: the format cannot express a setting, which the message names.
     """
     values = model_settings(config, params, kind, pad_id)
     params = jax.tree.map(lambda x: np.asarray(x, np.float32), params)

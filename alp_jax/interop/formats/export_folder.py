@@ -1,4 +1,4 @@
-"""Folders that are handed out: made beside their place, approved there, then moved; only exports are ever replaced."""
+"""Export folders: written next to their final place, checked there, then moved; only exports are ever replaced."""
 
 import contextlib
 import os
@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from alp_jax.core.errors import UserError
 from alp_jax.core.files import read_json, whole_folder
 
-# what each format can hold of a run, the usual part first
+# which parts of a run each format can hold, the default first
 PARTS = {"torch": ("encoder",), "onnx": ("encoder",), "auden": ("model", "encoder"), "hf": ("text", "decoder")}
 CONFIG, WEIGHTS, MODULE, README = "config.json", "model.safetensors", "alp_encoder.py", "README.md"
 GRAPH = "model.onnx"
-WRAPPERS = {"hear": "hear_module.py", "xares": "xares_encoder.py"}  # by the suites that take them
+WRAPPERS = {"hear": "hear_module.py", "xares": "xares_encoder.py"}  # benchmark suite -> the module that it loads
 LEFT_BY_USE = "__pycache__"
 NAMES = {CONFIG, WEIGHTS, MODULE, README, GRAPH, *WRAPPERS.values(), LEFT_BY_USE}
 NAMES |= {"tokenizer.json", "tokenizer_config.json"}
@@ -42,10 +42,10 @@ def read_origin(path: str | os.PathLike) -> dict:
 
 @contextlib.contextmanager
 def written(out_dir: str | os.PathLike) -> Iterator[pathlib.Path]:
-    """An empty folder that becomes ``out_dir`` when the block ends well, and nothing when it raises.
+    """An empty folder that becomes ``out_dir`` when the block succeeds and is deleted when it raises.
 
     Raises:
-      UserError: ``out_dir`` holds something else than an export.
+      UserError: ``out_dir`` holds anything other than an export.
     """
     check_target(out_dir)
     with whole_folder(out_dir) as made:

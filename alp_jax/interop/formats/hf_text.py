@@ -2,8 +2,8 @@
 
 Read: BERT and RoBERTa. Written: BERT, without the pooler, which our tower does not have
 (``BertModel.from_pretrained(folder, add_pooling_layer=False)``). A caption decoder is neither read nor written:
-BART's has learnt positions, a norm behind its embeddings and separate projections with biases, and no class of
-transformers has ours (fixed interleaved sinusoids, no biases, no norm at either end).
+BART's has learnt positions, a norm after its embeddings and separate projections with biases, and no class of
+transformers matches ours (fixed interleaved sinusoids, no biases, no norm at either end).
 """
 
 import dataclasses
@@ -33,7 +33,7 @@ from alp_jax.models.functional import functionalize
 from alp_jax.models.transformer import TextTower
 
 KINDS = ("bert", "roberta")
-# What stands around a tower in models that were trained to guess words; no tower needs it.
+# What surrounds a tower in models that were trained to predict masked words; the tower works without it.
 _HEADS = re.compile(r"pooler\.|cls\.|lm_head\.|classifier\.|qa_outputs\.|embeddings\.(position|token_type)_ids$")
 _OLD = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
 _POSITIONS = "embeddings.position_embeddings.weight"
@@ -89,7 +89,7 @@ def _tower(weights: Weights, kind: str) -> tuple[Weights, tuple[str, ...]]:
 
 
 def _new(name: str) -> str:
-    """Checkpoints of BERT's first years call the weights of a norm gamma and beta."""
+    """The present name: early BERT checkpoints call the weights of a norm gamma and beta."""
     for old, new in _OLD.items():
         if name.endswith(old):
             return name.removesuffix(old) + new
@@ -104,7 +104,7 @@ def _without_offset(text: TextTowerConfig, weights: Weights, pad_id: int) -> tup
         raise UserError(
             f"{weights.path}: {_POSITIONS} must have the {text.max_position_embeddings} rows of config.json"
         )
-    # the rows before it are of padding, which is masked: dropping them changes no output
+    # the rows before that are used by padding alone, which is masked: dropping them changes no output
     text = dataclasses.replace(text, max_position_embeddings=text.max_position_embeddings - first)
     return text, weights._replace(tensors={**weights.tensors, _POSITIONS: table[first:]})
 

@@ -1,8 +1,8 @@
-"""Zipformer encoders out of icefall's recipes, whose checkpoints come without their settings.
+"""Zipformer encoders from icefall's recipes, whose checkpoints come without their settings.
 
 A state dict has ``encoder_embed.*`` and ``encoder.*``, named as in the reference, and the parts of a recogniser
-(``decoder.*``, ``joiner.*``, ``ctc_output.*`` and so on). Sizes are read off the shapes; what shapes cannot say is
-taken from the recipe's defaults or from a file with the keys of the reference's config.json.
+(``decoder.*``, ``joiner.*``, ``ctc_output.*`` and so on). Sizes are read off the shapes; what shapes cannot
+tell is taken from the recipe's defaults, or from a file with the keys of the reference's config.json.
 """
 
 import pathlib
@@ -31,9 +31,9 @@ def read_checkpoint(
 
     Args:
       source: a folder with one of ``foreign.WEIGHTS``, or a file.
-      settings: JSON file with settings that go before what the shapes say.
-      only_encoder: leave out what is not the encoder's; without it such weights are an error.
-      allow_pickle: read pickles (``.pt``, ``.bin``), in a process of their own.
+      settings: JSON file with settings that take precedence over what the shapes say.
+      only_encoder: drop weights that are not the encoder's; without it such weights are an error.
+      allow_pickle: also read pickles (``.pt``, ``.bin``), in a separate process.
 
     Raises:
       UserError: as ``auden.read_folder``; also sizes that the shapes do not determine.
@@ -58,7 +58,7 @@ def read_checkpoint(
 
 
 class Shapes:
-    """What the shapes of a state dict say about the model."""
+    """The sizes of a model, as the shapes of its state dict tell them."""
 
     def __init__(self, weights: Weights):
         self.path = weights.path
@@ -84,10 +84,10 @@ class Shapes:
         return [self.size(f"encoder.encoders.{i}.{inner}layers.0.{name}", axis) for i, inner in enumerate(within)]
 
     def settings(self, given: dict[str, Any]) -> dict[str, Any]:
-        """The reference's settings, ``given`` ones aside where the shapes leave a choice.
+        """The settings that the shapes tell, under the reference's names; heads and mel bins only if not ``given``.
 
         Raises:
-          UserError: shapes that are not a Zipformer's, or that fit other settings than the recipe's defaults.
+          UserError: shapes that are not a Zipformer's, or that the recipe's defaults do not fit.
         """
         causal = any(name.endswith("chunkwise_conv_scale") for name in self.shapes)
         conv = "conv_module1.depthwise_conv" + ".chunkwise_conv" * causal

@@ -22,7 +22,7 @@ from alp_jax.models.qwen import Qwen, QwenConfig
 WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 DTYPES = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(jnp.bfloat16)}
 _HEAD, _TABLE = "lm_head.weight", "model.embed_tokens.weight"
-# What a config.json may say of itself only in one way, because the model here has no other.
+# Settings of config.json that may have only one value, because the model here supports no other.
 _FIXED = {"hidden_act": "silu", "use_sliding_window": False, "attention_dropout": 0.0}
 
 
@@ -37,7 +37,7 @@ def read_config(folder: pathlib.Path) -> QwenConfig:
     """The sizes in a folder's config.json.
 
     Raises:
-      UserError: it is missing or damaged, of another model, or asks for what the model here does not do.
+      UserError: it is missing or damaged, of another model, or asks for what the model here does not support.
     """
     path, values, kind = read_settings(folder)
     if kind != "qwen2":
@@ -79,7 +79,7 @@ def _files(folder: pathlib.Path) -> dict[pathlib.Path, set[str] | None]:
     """The files with weights, and the tensors that each must hold (None: not stated).
 
     Raises:
-      UserError: there are none, only pickles, or the index is damaged or names what is no file of the folder.
+      UserError: there are none, only pickles, or the index is damaged or names anything but files of the folder.
     """
     if (folder / INDEX).exists():
         return shards(folder / INDEX)
@@ -94,7 +94,7 @@ def _files(folder: pathlib.Path) -> dict[pathlib.Path, set[str] | None]:
 
 
 def _tensors(folder: pathlib.Path) -> Iterator[tuple[pathlib.Path, str, np.ndarray]]:
-    """(file, name, float32 array) of every tensor; a file is forgotten before the next is read."""
+    """(file, name, float32 array) of every tensor; one file's tensors are dropped before the next is read."""
     for path, names in _files(folder).items():
         stored = read_safetensors(path)
         if names is not None:
@@ -107,11 +107,11 @@ def load_qwen(folder: str | pathlib.Path, dtype: str = "float32") -> LoadedQwen:
     """Reads a model folder.
 
     Args:
-      dtype: what the parameters are kept in: one of DTYPES; published weights are bfloat16, so that loses nothing.
+      dtype: of the parameters, one of DTYPES; published weights are bfloat16, so bfloat16 loses nothing.
 
     Raises:
-      UserError: what ``read_config`` and ``read_safetensors`` raise; tensors that are missing, unexpected, of another
-        shape, no floating point numbers or not finite, all of the missing and unexpected ones by name.
+      UserError: as ``read_config`` and ``read_safetensors``; also tensors that are missing, unexpected, of another
+        shape, not floating point or not finite. Every missing or unexpected one is named.
     """
     folder = pathlib.Path(folder)
     config, kind = read_config(folder), DTYPES[dtype]
@@ -141,7 +141,7 @@ def load_qwen(folder: str | pathlib.Path, dtype: str = "float32") -> LoadedQwen:
 
 
 def _converted(path, name: str, value: np.ndarray, shape: tuple, is_kernel: bool, kind: np.dtype) -> np.ndarray:
-    """A tensor as the model has it: linear weights the other way round, in the type ``kind``."""
+    """A tensor as the model stores it: linear weights transposed, converted to the type ``kind``."""
     if value.dtype != np.float32:
         raise UserError(f"{path}: {name} holds {value.dtype} numbers, which no weight of the model does")
     if not np.isfinite(value).all():

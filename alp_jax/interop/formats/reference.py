@@ -1,4 +1,4 @@
-"""Settings between the reference's config.json and our dataclasses, both ways."""
+"""Converts settings between the reference's config.json and our dataclasses, both ways."""
 
 import dataclasses
 import math
@@ -17,7 +17,7 @@ FRONTEND_CHANNELS = (8, 32, 128)  # constants of the reference, absent from its 
 LOSSES = {"info-nce": "info_nce", "siglip": "siglip"}
 # The reference cuts captions to this many tokens, special ones included, and to this many without them.
 CLAP_TOKENS, CAPTION_TOKENS = 30, 128
-# What a text tower of ours always is, as transformers' BertConfig says it; other values cannot be built.
+# What is fixed in our text tower, in the words of transformers' BertConfig; other values cannot be built.
 BERT = {"hidden_act": "gelu", "position_embedding_type": "absolute", "is_decoder": False, "add_cross_attention": False}
 _CHUNKS = {"chunk_size": [16, 32, 64, -1], "left_context_frames": [64, 128, 256, -1]}  # where the key is absent
 
@@ -28,7 +28,7 @@ def zipformer_config(values: dict[str, Any], **changes: Any) -> ZipformerConfig:
 
 
 def check_zipformer(values: dict[str, Any]) -> None:
-    """Raises ConfigError unless ``values`` describe a Zipformer whose outputs do not depend on chance."""
+    """Raises ConfigError unless ``values`` describe a Zipformer whose outputs are deterministic."""
     kind = values.get("model_type", "zipformer")
     if kind != "zipformer":
         raise ConfigError(f"the encoder has model_type {kind!r}: only a zipformer can be read")
@@ -44,7 +44,7 @@ def zipformer_values(model: ModelConfig) -> dict[str, Any]:
     """The reference's settings for the encoder of a model.
 
     Raises:
-      UserError: another encoder, or a setting that the reference does not have and that is not at its constant.
+      UserError: another encoder, or front-end channels other than those that the reference hard-codes.
     """
     kind = require_export(model)
     values = to_dict(model.encoder)
@@ -78,7 +78,7 @@ def text_config(values: dict[str, Any], where: str = "") -> TextTowerConfig:
     """The text tower of a transformers config of kind ``bert`` or ``roberta``.
 
     Raises:
-      ConfigError: something that our tower cannot be; the message names the key, with ``where`` before it.
+      ConfigError: a value that our tower does not support; the message names the key, with ``where`` before it.
     """
     for name, only in BERT.items():
         if values.get(name, only) not in (only, None):
@@ -107,7 +107,7 @@ def clap_objective(values: dict[str, Any]) -> ObjectiveConfig:
 def clap_values(model: ModelConfig, objective: ObjectiveConfig, logit_scale: np.ndarray, pad_id: int) -> dict[str, Any]:
     """The reference's settings of kind ``clap``; its temperature is a setting, ours a parameter."""
     temperature = objective.temperature
-    if np.float32(-math.log(temperature)) != np.float32(logit_scale):  # it was learnt
+    if np.float32(-math.log(temperature)) != np.float32(logit_scale):  # it was learnt, so the setting no longer holds
         temperature = 1.0 / min(math.exp(float(logit_scale)), objective.max_logit_scale)
     return {
         "model_type": "clap",
@@ -121,7 +121,7 @@ def clap_values(model: ModelConfig, objective: ObjectiveConfig, logit_scale: np.
 
 
 def caption_config(values: dict[str, Any], vocab_size: int) -> ModelConfig:
-    """The model of a reference config of kind ``audio-caption``; the vocabulary is the tokenizer's there."""
+    """The model of a reference config of kind ``audio-caption``; there the tokenizer alone says the vocabulary."""
     decoder = {**values, "vocab_size": vocab_size}
     decoder["dim_feedforward"] = values.get("dim_feedforward") or 4 * values.get("d_model", DecoderConfig.d_model)
     encoder = zipformer_config(values.get("audio_encoder_config") or {})

@@ -1,1 +1,1 @@
-"""Scripts that run in a Python process of their own, where nothing of this project or of JAX can be imported."""
+"""Scripts that run in a separate Python process, where neither this project nor JAX can be imported."""

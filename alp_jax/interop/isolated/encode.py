@@ -1,7 +1,7 @@
 """Runs an exported audio encoder where JAX cannot be imported: ``python -I encode.py RUNTIME MODEL IN.npz OUT.npz``.
 
-RUNTIME is ``torch`` or ``onnx``, the only library at hand. IN holds ``audio_<i>`` int16 (B, S) and ``len_<i>`` int64
-(B,) per batch; OUT gets ``frames_<i>`` and ``len_<i>`` and, for the last batch, ``pooled`` and ``embed`` (of a model
+RUNTIME is ``torch`` or ``onnx``, its only library. IN holds ``audio_<i>`` int16 (B, S) and ``len_<i>`` int64 (B,)
+per batch; OUT gets ``frames_<i>`` and ``len_<i>`` and, for the last batch, ``pooled`` and ``embed`` (of a model
 with a space shared with text).
 """
 

@@ -1,8 +1,8 @@
 """Runs as ``python -I trace_onnx.py FOLDER OUT.onnx``: the encoder of an exported folder as one ONNX graph.
 
 The front end is matrix products in float64, since few runtimes have a Fourier transform; relative positions are in
-float32, for which they have an arctangent. The trace-based exporter of PyTorch writes it: it takes seconds where the
-newer one takes minutes, and the lengths of all axes may vary as long as no index is computed from a Python number.
+float32, the type for which runtimes have an arctangent. PyTorch's trace-based exporter writes it: it takes seconds
+where the newer one takes minutes, and axes may have any length as long as no index comes from a Python number.
 """
 
 import importlib
@@ -44,7 +44,7 @@ def main(folder: str, target: str) -> None:
             self.encoder = encoder
 
         def forward(self, audio_BS, audio_len_B):
-            # with fewer frames the module pads in Python, which a trace cannot hold
+            # below MIN_FRAMES the module pads by a Python condition, which a trace cannot record
             mel = self.encoder.log_mel(audio_BS, audio_len_B, least=alp.MIN_FRAMES)
             frames_BTD, len_B = self.encoder.audio_encoder(*mel)
             outputs = (alp.masked_mean(frames_BTD, len_B), frames_BTD, len_B)
@@ -60,7 +60,7 @@ def main(folder: str, target: str) -> None:
     axes |= {"audio": {0: "batch", 1: "samples"}, "frames": {0: "batch", 1: "time"}}
     audio_BS = torch.rand(2, 16000, generator=torch.Generator().manual_seed(0)) - 0.5
     with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # of sizes in Python, which are those of weights
+        warnings.simplefilter("ignore")  # about sizes read in Python: they are those of weights, which do not vary
         torch.onnx.export(
             Graph(encoder).eval(),
             (audio_BS, torch.tensor([16000, 12345])),

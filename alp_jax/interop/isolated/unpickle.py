@@ -1,5 +1,5 @@
 """Runs as ``python -I unpickle.py IN.pt OUT.safetensors`` where a PyTorch checkpoint is read, so that a hostile one
-meets a process that holds nothing; ``weights_only`` lets no class but tensors and plain containers in.
+finds a process with nothing to steal; ``weights_only`` admits no classes but tensors and plain containers.
 
 Training checkpoints keep their settings beside the weights. Paths, dates, numbers and numpy's arrays among these are of
 classes that ``weights_only`` does not know; they are read as ``Ignored``, so that nothing of those classes is run or
@@ -9,7 +9,7 @@ even imported.
 import re
 import sys
 
-# torch says the cause amid advice
+# torch buries the cause in advice
 _CAUSE = re.compile(
     r"(?:WeightsUnpickler error:\s*(?=\S)|(?=Trying to load unsupported GLOBAL ))"
     r"(.+?)(?: was not an allowed global|\. |\.?\n|$)"
@@ -31,7 +31,7 @@ IGNORED = (
 
 
 class Ignored:
-    """Stands for an object that is no weight; takes whatever it is made of and keeps nothing."""
+    """Stands in for an object that is not a weight: accepts any arguments and state, and keeps nothing."""
 
     def __init__(self, *parts):
         del parts

@@ -1,8 +1,8 @@
-"""Safetensors files from elsewhere: nothing in a file is believed before it has been compared with the file's size.
+"""Safetensors files from elsewhere: no number in a file is trusted before it has been compared with the file's size.
 
 Format: 8 bytes with the header's length (little endian), the header as JSON (name -> dtype, shape and data_offsets, and
-``__metadata__``), then the tensors without gaps. A checksum is not part of it, so a changed weight cannot be noticed;
-everything else is: no length, shape or offset makes this module reserve memory that the file does not fill.
+``__metadata__``), then the tensors without gaps. The format has no checksum, so a changed weight cannot be noticed;
+everything else can: no length, shape or offset makes this module reserve memory that the file does not fill.
 """
 
 import json
@@ -27,8 +27,9 @@ _KEYS = {"dtype", "shape", "data_offsets"}
 
 
 class Stored(NamedTuple):
-    """The content of a file: floating point numbers of every type are float32 in ``tensors``; ``converted`` has the
-    types that others were of."""
+    """The content of a file: ``tensors`` has all floating point numbers as float32; ``converted`` has the original
+    types of those that were not.
+    """
 
     tensors: dict[str, np.ndarray]
     converted: dict[str, str]

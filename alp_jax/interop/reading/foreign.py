@@ -1,4 +1,4 @@
-"""Weights of other toolboxes: found in a folder, read defensively, and turned into parameters of ours."""
+"""Weights of other toolboxes: finds them in a folder and reads them defensively."""
 
 import contextlib
 import pathlib
@@ -16,7 +16,7 @@ from alp_jax.interop.isolated.process import require, run_isolated
 from alp_jax.interop.reading.checked_safetensors import Stored, read_safetensors
 
 CONFIG = "config.json"
-# First in the order in which the reference looks for them, then those of transformers.
+# Those of the reference in the order in which it looks for them, then those of transformers.
 WEIGHTS = (
     "pretrained.safetensors",
     "model.safetensors",
@@ -37,7 +37,7 @@ class Weights(NamedTuple):
     Fields:
       path: the file.
       tensors: name -> float32 array (or whole numbers, where a file has them).
-      converted: name -> type in the file, for those that were floating point but not float32.
+      converted: name -> type in the file, for floating point tensors that were not float32.
     """
 
     path: pathlib.Path
@@ -45,7 +45,7 @@ class Weights(NamedTuple):
     converted: dict[str, str]
 
     def within(self, prefix: str) -> "Weights":
-        """Those whose names begin with ``prefix``, without it; UserError when there are none."""
+        """The tensors whose names begin with ``prefix``, without it; UserError when there are none."""
         cut = len(prefix)
         tensors = {name[cut:]: value for name, value in self.tensors.items() if name.startswith(prefix)}
         if not tensors:
@@ -57,12 +57,12 @@ class Imported(NamedTuple):
     """A model from elsewhere as this project keeps it.
 
     Fields:
-      config: settings of a run that would have made it.
+      config: settings of a run that could have trained it.
       params: nested dictionaries, float32.
-      model_type: what it is called where it is from.
+      model_type: what its toolbox calls it.
       settings: its config.json there; empty when there is none.
-      batch_count: of its ``model_batch_count``, or None.
-      left_out: names in the file that have no place in the model and were dropped.
+      batch_count: the value of its ``model_batch_count``, or None.
+      left_out: names in the file that were dropped, as the model has no place for them.
       converted: as in ``Weights``.
     """
 
@@ -128,7 +128,7 @@ def shards(index: pathlib.Path) -> dict[pathlib.Path, set[str]]:
         raise UserError(f"{index} has no weight_map that names the file of every tensor")
     files: dict[pathlib.Path, set[str]] = {}
     for name, file in sorted(file_of.items(), key=lambda item: item[1]):
-        # the index comes from elsewhere too: without this it could name any file of this machine
+        # the index is not trusted either: without this it could name any file on this machine
         if pathlib.PurePath(file).name != file or "\\" in file or not file.strip("."):
             raise UserError(f"{index} names {file!r}, which is no file beside it")
         if not (index.parent / file).is_file():
@@ -146,7 +146,7 @@ def require_names(path: pathlib.Path, stored: Stored, names: set[str], index: pa
 
 @contextlib.contextmanager
 def described_by(path: pathlib.Path) -> Iterator[None]:
-    """Inside, settings that no model can have are UserErrors that name ``path``."""
+    """Turns errors inside the block, from settings that no model can have, into UserErrors that name ``path``."""
     try:
         yield
     except (ValueError, TypeError, ArithmeticError, LookupError) as error:  # a ConfigError is a ValueError
@@ -154,7 +154,7 @@ def described_by(path: pathlib.Path) -> Iterator[None]:
 
 
 def read_settings(folder: pathlib.Path) -> tuple[pathlib.Path, dict[str, Any], str]:
-    """(path, content, model_type in small letters) of a folder's config.json."""
+    """(path, content, model_type in lower case) of a folder's config.json."""
     path = folder / CONFIG
     settings = read_json(path, "model configuration")
     if not isinstance(settings, dict) or not isinstance(settings.get("model_type"), str):
@@ -163,6 +163,6 @@ def read_settings(folder: pathlib.Path) -> tuple[pathlib.Path, dict[str, Any], s
 
 
 def run_config(model: ModelConfig, objective: ObjectiveConfig, text_budget: int = DataConfig.text_budget) -> RunConfig:
-    """Settings of a run for an imported model: features in the width of its encoder, captions of its length."""
+    """Settings of a run for an imported model: as many mel bins as its encoder takes, captions of its length."""
     features = FeatureConfig(num_mel_bins=model.encoder.feature_dim)
     return RunConfig(model=model, objective=objective, features=features, data=DataConfig(text_budget=text_budget))

@@ -10,7 +10,7 @@ from alp_jax.core.errors import UserError
 from alp_jax.evaluation.model import EvalModel
 from alp_jax.interop.isolated.process import require
 
-_SHORTEST = 1_600  # samples; shorter clips are filled up with zeros, since convolutions would leave no frame of them
+_SHORTEST = 1_600  # samples; shorter clips are padded with zeros, since convolutions would leave no frame of them
 
 
 def torch_encoder(folder: str | pathlib.Path) -> EvalModel:

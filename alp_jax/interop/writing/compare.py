@@ -35,23 +35,23 @@ class Expected(NamedTuple):
 
 
 def parity_data(run_dir: str | os.PathLike, config: RunConfig, data: str | None) -> Dataset | None:
-    """The data set ``data``, or else that of the run; None where the run lies without it.
+    """The data set ``data``, or else the run's own; None where that is not on this machine.
 
     Raises:
-      UserError: ``data`` is no data set.
+      UserError: ``data`` is not a data set.
     """
     path = data or find_data(run_dir, config)
     return None if path is None else open_dataset(path)
 
 
 def parity_clips(dataset: Dataset | None, count: int, max_seconds: float) -> tuple[list[np.ndarray], str]:
-    """Clips to compare on and what they are; made-up ones without a data set. See ``data.audio.samples``."""
+    """Clips to compare on and a description of them; synthetic ones without a data set. See ``data.audio.samples``."""
     return made_clips(count, max_seconds) if dataset is None else sample_clips(dataset, count, max_seconds)
 
 
 @contextlib.contextmanager
 def on_cpu() -> Iterator[None]:
-    """Inside, JAX computes on the CPU in full precision; UserError when JAX_PLATFORMS hides the CPU."""
+    """Within the block JAX computes on the CPU in full precision; UserError when JAX_PLATFORMS hides the CPU."""
     try:
         cpu = jax.local_devices(backend="cpu")[0]
     except RuntimeError:
@@ -62,7 +62,7 @@ def on_cpu() -> Iterator[None]:
 
 def jax_results(config: RunConfig, params: dict[str, Any], clips: list[np.ndarray]) -> Expected:
     """What the encoder computes for int16 ``clips``, whatever type the run computed in."""
-    # the run may have computed in bfloat16, whose rounding (1e-2) is far above what a wrong weight would change
+    # the run may have computed in bfloat16, whose rounding (1e-2) would hide what a wrong weight changes
     config = dataclasses.replace(config, model=dataclasses.replace(config.model, compute_dtype="float32"))
     _, apply = make_model(config)
 
@@ -88,7 +88,7 @@ def hidden_states(text: TextTowerConfig, params: dict[str, Any], ids: list[list[
 
 
 def padded(rows: list, dtype: type) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of several lengths as one array with zeros behind them, and their lengths int32."""
+    """Rows of different lengths as one zero-padded array, and their lengths as int32."""
     len_B = np.array([len(row) for row in rows], np.int32)
     array = np.zeros((len(rows), len_B.max()), dtype)
     for target, row in zip(array, rows, strict=True):

@@ -1,4 +1,4 @@
-"""A run as a folder for PyTorch and its toolboxes, compared with JAX on real clips before it exists."""
+"""Exports a run as a folder for another toolbox, once its outputs have been compared with JAX's."""
 
 import os
 import pathlib
@@ -35,10 +35,10 @@ def export(
     """Writes ``out_dir`` from the run in ``run_dir``.
 
     Args:
-      form, part: in ``PARTS``; None: the usual part.
-      wrappers: benchmark suites, of ``WRAPPERS``, whose modules are written beside (``torch`` only).
+      form, part: in ``PARTS``; part None: the format's default.
+      wrappers: benchmark suites in ``WRAPPERS`` whose modules are written too (``torch`` only).
       step, since, data: see ``open_run``.
-      num_clips: to compare on.
+      num_clips: number of clips to compare on.
       chosen: how the run was chosen among others (``torch`` only).
 
     Returns:
@@ -127,7 +127,7 @@ def _check_arguments(form: str, num_clips: int) -> None:
 
 
 def export_lines(result: dict[str, Any]) -> list[str]:
-    """A result of ``export`` or ``verify_export`` for people."""
+    """A result of ``export`` or ``verify_export`` as lines to print."""
     compared = [name for name in ("frames", "pooled", "embed", "hidden") if name in result]
     numbers = ", ".join(f"{name} {result[name]:.1e}" for name in compared)
     over = f"{result['clips']} {result['compared_on']}" if "clips" in result else f"{result['texts']} captions"

@@ -17,7 +17,7 @@ from alp_jax.interop.writing.run import Run
 from alp_jax.interop.writing.torch_folder import describe, write_module
 from alp_jax.models.encoders import output_dim
 
-MAX_BYTES = 2**31 - 2**20  # of weights; a file of protobuf ends at 2 GiB
+MAX_BYTES = 2**31 - 2**20  # of weights; a protobuf file cannot exceed 2 GiB
 
 _INPUTS = {
     "audio": "float32 (batch, samples): mono in [-1, 1] at sample_rate, clips padded to one length with anything",
@@ -32,7 +32,7 @@ _OUTPUTS = {
 
 
 def write_onnx(out_dir: str | os.PathLike, run: Run, check: Callable[[pathlib.Path], dict[str, Any]]) -> dict[str, Any]:
-    """Writes model.onnx, config.json and README.md beside ``out_dir``, and moves them there when ``check`` approves.
+    """Writes model.onnx, config.json and README.md next to ``out_dir``; moves them there when ``check`` approves.
 
     Args:
       check: is given the folder; returns what it measured or raises.
@@ -41,11 +41,11 @@ def write_onnx(out_dir: str | os.PathLike, run: Run, check: Callable[[pathlib.Pa
       ``out``, ``format``, ``model_type``, ``parameters``, ``width`` and what ``check`` measured.
 
     Raises:
-      UserError: ``out_dir`` holds something else than an export, or the model cannot be one graph.
+      UserError: ``out_dir`` holds anything other than an export, or the model cannot be one graph.
       ParityError: the graph cannot be written or run, or differs; nothing is left.
     """
     with written(out_dir) as made, tempfile.TemporaryDirectory(dir=made.parent) as module:
-        # the graph is a trace of the module that is handed out for PyTorch: one implementation, compared twice
+        # a trace of the PyTorch module that exports contain: one implementation, compared in both forms
         kind, origin = write_module(module, run, format="onnx")
         count, width = origin["parameters"], output_dim(run.config.model)
         if 4 * count > MAX_BYTES:

@@ -1,4 +1,4 @@
-"""The run that an export is made of, as training left it, and the data set that the export is compared on."""
+"""The run that an export is made from, and the data set that the export is compared on."""
 
 import itertools
 import os
@@ -14,17 +14,17 @@ from alp_jax.interop.writing.compare import parity_data
 from alp_jax.train.build import read_config, run_tokenizer
 from alp_jax.train.checkpoint import load_params
 
-CAPTIONS = 20_000  # of the data set, on which a tokenizer is compared
+CAPTIONS = 20_000  # at most so many of the data set, to compare a tokenizer on
 SENTENCES = ("a dog", "rain on a roof", "two people talk while a train passes", "slow piano music with a soft drum")
 
 
 class Run(NamedTuple):
-    """What an export is made of.
+    """What an export is made from.
 
     Fields:
-      step, since: where ``params`` are from; ``since``: they are the mean over the steps after that one.
+      step, since: the checkpoint of ``params``; unless ``since`` is None they are the mean over the steps after it.
       params: of the whole model, nested dictionaries of arrays.
-      dataset: to compare on; None where the run lies without it.
+      dataset: to compare on; None where it is not on this machine.
     """
 
     folder: pathlib.Path
@@ -35,16 +35,16 @@ class Run(NamedTuple):
     dataset: Dataset | None
 
     def captions(self) -> list[str]:
-        """Captions to compare on, of the data set, or made-up ones where it is gone or has none."""
+        """Captions to compare on: the data set's, or made-up ones where it is gone or has none."""
         captions = [] if self.dataset is None else list(itertools.islice(training_captions(self.dataset), CAPTIONS))
         return captions or list(SENTENCES)
 
     def tokenizer(self) -> Tokenizer:
-        """The vocabulary of the run, which ``--data`` does not change."""
+        """The tokenizer of the run, which ``--data`` does not change."""
         return run_tokenizer(self.folder, self.config, self.config.data.path)
 
     def origin(self, **more: Any) -> dict[str, Any]:
-        """Where an export is from, which its config.json keeps under ``alp``; ``more`` unless it is None."""
+        """Where an export is from, for the key ``alp`` of its config.json, with what of ``more`` is not None."""
         about = {"run": self.folder.resolve().name, "step": self.step, "since": self.since, **more}
         about |= {"version": alp_jax.__version__, "model": self.config.model.name}
         about["objective"] = self.config.objective.name

@@ -1,4 +1,4 @@
-"""A trained audio encoder as a folder for PyTorch: weights, settings, one module file, a few lines of use."""
+"""A trained audio encoder as a folder for PyTorch: weights, settings, one module file, and a README on its use."""
 
 import ast
 import os
@@ -31,7 +31,7 @@ from alp_jax.models.encoders import output_dim, require_export
 
 _PACKAGE = "alp_jax.interop.torch_module"
 _SOURCES = pathlib.Path(__file__).parents[1] / "torch_module"
-_PARTS = ("logmel", "layers", "zipformer", "encoder")  # in the order in which they need one another
+_PARTS = ("logmel", "layers", "zipformer", "encoder")  # each needs only those before it
 
 
 def single_file() -> str:
@@ -77,7 +77,7 @@ def write_module(folder: str | os.PathLike, run: Run, **more: Any) -> tuple[str,
     A model trained against text is of type ``clap`` and keeps its audio projection; others are ``zipformer``.
 
     Args:
-      more: what its config.json keeps beside ``run.origin``.
+      more: what its config.json keeps besides ``run.origin``.
 
     Returns:
       (model_type, origin with the number of ``parameters``).
@@ -104,22 +104,22 @@ def write_torch(
     wrappers: Sequence[str] = (),
     chosen: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Writes the export beside ``out_dir``, lets ``check`` approve it, then moves it into place.
+    """Writes the export next to ``out_dir``, lets ``check`` approve it, then moves it into place.
 
     Args:
       check: is given the finished folder; returns what it measured or raises, in which case nothing is left behind.
-      wrappers: names in ``export_folder.WRAPPERS``, whose modules are written beside.
+      wrappers: names in ``export_folder.WRAPPERS`` whose modules are written too.
       chosen: how the run was chosen among others, kept in config.json; its ``rule`` and ``next`` are in the README.
 
     Returns:
       ``out``, ``model_type``, ``parameters``, ``width`` and what ``check`` measured.
 
     Raises:
-      UserError: ``out_dir`` holds something else than an export.
+      UserError: ``out_dir`` holds anything other than an export.
     """
     with written(out_dir) as made:
         kind, origin = write_module(made, run, chosen=chosen)
-        # before the README, which quotes what was measured; a folder that differs never gets its name
+        # before the README, which quotes what was measured; a folder that differs is never moved into place
         measured = check(made)
         width = output_dim(run.config.model)
         for name in wrappers:
@@ -135,7 +135,7 @@ def write_torch(
 
 
 def check_export(path: str | os.PathLike) -> dict[str, Any]:
-    """The config.json of what ``write_torch`` wrote; UserError when ``path`` is something else."""
+    """The config.json of what ``write_torch`` wrote; UserError when ``path`` is anything else."""
     settings = read_origin(path)
     if not (pathlib.Path(path) / MODULE).is_file():
         raise UserError(f"{path} is no export of alp_jax with a module for PyTorch")
@@ -143,7 +143,7 @@ def check_export(path: str | os.PathLike) -> dict[str, Any]:
 
 
 def remove_export(path: str | os.PathLike) -> None:
-    """Deletes what ``write_torch`` wrote, and the folder when nothing else is in it."""
+    """Deletes what ``write_torch`` wrote, and the folder if that leaves it empty."""
     path = pathlib.Path(path)
     for name in (WEIGHTS, CONFIG, MODULE, README, *WRAPPERS.values()):
         (path / name).unlink(missing_ok=True)

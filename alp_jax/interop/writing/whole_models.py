@@ -46,7 +46,7 @@ def write_auden(
     Args:
       part: ``model`` or ``encoder``.
       clips: to compare on.
-      report: is told each stage that is done.
+      report: called with a note after each stage.
 
     Raises:
       UserError: the format cannot express the model; nothing is written.
@@ -63,7 +63,7 @@ def write_auden(
     expected = jax_results(run.config, run.params, clips)
     report("computed in JAX")
     record = read_record(run.folder) or {"batch_count": None, "settings": {}, "model_type": ""}
-    # where training goes on there, schedules read this count: a smaller one would regularise as at the start
+    # schedules read this count if training goes on there: a smaller one would regularise as at the start
     trained = min(run.step * run.config.train.batch_count_rate, auden.SATURATED)
     with written(out_dir) as made:
         parameters = auden.write_folder(
@@ -103,7 +103,7 @@ def _prove_auden(made: pathlib.Path, run: Run, clips: list[np.ndarray], expected
     """Reads the folder back and runs its content, here and, where PyTorch is installed, there."""
     back = auden.read_folder(made)
     want, have = dict(run.params), dict(back.params)
-    if "logit_scale" in want:  # a setting there, in which a limit of ours is already applied
+    if "logit_scale" in want:  # a setting there, to which our limit has already been applied
         limit = math.log(run.config.objective.max_logit_scale)
         ours, theirs = float(want.pop("logit_scale")), float(have.pop("logit_scale"))
         if not math.isclose(min(ours, limit), theirs, rel_tol=1e-6, abs_tol=1e-6):
@@ -124,7 +124,7 @@ def write_hf(out_dir: str | os.PathLike, run: Run, report: Report) -> dict[str, 
     """Writes the text tower as a BertModel of transformers; see ``alp_jax.interop.formats.hf_text``.
 
     Args:
-      report: is told each stage that is done.
+      report: called with a note after each stage.
 
     Raises:
       UserError: the run has no text tower; nothing is written.
