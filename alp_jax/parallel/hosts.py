@@ -1,10 +1,10 @@
 """Several processes as one run: start together, agree on values, fail together.
 
-What processes tell each other goes through the key-value store of JAX's coordination service and never through the
-devices, so it works before devices exist and while they are busy. Every wait has a limit and says whom it waited for.
-All processes must make these calls in the same order, from one thread; on one process they return at once.
+Messages between processes go through the key-value store of JAX's coordination service and never through the devices,
+so they work before devices exist and while they are busy. Every wait has a limit and names the process it waited for.
+All processes must make these calls in the same order, from one thread; with one process they return at once.
 
-The coordinator has no authentication: it listens on its own address alone, which belongs in a private network.
+The coordinator has no authentication: it listens only on its own address, which belongs in a private network.
 """
 
 import atexit
@@ -21,7 +21,7 @@ import types
 from typing import Any
 
 import jax
-from jax._src.distributed import global_state  # its key-value store; jax has no public name for it
+from jax._src.distributed import global_state  # the key-value store, which has no public name
 
 import alp_jax
 from alp_jax.config.schema import ClusterConfig
@@ -31,23 +31,23 @@ from alp_jax.core.errors import HangError, Preempted, UserError
 from alp_jax.parallel.cluster import find_membership
 from alp_jax.parallel.rendezvous import meet, resolve_address
 
-_HEARTBEAT_S = 30  # silence after which JAX takes a process for dead and ends the others
+_HEARTBEAT_S = 30  # silence after which JAX considers a process dead and ends the others
 _SHUTDOWN_S = 15
-_SLICE_S = 1.0  # between two looks at signals while waiting
-_LISTEN_S = 2.0  # the same of the thread that waits for failures of others
+_SLICE_S = 1.0  # between checks for signals while waiting
+_LISTEN_S = 2.0  # the same, for the thread that waits for failures of others
 _FAILED, _HEARD, _HOSTS = "alp/failed", "alp/heard", "alp/host"
 _FOR_EVER = 10 * 365 * 86400.0
 
-_calls = 0  # of broadcast and gather, the same number on every process
+_calls = 0  # of broadcast and gather; numbers their keys, so a process that skips a call waits for keys nobody writes
 _leaving = threading.Event()
 
 
 def initialize(config: ClusterConfig) -> None:
-    """Makes this process part of a run of several; does nothing for a run of one. Before any other use of JAX.
+    """Makes this process part of a run of several, and does nothing for a run of one; to be called before JAX is used.
 
     Raises:
-      UserError: settings that are missing or disagree, a coordinator or a process that does not come within
-        ``config.timeout_s``; every process that is there ends with such a line.
+      UserError: settings that are missing or disagree, or a coordinator or process that does not appear within
+        ``config.timeout_s``; every process that is present ends with such a line.
     """
     member = find_membership(config)
     if member is None or global_state.client is not None:
@@ -55,12 +55,13 @@ def initialize(config: ClusterConfig) -> None:
     began = time.monotonic()
     address = resolve_address(member.coordinator, config.timeout_s)
     bind = resolve_address(config.bind, knob="--coordinator_bind") if config.bind else address
+    # before JAX's own start-up, which aborts without naming the process that is missing
     meet(
         bind if member.process == 0 else address,
         {"process": member.process, "processes": member.processes, "host": platform.node(), "code": _code()},
         config.timeout_s - (time.monotonic() - began),
     )
-    # Preemption is agreed on through broadcast; JAX's own service would swallow SIGTERM where nobody asks it.
+    # Processes agree on preemption by ``train.stopping``; JAX's own service would swallow SIGTERM unless polled.
     jax.config.update("jax_enable_preemption_service", False)
     jax.distributed.initialize(
         _join(address),
@@ -101,7 +102,7 @@ def stage(label: str, detail: str = "", *, quiet: bool = False, every: int = 0) 
 
 
 def broadcast(value: Any, purpose: str = "a value", timeout_s: float = 60.0) -> Any:
-    """Process 0's ``value`` (anything JSON can hold) on every process; what the others pass is not looked at.
+    """Process 0's ``value`` (anything JSON can hold) on every process; what the others pass is ignored.
 
     Raises:
       HangError: process 0 did not get to this call within ``timeout_s``, or is at another one.
@@ -111,7 +112,7 @@ def broadcast(value: Any, purpose: str = "a value", timeout_s: float = 60.0) -> 
     key = f"alp/broadcast/{_next_call()}"
     if is_primary():
         _client().key_value_set(key, json.dumps({"what": purpose, "value": value}))
-        return json.loads(json.dumps(value))
+        return json.loads(json.dumps(value))  # the round trip of the others: tuples become lists here too
     return _same_call(json.loads(_get(key, timeout_s, 0, purpose)), purpose, 0)["value"]
 
 
@@ -156,7 +157,7 @@ def posted(folder: str) -> dict[str, Any]:
 
 
 def require_same(values: dict, purpose: str = "config") -> None:
-    """Returns when nested settings are the same on every process.
+    """Checks that nested settings are the same on every process.
 
     Raises:
       UserError: on every process, the first setting that differs with both values and both hosts.
@@ -176,8 +177,8 @@ def require_same(values: dict, purpose: str = "config") -> None:
 def leave(code: int, message: str = "") -> None:
     """Ends this process's part in the run; to be called last, with the exit status and the line that explains it.
 
-    After success or an agreed stop (0 and 42) it returns when all processes are here. After a failure it tells the
-    others, which print the line and end with the same status, and ends this process without waiting for them.
+    After success or an agreed stop (0 and 42) it returns once all processes have called it. After a failure it tells
+    the others, which print the line and end with the same status, and ends this process without waiting for them.
     """
     if process_count() == 1:
         return
@@ -197,13 +198,13 @@ def end_now(code: int, message: str) -> None:
     try:
         failure = {"process": process_index(), "host": platform.node(), "message": message, "code": code}
         _client().key_value_set(_FAILED, json.dumps(failure))
-        deadline = time.monotonic() + 3.0  # process 0 holds the store: the others must have read it first
+        deadline = time.monotonic() + 3.0  # process 0 hosts the store, so the others must have read it first
         while is_primary() and time.monotonic() < deadline:
             if len(_client().key_value_dir_get(_HEARD)) == process_count() - 1:
                 break
             time.sleep(0.02)
     except jax.errors.JaxRuntimeError:
-        pass  # somebody failed before, or the coordinator is gone: the line is printed, what is left is to end
+        pass  # another process failed first, or the coordinator is gone; all that is left is to end
     _exit(code)
 
 
@@ -226,13 +227,13 @@ def _listen() -> None:
 
 
 def _stop_listening(listener: threading.Thread) -> None:
-    """A thread that is inside the coordination client when the interpreter ends would crash it."""
+    """Joins the thread: inside the coordination client when the interpreter ends, it would crash it."""
     _leaving.set()
     listener.join()
 
 
 def _exit(code: int) -> None:
-    """At once: a normal exit would wait for processes that may never come."""
+    """Exits at once: a normal exit would wait for processes that may never come."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError, AttributeError):  # closed, or nobody reads
             stream.flush()
@@ -265,7 +266,7 @@ def _collect(folder: str, timeout_s: float, purpose: str) -> dict:
 
 
 def _get(key: str, timeout_s: float, process: int, purpose: str) -> str:
-    # process 0 gives up first, so that all processes hear from it whom it missed
+    # 2 s longer than process 0 waits, so that it gives up first and the others hear from it which process is missing
     deadline = time.monotonic() + timeout_s + 2.0
     while True:
         try:
@@ -314,7 +315,7 @@ def _join(address: tuple[str, int]) -> str:
 
 
 def _code() -> str:
-    """What must be the same everywhere: versions, and a digest of this package's files."""
+    """What must be the same on every process: versions, and a digest of this package's files."""
     python = ".".join(platform.python_version_tuple()[:2])
     root, digest = pathlib.Path(alp_jax.__file__).parent, hashlib.sha256()
     for path in sorted(root.rglob("*.py")):

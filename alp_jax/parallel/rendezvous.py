@@ -1,7 +1,7 @@
-"""Who is there, asked before JAX's own start-up: a process that waits for an absent one learns whom it waited for.
+"""A roll call before JAX's own start-up, so that a process that waits in vain learns which one is missing.
 
-JAX's distributed runtime ends a process by SIGABRT when a peer does not register in time, without a word on which.
-So process 0 first listens on the coordinator's own address until every process has said its number over plain TCP,
+JAX's distributed runtime ends a process by SIGABRT when a peer does not register in time, and does not say which one.
+So process 0 first listens on the coordinator's own address until every process has reported its number over plain TCP,
 tells all of them who is missing or what does not match, and leaves the port to JAX's coordinator.
 """
 
@@ -11,7 +11,7 @@ import time
 
 from alp_jax.core.errors import UserError
 
-_LONGEST = 4096  # bytes of a line; anything else that knocks on the port is not one of ours
+_LONGEST = 4096  # bytes of a line; whatever sends more is not one of our processes
 _READ_S = 2.0
 _GRACE_S = 5.0
 
@@ -37,13 +37,13 @@ def resolve_address(coordinator: str, timeout_s: float = 0.0, knob: str = "--coo
 
 
 def meet(address: tuple[str, int], ours: dict, timeout_s: float) -> None:
-    """Returns when all ``ours["processes"]`` processes have called; process 0 must be the one at ``address``.
+    """Returns once all ``ours["processes"]`` processes have reported to process 0, which listens at ``address``.
 
     Args:
-      ours: ``process``, ``processes``, ``host`` and ``code``; the second and the last must be the same everywhere.
+      ours: ``process``, ``processes``, ``host`` and ``code``; ``processes`` and ``code`` must be the same everywhere.
 
     Raises:
-      UserError: on every process that is there, the same line: who is missing, who disagrees, or that nobody answers.
+      UserError: a process is missing, disagrees, or does not answer; all that are present raise the same line.
     """
     if ours["process"] == 0:
         _wait_for_all(address, ours, timeout_s)
@@ -56,6 +56,7 @@ def _wait_for_all(address: tuple[str, int], ours: dict, timeout_s: float) -> Non
     family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
     present = {0: (ours, None)}
     with socket.socket(family, socket.SOCK_STREAM) as server:
+        # a restarted run binds at once, although connections of the last one may still be in TIME_WAIT on this port
         server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             server.bind(address)
@@ -64,7 +65,7 @@ def _wait_for_all(address: tuple[str, int], ours: dict, timeout_s: float) -> Non
                 f"process 0 on {ours['host']} cannot listen on {address[0]}:{address[1]} ({error.strerror}): "
                 "--coordinator must be a free port of its own address"
             ) from None
-        server.listen(1024)
+        server.listen(1024)  # all processes of a large run may call at the same moment
         fault = None
         while fault is None and len(present) < ours["processes"]:
             fault = _accept(server, present, ours, deadline, timeout_s)
@@ -101,12 +102,13 @@ def _accept(server: socket.socket, present: dict, ours: dict, deadline: float, t
         fault = f"--process_id {process} is given to two processes, on {other['host']} and on {caller['host']}"
     elif not 0 <= process < ours["processes"]:
         fault = f"--process_id {process} on {caller['host']} is not below --num_processes {ours['processes']}"
+    # the second of two under -1: the loop ends with this fault, and both are told of it
     present[process if other is None else -1] = (caller, connection)
     return fault
 
 
 def _read(connection: socket.socket) -> dict | None:
-    """One JSON line of a caller, or None where it is none."""
+    """A caller's JSON line, or None where it sends anything else."""
     connection.settimeout(_READ_S)
     try:
         line = b""
@@ -123,7 +125,7 @@ def _read(connection: socket.socket) -> dict | None:
 
 
 def _dismiss(connection: socket.socket, fault: str | None) -> None:
-    """Sends the outcome and lets the caller close first, so that the port is free for the coordinator."""
+    """Sends the outcome and lets the caller close first: the port must not be left in TIME_WAIT."""
     try:
         connection.sendall(json.dumps({"fault": fault}).encode() + b"\n")
         connection.recv(1)
@@ -146,12 +148,12 @@ def _report_to_primary(address: tuple[str, int], ours: dict, timeout_s: float) -
         try:
             with socket.create_connection(address, timeout=left) as connection:
                 connection.sendall(json.dumps(ours).encode() + b"\n")
-                connection.settimeout(timeout_s + _GRACE_S)  # process 0 is there, and says whom it waits for in vain
+                connection.settimeout(timeout_s + _GRACE_S)  # process 0 is up, and will say whom it waited for
                 with connection.makefile("rb") as file:
                     answer = json.loads(file.readline(_LONGEST))
         except TimeoutError:
             raise UserError(nobody) from None
-        except (OSError, ValueError):
+        except (OSError, ValueError):  # it does not listen yet, or something else answers at its port
             time.sleep(0.2)
             continue
         if answer["fault"]:

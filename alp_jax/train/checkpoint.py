@@ -1,4 +1,4 @@
-"""Asynchronous, atomic checkpoints through Orbax: the state and everything that decides what comes next, in one commit.
+"""Asynchronous, atomic checkpoints through Orbax: the state and all else that decides what comes next, in one commit.
 
 ``state/`` of a step holds the arrays, ``clock/`` a JSON object with the data fingerprint and the counters of the
 run, ``manifest.json`` the SHA-256 of every file. The manifest is written last: a step without it does not exist.
@@ -48,10 +48,10 @@ class Checkpoints:
 
     Args:
       run_dir: the run folder; checkpoints lie in its ``checkpoints/``.
-      keep: which steps stay; a number keeps so many of the latest.
+      keep: which steps stay; a number N keeps the N latest.
 
     Attributes:
-      in_flight: whether a save was begun that is not known to be complete: ``poll`` may have something to raise.
+      in_flight: whether a save has begun that is not known to be complete, so ``poll`` may have something to raise.
     """
 
     def __init__(self, run_dir: pathlib.Path, keep: Keep | int):
@@ -60,6 +60,7 @@ class Checkpoints:
         self._path = checkpoints_dir(run_dir)
         if hosts.is_primary():
             self._path.mkdir(parents=True, exist_ok=True)
+            # what a kill left of a save or of a removal; no complete step has such a name
             for left in [*self._path.glob("*.orbax-checkpoint-tmp*"), *self._path.glob("trash-*")]:
                 shutil.rmtree(left, ignore_errors=True)
         handler = ocp.CompositeCheckpointHandler(
@@ -72,13 +73,15 @@ class Checkpoints:
         self.in_flight = False
 
     def latest(self) -> int | None:
-        """The last step that is whole, or None where no step was ever saved.
+        """The last intact step, or None where no step was ever saved.
 
-        Steps after it that are not are moved aside (STEP.damaged), with a line that says what is wrong.
+        Later steps, which are not intact, are moved aside (STEP.damaged), with a line that says what is wrong.
 
         Raises:
-          StorageError: there are steps that were complete, and none of them is whole.
+          StorageError: some steps were complete once, and none of them is intact.
         """
+        # Process 0 decides for all: if each looked for itself, they could resume from different steps while one of them
+        # moves folders.
         outcome = self._newest_whole() if hosts.is_primary() else None
         outcome = hosts.broadcast(outcome, "the checkpoint to go on from", _WAIT_S)
         if "error" in outcome:
@@ -96,6 +99,7 @@ class Checkpoints:
                 continue
             self._set_aside(bad, f"falling back to step {step}")
             return {"step": step}
+        # A step with a manifest was complete once: nothing is moved, and no run starts over in its place unasked.
         damaged = [why for folder, why in bad if (folder / MANIFEST).exists()]
         if damaged:
             return {"error": f"{damaged[0]}; no other step of {self._path} is whole: choose another --workdir"}
@@ -110,10 +114,10 @@ class Checkpoints:
             say(f"alp: {why}; {then}, the other is now {aside}")
 
     def check_space(self, state: Any, step: int) -> None:
-        """Compares what ``state`` (arrays or their shapes) takes on disk with what is free.
+        """Checks that ``state`` (arrays or their shapes) fits into the free space on disk.
 
         Raises:
-          StorageError: it does not fit; both numbers and the folder are named.
+          StorageError: it does not; both numbers and the folder are named.
         """
         if not hosts.is_primary():
             return
@@ -126,17 +130,17 @@ class Checkpoints:
             )
 
     def save(self, step: int, state: Any, clock: dict, metrics: dict[str, float] | None = None) -> None:
-        """Starts writing ``state`` and ``clock`` as ``step``; waits for the save before, whose error is raised here.
+        """Starts writing ``state`` and ``clock`` as ``step``; first waits for the previous save and raises its error.
 
-        ``metrics`` (by name) are what the best checkpoints are chosen by.
+        The best checkpoints are chosen by ``metrics`` (by name).
 
         Raises:
           StorageError: there is no room, or this or the previous save could not be written.
         """
-        # The save before first: two at once would not fit on a disk that has room for one, and its error would be lost.
+        # Finish the previous save first: two at once might not fit on the disk, and its error would be lost.
         self.wait()
         self.check_space(state, step)
-        self.in_flight = True
+        self.in_flight = True  # before the thread starts: set later, it could overwrite what a quick thread says
         arguments = ocp.args.Composite(state=ocp.args.StandardSave(state), clock=ocp.args.JsonSave(clock))
         try:
             self._writer.save(self._path / str(step), args=arguments)
@@ -149,20 +153,20 @@ class Checkpoints:
             self._sealing.start()
 
     def _seal(self, folder: pathlib.Path, clock: dict, metrics: dict) -> None:
-        """Writes the manifest as soon as Orbax has committed ``folder``, then removes what need not stay."""
+        """Writes the manifest as soon as Orbax has committed ``folder``, then removes steps that need not stay."""
         try:
             while not folder.is_dir():
                 if self._closing.wait(0.02):
                     return
-            # In this order: a kill between the two leaves one step too many, the other way round it could leave none.
+            # In this order, a kill between the two leaves one step too many; in the other it could leave none.
             write_manifest(folder, clock, metrics)
             remove_others(self._run, self._keep)
             self.in_flight = False
-        except Exception as error:  # of a thread: poll() or wait() raises it in the loop
+        except Exception as error:  # this is a thread: poll() or wait() raises it in the loop
             self._error = error
 
     def poll(self) -> None:
-        """Raises what went wrong with the save in flight, if that is known by now; does not wait.
+        """Raises what went wrong with the save in flight, if anything is known by now; does not wait.
 
         Raises:
           StorageError: it could not be written.
@@ -170,7 +174,8 @@ class Checkpoints:
         self._checked(self._writer.check_for_errors)
 
     def wait(self) -> None:
-        """Returns when the last save is complete, its manifest too; raises as ``poll``."""
+        """Returns when the last save is complete, its manifest included; raises as ``poll`` does."""
+        # The writer first: if it failed, the folder never appears, and joining the thread that waits for it would hang.
         self._checked(self._writer.wait_until_finished)
         if self._sealing is not None:
             self._sealing.join()
@@ -181,7 +186,7 @@ class Checkpoints:
     def _checked(self, call: Callable[[], Any]) -> None:
         try:
             call()
-        except Exception as error:  # Orbax wraps what its threads meet in errors of many types, and tells each once
+        except Exception as error:  # Orbax wraps its threads' errors in many types, and raises each only once
             self._error = self._error or error
         if self._error is not None:
             raise StorageError(f"a checkpoint in {self._path} was not written: {self._error}") from self._error
@@ -190,7 +195,7 @@ class Checkpoints:
         """Reads ``step`` into the shapes, dtypes and shardings of ``abstract``; returns (state, clock).
 
         Raises:
-          StorageError: the checkpoint is damaged or of other shapes or types; folder, array and both are named.
+          StorageError: the checkpoint is damaged, or its shapes or types differ; folder, array and both are named.
         """
         folder = self._path / str(step)
         arguments = ocp.args.Composite(state=ocp.args.StandardRestore(abstract), clock=ocp.args.JsonRestore())
@@ -212,7 +217,7 @@ class Checkpoints:
 
 
 def _same_arrays(folder: pathlib.Path, stored: Any, abstract: Any) -> None:
-    """Orbax converts types in silence, and pads or cuts shapes when asked: nothing of the kind happens here."""
+    """Raises StorageError where arrays differ in shape or type: Orbax would convert types without a word."""
     have, need = _arrays(dict(stored)), _arrays(abstract)
     for name in sorted(have.keys() | need.keys()):
         if have.get(name) != need.get(name):
@@ -223,7 +228,7 @@ def _same_arrays(folder: pathlib.Path, stored: Any, abstract: Any) -> None:
 
 
 def stored_arrays(folder: str | os.PathLike) -> dict[str, tuple[list[int], str]]:
-    """(shape, dtype) of every array of the checkpoint in ``folder`` by its path, from metadata alone.
+    """(shape, dtype) by path of every array of the checkpoint in ``folder``, from metadata alone.
 
     Raises:
       StorageError: the metadata cannot be read.
@@ -246,14 +251,14 @@ def _arrays(tree: Any) -> dict[str, tuple[list[int], str]]:
 
 
 def load_params(run_dir: str | pathlib.Path, step: int | None = None, since: int | None = None) -> tuple[dict, int]:
-    """The parameters of a run as nested dictionaries of numpy arrays, with the step they are from.
+    """The parameters of a run as nested dictionaries of numpy arrays, and the step they are from.
 
-    A run that averages its parameters gives the average.
+    For a run that averages its parameters, this is the average.
 
     Args:
       run_dir: a run folder.
       step: which checkpoint; None takes the latest.
-      since: an earlier checkpoint of a run with a running average: the mean over the steps after it.
+      since: an earlier checkpoint of a run with a running average; gives the mean over the steps after it.
 
     Raises:
       UserError: the run has no such checkpoint, or no average.
