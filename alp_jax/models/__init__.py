@@ -1,6 +1,6 @@
 """Neural networks as small modules behind plain (init, apply) functions on nested dictionaries.
 
-Letters at the end of a name are the dimensions of an array, in order; a number is a dimension of that size.
+The letters at the end of a name are the array's dimensions, in order; a number is a dimension of that size.
     B  clips of a batch                                 H  attention heads, d the width of one
     T  audio frames, F mel bins                         Q  queries, S what they attend to
     L  tokens of a text                                 I  taps of a kernel along time, J along frequency

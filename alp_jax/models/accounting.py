@@ -1,7 +1,7 @@
 """Parameters and floating point operations of a model, from its configuration alone.
 
-A multiplication with its addition counts as two operations; activations, norms and softmax are left out (together about
-a hundredth). Numbers are for one clip with one caption. A backward pass costs two forward passes.
+FLOPs are floating point operations: a multiply-add counts as two; activations, norms and softmax are left out (together
+about one per cent). Numbers are for one clip with one caption. A backward pass costs two forward passes.
 """
 
 import math
@@ -18,7 +18,7 @@ FRAMES_PER_SECOND = 100
 
 
 def parameters(tree: Any) -> int:
-    """Number of values in a nested dictionary of arrays or of their shapes."""
+    """Number of values in a nested dictionary of arrays or shapes."""
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
 
 
@@ -55,8 +55,8 @@ def decoder_flops(config: DecoderConfig, encoder_dim: int, frames: int, tokens: 
 def train_flops(config: ModelConfig, sides: tuple[str, ...], seconds: float, tokens: int) -> float:
     """Forward and backward FLOPs of training on one clip of ``seconds`` with a caption of ``tokens``.
 
-    ``sides`` are what the objective needs beside the encoder, of TEXT, DECODER and TAGGER. The loss itself is left out:
-    similarities between clips of a batch are below a hundredth up to batches of 65,536.
+    ``sides`` lists what the objective needs besides the encoder: TEXT, DECODER, TAGGER. The loss itself is left out:
+    similarities between the clips of a batch are below one per cent up to batches of 65,536.
     """
     width, shared = output_dim(config), config.shared_emb_dim
     frames = encoder_frames(config, _mel_frames(seconds))
@@ -75,8 +75,8 @@ def table(models: Mapping[str, ModelConfig], matches: Mapping[str, str], seconds
     """A row per encoder, for one clip of ``seconds``.
 
     Returns:
-      ``model``, ``kind``, ``parameters``, ``flops`` (forward), ``width`` and ``frames`` of what it gives; ``matches``,
-      the model it is built to equal in FLOPs, and the ``ratio`` of the two, None where ``matches`` has no entry.
+      ``model``, ``kind``, ``parameters``, ``flops`` (forward), ``width`` and ``frames`` of its output; ``matches``, the
+      model whose FLOPs it is built to equal, and the ``ratio`` of the two, both None without an entry in ``matches``.
     """
     rows = []
     for name, config in models.items():

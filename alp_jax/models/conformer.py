@@ -55,8 +55,8 @@ def swish(x: jax.Array) -> jax.Array:
 def by_source(scores_BHTN: jax.Array) -> jax.Array:
     """scores_BHTS from scores by offset: entry (t, s) is column T - 1 - t + s, offset s - t.
 
-    A row further down begins one column further left. With one column more, the flat index of an entry is
-    (2T - 1) t + T - 1 + s, so the flat array from T - 1 on, cut into rows of 2T - 1, has it at (t, s).
+    Each row begins one column to the left of the row above it. With one column added, the flat index of entry (t, s) is
+    (2T - 1) t + T - 1 + s; so the flat array from T - 1 on, cut into rows of 2T - 1, has it at (t, s).
     """
     *batch, length, offsets = scores_BHTN.shape
     flat = jnp.pad(scores_BHTN, ((0, 0), (0, 0), (0, 0), (0, 1))).reshape(*batch, -1)
@@ -65,7 +65,7 @@ def by_source(scores_BHTN: jax.Array) -> jax.Array:
 
 
 class Subsampling(nnx.Module):
-    """Two 3x3 convolutions of stride 2 with ReLU, then channels and bins through a linear layer: a quarter the rate."""
+    """Two 3x3 convolutions of stride 2 with ReLU, then a linear layer over channels and bins; a quarter of the rate."""
 
     def __init__(self, num_bins: int, channels: int, width: int, form: str, *, rngs: nnx.Rngs, dtype):
         self.conv1 = Conv2d(1, channels, (2, 2), 1, form, rngs=rngs)
@@ -83,7 +83,7 @@ class Subsampling(nnx.Module):
 
 
 class RelativePositions(nnx.Module):
-    """Projected sinusoids of offsets, and what the query adds when it meets them."""
+    """Projected sinusoids of the offsets, and the bias that is added to queries when they meet them."""
 
     def __init__(self, width: int, *, rngs: nnx.Rngs, dtype):
         self.proj = linear(width, width, rngs=rngs, dtype=dtype, use_bias=False)
@@ -207,8 +207,8 @@ class Conformer(nnx.Module):
           train: its key draws the dropout; None is deterministic.
 
         Returns:
-          frames_BTD with D = ``width``, of any value beyond the length, and their len_B: a quarter of the frames,
-          rounded up.
+          frames_BTD with D = ``width``, arbitrary beyond the length, and their len_B: a quarter of the frames, rounded
+          up.
         """
         check_padding(padding, "conformer")
         input_key, block_key = split_key(train and train.key, 2)

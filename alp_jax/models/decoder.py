@@ -67,7 +67,7 @@ class PackedAttention(nnx.Module):
         return self._heads(self._project(source_BSD, 1, 3), 2)
 
     def look(self, x_BLD, keys_BHSd, values_BHSd, allowed_BLS, key: jax.Array | None = None) -> jax.Array:
-        """As the call, with keys and values computed before."""
+        """As ``__call__``, with keys and values computed beforehand."""
         return self._look(*self._heads(self._project(x_BLD, 0, 1), 1), keys_BHSd, values_BHSd, allowed_BLS, key)
 
     def _heads(self, packed_BLD: jax.Array, parts: int) -> list[jax.Array]:
@@ -79,7 +79,7 @@ class PackedAttention(nnx.Module):
         return dropout(self.out_proj(attended), self.rate, out_key)
 
     def extend(self, x_RD, position, kept: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, tuple]:
-        """(out_RD, kept) of tokens that look at themselves and those before; ``kept``: keys and values [R, H, L, d]."""
+        """(out_RD, kept) of tokens that attend to themselves and earlier ones; ``kept``: keys, values [R, H, L, d]."""
         query_RH1d, *new = self._heads(self._project(x_RD[:, None], 0, 3), 3)
         kept = tuple(
             jax.lax.dynamic_update_slice_in_dim(old, x, position, axis=2) for old, x in zip(kept, new, strict=True)
@@ -192,7 +192,7 @@ class CaptionDecoder(nnx.Module):
         return x_BLD
 
     def logits(self, hidden_BLD: jax.Array) -> jax.Array:
-        """logits_BLV float32, from an own matrix or the token embedding."""
+        """logits_BLV float32, from a matrix of their own or the token embedding."""
         table = self.text_embed.embedding[...].T if self.output_proj is None else self.output_proj.kernel[...]
         return jnp.matmul(hidden_BLD, table.astype(self.dtype), preferred_element_type=jnp.float32)
 
@@ -216,7 +216,7 @@ class CaptionDecoder(nnx.Module):
           key: randomness of the dropout; None is deterministic.
 
         Returns:
-          logits_BLV float32; positions beyond ``tokens_len_B`` hold no meaning.
+          logits_BLV float32; positions beyond ``tokens_len_B`` are meaningless.
         """
         memory_BTD = self.memory(frames_BTD)
         hidden_BLD = self.hidden(tokens_BL, tokens_len_B, causal_B, memory_BTD, frames_len_B, key)

@@ -33,7 +33,7 @@ class ProjectionHead(nnx.Module):
 def masked_mean(frames_BTD: jax.Array, len_B: jax.Array) -> jax.Array:
     """Mean over the first ``len_B`` frames in float32; zero for a length of zero."""
     mask_BT1 = valid_mask(len_B, frames_BTD.shape[1])[:, :, None]
-    # where, not a product: beyond its length a frame may be anything, also infinite, and 0 * inf is not a number
+    # where, not a product: beyond the length a frame may be anything, even infinite, and 0 * inf is NaN
     total_BD = jnp.sum(jnp.where(mask_BT1, frames_BTD.astype(jnp.float32), 0.0), axis=1)
     return total_BD / jnp.maximum(len_B, 1)[:, None]
 
@@ -58,9 +58,9 @@ class FrameTextModel(nnx.Module):
 
     Args:
       config: sizes and computing type.
-      sides: of ``config.schema.model``'s TEXT, DECODER and TAGGER those that the objective needs, see
-        ``alp_jax.objectives.base.ObjectiveSpec``; an encoder that came without its training has none.
-      width: of the encoder's frames.
+      sides: those of ``config.schema.model``'s TEXT, DECODER and TAGGER that the objective needs, see
+        ``alp_jax.objectives.base.ObjectiveSpec``; an encoder that was imported alone has none.
+      width: width of the encoder's frames.
       temperature: start value of the contrastive temperature.
       bias: start value of the bias on contrastive logits; None: there is none.
 
@@ -113,7 +113,7 @@ class FrameTextModel(nnx.Module):
             decoder_inputs = (inputs["decoder_in_BL"], inputs["decoder_len_B"], inputs["causal_B"])
             outputs["logits_BLV"] = self.decoder(*decoder_inputs, frames_BTD, len_B, key=decoder_key)
         if TAGGER in self.sides:
-            # float32 like every loss; a list of tags may be shorter than the layer, whose further outputs learn nothing
+            # float32, as for every loss; with fewer tags than the layer has outputs, the extra ones learn nothing
             tags_BV = self.tagger(masked_mean(frames_BTD.astype(jnp.float32), len_B))
             outputs["tag_logits_BV"] = tags_BV[:, : inputs["tags_BV"].shape[1]]
         return outputs
@@ -147,7 +147,7 @@ class FrameTextModel(nnx.Module):
 
 
 class AudioTextModel(FrameTextModel):
-    """An audio encoder, ``encoder``, with what the objective needs beside it; arguments as there."""
+    """An audio encoder, ``encoder``, and what the objective needs besides; arguments as in ``FrameTextModel``."""
 
     def __init__(
         self,
@@ -184,7 +184,7 @@ class AudioTextModel(FrameTextModel):
           contrastive ``audio_embed_BD`` and ``text_embed_BD`` (float32 unit vectors), ``logit_scale`` and, if there is
           one, ``logit_bias``; captioning ``logits_BLV`` (float32); tagging ``tag_logits_BV`` (float32), the first V.
         """
-        # three keys whether or not there is a text side, so that an encoder draws the same under every objective
+        # always three keys, with or without a text side, so that an encoder draws the same under every objective
         audio_key, text_key, decoder_key = split_key(None if train is None else train.key, 3)
         regularised = None
         if train is not None and audio_key is not None and self.regularise:

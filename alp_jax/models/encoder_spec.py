@@ -1,10 +1,10 @@
-"""What an encoder says of itself: everything that the rest of the project asks of it, in one place.
+"""How an encoder describes itself: everything that the rest of the project needs to know of it, in one place.
 
 An encoder is called as ``encoder(mel_BTF, len_B, *, padding, train) -> (frames_BTD, len_B)``. Its outputs never depend
 on padding, and the ``whitenings`` of its ``draw_counts`` are the size of the whitening state that ``train`` carries.
 
-Costs walk through a model in the order in which it is built, so that parameters (exact) and operations come from one
-description. Activations, norms, softmax, residuals and downsampling count as parameters but not as operations.
+Cost functions follow a model in the order in which it is built, so that parameters (exact) and operations come from one
+description. Activations, norms, softmax, residuals and downsampling count for parameters but not for operations.
 """
 
 import dataclasses
@@ -58,8 +58,8 @@ class EncoderPart(NamedTuple):
       path: of its parameters below those of the encoder.
       module: takes it out of the encoder.
       run: (apply, params, x_BTD, len_B, draws, *constants) -> out_BTD; ``len_B`` valid frames of the whole clips.
-      shape: (frames, width) of ``x_BTD``; None: it is the log-mel.
-      out: of ``out_BTD``.
+      shape: (frames, width) of ``x_BTD``; None where it is the log-mel.
+      out: (frames, width) of ``out_BTD``.
       constants: shapes of float32 arrays that depend on the length alone.
     """
 
@@ -86,9 +86,9 @@ class EncoderSpec:
       frames: (settings, log-mel frames) -> number of frames that it gives.
       cost: (settings, log-mel frames) -> ``Cost``.
       export: what the authors' formats call it (``alp_jax.interop.formats``); None: there is no export.
-      section: of ``config.model`` that holds the settings. Ours have one each, all others share this.
-      presets: models with it, by names that are not taken: ``ModelConfig(encoder_kind=..., encoder_settings=
-        Settings.of(...))``. Those of ours are in ``alp_jax.config.sizes``, because a configuration never loads jax.
+      section: the section of ``config.model`` that holds the settings. Our encoders have one each; others share this.
+      presets: models with it, under names that are not taken: ``ModelConfig(encoder_kind=..., encoder_settings=
+        Settings.of(...))``. Ours are in ``alp_jax.config.sizes``, because a configuration never loads jax.
       parts: (model, log-mel frames) -> what a plan by layers adds up; None: only the whole step can be planned.
     """
 

@@ -18,7 +18,7 @@ from alp_jax.models.encoder_spec import Cost, EncoderSpec
 
 
 def encoder_spec(config: ModelConfig) -> EncoderSpec:
-    """What the encoder of ``config`` says of itself; UserError when there is no such kind, or one that says nothing."""
+    """The spec of the encoder of ``config``; UserError when there is no such kind, or its entry point is no spec."""
     return _ours(config.encoder_kind) if config.encoder_kind in ENCODER_KINDS else _outside(config.encoder_kind)
 
 
@@ -39,7 +39,7 @@ def encoder_settings(config: ModelConfig) -> Any:
     """The settings of the encoder, as its own dataclass.
 
     Raises:
-      UserError, ConfigError: no such kind; settings of an encoder from outside that it does not have or allow.
+      UserError, ConfigError: no such kind, or settings that an encoder from outside does not have or allow.
     """
     spec = encoder_spec(config)
     values = getattr(config, spec.section)

@@ -5,10 +5,10 @@
                matrix products; lax: ordinary convolutions.
     position   direct: the small table is gathered for every pair of frames, then multiplied; skew: scores of all
                2T - 1 offsets, then shifted row by row.
-    swoosh     own: a gradient that keeps the input alone; autodiff: what jax makes of the formula.
+    swoosh     own: a hand-written gradient that keeps only the input; autodiff: what jax derives from the formula.
 
-``auto`` is the first of each on CPU. On other backends the convolutions are lax's: compiled for a TPU, shifted copies
-move a quarter more bytes, for a GPU a few hundred more kernels.
+``auto`` is the first of each on CPU. On other backends the convolutions are lax's: shifted copies would move a quarter
+more bytes on a TPU, and launch a few hundred more kernels on a GPU.
 """
 
 import dataclasses
@@ -39,20 +39,20 @@ class Forms:
 
     @classmethod
     def of(cls, config: ModelConfig) -> "Forms":
-        """What the configuration says, resolved; an unknown form is a UserError that names the knob."""
+        """The forms that the configuration names, resolved; an unknown form is a UserError that names the setting."""
         return cls(**{part: getattr(config, f"{part}_form") for part in CHOICES}).resolved()
 
     def resolved(self) -> "Forms":
-        """Without ``auto``.
+        """The same forms with ``auto`` replaced by what suits the backend.
 
         Raises:
-          UserError: a form that there is not.
+          UserError: an unknown form.
         """
         return Forms(**{part: resolve_form(part, getattr(self, part)) for part in CHOICES})
 
 
 AUTO = Forms()
-PLAIN = Forms(**{part: choices[-1] for part, choices in CHOICES.items()})  # what comparisons of speed start from
+PLAIN = Forms(**{part: choices[-1] for part, choices in CHOICES.items()})  # the baseline of speed comparisons
 
 
 def resolve_form(part: str, form: str) -> str:

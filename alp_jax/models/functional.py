@@ -28,7 +28,7 @@ def _lookup(params: dict, path: tuple[str, ...]) -> jax.Array:
 
 
 def outline(make: Callable[[nnx.Rngs], nnx.Module]) -> nnx.Module:
-    """The module that ``make`` builds with shapes in place of arrays; nothing is computed."""
+    """The module that ``make`` builds, with shapes in place of arrays; nothing is computed."""
     return nnx.eval_shape(lambda: make(ParamKeys(jax.random.key(0))))
 
 
@@ -36,7 +36,7 @@ def functionalize(make: Callable[[nnx.Rngs], nnx.Module]) -> tuple[Callable[[jax
     """Splits the module that ``make`` builds into pure functions.
 
     Args:
-      make: builds the module from a source of keys that has the ``params()`` of ``nnx.Rngs``, as all layers of nnx
+      make: builds the module from a source of keys with the ``params()`` method of ``nnx.Rngs``, which all nnx layers
         with parameters expect; dropout takes its keys at call time instead.
 
     Returns:

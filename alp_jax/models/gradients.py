@@ -34,7 +34,7 @@ def mean_of_positive_share(share):
 
 @jax.custom_vjp
 def balance(x, draw, prob, mean_limits, rms_limits, grad_scale):
-    """Pushes channels back whose mean (in standard deviations) or root mean square is beyond limits.
+    """Pushes back channels whose mean (in standard deviations) or root mean square is beyond limits.
 
     Args:
       x: any shape (..., channels).
@@ -68,7 +68,8 @@ def _balance_backward(saved, upstream):
         scale = jnp.where(square > 0, grad_scale * lax.rsqrt(jnp.where(square > 0, square, 1.0)), 0.0)
         return jnp.stack([scale * offset, scale * slope, mean])
 
-    # Three numbers per channel come out, not a gradient: adding it fuses with what follows, and no branch copies it.
+    # The branch returns three numbers per channel, not a gradient: so adding it fuses with what follows, and no branch
+    # copies a whole array.
     channels = x.shape[-1]
     offset, slope, mean = lax.cond(draw < prob, push, lambda x: jnp.zeros((3, channels), wide(x).dtype), x)
     up_wide = wide(upstream)
@@ -80,7 +81,7 @@ balance.defvjp(lambda *args: (args[0], args), _balance_backward)
 
 
 def whitening_metric(x: jax.Array, groups: int) -> jax.Array:
-    """How far the covariance within ``groups`` of channels is from one multiple of the identity; 1 where it is that."""
+    """How far the covariance within ``groups`` of channels is from a multiple of the identity; 1 if it is one."""
     return _whitening(x, groups)[0]
 
 
@@ -98,7 +99,7 @@ def _whitening(x, groups):
 
 
 def _mean(x, axes):
-    """As ``jnp.mean``, with a product that fuses with what comes next where a division does not."""
+    """As ``jnp.mean``, by a multiplication, which fuses with what comes next where a division does not."""
     return jnp.sum(x, axes) * (1.0 / math.prod(x.shape[axis] for axis in np.ravel(axes)))
 
 
@@ -106,8 +107,8 @@ def _mean(x, axes):
 def whiten(x, beyond, draw, limit, settings):
     """Where the whitening metric is at or above ``limit``, adds its gradient.
 
-    What is added has ``grad_scale`` times the norm of the upstream gradient. The probability to act depends on what
-    the last measurement found, which makes it state.
+    What is added has ``grad_scale`` times the norm of the upstream gradient. The probability of acting depends on the
+    last measurement, which is therefore kept as state.
 
     Args:
       x: any shape (..., channels).
@@ -142,7 +143,7 @@ whiten.defvjp(lambda x, beyond, draw, limit, settings: (x, (x, beyond, draw, lim
 
 @jax.custom_vjp
 def limit_values(x, draw, prob, low, high):
-    """Turns the sign of gradients that would carry elements of a parameter further out of [``low``, ``high``]."""
+    """Flips the sign of gradients that would carry elements of a parameter further out of [``low``, ``high``]."""
     return x
 
 
@@ -162,7 +163,7 @@ def penalize_abs_above(x, draw, prob, limit, penalty):
 
 
 def _penalize_forward(x, draw, prob, limit, penalty):
-    direction = (jnp.sign(x) * (jnp.abs(x) > limit)).astype(jnp.int8)  # a quarter of what keeping x would take
+    direction = (jnp.sign(x) * (jnp.abs(x) > limit)).astype(jnp.int8)  # a quarter of the memory of x
     return x, (direction, draw, prob)
 
 
@@ -184,15 +185,15 @@ scale_gradient.defvjp(lambda x, factor: (x, None), lambda factor, _, upstream: (
 
 
 def sigmoid(x: jax.Array) -> jax.Array:
-    """1 / (1 + exp(-x)) by way of tanh, which XLA on CPU computes six times faster than its logistic."""
+    """1 / (1 + exp(-x)) by way of tanh, which XLA on CPU computes six times faster than its logistic function."""
     return 0.5 + 0.5 * jnp.tanh(0.5 * x)
 
 
 def _swoosh(shift: float, offset: float) -> Callable[..., jax.Array]:
     """log(1 + exp(x - shift)) - 0.08 x - offset in float32; in the form ``own`` only ``x`` is kept for the derivative.
 
-    On CPU log and tanh are one vector loop, log1p and XLA's logistic are three to six times slower; the errors are
-    the same, because exp(-|z|) is at most 1 and what is lost below float32's epsilon is lost in the sum anyway.
+    On CPU, log and tanh are one vector loop; log1p and XLA's logistic function are three to six times slower. Errors
+    are the same, because exp(-|z|) is at most 1 and what is lost below float32's epsilon is lost in the sum anyway.
     """
 
     @jax.custom_vjp

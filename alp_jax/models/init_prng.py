@@ -1,8 +1,8 @@
-"""Random bits for the start values of parameters: a counter through an integer hash.
+"""Random bits for the initial values of parameters: a counter put through an integer hash.
 
-Threefry, jax's default, is a loop of its own for each of some hundred parameters and takes most of a minute to compile
-on CPU. This is a handful of elementwise operations, equal on every backend and under every sharding. It is for start
-values only; dropout and augmentation keep jax's generator.
+Threefry, jax's default, compiles to a separate loop for each of several hundred parameters, which takes most of a
+minute on CPU. This is a handful of elementwise operations, equal on every backend and under every sharding. It is for
+initial values only; dropout and augmentation keep jax's generator.
 """
 
 import jax
@@ -61,7 +61,7 @@ def init_key(key: jax.Array) -> jax.Array:
 class ParamKeys:
     """Stands in for ``nnx.Rngs`` while a module is built: ``params()`` gives a new key at every call.
 
-    ``nnx.Rngs`` keeps its counter as an array, which makes abstract construction of a large model take seconds.
+    ``nnx.Rngs`` keeps its counter as an array, with which abstract construction of a large model takes seconds.
     """
 
     def __init__(self, key: jax.Array):

@@ -15,7 +15,7 @@ NORM_EPS = 1e-5
 
 
 def standardize(mel_BTF: jax.Array, len_B: jax.Array, mean: float, std: float) -> jax.Array:
-    """(mel - mean) / std, and zero from each clip's end on, whatever the batch holds there."""
+    """(mel - mean) / std, and zero beyond each clip's end, whatever the batch holds there."""
     inside_BT1 = valid_mask(len_B, mel_BTF.shape[1])[:, :, None]
     return jnp.where(inside_BT1, (mel_BTF.astype(jnp.float32) - mean) / std, 0.0)
 

@@ -1,7 +1,7 @@
 """Qwen2.5, a language model of decoder layers with grouped-query attention, equal to transformers' Qwen2ForCausalLM.
 
-Qwen Team, "Qwen2.5 Technical Report", 2024. Module names are those of the published weights. What goes in are vectors,
-not tokens, so that other things than words can stand between them.
+Qwen Team, "Qwen2.5 Technical Report", 2024. Module names are those of the published weights. The input is vectors, not
+tokens, so that other things than words can stand among them.
 """
 
 import dataclasses
@@ -180,12 +180,12 @@ class Qwen(nnx.Module):
         return jnp.take(self.embed_tokens.embedding[...], tokens_BL, axis=0).astype(self.dtype)
 
     def hidden(self, x_BLD: jax.Array, *, remat: bool = False) -> jax.Array:
-        """hidden_BLD behind the last norm, every row from position 0; position l depends on those up to l.
+        """hidden_BLD after the last norm, every row from position 0; position l depends on those up to l.
 
-        Rows are padded on the right: what stands behind a row's end changes nothing before it.
+        Rows are padded on the right: what follows a row's end changes nothing before it.
 
         Args:
-          remat: compute the inside of a layer again in the backward pass instead of keeping it.
+          remat: recompute the inside of each layer in the backward pass instead of keeping it.
         """
         position_BL = jnp.broadcast_to(jnp.arange(x_BLD.shape[1]), x_BLD.shape[:2])
         for layer in self.layers:
@@ -199,7 +199,7 @@ class Qwen(nnx.Module):
     def extend(self, x_BLD: jax.Array, first_B: jax.Array, cache: Cache) -> tuple[jax.Array, Cache]:
         """hidden_BLD of L further positions of each row, from ``first_B`` on, which attend to all before them.
 
-        The caller sees to it that ``first_B + L`` is at most the number of slots.
+        The caller must ensure that ``first_B + L`` is at most the number of slots.
         """
         position_BL = first_B[:, None] + jnp.arange(x_BLD.shape[1])
         keys, values = [], []
@@ -215,7 +215,7 @@ class Qwen(nnx.Module):
         return jnp.matmul(hidden, table.astype(self.dtype), preferred_element_type=jnp.float32)
 
     def __call__(self, tokens_BL: jax.Array) -> jax.Array:
-        """logits_BLV float32 for the token behind each of ``tokens_BL``."""
+        """logits_BLV float32 for the token after each of ``tokens_BL``."""
         return self.logits(self.hidden(self.embed(tokens_BL)))
 
     def generate(self, x_BLD: jax.Array, len_B: jax.Array, *, max_length: int, eos: int, pad: int) -> jax.Array:

@@ -1,4 +1,4 @@
-"""What only training has: schedules, the random draws of a step, and the regularisers as modules.
+"""What only training needs: schedules, the random draws of a step, and the regularisers as modules.
 
 An encoder counts beforehand what it will draw, draws it all at once, and its modules take from the pools in the order
 in which they are called. That costs a few calls of the generator instead of hundreds, and nothing is drawn inside a
@@ -125,8 +125,8 @@ class Draws:
     @classmethod
     def sample(cls, inputs: TrainInputs, draw_counts: DrawCounts, num_clips: int) -> "Draws":
         """As many draws as ``draw_counts`` says."""
-        # Four calls of the generator for the whole step. What a pool holds hangs on its size: an encoder that counts
-        # one draw more or less changes all draws of that kind, and with them the losses of a seeded run.
+        # Four calls of the generator for the whole step. The values in a pool depend on its size: an encoder with one
+        # draw more or less changes all draws of that kind, and with them the losses of a seeded run.
         scalar_key, clip_key, channel_key, mask_key = jax.random.split(inputs.key, 4)
         return cls(
             mask_key,
@@ -169,7 +169,7 @@ class Draws:
 
 
 def keep_clips(x: jax.Array, rate: Schedule, draws: Draws | None) -> jax.Array:
-    """Zeroes whole clips of x_B... with probability ``rate``; what stays is not rescaled."""
+    """Zeroes whole clips of x_B... with probability ``rate``; the others are not rescaled."""
     return x if draws is None else x * clip_mask(x, rate, draws)
 
 
@@ -225,7 +225,7 @@ class Balancer(nnx.Module):
         """``x`` itself; channels are the last axis."""
         if draws is None:
             return x
-        # the share of positives is set as a mean in deviations, which is their share if the channel is normal
+        # the share of positive values is limited through the mean in standard deviations, as for a normal distribution
         mean_limits = tuple(mean_of_positive_share(draws.value(s)) for s in (self.min_positive, self.max_positive))
         rms_limits = tuple(rms_of_mean_abs(draws.value(s)) for s in (self.min_abs, self.max_abs))
         return balance(x, draws.draw(), draws.value(self.prob), mean_limits, rms_limits, self.grad_scale)
@@ -249,7 +249,7 @@ class Whiten(nnx.Module):
 
 
 class ValueLimit(nnx.Module):
-    """Turns gradients that would carry a parameter further out of its range."""
+    """Flips gradients that would carry a parameter further out of its range."""
 
     own_draws = DrawCounts(scalars=1)
 

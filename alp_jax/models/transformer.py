@@ -15,7 +15,7 @@ from alp_jax.config.schema import TextTowerConfig
 from alp_jax.core.errors import UserError
 from alp_jax.parallel.mesh import constrain
 
-MASKED = -1e30  # finite, so that a row with nothing to look at stays a number
+MASKED = -1e30  # finite, so that a row with nothing to attend to does not become NaN
 
 
 def split_key(key: jax.Array | None, num: int) -> list[jax.Array | None]:
@@ -32,7 +32,7 @@ def dropout(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
 
 def recompute_if(remat: bool, layer: Callable) -> Callable:
     """``layer``; with ``remat`` its intermediate results are recomputed in the backward pass instead of kept."""
-    return jax.checkpoint(lambda *args: layer(*args)) if remat else layer  # a new function: jax keeps what it traced
+    return jax.checkpoint(lambda *args: layer(*args)) if remat else layer  # a new function: jax caches by function
 
 
 def valid_mask(len_B: jax.Array, length: int) -> jax.Array:
@@ -231,7 +231,7 @@ class TextTower(nnx.Module):
           key: randomness of the dropout; None is deterministic.
 
         Returns:
-          hidden_BLD in the computing type; rows beyond the length hold no meaning.
+          hidden_BLD in the computing type; positions beyond the length are meaningless.
 
         Raises:
           UserError: more positions than ``max_position_embeddings``.

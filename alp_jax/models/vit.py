@@ -6,7 +6,8 @@ GELU). Different from AST:
 - Patches do not overlap. A column (all patches of one time step) becomes ``patch_frames // frame_stride`` output
   frames: its patches side by side through one linear layer, the transposed patch embedding. With the defaults, 16x16
   patches give 25 frames per second, the rate of the other encoders.
-- Positions are a learned vector per frequency plus a sinusoid of the time step: any length, nothing to interpolate.
+- Positions are a learned vector per frequency plus a sinusoid of the time step, so any length works without
+  interpolation.
 - No class token; pooling is the caller's.
 
 Parameters: ``patch_proj``, ``frequencies/embedding``, ``blocks/{i}/attention/norm|query|key|value|out_proj``,
@@ -129,7 +130,7 @@ class ViT(nnx.Module):
           train: its key draws the dropout; None is deterministic.
 
         Returns:
-          frames_BTD with D = ``width``, of any value beyond the length, and their len_B: frames divided by
+          frames_BTD with D = ``width``, arbitrary beyond the length, and their len_B: frames divided by
           ``frame_stride``, rounded up.
         """
         check_padding(padding, "vit")

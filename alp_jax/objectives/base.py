@@ -1,4 +1,4 @@
-"""What an objective is: pure functions before and after the model, and what it says of itself."""
+"""What an objective is: pure functions before and after the model, and a spec that describes it."""
 
 import dataclasses
 from collections.abc import Callable
@@ -28,13 +28,13 @@ class SpecialTokens(NamedTuple):
 class Objective(NamedTuple):
     """Pure functions around the model; ``loss`` is all of them after it.
 
-    Between the model and the loss stands what little of the outputs the loss of a batch hangs on, so that a batch can
-    go through the model in parts: ``reduce`` any of its parts, join the rows, ``combine`` them to the same loss.
+    ``reduce`` keeps the little of the model's outputs that the loss of a batch depends on, so that a batch can go
+    through the model in parts: ``reduce`` each part, join the rows, and ``combine`` them into the same loss.
 
     Attributes:
       prepare: (batch, key) -> inputs of the model's text side, row by row.
       reduce: (outputs, inputs) -> ``Reduced``.
-      combine: (Reduced, inputs, batch) -> (loss, metrics): a scalar over the global batch, and scalars.
+      combine: (Reduced, inputs, batch) -> (loss, metrics), all scalars over the global batch.
       coupled: see ``ObjectiveSpec``.
     """
 
@@ -56,7 +56,7 @@ class Reduced(NamedTuple):
 
 
 def _any_run(config: RunConfig) -> None:
-    """Every run will do."""
+    """Accepts every run."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,14 +65,14 @@ class ObjectiveSpec:
 
     Attributes:
       name: in ``config.objective.name``, and that of its entry point if it comes from outside.
-      sides: what the model needs beside its encoder, of ``config.schema.model``'s TEXT, DECODER and TAGGER. They are
-        what the objective costs.
+      sides: which of ``config.schema.model``'s TEXT, DECODER and TAGGER the model needs besides its encoder. They make
+        up the objective's cost.
       make: (settings, special tokens, mesh) -> ``Objective``, whose inputs and outputs are those of
         ``alp_jax.models.dual.AudioTextModel``.
-      metrics: settings -> names of what ``combine`` reports beside the loss.
-      coupled: whether the gradient of a row hangs on what other rows hold; else on their number at most. A batch of one
-        clip then teaches nothing.
-      check: raises ConfigError for a configuration that the objective cannot be learnt with.
+      metrics: settings -> names of what ``combine`` reports besides the loss.
+      coupled: whether the gradient of a row depends on the content of other rows, and not at most on their number. If
+        so, a batch of one clip teaches nothing.
+      check: raises ConfigError for a configuration with which the objective cannot be learnt.
     """
 
     name: str

@@ -79,7 +79,7 @@ def decoder_inputs(text_BL: jax.Array, text_len_B: jax.Array, causal_B: jax.Arra
 def smoothed_cross_entropy(logits_BLV: jax.Array, targets_BL: jax.Array, smoothing: float) -> jax.Array:
     """Cross entropy per token, smoothing spread over the whole vocabulary (torch semantics), in at least float32."""
     logits_BLV = logits_BLV.astype(jnp.promote_types(logits_BLV.dtype, jnp.float32))
-    # never the whole log_softmax: three reductions of the logits, where that would keep B x L x V numbers more
+    # three reductions of the logits, and never the whole log_softmax, which would keep another B x L x V numbers
     normaliser_BL = jax.nn.logsumexp(logits_BLV, -1)
     target_BL = jnp.take_along_axis(logits_BLV, targets_BL[..., None], -1)[..., 0]
     return normaliser_BL - (1 - smoothing) * target_BL - smoothing * logits_BLV.mean(-1)

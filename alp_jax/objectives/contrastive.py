@@ -50,7 +50,7 @@ def make_contrastive(config: ObjectiveConfig, tokens: SpecialTokens, mesh: Mesh)
         del inputs
         audio_BD, text_BD = reduced.rows["audio_embed_BD"], reduced.rows["text_embed_BD"]
         log_scale, valid_B = reduced.scalars["logit_scale"], batch["mask"]
-        # before the limit: a constant must stay one, not get a gradient where the limit lets it through
+        # before the limit, which lets a gradient through below itself: a fixed temperature must not get one
         log_scale = log_scale if config.learn_temperature else lax.stop_gradient(log_scale)
         scale = jnp.exp(jnp.minimum(log_scale, jnp.log(config.max_logit_scale)))
         group_BG = jnp.stack([batch["recording"], batch["caption_group"]], 1)
@@ -63,7 +63,7 @@ def make_contrastive(config: ObjectiveConfig, tokens: SpecialTokens, mesh: Mesh)
             sums = siglip(audio_BD, text_BD, scale, bias, group_BG, valid_B, mesh=mesh, chunk=config.chunk)
         else:
             sums = info_nce(audio_BD, text_BD, scale, group_BG, valid_B, mesh=mesh, chunk=config.chunk)
-        # over valid clips, not over rows: padding of the last batch must not make its loss smaller
+        # divided by valid clips, not by rows: padding in the last batch must not make its loss smaller
         value = sums.loss if config.reduction == "sum" else sums.loss / (2 * clips)
         metrics["accuracy"] = sums.hits / (2 * clips)
         metrics |= {"negatives": sums.negatives / clips, "no_negatives_share": sums.alone / clips}
@@ -99,7 +99,7 @@ def check_negatives(config: RunConfig) -> None:
             "config.data.clips_per_batch is 1: it must be 2 or more, or 0 (go by seconds); "
             f"{why_negatives(config.objective.name)}"
         )
-    # The inverse temperature is limited: one that begins beyond the limit stays there, and nothing can learn it.
+    # The inverse temperature is limited: one that starts beyond the limit gets no gradient and stays there.
     objective, least = config.objective, 1 / config.objective.max_logit_scale
     if objective.temperature < least * (1 - 1e-6):
         raise ConfigError(

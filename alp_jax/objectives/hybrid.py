@@ -21,7 +21,7 @@ _PARTS = (contrastive.SPEC, captioning.SPEC)
 def make_hybrid(config: ObjectiveConfig, tokens: SpecialTokens, mesh: Mesh) -> Objective:
     """``config.contrastive_share`` of the contrastive loss and the rest of the captioning loss.
 
-    Metrics of the two have their names in front; ``accuracy`` is the contrastive one.
+    Metrics of the two carry the objective's name as a prefix; ``accuracy`` is the contrastive one.
 
     Raises:
       UserError: a share that is not between 0 and 1, or what either objective refuses.

@@ -14,7 +14,7 @@ from alp_jax.objectives.contrastive import why_negatives
 
 
 def objective_spec(name: str) -> ObjectiveSpec:
-    """What the objective ``name`` says of itself; UserError when there is none, or one that says nothing."""
+    """The spec of the objective ``name``; UserError when there is none, or its entry point is no spec."""
     if name in OBJECTIVES:
         return importlib.import_module(f"alp_jax.objectives.{name}").SPEC
     spec = outside_objectives()[choose(name, objective_names(), "config.objective.name")]
@@ -24,7 +24,7 @@ def objective_spec(name: str) -> ObjectiveSpec:
 
 
 def sides_of(config: ObjectiveConfig) -> tuple[str, ...]:
-    """What a model of this objective has beside its encoder; nothing where it came without its training."""
+    """What a model of this objective has besides its encoder; nothing for an encoder that was imported alone."""
     return () if config.name == NO_OBJECTIVE else objective_spec(config.name).sides
 
 

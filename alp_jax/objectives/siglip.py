@@ -39,7 +39,7 @@ def siglip(
     mesh: Mesh,
     chunk: int,
 ) -> PairSums:
-    """Both directions are the same pairs, so every pair counts twice.
+    """Sums of the SigLIP loss; both directions are the same pairs, so every pair counts twice.
 
     Args:
       audio_BD, text_BD: float32, L2-normalised, split over the batch axes of ``mesh``.
@@ -79,12 +79,12 @@ def _around(
     chunk: int,
     gradients: bool,
 ) -> tuple[PairSums, tuple | None]:
-    """(sums, gradients or None) of this device's rows; captions come by, ``devices`` parts of them."""
+    """(sums, gradients or None) of this device's rows, which meet all ``devices`` parts of the captions in turn."""
     rows = own_tags(group_NG, valid_N)
     own_N = scale * jnp.sum(audio_ND * text_ND, 1)
     zero, low_N = jnp.zeros((), audio_ND.dtype), jnp.full_like(own_N, MASKED)
     stays = {"loss": zero, "top_N": low_N, "negatives_N": jnp.zeros(own_N.shape, jnp.float32)}
-    travels = {"top_N": low_N}  # with the captions, and home in the end
+    travels = {"top_N": low_N}  # with the captions, and back home at the end
     if gradients:
         stays |= {"grad_ND": jnp.zeros_like(audio_ND), "scale": zero, "bias": zero}
         travels |= {"grad_ND": jnp.zeros_like(text_ND)}
@@ -121,7 +121,7 @@ def _meet(
     travels: dict[str, jax.Array],
     captions: tuple[jax.Array, Tags],
 ) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
-    """Adds the pairs of the device's clips with the captions at hand."""
+    """Adds the pairs of this device's clips with the captions that are here now."""
     number = captions[0].shape[0]
 
     def add(stays: dict[str, jax.Array], block: Any) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:

@@ -8,7 +8,7 @@ from alp_jax.objectives.base import Arrays, Objective, ObjectiveSpec, Reduced
 
 
 def make_tagging() -> Objective:
-    """Mean binary cross entropy over tags and clips; clips without a tag of the list are not labelled and left out.
+    """Mean binary cross entropy over tags and clips; clips without a tag from the list are unlabelled and left out.
 
     ``accuracy`` is the share of clips whose most likely tag is one of theirs.
     """

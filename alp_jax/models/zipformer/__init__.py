@@ -1,6 +1,6 @@
 """Zipformer audio encoder: front end, modules along time, layers in stacks, and the encoder they make.
 
-Here is what it says of itself: its parameters and operations, the parts that a plan adds up, its export.
+This file holds its spec: parameters and operations, the parts that a plan adds up, and its export.
 """
 
 from collections.abc import Callable, Iterator

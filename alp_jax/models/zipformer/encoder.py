@@ -48,7 +48,7 @@ PER_STACK = ("num_heads", "query_head_dim", "pos_head_dim", "value_head_dim", "f
 
 
 def per_stack(config: ZipformerConfig, name: str) -> tuple[int, ...]:
-    """The setting ``name`` of every stack; a single value holds for all.
+    """The setting ``name`` of every stack; a single value applies to all.
 
     Raises:
       UserError: neither one value nor one per stack.
@@ -103,9 +103,9 @@ def change_width(x_BTD: jax.Array, width: int) -> jax.Array:
 def feature_masks(
     widths: tuple[int, ...], unmasked_widths: tuple[int, ...], rate: float, draws: Draws, dtype
 ) -> list[jax.Array]:
-    """mask_B1D per stack: for some clips the channels beyond the unmasked ones, or the upper half of those, are 0.
+    """mask_B1D per stack: for some clips, the channels beyond the unmasked ones, or the upper half of those, are 0.
 
-    The same clips in all stacks, so that no stack makes up for what another one lacks.
+    All stacks mask the same clips, so that none makes up for what another one lacks.
     """
     lower_B1 = draws.draw_clips()[:, None] > rate
     upper_B1 = lower_B1 & (draws.draw_clips()[:, None] > rate)
@@ -195,10 +195,10 @@ class Zipformer(nnx.Module):
             into a clip's frames; T must be the longest length and at least 9.
           train: randomness and state of a training step, or the draws made from them; None is deterministic and
             without regularisers.
-          note: is shown intermediate results.
+          note: called with the name and value of every intermediate result.
 
         Returns:
-          frames_BTD with D = max(encoder_dim), of any value beyond the length, and their len_B:
+          frames_BTD with D = max(encoder_dim), arbitrary beyond the length, and their len_B:
           (T - 7) // 2 frames divided by ``output_downsampling_factor``, rounded up.
         """
         if padding == "exact":
@@ -242,7 +242,7 @@ class Zipformer(nnx.Module):
         return outputs
 
     def _chunking(self, draws: Draws | None) -> tuple[tuple[int, ...], jax.Array | None, int | jax.Array]:
-        """Chunk sizes, which one holds, left context: a training step draws among the configured, else the first."""
+        """Chunk sizes, which one applies, left context: a training step draws from those configured, else the first."""
         chunks, lefts = self.config.chunk_size, self.config.left_context_frames
         if draws is None or not self.random_chunks:
             return chunks[:1], None, lefts[0]

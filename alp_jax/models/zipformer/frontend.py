@@ -3,9 +3,9 @@
 Depthwise convolutions along time (1-D) and over time and frequency (2-D): ``shift`` adds shifted copies, with a
 gradient of its own; ``lax`` is the grouped convolution of XLA, which on CPU is several times slower.
 
-XLA's partitioner multiplies the kernel's gradient of a grouped convolution by the number of copies of an input that is
-split by rows and copied over another axis (seen in 0.10.2). So lax splits the channels over that axis, and where it
-does not divide them shift takes its place.
+When the input of a grouped convolution is split by rows and replicated over another axis, XLA's partitioner multiplies
+the kernel's gradient by the number of replicas (seen in 0.10.2). So ``lax`` splits the channels over that axis, and
+``shift`` takes its place where the axis does not divide them.
 """
 
 import functools

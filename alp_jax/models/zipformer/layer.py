@@ -36,14 +36,14 @@ from alp_jax.models.zipformer.modules import (
 )
 from alp_jax.parallel.mesh import constrain
 
-Note = Callable[[str, jax.Array], None]  # is shown intermediate results by name
+Note = Callable[[str, jax.Array], None]  # called with the name and value of an intermediate result
 DROPOUT = line(0.3, 0.1, 20000)
 _SKIP = Schedule(((0.0, 0.2), (4000.0, 0.05), (16000.0, 0.0)))  # of attention and convolution modules
 _SKIP_FEED_FORWARD = Schedule(((0.0, 0.1), (4000.0, 0.01), (50000.0, 0.0)))
 
 
 def ignore(name: str, value: jax.Array) -> None:
-    """The ``Note`` of ordinary use."""
+    """The default ``Note``, which does nothing."""
 
 
 class FeedForward(nnx.Module):
@@ -67,8 +67,8 @@ class FeedForward(nnx.Module):
 class Bypass(nnx.Module):
     """original + (changed - original) * scale, a scale per channel.
 
-    In training the scale is pushed towards its range, whose lower end is high at first so that everything learns, and
-    with ``skip_rate`` whole clips keep the original.
+    In training the scale is pushed towards its range, whose lower end is high at first so that everything learns; with
+    probability ``skip_rate`` a whole clip keeps the original.
     """
 
     def __init__(self, width: int, skip_rate: Schedule = NEVER):
@@ -145,8 +145,8 @@ class ZipformerLayer(nnx.Module):
             note(name, result)
             return result
 
-        # The order is the reference's, and that of the draws: modules take from shared pools when they are called. Two
-        # lines that change places get each other's draws, and the golden vectors of training no longer hold.
+        # The order is the reference's, and that of the draws: modules take from shared pools when they are called. If
+        # two lines change places they get each other's draws, and the golden vectors of training no longer match.
         note("in", x_BTD)
         x = x_BTD
         weights_BHTS = run("self_attn_weights", x, pos_ND, lengths)
@@ -190,7 +190,7 @@ class Downsample(nnx.Module):
         padded = jnp.pad(x_BTD, ((0, 0), (0, -length % factor), (0, 0)))
         inside = jnp.arange(padded.shape[1]) < end_B[:, None]
         windows = jnp.where(inside[:, :, None], padded, last_B1D).reshape(num_clips, -1, factor, width)
-        # beyond a clip's end its last frame counts again: a zero there would pull the mean of its last window down
+        # past a clip's end its last frame is repeated: zeros would pull the mean of its last window down
         weights = jax.nn.softmax(self.bias[...])[:, None].astype(x_BTD.dtype)
         return jnp.sum(windows * weights, axis=2)
 

@@ -26,7 +26,7 @@ class FrameLengths(NamedTuple):
         length of the whole batch in reference padding.
       allowed_TT: True where a target may look at a source; None without chunks.
       chunks: sizes in frames that a chunk of the causal model may have; -1 is the whole clip.
-      choice: which of ``chunks`` holds in this pass, int32 scalar; None where there is one.
+      choice: index into ``chunks`` for this pass, int32 scalar; None where there is only one.
     """
 
     valid_BT: jax.Array
@@ -138,7 +138,7 @@ class AttentionWeights(nnx.Module):
         return jax.nn.softmax(jnp.where(allowed, scores, MASKED), axis=-1).astype(x_BTD.dtype)
 
     def _position_scores(self, p_BTHP: jax.Array, pos_ND: jax.Array) -> jax.Array:
-        """scores_BHTS; between devices travels the gradient of the weight, not that of what is gathered by it."""
+        """scores_BHTS; arranged so that devices exchange the weight's gradient, not the larger one of what it makes."""
         heads = (self.num_heads, self.pos_dim)
         parts = row_parts(len(p_BTHP))
         if parts == 1:
