@@ -1,4 +1,4 @@
-"""Lists of runs as algebra: a run is a flat dictionary of overrides, a sweep a list of them.
+"""An algebra of lists of runs: a run is a flat dictionary of overrides, a sweep a list of them.
 
 ``product``, ``zipped`` and ``chain`` take lists of runs and return new ones; nothing is changed in place.
 Keys: ``config`` (the config file), its arguments (``pairs``), settings (``config.optim.lr``), and ``seconds`` (what the

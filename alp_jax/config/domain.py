@@ -1,4 +1,4 @@
-"""What a setting means and which values it may have, kept with its field: for checks, ``--help`` and reports.
+"""What a setting means and which values it may have, stored with its field for checks, ``--help`` and reports.
 
     steps: int = setting(600_000, "length of the run", unit="steps", low=0)
 
@@ -23,14 +23,14 @@ class Domain:
     """The meaning of a setting and the values it may have.
 
     Attributes:
-      meaning: in words; of numbers without their unit and range.
-      unit: of a number; empty where it has none.
+      meaning: in words, without the unit and range of a number.
+      unit: unit of a number; empty where it has none.
       low, high: the least and the largest number; None: no such limit.
       above, below: limits that a number must not reach.
       also: numbers outside of the range that are allowed too, because they mean something of their own.
       choices: the texts that are allowed; empty: any.
       group: entry points whose names are allowed beside ``choices``; empty: none.
-      free: whether a run may go on with another value, because what it computes does not hang on it.
+      free: whether a run may resume with another value, because its results do not depend on it.
     """
 
     meaning: str
@@ -49,7 +49,7 @@ class Domain:
         if isinstance(value, str):
             return not self.choices or value in self.choices or value in self.added()
         if isinstance(value, bool):
-            return not self.range()  # every number has one: true is no number, though Python takes it for 1
+            return not self.range()  # every number has a range; a bool is not a number, though Python treats it as one
         if value in self.also:
             return True
         if not math.isfinite(value):
@@ -114,7 +114,7 @@ def check_domains(settings: Any, where: str = "config") -> None:
         if dataclasses.is_dataclass(value):
             check_domains(value, name)
             continue
-        if isinstance(value, Settings):  # the dataclass that knows their ranges is its owner's
+        if isinstance(value, Settings):  # only their owner's dataclass knows their ranges
             continue
         domain = field.metadata[_KEY]
         for item in value if isinstance(value, tuple) else (value,):

@@ -58,7 +58,7 @@ def _explain(error: Exception, config: str, overrides: list[str]) -> str:
 
 
 def _check_preset(run_config: RunConfig, config: str, overrides: list[str]) -> None:
-    """A preset's name alone would call another model by it."""
+    """Refuses a preset's name set on its own, which would give that name to another model."""
     preset = MODELS.get(run_config.model.name)
     if any(one.startswith("--config.model.name=") for one in overrides) and preset is not None:
         parts = ("encoder_kind", "encoder", "vit", "conformer", "encoder_settings")

@@ -1,4 +1,4 @@
-"""What a setting is called here that was asked for under another name or given another kind of value."""
+"""Hints for a setting that was asked for under another name or given the wrong kind of value."""
 
 import difflib
 import functools
@@ -12,7 +12,7 @@ from alp_jax.config.errors import ConfigError
 from alp_jax.config.schema import RunConfig
 from alp_jax.config.sizes import MODELS
 
-# Names that other toolboxes give to our settings. ``model=NAME`` and the like are arguments of a config file.
+# Names of our settings in other toolboxes. ``model=NAME`` and the like are arguments of a config file.
 _OTHER_NAMES = {
     "optim.lr": "learning_rate base_lr peak_lr max_lr initial_lr init_lr lr_peak",
     "optim.name": "optimizer optimiser opt optimizer_name optim_name",
@@ -134,14 +134,14 @@ def of_group(name: str, text: str, config: str) -> str:
 
 
 def argument(config: str, key: str, value: str) -> str:
-    """``--config=FILE:ARGUMENTS`` with an argument more, or with another value for it."""
+    """``--config=FILE:ARGUMENTS`` with one more argument, or with another value for it."""
     file, _, arguments = config.partition(":")
     kept = [part for part in arguments.split(",") if part and not part.startswith(f"{key}=")]
     return f"--config={file}:{','.join([*kept, f'{key}={value}'])}"
 
 
 def of_value(name: str, text: str | None) -> str:
-    """One line on the setting ``name`` that was given ``text``, which is not of its kind; None: nothing."""
+    """One line on the setting ``name`` when given ``text`` of the wrong kind, or None when given nothing."""
     setting = known()[name]
     needed = _KINDS.get(_item(setting.kind), "a value")
     if typing.get_origin(setting.kind) is tuple:

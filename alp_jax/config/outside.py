@@ -1,4 +1,4 @@
-"""Settings whose dataclass is not ours: those of an encoder that another distribution brings."""
+"""Settings whose dataclass is not ours: those of an encoder from another distribution."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any

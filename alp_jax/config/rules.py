@@ -22,15 +22,15 @@ def check_run(config: RunConfig) -> None:
 
 
 def warmup_steps(config: OptimConfig, steps: int) -> int:
-    """Steps of the warm-up of a run of ``steps`` steps: no more than the run has, and one less for a cosine.
+    """Warm-up steps of a run of ``steps`` steps: no more than the run has, and for a cosine one fewer.
 
-    A cosine needs a step to fall on, so that the last one is not at the peak.
+    A cosine needs at least one step to fall, so that the last one is not at the peak.
     """
     return min(config.warmup_steps, max(1, steps - (config.schedule == "cosine")))
 
 
 def clamp_note(config: RunConfig) -> str:
-    """One line where the warm-up was asked to be longer than the run; else empty. Runs of 0 steps have none."""
+    """One line if the configured warm-up is longer than the run, else empty; runs of 0 steps have none."""
     steps = config.train.steps
     asked, taken = config.optim.warmup_steps, warmup_steps(config.optim, steps)
     if not steps or asked <= taken:

@@ -14,7 +14,7 @@ def folders() -> list[pathlib.Path]:
 
 
 def find(file: str) -> pathlib.Path | None:
-    """``file`` where it is one; else the shipped file that a relative path into ``configs`` means; None when neither.
+    """``file`` if it exists, else the shipped file that a relative path into ``configs`` names; None if neither.
 
     A file in the working directory always comes first.
     """

@@ -1,8 +1,8 @@
 """Model presets by name: the encoder of the paper, its relatives, other encoders of equal cost, small ones for one CPU.
 
 ``alp models`` prints parameters and operations of each. The text side of the presets from ``_s`` up is the paper's.
-A ViT and a Conformer need as many operations (within 5 % on 10 s of audio) as the Zipformer that ``MATCHES`` names;
-their parameters are fewer, because a Zipformer has most of its own at low frame rates.
+A ViT (vision transformer) and a Conformer need as many operations (within 5 % on 10 s of audio) as the Zipformer that
+``MATCHES`` names; they have fewer parameters, because most of a Zipformer's are used at low frame rates.
 """
 
 import dataclasses
@@ -49,7 +49,7 @@ ZIPFORMER_M_768 = ZipformerConfig(
     feedforward_dim=(576, 768, 960, 768, 960, 768),
     encoder_unmasked_dim=(192, 192, 256, 320, 256, 192),
 )
-# 0.64 s at a time (chunks are counted at 50 frames per second), 2.56 s to look back on
+# chunks of 0.64 s (counted at 50 frames per second) with 2.56 s of left context
 ZIPFORMER_M_CAUSAL = ZipformerConfig(causal=True, chunk_size=(32,), left_context_frames=(128,))
 
 
@@ -96,7 +96,7 @@ def _small(text_width: int, **encoder: Any) -> ModelConfig:
             decoder_dropout=0.0,
         ),
         shared_emb_dim=2 * text_width,
-        regularise=False,  # schedules made for hundreds of thousands of batches never leave warm-up in these
+        regularise=False,  # schedules for hundreds of thousands of batches would never leave warm-up in such runs
     )
 
 

@@ -1,9 +1,9 @@
-"""What makers publish about their accelerators, for one device (one chip of a TPU), dense arithmetic.
+"""What makers publish about their accelerators, per device (one chip of a TPU), for dense arithmetic.
 
-``link`` is what a device sends to its neighbours within a node or slice, one direction; ``network`` its share of the
-way to other nodes where the maker's reference system has one (one InfiniBand port per GPU), else 0. The TPU pages give
-the sum of all links in both directions; half of it is taken. TPUs multiply float32 by passes of bfloat16, so their
-pages name no other peak.
+``link`` is what a device can send to its neighbours within a node or slice, in one direction; ``network`` is its share
+of the connection to other nodes where the maker's reference system has one (one InfiniBand port per GPU), else 0. The
+TPU pages give the sum of all links in both directions, of which half is used. TPUs multiply float32 by passes of
+bfloat16, so their pages give no separate peak.
 """
 
 import dataclasses
@@ -13,7 +13,7 @@ GIB = 2**30
 
 @dataclasses.dataclass(frozen=True)
 class Device:
-    """Facts about one accelerator. FLOP/s, bytes and bytes/s; ``per_node`` devices share fast links."""
+    """Facts about one accelerator, in FLOP/s, bytes and bytes/s; ``per_node`` devices share fast links."""
 
     name: str
     platform: str  # gpu | tpu
@@ -66,7 +66,7 @@ DEVICES = {
     )
 }
 
-# What drivers call them. Left out because the table does not hold for them: A100 40 GB, H100 PCIe and NVL.
+# Names that drivers report. A100 40 GB, H100 PCIe and H100 NVL are left out, as the table does not apply to them.
 KINDS = {
     "Tesla V100-SXM2-16GB": "v100",
     "Tesla V100-SXM2-32GB": "v100",

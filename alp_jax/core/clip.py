@@ -8,14 +8,14 @@ SPLITS = ("train", "valid", "test")
 TAKEN_LAST = frozenset(
     {".aifc", ".w64", ".rf64", ".caf", ".sph", ".snd", ".mp2"}
     | {".m4a", ".mp4", ".m4b", ".mov", ".3gp", ".webm", ".weba", ".mka", ".mkv", ".aac"}
-)  # that are taken where a file of another extension has not the same name
+)  # used unless a file with another extension has the same name
 AUDIO_EXTENSIONS = TAKEN_LAST | {
     *(".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".g722", ".gsm"),
-}  # that the decoder reads, in lower case
+}  # formats that the decoder reads, in lower case
 OTHER_EXTENSIONS = frozenset(
     {".wma", ".asf", ".amr", ".awb", ".ape", ".wv", ".tta", ".mpc", ".ra", ".rm", ".ac3", ".eac3", ".dts", ".spx"}
     | {".avi", ".flv", ".mpg", ".mpeg", ".ts", ".wmv", ".ogv", ".dsf", ".dff", ".shn"}
-)  # of files that hold sound and are refused by that name: they are not missing
+)  # extensions of audio that is refused by name, so that its files do not count as missing
 REJECTIONS = {
     "wrong_columns": "a row with another number of cells than the header",
     "bad_csv": "quotes that do not pair up",
@@ -37,7 +37,7 @@ REJECTIONS = {
 
 @dataclasses.dataclass(frozen=True)
 class Event:
-    """A labelled stretch of a clip; ``onset_s`` and ``offset_s`` are seconds from the start of the clip."""
+    """A labelled span of a clip; ``onset_s`` and ``offset_s`` are seconds from the start of the clip."""
 
     onset_s: float
     offset_s: float
@@ -46,29 +46,29 @@ class Event:
 
 @dataclasses.dataclass(frozen=True)
 class Clip:
-    """One stretch of one audio file with everything that is known about it.
+    """One span of one audio file with everything that is known about it.
 
     Attributes:
       id: unique over all sources, qualified by the source: ``audiocaps:1a2b3c-30``.
       source: name of the corpus or of the part of it that is mixed and counted on its own.
-      recording: what leaks are matched on, ``<namespace>:<id>``; clips cut from one recording share it.
+      recording: the key for finding leaks, ``<namespace>:<id>``; clips cut from one recording share it.
       audio_path: absolute path of a file the decoder can read; "" when no audio was asked for.
       start_s: where the clip starts in the file, seconds.
       duration_s: length in seconds; None means to the end of the file.
       captions: texts that describe the clip; training needs at least one.
       tags: words or short phrases, in the source's order.
       labels: task name -> class name, for probes.
-      events: labelled stretches with onset and offset.
+      events: labelled spans with onset and offset.
       split: one of ``train``, ``valid``, ``test``; decided by group, never by clip.
-      group: the unit that splits are made of (package, kit, persona, track).
+      group: what splits never divide (package, kit, persona, track).
       license: short licence name of the source.
       member: which record of ``audio_path`` holds the audio when that file is a container: a row number for .parquet,
         a record number for .array_record, the byte where the file begins for .tar; "" for a plain audio file.
       recording_start_s: where the clip starts in ``recording``, seconds; None when that is not known. It differs from
         ``start_s`` when the file itself was cut out of the recording.
       channel: which channel of the file is the clip, from 0; None mixes all of them down.
-      stated_s: the length in seconds that the metadata states where the whole file is the clip (``duration_s`` None):
-        nothing is cut by it; hours before a build, and audits of metadata, go by it.
+      stated_s: the length in seconds that the metadata states where the clip is the whole file (``duration_s`` None).
+        Nothing is cut by it; it serves for estimates before a build and for audits of metadata.
     """
 
     id: str
@@ -107,7 +107,7 @@ class Rejected:
 
     Attributes:
       where: file and row, record or line: ``captions.csv row 12``.
-      reason: what is counted, a key of REJECTIONS.
+      reason: a key of REJECTIONS, by which rejections are counted.
       detail: what is wrong with this row, for people.
     """
 

@@ -14,7 +14,7 @@ def usable_cores() -> list[int]:
 
 
 def processor_seconds() -> float:
-    """Processor time so far of this process and, where the system tells, of its running child processes."""
+    """Processor time used so far by this process and, where the system reports it, by its running children."""
     total = time.process_time()
     for child in multiprocessing.active_children():
         with contextlib.suppress(OSError):

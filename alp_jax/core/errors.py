@@ -18,7 +18,7 @@ class UserError(AlpError):
 
 
 class ChildFailed(AlpError):
-    """A program that was started here ended with an exit status of its own, which becomes that of this one."""
+    """A program started from here failed; its exit status becomes that of this process."""
 
     def __init__(self, message: str, exit_code: int):
         super().__init__(message)
@@ -26,13 +26,13 @@ class ChildFailed(AlpError):
 
 
 class Preempted(AlpError):
-    """The work was asked to stop; what there was to save is saved, and the same command goes on."""
+    """The work was asked to stop; everything is saved, and the same command resumes it."""
 
     exit_code = 42
 
 
 class HangError(AlpError):
-    """Another process of the run, or this one, did not get on in time."""
+    """Another process of the run, or this one, made no progress in time."""
 
     exit_code = 43
 
@@ -55,7 +55,7 @@ class NumericsError(AlpError):
     exit_code = 46
 
 
-# what a path that was named is instead of what is needed there
+# what a named path turned out to be, where something else is needed
 PATH_PROBLEMS: dict[type[OSError], str] = {
     IsADirectoryError: "is a folder, where a file is needed",
     NotADirectoryError: "lies below a file, where a folder is needed",

@@ -1,5 +1,5 @@
-"""Numbers that follow from their arguments alone, on every machine and in every process and version: hashes, and random
-streams and permutations without state."""
+"""Hashes, and stateless random streams and permutations: the result depends on the arguments alone, on every machine,
+in every process and in every version."""
 
 import functools
 import hashlib
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 _MASK = (1 << 64) - 1
-_ROUNDS = 8  # of the permutation: fewer leave it visibly regular
+_ROUNDS = 8  # of the permutation; with fewer it is visibly regular
 
 
 def hash64(seed: int, text: str) -> int:
@@ -25,7 +25,7 @@ def fingerprint(value: Any) -> str:
 
 
 def philox(seed: int, purpose: int, index: int, component: int = 0) -> np.random.Generator:
-    """Random stream ``index`` of one purpose and, where a mixture has several, one component."""
+    """Random stream number ``index`` of one purpose and, in a mixture, of one component."""
     return np.random.Generator(np.random.Philox(key=[seed & _MASK, index], counter=[0, 0, component, purpose]))
 
 

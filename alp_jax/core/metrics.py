@@ -1,7 +1,7 @@
-"""Every metric there is: what it is called and counted in, its range, which end is better, and what guessing reaches.
+"""Every metric: its name, unit and range, which end is better, and what guessing reaches.
 
-Whatever ranks, normalises, colours, fits or prints a number asks here. A metric that is not in ``METRICS`` is another
-tool's: its numbers are shown as they are, and nothing is said of better or worse unless a user states its best value.
+Whatever ranks, normalises, colours, fits or prints a number looks it up here. A metric not in ``METRICS`` belongs to
+another tool: its numbers are shown unchanged and never called better or worse unless a user states its best value.
 """
 
 import dataclasses
@@ -19,13 +19,14 @@ class Metric:
     """One metric.
 
     Attributes:
-      name: in results and ledgers. title: in tables and reports.
+      name: its name in results and ledgers.
+      title: its name in tables and reports.
       unit: SHARE, which is printed in percent, SCORE, RANK or NATS.
-      low, high: of its range; infinite where there is no end.
+      low, high: ends of its range; infinite where there is none.
       direction: 1 where higher is better, -1 where lower is.
       perfect: the value of a perfect result; None stands for the better end of the range.
       chance: what guessing reaches on any test clips, or VARIES.
-      headline: whether tasks are drawn, fitted and ranked by it.
+      headline: whether tasks are plotted, fitted and ranked by it.
     """
 
     name: str
@@ -55,7 +56,7 @@ class Metric:
 
     @property
     def formula(self) -> str:
-        """Of the error in terms of the value."""
+        """The formula for the error in terms of the value."""
         if self.direction > 0:
             return f"{self.best:g} - value"
         return f"value - {self.best:g}" if self.best else "value"
@@ -73,7 +74,7 @@ class Metric:
         return self.direction * (value - over)
 
     def normalised(self, value: float, chance: float | None = None) -> float | None:
-        """0 at chance and 1 at best; None where chance is not known or is the best.
+        """Scaled to 0 at chance and 1 at best; None where chance is unknown or equals the best.
 
         Args:
           chance: of the result; None takes the metric's own.
@@ -85,12 +86,12 @@ class Metric:
 
     @property
     def scale(self) -> float:
-        """What a value is multiplied with to be printed: 100 for percent."""
+        """The factor on printed values: 100 for percent."""
         return 100.0 if self.unit == SHARE else 1.0
 
     @property
     def symbol(self) -> str:
-        """What stands behind a number or beside a title."""
+        """The unit's symbol after a number or beside a title."""
         return "%" if self.unit == SHARE else self.unit
 
 
@@ -102,7 +103,7 @@ def _losses(**titles: str) -> list[Metric]:
     return [Metric(name, title, NATS, high=math.inf, direction=-1) for name, title in titles.items()]
 
 
-_REFERENCE_MOST = sum(n / (11 - n) for n in range(1, 11)) / 10  # ten hits, in the worst order to number them in
+_REFERENCE_MOST = sum(n / (11 - n) for n in range(1, 11)) / 10  # ten hits, numbered in the worst order
 
 METRICS = {
     metric.name: metric
@@ -148,7 +149,7 @@ def title(name: str) -> str:
 
 
 def place(name: str) -> tuple[int, str]:
-    """A key that sorts metrics as ``METRICS`` lists them, others behind."""
+    """A sort key: metrics in the order of ``METRICS``, others after them."""
     return (list(METRICS).index(name) if name in METRICS else len(METRICS)), name
 
 
@@ -161,10 +162,10 @@ def number(name: str, value: float | None, digits: int = 1) -> str:
 
 
 def foreign(name: str, best: float, values: Iterable[float]) -> Metric:
-    """A metric of which a user states the value of a perfect result; the values say from which side it is approached.
+    """A metric whose perfect value a user states; the values show from which side it is approached.
 
     Raises:
-      UserError: there are values on both sides, or ``name`` is a metric of ours.
+      UserError: there are values on both sides, or ``name`` is one of our metrics.
     """
     if name in METRICS:
         raise UserError(f"--best {name}={best:g}: {name} is known, its best value is {METRICS[name].best:g}")

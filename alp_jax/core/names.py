@@ -1,4 +1,4 @@
-"""Turning a misspelt name or a senseless number into an error message that helps."""
+"""Turns a misspelt name or a meaningless number into a helpful error message."""
 
 import difflib
 from collections.abc import Iterable

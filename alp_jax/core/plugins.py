@@ -1,4 +1,4 @@
-"""What other distributions add to a registry of ours, through entry points (``importlib.metadata``).
+"""What other distributions add to our registries through entry points (``importlib.metadata``).
 
 A distribution names what it adds in its ``pyproject.toml``, for instance::
 
@@ -28,14 +28,14 @@ def load(group: str, built_in: Iterable[str] = ()) -> dict[str, object]:
         distribution = point.dist.name if point.dist else "unknown"
         label = f"entry point {point.name!r} of distribution {distribution!r} (group {group})"
         if owners.get(point.name) == (distribution, point.value):
-            continue  # one distribution that is found at two places of sys.path, as an editable install is
+            continue  # the same distribution found twice on sys.path, as an editable install is
         if point.name in built_in:
             raise UserError(f"{label} clashes with a built-in name: rename it or uninstall {distribution}")
         if point.name in owners:
             raise UserError(f"{label} clashes with that of {owners[point.name][0]!r}: uninstall one of the two")
         try:
             loaded[point.name] = point.load()
-        except Exception as error:  # whatever foreign code raises while it is imported, the user must learn whose it is
+        except Exception as error:  # foreign code may raise anything on import, and the user must learn whose it is
             reason = " ".join(str(error).split())
             raise UserError(f"{label} does not load: {type(error).__name__}: {reason}") from error
         owners[point.name] = distribution, point.value

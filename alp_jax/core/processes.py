@@ -1,4 +1,4 @@
-"""Child processes that read what may be hostile or huge: bounded in memory, and never left behind."""
+"""Child processes that read possibly hostile or huge input: bounded in memory, and never left behind."""
 
 import concurrent.futures
 import multiprocessing
@@ -18,7 +18,7 @@ START_SECONDS = 120.0  # for imports on a busy machine
 
 
 def die_with_parent(parent: int) -> None:
-    """Ends this process within a second of its parent's death, however that came.
+    """Ends this process within a second of its parent's death, whatever the cause.
 
     Polls, because Linux's parent death signal follows the thread that started the child, not the process.
     """
@@ -66,10 +66,10 @@ class PipedProcess:
 
 
 def quiet_tracker() -> None:
-    """Starts Python's tracker of shared memory so that it works in silence.
+    """Starts Python's shared-memory tracker with its warnings off.
 
-    A grain worker that is stopped drops the batch it was about to hand over. The tracker frees its memory when the
-    program ends, as it should, but warns of a leak each time, and listens to nothing but its environment.
+    A grain worker that is stopped drops the batch it was about to hand over. The tracker frees that memory when the
+    program ends, as it should, but warns of a leak each time, and only its environment can silence it.
     """
     before = os.environ.get("PYTHONWARNINGS")
     os.environ["PYTHONWARNINGS"] = ",".join(filter(None, (before, "ignore:resource_tracker")))

@@ -1,9 +1,9 @@
 """Progress on standard error for every command: a layer over tqdm, for people at a terminal and for log files.
 
 On a terminal a line is redrawn in place and is never wider than the screen. Elsewhere (a file, a pipe, a notebook,
-TERM=dumb) there is a line after a second, one a minute, also while nothing can be counted, and one at the end; what
-fails within the first second leaves its error alone. The time of arrival (ETA) goes by recent work and is left out
-while it is not known.
+TERM=dumb) there is a line after a second, one every minute, even while nothing can be counted, and one at the end; what
+fails within the first second leaves only its error. The ETA (estimated time left) is based on recent work and is left
+out while it is unknown.
 """
 
 import collections
@@ -25,7 +25,7 @@ _REDRAW_S = 0.1  # between two looks of a terminal's line
 _BEAT_S = 1.0  # between two looks while nothing is counted
 _WINDOW_S = 120.0  # of work that the speed rests on, and
 _WINDOW_PIECES = 20  # at least so many pieces of it: batches of several lengths differ in cost
-_PIECE_S = 0.5  # shorter stretches are put together: work that is done in batches is often told unit by unit
+_PIECE_S = 0.5  # shorter pieces are merged: work that is done in batches is often reported unit by unit
 _open: list["Progress"] = []  # the outermost first
 
 
@@ -42,12 +42,13 @@ def say(text: str, stream: TextIO | None = None) -> None:
 
 @contextlib.contextmanager
 def stage(label: str, detail: str = "", *, quiet: bool = False, every: int = 0) -> Iterator[None]:
-    """Work that is named and timed but not counted; a ``Progress`` around it does not take its time for that of units.
+    """Work that is named and timed but not counted; an enclosing ``Progress`` does not charge its time to units.
 
     Args:
-      label: what is being done: ``compiling the step``; times are added up by it. detail: ends the line.
-      quiet: no lines of its own: short, or often.
-      every: units of the progress around it after which it comes again: what is still to come is in the ETA.
+      label: what is being done: ``compiling the step``; times are summed per label.
+      detail: ends the line.
+      quiet: prints no lines of its own; for work that is short or frequent.
+      every: repeats after this many units of the enclosing progress, so that the ETA includes what is still to come.
     """
     if _open:
         with _open[-1].beside(label, detail, quiet=quiet, every=every):
@@ -72,7 +73,7 @@ class Pace:
         self._sums = [0.0, 0.0]
 
     def add(self, amount: float) -> None:
-        """So much was done since the last call."""
+        """Records the amount done since the last call."""
         now = time.monotonic()
         if not self._warm:
             self._warm, self._mark = True, now
@@ -88,7 +89,7 @@ class Pace:
             self._mark, self._amount = now, 0.0
 
     def pause(self) -> None:
-        """From here on time is spent on something else."""
+        """From now on, time is spent on something else."""
         self._paused = time.monotonic()
 
     def resume(self) -> None:
@@ -98,9 +99,9 @@ class Pace:
         self._paused = None
 
     def seconds_for(self, amount: float) -> float | None:
-        """Seconds that so much more will take from now; None while that is not known.
+        """Seconds that ``amount`` more will take from now; None while that is unknown.
 
-        What goes on now counts too: its time so far is gone, and where it takes longer than usual the speed is less.
+        The current piece counts too: its time so far is subtracted, and if it takes longer than usual the speed drops.
         """
         if self._sums[1] <= 0:
             return None
@@ -112,19 +113,19 @@ class Pace:
 
 
 class Progress:
-    """Counts units of work; to be used as a context.
+    """Counts units of work; to be used as a context manager.
 
-    Where units come one by one and their loop has no time to lose, it may set ``done`` itself, as a plain number: the
-    thread that shows progress looks at it once a second.
+    A loop over single units that has no time to lose may set ``done`` itself, as a plain number: the thread that shows
+    progress reads it once a second.
 
     Args:
       label: what is being done: ``build shards``.
       total: number of units, or None when unknown.
-      unit: name of a unit, plural: ``clips``. None for work that has none: only its time is told.
-      initial: units that were done before, by an earlier process: they tell nothing about the speed.
+      unit: name of a unit, plural: ``clips``. None for work that has none: only its time is shown.
+      initial: units done before, by an earlier process; they say nothing about the speed.
       work: the sum of what ``update`` will get as ``work``, where units differ in cost: bytes of files, say.
-      alike: whether the time of some units tells that of others; without it there is no ETA.
-      quiet: only a line a minute, or the one of a terminal while it lasts.
+      alike: whether the time of some units predicts that of others; without it there is no ETA.
+      quiet: only a line every minute, or on a terminal only while it lasts.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The line of a terminal that is redrawn in place: tqdm's, in the words of a ``Progress``."""
+"""The terminal line that is redrawn in place: a tqdm bar with the texts of a ``Progress``."""
 
 import contextlib
 import os
@@ -23,7 +23,7 @@ def is_terminal(stream: TextIO | None) -> bool:
 
 
 def show(text: str, stream: TextIO | None) -> None:
-    """Writes ``text`` at once, if there is still somebody to read it: whether or not is no reason to end the work.
+    """Writes ``text`` at once if the stream is still open; a closed one is no reason to end the work.
 
     ``stream`` is None where whoever started this closed it.
     """
@@ -35,7 +35,7 @@ def show(text: str, stream: TextIO | None) -> None:
 
 
 def columns(stream: TextIO | None) -> int:
-    """How many columns may be written without a wrap: one less than the terminal has now, whatever it had before."""
+    """How many columns fit without wrapping: one less than the terminal has at this moment."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
         if stream is not None and (width := os.get_terminal_size(stream.fileno()).columns) > 0:
             return width - 1
@@ -49,7 +49,7 @@ def printable(text: str) -> str:
 
 
 def joined(text: str, values: list[str], room: int | None) -> str:
-    """``text`` and those of ``values`` for which there is room, the first ones first; None: there is room for all."""
+    """``text`` and as many ``values``, from the first, as fit into ``room``; None: all of them fit."""
     for value in values:
         if room is None or disp_len(text + value) + 2 <= room:
             text += "  " + value

@@ -1,4 +1,4 @@
-"""What a run leaves behind, for whoever writes it and whoever reads it: names of files, and what is in two of them.
+"""What a run leaves behind, for its writers and readers: the names of its files, and the content of two of them.
 
     RUN/config.json      settings, resolved            RUN/checkpoints/N/         parameters after N steps
         env.json         versions, devices, data           eval/TASK-POOLING.json one ``Result``
@@ -6,8 +6,8 @@
         log.txt          the same for people           RUN/summary.json           ``RunSummary``: training is over
         output.txt       what the process printed          DONE                   and so is what was to follow it
 
-A sweep's folder holds its runs as ``runs/RUN``, its state and its ledger. How a run ended is told by its exit status,
-see ``core.errors``.
+A sweep's folder holds its runs as ``runs/RUN``, its state and its ledger. A run's exit status says how it ended, see
+``core.errors``.
 """
 
 import dataclasses
@@ -28,9 +28,9 @@ LOCK, LEASE = ".lock", ".lease"
 LAUNCHES, LAUNCH = "launch", "launch.json"  # LAUNCHES/N/LAUNCH: what was handed to a scheduler
 RUNS, SWEEP, LEDGER = "runs", "sweep.json", "ledger.jsonl"  # of a sweep's folder
 
-LEASE_S = 60.0  # a lease that is older is not held any more; whoever holds it renews it several times in that
+LEASE_S = 60.0  # an older lease is no longer held; its holder renews it several times within this
 
-# tasks that are none of a data set's labels
+# tasks that are not labels of a data set
 TEXT_TO_AUDIO, AUDIO_TO_TEXT = RETRIEVAL = ("text_to_audio", "audio_to_text")
 CAPTIONING, DETECTION = "captioning", "sound_event_detection"
 # poolings: how a task reads the frozen encoder
@@ -102,7 +102,7 @@ class Result:
     facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """The content of the file; the numbers of ``metric`` stand beside the others once more."""
+        """The content of the file; the numbers of ``metric`` are repeated at the top level."""
         names = {"task": self.task, "pooling": self.pooling, "metric": self.metric}
         return {**self.facts, **names, **self.metrics[self.metric], "metrics": dict(self.metrics)}
 

@@ -1,4 +1,4 @@
-"""Which kind of device a program is traced for, when that is not the one that traces it."""
+"""Which kind of device a program is traced for, when that differs from the one it is traced on."""
 
 import contextlib
 import contextvars
@@ -14,7 +14,7 @@ def backend(present: Callable[[], str]) -> str:
 
 @contextlib.contextmanager
 def planned_for(name: str) -> Iterator[None]:
-    """Inside, forms that differ between kinds of devices are those of ``name``."""
+    """A context in which forms that differ between kinds of devices are those for ``name``."""
     token = _planned.set(name)
     try:
         yield

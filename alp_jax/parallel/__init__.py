@@ -1,4 +1,4 @@
-"""The mesh and the rules that place every array on it, and what processes say to each other.
+"""The mesh, the rules that place every array on it, and communication between processes.
 
-Letters at the end of a name are the dimensions of an array, in order: B rows of a batch, G parts of them, N numbers.
+The letters at the end of a name are the array's dimensions, in order: B rows of a batch, G parts of them, N numbers.
 """

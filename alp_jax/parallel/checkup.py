@@ -1,4 +1,4 @@
-"""What the machines of a run have, and whether it is what the run expects: versions, devices, disks, links."""
+"""Checks the machines of a run against what it expects: versions, devices, disks and links."""
 
 import importlib.util
 import os
@@ -23,16 +23,16 @@ _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "ten
 
 
 def check_machines(config: RunConfig | None, path: str, expected: int | None, megabytes: float) -> dict:
-    """What every process finds, gathered, and how fast the mesh of ``config`` (else all devices in a row) adds up.
+    """What every process finds, gathered, and the speed of a sum over ``config``'s mesh (else over all devices).
 
     Args:
-      path: a folder, whose free disk space is told.
-      expected: devices on all hosts together; None expects nothing.
+      path: a folder whose free disk space is reported.
+      expected: devices on all hosts together; None skips that check.
       megabytes: size of the array that is summed.
 
     Raises:
-      UserError: versions that differ, other devices than expected, hosts with different ones, or a mesh that does not
-        cover the devices or that batches do not fit.
+      UserError: versions or devices that differ between hosts, devices other than expected, or a mesh that does not
+        cover the devices or into which batches do not divide.
     """
     software = {
         "alp_jax": alp_jax.__version__,
@@ -71,7 +71,7 @@ def check_machines(config: RunConfig | None, path: str, expected: int | None, me
 
 
 def report_lines(report: dict) -> list[str]:
-    """What ``check_machines`` reports, for people."""
+    """What ``check_machines`` reports, as lines for people."""
     lines = []
     for name, value in report.items():
         if name == "hosts":

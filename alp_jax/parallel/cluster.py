@@ -1,4 +1,4 @@
-"""From flags and the environment of a scheduler to this process's number among all processes of the run."""
+"""Finds this process's number among the processes of a run, from flags or a scheduler's environment variables."""
 
 import dataclasses
 import os
@@ -29,10 +29,10 @@ class Membership:
 
 
 def find_membership(config: ClusterConfig, environ: Mapping[str, str] | None = None) -> Membership | None:
-    """Where this process stands, or None for a run of one process. Flags go before ALP_*, these before a scheduler's.
+    """This process's place, or None in a run of one. Flags override ALP_*, which override a scheduler's variables.
 
     Raises:
-      UserError: settings that are missing or cannot be, by the name of flag and variable.
+      UserError: settings that are missing or impossible; flag and variable are named.
     """
     environ = os.environ if environ is None else environ
     choose(config.kind, CLUSTERS, "--cluster")
@@ -111,7 +111,7 @@ def _gke(environ: Mapping[str, str], timeout_s: float) -> dict:
 
 
 def _tpu(environ: Mapping[str, str], timeout_s: float) -> dict:
-    """What the TPU's own metadata says, read by JAX's detection of Cloud TPU VMs and of TPU pods on GKE."""
+    """What the TPU's own metadata says, read through JAX's detection of Cloud TPU VMs and of TPU pods on GKE."""
     from jax._src.clusters import GceTpuCluster, GkeTpuCluster
 
     cluster = next((kind for kind in (GkeTpuCluster, GceTpuCluster) if kind.is_env_present()), None)

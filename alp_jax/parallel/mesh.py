@@ -2,7 +2,7 @@
 
 Activations are placed by the names of their dimensions, at the few places that matter: parameters alone do not tell the
 compiler enough. With rows of a batch and of a matrix on the same axis it may choose to move the activations, which are
-the larger. Outside of ``on_mesh`` a constraint does nothing.
+larger. Outside ``on_mesh`` a constraint does nothing.
 """
 
 import contextlib
@@ -26,11 +26,11 @@ BATCH_AXES = ("data", "fsdp")  # a batch is split over both: fsdp shards paramet
 def make_mesh(config: MeshConfig, devices: list | None = None) -> Mesh:
     """Builds the (data, fsdp, tensor) mesh over ``devices`` (all of them by default).
 
-    With ``dcn_*`` sizes above 1 the devices form slices (TPU slices, GPU nodes, else processes) with fast links inside;
-    that many parts of an axis lie in different slices, the rest of it within one.
+    With ``dcn_*`` (data centre network) sizes above 1 the devices form slices (TPU slices, GPU nodes, else processes)
+    with fast links inside; that many parts of an axis lie in different slices, the rest of it within one.
 
     Raises:
-      UserError: the axes do not multiply to the number of devices or slices; both numbers are named.
+      UserError: the axes' product is not the number of devices or slices; both numbers are named.
     """
     devices = jax.devices() if devices is None else devices
     sizes = axis_sizes(config, len(devices))
@@ -70,7 +70,7 @@ def hybrid_devices(sizes: tuple[int, ...], across: tuple[int, ...], devices: lis
     """Devices by axis, ``across`` of the ``sizes`` over slices.
 
     Raises:
-      UserError: there are not as many slices as ``across`` multiplies to.
+      UserError: the number of slices is not the product of ``across``.
     """
     slices = {getattr(device, "slice_index", 0) for device in devices}
     by_process = len(slices) == 1
@@ -96,7 +96,7 @@ def batch_part(mesh: Mesh) -> tuple[int, int]:
     Processes that share rows, because the tensor axis spans them, read the same part.
 
     Raises:
-      UserError: the rows of some process are no such part; the mesh has to be arranged differently.
+      UserError: the rows of some process are not one such part; the mesh has to be arranged differently.
     """
     grid = mesh.devices.reshape(batch_shards(mesh), -1)
     rows_of: dict[int, set[int]] = {}
@@ -151,7 +151,7 @@ AXES_OF: dict[str, tuple[str, ...]] = {
     "heads": ("tensor",),
     "vocab": ("tensor",),
     "each": (),  # per head
-    "draws": (),  # of a whole step, which every module takes its own from
+    "draws": (),  # of a whole step; every module takes its own from them
 }
 _mesh: contextvars.ContextVar[Mesh | None] = contextvars.ContextVar("mesh", default=None)
 
@@ -192,15 +192,15 @@ def divides(name: str, size: int) -> bool:
 
 
 def row_parts(rows: int) -> int:
-    """In how many parts a batch of ``rows`` lies on the mesh; one outside of ``on_mesh`` or where it stays whole."""
+    """Into how many parts the mesh divides a batch of ``rows``; one outside ``on_mesh`` or where it stays whole."""
     mesh = _mesh.get()
     return 1 if mesh is None or not divides("batch", rows) else batch_shards(mesh)
 
 
 def for_each_part(weight: jax.Array, parts: int, *names: str) -> jax.Array:
-    """(parts, *weight.shape): the same for every part of the rows, each where its rows are.
+    """(parts, *weight.shape): a copy of the weight for every part of the rows, placed where those rows are.
 
-    What is made of a weight alone, and larger than it, has a gradient that is summed over all rows. Made once for all
-    parts, the large sum travels between devices; made of these copies, the weight's own.
+    An array computed from a weight alone has a gradient summed over all rows. Where it is larger than the weight,
+    computing it once for all parts makes the large sum travel between devices; from these copies, the weight's does.
     """
     return constrain(jnp.broadcast_to(weight, (parts, *weight.shape)), "part", *names)

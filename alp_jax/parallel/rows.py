@@ -1,4 +1,4 @@
-"""Work on the rows of a batch that need nothing of each other, split over the devices of this process."""
+"""Work on the independent rows of a batch, split over the devices of this process."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,11 +14,11 @@ _AXIS = "rows"
 def over_rows(function: Callable, devices: list | None = None) -> Callable:
     """``function(shared, *arrays)``, jitted, with the first axis of ``arrays`` and of every result split over devices.
 
-    Rows that the devices do not divide are made up with zeros, and what comes of those is left out.
+    Rows are padded with zeros to a multiple of the devices, and the results of padding are dropped.
 
     Args:
-      function: treats every row by itself; ``shared`` is whole on every device.
-      devices: those of this process by default.
+      function: must treat every row independently; ``shared`` is replicated on every device.
+      devices: by default those of this process.
     """
     devices = jax.local_devices() if devices is None else devices
     if len(devices) == 1:

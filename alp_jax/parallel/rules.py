@@ -1,8 +1,8 @@
 """Ordered (regex, tactic) rules that give every array of the train state its place on the mesh.
 
 The first rule that matches the whole name wins; a name that no rule matches is an error, so that a new module cannot
-be placed by accident. Optimiser statistics end in the name of their parameter and follow it, those of small parameters
-are side by side.
+be placed by accident. Optimiser statistics end in the name of their parameter and follow it; those of small parameters
+are stacked (``alp_jax.optim.stacks``).
 
 The tensor axis splits layers as Megatron-LM does (Shoeybi et al. 2019): the matrix into a wide or many-headed layer by
 columns, the one out of it by rows, so that a pair needs one sum over the axis. A dimension that the axis does not
@@ -24,8 +24,8 @@ _TENSOR_DIMENSION = {COLUMN: -1, ROW: -2}
 
 RULES: tuple[tuple[str, str], ...] = (
     (r"seed|step|bad_steps|whitening|opt/(.*/)?(count|\w+_(N|PN|G|GK)|stacked/.*)", REPLICATE),
-    # several projections side by side in one matrix: equal stretches of its columns would not be stretches of each, so
-    # the activations are split in its place
+    # Several projections side by side in one matrix: equal slices of its columns would cut across projections, so the
+    # activations are split instead.
     (r".*/(self_attn_weights|nonlin_attention|conv_module\d|convolution)/in_proj/kernel", FSDP),
     (r".*/decoder/layers/\d+/\w+_attn/in_proj/kernel", FSDP),
     (r"(params|average|opt/.*)/encoder/(out_proj|subsampling/out_proj)/kernel", FSDP),

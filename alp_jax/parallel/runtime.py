@@ -6,6 +6,6 @@ from alp_jax.core.paths import cache_dir
 
 
 def setup_runtime() -> None:
-    """Turns the persistent compilation cache on; a second start of the same program compiles nothing."""
+    """Turns on the persistent compilation cache, so that a second start of the same program compiles nothing."""
     jax.config.update("jax_compilation_cache_dir", str(cache_dir() / "jax"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)

@@ -1,6 +1,6 @@
 """From a configuration or a run folder to the parts of a run: data, tokenizer, model functions and objective.
 
-Run folders are copied to machines that have neither their data set nor their tokenizer: both are looked for.
+Run folders get copied to machines where data set and tokenizer are elsewhere, so both are searched for.
 """
 
 import dataclasses
@@ -34,7 +34,7 @@ from alp_jax.train.checkpoint import load_params
 
 @dataclasses.dataclass(frozen=True)
 class Parts:
-    """What a step is made of: pure functions on nested dictionaries, and parts that training does not start fresh."""
+    """What a step is made of: pure functions on nested dictionaries, and parameters that do not start fresh."""
 
     init: Callable[[jax.Array], dict]
     apply: Callable[..., Any]
@@ -98,7 +98,7 @@ def _check_targets(config: RunConfig, tokenizer: Tokenizer) -> None:
 
 
 def _start_from(run_dir: str, init: Callable, part: str, knob: str) -> dict[str, Any]:
-    """The ``part`` of a run or an import, host arrays."""
+    """The parameters below ``part`` of a run or an import, as host arrays."""
     params, expected = load_params(run_dir)[0], jax.eval_shape(init, jax.random.key(0))
     if part not in params or part not in expected:
         where = run_dir if part not in params else "a model of this objective"
@@ -130,7 +130,7 @@ def read_config(run_dir: str | pathlib.Path) -> RunConfig:
 
 
 def find_data(run_dir: str | os.PathLike, config: RunConfig) -> str | None:
-    """The data set that a run was trained on: as its configuration names it, seen from here, or where it lay then.
+    """The data set a run was trained on: the configured path, seen from here, or its location at the time.
 
     None when it is in neither place.
     """
@@ -150,9 +150,9 @@ def require_data(run_dir: str | os.PathLike, config: RunConfig) -> str:
 
 
 def run_tokenizer(run_dir: str | os.PathLike, config: RunConfig, data: storage.Location) -> Tokenizer:
-    """The tokenizer of a run: the copy in its folder, or, for runs that have none, where it was when it was trained.
+    """The tokenizer of a run: the copy in its folder or, for runs without one, where it was during training.
 
-    An imported encoder without a text side has none of its own and takes that of the data set ``data``.
+    An imported encoder without a text side has no tokenizer of its own and takes that of the data set ``data``.
 
     Raises:
       UserError: it is in none of these places.

@@ -1,7 +1,7 @@
-"""The folder of checkpoints: which steps are whole, by a manifest of SHA-256 per file, and which of them stay.
+"""The folder of checkpoints: which steps are intact, by a manifest of SHA-256 hashes, and which of them stay.
 
-Orbax commits a step atomically but does not notice a flipped bit in an array's file, and takes an empty folder with a
-number for a name as a step. Here a step counts only when its manifest is there and lists exactly the files that are.
+Orbax commits a step atomically, but does not notice a flipped bit in an array's file, and takes an empty folder whose
+name is a number for a step. Here a step counts only when its manifest exists and lists exactly the files present.
 """
 
 import dataclasses
@@ -61,7 +61,7 @@ def read_manifest(folder: pathlib.Path) -> dict:
 
 
 def verify(folder: pathlib.Path, *, contents: bool = True) -> dict:
-    """Checks a step against its manifest, which is returned; ``contents`` False compares names and sizes only.
+    """Checks a step against its manifest and returns that; with ``contents`` False only names and sizes are compared.
 
     Raises:
       StorageError: the step is not complete or a file is damaged; the file is named.
@@ -82,7 +82,7 @@ def verify(folder: pathlib.Path, *, contents: bool = True) -> dict:
 
 
 def numbered(run_dir: str | os.PathLike) -> list[int]:
-    """Steps that have a folder, in order, whole or not."""
+    """Steps that have a folder, in order, intact or not."""
     root = checkpoints_dir(run_dir)
     names = (p.name for p in root.iterdir() if p.is_dir()) if root.is_dir() else ()
     return sorted(int(name) for name in names if name.isdecimal() and str(int(name)) == name)
@@ -109,7 +109,7 @@ def require(run_dir: str | os.PathLike, step: int | None) -> int:
 
 
 def require_any(run_dir: str | os.PathLike) -> list[int]:
-    """Steps that have a folder, whole or not.
+    """Steps that have a folder, intact or not.
 
     Raises:
       UserError: no such run, or it has none.
@@ -139,11 +139,11 @@ def inventory(run_dir: str | os.PathLike) -> list[dict]:
 
 
 def verify_all(run_dir: str | os.PathLike, step: int | None = None) -> Iterator[tuple[pathlib.Path, dict]]:
-    """Reads every byte of every complete checkpoint, or of one; (folder, its files) of each that is as it was written.
+    """Reads every byte of every complete checkpoint, or of one, and yields (folder, its files) of each intact one.
 
     Raises:
       UserError: no such run or checkpoint.
-      StorageError: once all were read, some were damaged; the first is named.
+      StorageError: raised after all were read if some are damaged; the first is named.
     """
     require_any(run_dir)
     last = require(run_dir, step)
@@ -153,7 +153,7 @@ def verify_all(run_dir: str | os.PathLike, step: int | None = None) -> Iterator[
         try:
             files_of_step = verify(folder)["files"]
         except (StorageError, OSError) as error:
-            if folder.exists():  # else a run that goes on removed it meanwhile
+            if folder.exists():  # otherwise a run that is still going removed it meanwhile
                 damaged.append(str(error))
             continue
         yield folder, files_of_step
@@ -163,7 +163,7 @@ def verify_all(run_dir: str | os.PathLike, step: int | None = None) -> Iterator[
 
 
 def _sizes(folder: pathlib.Path) -> dict[str, int]:
-    """Bytes by relative path of everything that is no folder, less the manifest and writes that were cut off."""
+    """Bytes by relative path of all files except the manifest and interrupted writes."""
     return {
         p.relative_to(folder).as_posix(): p.stat().st_size
         for p in sorted(folder.rglob("*"))
@@ -181,14 +181,14 @@ def _sync(folder: pathlib.Path) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Keep:
-    """What retention leaves; the union of its rules.
+    """Which checkpoints are kept: the union of these rules.
 
     Attributes:
       last: how many of the latest steps; at least one.
-      every: steps that are multiples of it; 0: no such rule.
-      minutes: one step in so many minutes of training; 0: no such rule.
+      every: steps that are multiples of it; 0 turns the rule off.
+      minutes: one step per this many minutes of training; 0 turns the rule off.
       best: how many with the best ``metric``.
-      metric: name of a metric, mean since the save before; lower is better, or higher with ``+`` in front.
+      metric: name of a metric, averaged since the previous save; lower is better, or higher with ``+`` in front.
     """
 
     last: int = 1
@@ -231,9 +231,9 @@ def kept(keep: Keep, manifests: dict[int, dict]) -> set[int]:
 
 
 def remove_others(run_dir: pathlib.Path, keep: Keep) -> None:
-    """Removes complete steps that no rule keeps, and steps before the last complete one that never were complete.
+    """Removes complete steps that no rule keeps, and incomplete steps older than the last complete one.
 
-    A step is renamed before it is removed, so that a kill leaves no half of a step under its number.
+    A step is renamed before it is removed, so that a kill never leaves half a step under its number.
     """
     root, whole = checkpoints_dir(run_dir), complete(run_dir)
     stay = kept(keep, {step: read_manifest(root / str(step)) for step in whole})

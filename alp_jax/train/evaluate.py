@@ -1,4 +1,4 @@
-"""The encoder of a run, frozen, handed to the evaluation."""
+"""Hands the frozen encoder of a run to the evaluation."""
 
 import dataclasses
 import functools

@@ -1,4 +1,4 @@
-"""Evaluates one encoder, and those it is compared with, on one data set or several, and tells the results."""
+"""Evaluates one encoder, and those it is compared with, on one data set or several, and reports the results."""
 
 import dataclasses
 import pathlib
@@ -41,15 +41,16 @@ def evaluate_sets(
 ) -> dict:
     """A table of results for every data set; see ``run_suite`` for the files.
 
-    Baselines go to OUT/untrained and OUT/start; what is there already and still fits is not measured again.
+    Baselines go to OUT/untrained and OUT/start; results that exist and still apply are not measured again.
 
     Args:
-      folder: of the run or import; of ``foreign``, an encoder that was not made here and has no baselines.
+      folder: of the run or import, or of ``foreign``, an encoder that was not made here and has no baselines.
       step, since: as in ``load_params``.
-      suite: as in ``open_suite``. data: a data set, or with suite ``paper`` a folder of them; None: the run's own.
-      out: where results go, OUT; by default ``folder``/eval, and a folder in it for each of several data sets.
+      suite: as in ``open_suite``.
+      data: a data set, or with suite ``paper`` a folder of them; None takes the run's own.
+      out: where results go, OUT; by default ``folder``/eval, with a folder in it for each of several data sets.
       start: as in ``baseline_models``.
-      tell: what lines for people are handed to.
+      tell: receives lines for people.
 
     Raises:
       UserError: no such run, data set or task.
@@ -67,7 +68,7 @@ def evaluate_sets(
         name = str(tasks.setup.dataset.path)
         require_tasks(name, tasks)
         own_out = out or folder / RESULTS
-        # Never inside the folder of results, where every .json is taken for one.
+        # Never inside the folder of results, where every .json file counts as a result.
         own_floors = floors or own_out.parent / FLOORS
         if path is not None and data and pathlib.Path(data) != path:
             own_out /= path.name
@@ -101,7 +102,7 @@ def data_sets(data: str | None, suite: str | None) -> list[pathlib.Path | None]:
     """The data sets to evaluate on: ``data``, or all that lie in it with ``suite`` paper; None for the run's own.
 
     Raises:
-      UserError: ``data`` is no data set and holds none.
+      UserError: ``data`` is not a data set and contains none.
     """
     if data is None:
         return [None]
@@ -135,7 +136,7 @@ def baseline_models(
       start: folder of the supervised encoder; None takes the one that ``config.init`` of the run names.
 
     Raises:
-      UserError: ``start`` is no run or import.
+      UserError: ``start`` is not a run or import.
     """
     config = read_config(run_dir)
     init, _ = make_model(config)

@@ -1,4 +1,4 @@
-"""Evaluates the checkpoints of a run as they come, from a process of its own: the training run never waits for it."""
+"""Evaluates the checkpoints of a run as they appear, in a separate process, so that training never waits for it."""
 
 import pathlib
 import time
@@ -28,17 +28,17 @@ def follow(
     poll_s: float = POLL_S,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[tuple[int, list[dict]]]:
-    """(step, results) of every checkpoint, in order, until the run is done and its last one evaluated.
+    """Yields (step, results) of every checkpoint, in order, until the run is done and its last one evaluated.
 
-    Results of a step lie in ``out/STEP``; what is there from the same parameters and settings is not measured again, so
-    a follower that stops goes on. ``out/curve.json`` holds value and interval by task, pooling and step, the folder
-    ``out/tensorboard`` the values. A checkpoint that the run's retention removes first is left out.
+    Results of a step go to ``out/STEP``; those that exist for the same parameters and settings are not measured again,
+    so a follower that was stopped can resume. ``out/curve.json`` holds value and interval by task, pooling and step,
+    ``out/tensorboard`` the values. A checkpoint that the run's retention removes first is skipped.
     """
     events = None
     try:
         seen: set[int] = set()
         while True:
-            done = is_done(run_dir)  # before the steps are listed: its last checkpoint is among them then
+            done = is_done(run_dir)  # asked before the steps are listed, so that they include the last checkpoint
             new = [step for step in complete(run_dir) if step not in seen]
             for step in new:
                 seen.add(step)
@@ -65,7 +65,7 @@ def follow(
 def follow_run(
     run_dir: pathlib.Path, suite: str | None, out: pathlib.Path, floors: pathlib.Path, tell: Callable[[str], None]
 ) -> dict:
-    """``follow`` with the tasks that ``suite`` names on the run's own data; tells a table of every checkpoint."""
+    """``follow`` with the tasks of ``suite`` on the run's own data; reports a table for every checkpoint."""
     tasks = open_suite(run_dir, read_config(run_dir), suite)
     require_tasks(str(tasks.setup.dataset.path), tasks)
     if tasks.shortages:

@@ -1,4 +1,4 @@
-"""What the host does around a step: compiles its programs ahead, traces chosen steps, collects garbage in between."""
+"""The host's work around a step: compiling programs ahead, tracing chosen steps, collecting garbage in between."""
 
 import concurrent.futures
 import gc
@@ -40,16 +40,16 @@ def batch_shapes(config: RunConfig, mesh: Mesh, samples: int, clips: int) -> Sha
 
 
 class CompiledSteps:
-    """The program of ``step(state, batch)``, which donates ``state``, for each shape of a batch; ``close`` at the end.
+    """The programs of ``step(state, batch)``, which donates ``state``, one per batch shape; ``close`` at the end.
 
-    The programs are compiled in threads from the moment this is made. A step waits for the program of its batch alone,
-    and compiles it itself where no thread has begun. Several processes compile one program after the other, all in the
-    same order, since they may share what they find out about kernels.
+    Compilation starts in threads as soon as this is constructed. A step waits only for the program of its batch, and
+    compiles it itself if no thread has begun. Several processes compile one program after the other, all in the same
+    order, since they may share what they find out about kernels.
 
     Args:
       step: from ``make_train_step``.
-      state: arrays or their shapes with places; those of the states to come.
-      shapes: of all batches to come, from ``batch_shapes``.
+      state: a train state, or its shapes with shardings; all later states have the same.
+      shapes: those of all batches to come, from ``batch_shapes``.
 
     Attributes:
       ready: the programs that ``program`` has given out, by the shape of ``audio``.
@@ -84,14 +84,14 @@ class CompiledSteps:
             with hosts.stage("compiling the step", f"for {size[0]} clips of {size[1] / SAMPLE_RATE:g} s"):
                 program = self._compile(size) if not_begun else future.result()
         if self._in_order:
-            # The first exchange of a program waits for the others for 30 s only; one that still compiles needs longer.
+            # The first collective of a program waits only 30 s for other processes, which may compile for longer.
             with hosts.stage("waiting for the other processes", quiet=True):
                 hosts.barrier(f"the program for {size} is compiled", _COMPILED_WITHIN_S)
         self.ready[size] = program
         return program
 
     def close(self) -> None:
-        """Gives up what has not begun and waits for what has."""
+        """Cancels compilations that have not begun and waits for those that have."""
         self._pool.shutdown(cancel_futures=True)
 
     def _compile(self, size: tuple[int, ...]) -> jax.stages.Compiled:
@@ -99,7 +99,7 @@ class CompiledSteps:
 
 
 class CompileCount:
-    """Counts the programs that this process gets compiled or from the cache, from ``__enter__`` to ``__exit__``."""
+    """Counts programs that this process compiles or takes from the cache, from ``__enter__`` to ``__exit__``."""
 
     def __init__(self) -> None:
         self.programs, self.seconds = 0, 0.0
@@ -128,7 +128,7 @@ def parse_steps(text: str) -> range:
     """``100:105`` -> steps 100 to 104; empty text -> none.
 
     Raises:
-      UserError: the text is no such range, or an empty one.
+      UserError: the text is not such a range, or the range is empty.
     """
     if not text:
         return range(0)
@@ -154,9 +154,9 @@ class Profile:
         self.steps, self._folder, self.running = steps, folder, False
 
     def turn(self, last: Any) -> None:
-        """Begins or ends, to be called before each step where ``step in steps`` is not ``running``.
+        """Begins or ends the trace; to be called before each step at which ``step in steps`` differs from ``running``.
 
-        ``last`` are arrays of the step before it, or None.
+        ``last`` holds arrays of the previous step, or is None.
         """
         jax.block_until_ready(last)
         if self.running:
@@ -173,10 +173,10 @@ class Profile:
 
 
 class Collector:
-    """Keeps Python from collecting garbage by itself, for a loop that does so every ``every`` steps; 0 lets it be.
+    """Stops Python's automatic garbage collection, for a loop that collects every ``every`` steps; 0 leaves it on.
 
-    A collection looks at every object of the process. Between steps, and on all hosts at the same step, it is short,
-    because what was there when the loop began is not looked at again.
+    A collection normally visits every object of the process. Here it runs between steps, on all hosts at the same one,
+    and is short, because objects that existed when the loop began are not visited again.
     """
 
     def __init__(self, every: int):

@@ -39,13 +39,13 @@ _NOTHING = contextlib.nullcontext()
 def train(config: RunConfig, workdir: str | pathlib.Path, *, extend: bool = False) -> dict:
     """Trains ``config`` in run folder ``workdir``, from its last checkpoint if it has one; returns the summary.
 
-    ``extend``: a run that is there may be made longer, to ``config.train.steps``.
+    ``extend`` allows an existing run to be made longer, up to ``config.train.steps``.
 
     Raises:
       ConfigError: a setting out of its range, or settings that do not go together.
       UserError: settings, data and run folder do not fit together.
-      Preempted: SIGTERM or SIGINT arrived; everything is saved (exit status 42). Before the first step is done there is
-        nothing to save, and the process ends at once with that status.
+      Preempted: SIGTERM or SIGINT arrived; everything is saved (exit status 42). Before the first step has finished
+        there is nothing to save, and the process ends at once with that status.
       StorageError: a checkpoint could not be written, is damaged, or does not fit on the disk.
       NumericsError: ``config.train.max_bad_steps`` non-finite steps in a row; a good checkpoint is left.
     """
@@ -125,7 +125,7 @@ def _start(
 
 
 def _resume_clock(saved: dict[str, Any], new: str, path: pathlib.Path, accept: bool) -> dict[str, Any]:
-    """What goes on from ``saved``; a change of the data's order is refused, or accepted and written down."""
+    """The clock to continue from ``saved``; a change in the data's order is refused, or accepted and recorded."""
     old = saved["data_fingerprint"]
     if old != new and not accept:
         raise UserError(
@@ -141,7 +141,7 @@ def _resume_clock(saved: dict[str, Any], new: str, path: pathlib.Path, accept: b
 
 @dataclasses.dataclass(frozen=True)
 class _Dispatched:
-    """A step that the device was given: what is looked at while the next one runs."""
+    """A step that was handed to the device; its metrics are read while the next one runs."""
 
     step: int
     metrics: dict[str, jax.Array]  # on the device
@@ -191,15 +191,15 @@ class _Loop:
                 lambda: f"before the first step after step {self.first}, which is saved; run it again"
             )
         previous: _Dispatched | None = None
-        # The order of what follows is a contract: each remark says what breaks when its lines move. Evaluation has no
+        # The order of what follows is a contract: each comment says what breaks if its lines move. Evaluation has no
         # line here: it reads what 3 saved (``alp eval --follow``, or after the last step), the state before a step.
         try:
             for step in range(self.first, total):
-                # 1. What went wrong with the save in flight is raised first. Later, a step more would be trained on a
-                #    disk that is full, and the error would come at the next save, save_every steps too late.
+                # 1. An error of the save in flight is raised first. Without this, training would go on with a full disk
+                #    and the error would only come at the next save, save_every steps too late.
                 if self.checkpoints.in_flight:
                     self.checkpoints.poll()
-                # 2. A trace begins and ends between steps. After 6 it would hold this step already, or miss it.
+                # 2. A trace begins and ends between steps. After 6, it would miss this step or hold one too many.
                 if (step in profile.steps) != profile.running:
                     profile.turn(previous.metrics if previous else None)
                 # 3. All processes agree on stopping, then save the state that ``step`` steps made. After 5 the clock on
@@ -219,8 +219,8 @@ class _Loop:
                     batch = next(batches)
                 waited = time.monotonic() - waited
                 rows, cut = batch.pop("row"), batch.pop("text_cut")
-                # 5. Count it while its arrays are on the host: behind put_batch each of these sums would wait for the
-                #    device, and be of all processes' rows.
+                # 5. Count it while its arrays are on the host: after put_batch each of these sums would wait for the
+                #    device, and cover the rows of all processes.
                 work = self._count(batch, waited, int(cut.sum()), costs, steps)
                 placed = put_batch(batch, mesh)
                 # 6. The step is handed to the device, and this returns at once. The old state is gone from here on.
@@ -234,8 +234,8 @@ class _Loop:
                 else:
                     self._report(log, dataset, previous)
                 previous = _Dispatched(step, metrics, rows, work)
-                # 8. Garbage is collected behind the hand-over, at the same step everywhere: before it, or whenever
-                #    Python likes, every device would wait for the host that is slowest.
+                # 8. Garbage is collected after the hand-over, at the same step everywhere: before it, or whenever
+                #    Python likes, every device would wait for the slowest host.
                 if collector.every and (step + 1) % collector.every == 0:
                     gc.collect()
             if previous:
@@ -268,7 +268,7 @@ class _Loop:
     def _count(
         self, batch: dict[str, np.ndarray], waited: float, cut: int, costs: StepCosts, steps: CompiledSteps
     ) -> StepWork:
-        """Adds a batch to the clock; returns its work, of all processes."""
+        """Adds a batch to the clock; returns its work over all processes."""
         shares, (rows, samples) = self._shares, batch["audio"].shape
         clips = int(batch["mask"].sum()) * shares
         seconds = float(batch["audio_len"].sum()) / SAMPLE_RATE * shares

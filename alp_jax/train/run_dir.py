@@ -1,4 +1,4 @@
-"""The run folder: who may write to it, what it was made with, and what it leaves behind."""
+"""The run folder: who may write to it, which settings made it, and what a run leaves in it."""
 
 import fcntl
 import json
@@ -56,8 +56,8 @@ RENEW_S = 10.0  # of the lease
 class RunDir:
     """An open run folder, locked against other runs until it is closed. Process 0 of a run holds it for all.
 
-    A run goes on with other values of the ``FREE`` settings, and with ``extend`` to more steps; ``write_changes``
-    writes both down.
+    A run may resume with other values of the ``FREE`` settings and, with ``extend``, for more steps; ``write_changes``
+    records both.
 
     Raises:
       UserError: the folder belongs to another configuration (the first setting that differs is named with both
@@ -137,7 +137,7 @@ class RunDir:
             say(f"alp: {self.path}: {old} steps become {new}; {change['note']}")
 
     def _reopen(self, step: int) -> None:
-        """Makes a run unfinished again. What was measured up to ``step`` is not of the longer run: it is set aside.
+        """Makes a run unfinished again and sets aside results measured up to ``step``, its old end.
 
         Done before the new length is written, so that no folder has that length and the marks of a finished run.
         """
@@ -152,7 +152,7 @@ class RunDir:
             path.replace(aside / path.name)
 
     def close(self) -> None:
-        """Gives the folder free; may be called twice."""
+        """Releases the folder; may be called twice."""
         if self._lease is not None:
             self._lease.close()
         if self._lock is not None:
@@ -227,7 +227,7 @@ class Lease:
             try:
                 os.utime(self._path)
             except OSError:
-                continue  # storage that is away for a moment; the lease lasts for several tries
+                continue  # storage may be away for a moment; the lease outlasts several tries
 
 
 def _read_lease(path: pathlib.Path) -> tuple[dict, float]:
@@ -244,7 +244,7 @@ def _read_lease(path: pathlib.Path) -> tuple[dict, float]:
 
 
 def _boot() -> str:
-    """Tells hosts of the same name apart: containers have many."""
+    """Tells apart hosts of the same name, as containers often have."""
     try:
         return pathlib.Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:

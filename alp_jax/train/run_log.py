@@ -34,7 +34,7 @@ ALONE = 0.5  # share of clips without negatives above which a warning is due
 
 @dataclasses.dataclass(frozen=True)
 class StepWork:
-    """What one step had to do, over all devices but for ``moved``, and how long it waited for its batch."""
+    """The work of one step, over all devices except for ``moved``, and how long it waited for its batch."""
 
     wait_s: float
     clips: int
@@ -50,15 +50,15 @@ class StepCosts:
 
     Bytes that a device moves are those of a plan, or of XLA's cost analysis of the compiled step.
 
-    XLA counts what fusions read and write, and the body of a loop once. Where the accelerator's bandwidth is not known,
-    nothing is asked and the bytes are None.
+    XLA counts what fusions read and write, and the body of a loop once. Where the accelerator's bandwidth is unknown,
+    XLA is not asked and the bytes are None.
 
     Attributes:
       known: FLOPs of the model and bytes of a step by (clips, samples) of all processes, as ``of`` gave them: padding
         costs what audio costs.
 
     Raises:
-      UserError: ``config.train.plan`` is no plan, or one for another number of devices.
+      UserError: ``config.train.plan`` is not a plan, or is for another number of devices.
     """
 
     def __init__(self, config: RunConfig, accelerator: Device | None, devices: int):
@@ -90,10 +90,11 @@ def _planned(path: pathlib.Path, devices: int) -> dict[tuple[int, int], float]:
 
 
 class Rates:
-    """Adds up the work of steps and says what it comes to per second and per peak.
+    """Adds up the work of steps and reports it per second and as a share of the devices' peaks.
 
-    ``mfu`` (model FLOPs over the peak of all devices in ``config.model.compute_dtype``) and ``memory_roofline_share``
-    (least time that memory needs over the time taken) are left out where the device's peaks are not known.
+    ``mfu`` (model FLOPs utilisation: FLOPs over the peak of all devices in ``config.model.compute_dtype``) and
+    ``memory_roofline_share`` (the least time that memory needs over the time taken) are left out where the device's
+    peaks are unknown.
 
     Args:
       devices: of the whole run.
@@ -139,7 +140,7 @@ class Rates:
 
 
 class RunLog:
-    """Writes where ``config.train.logs`` says; shows how far the run is, its ETA and the values of ``CONSOLE``.
+    """Writes to the logs of ``config.train.logs``; shows progress, time left (ETA) and the values of ``CONSOLE``.
 
     ``first`` is the first step that will be counted. ``log.txt`` has a line for each ``write``.
 

@@ -1,4 +1,4 @@
-"""A run up to its first step: what is opened, laid out and checked before a device has computed anything."""
+"""A run up to its first step: everything opened, laid out and checked before a device computes anything."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -29,7 +29,7 @@ from alp_jax.train.writers import parse_logs
 
 @dataclasses.dataclass(frozen=True)
 class Setup:
-    """A run that could take its first step, on the devices there are; nothing is compiled or written yet."""
+    """A run ready for its first step on the devices present; nothing is compiled or written yet."""
 
     keep: Keep  # which checkpoints stay
     dataset: Dataset
@@ -104,7 +104,7 @@ def check_batches(config: RunConfig, buckets: Sequence[Bucket]) -> None:
 
 
 def _check_best_metric(config: RunConfig, keep: Keep) -> None:
-    """UserError where no step gives the metric that the best checkpoints go by."""
+    """UserError where no step reports the metric that the best checkpoints are chosen by."""
     name = keep.metric.lstrip("+")
     known = {*STEP_METRICS, *objective_spec(config.objective.name).metrics(config.objective)}
     if keep.best and name not in known:

@@ -18,7 +18,7 @@ State = dict[str, Any]
 def state_maker(
     init: Callable, apply: Callable, optimizer: optax.GradientTransformation, average: bool = False
 ) -> Callable[..., State]:
-    """Returns ``make(seed, start={})``, a fresh state; ``start`` holds parts of the parameters that do not start fresh.
+    """Returns ``make(seed, start={})``, which makes a fresh state; ``start`` holds parameters that do not start fresh.
 
     It holds ``params``, ``average`` of them if asked for, ``opt`` (optimiser statistics), ``whitening`` (what the
     encoder's regularisers last measured), ``seed``, ``step`` and ``bad_steps``. The seed is part of the state, so that
@@ -50,7 +50,7 @@ def state_shapes(make: Callable[..., State]) -> State:
 
 
 def create_state(make: Callable[..., State], seed: int, mesh: Mesh, start: dict[str, Any] | None = None) -> State:
-    """A fresh state, every array made in its parts at their places; nothing is whole on one device.
+    """A fresh state, in which every array is created shard by shard in its place, never whole on one device.
 
     Args:
       make: from ``state_maker``.

@@ -1,8 +1,8 @@
 """One training step: waveforms to features to loss to new state, as one compiled function per bucket.
 
-A batch may go through the model in parts. A contrastive loss hangs on all embeddings of a batch at once, so summing the
-losses of its parts would compare fewer pairs. Instead all parts go through the model without gradients, the loss is
-differentiated by their embeddings, and every part goes through once more to bring its share of that gradient to the
+A batch may go through the model in parts. A contrastive loss depends on all embeddings of a batch at once, so summing
+the losses of its parts would compare fewer pairs. Instead all parts go through the model without gradients, the loss is
+differentiated by their embeddings, and every part goes through once more to carry its share of that gradient to the
 parameters (Gao et al. 2021, "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup"). Memory for
 activations is that of one part.
 """
@@ -56,13 +56,13 @@ def make_train_step(
     rate = learning_rate(config.optim, config.train.steps)
     platform = backend(jax.default_backend)
 
-    # XLA does not split Fourier transforms over rows by itself: every device would gather and transform all of them.
+    # XLA does not split Fourier transforms over rows by itself: every device would gather and transform all rows.
     @partial(jax.shard_map, mesh=mesh, in_specs=(rows, rows), out_specs=(rows, rows))
     def mel_of_rows(audio_BS: jax.Array, audio_len_B: jax.Array) -> tuple[jax.Array, jax.Array]:
         return log_mel(audio_BS, audio_len_B, features, platform)
 
     def step(state: State, batch: Arrays) -> tuple[State, Arrays]:
-        # From the step's number and nothing else: a run that resumes here draws what it would have drawn.
+        # From the seed and the step's number alone, so that a run resumed here draws what it would have drawn.
         key = jax.random.fold_in(jax.random.key(state["seed"]), state["step"])
         augment_key, objective_key, model_key = jax.random.split(key, 3)
         inputs = objective.prepare(batch, objective_key)
@@ -167,7 +167,7 @@ def value_and_grad(
 
         def backward(sums: Any, part: tuple[Arrays, jax.Array, Arrays]) -> tuple[Any, Reduced]:
             rows, number, by_rows = part
-            # With the part's own key again: another dropout would differentiate what was never measured.
+            # The same key again: with another dropout this would differentiate outputs that the loss never saw.
             known, pull = jax.vjp(lambda params, whitening: of_part(params, whitening, rows, number), params, whitening)
             return jax.tree.map(jnp.add, sums, pull(Reduced(by_rows, by_scalars))), known
 

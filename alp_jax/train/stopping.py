@@ -1,7 +1,7 @@
 """SIGTERM and SIGINT: every process leaves its loop at the same step, or at once while there is nothing to save.
 
-Python runs signal handlers between two of its instructions, so a compilation of minutes would hold them back. Signals
-are therefore also read from a pipe by a thread, which ends the process itself while that loses nothing.
+Python runs signal handlers between two of its instructions, so a compilation of several minutes would delay them. A
+thread therefore also reads signals from a pipe, and ends the process itself as long as that loses nothing.
 """
 
 import os
@@ -69,8 +69,8 @@ class Stop:
         self._reader.close()
 
     def leave_at_once(self, why: Callable[[], str] | None) -> None:
-        """From here a signal ends this process and the others at once, with the text of ``why`` as the line; None:
-        signals wait for the loop again. A signal that is there already acts now."""
+        """From now on a signal ends this process and the others at once, with the text of ``why``. With None,
+        signals wait for the loop again. A signal that has already arrived acts now."""
         self._at_once = why
         self._leave_if_asked()
 
@@ -81,8 +81,8 @@ class Stop:
     def due(self, step: int) -> bool:
         """Whether all processes stop before ``step``; to be asked at every step, on one process once a signal came.
 
-        A process that got a signal says so in the coordination service; process 0 reads that and names a step that
-        no process has begun.
+        A process that got a signal posts it to the coordination service; process 0 reads that and names a step that no
+        process has begun.
         """
         if self.alone:
             return bool(self.number)

@@ -1,4 +1,4 @@
-"""Where the numbers of a step go: JSON lines, TensorBoard, Weights & Biases; WRITERS has a line for each."""
+"""Where the numbers of a step go: JSON lines, TensorBoard, Weights & Biases; WRITERS has an entry for each."""
 
 import importlib.util
 import json
@@ -32,7 +32,7 @@ class Writer(Protocol):
 
 
 class JsonLines:
-    """``metrics.jsonl``, a line a step. Lines of steps that come again are dropped, so every step is there once."""
+    """``metrics.jsonl``, a line per step. Lines of steps that are computed again are dropped, so each appears once."""
 
     def __init__(self, run_dir: pathlib.Path, config: RunConfig, first: int):
         path = run_dir / METRICS
@@ -89,7 +89,7 @@ class TensorBoard(EventFile):
 class WandB:
     """A run of Weights & Biases, found again by the id in ``wandb_id.txt``; WANDB_MODE, WANDB_PROJECT and so on hold.
 
-    Of steps that come again W&B keeps what it was given first.
+    For steps that are computed again, W&B keeps the first values.
     """
 
     def __init__(self, run_dir: pathlib.Path, config: RunConfig, first: int):
@@ -140,11 +140,11 @@ def parse_logs(text: str) -> tuple[str, ...]:
 class Writers:
     """The writers of ``config.train.logs`` for steps from ``first``.
 
-    One that fails while it writes, or cannot start when a run resumes, is left out from there on, with one warning, and
-    the run goes on: the numbers are in ``metrics.jsonl``. That file is the run's own record: what it raises is raised.
+    A writer that fails while writing, or cannot start when a run resumes, is dropped with one warning and the run
+    continues: the numbers are in ``metrics.jsonl``. That file is the run's own record, so its errors are raised.
 
     Args:
-      warn: takes the warning.
+      warn: receives the warning.
 
     Raises:
       UserError: a writer cannot start, and nothing has been trained yet.

@@ -1,4 +1,4 @@
-"""Flags of a start, which are not settings of a run."""
+"""Flags of one start of a command, which are not settings of a run."""
 
 import dataclasses
 

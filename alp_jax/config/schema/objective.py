@@ -16,7 +16,7 @@ def outside_objectives() -> dict[str, object]:
 
 
 def objective_names() -> tuple[str, ...]:
-    """Every objective that there is."""
+    """The names of all objectives."""
     return (*OBJECTIVES, *outside_objectives())
 
 

@@ -14,7 +14,7 @@ from alp_jax.config.schema.train import MeshConfig, TrainConfig
 
 @dataclasses.dataclass(frozen=True)
 class RunConfig:
-    """All settings of one run; what ``config.json`` of a run folder holds."""
+    """All settings of one run, as stored in ``config.json`` of its folder."""
 
     seed: int = setting(
         0, "random seed of the parameters, the order of the data and every other draw", low=0, high=2**31 - 1
