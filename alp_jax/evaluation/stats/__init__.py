@@ -1,5 +1,5 @@
-"""Metrics, intervals, floors, and what qualifies a result.
+"""Metrics, intervals, floors, and notes that qualify a result.
 
-Dimensions: N clips or queries, U units that are resampled, R resamples, S seeds, K metrics or distinct values, B blocks
-of clips with equal scores, C classes.
+Dimensions: N clips or queries, U units that are resampled, R resamples (r of one block), S seeds, K metrics or distinct
+values, B blocks of clips with equal scores, C classes.
 """

@@ -1,16 +1,16 @@
-"""Whether a test is whole: clips of its sources that the data set should hold and does not."""
+"""Whether a test set is complete: clips that the data set should hold from its sources but does not."""
 
 from collections.abc import Iterable, Mapping
 
-MAX_MISSING = 0.02  # above this share a result is marked incomplete
+MAX_MISSING = 0.02  # a result is marked incomplete above this share
 CHOSEN = ("duplicate_stretch", "filtered_captions", "other_task")  # left out of a data set by choice
 
 
 def completeness(accounting: Mapping | None, sources: Iterable[str]) -> dict:
     """``{"expected", "missing", "reasons", "share", "incomplete"}`` over all splits of ``sources``.
 
-    Counts come from the accounting of the build, which knows for every source how many clips its metadata named and why
-    some are not stored. ``{"unknown": why}`` for a data set that was built without one.
+    Counts come from the accounting of the build, which records for every source how many clips its metadata listed and
+    why some are not stored. ``{"unknown": why}`` for a data set that was built without it.
     """
     known = (accounting or {}).get("sources", {})
     wanted = sorted(set(sources))

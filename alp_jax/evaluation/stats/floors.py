@@ -1,4 +1,4 @@
-"""The floor under every number: the same linear probe on mean and deviation of log-mel frames, no network at all.
+"""The floor under every number: what log-mel frames reach in the place of an encoder's.
 
 Floors depend on data and settings, not on the run, so runs on the same data share them through one file.
 """
@@ -24,9 +24,9 @@ def log_mel_model(config: FeatureConfig) -> EvalModel:
 def shared_floors(
     path: pathlib.Path, identity: str, names: list[str], compute: Callable[[list[str]], dict[str, dict]]
 ) -> dict[str, dict]:
-    """Floors of ``names`` (task -> metric -> value), from ``path`` where it has them, else computed and added to it.
+    """Floors of ``names`` (task -> metric -> value), read from ``path``; those it lacks are computed and added to it.
 
-    ``identity`` stands for data and settings; floors of another identity in the file are left alone.
+    ``identity`` stands for data and settings; floors that the file holds for other identities are left alone.
     """
     stored = files.read_json(path, "floors file") if path.exists() else {}
     known = stored.get(identity, {})

@@ -1,4 +1,7 @@
-"""How much of what an encoder is tested on it was trained on: the share of test clips that are in the training rung."""
+"""How much of a test set the encoder was trained on: the share of test clips that are in its training rung.
+
+A rung is the subset of a data set that a run trains on; see ``data.order.subset``.
+"""
 
 import dataclasses
 from collections.abc import Mapping
@@ -19,7 +22,7 @@ UNKNOWN = "unknown"
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-    """What a run was trained on: its settings, and the fingerprint that the data set had then."""
+    """The data a run was trained on: its settings, and the fingerprint that the data set had then."""
 
     data: DataConfig
     fingerprint: str
@@ -28,10 +31,11 @@ class Trained:
 def shares(trained: Trained | None, dataset: Dataset, tests: Mapping[str, np.ndarray]) -> dict[str, dict]:
     """For every task of ``tests`` (rows of ``dataset``), the share of its clips that are in the training rung.
 
-    The clips of all tasks are compared once, as ``alp data audit`` does. What an encoder that training began with had
-    seen before is not known here.
+    The clips of all tasks are compared once, as in ``alp data audit``. If training started from a pretrained encoder,
+    the clips which that encoder had seen do not count.
 
-    Returns task -> {"recording", "audio", "near", "caption", "any"}: shares of 0 to 1, or {"unknown": why}.
+    Returns:
+      task -> {"recording", "audio", "near", "caption", "any"}, shares from 0 to 1, or {"unknown": why}.
     """
     if trained is None:
         return {name: {UNKNOWN: "it is not known what the encoder was trained on"} for name in tests}
@@ -51,7 +55,7 @@ def shares(trained: Trained | None, dataset: Dataset, tests: Mapping[str, np.nda
 
 
 def _seen(trained: Trained, dataset: Dataset, rows: np.ndarray) -> dict[str, np.ndarray] | None:
-    """kind -> bool for every one of ``rows``; None when the training data has changed since."""
+    """Kind of match -> bool for each of ``rows``; None if the training data has changed since."""
     train = dataset if str(trained.data.path) == str(dataset.path) else open_dataset(trained.data.path)
     if train.fingerprint != trained.fingerprint:
         return None

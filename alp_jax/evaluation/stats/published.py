@@ -1,6 +1,6 @@
-"""What the paper reports for its own encoders (arXiv 2511.16757, tables of the full CaptionStew), beside our results.
+"""What the paper (arXiv 2511.16757) reports for its own encoders on the full CaptionStew, to print beside our results.
 
-Values are shares of one, as results are; the paper prints most of them in percent.
+Values are shares of 1, as in our results; the paper prints most of them in percent.
 """
 
 from collections.abc import Iterable
@@ -18,7 +18,7 @@ ROWS = (
 
 
 class Published(NamedTuple):
-    """One column of a table: the metric it states and a value for every one of ``ROWS``, None where none is given."""
+    """One column of a table: its metric, and a value for every one of ``ROWS`` (None if the paper gives none)."""
 
     metric: str
     values: tuple[float | None, ...]
@@ -44,7 +44,7 @@ TABLES: dict[tuple[str, str], Published] = {
     ("nsynth_instrument", ATTENTION): _percent("accuracy", None, 75.00, 72.10, 76.70, None),
 }
 PAPER_TASKS = (*dict.fromkeys(task for task, _ in TABLES), "voxceleb1", *RETRIEVAL, CAPTIONING)
-# task -> what 'alp data build' makes its data set of, where that is not called as the task
+# task -> what to pass to 'alp data build' for its data set, if that differs from the task's name
 BUILT_AS = {
     "voxceleb1": "voxceleb",
     "voxceleb2": "voxceleb --option version=2",
@@ -52,12 +52,12 @@ BUILT_AS = {
     DETECTION: "audioset_strong",
     **dict.fromkeys((*RETRIEVAL, CAPTIONING), "audiocaps, musiccaps or paraspeechcaps"),
 }
-# the data set on which the paper measured a task whose name says less than that
+# the data set on which the paper measured a task, if the name of the task does not tell
 ONLY_ON = {DETECTION: "audioset_strong"}
 
 
 def not_measured(tasks: Iterable[str]) -> list[str]:
-    """A line for every data set that the paper's protocol wants and that ``tasks`` do not come from."""
+    """A line for every data set that has tasks of the paper's protocol missing from ``tasks``."""
     measured, lacking = set(tasks), {}
     for task in PAPER_TASKS:
         if task not in measured:
@@ -66,7 +66,7 @@ def not_measured(tasks: Iterable[str]) -> list[str]:
 
 
 def published(task: str, pooling: str, sources: set[str]) -> dict[str, float]:
-    """Row -> value of the paper for a result on clips of ``sources``; empty when the paper has no such number."""
+    """Row -> the paper's value for a result on clips of ``sources``; empty if the paper has none."""
     if task in ONLY_ON and sources != {ONLY_ON[task]}:
         return {}
     column = TABLES.get((task, pooling))

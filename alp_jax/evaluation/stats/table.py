@@ -1,4 +1,4 @@
-"""Results for people: a table beside baselines and the paper, and lines about what qualifies them."""
+"""Results for people: a table with baselines and the paper's numbers, and lines with what qualifies them."""
 
 from collections.abc import Mapping
 
@@ -7,7 +7,7 @@ from alp_jax.evaluation.table import Shortage
 
 
 def table(results: list[dict], baselines: dict[str, list[dict]]) -> str:
-    """A line per (task, pooling): value and interval beside chance, floor, baselines and the paper's encoders."""
+    """A line per (task, pooling): value and interval, then chance, floor, baselines and the paper's encoders."""
     others = {name: {(r["task"], r["pooling"]): r for r in some} for name, some in baselines.items()}
     heads = ["chance", "floor", *others]
     rows = [["task", "pooling", "metric", "value", "95% interval", *heads, "paper"]]
@@ -36,7 +36,7 @@ def _interval(interval: list[float] | None) -> str:
 
 
 def notes(results: list[dict]) -> list[str]:
-    """A line for every task whose test clips are not all there, or whose headline metric is not computable."""
+    """A line for every task with missing test clips, or with a headline metric that could not be computed."""
     incomplete = {r["task"]: r["missing"] for r in results if r.get("missing", {}).get("missing")}
     lines = []
     for task, m in incomplete.items():
@@ -48,7 +48,7 @@ def notes(results: list[dict]) -> list[str]:
 
 
 def overlaps(results: list[dict]) -> list[str]:
-    """What is known of training clips among the test clips, a line for every task that has any."""
+    """Lines about test clips that were trained on: one per task that has any, and one per reason not to know."""
     by_task = {r["task"]: r["overlap"] for r in results if "overlap" in r}
     unknown = {shares["unknown"] for shares in by_task.values() if "unknown" in shares}
     lines = [f"test clips that were trained on: {why}" for why in sorted(unknown)]
@@ -60,7 +60,7 @@ def overlaps(results: list[dict]) -> list[str]:
 
 
 def too_small(shortages: Mapping[str, Shortage]) -> list[str]:
-    """A line for all tasks that the data set is too small for, for the same reason."""
+    """A line per reason, naming all the tasks that the data set is too small for because of it."""
     same: dict[str, list[str]] = {}
     for name, shortage in shortages.items():
         same.setdefault(str(shortage), []).append(name)
