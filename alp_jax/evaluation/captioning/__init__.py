@@ -1,4 +1,4 @@
-"""Captions of sounds: written by a decoder, scored against references.
+"""Captions of sounds, written by a decoder and scored against references.
 
-Dimensions: N clips, K lengths of n-grams, R resamples.
+Dimensions: N clips, K = 4 lengths of n-grams, R resamples.
 """

@@ -1,4 +1,4 @@
-"""Captions of the test clips: by the decoder that came with the encoder, or by one trained on its frames."""
+"""Captions of the test clips, by the decoder that came with the encoder or by one trained on its frames."""
 
 from alp_jax.core.run_files import CAPTIONING, DECODER, LOCKED
 from alp_jax.evaluation.captioning.locked_decoder import fit_decoder, generate
@@ -12,7 +12,7 @@ from alp_jax.evaluation.table import Shortage
 
 
 class CaptioningEvaluator(Evaluator):
-    """The test clips of retrieval, each with all its reference captions."""
+    """Captions of the clips that retrieval tests on, scored against all references of each."""
 
     names = (CAPTIONING,)
 

@@ -1,4 +1,4 @@
-"""Captions out of frozen frames, by the decoder that came with them or one trained on them."""
+"""Captions from frozen frames, by the model's own decoder or by one trained on the frames."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,18 +11,18 @@ from alp_jax.evaluation.evaluator import Setup
 from alp_jax.evaluation.frozen_fit import Captioned, Fitted, Frames, fit_text_side, in_batches
 from alp_jax.evaluation.retrieval.task import CaptionedClips
 
-# every position sees the earlier ones, as when captions are generated
+# every token is predicted from the earlier ones, as in generation
 OBJECTIVE = ObjectiveConfig(name="captioning", autoregressive_share=1.0)
-TRAINS = {"all": "", "cross_attention": "multihead_attn"}  # what of a decoder learns, by a name on its path
+TRAINS = {"all": "", "cross_attention": "multihead_attn"}  # setting -> name on the path of parameters that learn
 
 Decode = Callable[[np.ndarray, np.ndarray], Any]  # (frames_BTD, len_B) -> tokens_BL, PAD from the end on
 
 
 def fit_decoder(clips: CaptionedClips, frames: Frames, setup: Setup) -> Fitted:
-    """A decoder that has learnt from the training clips; the encoder is locked.
+    """Trains a decoder on the training clips; the encoder stays as it is.
 
     Args:
-      frames: reads training clips by position, with one number of frames for all.
+      frames: reads training clips by position, padded to the same number of frames in every call.
     """
     data = Captioned(
         frames,
@@ -42,6 +42,6 @@ def fit_decoder(clips: CaptionedClips, frames: Frames, setup: Setup) -> Fitted:
 
 
 def generate(decode: Decode, frames: Frames, clips: int, tokenizer: Tokenizer) -> list[str]:
-    """A caption for every one of ``clips`` clips."""
+    """A caption for each of the clips 0 to ``clips - 1``."""
     rows = in_batches(decode, frames, clips)
     return [tokenizer.decode([token for token in row if token != tokenizer.pad_id]) for row in rows.tolist()]

@@ -1,4 +1,4 @@
-"""BLEU, ROUGE-L and CIDEr-D of tokenised captions, equal to the code of the COCO caption challenge (pycocoevalcap).
+"""BLEU, ROUGE-L and CIDEr-D of tokenised captions, with the values of the COCO caption challenge (pycocoevalcap).
 
 Papineni et al. 2002 (BLEU, over the corpus, closest reference length), Lin 2004 (ROUGE-L, beta 1.2, best precision and
 best recall over the references), Vedantam et al. 2015 (CIDEr-D: n-grams of 1 to 4 words, sigma 6, document frequencies
@@ -12,28 +12,28 @@ from collections.abc import Sequence
 
 import numpy as np
 
-ORDER = 4  # of the longest n-grams
+ORDER = 4  # length of the longest n-grams
 _BETA, _SIGMA = 1.2, 6.0
-_SMALL, _TINY = 1e-9, 1e-15  # what keeps the reference's fractions from dividing by zero
+_SMALL, _TINY = 1e-9, 1e-15  # pycocoevalcap adds these below and above its fractions, against 0 / 0
 
 Tokens = Sequence[str]
 NGrams = collections.Counter  # of tuples of 1 to ORDER words
 
 
 def ngrams(tokens: Tokens) -> NGrams:
-    """How often every run of 1 to ORDER words occurs."""
+    """The number of times that every run of 1 to ORDER words occurs."""
     runs = (tuple(tokens[i : i + n]) for n in range(1, ORDER + 1) for i in range(len(tokens) - n + 1))
     return collections.Counter(runs)
 
 
 @dataclasses.dataclass(frozen=True)
 class BleuCounts:
-    """What BLEU adds up over clips.
+    """The counts that BLEU adds up over clips.
 
-    Fields:
-      right_NK: n-grams that are in a reference, at most as often as there, by their length.
-      candidate_NK: n-grams of the candidate.
-      length_N, reference_N: words of the candidate, and of the reference nearest in length, the shorter of two.
+    Attributes:
+      right_NK: n-grams of the candidate that a reference has, counted at most as often as there, by length.
+      candidate_NK: all n-grams of the candidate, by length.
+      length_N, reference_N: words of the candidate and of the reference nearest to it in length (the shorter of two).
     """
 
     right_NK: np.ndarray
@@ -43,7 +43,7 @@ class BleuCounts:
 
 
 def bleu_counts(candidates: Sequence[Tokens], references: Sequence[Sequence[Tokens]]) -> BleuCounts:
-    """Counts of one candidate and one reference or more per clip."""
+    """The counts of one candidate and at least one reference per clip."""
     right, candidate_counts, nearest = [], [], []
     for candidate, several in zip(candidates, references, strict=True):
         allowed: NGrams = collections.Counter()
@@ -58,7 +58,7 @@ def bleu_counts(candidates: Sequence[Tokens], references: Sequence[Sequence[Toke
 
 
 def bleu(counts: BleuCounts, weight_RN: np.ndarray) -> np.ndarray:
-    """bleu_RK for n-grams up to 1, ..., ORDER words, of the corpus in which clip n occurs ``weight_RN`` times."""
+    """bleu_RK with n-grams up to 1, ..., ORDER words, over a corpus in which clip n occurs ``weight_RN`` times."""
     weight_RN = np.asarray(weight_RN, np.float64)
     precision_RK = (weight_RN @ counts.right_NK + _TINY) / (weight_RN @ counts.candidate_NK + _SMALL)
     mean_RK = np.cumprod(precision_RK, axis=1) ** (1 / np.arange(1, ORDER + 1))
@@ -69,7 +69,7 @@ def bleu(counts: BleuCounts, weight_RN: np.ndarray) -> np.ndarray:
 
 
 def rouge_l(candidates: Sequence[Tokens], references: Sequence[Sequence[Tokens]]) -> np.ndarray:
-    """score_N: F measure of the longest common subsequence."""
+    """score_N: F-measure of the longest common subsequence."""
     return np.array([_rouge_l(c, several) for c, several in zip(candidates, references, strict=True)])
 
 
@@ -94,22 +94,22 @@ def _common(a: Tokens, b: Tokens) -> int:
 
 
 def tells_apart(references: Sequence[Sequence[Tokens]]) -> bool:
-    """Whether any n-gram is in the references of some clips and not of all.
+    """Whether any n-gram is in the references of some clips but not of all.
 
-    Where none is, as with one clip or one text for all clips, the inverse document frequency of everything is 0:
-    ``cider_d`` gives 0 to a perfect caption too.
+    If none is, as with a single clip or one text for all clips, every inverse document frequency is 0, and ``cider_d``
+    gives 0 even to a perfect caption.
     """
     documents = _documents([[ngrams(reference) for reference in several] for several in references])
     return any(count < len(references) for count in documents.values())
 
 
 def _documents(counted: Sequence[Sequence[NGrams]]) -> collections.Counter:
-    """In the references of how many clips every n-gram is."""
+    """N-gram -> number of clips with it in their references."""
     return collections.Counter(run for several in counted for run in set().union(*several))
 
 
 def cider_d(candidates: Sequence[Tokens], references: Sequence[Sequence[Tokens]]) -> np.ndarray:
-    """score_N, up to 10; no measurement unless ``tells_apart(references)``."""
+    """score_N, from 0 to 10; meaningless unless ``tells_apart(references)``."""
     counted = [[ngrams(reference) for reference in several] for several in references]
     documents = _documents(counted)
     log_clips = math.log(max(len(references), 1))
@@ -130,7 +130,7 @@ def cider_d(candidates: Sequence[Tokens], references: Sequence[Sequence[Tokens]]
 
 @dataclasses.dataclass(frozen=True)
 class _Weighted:
-    """Counts times inverse document frequency by length of the n-gram, their norms, and the number of word pairs."""
+    """Counts times inverse document frequency, one dict per length of n-gram; their norms; the number of word pairs."""
 
     parts: list[dict]
     norms: list[float]
@@ -138,7 +138,7 @@ class _Weighted:
 
 
 def _similarity(a: _Weighted, b: _Weighted) -> float:
-    """Mean over lengths of the cosine, in which ``a`` counts no n-gram more than ``b`` does, less for other lengths."""
+    """Mean cosine over n-gram lengths, ``a`` clipped to the weights of ``b``; less if they differ in length."""
     total = 0.0
     for x, y, x_norm, y_norm in zip(a.parts, b.parts, a.norms, b.norms, strict=True):
         if x_norm and y_norm:

@@ -1,4 +1,4 @@
-"""METEOR, SPICE and FENSE: computed where what they need is installed, else left out with the reason, never zero."""
+"""METEOR, SPICE and FENSE: computed if their requirements are installed, else left out with the reason, never zero."""
 
 from collections.abc import Sequence
 
@@ -8,20 +8,20 @@ from alp_jax.evaluation.captioning.tokens import tokenize
 
 
 def extra_scores(captions: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, np.ndarray | str]:
-    """Name -> score_N of one caption and its references per clip, or why there is none."""
+    """Name -> score_N of one caption per clip against its references, or the reason why there is none."""
     scores: dict[str, np.ndarray | str] = {"spice": "needs Java and the scene graph parser of Stanford CoreNLP"}
     for name, score in (("meteor_nltk", _meteor), ("fense", _fense)):
         try:
             scores[name] = np.asarray(score(captions, references), np.float64)
         except ImportError as error:
             scores[name] = f"needs the package {error.name}: pip install {error.name}"
-        except (LookupError, OSError) as error:  # words or weights that the package fetches by itself
+        except (LookupError, OSError) as error:  # word lists or weights that the package downloads itself
             scores[name] = f"needs data that is not here: {str(error).strip().splitlines()[0]}"
     return scores
 
 
 def _meteor(captions: Sequence[str], references: Sequence[Sequence[str]]) -> list[float]:
-    """By nltk, whose alignment differs from METEOR 1.5's in Java: hence the name."""
+    """METEOR by nltk. Its alignment differs from that of METEOR 1.5 (Java), so the metric has a name of its own."""
     from nltk.translate.meteor_score import meteor_score
 
     return [
@@ -31,7 +31,7 @@ def _meteor(captions: Sequence[str], references: Sequence[Sequence[str]]) -> lis
 
 
 def _fense(captions: Sequence[str], references: Sequence[Sequence[str]]) -> list[float]:
-    """Zhou et al., "Can audio captions be evaluated with image caption metrics?", 2022, by its authors' package."""
+    """By its authors' package (Zhou et al. 2022, "Can Audio Captions Be Evaluated with Image Caption Metrics?")."""
     from fense.evaluator import Evaluator
 
     evaluator = Evaluator(

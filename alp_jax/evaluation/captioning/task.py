@@ -1,4 +1,4 @@
-"""The scores of captions against all references of their clips, and the captions that need no network."""
+"""Scores of captions against all references of their clips, and the captions of the floor, which need no network."""
 
 import collections
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ SAMPLES = 10  # generated captions that a result shows
 
 
 def score_captions(clips: CaptionedClips, captions: Sequence[str], selected: dict) -> Measured:
-    """CIDEr-D, ROUGE-L and BLEU of one caption per test clip; what cannot be computed here is named with the reason.
+    """CIDEr-D, ROUGE-L and BLEU of one caption per test clip; ``skipped`` names what cannot be computed, and why.
 
     References without a word (only punctuation) do not count.
     """
@@ -41,13 +41,13 @@ def score_captions(clips: CaptionedClips, captions: Sequence[str], selected: dic
     counts = bleu_counts(words, references)
     for order in range(ORDER):
         name = f"bleu_{order + 1}"
-        # of the whole corpus: no clip has a BLEU of its own, every resample is scored
+        # BLEU belongs to a whole corpus and clips have none of their own, so every resample is scored
         measured.values[name] = bootstrap.entry(name, lambda w, order=order: bleu(counts, w)[:, order], drawn)
     return measured
 
 
 def nearest_captions(clips: CaptionedClips, train_x: np.ndarray, test_x: np.ndarray) -> list[str]:
-    """A caption of the training clip whose vector is nearest, each dimension scaled to unit deviation: the floor."""
+    """The floor: a caption of the nearest training clip, with every dimension scaled to unit deviation."""
     scale = np.maximum(train_x.std(0), 1e-6)
     train, test = train_x / scale, test_x / scale
     distance = (train**2).sum(1) - 2 * test @ train.T
@@ -55,7 +55,7 @@ def nearest_captions(clips: CaptionedClips, train_x: np.ndarray, test_x: np.ndar
 
 
 def _plainest(captions: Sequence[str]) -> str:
-    """The caption that shares most words with the others of its clip; the first of equals."""
+    """The caption whose words are most common among the captions of its clip; the first of equals."""
     words = [set(tokenize(caption)) for caption in captions]
     counted = collections.Counter(word for some in words for word in some)
     shared = [sum(counted[word] for word in some) / max(len(some), 1) for some in words]

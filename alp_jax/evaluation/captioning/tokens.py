@@ -1,13 +1,13 @@
-"""Words of a caption, as the field's evaluation code has them: Penn Treebank tokens in lower case, no punctuation.
+"""Words of a caption as the usual evaluation code splits them: lower-case Penn Treebank tokens without punctuation.
 
 That code runs the tokenizer of Stanford CoreNLP 3.4.1 in Java. These rules give the same tokens for captions in plain
-English; abbreviations, dates, fractions and web addresses, of which that tokenizer knows many by heart, may differ.
+English; abbreviations, dates, fractions and web addresses, for which that tokenizer has long lists, may differ.
 """
 
 import re
 
 _DROPPED = frozenset(["''", "'", "``", "`", ".", "?", "!", ",", ":", "-", "--", "...", ";"])
-# brackets are names there, and stay: their removal is by capital letters, after everything is lower case
+# That code turns brackets into names and keeps them: it removes -LRB- and the like, but all is in lower case by then.
 _BRACKETS = {"(": "-lrb-", ")": "-rrb-", "[": "-lsb-", "]": "-rsb-", "{": "-lcb-", "}": "-rcb-"}
 _QUOTES = str.maketrans(
     {"\u2019": "'", "\u2018": "`", "\u201c": '"', "\u201d": '"', "\u2013": "--", "\u2014": "--", "\u2026": "..."}
@@ -29,7 +29,7 @@ _SPLIT = {"cannot": ["can", "not"], "gonna": ["gon", "na"], "gotta": ["got", "ta
 
 
 def tokenize(caption: str) -> list[str]:
-    """The tokens of a caption; none are left of one that is only punctuation."""
+    """The tokens of a caption; empty if it is only punctuation."""
     tokens = []
     for token in _TOKEN.findall(caption.lower().translate(_QUOTES)):
         tokens += _parts(token)
