@@ -1,9 +1,9 @@
 """One vector per sound from a frozen encoder, for sounds of any length, in a few fixed batch shapes.
 
-A sound up to ``window_seconds`` is encoded in one piece. A longer one is cut into windows that start every
-``stride_seconds``; the last window ends with the sound and may be shorter, and less than 0.1 s at the end that no
-window covers is left out. The vector is the mean over the valid frames of all windows: with windows that overlap, a
-frame counts once for every window it is in.
+A sound of at most ``window_seconds`` is encoded in one piece. A longer one is cut into windows that start every
+``stride_seconds``. The last window may be shorter, as it ends with the sound; less than 0.1 s after it is left
+out. The vector is the mean over the valid frames of all windows: where windows overlap, a stretch of sound counts
+once for every window it is in.
 
 A sound's vector depends neither on the batch it is in nor on its padding, beyond rounding.
 """
@@ -24,8 +24,8 @@ from alp_jax.evaluation.model import EvalModel
 from alp_jax.models.dual import masked_mean
 
 POOLINGS = (MEAN, JOINT)
-BUCKET_SECONDS = (1.0, 2.5, 5.0, 10.0, 20.0)  # and the window; each is one compiled program
-SHORTEST_SECONDS = 0.1  # of a sound and of a window; below it encoders fill up with repeated frames
+BUCKET_SECONDS = (1.0, 2.5, 5.0, 10.0, 20.0)  # besides the window; each is one compiled program
+SHORTEST_SECONDS = 0.1  # of a sound or window; encoders fill shorter ones up with repeated frames
 _SHORTEST = round(SHORTEST_SECONDS * SAMPLE_RATE)
 _MEAN = jax.jit(masked_mean)
 
@@ -35,11 +35,11 @@ class EmbedSettings:
     """How sounds become vectors.
 
     Attributes:
-      pooling: ``mean`` over the encoder's frames, or ``joint``: every frame through the projection of a contrastive
-        model, the mean of those, and unit length, which for a sound of one window is the model's own audio embedding.
+      pooling: ``mean`` over the encoder's frames, or ``joint``: frames go through the projection of a contrastive
+        model and their mean is scaled to unit length. For a sound of one window that is the model's audio embedding.
       window_seconds: the longest piece that is encoded at once.
-      stride_seconds: from the start of a window to that of the next; 0 is the window's length, so without overlap.
-      batch_size: pieces in a batch; no result depends on it.
+      stride_seconds: from the start of one window to the start of the next; 0 means ``window_seconds``, no overlap.
+      batch_size: pieces in a batch; it does not change results.
     """
 
     pooling: str = MEAN
@@ -62,23 +62,23 @@ class EmbedSettings:
 
     @property
     def window(self) -> int:
-        """Samples of a window."""
+        """Samples in a window."""
         return round(self.window_seconds * SAMPLE_RATE)
 
     @property
     def stride(self) -> int:
-        """Samples from window to window."""
+        """Samples from the start of one window to the start of the next."""
         return round((self.stride_seconds or self.window_seconds) * SAMPLE_RATE)
 
     @property
     def edges_K(self) -> np.ndarray:
-        """Batch widths in samples, int64[K], ascending; the last is a window."""
+        """Batch widths in samples, int64[K], ascending; the last is the length of a window."""
         shorter = (seconds for seconds in BUCKET_SECONDS if seconds * SAMPLE_RATE < self.window)
         return edges((*shorter, self.window_seconds), "window_seconds")
 
 
 def check_pooling(model: EvalModel, pooling: str) -> None:
-    """Raises UserError when the model cannot pool so."""
+    """Raises UserError if the model does not support ``pooling``."""
     if pooling == JOINT and model.project_audio is None:
         raise UserError(
             f"pooling joint needs the audio projection of a contrastive model, which {model.name} has not: use mean"
@@ -86,15 +86,15 @@ def check_pooling(model: EvalModel, pooling: str) -> None:
 
 
 def window_starts(num_samples: int, settings: EmbedSettings) -> range:
-    """First samples of the windows of a sound: as many as it takes to leave less than 0.1 s uncovered."""
+    """First samples of a sound's windows; there are as many as leave less than 0.1 s uncovered."""
     beyond = max(0, num_samples - settings.window - (_SHORTEST - 1))
     return range(0, beyond + settings.stride, settings.stride)
 
 
 def embed(model: EvalModel, sounds: Iterable[tuple[int, np.ndarray]], settings: EmbedSettings) -> dict[int, np.ndarray]:
-    """Vectors of sounds, by the number each comes with.
+    """The vectors of sounds, keyed by the number that comes with each.
 
-    Only the pieces of unfinished batches are held, so ``sounds`` may be a generator over any amount of audio.
+    Only pieces of unfinished batches are in memory, so ``sounds`` may be a generator over any amount of audio.
 
     Args:
       sounds: (number, int16[n] at 16 kHz of at least 0.1 s), each number once.
@@ -103,7 +103,7 @@ def embed(model: EvalModel, sounds: Iterable[tuple[int, np.ndarray]], settings: 
       number -> float32[D], in the order of ``sounds``.
 
     Raises:
-      UserError: a setting out of range, joint pooling of a model without a projection, or a sound that is too short.
+      UserError: a setting is out of range, a model without a projection cannot pool jointly, or a sound is too short.
     """
     settings.check()
     check_pooling(model, settings.pooling)
@@ -113,7 +113,7 @@ def embed(model: EvalModel, sounds: Iterable[tuple[int, np.ndarray]], settings: 
     waiting = None
     for batch in _batches(sounds, settings, totals, frames):
         encoded = model.frames(batch["audio"], batch["audio_len"])
-        # the result of a batch is fetched when the next one is under way
+        # the result of a batch is fetched once the next is running, so that host and device are both busy
         waiting, finished = (batch, pool(*encoded), encoded[1]), waiting
         _add(finished, totals, frames)
     _add(waiting, totals, frames)
@@ -123,9 +123,9 @@ def embed(model: EvalModel, sounds: Iterable[tuple[int, np.ndarray]], settings: 
 def _batches(
     sounds: Iterable[tuple[int, np.ndarray]], settings: EmbedSettings, totals: dict, frames: dict[int, int]
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Pieces of sounds in batches of one bucket each, full ones first; ``row`` is the sound's number, -1 in padding.
+    """Pieces of sounds in batches of one bucket each, partial ones last; ``row`` is the sound's number, -1 in padding.
 
-    Enters every sound in ``totals`` and ``frames`` with zero.
+    Enters every sound in ``totals`` and ``frames`` as 0.
     """
     edges_K = settings.edges_K
     pending: list[list[tuple[int, np.ndarray]]] = [[] for _ in edges_K]
@@ -134,7 +134,7 @@ def _batches(
             raise UserError(f"sound {number} has {len(sound)} samples: {_SHORTEST} are the least")
         totals[number], frames[number] = 0.0, 0
         for start in window_starts(len(sound), settings):
-            piece = sound[start : start + settings.window].copy()  # a view would hold the whole sound
+            piece = sound[start : start + settings.window].copy()  # a view would keep the whole sound in memory
             k = int(assign(np.array([len(piece)]), edges_K)[0])
             pending[k].append((number, piece))
             if len(pending[k]) == settings.batch_size:
@@ -153,7 +153,7 @@ def _batch(pieces: list[tuple[int, np.ndarray]], edge: int, size: int) -> dict[s
 
 
 def _add(finished: tuple | None, totals: dict[int, np.ndarray | float], frames: dict[int, int]) -> None:
-    """Adds frames x mean of every piece, in float64."""
+    """Adds the number of frames times their mean for every piece, in float64."""
     if finished is None:
         return
     batch, mean_BD, len_B = finished[0], np.asarray(finished[1], np.float64), np.asarray(finished[2])

@@ -1,7 +1,7 @@
-"""The files of ``alp embed``: parts while it works, then one .npz or .parquet.
+"""The files of ``alp embed``: parts while it runs, then one .npz or .parquet file.
 
 npz: ``path`` <U[N] relative to the audio folder, ``seconds`` float64[N], ``embedding`` float32[N,D], ``bad_path``,
-``bad_reason`` and ``bad_detail`` <U[M], ``identity`` <U[] (JSON); nothing pickled. parquet: columns ``path`` string,
+``bad_reason`` and ``bad_detail`` <U[M], ``identity`` <U[] (JSON), no pickles. parquet: columns ``path`` string,
 ``seconds`` double, ``embedding`` list of D floats, and in the schema's metadata, under ``alp_jax.embed``, JSON with
 ``identity`` and ``bad``, a list of [path, reason, detail].
 """
@@ -29,13 +29,13 @@ _BAD = ("bad_path", "bad_reason", "bad_detail")
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """N embedded files and M bad ones.
+    """N embedded files, and M that could not be used.
 
     Attributes:
-      path: <U[N].
-      seconds: float64[N].
-      embedding: float32[N,D]; [0,0] without files.
-      bad: [path, reason, detail] of every bad file.
+      path: <U[N], relative to the audio folder.
+      seconds: float64[N], durations.
+      embedding: float32[N,D], or [0,0] if N is 0.
+      bad: [path, reason, detail] of every file that could not be used.
     """
 
     path: np.ndarray
@@ -49,7 +49,7 @@ class Part:
 
 
 def check_name(out: pathlib.Path) -> None:
-    """Raises UserError unless ``out`` can be a file of vectors."""
+    """Raises UserError unless ``out`` has a known suffix and is not a folder."""
     if out.suffix not in SUFFIXES:
         raise UserError(f"--out {out} must end in {' or '.join(SUFFIXES)}")
     if out.is_dir():
@@ -57,7 +57,7 @@ def check_name(out: pathlib.Path) -> None:
 
 
 def write_part(path: pathlib.Path, good: Sequence[tuple[str, float, np.ndarray]], bad: Sequence[Sequence[str]]) -> None:
-    """Writes (path, seconds, vector) and (path, reason, detail) atomically."""
+    """Writes a part atomically: (path, seconds, vector) per file, and (path, reason, detail) per unusable one."""
     buffer = io.BytesIO()
     paths, seconds, vectors = zip(*good, strict=True) if good else ((), (), ())
     np.savez(buffer, **_arrays(paths, seconds, np.stack(vectors) if good else np.zeros((0, 0)), bad))
@@ -80,12 +80,12 @@ def read_part(path: pathlib.Path) -> Part:
 
 
 def reasons(paths: Sequence[pathlib.Path]) -> dict[str, int]:
-    """How many bad files there are for each reason in the parts ``paths``."""
+    """Reason -> number of unusable files with it, over the parts ``paths``."""
     return dict(Counter(reason for path in paths for _, reason, _ in read_part(path).bad))
 
 
 def join(paths: Sequence[pathlib.Path], out: pathlib.Path, identity: dict) -> None:
-    """Writes the parts as one file, atomically; at least one part has an embedded file."""
+    """Writes the parts as one file, atomically; at least one part must hold an embedded file."""
     partial = out.with_name(f".{out.name}.{os.getpid()}")
     try:
         if out.suffix == ".npz":
@@ -113,7 +113,7 @@ def _join_npz(paths: Sequence[pathlib.Path], out: pathlib.Path, identity: dict) 
 
 
 def _join_parquet(paths: Sequence[pathlib.Path], out: pathlib.Path, identity: dict) -> None:
-    """Part by part, so that only one is in memory."""
+    """Writes part by part, so that only one is in memory."""
     bad, width = [], 0
     for path in paths:
         part = read_part(path)
@@ -132,7 +132,7 @@ def _join_parquet(paths: Sequence[pathlib.Path], out: pathlib.Path, identity: di
 
 
 def read_identity(out: pathlib.Path) -> dict | None:
-    """What ``join`` was given; None when ``out`` is another kind of file."""
+    """The ``identity`` that ``join`` wrote; None if ``out`` is another kind of file."""
     try:
         if out.suffix == ".npz":
             with np.load(out) as stored:

@@ -1,8 +1,8 @@
-"""A folder of audio files to one file of vectors; goes on where it stopped.
+"""Turns a folder of audio files into one file of vectors; an interrupted run can be continued.
 
-Files are taken in parts, in the order of their relative paths. While the work lasts, ``<out>.parts`` holds
-``embed.json`` (what the vectors depend on) and ``part-k.npz`` for every finished part; at the end the parts become
-``out`` in one move and the folder goes.
+Files are processed in parts, in the order of their relative paths. Until all are done, ``<out>.parts`` holds
+``embed.json`` (what the vectors depend on) and ``part-k.npz`` for every finished part; then the parts become ``out`` in
+one move and the folder is removed.
 """
 
 import itertools
@@ -26,7 +26,7 @@ from alp_jax.evaluation.embedding.embed import EmbedSettings, check_pooling, emb
 from alp_jax.evaluation.model import EvalModel
 
 VERSION = 1
-PART_FILES, PART_BYTES = 256, 64 << 20  # a part is what is done again after a stop
+PART_FILES, PART_BYTES = 256, 64 << 20  # size of a part; an interruption loses the work on one part at most
 
 
 def embed_folder(
@@ -41,21 +41,21 @@ def embed_folder(
 ) -> dict:
     """Writes the vectors of all audio files below ``folder`` to ``out`` (.npz or .parquet, see ``embed_files``).
 
-    Files that cannot be used are named on standard error and listed in ``out``. When ``out`` is complete already, or
-    a part of the work is done, that is not done again.
+    Files that cannot be used are named on standard error and listed in ``out``. Work that an earlier call finished,
+    all of it or some parts, is not repeated.
 
     Args:
-      depends_on: what the vectors depend on beside the model's parameters, as JSON.
-      max_seconds: longer files are not used; a worker takes up to 1 GB for an hour of 44.1 kHz.
-      workers: decoding processes; no result depends on it.
+      depends_on: what the vectors depend on besides the model's parameters, as JSON.
+      max_seconds: longer files are not used; a worker needs up to 1 GB for an hour at 44.1 kHz.
+      workers: number of decoding processes; it does not change results.
 
     Returns:
       ``out``, ``files``, ``embedded``, ``failed``, ``reasons`` (reason -> count), ``others`` (extension -> count),
       ``seconds`` (embedded audio) and ``width``.
 
     Raises:
-      UserError: bad settings, no audio, or ``out`` or its parts come from another model, other settings or files.
-      AlpError: not one file could be used; nothing is left.
+      UserError: bad settings, no audio, or ``out`` or its parts come from another model, other settings or other files.
+      AlpError: no file could be used; nothing is left behind.
     """
     settings.check()
     check_pooling(model, settings.pooling)
@@ -88,7 +88,7 @@ def embed_folder(
 
 
 def describe(result: dict) -> str:
-    """A result in one to three lines."""
+    """What ``embed_folder`` returned, in one to three lines for people."""
     hours = result["seconds"] / 3600
     lines = [f"{result['out']}: {result['embedded']} files, {hours:.2f} h, vectors of {result['width']}"]
     if result["failed"]:
@@ -109,7 +109,7 @@ def _check_same(where: pathlib.Path, stored: dict | None, identity: dict) -> Non
 
 
 def _claim(parts_dir: pathlib.Path, identity: dict) -> None:
-    """Makes the folder of parts this job's."""
+    """Marks the folder of parts as belonging to this job; UserError if it belongs to another."""
     description = parts_dir / "embed.json"
     if description.exists():
         _check_same(parts_dir, files.read_json(description), identity)
@@ -127,7 +127,7 @@ def _name(number: int) -> str:
 
 
 def _cut(audio_files: Sequence[AudioFile]) -> Iterator[list[AudioFile]]:
-    """Parts of at most PART_FILES files and, if that is more than one file, about PART_BYTES bytes."""
+    """Parts of at most PART_FILES files; one also ends with the file that brings it to PART_BYTES bytes."""
     part, size = [], 0
     for file in audio_files:
         part.append(file)
@@ -148,12 +148,12 @@ def _work(
     limits: reader.Limits,
     workers: int,
 ) -> None:
-    """Writes the parts that are not there yet."""
+    """Writes the parts that do not exist yet."""
     todo = [number for number in range(len(parts)) if not (parts_dir / _name(number)).exists()]
     waiting = [file for number in todo for file in parts[number]]
     decoded = decode_files([str(root / file.path) for file in waiting], limits, workers=workers)
     try:
-        size = sum(file.size for file in waiting)  # files differ in length
+        size = sum(file.size for file in waiting)  # progress goes by bytes, as files differ in length
         with Progress(f"embed with {model.name}", len(waiting), "files", work=size) as progress:
             read_s = 0.0
 

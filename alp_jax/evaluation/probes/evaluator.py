@@ -1,4 +1,4 @@
-"""Labels read off a frozen encoder: by a linear probe, by an attention probe, and by words where it knows some."""
+"""Labels read off a frozen encoder by a linear probe, an attention probe and, if it has a text tower, by prompts."""
 
 import dataclasses
 
@@ -18,7 +18,7 @@ from alp_jax.evaluation.table import Shortage
 
 
 class ProbeEvaluator(Evaluator):
-    """One label or set of tags."""
+    """The probes of one label or set of tags."""
 
     def __init__(self, task: Task, setup: Setup, prompts: Prompts | None):
         super().__init__(task, setup)
@@ -65,11 +65,11 @@ class ProbeEvaluator(Evaluator):
 def score_probe(task: Task, logits: np.ndarray, selected: dict) -> Measured:
     """Accuracy and balanced accuracy of a single-label task, mean average precision of a multi-label one.
 
-    Chance is the better of always answering the class that training has most of and of answering at random.
+    For accuracy, chance is the better of two: always giving the most frequent training class, or answering at random.
 
     Args:
       logits: [N, C] of the test clips, or [S, N, C] of probes that differ in their seed: the values are means over
-        seeds, and the intervals resample seeds as they do clips.
+        seeds, and the intervals resample seeds as well as clips.
 
     Raises:
       ValueError: logits are not finite.

@@ -1,4 +1,4 @@
-"""Linear probe: logistic regression by L-BFGS for a grid of penalties at once, the penalty chosen on held-out rows."""
+"""Linear probe: logistic regression by L-BFGS, for a grid of penalties at once; held-out rows choose the penalty."""
 
 import dataclasses
 import functools
@@ -10,7 +10,7 @@ import optax
 
 from alp_jax.evaluation.stats.metrics import mean_average_precision, standardise
 
-# 0.5 * penalty * |w|^2 beside the mean loss over standardised features
+# the objective adds 0.5 * penalty * |w|^2 to the mean loss; features are standardised
 PENALTIES = tuple(10.0**k for k in (-4, -3, -2, -1, 0, 1))
 MAX_ITERATIONS = 60
 GRADIENT_NORM = 1e-3
@@ -20,12 +20,12 @@ _ABSENT = -1e9  # logit of a padding class
 
 @dataclasses.dataclass(frozen=True)
 class ProbeData:
-    """What a probe is fitted to and judged on.
+    """The data of a probe.
 
     Attributes:
       train_x, test_x: float32[N,...] features.
       train_y: int32[N] classes, or float32[N,C] with 1 for each label of a multi-label task.
-      held: bool[N], training rows that are used for selection only.
+      held: bool[N], training rows that only select settings.
       num_classes: C.
     """
 
@@ -41,32 +41,32 @@ class ProbeData:
 
     @property
     def onehot(self) -> np.ndarray:
-        """float32[N,C]."""
+        """``train_y`` as float32[N,C]."""
         return self.train_y if self.multi else np.eye(self.num_classes, dtype=np.float32)[self.train_y]
 
 
 def padded(size: int, multiple: int) -> int:
-    """The smallest power of two times ``multiple`` that holds ``size``."""
+    """The smallest product of ``multiple`` and a power of two that is at least ``size``."""
     while multiple < size:
         multiple *= 2
     return multiple
 
 
 def pad_to(array: np.ndarray, *sizes: int) -> np.ndarray:
-    """Zeros after the end of the leading axes, up to ``sizes``."""
+    """``array`` with its leading axes padded with zeros to ``sizes``."""
     widths = [(0, size - have) for size, have in zip(sizes, array.shape, strict=False)]
     return np.pad(array, widths + [(0, 0)] * (array.ndim - len(widths)))
 
 
 def class_offset(num_classes: int) -> np.ndarray:
-    """What is added to logits so that padding classes are never chosen; float32[C padded]."""
+    """What to add to logits so that padding classes are never chosen; float32[padded C]."""
     total = padded(num_classes, CLASSES_MULTIPLE)
     return np.where(np.arange(total) < num_classes, 0.0, _ABSENT).astype(np.float32)
 
 
 def losses(logits_NC: jax.Array, onehot_NC: jax.Array, multi) -> jax.Array:
-    """Softmax cross-entropy, or for ``multi`` the sum over classes of the sigmoid one; loss_N."""
-    # where, not *, for padding classes: their log-probability is hugely negative and 0 * that must stay 0
+    """loss_N: softmax cross-entropy or, if ``multi``, sigmoid cross-entropy summed over classes."""
+    # where instead of *: nothing of a padding class, whose log-probability is near -1e9, enters the sum or its gradient
     one = -jnp.sum(jnp.where(onehot_NC > 0, onehot_NC * jax.nn.log_softmax(logits_NC), 0.0), axis=-1)
     many = jnp.sum(jax.nn.softplus(logits_NC) - jnp.where(onehot_NC > 0, onehot_NC * logits_NC, 0.0), axis=-1)
     return jnp.where(multi, many, one)
@@ -76,7 +76,10 @@ def losses(logits_NC: jax.Array, onehot_NC: jax.Array, multi) -> jax.Array:
 def fit_grid(x_ND, onehot_NC, weight_GN, penalty_G, offset_C, multi, iterations: int = MAX_ITERATIONS):
     """Weighted, penalised logistic regressions, one per row of ``weight_GN`` and ``penalty_G``.
 
-    Returns (w_GDC, b_GC), float32.
+    Regressions run side by side until the slowest ends; one that has converged keeps its state meanwhile.
+
+    Returns:
+      (w_GDC, b_GC), float32.
     """
 
     def one(weight_N, penalty):
@@ -102,7 +105,7 @@ def fit_grid(x_ND, onehot_NC, weight_GN, penalty_G, offset_C, multi, iterations:
 
 
 def score(logits_NC: np.ndarray, target: np.ndarray) -> float:
-    """What settings are selected by: accuracy, or mean average precision for a multi-label ``target`` [N,C]."""
+    """The score that selects settings: accuracy, or mean average precision for a multi-label ``target`` [N,C]."""
     if target.ndim == 2:
         value = mean_average_precision(logits_NC, target).value
         return -1.0 if np.isnan(value) else value
@@ -110,16 +113,18 @@ def score(logits_NC: np.ndarray, target: np.ndarray) -> float:
 
 
 def linear_probe(data: ProbeData) -> tuple[np.ndarray, dict]:
-    """Fits every penalty without the held-out rows and with them, in one program; selects on the held-out rows.
+    """Fits every penalty without the held-out rows and again with them, in one program; the held-out rows select.
 
-    Among equal scores the largest penalty wins. Deterministic.
+    The largest penalty wins a tie. Deterministic.
 
     Returns:
-      logits_NC float32 of the test rows under the selected penalty fitted to all training rows, and what was selected.
+      logits_NC float32 of the test rows, with the selected penalty fitted to all training rows, and what was selected.
     """
     train_x, test_x = standardise(data.train_x, data.test_x)
     rows = padded(len(train_x), ROWS_MULTIPLE)
     offset_C = class_offset(data.num_classes)
+    # Rows are left out by a weight of 0, as padding rows are, so that every fit has one shape and they share a program.
+    # The first half of G is fitted without the held-out rows, the second with them.
     weight_GN = np.repeat([~data.held, np.ones(len(data.held), bool)], len(PENALTIES), axis=0).astype(np.float32)
     w_GDC, b_GC = fit_grid(
         pad_to(train_x, rows),

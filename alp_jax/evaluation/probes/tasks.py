@@ -1,8 +1,8 @@
-"""Probe tasks out of a data set's records: who is trained on, who selects, who is tested, and what is right.
+"""Probe tasks from a data set's records: which clips train, select and test, and their right answers.
 
-Every label name of the records is a single-label task; ``tags`` is one multi-label task over the most frequent tags. A
-published benchmark of several labels per clip is a task of its own, over all of its classes. Splits are the data set's
-own and must share no group.
+Every label name in the records is a single-label task; ``tags`` is one multi-label task over the most frequent tags. A
+published multi-label benchmark is a task of its own, over all of its classes. Splits are the data set's own and must
+not share a group.
 """
 
 import collections
@@ -15,11 +15,11 @@ from alp_jax.config.schema import EvalConfig
 from alp_jax.core.clip import SPLITS
 from alp_jax.evaluation.table import Shortage, Split, Table, assert_disjoint, hold_out, split_fields, subset
 
-MIN_TRAIN, MIN_TEST = 8, 4  # clips a class needs in each split
+MIN_TRAIN, MIN_TEST = 8, 4  # clips that a class needs on each side
 MIN_TAG_TRAIN, MIN_TAG_TEST, MAX_TAGS = 20, 10, 32
-MIN_VALID = 50  # clips that make the validation split usable for selection
+MIN_VALID = 50  # clips that the validation split needs to select settings
 TAGS = "tags"
-# sources whose tags are the classes of a published task of that name
+# sources whose tags are the classes of a published task with the name of the source
 MULTI_LABEL = ("fsd50k", "magnatagatune")
 # published tasks: every class with a clip on both sides counts, however rare
 PUBLISHED = (*MULTI_LABEL, "vggsound", "voxceleb1", "voxceleb2", "crema_d", "nsynth_instrument")
@@ -30,7 +30,7 @@ class Task(Split):
     """One probe task.
 
     Attributes:
-      name: of the label, or ``tags``.
+      name: the name of the label, ``tags``, or one of MULTI_LABEL.
       train_y, test_y: int32[N] classes, or float32[N,C] for several labels per clip.
     """
 
@@ -40,10 +40,10 @@ class Task(Split):
 
 
 def build_tasks(table: Table, config: EvalConfig) -> tuple[dict[str, Task], dict[str, Shortage]]:
-    """All tasks that have at least two classes left, by name, and what is short of the others that records speak of.
+    """The tasks that have at least two classes left, by name, and why the others have not.
 
     Raises:
-      DataError: naming a group that is in training and test of one task.
+      DataError: a group is in both training and test of one task.
     """
     names = sorted({name for labels in table.labels for name in labels})
     built = {name: _single(table, name, config) for name in names}
@@ -67,7 +67,7 @@ def _too_few(train: collections.Counter, test: collections.Counter, min_train: i
 def _shortage(
     classes: Sequence[str], counts: dict[str, collections.Counter], sides: dict, fewest: tuple[int, int], units: str
 ) -> Shortage:
-    """Fewer than two classes are left."""
+    """The shortage of a task with fewer than two classes left."""
     every = len(set(counts["train"]) | set(counts["test"]))
     have = {"classes": len(classes), "train": len(sides["train"]), "test": len(sides["test"])}
     reason = (
@@ -91,7 +91,7 @@ def _single(table: Table, name: str, config: EvalConfig) -> Task | Shortage:
     valid = subset(table, kept["valid"], config.max_train_clips // 4, label_of)
     test = subset(table, kept["test"], config.max_test_clips, label_of)
     if len({label_of[row] for row in valid.tolist()}) * 2 < len(classes):
-        valid = valid[:0]  # it knows too few of the classes to select anything
+        valid = valid[:0]  # under half of the classes occur in it: too few to select by
     index = {name: i for i, name in enumerate(classes)}
 
     def target(rows):

@@ -1,8 +1,8 @@
-"""Classification without a probe: a clip belongs to the class whose sentence its embedding is nearest to.
+"""Classification without a probe: a clip gets the class whose sentence is nearest to its embedding.
 
-Three results, all reported, because prompts move zero-shot numbers by several points: the first prompt alone, the mean
-of all prompts' embeddings (Radford et al. 2021, arXiv 2103.00020, section 3.1.4), and the prompt that is best on the
-clips that select settings. The order of classes cannot matter: classes that tie share the answer.
+Prompts move zero-shot numbers by several points, so there are three results: the first prompt alone, the mean of all
+prompts' embeddings (Radford et al. 2021, arXiv 2103.00020, section 3.1.4), and the prompt that is best on the held-out
+training clips. The order of classes does not matter: classes that tie share the answer.
 """
 
 import dataclasses
@@ -17,9 +17,9 @@ from alp_jax.evaluation.measured import Measured, from_estimates
 from alp_jax.evaluation.probes.tasks import Task
 from alp_jax.evaluation.stats import bootstrap, metrics
 
-_DECIMALS = 6  # of similarities: below this, the order in which a matrix product adds decides
+_DECIMALS = 6  # of similarities: further digits depend on the order in which a matrix product adds
 _ANY = ("{}", "a recording of {}", "this is a sound of {}", "{} can be heard")
-# of tasks whose classes are no words (names of voices, releases) there is nothing to ask
+# tasks whose classes are not words (names of voices, releases) have no prompts
 TEMPLATES: Mapping[str, tuple[str, ...]] = {
     "sound_event": ("the sound of {}", *_ANY),
     "drum": ("a drum sound, {}", "a single hit of a {}", "{}"),
@@ -35,7 +35,7 @@ TEMPLATES: Mapping[str, tuple[str, ...]] = {
 
 @dataclasses.dataclass(frozen=True)
 class Prompts:
-    """``templates`` with one ``{}`` each, and what stands for a class where its name will not do."""
+    """``templates`` with one ``{}`` each, and ``texts`` for classes whose names do not read well."""
 
     templates: tuple[str, ...]
     texts: Mapping[str, str] = dataclasses.field(default_factory=dict)
@@ -48,10 +48,10 @@ def read_prompts(file: str | pathlib.Path) -> dict[str, Prompts]:
     """The prompts of ``config.evaluation.prompts``; an empty name gives those of ``TEMPLATES``.
 
     The file is JSON: task -> ``{"templates": ["the sound of {}", ...], "classes": {"label": "words", ...}}``, the
-    second part optional. Its tasks replace the built-in ones of that name.
+    second part optional. Its tasks replace built-in ones of the same name.
 
     Raises:
-      UserError: no such file or not of that form.
+      UserError: the file does not exist or does not have that form.
     """
     known = {name: Prompts(templates) for name, templates in TEMPLATES.items()}
     if not file:
@@ -78,7 +78,7 @@ def zero_shot(
     audio: Callable[[np.ndarray], np.ndarray],
     embed: Callable[[list[str]], np.ndarray],
 ) -> Measured:
-    """Values of the three ways to prompt, with intervals, and the prompts.
+    """The three results with intervals, and the prompts.
 
     Args:
       audio: rows -> float32[N,E] of unit length.
@@ -106,7 +106,7 @@ def _similarity(audio_NE: np.ndarray, text_CE: np.ndarray) -> np.ndarray:
 
 
 def _estimate(similarity_NC: np.ndarray, target: np.ndarray) -> bootstrap.Estimate:
-    """mAP of several labels, else accuracy in which classes that tie share a clip."""
+    """Mean average precision of several labels, else accuracy in which classes that tie share a clip."""
     if target.ndim == 2:
         return metrics.mean_average_precision(similarity_NC, target)
     top_NC = similarity_NC == similarity_NC.max(1, keepdims=True)
@@ -120,7 +120,7 @@ def _value(similarity_NC: np.ndarray, target: np.ndarray) -> float:
 
 
 def _chance(task: Task) -> float:
-    """What random similarities reach: the mean share of clips with a label, or one class in C."""
+    """What random similarities reach: the mean share of clips with a label, or 1 / C."""
     if task.test_y.ndim == 1:
         return 1 / len(task.classes)
     share_C = task.test_y.mean(0)

@@ -1,4 +1,4 @@
-"""What ``alp qa`` does: an adapter trained, questions answered, answers scored or judged, and what is told of it."""
+"""The actions of ``alp qa``: training an adapter, answering questions, scoring or judging answers, and reports."""
 
 import dataclasses
 import os
@@ -32,9 +32,11 @@ class QaInputs:
     """What training and answering share: the encoder, the language model, the questions and where their sounds are.
 
     Attributes:
-      config: ``max_seconds`` and ``batch_seconds`` are used. bucket_seconds: of clips of a data set.
-      data: path of the data set with the clips. audio: AIR-Bench's folder of files, which comes first.
-      workers: processes that decode files.
+      config: only ``max_seconds`` and ``batch_seconds`` are used.
+      bucket_seconds: lengths that clips of a data set are padded to.
+      data: path of the data set with the clips; ignored if ``audio`` is given.
+      audio: folder of files in the layout of AIR-Bench.
+      workers: number of processes that decode files.
     """
 
     encoder: EvalModel
@@ -51,7 +53,7 @@ class QaInputs:
         return [self.encoder.name, self.encoder.identity]
 
     def sounds(self, max_frames: int, cache: pathlib.Path) -> learn.Sounds:
-        """Reads frames; those of a data set's clips lie in ``cache`` meanwhile."""
+        """The reader of the sounds' frames; for clips of a data set it keeps them in ``cache``."""
         config = self.config
         if self.audio:
             return FileSounds(
@@ -73,8 +75,8 @@ def train_adapter(
     out: pathlib.Path,
     tell: Tell,
 ) -> dict:
-    """An adapter in the folder ``out``; see ``learn.train`` and ``AdapterConfig``. Raises UserError if one is there."""
-    if (out / SETTINGS).exists():  # before minutes of reading
+    """Trains an adapter into the folder ``out``; see ``learn.train``. Raises UserError if it holds one already."""
+    if (out / SETTINGS).exists():  # before inputs are read, which takes minutes
         raise UserError(f"{out} holds an adapter already: take another --out or remove it")
     inputs = read_inputs()
     second = np.zeros((1, SAMPLE_RATE), np.int16), np.array([SAMPLE_RATE], np.int32)
@@ -98,7 +100,7 @@ def answer_questions(
     out: pathlib.Path,
     tell: Tell,
 ) -> dict:
-    """Answers as JSON lines in ``out``; those that are there are kept."""
+    """Writes answers as JSON lines to ``out``; answers already there are kept."""
     adapter, inputs = load_adapter(adapter_folder), read_inputs()
     if adapter.origin.get("encoder") != inputs.origin:
         name = (adapter.origin.get("encoder") or ["another encoder"])[0]
@@ -120,12 +122,12 @@ def answer_questions(
 
 
 def score_answers(path: pathlib.Path, out: pathlib.Path, tell: Tell) -> dict:
-    """A result per task in the folder ``out``, without a judge."""
+    """Scores answers without a judge and writes one result per task into the folder ``out``."""
     return _write(out, score.results(read_answers(path), _origin(path)), tell)
 
 
 def judge_answers(path: pathlib.Path, out: pathlib.Path, *, swap: bool, workers: int, timeout_s: float, tell: Tell):
-    """Ratings in the file ``out`` and a result per task beside it; ratings that are there are kept."""
+    """Writes ratings to the file ``out`` and one result per category beside it; ratings already there are kept."""
     answers, endpoint = read_answers(path), judge.endpoint(os.environ)
     origin = _origin(path)
     identity = {"answers": origin["fingerprint"], "url": endpoint.url, "judge": endpoint.model, "swap": swap}
@@ -136,14 +138,14 @@ def judge_answers(path: pathlib.Path, out: pathlib.Path, *, swap: bool, workers:
 
 
 def _origin(path: pathlib.Path) -> dict:
-    """What results say of where answers are from; those of other programs say their file alone."""
+    """Where answers come from, for results; of answers by another program only the file is known."""
     origin = path.with_name(path.name + ".from.json")
     made = read_json(origin) if origin.exists() else {}
     return {"model": made.get("model", path.stem), "fingerprint": sha256(path), "answers": str(path)}
 
 
 def _write(out: pathlib.Path, results: list[Result], tell: Tell) -> dict:
-    """One JSON per result, and a line of every metric."""
+    """Writes one JSON file per result, and tells a line per metric."""
     width = max(len(result.task) for result in results)
     for result in results:
         result.write(out)

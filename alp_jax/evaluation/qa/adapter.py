@@ -1,8 +1,8 @@
-"""The light adapter between a frozen encoder and a frozen language model; it alone learns.
+"""The small adapter between a frozen encoder and a frozen language model, the only part that is trained.
 
-The projector of SLAM-ASR (Ma et al., "An Embarrassingly Simple Approach for LLM with Strong ASR Capacity", 2024): a few
-neighbouring frames side by side, then two linear layers with ReLU between. Frames come standardised by the training
-sounds, and what comes out has the size of the language model's own embeddings.
+It is the projector of SLAM-ASR (Ma et al. 2024, "An Embarrassingly Simple Approach for LLM with Strong ASR Capacity"):
+a few neighbouring frames are concatenated and go through two linear layers with a ReLU between. Frames are standardised
+with statistics of the training sounds, and the output is scaled to the size of the language model's embeddings.
 """
 
 import dataclasses
@@ -24,13 +24,13 @@ WEIGHTS, SETTINGS = "adapter.safetensors", "adapter.json"
 
 @dataclasses.dataclass(frozen=True)
 class AdapterConfig:
-    """Sizes.
+    """The sizes of an adapter.
 
     Attributes:
-      frame_width, model_width: of the encoder's frames and of the language model.
-      stack: neighbouring frames that become one position.
+      frame_width, model_width: widths of the encoder's frames and of the language model.
+      stack: number of neighbouring frames that become one position.
       hidden: width between the two layers.
-      max_frames: a sound with more is reduced to as many by averaging neighbours.
+      max_frames: sounds with more frames are reduced to this many by averaging neighbours.
     """
 
     frame_width: int
@@ -44,18 +44,18 @@ class AdapterConfig:
 
     @property
     def positions(self) -> int:
-        """Positions that the longest sound takes."""
+        """The number of positions that the longest sound takes."""
         return -(-self.max_frames // self.stack)
 
 
 @dataclasses.dataclass(frozen=True)
 class Adapter:
-    """What training leaves.
+    """A trained adapter.
 
     Attributes:
       params: ``first`` and ``second``, each ``kernel`` and ``bias``; float32.
-      fixed: ``mean`` and ``std`` of frames (D) and the ``size`` of the language model's embeddings (a scalar).
-      origin: what it was trained with and on; an adapter fits its own encoder and language model only.
+      fixed: ``mean`` and ``std`` of frames (D), and ``size``, the root mean square of the language model's embeddings.
+      origin: what it was trained with and on; an adapter works with its own encoder and language model only.
     """
 
     config: AdapterConfig
@@ -65,7 +65,7 @@ class Adapter:
 
 
 def init(key: jax.Array, config: AdapterConfig) -> dict[str, dict[str, jax.Array]]:
-    """Fresh parameters: normal weights with a variance of 2 / inputs, then 1 / inputs; no bias."""
+    """Initial parameters: normal weights of variance 2 / inputs, then 1 / inputs in the second layer; zero bias."""
 
     def layer(key, rows, columns, gain):
         kernel = jax.random.normal(key, (rows, columns)) * (gain / rows) ** 0.5
@@ -79,7 +79,7 @@ def init(key: jax.Array, config: AdapterConfig) -> dict[str, dict[str, jax.Array
 
 
 def apply(params: dict, fixed: dict, frames_BTD: jax.Array, len_B: jax.Array, stack: int) -> jax.Array:
-    """x_BPW float32 of P = ceil(T / stack) positions; those of a row from ceil(len / stack) on hold no meaning."""
+    """x_BPW, float32, P = ceil(T / stack); positions of a row from ceil(len / stack) on are meaningless."""
     batch, length, width = frames_BTD.shape
     frames_BTD = (frames_BTD - fixed["mean"]) / fixed["std"]
     frames_BTD = jnp.where(jnp.arange(length)[:, None] < len_B[:, None, None], frames_BTD, 0.0)
@@ -89,12 +89,12 @@ def apply(params: dict, fixed: dict, frames_BTD: jax.Array, len_B: jax.Array, st
 
 
 def positions(len_B: np.ndarray, stack: int) -> np.ndarray:
-    """Positions that sounds of ``len_B`` frames take."""
+    """The number of positions that sounds of ``len_B`` frames take."""
     return -(-np.asarray(len_B) // stack)
 
 
 def save_adapter(folder: str | pathlib.Path, adapter: Adapter) -> None:
-    """Writes weights and settings; the settings last, so that a folder that has them is whole."""
+    """Writes weights, then settings: a folder with settings is complete."""
     folder = pathlib.Path(folder)
     tensors = {f"{layer}.{name}": value for layer, own in adapter.params.items() for name, value in own.items()}
     tensors |= {f"fixed.{name}": value for name, value in adapter.fixed.items()}
@@ -103,7 +103,7 @@ def save_adapter(folder: str | pathlib.Path, adapter: Adapter) -> None:
 
 
 def load_adapter(folder: str | pathlib.Path) -> Adapter:
-    """Reads what ``save_adapter`` wrote. Raises UserError naming what is missing, damaged or of another shape."""
+    """Reads what ``save_adapter`` wrote. Raises UserError if anything is missing, damaged or of another shape."""
     folder = pathlib.Path(folder)
     settings = files.read_json(folder / SETTINGS, "adapter")
     try:

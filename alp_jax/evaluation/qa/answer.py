@@ -1,4 +1,4 @@
-"""Answers of a frozen language model to questions about sounds, through a trained adapter; greedy."""
+"""Greedy answers of a frozen language model to questions about sounds, which it gets through a trained adapter."""
 
 from collections.abc import Sequence
 
@@ -19,11 +19,11 @@ READ = 128  # questions whose sounds are read at a time
 
 
 class Answerer:
-    """Questions with frames to texts.
+    """Answers questions, given the frames of their sounds.
 
     Args:
-      max_tokens: the longest answer.
-      batch: questions answered at a time; the last ones are filled up.
+      max_tokens: length of the longest answer.
+      batch: questions answered at a time; fewer are padded to this many.
 
     Raises:
       UserError: the adapter was trained with another language model.
@@ -63,13 +63,13 @@ class Answerer:
 def answer_all(
     questions: Sequence[Question], sounds: Sounds, answerer: Answerer, journal: Journal
 ) -> tuple[list[dict], list[Question]]:
-    """Answers what ``journal`` has not, and finishes it.
+    """Answers the questions that ``journal`` lacks, and finishes it.
 
     Returns:
-      the records with their ``response``, in the order of the questions, and the questions whose sound is not there.
+      the records with their ``response``, in the order of the questions, and the questions whose sounds are missing.
     """
     todo = [question for question in questions if question.uniq_id not in journal.done]
-    todo.sort(key=lambda question: len(question.prompt()))  # questions of like length share a batch
+    todo.sort(key=lambda question: len(question.prompt()))  # questions of similar length share a batch
     missing: list[Question] = []
     with Progress("answer", len(todo), "questions") as progress:
         for start in range(0, len(todo), READ):

@@ -1,4 +1,4 @@
-"""A sound and a question in the chat form of Qwen2.5, as arrays: which positions are words and which are sound.
+"""A sound and a question in the chat format of Qwen2.5, as arrays: which positions are words and which are sound.
 
 <|im_start|>system ... <|im_end|> <|im_start|>user (sound) question <|im_end|> <|im_start|>assistant answer <|im_end|>
 """
@@ -17,7 +17,7 @@ from alp_jax.data.text.tokenizer import Tokenizer
 from alp_jax.models.qwen import QwenConfig
 
 SYSTEM = "You are Qwen, created by Alibaba Cloud. You are a helpful assistant."
-# The words of Qwen's vocabulary that begin and end a turn; it has no token for the begin of a text and none to guess.
+# The tokens that begin and end a turn. Qwen has none for the beginning of a text or for a mask; others stand in.
 _ROLES = {
     "bos_token": "<|im_start|>",
     "eos_token": "<|im_end|>",
@@ -27,10 +27,10 @@ _ROLES = {
 
 
 def read_chat_tokenizer(folder: pathlib.Path) -> Tokenizer:
-    """The tokenizer.json of a Qwen2.5 folder; a question that spells a special token stays text.
+    """The tokenizer of a Qwen2.5 folder; a special token that is spelt out in a question stays plain text.
 
     Raises:
-      UserError: the file or one of the chat's tokens is missing, or the package tokenizers is.
+      UserError: the file, one of the chat's tokens or the package ``tokenizers`` is missing.
     """
     path = pathlib.Path(folder) / "tokenizer.json"
     try:
@@ -42,11 +42,11 @@ def read_chat_tokenizer(folder: pathlib.Path) -> Tokenizer:
 
 @dataclasses.dataclass(frozen=True)
 class LanguageModel:
-    """A frozen language model and its words.
+    """A frozen language model and its tokenizer.
 
     Attributes:
       params: of ``Qwen``, as ``functionalize`` takes them, in ``dtype``.
-      dtype: ``float32`` or ``bfloat16``: what it is stored and computed in.
+      dtype: ``float32`` or ``bfloat16``, for storage and computation.
     """
 
     config: QwenConfig
@@ -71,19 +71,19 @@ class LanguageModel:
 
 
 class Dialogue(NamedTuple):
-    """Token ids on both sides of a sound, and what is said in reply."""
+    """Token ids before and after a sound, and those of the reply."""
 
     before: list[int]
     after: list[int]
     reply: list[int]
 
     def length(self, sound: int) -> int:
-        """Positions with ``sound`` positions of sound."""
+        """The number of positions if the sound takes ``sound`` of them."""
         return len(self.before) + sound + len(self.after) + len(self.reply)
 
 
 def dialogue(tokenizer: Tokenizer, prompt: str, answer: str | None = None) -> Dialogue:
-    """A question, and the answer to learn (with its end) when there is one."""
+    """A question, and the answer to learn (with its end token) if there is one."""
     begin, end, encode = [tokenizer.bos_id], [tokenizer.eos_id], tokenizer.encode
     line = end + encode("\n")
     before = begin + encode(f"system\n{SYSTEM}") + line + begin + encode("user\n")
@@ -94,11 +94,11 @@ def dialogue(tokenizer: Tokenizer, prompt: str, answer: str | None = None) -> Di
 class Batch(NamedTuple):
     """Dialogues side by side, padded on the right.
 
-    Fields:
-      token_BL: ids; any where a position is sound.
-      sound_BL: which position of the row's sound stands there; -1 where words do.
-      len_B: positions that count.
-      target_BA: the tokens of the replies; ``at_BA`` is the position before each, ``weight_BA`` 1 where there is one.
+    Attributes:
+      token_BL: token ids; 0 at positions of sound.
+      sound_BL: the position of the row's sound that belongs there; -1 at positions of words.
+      len_B: number of valid positions.
+      target_BA: the tokens of the replies, padded; ``at_BA`` is the position before each, ``weight_BA`` is 1 for them.
     """
 
     token_BL: np.ndarray

@@ -17,7 +17,7 @@ from alp_jax.core.files import read_json, write_text
 LETTERS = "ABCD"
 _TEXTS = ("path", "question", "answer_gt", "task_name", "dataset_name")
 _CHOICES = tuple(f"choice_{letter.lower()}" for letter in LETTERS)
-_FLAC = "Audio_Grounding"  # the published records of this task name .wav, the published files are .flac
+_FLAC = "Audio_Grounding"  # published records of this task say .wav, but the published files are .flac
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,12 +25,12 @@ class Question:
     """A question about one sound.
 
     Attributes:
-      uniq_id: no other question of a file has it.
-      path: the sound: a file below the task's folder, or the id of a clip of a data set.
+      uniq_id: unique within a file.
+      path: the sound, as a file below the task's folder or as the id of a clip of a data set.
       answer_gt: the right answer; one of ``choices`` where there are any.
-      choices: two to four options, empty for an open question.
-      meta_info: what the sound is, in words, for a judge that cannot listen.
-      group: what the sound shares with others (a recording, a speaker); sounds of a group are not independent.
+      choices: two to four options; empty for an open question.
+      meta_info: a description of the sound, for a judge that cannot listen.
+      group: equal for sounds that are not independent, as they share a recording or a speaker.
     """
 
     uniq_id: int | str
@@ -44,7 +44,7 @@ class Question:
     group: str = ""
 
     def prompt(self) -> str:
-        """What the model is asked, as in the published inference scripts; options that are not there are left out."""
+        """The text that the model gets, as in the published inference scripts; missing options are left out."""
         if not self.choices:
             return self.question
         letters = [*LETTERS[: len(self.choices)]]
@@ -56,13 +56,13 @@ class Question:
         )
 
     def target(self) -> str:
-        """What a perfect model answers: the option with its letter, or the answer."""
+        """The reply of a perfect model: the option with its letter, or the answer."""
         if not self.choices:
             return self.answer_gt
         return f"{LETTERS[self.choices.index(self.answer_gt)]}. {self.answer_gt}"
 
     def record(self) -> dict[str, Any]:
-        """The published form."""
+        """The question as a record in the published form."""
         record = {name: getattr(self, name) for name in (*_TEXTS, "meta_info", "uniq_id")}
         if self.choices:
             record |= dict(zip(_CHOICES, self.choices, strict=False))
@@ -76,10 +76,10 @@ def audio_path(root: pathlib.Path, question: Question) -> pathlib.Path:
 
 
 def read_records(path: str | os.PathLike) -> list[dict[str, Any]]:
-    """The objects of a JSON array or, by the ending ``.jsonl``, of JSON lines.
+    """The objects of a JSON array, or of JSON lines if the name ends in ``.jsonl``.
 
     Raises:
-      UserError: naming the file and the record that is damaged, or saying that there is none.
+      UserError: the file cannot be read, has no records, or has a damaged one, which the message names.
     """
     path = pathlib.Path(path)
     if path.suffix == ".jsonl":
@@ -104,7 +104,7 @@ def read_records(path: str | os.PathLike) -> list[dict[str, Any]]:
 
 
 def parse(record: dict[str, Any], where: str) -> Question:
-    """A published record; unknown fields are passed over. Raises UserError, which begins with ``where``."""
+    """The question of a published record; unknown fields are ignored. Raises UserError that begins with ``where``."""
     try:
         json.dumps(record, ensure_ascii=False).encode()
     except UnicodeEncodeError:
@@ -132,7 +132,7 @@ def read_questions(path: str | os.PathLike) -> list[Question]:
     """All questions of a file.
 
     Raises:
-      UserError: as ``read_records`` and ``parse``, and for a ``uniq_id`` that two records have.
+      UserError: as ``read_records`` and ``parse``, or two records have the same ``uniq_id``.
     """
     questions = [parse(record, f"{path}: record {i}") for i, record in enumerate(read_records(path), 1)]
     seen: set[int | str] = set()
@@ -147,7 +147,7 @@ def read_answers(path: str | os.PathLike) -> list[tuple[Question, str]]:
     """Questions with the ``response`` to each.
 
     Raises:
-      UserError: as ``read_questions``, and for a record without a response.
+      UserError: as ``read_questions``, or a record has no response.
     """
     answers = []
     for question, record in zip(read_questions(path), read_records(path), strict=True):
@@ -158,7 +158,7 @@ def read_answers(path: str | os.PathLike) -> list[tuple[Question, str]]:
 
 
 def jsonl(records: Iterable[dict[str, Any]]) -> str:
-    """One object a line."""
+    """Records as JSON lines, one object per line."""
     return "".join(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n" for record in records)
 
 

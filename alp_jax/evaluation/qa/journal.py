@@ -1,4 +1,4 @@
-"""A file of JSON lines that grows record by record, survives a stop, and appears under its name once it is whole."""
+"""A file of JSON lines that grows record by record, survives interruption, and gets its name once it is complete."""
 
 import json
 import os
@@ -12,13 +12,13 @@ from alp_jax.evaluation.qa.format import jsonl
 
 
 class Journal:
-    """Records by ``uniq_id`` in ``<path>.partial`` until ``finish``; what they come from is in ``<path>.from.json``.
+    """Records by ``uniq_id``, in ``<path>.partial`` until ``finish``; ``<path>.from.json`` holds their identity.
 
     Args:
-      identity: what the records depend on; a file that comes from something else is never added to.
+      identity: what the records depend on; nothing is added to a file with another identity.
 
     Attributes:
-      done: uniq_id -> record of all there are so far.
+      done: uniq_id -> record, for all records so far.
 
     Raises:
       UserError: ``path`` or its partial file was made from something else.
@@ -38,7 +38,7 @@ class Journal:
         write_text(self.partial, jsonl(self.done.values()))
 
     def add(self, records: Iterable[dict[str, Any]]) -> None:
-        """Appends records; they are on the disk when this returns."""
+        """Appends records; they are on disk when this returns."""
         records = list(records)
         with self.partial.open("a", encoding="utf-8") as file:
             file.write(jsonl(records))
@@ -47,7 +47,7 @@ class Journal:
         self.done |= {record["uniq_id"]: record for record in records}
 
     def finish(self, order: Iterable[int | str]) -> list[dict[str, Any]]:
-        """Writes the records of ``order`` under the journal's own name, atomically, and returns them."""
+        """Writes the records with the ids in ``order`` to ``path``, atomically, and returns them."""
         records = [self.done[uniq_id] for uniq_id in order]
         write_text(self.path, jsonl(records))
         self.partial.unlink()
@@ -55,10 +55,10 @@ class Journal:
 
 
 def _whole_lines(path: pathlib.Path) -> list[dict[str, Any]]:
-    """The records of a file up to the first line that a stop cut off."""
+    """The records of a file up to the first line that an interruption cut off."""
     records: list[dict[str, Any]] = []
     text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
-    for line in text.split("\n")[:-1]:  # what follows the last line's end was cut off
+    for line in text.split("\n")[:-1]:  # what follows the last line break was cut off
         try:
             record = json.loads(line)
         except ValueError:

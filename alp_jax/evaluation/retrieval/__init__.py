@@ -1,5 +1,6 @@
-"""Search of audio by captions and of captions by audio.
+"""Searching audio by caption, and captions by audio.
 
-Dimensions: A clips, M captions, K distinct texts, Q queries, N candidates of a query, R right ones among them, P pairs
-of a query and one of its own candidates, V words.
+Dimensions: A clips, M captions, K distinct texts, Q queries, N candidates of a query (in ``alignment`` training clips),
+R right ones among the candidates, P pairs of a query and one of its own candidates (or entries of a sparse table), V
+words.
 """

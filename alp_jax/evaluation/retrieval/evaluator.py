@@ -1,4 +1,4 @@
-"""Search in both directions: by the model's own text tower, by a linear alignment, by a tower trained on its frames."""
+"""Retrieval in both directions: by the model's own text tower, a linear alignment, or a tower trained on its frames."""
 
 import numpy as np
 
@@ -33,7 +33,7 @@ class RetrievalEvaluator(Evaluator):
         if pooling == LOCKED:
             return search(clips, setup, features)
         text_ME = setup.embed_texts(model, clips.test_captions)
-        # nothing is fitted, so no clips select
+        # nothing is fitted, so there is nothing to select
         return score_retrieval(clips, features.joint(clips.test_row), text_ME, notes={"selection": "none"})
 
     def _aligned(self, train_x: np.ndarray, test_x: np.ndarray) -> dict[str, Measured]:

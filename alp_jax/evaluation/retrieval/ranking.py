@@ -1,12 +1,11 @@
-"""Text-to-audio and audio-to-text retrieval with several captions per clip and captions that several clips share.
+"""Text-to-audio and audio-to-text retrieval, for clips with several captions and captions that several clips share.
 
-Every caption is a query of text-to-audio, and every clip that carries the same normalised caption is a right answer.
-Every clip is a query of audio-to-text among all captions, and every caption whose text the clip carries is right.
-Ties are broken against the model: a right answer ranks behind every wrong one of equal similarity, so that collapsed
-embeddings score nothing.
+In text-to-audio every caption is a query, and every clip with the same normalised caption is a right answer. In
+audio-to-text every clip is a query among all captions, and every caption whose text the clip has is right. Ties count
+against the model: a right answer ranks behind all wrong ones of equal similarity, so that collapsed embeddings score
+nothing.
 
-The average precision of the reference (Auden) is another number under the same name and has its own here, see
-``reference_precision``.
+The reference implementation (Auden) calls another number average precision; see ``reference_precision``.
 """
 
 import dataclasses
@@ -20,8 +19,8 @@ from alp_jax.core.run_files import AUDIO_TO_TEXT, TEXT_TO_AUDIO
 
 CUTOFFS = (1, 5, 10)
 DEPTH = max(CUTOFFS)
-CHUNK = 1024  # queries whose similarities are held at a time, at most
-CELLS = 1 << 26  # similarities that are held at a time, at most (256 MB), if one query has no more
+CHUNK = 1024  # most queries whose similarities are in memory at a time
+CELLS = 1 << 26  # most similarities in memory at a time (256 MB), unless a single query has more
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,14 +39,14 @@ class Gallery:
 
     @functools.cached_property
     def _carried_KA(self) -> csr_array:
-        """Which clips carry each of K texts, once however often they do."""
+        """bool[K,A], sparse: which clips have each text; a clip that has it twice is entered once."""
         texts = int(self.text_M.max()) + 1
         pairs = np.unique(self.text_M.astype(np.int64) * self.num_clips + self.owner_M)
         return _table(*np.divmod(pairs, self.num_clips), (texts, self.num_clips))
 
     @functools.cached_property
     def _texts_KM(self) -> csr_array:
-        """Which captions are each of K texts."""
+        """bool[K,M], sparse: which captions have each text."""
         captions = len(self.text_M)
         return _table(self.text_M, np.arange(captions), (int(self.text_M.max()) + 1, captions))
 
@@ -56,11 +55,11 @@ class Gallery:
         return self._carried_KA.T.tocsr()
 
     def relevant(self, captions: slice) -> csr_array:
-        """bool[t,A], sparse: which clips carry the text of each caption in the slice."""
+        """bool[m,A], sparse: which clips have the text of each caption in the slice."""
         return self._carried_KA[self.text_M[captions]]
 
     def relevant_captions(self, clips: slice) -> csr_array:
-        """bool[a,M], sparse: which captions have a text that each clip in the slice carries."""
+        """bool[a,M], sparse: which captions share their text with a caption of each clip in the slice."""
         return self._carries_AK[clips] @ self._texts_KM
 
 
@@ -79,32 +78,35 @@ def gallery(captions_of: Sequence[Sequence[str]], normalise) -> tuple[Gallery, l
 def ranks(
     similarity_QN: np.ndarray, relevant_QN: csr_array, own_QN: csr_array
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rank of the first right answer and average precision at DEPTH of each query, and ranks of its own candidates.
+    """Rank of the first right answer and average precision at DEPTH of each query; ranks of its own candidates.
 
-    Average precision at 10 sums the precision at every right answer within the first 10 and divides by the number
-    of right answers, at most 10. An own candidate is ranked among all, of which others may be right as well.
+    Average precision at 10 sums the precision at every right answer within the first 10 and divides by the number of
+    right answers, at most 10. An own candidate is ranked among all candidates, other right answers included.
 
-    Candidates are counted, not sorted: at most a pass over a query's similarities for each of its DEPTH best right
-    answers and of its own candidates, while they are in the cache; one in all where the right ones rank high.
+    Candidates are counted, not sorted. That takes at most one pass over a query's similarities, which stay in the
+    cache, for each of its DEPTH best right answers and its own candidates; one pass in all if right answers rank high.
 
     Args:
       relevant_QN: the right answers, one or more in every row, with sorted indices.
-      own_QN: some of them; the ranks come back in the order of its entries.
+      own_QN: the right answers that belong to the query itself; their ranks come back in the order of its entries.
     """
     rank_Q, precision_Q, own = np.empty(len(similarity_QN), int), np.empty(len(similarity_QN)), []
     for query, similarity_N in enumerate(similarity_QN):
         right, own_R = (table.indices[table.indptr[query] : table.indptr[query + 1]] for table in (relevant_QN, own_QN))
         value_R = similarity_N[right]
         best = np.argsort(-value_R, kind="stable")[:DEPTH] if len(right) > 1 else np.zeros(1, int)
+        # own candidates are right answers too, and indices are sorted: without that, this finds wrong places silently
         own_at = np.searchsorted(right, own_R)
         above_R = np.zeros(len(right), int)
         left_N = similarity_N
-        for at in sorted({*best.tolist(), *own_at.tolist()}, key=value_R.__getitem__):  # the lowest value first
-            above_N = left_N >= value_R[at]
+        for at in sorted({*best.tolist(), *own_at.tolist()}, key=value_R.__getitem__):  # lowest value first
+            above_N = left_N >= value_R[at]  # itself and all ties: an equal wrong answer ranks ahead
             above_R[at] = np.count_nonzero(above_N)
-            if 8 * above_R[at] < len(left_N):  # few are left to look at for the higher ones
+            # later values are higher: what is below this one never counts again; copying the rest pays if few are left
+            if 8 * above_R[at] < len(left_N):
                 left_N = left_N[above_N]
         own.append(above_R[own_at])
+        # wrong answers at or above each: all that are, less the right ones, tied ones among them
         others = above_R[best] - (value_R >= value_R[best][:, None]).sum(1)
         nth = np.arange(1, len(best) + 1)
         rank_Q[query] = 1 + others[0]
@@ -113,11 +115,11 @@ def ranks(
 
 
 def reference_precision(rank_P: np.ndarray, query_P: np.ndarray) -> np.ndarray:
-    """What the reference calls average precision at 10, per query; NaN where a query takes no part in its mean.
+    """What the reference calls average precision at 10, per query; NaN for queries that its mean leaves out.
 
-    The hits of a query are numbered in the order of its captions, not of their ranks, and the n-th adds n / rank, so
-    that values above 1 exist. The sum is divided by the number of captions, at most 10. Where every query has one
-    right answer, the reference averages 1 / rank over the queries with a hit and leaves the others out.
+    Hits are numbered in the order of the query's captions instead of their ranks, and the n-th adds n / rank, so values
+    above 1 are possible. The sum is divided by the number of captions, at most 10. If every query has a single right
+    answer, the reference averages 1 / rank over the queries with a hit and leaves the others out.
 
     Args:
       rank_P: ranks of the queries' own candidates.
@@ -146,11 +148,11 @@ class Direction:
     """One direction of a retrieval test, per query.
 
     Attributes:
-      rank_Q: int[Q], 1 is best.
+      rank_Q: int[Q], rank of the first right answer; 1 is best.
       precision_Q: float[Q], average precision at 10.
-      reference_Q: float[Q], what the reference calls so; NaN for queries that it leaves out.
-      clip_Q: int[Q], the clip a query comes from.
-      chances: recall at each of CUTOFFS of a random order.
+      reference_Q: float[Q], ``reference_precision``; NaN for queries that it leaves out.
+      clip_Q: int[Q], the clip that a query is, or belongs to.
+      chances: the recall of a random order at each of CUTOFFS.
     """
 
     rank_Q: np.ndarray

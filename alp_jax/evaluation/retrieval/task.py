@@ -1,4 +1,4 @@
-"""Retrieval as a task: clips with their captions, split for what is fitted on frozen features, and the metrics."""
+"""Retrieval as a task: the captioned clips of training and test, and the metrics of both directions."""
 
 import dataclasses
 
@@ -12,17 +12,18 @@ from alp_jax.evaluation.retrieval import ranking
 from alp_jax.evaluation.stats import bootstrap, metrics
 from alp_jax.evaluation.table import Shortage, Split, assert_disjoint, hold_out, split_fields, subset
 
-MIN_CLIPS = 20  # clips with captions that training and test need each
+MIN_CLIPS = 20  # captioned clips that training and test each need
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CaptionedClips(Split):
-    """Clips with captions: those of the test are searched and described, those of training are fitted to.
+    """Clips with captions: test clips are searched and described, training clips are what text sides are fitted to.
 
     Attributes:
       train_captions, references: the captions of every training and every test clip.
       test_captions: all captions of test clips, in the order of ``gallery``.
-      test_ids: of the test clips.
+      gallery: which clip each of ``test_captions`` belongs to, and which of them are equal.
+      test_ids: ids of the test clips.
     """
 
     train_captions: list[tuple[str, ...]]
@@ -33,10 +34,10 @@ class CaptionedClips(Split):
 
 
 def captioned_clips(setup: Setup) -> CaptionedClips | Shortage | None:
-    """None when the data set has no captions, a shortage when it has too few captioned clips in training or test.
+    """The captioned clips of a data set; a shortage if training or test has too few, None if there are no captions.
 
     Raises:
-      DataError: naming a group that is on both sides.
+      DataError: a group is on both sides.
     """
     table, config = setup.table, setup.config
     captioned = np.array([bool(captions) for captions in table.captions], bool)
@@ -64,10 +65,10 @@ def captioned_clips(setup: Setup) -> CaptionedClips | Shortage | None:
 def score_retrieval(
     clips: CaptionedClips, audio_AE: np.ndarray, text_ME: np.ndarray, **stated: dict
 ) -> dict[str, Measured]:
-    """Recall at 10, 5 and 1, mAP@10, the reference's number of that name and the median rank, per direction.
+    """Recall at 10, 5 and 1, mean average precision at 10 (ours and the reference's) and median rank, per direction.
 
     Args:
-      stated: ``notes`` and ``selected`` of both results.
+      stated: ``notes`` and ``selected`` for both results.
     """
     measured = {}
     groups = np.asarray(clips.test_groups, dtype=object)

@@ -1,4 +1,4 @@
-"""Retrieval by a text tower that was trained on the frozen frames of an encoder."""
+"""Retrieval by a text tower that is trained on the frozen frames of an encoder."""
 
 import functools
 
@@ -19,7 +19,7 @@ OBJECTIVE = ObjectiveConfig(name="contrastive", temperature=0.07)
 
 
 def search(clips: CaptionedClips, setup: Setup, features: Features) -> dict[str, Measured]:
-    """Both directions of retrieval among the test clips after a text tower has learnt from the training clips."""
+    """Trains a text tower on the training clips and measures both directions of retrieval among the test clips."""
     texts = sorted({normalise(text) for captions in clips.train_captions for text in captions})
     number = {text: k for k, text in enumerate(texts)}
 
@@ -42,13 +42,13 @@ def search(clips: CaptionedClips, setup: Setup, features: Features) -> dict[str,
 
 
 def embed_frames(fitted: Fitted, frames: Frames, clips: int) -> np.ndarray:
-    """float32[A,E] of unit length."""
+    """audio_AE, float32 of unit length."""
     pool = jax.jit(lambda params, x_BTD, len_B: fitted.apply(params, x_BTD, len_B, method="pool_audio"))
     return in_batches(functools.partial(pool, fitted.params), frames, clips)
 
 
 def embed_ids(fitted: Fitted, ids: list[list[int]], tokens: SpecialTokens) -> np.ndarray:
-    """float32[M,E] of unit length, in one shape of BATCH rows."""
+    """text_ME, float32 of unit length; always in batches of BATCH rows."""
     longest = max(map(len, ids))
 
     @jax.jit

@@ -1,4 +1,7 @@
-"""How well the frames of a frozen encoder tell when an event sounds: frame probe, running median, PSDS."""
+"""How well the frames of a frozen encoder tell when an event sounds: a frame probe, a running median and PSDS.
+
+PSDS is the polyphonic sound detection score, see ``psds``.
+"""
 
 import dataclasses
 from collections.abc import Callable, Iterator
@@ -19,7 +22,7 @@ from alp_jax.evaluation.stats import bootstrap
 from alp_jax.evaluation.stats.metrics import average_precision
 from alp_jax.evaluation.table import Shortage
 
-RESAMPLES = 100  # of the interval; each is a whole score
+RESAMPLES = 100  # for the interval; few, as each takes a whole score
 MEDIAN_S = 0.44  # of the running median over a clip's scores
 CLASS_BLOCK = 16  # classes whose scores are in memory at a time
 
@@ -34,7 +37,7 @@ class DetectionEvaluator(Evaluator):
         return cls.of_one(sed_task(setup.dataset, setup.table, setup.config), setup)
 
     def rows(self) -> np.ndarray:
-        """None: the audio is mixtures, or clips that are cut to another length than those of other tasks."""
+        """No rows: the audio is mixtures, or clips that are cut to another length than in other tasks."""
         return np.zeros(0, np.int64)
 
     def poolings(self, model: EvalModel) -> tuple[str, ...]:
@@ -49,17 +52,18 @@ class DetectionEvaluator(Evaluator):
 
 @dataclasses.dataclass(frozen=True)
 class _Frames:
-    """The frames of one side: how clips are read by position, and seconds per frame of each."""
+    """The frames of one side: ``read`` takes positions of clips, ``hop_N`` is the seconds per frame of each clip."""
 
     read: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
     hop_N: np.ndarray
 
 
 def detect(task: SedTask, features: Features) -> Measured:
-    """A linear frame probe: values with intervals over test clips, and what was selected.
+    """Fits a linear frame probe and scores it: values with intervals over test clips, and the selected setting.
 
-    ``psds1`` is the headline. Small encoders seldom leave its zero, so there are two easier ones: ``psds_mean``,
-    without the penalty on the deviation over classes, and ``frame_map``, the mean average precision over single frames.
+    ``psds1`` is the headline. Small encoders seldom score above zero there, so two easier metrics stand beside it:
+    ``psds_mean``, without the penalty on the deviation over classes, and ``frame_map``, the mean average precision over
+    single frames.
     """
     train, test = _open(task, task.train, features, "train"), _open(task, task.test, features, "test")
 
@@ -81,7 +85,7 @@ def detect(task: SedTask, features: Features) -> Measured:
 
 
 def _frame_map(task: SedTask, test: _Frames, weight_DC: np.ndarray, bias_C: np.ndarray) -> tuple[float, float]:
-    """Mean average precision over all test frames, and what random scores reach: the share of frames with the class."""
+    """Mean average precision over all test frames, and chance: the mean share of frames in which a class sounds."""
     precisions, chance = [], []
     for block, scores_NTC, len_N in _scores(task, test, weight_DC, bias_C):
         inside_NT = np.arange(scores_NTC.shape[1]) < len_N[:, None]
@@ -101,7 +105,7 @@ def _open(task: SedTask, side: Side, features: Features, name: str) -> _Frames:
     audio = features.elsewhere(side.dataset, side.rows, task.seconds, f"sed-{name}")
     length_N = audio.length(side.rows)
     width = int(length_N.max())
-    # duration over frames is right to a frame at the clip's end, whatever the encoder
+    # duration over frames is off by at most a frame at the end of the clip, whatever hop the encoder has
     hop_N = _seconds(side, task.seconds) / length_N
     return _Frames(lambda clips: audio.frames(side.rows[clips], width), hop_N)
 
@@ -124,7 +128,7 @@ def _seconds(side: Side, longest: float) -> np.ndarray:
 def _scores(
     task: SedTask, test: _Frames, weight_DC: np.ndarray, bias_C: np.ndarray
 ) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
-    """(classes, scores_NTC, len_N) of the test clips, CLASS_BLOCK classes at a time."""
+    """(slice of classes, scores_NTC, len_N) of the test clips, CLASS_BLOCK classes at a time."""
     clips = np.arange(len(task.test.rows))
     for first in range(0, len(task.classes), CLASS_BLOCK):
         block = slice(first, first + CLASS_BLOCK)
@@ -132,7 +136,7 @@ def _scores(
 
 
 def _changes(task: SedTask, test: _Frames, weight_DC: np.ndarray, bias_C: np.ndarray) -> Iterator[Changes]:
-    """The threshold changes of every class."""
+    """The ``Changes`` of every class, in order."""
     width = max(1, round(MEDIAN_S / float(np.median(test.hop_N)))) | 1
     for block, scores_NTC, len_N in _scores(task, test, weight_DC, bias_C):
         scores_NTC = smoothed(scores_NTC, len_N, width)

@@ -1,4 +1,4 @@
-"""A linear probe on single frames, for several settings at once; clips are read in batches, so memory stays bounded."""
+"""A linear probe on single frames, fitted for several settings at once; clips are read in batches to bound memory."""
 
 import functools
 from collections.abc import Callable, Iterator
@@ -14,11 +14,11 @@ from alp_jax.evaluation.stats.metrics import mean_average_precision
 
 SETTINGS = tuple((lr, decay) for lr in (3e-3, 1e-2, 3e-2) for decay in (1e-3, 1e-1))  # AdamW: rate, weight decay
 STEPS, WARMUP, BATCH = 400, 20, 32  # clips in a batch
-SCORED_FRAMES = 20_000  # of the held-out clips, spread evenly; selection looks at no more
+SCORED_FRAMES = 20_000  # held-out frames, spread evenly, on which settings are compared
 
 
 def moments(frames: Frames, clips: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and 1 / deviation of every feature over all frames of ``clips``, float32[D]; 0 for a constant feature."""
+    """Mean and 1 / deviation of every feature over all frames of ``clips``, float32[D]; a constant feature gets 0."""
     count, total, square = 0, 0.0, 0.0
     for x_NTD, len_N in _batches(frames, clips):
         x_FD = x_NTD[np.arange(x_NTD.shape[1]) < len_N[:, None]].astype(np.float64)
@@ -32,16 +32,16 @@ def moments(frames: Frames, clips: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def fit_frame_probe(
     frames: Frames, targets: Callable[[np.ndarray, int], np.ndarray], held: np.ndarray, classes: int, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray, dict]:
-    """Fits sigmoid classifiers of single frames; the setting with the best mAP over held-out frames wins.
+    """Fits sigmoid classifiers of single frames; mean average precision over held-out frames selects a setting.
 
     Args:
       frames: reads clips by position, 0 to ``len(held)``.
       targets: (clips, T) -> float32[N,T,C], 1 where a class sounds.
-      held: bool[clips], True where a clip only selects.
+      held: bool[clips], True for clips that only select a setting.
       classes: C.
 
     Returns:
-      (weight_DC, bias_C) on the frames as they are, and what was selected.
+      weight_DC and bias_C, which apply to frames that are not standardised, and what was selected.
     """
     fitted = np.flatnonzero(~held)
     mean_D, scale_D = moments(frames, fitted)
@@ -70,7 +70,7 @@ def fit_frame_probe(
 def frame_scores(
     frames: Frames, clips: np.ndarray, weight_DC: np.ndarray, bias_C: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(scores_NTC float32 between 0 and 1, len_N) of ``clips`` for the classes given."""
+    """(scores_NTC float32 between 0 and 1, len_N) of ``clips``, for the classes of ``weight_DC``."""
     batches, lengths = [], []
     for x_NTD, len_N in _batches(frames, clips):
         batches.append(1 / (1 + np.exp(-np.clip(x_NTD @ weight_DC + bias_C, -60, 60))))
@@ -81,7 +81,7 @@ def frame_scores(
 
 
 def smoothed(scores_NTC: np.ndarray, len_N: np.ndarray, width: int) -> np.ndarray:
-    """The running median over ``width`` frames (odd) of every clip and class; the ends are continued."""
+    """Running medians over ``width`` (odd) frames, per clip and class; the first and last value repeat beyond it."""
     medians_NTC = np.zeros_like(scores_NTC)
     for n, length in enumerate(len_N):
         medians_NTC[n, :length] = median_filter(scores_NTC[n, :length], size=(width, 1), mode="nearest")
@@ -95,7 +95,7 @@ def _batches(frames: Frames, clips: np.ndarray) -> Iterator[tuple[np.ndarray, np
 
 @functools.cache
 def _trainer() -> tuple[Callable, Callable]:
-    """(start, update) of all settings at once; cached so that every task and model of a process shares the programs."""
+    """(start, update) for all settings at once; cached, so that all tasks and models of a process share them."""
 
     def optimizer(setting_2):
         rate = optax.warmup_cosine_decay_schedule(0.0, 1.0, WARMUP, STEPS)

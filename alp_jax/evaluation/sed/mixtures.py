@@ -1,8 +1,8 @@
 """Mixtures of labelled sound events on backgrounds, with exact onsets, made from the clips of a data set.
 
-Events and backgrounds of a mixture come from one split, whose groups are in no other, so test mixtures hold no event or
-background that was trained on. Everything is drawn from Philox keys of (seed, split, number): the same data set gives
-the same mixtures on any machine.
+Events and backgrounds of a mixture come from one split, which shares no group with another, so test mixtures hold no
+event or background that was trained on. All draws are keyed by (seed, split, number) through Philox, a counter-based
+generator: the same data set gives the same mixtures on any machine.
 """
 
 import dataclasses
@@ -16,19 +16,19 @@ from alp_jax.data.store.dataset import Dataset
 from alp_jax.data.store.records import Crop, Record
 
 SECONDS = 10.0
-MAX_EVENTS = 4  # in a mixture, at least one
+MAX_EVENTS = 4  # drawn for a mixture; at least one is
 MIN_EVENT_S, MAX_EVENT_S = 0.25, 4.0
 GAP_S = 0.1  # between two events of one class
-SNR_DB = (6.0, 20.0)  # of an event over the background it lies on
+SNR_DB = (6.0, 20.0)  # signal-to-noise ratio: level of an event above the background
 BACKGROUND_RMS = 0.02
-SILENCE_DB = -40.0  # below a clip's loudest 20 ms, at its ends, is no event
+SILENCE_DB = -40.0  # relative to a clip's loudest 20 ms; quieter stretches at its ends do not belong to the event
 _BLOCK = SAMPLE_RATE // 50
 _SPLITS = {"train": 0, "test": 1}
 
 
 @dataclasses.dataclass(frozen=True)
 class Placed(Event):
-    """An event of a mixture with the row of its clip and its loudness over the background."""
+    """An event of a mixture, with the row of its clip and its level above the background."""
 
     row: int
     snr_db: float
@@ -36,7 +36,7 @@ class Placed(Event):
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """One mixture: its background clip (row, first sample) and its events."""
+    """One mixture: the row of its background clip, the first sample of it, and the events in order of onset."""
 
     background: int
     start: int
@@ -44,17 +44,17 @@ class Plan:
 
 
 class Mixtures:
-    """As much of a data set as feature extraction reads; row k is mixture k.
+    """Mixtures behind the part of the ``Dataset`` interface that feature extraction uses; row k is mixture k.
 
     Args:
       dataset: where the clips are.
-      label_of: row -> class of clips that hold one event.
+      label_of: row -> class, for clips that hold one event.
       backgrounds: rows of clips of at least ``SECONDS`` without such an event.
-      split: ``train`` or ``test``; ``label_of`` and ``backgrounds`` are of this split alone.
-      count: mixtures.
+      split: ``train`` or ``test``; ``label_of`` and ``backgrounds`` hold clips of this split alone.
+      count: how many mixtures to make.
 
     Raises:
-      ValueError: no event or no background.
+      ValueError: there is no event or no background.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class Mixtures:
         )
 
     def read_many(self, rows: np.ndarray, audio: Sequence[Crop]) -> Iterator[Record]:
-        """The mixtures of ``rows``, from their start, as records without captions."""
+        """The mixtures of ``rows`` as records without captions; a crop's width counts from the start of the mixture."""
         for row, crop in zip(rows, audio, strict=True):
             plan = self.plans[int(row)]
             sound = self._mix(plan)
@@ -111,7 +111,7 @@ class Mixtures:
         events: list[Placed] = []
         for _ in range(int(rng.integers(1, MAX_EVENTS + 1))):
             names = list(self._rows_of)
-            name = names[rng.integers(len(names))]  # every class as often as the others
+            name = names[rng.integers(len(names))]  # classes are equally likely, however many clips they have
             row = self._rows_of[name][rng.integers(len(self._rows_of[name]))]
             first, last = self._extent[row]
             length = (last - first) / SAMPLE_RATE
@@ -129,7 +129,7 @@ class Mixtures:
         return Plan(int(background), start, tuple(sorted(events, key=lambda event: event.onset_s)))
 
     def _mix(self, plan: Plan) -> np.ndarray:
-        """int16[SECONDS * SAMPLE_RATE]; quieter as a whole where the sum would clip."""
+        """int16[SECONDS * SAMPLE_RATE]; the whole mixture is made quieter if the sum would clip."""
         length = round(SECONDS * SAMPLE_RATE)
         rows = np.array([plan.background, *(event.row for event in plan.events)], np.int64)
         order = np.unique(rows)
@@ -148,7 +148,7 @@ class Mixtures:
 
 
 def _scaled(sound: np.ndarray, rms: float) -> np.ndarray:
-    """float32 of root mean square ``rms`` (full scale 1); silence stays silence."""
+    """``sound`` as float32, scaled to a root mean square of ``rms`` (full scale is 1); silence stays silence."""
     sound = sound.astype(np.float32) / 32768
     level = float(np.sqrt((sound**2).mean()))
     return sound * (rms / level) if level > 0 else sound

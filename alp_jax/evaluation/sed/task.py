@@ -1,4 +1,4 @@
-"""Sound event detection as a task: real clips with events where the data set has them, else mixtures of its clips."""
+"""Sound event detection as a task: clips with annotated events if there are enough, else mixtures of clips."""
 
 import collections
 import dataclasses
@@ -15,9 +15,9 @@ from alp_jax.evaluation.sed.mixtures import SECONDS, Mixtures
 from alp_jax.evaluation.sed.psds import stretches
 from alp_jax.evaluation.table import Shortage, Split, Table, assert_disjoint, hold_out, subset
 
-LABEL = "sound_event"  # of the clips that mixtures are made of
-MIN_TRAIN, MIN_TEST = 8, 4  # events a class needs in each split
-MIN_CLIPS = 20  # in each split
+LABEL = "sound_event"  # the label of clips that mixtures are made from
+MIN_TRAIN, MIN_TEST = 8, 4  # events that a class needs in each split
+MIN_CLIPS = 20  # clips with events in each split; with fewer, mixtures are used
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,9 +26,9 @@ class Side:
 
     Attributes:
       dataset, rows: where the audio is read.
-      clip_rows: rows of the data set that the audio is made of.
-      events: of every row; those of one class neither touch nor leave the clip.
-      groups: of every row; a group is in one split alone.
+      clip_rows: the rows of the task's own data set that the audio comes from.
+      events: the events of every row; those of one class neither touch nor leave the clip.
+      groups: the group of every row; no group is in both splits.
     """
 
     dataset: Dataset | Mixtures
@@ -40,8 +40,10 @@ class Side:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SedTask(Split):
-    """Detection of ``classes``. Rows are those of the clips that the audio is made of; groups and ``held`` are of the
-    audio, which may be mixtures.
+    """Detection of ``classes``.
+
+    If the audio is mixtures, ``train_row`` and ``test_row`` are the clips that they are made from, while groups and
+    ``held`` have an entry per mixture.
 
     Attributes:
       kind: ``events of the data set`` or ``mixtures``.
@@ -55,10 +57,10 @@ class SedTask(Split):
 
 
 def sed_task(dataset: Dataset, table: Table, config: EvalConfig) -> SedTask | Shortage | None:
-    """The task that a data set allows; a shortage when it has too few events, None when it has none at all.
+    """The task that a data set allows; a shortage if it has too few events, None if it has none at all.
 
     Raises:
-      DataError: naming a group that is on both sides, or a clip with an event that ends before it begins.
+      DataError: a group is on both sides, or an event ends before it begins.
     """
     kind, (train, test) = "events of the data set", (_real(dataset, table, config, s) for s in ("train", "test"))
     if min(len(train.rows), len(test.rows)) < MIN_CLIPS:
@@ -113,7 +115,7 @@ def _real(dataset: Dataset, table: Table, config: EvalConfig, split: str) -> Sid
 
 
 def _apart(table: Table, row: int, seconds: float) -> tuple[Event, ...]:
-    """The events of a clip as ``stretches``, class by class; ``seconds`` is its duration."""
+    """The events of a clip of ``seconds``, those of each class joined by ``stretches``, in order of onset."""
     times: dict[str, list[tuple[float, float]]] = {}
     for event in table.events[row]:
         times.setdefault(event.label, []).append((event.onset_s, event.offset_s))
