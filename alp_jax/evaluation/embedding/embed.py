@@ -1,9 +1,9 @@
 """One vector per sound from a frozen encoder, for sounds of any length, in a few fixed batch shapes.
 
 A sound of at most ``window_seconds`` is encoded in one piece. A longer one is cut into windows that start every
-``stride_seconds``. The last window may be shorter, as it ends with the sound; less than 0.1 s after it is left
-out. The vector is the mean over the valid frames of all windows: where windows overlap, a stretch of sound counts
-once for every window it is in.
+``stride_seconds``. The end of the sound may cut the last window short; less than 0.1 s that is in no window is left
+out. The vector is the mean over the valid frames of all windows: where windows overlap, a stretch of sound
+counts once for every window it is in.
 
 A sound's vector depends neither on the batch it is in nor on its padding, beyond rounding.
 """

@@ -1,7 +1,7 @@
-"""Open answers rated by a language model behind any endpoint that speaks OpenAI's chat completions.
+"""Open answers rated by a language model, behind any endpoint for OpenAI's chat completions.
 
-As AIR-Bench does: the judge reads what the sound is, the question, the right answer and the response, and gives both
-answers a score of 1 to 10; it is asked again with the two in the other order, because judges prefer a place.
+As in AIR-Bench, the judge reads a description of the sound, the question, the right answer and the response, and scores
+both answers from 1 to 10. It is then asked again with the two in the other order, because judges favour one position.
 """
 
 import concurrent.futures
@@ -29,8 +29,8 @@ from alp_jax.evaluation.stats import bootstrap, metrics
 
 URL, KEY, MODEL = "ALP_JUDGE_URL", "ALP_JUDGE_KEY", "ALP_JUDGE_MODEL"
 ATTEMPTS, FIRST_WAIT_S, LONGEST_WAIT_S = 6, 1.0, 60.0
-MOST_BYTES = 1 << 20  # of a reply
-# What the published cal_score.py reports its chat tasks under.
+MOST_BYTES = 1 << 20  # bytes of a reply that are read
+# chat task -> the category that the published cal_score.py reports it under
 CATEGORIES = {
     "speech_QA": "speech",
     "speech_dialogue_QA": "speech",
@@ -41,7 +41,7 @@ CATEGORIES = {
     "speech_and_sound_QA": "speech_and_sound",
     "speech_and_music_QA": "speech_and_music",
 }
-GIVE_UP = 8  # answers in a row that got no reply before the rest is left for another time
+GIVE_UP = 8  # after this many answers in a row without a reply, the rest is left for another run
 _SCORES = re.compile(r"\s*(10|[1-9])(?:\.0)?[\s,;/]+(10|[1-9])(?:\.0)?\s*\.?\s*")
 _PROMPT = """You are a helpful and precise assistant for checking the quality of the answer.
 [Detailed Audio Description]
@@ -68,7 +68,7 @@ class NoReply(Exception):
 
 
 class Endpoint(NamedTuple):
-    """Where the judge is; its ``repr`` hides the key."""
+    """Address, model and key of the judge; its ``repr`` hides the key."""
 
     url: str
     model: str
@@ -79,10 +79,10 @@ class Endpoint(NamedTuple):
 
 
 def endpoint(environment: Mapping[str, str]) -> Endpoint:
-    """The judge that ALP_JUDGE_URL, ALP_JUDGE_MODEL and (where it needs one) ALP_JUDGE_KEY name.
+    """The judge that ALP_JUDGE_URL, ALP_JUDGE_MODEL and (if it needs one) ALP_JUDGE_KEY specify.
 
     Raises:
-      UserError: one is missing or cannot be what it should be; the key itself is never repeated.
+      UserError: a variable is missing or malformed; the message never holds the key.
     """
     url, model, key = (environment.get(name, "").strip() for name in (URL, MODEL, KEY))
     for name, value in ((URL, url), (MODEL, model)):
@@ -98,18 +98,18 @@ def endpoint(environment: Mapping[str, str]) -> Endpoint:
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """The key goes nowhere but to the endpoint that was named."""
+    """Refuses redirects, so that the key goes to the named endpoint only."""
 
     def redirect_request(self, *_) -> None:
         return None
 
 
 def ask(judge: Endpoint, prompt: str, *, timeout_s: float = 60.0, sleep: Callable[[float], None] = time.sleep) -> str:
-    """The judge's reply. Waits and tries again after 429, 5xx, timeouts and broken connections.
+    """The judge's reply. Waits and retries after status 429 or 5xx, timeouts and broken connections.
 
     Raises:
-      NoReply: all attempts failed, or the reply is no chat completion.
-      UserError: the endpoint refuses (another 4xx, a redirect): no attempt would help.
+      NoReply: all attempts failed, or the reply is not a chat completion.
+      UserError: the endpoint refuses (another 4xx, a redirect), so that retrying would not help.
     """
     body = {"model": judge.model, "messages": [{"role": "user", "content": prompt}], "temperature": 0, "max_tokens": 64}
     headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {judge.key}"} if judge.key else {})
@@ -146,13 +146,13 @@ def _content(data: bytes) -> str:
 
 
 def scores(reply: str) -> tuple[int, int] | None:
-    """The two scores of a reply that is nothing but two whole numbers from 1 to 10; None for anything else."""
+    """The two scores of a reply that consists of two whole numbers from 1 to 10; None for any other reply."""
     match = _SCORES.fullmatch(reply)
     return (int(match[1]), int(match[2])) if match else None
 
 
 def rate(judge: Endpoint, question: Question, response: str, swap: bool, **options) -> dict[str, Any]:
-    """A record of what the judge said of one response, with the scores of (right answer, response) per order."""
+    """A record of the judge's replies about one response, with the scores [right answer, response] for each order."""
     sound, record = question.meta_info, {"uniq_id": question.uniq_id, "replies": [], "scores": []}
     for turned in (False, True)[: 1 + swap]:
         first, second = (response, question.answer_gt) if turned else (question.answer_gt, response)
@@ -167,10 +167,10 @@ def rate(judge: Endpoint, question: Question, response: str, swap: bool, **optio
 def rate_all(
     judge: Endpoint, answers: Sequence[tuple[Question, str]], journal: Journal, *, swap: bool, workers: int, **options
 ) -> list[dict[str, Any]]:
-    """Rates what ``journal`` has not, and finishes it; every record is kept as soon as it is there.
+    """Rates the answers that ``journal`` lacks, and finishes it; every record is written as soon as it exists.
 
     Raises:
-      AlpError: some answers got no reply; the same call asks for those alone.
+      AlpError: some answers got no reply; calling again asks for those alone.
       UserError: the endpoint refuses.
     """
     todo = [answer for answer in answers if answer[0].uniq_id not in journal.done]
@@ -201,12 +201,12 @@ def rate_all(
 
 
 def measure(questions: Sequence[Question], records: Sequence[Mapping[str, Any]]) -> Measured:
-    """Mean score of the responses and of the right answers, and how often a response gets more; 1 to 10.
+    """Mean scores (1 to 10) of the responses and of the right answers, and how often a response scores higher.
 
-    Only records whose every reply was two scores count, so that no order weighs more; ``readable`` is their share.
+    Only records whose replies all had two scores count, so that both orders weigh the same; ``readable`` is the share.
 
     Raises:
-      AlpError: there is none.
+      AlpError: no record counts.
     """
     whole_N = np.array([None not in record["scores"] for record in records])
     if not whole_N.any():
@@ -221,7 +221,7 @@ def measure(questions: Sequence[Question], records: Sequence[Mapping[str, Any]])
 
 
 def results(questions: Sequence[Question], records: Sequence[dict], origin: dict[str, Any]) -> list[Result]:
-    """One result per category (other tasks are their own), as ``score.results``, with its nonsense replies counted."""
+    """One result per category (or per task without one), as ``score.results``, with a count of unreadable replies."""
     members: dict[str, list[int]] = {}
     for i, question in enumerate(questions):
         members.setdefault(CATEGORIES.get(question.task_name, question.task_name), []).append(i)

@@ -1,7 +1,7 @@
 """Trains an adapter on questions with answers; encoder and language model stay as they are.
 
-The encoder's frames are read, never computed here, and no derivative of the language model's parameters is ever formed:
-the loss, on the tokens of the answers alone, is differentiated by the adapter's.
+The encoder's frames are read, never computed here. The loss covers the tokens of the answers only and is differentiated
+with respect to the adapter's parameters, so no gradient of the language model's is ever formed.
 """
 
 import dataclasses
@@ -24,15 +24,15 @@ from alp_jax.evaluation.table import hold_out
 from alp_jax.models.functional import functionalize
 from alp_jax.models.qwen import Qwen
 
-# questions -> frames_TD float32 of the sound of each, at most max_frames; None where a sound is not there
+# questions -> frames_TD float32 of the sound of each, at most max_frames; None where a sound is missing
 Sounds = Callable[[Sequence[Question]], list[np.ndarray | None]]
-MEASURED = 512  # sounds whose frames give mean and deviation
-MULTIPLE = 32  # lengths of rows are multiples of this
+MEASURED = 512  # sounds from whose frames mean and deviation are computed
+MULTIPLE = 32  # rows are padded to multiples of this length
 
 
 @dataclasses.dataclass(frozen=True)
 class LearnConfig:
-    """How an adapter learns: AdamW with a warm-up and a cosine to zero; the best of ``looks`` states is kept."""
+    """How an adapter is trained: AdamW with warm-up and cosine decay to zero; the best of ``looks`` states is kept."""
 
     steps: int = 1000
     batch: int = 16
@@ -45,12 +45,12 @@ class LearnConfig:
 
 
 def language_apply(model: LanguageModel) -> Callable[..., Any]:
-    """``apply(params, ..., method=...)`` of the language model."""
+    """The function ``apply(params, ..., method=...)`` of the language model."""
     return functionalize(lambda rngs: Qwen(model.config, rngs=rngs, dtype=jnp.dtype(model.dtype)))[1]
 
 
 def join(apply: Callable, lm_params: dict, sound_BPW: jax.Array, batch: Batch) -> jax.Array:
-    """x_BLW: words by the language model's table, sounds by the adapter, each at its positions."""
+    """x_BLW, inputs of the language model: embeddings of words, the adapter's output for sounds, each in place."""
     words_BLW = apply(lm_params, batch.token_BL, method="embed")
     at_BL1 = jnp.maximum(batch.sound_BL, 0)[:, :, None]
     return jnp.where(
@@ -61,7 +61,7 @@ def join(apply: Callable, lm_params: dict, sound_BPW: jax.Array, batch: Batch) -
 
 
 def make_loss(model: LanguageModel, stack: int) -> Callable[..., tuple[jax.Array, jax.Array]]:
-    """``loss(params, fixed, lm_params, frames_BTD, len_B, batch)`` -> (mean cross entropy per answer token, tokens)."""
+    """``loss(params, fixed, lm_params, frames_BTD, len_B, batch)`` -> (mean cross-entropy per answer token, tokens)."""
     apply = language_apply(model)
 
     def loss(params, fixed, lm_params, frames_BTD, len_B, batch: Batch):
@@ -77,10 +77,10 @@ def make_loss(model: LanguageModel, stack: int) -> Callable[..., tuple[jax.Array
 
 
 class Lessons:
-    """Questions with their answers and sounds as batches of one shape.
+    """Questions with their answers and sounds, as batches of one shape.
 
     Raises:
-      UserError: a sound that is not there, or rows longer than the language model's positions.
+      UserError: a sound is missing, or a row has more positions than the language model supports.
     """
 
     def __init__(self, questions: Sequence[Question], sounds: Sounds, model: LanguageModel, config: AdapterConfig):
@@ -91,7 +91,7 @@ class Lessons:
         self.replies = max(len(talk.reply) for talk in self.talks)
 
     def batch(self, chosen: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray, Batch]:
-        """(frames_BTD, len_B, batch) of the questions at ``chosen``, filled up to ``size`` rows that do not count."""
+        """(frames_BTD, len_B, batch) of the ``chosen`` questions; rows up to ``size`` repeat them but do not count."""
         count, chosen = len(chosen), np.resize(chosen, size)
         questions = [self.questions[i] for i in chosen]
         frames_BTD, len_B = stack_sounds(questions, self.sounds(questions), self.config)
@@ -102,7 +102,7 @@ class Lessons:
 
 
 def padded_length(longest: int, model: LanguageModel) -> int:
-    """``longest`` up to a multiple of MULTIPLE. Raises UserError beyond the language model's positions."""
+    """``longest`` rounded up to a multiple of MULTIPLE; UserError if the language model has too few positions."""
     if longest > model.config.max_position_embeddings:
         raise UserError(
             f"a question takes {longest} positions with its sound and answer; max_position_embeddings = "
@@ -114,7 +114,7 @@ def padded_length(longest: int, model: LanguageModel) -> int:
 def stack_sounds(
     questions, sounds: Sequence[np.ndarray | None], config: AdapterConfig
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(frames_BTD float32 with T = ``max_frames``, len_B); UserError naming a sound that is not there."""
+    """(frames_BTD float32 with T = ``max_frames``, len_B). Raises UserError that names a missing sound."""
     frames_BTD = np.zeros((len(sounds), config.max_frames, config.frame_width), np.float32)
     for i, frames_TD in enumerate(sounds):
         if frames_TD is None:
@@ -124,10 +124,10 @@ def stack_sounds(
 
 
 def _fixed(lessons: Lessons, model: LanguageModel) -> dict[str, np.ndarray]:
-    """Mean and deviation of frames, and the size of the language model's embeddings."""
+    """``Adapter.fixed``: mean and deviation of frames, and the root mean square of the language model's embeddings."""
     spread = np.unique(np.linspace(0, len(lessons.questions) - 1, MEASURED).round().astype(int))
     measured = []
-    for i in spread:  # one at a time: together they may be large
+    for i in spread:  # one at a time, as padded frames of all may not fit into memory
         asked = [lessons.questions[i]]
         frames_BTD, len_B = stack_sounds(asked, lessons.sounds(asked), lessons.config)
         measured.append(frames_BTD[0, : len_B[0]])
@@ -138,7 +138,7 @@ def _fixed(lessons: Lessons, model: LanguageModel) -> dict[str, np.ndarray]:
 
 
 def optimizer(config: LearnConfig) -> optax.GradientTransformation:
-    """AdamW behind a clip; weights decay, biases do not."""
+    """AdamW after clipping; weights decay, biases do not."""
     warm = max(1, round(config.warmup * config.steps))
     rate = optax.warmup_cosine_decay_schedule(0.0, config.rate, warm, max(config.steps, warm + 1))
     weights = optax.adamw(rate, weight_decay=config.decay, mask=lambda tree: jax.tree.map(lambda x: x.ndim > 1, tree))
@@ -149,11 +149,11 @@ def train(
     questions: Sequence[Question], sounds: Sounds, model: LanguageModel, config: AdapterConfig, learn: LearnConfig,
     origin: dict[str, Any],
 ) -> Adapter:  # fmt: skip
-    """Fits an adapter; questions of whole groups (or sounds) select among its states and are not fitted to.
+    """Fits an adapter; the held-out questions, mostly whole groups or sounds, select among its states.
 
     Raises:
-      NumericsError: a loss that is not finite.
-      UserError: as ``Lessons``, and when there are too few questions.
+      NumericsError: a loss is not finite.
+      UserError: as ``Lessons``, or there are too few questions.
     """
     if len(questions) < 4:
         raise UserError(f"{len(questions)} questions are too few to train on")
@@ -176,7 +176,7 @@ def train(
         return float(sum(value * count for value, count in measured) / sum(count for _, count in measured))
 
     params = adapters.init(jax.random.key(learn.seed), config)
-    values, history = [], []  # losses of the steps, which stay on the device until a look, and what looks saw
+    values, history = [], []  # losses of steps, left on the device until a look; [step, loss, held loss]
 
     def update(params, state, chosen: np.ndarray):
         params, state, value = step(params, state, lm_params, *lessons.batch(chosen, learn.batch))

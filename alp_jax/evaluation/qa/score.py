@@ -1,4 +1,4 @@
-"""Answers scored without a judge: the option that was chosen, or the same words as the right answer."""
+"""Answers scored without a judge: by the option that they choose, or by exact match with the right answer."""
 
 import collections
 import re
@@ -13,17 +13,18 @@ from alp_jax.evaluation.measured import Measured, from_estimates
 from alp_jax.evaluation.qa.format import LETTERS, Question
 from alp_jax.evaluation.stats import bootstrap, metrics
 
-_END = r"(?=\W*$|[.):,*\n])"  # behind a letter that is no word: "A drum" begins with an article
+_END = r"(?=\W*$|[.):,*\n])"  # what may follow a letter that stands for an option: "A drum" begins with an article
 _FIRST = re.compile(rf"\W*([A-D]){_END}")
 _NAMED = re.compile(rf"\b(?:answer|option|choice)(?: is)?\W*([A-D]){_END}", re.IGNORECASE)
 _LAST = re.compile(r"(?:^|[^\w'])([A-D])\W*$")
 
 
 def chosen(question: Question, response: str) -> int | None:
-    """Which option a response picks: its very words, a letter at its start, one it names, one at its end, or a mention.
+    """Index of the option that a response picks, or None if it picks none or mentions several.
 
-    None: no option, or more than one mentioned. The published script takes a first or last but one character in A to D
-    for the letter, also that of a word.
+    Tried in this order: the response is the option, starts with a letter, names one ("the answer is B"), ends with one,
+    or mentions a single option. The published script takes any first or last but one character from A to D for the
+    letter, even within a word.
     """
     response = response.strip()
     answer, options = normalise(response), [normalise(choice) for choice in question.choices]
@@ -37,23 +38,23 @@ def chosen(question: Question, response: str) -> int | None:
 
 
 def same_words(question: Question, response: str) -> bool:
-    """Whether the response is the right answer, up to case and marks."""
+    """Whether the response is the right answer after normalisation (case, punctuation)."""
     return normalise(response) == normalise(question.answer_gt)
 
 
 def among(value_n: np.ndarray, counted_N: np.ndarray) -> bootstrap.Estimate:
-    """The mean of values of the answers that are counted."""
+    """The mean over the counted answers; ``value_n`` holds a value for each of those only."""
     value_N = np.zeros(len(counted_N))
     value_N[counted_N] = value_n
     return metrics.mean(value_N, counted_N)
 
 
 def measure(answers: Sequence[tuple[Question, str]]) -> Measured:
-    """Metrics of one task's answers, resampled over sounds (or their groups).
+    """Metrics of one task's answers, resampled over groups of sounds (or sounds without a group).
 
-    ``accuracy`` of questions with options, for which no option counts as wrong, and ``readable``, the share that pick
-    one; ``exact_match`` of open questions. Chance is the best that one and the same answer to each wording of a
-    question gets, or guessing if that is better.
+    Questions with options get ``accuracy``, where picking no option is wrong, and ``readable``, the share of answers
+    that pick one; open questions get ``exact_match``. Chance is guessing, or if that is better, always giving the most
+    frequent answer to each wording of a question.
     """
     drawn = bootstrap.Resamples([question.group or question.path for question, _ in answers])
     several = np.array([bool(question.choices) for question, _ in answers])
@@ -85,7 +86,7 @@ def _chance(questions: Sequence[Question]) -> float:
 
 
 def _repeats(counts: dict[str, collections.Counter]) -> bool:
-    """Whether wordings come back often enough for a constant answer to be a baseline and not the key itself."""
+    """Whether wordings recur so often that a constant answer to each is a baseline rather than the key itself."""
     return sum(sum(counter.values()) for counter in counts.values()) >= 5 * len(counts)
 
 
@@ -93,7 +94,7 @@ def results(answers: Sequence[tuple[Question, str]], origin: dict[str, Any]) -> 
     """One result per task, as ``evaluation.suite`` writes them.
 
     Args:
-      origin: what every result says of where the answers are from.
+      origin: facts for every result about where the answers come from.
     """
     by_task: dict[str, list[tuple[Question, str]]] = collections.defaultdict(list)
     for question, response in answers:
@@ -107,7 +108,7 @@ def results(answers: Sequence[tuple[Question, str]], origin: dict[str, Any]) -> 
 def result(
     task: str, pooling: str, measured: Measured, questions: Sequence[Question], origin: dict[str, Any]
 ) -> Result:
-    """A result with its headline and all of its metrics; there is no floor to compare answers with."""
+    """The result of one task, with all of its metrics; answers have no floor."""
     facts = {
         "n_test": len(questions),
         "groups_test": len({question.group or question.path for question in questions}),

@@ -1,4 +1,4 @@
-"""Frames of the sounds that questions are about: clips of a data set, or files in the folders of AIR-Bench."""
+"""Frames of the sounds that questions are about: clips of a data set, or files in AIR-Bench's folders."""
 
 import contextlib
 import pathlib
@@ -17,16 +17,16 @@ from alp_jax.evaluation.features import extract, reduce_frames
 from alp_jax.evaluation.model import EvalModel
 from alp_jax.evaluation.qa.format import Question, audio_path
 
-EDGES_S = (1.0, 2.0, 5.0, 10.0, 20.0, 30.0)  # lengths that batches of files are padded to, up to the longest allowed
+EDGES_S = (1.0, 2.0, 5.0, 10.0, 20.0, 30.0)  # batches of files are padded to these lengths or to the longest allowed
 
 _LIMITS = reader.Limits(min_seconds=0.01)  # a question may be about a click
 
 
 class ClipSounds:
-    """Clips of a data set, whose ids are the paths of the questions; encoded once and kept in ``folder``.
+    """Clips of a data set, found by id as the ``path`` of a question; encoded once and kept in ``folder``.
 
     Raises:
-      UserError: a question about a clip that the data set has not.
+      UserError: a question is about a clip that the data set does not have.
     """
 
     def __init__(
@@ -47,12 +47,12 @@ class ClipSounds:
 
 
 class FileSounds:
-    """Audio files below ``root``, decoded and encoded as they are asked for.
+    """Audio files below ``root``, decoded and encoded on demand.
 
     Args:
-      max_seconds: what follows is cut off.
-      batch_seconds: audio that goes through the encoder at a time.
-      workers: decoding processes.
+      max_seconds: longer sounds are cut to this.
+      batch_seconds: amount of audio that goes through the encoder at a time.
+      workers: number of decoding processes.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class FileSounds:
         self.batch_samples = int(batch_seconds * SAMPLE_RATE)
 
     def __call__(self, questions: Sequence[Question]) -> list[np.ndarray | None]:
-        """None where a file is missing or holds no sound; standard error says why."""
+        """Frames of each question's sound; None if its file is missing or unusable, with a line on standard error."""
         paths = list(dict.fromkeys(str(audio_path(self.root, question)) for question in questions))
         frames = self._encode(dict(self._decode(paths)))
         return [frames.get(str(audio_path(self.root, question))) for question in questions]

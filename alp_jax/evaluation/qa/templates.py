@@ -1,8 +1,8 @@
-"""Questions out of what a data set says of its clips, for adapters to learn from and to be tested with.
+"""Questions made from the labels, tags and captions of a data set, to train adapters with and to test them.
 
-One clip can be asked about in four ways: the name of its label, yes or no, one of up to four, or a description. Every
-label that is offered for yes or no is right as often as it is wrong, so that the words of such a question tell nothing
-of its answer; of the others they tell what is frequent, which a score's chance counts.
+There are four kinds of question about a clip: the name of its label, yes or no, a choice of up to four, or a
+description. Every label that a yes-or-no question offers is right as often as it is wrong, so its wording says nothing
+about the answer. Wordings of the other kinds give away which answers are frequent; the chance of a score allows for it.
 """
 
 import collections
@@ -25,7 +25,7 @@ from alp_jax.evaluation.table import Table, assert_disjoint, read_table, subset
 NAME, YES_NO, CHOICE, DESCRIBE = "name", "yes_no", "choice", "describe"
 KINDS = (NAME, YES_NO, CHOICE, DESCRIBE)
 _SEED = 11
-# task -> (which?, is it {}?); others are asked for by their own name
+# task -> (open wording, yes-or-no wording); other tasks use their own name
 _WORDS = {
     "instrument": ("Which instrument is playing?", "Is {} playing?"),
     "sound_event": ("Which sound is heard?", "Is the sound of {} heard?"),
@@ -39,26 +39,26 @@ def spoken(name: str) -> str:
 
 
 def words(task: str) -> tuple[str, str]:
-    """How a label is asked for, and how it is offered."""
+    """The wordings that ask for a label of ``task``, and that offer one for yes or no."""
     name = spoken(task)
     return _WORDS.get(task, (f"Which {name} is it?", f"Is the {name} {{}}?"))
 
 
 def template_questions(dataset: Dataset, split: str, kinds: Sequence[str], tasks: Sequence[str] = (), limit: int = 0):
-    """Questions about the clips of one split, for every task of the data set that has labels or tags.
+    """Questions about the clips of one split, for every task of the data set with labels or tags.
 
-    Classes are those that ``build_tasks`` finds in training and test, and no group is on both sides. A clip with
-    several tags is asked about one of them, as there is no one right name: yes or no.
+    Classes are those of ``build_tasks``, and no group is on both sides. Tags are asked about with yes or no only, as a
+    clip may have several.
 
     Args:
       split: ``train`` or ``test``.
-      kinds: of KINDS.
-      tasks: names of tasks; all when empty.
-      limit: clips per task; 0 takes all.
+      kinds: some of KINDS.
+      tasks: names of tasks; empty takes all.
+      limit: most clips per task; 0 takes all.
 
     Raises:
-      UserError: an unknown name, or nothing to ask.
-      DataError: a group in training and test.
+      UserError: a name is unknown, or there is nothing to ask.
+      DataError: a group is in both training and test.
     """
     for kind in kinds:
         choose(kind, KINDS, "kind of question")
@@ -105,10 +105,10 @@ def _about_labels(table: Table, task: Task, split: str, kinds, limit: int, sourc
 
 
 def _offers(ordered: Sequence[int], right_of: dict[int, set[str]], classes: Sequence[str]) -> dict[int, str]:
-    """Row -> the label that is offered: each label to as many rows that have it as to rows that have not.
+    """Row -> the label that is offered, each label to as many rows with it as without it.
 
-    Rows are taken in order, each once; a label's share of them is even as far as there are rows. Rows that would tip
-    a balance are left out.
+    Rows are taken in order and used once, the rarest label choosing first. Labels get equal numbers of rows where there
+    are enough; rows that would upset a label's balance are left out.
     """
     quota = -(-len(ordered) // (2 * len(classes)))
     count = collections.Counter(label for row in ordered for label in right_of[row])
@@ -122,7 +122,7 @@ def _offers(ordered: Sequence[int], right_of: dict[int, set[str]], classes: Sequ
 
 
 def _options(classes, share_C, answer: str, chance: random.Random) -> tuple[str, ...]:
-    """The answer among up to three other labels, each as likely as it is frequent, in any order."""
+    """The answer and up to three other labels, drawn by their frequency, in random order."""
     left = {name: float(share) for name, share in zip(classes, share_C, strict=True) if name != answer}
     options = [answer]
     while left and len(options) < len(LETTERS):
@@ -158,5 +158,5 @@ def _made(table: Table, row: int, task_name: str, source: str, question: str, an
 
 
 def count_kinds(questions: Sequence[Question]) -> dict[str, int]:
-    """Questions per task, in order of name."""
+    """Task -> number of questions, sorted by name."""
     return dict(sorted(collections.Counter(question.task_name for question in questions).items()))
