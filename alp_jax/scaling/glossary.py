@@ -22,7 +22,7 @@ FAMILIES = {
     "Drums and instruments": ("drum", "instrument"),
     "Music": ("music", "music_genre", "music_tag", "genre", "soundtrack"),
 }
-SCRATCH = "scratch"  # the start that is none
+SCRATCH = "scratch"  # the start of runs that begin from random parameters
 OBJECTIVES = ("contrastive", "captioning", "hybrid", "tagging")
 TASKS = {
     "sound_event": "Sound event",
@@ -50,7 +50,7 @@ POOLINGS = {
     JOINT: "joint space",
     ALIGNMENT: "linear alignment",
 }
-LANGUAGE = (*RETRIEVAL, CAPTIONING)  # tasks whose answers are texts, or are asked for in texts
+LANGUAGE = (*RETRIEVAL, CAPTIONING)  # tasks with texts as answers or as queries
 GLOSSARY = {
     "A, E, alpha": "scale, asymptote and exponent of the fitted law error = E + A * N^-alpha, N being pairs",
     "accuracy": "share of test clips whose class the probe names",
@@ -107,7 +107,7 @@ def is_retrieval(task: str) -> bool:
 
 
 def kind(task: str) -> str:
-    """The part of a report that a task is in."""
+    """The part of a report in which a task appears."""
     return "Retrieval" if is_retrieval(task) else "Captioning" if is_language(task) else "Probes"
 
 
@@ -116,7 +116,7 @@ def is_language(task: str) -> bool:
 
 
 def family(task: str) -> str:
-    """The family a task is counted in; a task of none is its own."""
+    """The family that a task is counted in; a task without one is a family by itself."""
     if is_retrieval(task):
         return "Retrieval"
     return next((name for name, members in FAMILIES.items() if task in members), task_title(task))
@@ -127,12 +127,12 @@ def pooling_title(pooling: str) -> str:
 
 
 def sentence(text: str) -> str:
-    """With a capital letter first, the rest as it is."""
+    """``text`` with its first letter capitalised and the rest unchanged."""
     return text[:1].upper() + text[1:]
 
 
 def setting_words(name: str) -> str:
-    """A setting in words, without where it is: ``data.clips_per_batch`` -> clips per batch."""
+    """A setting in words, without its path: ``data.clips_per_batch`` -> clips per batch."""
     last = name.rpartition(".")[2]
     return {"lr": "learning rate"}.get(last, last.replace("_", " "))
 

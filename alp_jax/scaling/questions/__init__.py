@@ -1,4 +1,4 @@
-"""What a sweep is for: questions that fitted laws answer, each with an interval or the statement that they cannot.
+"""Questions about a sweep that fitted laws answer, each with an interval or with the statement that they cannot.
 
-Letters of dimensions are those of ``laws``; Z numbers the model sizes of ``budget``.
+Letters of dimensions are those of ``laws``, and Z the model sizes that ``budget`` tries.
 """

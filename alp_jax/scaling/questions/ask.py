@@ -1,4 +1,4 @@
-"""Questions that a ledger answers, by their names on the command line: another one is a file and a line here."""
+"""Questions that a ledger answers, by their names on the command line; a new one is a file and a line here."""
 
 import pathlib
 from typing import Any, Protocol
@@ -22,10 +22,10 @@ ASK = {
 
 
 class Answer(Protocol):
-    """A frozen dataclass; its fields are what files keep of it."""
+    """A frozen dataclass, of which files keep the fields."""
 
     def lines(self) -> list[str]:
-        """For people: what it is about, then what was found, then ``warning: ...``."""
+        """Lines to print: what it is about, then what was found, then ``warning: ...``."""
 
 
 def ask(
@@ -34,8 +34,8 @@ def ask(
     """The answers to a question about a ledger or CSV, and the problems met on reading it.
 
     Args:
-      where: column -> value of the rows that count. best: metrics of other tools, see ``state_best``.
-      settings: of the question, see its function in ``ASK``.
+      where: column -> value; other rows are ignored. best: metrics of other tools, see ``state_best``.
+      settings: arguments of the question's function in ``ASK``.
 
     Raises:
       UserError: no such table, or the question has no answer.
@@ -43,5 +43,5 @@ def ask(
     rows, problems = read_table(ledger, best)
     rows = keep_rows(rows, where)
     if question == "sources":
-        rows = add_sources(rows, ledger)  # a ledger does not say them: the runs' configurations do
+        rows = add_sources(rows, ledger)  # a ledger does not hold them: the runs' configurations do
     return ASK[choose(question, ASK, "question")](rows, **settings), problems

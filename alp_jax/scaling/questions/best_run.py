@@ -1,4 +1,4 @@
-"""Which run of a sweep has the best encoder: a mean that every run can be held to, and who comes next."""
+"""Which run of a sweep has the best encoder, by a mean over results that all runs have, and which come next."""
 
 import dataclasses
 import pathlib
@@ -12,9 +12,9 @@ from alp_jax.core.metrics import METRICS, Metric, foreign
 from alp_jax.core.run_files import LEDGER, RUNS
 from alp_jax.scaling.sweep.ledger import Ledger
 
-NEXT = 2  # runs that are named behind the best
+NEXT = 2  # runs that are named after the best
 SHOWN = 3  # reasons, or metrics, that an error names
-_SAME = 1e-6  # chances that differ by more are of other test clips
+_SAME = 1e-6  # chance levels that differ by more come from different test clips
 
 Result = tuple[str, str, str]  # task, pooling and metric
 
@@ -26,10 +26,10 @@ class BestRun:
     Attributes:
       ranking: (run, score), the best first; runs of equal score by name.
       metrics: titles of the headline metrics that were averaged.
-      results: what was averaged, which is what every ranked run has: ``task-pooling``, with the metric's title where a
-        task has several.
-      lacking: headline results that were not, named alike, and why.
-      left_out: trained runs that are not ranked, and why.
+      results: what was averaged, which every ranked run has: ``task-pooling``, with the metric's title where a task has
+        several.
+      lacking: headline results that were not averaged, named likewise -> why.
+      left_out: trained runs that are not ranked -> why.
     """
 
     ranking: list[tuple[str, float]]
@@ -54,7 +54,7 @@ class BestRun:
         return f"mean of {averaged} that {runs} ({', '.join(self.metrics)}), each 0 at chance and 1 at its best value"
 
     def lines(self) -> list[str]:
-        """For people: the order, the rule, over which results, and what was left out."""
+        """Lines to print: the order, the rule, the results averaged, and what was left out."""
         (run, score), *others = self.ranking[: NEXT + 1]
         behind = "".join(f", then {name} {value:.4f}" for name, value in others)
         lines = [f"best run: {run} {score:.4f}{behind}", f"score: {self.rule}", f"results: {', '.join(self.results)}"]
@@ -78,10 +78,10 @@ def best_run(sweep: str | pathlib.Path, best: Mapping[str, float] | None = None)
     """The folder of the best trained run in the ledger of a sweep, and how it was chosen.
 
     Args:
-      best: metrics of other tools that count too, with the value of a perfect result.
+      best: metrics of other tools that count as well, with the value of a perfect result.
 
     Raises:
-      UserError: no ledger, or as ``rank_runs``.
+      UserError: there is no ledger; also as ``rank_runs``.
     """
     path = pathlib.Path(sweep) / LEDGER
     if not path.is_file():
@@ -97,12 +97,12 @@ def rank_runs(rows: list[dict[str, Any]], best: Mapping[str, float] | None = Non
     """Orders the trained runs of a ledger's table by the mean over the headline results that all of them have.
 
     A result counts by its headline metric, as a share of the way from chance to the best value, so that recall among
-    many clips and accuracy among few classes, or a metric of which lower is better, weigh alike. Runs without any
-    usable result are left out by name; a result that one of the others lacks counts for none.
+    many clips, accuracy among few classes and metrics for which lower is better weigh alike. Runs without any usable
+    result are left out by name; a result that one of the remaining runs lacks is averaged for none of them.
 
     Raises:
-      UserError: no trained run with results; nothing to compare all of them by, and why; or ``best`` of a metric that
-        is known or not there.
+      UserError: no trained run has results, no result is common to all of them (with the reason), or ``best`` names a
+        metric that is known already or that no result has.
     """
     counted = _counted(rows, best or {})
     trained = sorted({row["run"] for row in rows if (row["steps"] or 0) > 0})
@@ -169,7 +169,7 @@ def _listed(reasons: Mapping[str, str]) -> str:
 
 
 def _no_headline(rows: list[dict[str, Any]], trained: list[str]) -> str:
-    """Why rows of trained runs, none of a metric that counts, do not rank them."""
+    """Why trained runs cannot be ranked when none of their rows is of a metric that counts."""
     if not rows:
         return f"no trained runs with results to compare: none of {len(trained)} has a value"
     names = sorted({row["metric"] for row in rows})
@@ -180,7 +180,7 @@ def _no_headline(rows: list[dict[str, Any]], trained: list[str]) -> str:
 
 
 def _counted(rows: list[dict[str, Any]], best: Mapping[str, float]) -> dict[str, Metric]:
-    """The metrics that count: our headlines, and those of which a user states the best value."""
+    """The metrics that count: our headline metrics, and those whose best value a user states."""
     counted = {name: metric for name, metric in METRICS.items() if metric.headline}
     for name, value in best.items():
         own = [row["value"] for row in rows if row["metric"] == name and row["value"] is not None]
@@ -191,7 +191,7 @@ def _counted(rows: list[dict[str, Any]], best: Mapping[str, float]) -> dict[str,
 
 
 def _incomparable(rows: list[dict[str, Any]], counted: Mapping[str, Metric]) -> dict[Result, str]:
-    """Results that say nothing of which run is better: without a chance, or with several."""
+    """Results that cannot rank runs -> why: their chance level is unknown, or differs between runs."""
     chances: dict[Result, list[float]] = {}
     reasons: dict[Result, str] = {}
     for row in rows:
@@ -210,6 +210,6 @@ def _incomparable(rows: list[dict[str, Any]], counted: Mapping[str, Metric]) -> 
 
 
 def _apart(low: float, high: float) -> str:
-    """Two numbers with as many digits as tell them apart."""
+    """Two numbers with as many digits as it takes to tell them apart."""
     digits = next(d for d in range(4, 18) if d == 17 or f"{low:.{d}g}" != f"{high:.{d}g}")
     return f"{low:.{digits}g} to {high:.{digits}g}"

@@ -10,7 +10,7 @@ from alp_jax.scaling.laws.curves import Curve, make_curves, number
 from alp_jax.scaling.laws.fit import fit_law, shortage
 from alp_jax.scaling.questions.common import answer_lines, apart, hull, refuse_nothing
 
-_SIZES = 200  # model sizes that are tried, evenly in the logarithm
+_SIZES = 200  # model sizes that are tried, evenly spaced in the logarithm
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Plan:
 
     Attributes:
       params, samples, error: model parameters, clips seen, and the error that is expected there.
-      interval: of ``error``, and ``params_interval`` of the best size, at 95% over replicas of the fit.
+      interval, params_interval: 95% intervals of ``error`` and of the best size, over replicas of the fit.
       wins: share of replicas in which this objective has the lowest error of all.
     """
 
@@ -57,8 +57,8 @@ def ask_budget(
     """The best plan of every objective for ``flops`` operations of training, task by task.
 
     The law is E + A * samples_seen^-alpha + B * params^-beta where an objective was trained at two sizes or more, and
-    the power law of samples_seen at its one size. Operations per sample follow from the column ``flops``, as a power of
-    the parameters. Sizes are looked for inside the measured ones only; samples follow from the budget.
+    the power law of samples_seen at its one size. Operations per sample are a power of the parameters, fitted to the
+    column ``flops``. Only sizes within the measured range are tried; the budget then decides the samples.
 
     Raises:
       UserError: as ``make_curves``, or too few runs.

@@ -1,4 +1,4 @@
-"""What every question needs: which curves face each other, intervals that may be open, and refusals."""
+"""What several questions need: curves to compare with each other, intervals that may be open, and refusals."""
 
 import math
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ from alp_jax.scaling.laws.fit import LEVEL
 
 
 def apart(things: Iterable[tuple], column: str) -> list[tuple[dict[str, str], dict[str, tuple]]]:
-    """Tuples that begin with a curve, by what its group is without ``column``: (that, value of the column -> tuple)."""
+    """Tuples that begin with a curve, by its group without ``column``: (that group, value of the column -> tuple)."""
     by_rest: dict[tuple, dict[str, tuple]] = {}
     for thing in things:
         group = thing[0].group
@@ -26,7 +26,7 @@ def facing(curves: list[Curve], column: str, a: str, b: str) -> list[tuple[dict[
     """Curves that differ in ``column`` alone, ``a`` first: (what they share, curve of a, curve of b).
 
     Raises:
-      UserError: no such column or value, or nothing that both have.
+      UserError: no such column or value, or the two have nothing in common.
     """
     if not curves or column not in curves[0].group:
         known = list(curves[0].group) if curves else []
@@ -43,28 +43,28 @@ def facing(curves: list[Curve], column: str, a: str, b: str) -> list[tuple[dict[
 
 
 def answer_lines(group: dict[str, str], findings: Iterable[Any], warnings: Iterable[str]) -> list[str]:
-    """An answer for people: its group, what was found in it, and what it cannot tell."""
+    """An answer as lines to print: its group, what was found in it, and what it cannot tell."""
     return [" ".join(group.values()), *(f"  {one}" for one in findings), *(f"  warning: {one}" for one in warnings)]
 
 
 def percentiles(values: np.ndarray) -> tuple[float, float]:
-    """The central 95% of values that may be infinite: their order counts, nothing is interpolated."""
+    """The central 95% of values, some of which may be infinite, hence without interpolation between them."""
     tail = 50 * (1 - LEVEL)
     return tuple(float(v) for v in np.percentile(values, [tail, 100 - tail], method="inverted_cdf"))
 
 
 def hull(kinds: list[np.ndarray], estimate: float) -> tuple[float, float]:
-    """The widest of the intervals of several kinds of replicas, and the estimate."""
+    """The smallest interval that holds those of all kinds of replicas, and the estimate."""
     intervals = [percentiles(kind) for kind in kinds]
     return min(estimate, *(low for low, _ in intervals)), max(estimate, *(high for _, high in intervals))
 
 
 def open_number(value: float) -> float | None:
-    """``value`` for JSON; None stands for what lies beyond every number looked at."""
+    """``value`` for JSON, with None in place of infinity: beyond every number that was looked at."""
     return value if math.isfinite(value) else None
 
 
 def refuse_nothing(answers: list[Any], excluded: Excluded, refusal: str) -> None:
-    """UserError where no answer was found, with the reasons why rows were left out."""
+    """Raises UserError where no answer was found, with the reasons why rows were left out."""
     if not answers:
         raise UserError(f"{refusal}: {excluded}" if str(excluded) else refusal)

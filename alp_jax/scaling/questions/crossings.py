@@ -11,7 +11,7 @@ from alp_jax.scaling.laws.fit import Fit
 from alp_jax.scaling.questions.common import apart
 from alp_jax.scaling.questions.crossover import Crossover, crossover
 
-LIMIT = 1e9  # pairs that are looked at
+LIMIT = 1e9  # the most pairs that are looked at
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +22,7 @@ class SweepCrossover(Crossover):
 
 
 def find_crossings(fitted: list[tuple[Curve, Fit]]) -> dict[tuple[str, str], list[SweepCrossover]]:
-    """(a, b) -> where their headline curves cross, in everything both were measured in; the larger name last."""
+    """(a, b) in alphabetical order -> where their headline curves cross, in everything that both were measured in."""
     crossovers: dict[tuple[str, str], list[SweepCrossover]] = {}
     for rest, own in apart((pair for pair in fitted if is_headline(pair[0].group["metric"])), "objective"):
         for a, b in itertools.combinations(sorted(own), 2):
@@ -33,7 +33,7 @@ def find_crossings(fitted: list[tuple[Curve, Fit]]) -> dict[tuple[str, str], lis
 
 
 def settings_of(one: SweepCrossover, several: set[str]) -> str:
-    """What tells a crossover from others of its task: pooling, and those of model, start, variant in ``several``."""
+    """What tells a crossover from others of its task: its pooling, and model, start or variant if in ``several``."""
     parts = [glossary.pooling_title(one.group["pooling"]).removesuffix(" pooling")]
     if "model" in several:
         parts.append(one.group["model"])

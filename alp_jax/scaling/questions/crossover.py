@@ -1,4 +1,4 @@
-"""Where one objective overtakes another, with an interval, or that it does not within a given number of pairs."""
+"""Where one objective overtakes another, with an interval, or that it does not up to a given number of pairs."""
 
 import dataclasses
 from typing import Any
@@ -9,7 +9,7 @@ from alp_jax.scaling.laws.curves import Curve, make_curves
 from alp_jax.scaling.laws.fit import Fit, fit_law, shortage
 from alp_jax.scaling.questions.common import answer_lines, facing, hull, open_number, refuse_nothing
 
-LAW = "power"  # that both sides are fitted with
+LAW = "power"  # fitted to both sides
 _POINTS_PER_DECADE = 60
 
 
@@ -52,7 +52,10 @@ class Crossover:
 def crossover(
     group: dict[str, str], a: tuple[str, Curve, Fit], b: tuple[str, Curve, Fit], limit: float, beyond: str
 ) -> Crossover:
-    """That of two named curves with their fits, up to ``limit`` at least; ``beyond`` is what an extrapolation is."""
+    """The crossover of two named curves with their fits, looked for up to ``limit`` or the largest input of both runs.
+
+    ``beyond`` is what a warning of extrapolation calls such an input: a rung, for instance.
+    """
     (name, curve, fit), (other, other_curve, other_fit) = a, b
     lowest = max(curve.x.min(), other_curve.x.min())
     measured = float(min(curve.x.max(), other_curve.x.max()))
@@ -79,14 +82,14 @@ def _crossing(a: Fit, b: Fit, lowest: float, limit: float) -> tuple[float, tuple
     gap = np.log(a.predict(x)) - np.log(b.predict(x))
     kinds = [
         _first_crossing(np.log(of_a) - np.log(of_b), x)
-        for of_a, of_b in zip(a.replicas(x), b.replicas(x), strict=False)  # a fit without noise estimate has one kind
+        for of_a, of_b in zip(a.replicas(x), b.replicas(x), strict=False)  # a fit of unknown noise has one kind only
     ]
     at = float(_first_crossing(gap[None], x)[0])
     return at, hull(kinds, at), float(min(np.isfinite(kind).mean() for kind in kinds)), bool(gap[0] < 0)
 
 
 def _first_crossing(gap_Rm: np.ndarray, x_m: np.ndarray) -> np.ndarray:
-    """Where each row first changes its sign [R], between points by a straight line in log x; infinite where never."""
+    """Where each row first changes sign [R], interpolated linearly in log x; infinite where it never does."""
     changes = np.signbit(gap_Rm[:, 1:]) != np.signbit(gap_Rm[:, :-1])
     first = changes.argmax(1)
     rows = np.arange(len(gap_Rm))
@@ -111,7 +114,7 @@ def ask_crossover(
     """The crossover of ``a`` and ``b`` in every task, metric and setting that both have.
 
     Args:
-      column: what ``a`` and ``b`` are values of. limit: the largest input that is looked at.
+      column: of which ``a`` and ``b`` are values. limit: the largest input that is looked at.
 
     Raises:
       UserError: as ``make_curves``; nothing to compare or too few rungs.

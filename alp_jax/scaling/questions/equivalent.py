@@ -10,9 +10,9 @@ from alp_jax.scaling.laws.curves import Curve, make_curves
 from alp_jax.scaling.laws.fit import Fit, fit_law, shortage
 from alp_jax.scaling.questions.common import answer_lines, facing, hull, open_number, refuse_nothing
 
-LAW = "power"  # that runs from scratch are fitted with
+LAW = "power"  # fitted to runs from scratch
 _POINTS_PER_DECADE = 60
-_REACH = 1e4  # pairs from scratch are looked for within this factor of the runs
+_REACH = 1e4  # equivalents are looked for up to this factor beyond the runs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,8 +20,8 @@ class Rung:
     """At ``pairs``, the start reaches the error of ``equivalent`` pairs from scratch.
 
     Attributes:
-      equivalent, interval: None stands for more than can be bought: scratch does not get there within 10^4 times the
-        largest rung. ratio: equivalent / pairs.
+      equivalent, interval: None where scratch does not get there within 10^4 times the largest rung.
+      ratio: equivalent / pairs.
     """
 
     pairs: float
@@ -44,7 +44,8 @@ class Equivalent:
 
     Attributes:
       gain: mean of log(error from scratch / error from the start) per rung, smallest rung first; above 0 it helps.
-      fade: change of ``gain`` per tenfold pairs, with its 95% interval; below 0 the start fades. None with one rung.
+      fade: change of ``gain`` per tenfold increase in pairs, and its 95% interval; below 0 the start fades. None with
+        one rung.
     """
 
     group: dict[str, str]
@@ -125,7 +126,7 @@ def _equivalent(group: dict[str, str], start: str, of_start: Curve, of_scratch: 
 
 
 def _noise(of_start: Curve, fit: Fit) -> float:
-    """Standard deviation of log error of a run: within the start's own rungs, or of scratch where they have one run."""
+    """Standard deviation of a run's log error: within the start's own rungs, or scratch's where those have one run."""
     logs, n = np.log(of_start.y), of_start.x[:, 0]
     within = [logs[n == rung] for rung in np.unique(n)]
     freedom = len(logs) - len(within)
@@ -135,9 +136,9 @@ def _noise(of_start: Curve, fit: Fit) -> float:
 
 
 def _reach(curve_Rm: np.ndarray, target_R: np.ndarray, grid_m: np.ndarray) -> np.ndarray:
-    """Where each falling curve first is as low as its target [R], by straight lines in log x.
+    """Where each falling curve first reaches its target [R], interpolated linearly in log x.
 
-    The first point of the grid where it is so from the start, infinite where it never is.
+    The first point of the grid where the curve begins at or below it, infinite where it never gets there.
     """
     low_enough = curve_Rm <= target_R[:, None]
     after = low_enough.argmax(1)

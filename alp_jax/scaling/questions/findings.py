@@ -1,9 +1,9 @@
-"""The findings of the paper (arXiv 2511.16757), held to the fits of a ledger: held, not held or undecided.
+"""The findings of the paper (arXiv 2511.16757), checked against the fits of a ledger: held, not held or undecided.
 
-Everything is read off fitted curves inside the range of the runs; nothing is extrapolated. Gaps are logarithms of
-ratios of errors (0.1: about ten percent). Intervals speak of runs and seeds; objectives are measured on the same test
-clips, whose choice they leave out. Tasks share their runs, so intervals over tasks are averaged end by end, as if all
-of them erred together.
+Everything is read off fitted curves within the range of the runs; nothing is extrapolated. Gaps are logarithms of
+ratios of errors (0.1: about ten percent). Intervals cover the noise of runs and seeds, but not the choice of the test
+clips, which all objectives share. Tasks share their runs, so an interval over tasks averages their lower ends and
+their upper ends, as if all of them erred together.
 """
 
 import dataclasses
@@ -28,7 +28,7 @@ POOLING = "Attention pooling closes much of the gap between the objectives on pr
 
 @dataclasses.dataclass(frozen=True)
 class Evidence:
-    """One number behind a verdict: ``value`` with its 95% interval; above 0 speaks for the finding."""
+    """One number behind a verdict: ``value`` with its 95% interval; above 0 supports the finding."""
 
     title: str
     value: float
@@ -47,8 +47,8 @@ class Verdict:
     """What the ledger says about one finding.
 
     Attributes:
-      verdict: held, not held or undecided. because: the numbers that decide, or what is missing.
-      evidence: the same per task.
+      verdict: held, not held or undecided. because: the numbers that decide it, or what is missing.
+      evidence: such numbers task by task.
     """
 
     finding: str
@@ -155,7 +155,7 @@ Gap = tuple[np.ndarray, np.ndarray, list[np.ndarray]]
 def _gap(a: Fitted, b: Fitted) -> Gap:
     """Rungs of both [m], log(error of a / error of b) there [m], and of the replicas [R,m] of each kind."""
     rungs = np.intersect1d(a[0].x, b[0].x)
-    if len(rungs) < 2:  # curves that share no rung are compared where both were measured
+    if len(rungs) < 2:  # curves that share fewer than two are compared over the range where both were measured
         low, high = max(a[0].x.min(), b[0].x.min()), min(a[0].x.max(), b[0].x.max())
         rungs = np.geomspace(low, high, 3)
     value = np.log(a[1].predict(rungs)) - np.log(b[1].predict(rungs))
@@ -177,7 +177,7 @@ def _gap_at(rung: int, a: Fitted, b: Fitted, title: str) -> Evidence:
 
 
 def _slope(a: Fitted, b: Fitted, title: str) -> Evidence:
-    """Change of log(error of a / error of b) per tenfold pairs, by least squares over the rungs."""
+    """Change of log(error of a / error of b) per tenfold increase in pairs, by least squares over the rungs."""
     gap = _gap(a, b)
     decades = np.log10(gap[0]) - np.log10(gap[0]).mean()
     return _evidence(gap, lambda values: values @ decades / (decades**2).sum(), title)

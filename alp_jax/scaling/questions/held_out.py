@@ -1,4 +1,4 @@
-"""Whether the laws predict: each is fitted again without the top rung, which is then compared with what it says."""
+"""Whether the laws predict: each is fitted again without the top rung, and its prediction compared with that rung."""
 
 import dataclasses
 from typing import Any
@@ -15,11 +15,11 @@ _REPLICAS = 60
 
 @dataclasses.dataclass(frozen=True)
 class HeldOut:
-    """The top rung of one curve as the rungs below it predict it. All are errors of the metric.
+    """The top rung of one curve as the rungs below it predict it. Values are errors of the metric.
 
     Attributes:
       pairs: the rung. measured: geometric mean over its runs.
-      predicted, low, high: by the law, with the 95% interval for a mean over as many runs.
+      predicted, low, high: the law's prediction, and its 95% interval for a mean over that many runs.
       runs: of the top rung.
     """
 
@@ -40,7 +40,7 @@ class HeldOut:
 def hold_out(curves: list[Curve]) -> list[HeldOut]:
     """The held-out top rung of every curve that has enough rungs below it; inputs are pairs.
 
-    The interval adds to the bootstrap of the law what noise leaves in the mean of the held-out runs.
+    The interval combines the bootstrap of the law with the noise that remains in the mean of the held-out runs.
     """
     held_out = []
     for k, curve in enumerate(curves):

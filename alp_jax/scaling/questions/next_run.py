@@ -1,8 +1,8 @@
-"""Which run to make next: the affordable one after which the answer would be known best.
+"""Which run to make next: the affordable one after which the answer would be known most precisely.
 
-For every candidate the experiment is played through: the runs there are get new noise around the fitted curve, the
+For every candidate the experiment is simulated: the existing runs get new noise around the fitted curve, the
 candidate's run is added with noise of its own, and the law is fitted again. The variance of the answer over such
-replicas, beside the variance without the candidate, is what the run is worth.
+replicas, compared with the variance without the candidate, is what the run is worth.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ from alp_jax.scaling.laws.minimise import predict, solve
 from alp_jax.scaling.questions.common import answer_lines, refuse_nothing
 
 LAW = LAWS["power"]
-_SHOWN = 10  # candidates for people
+_SHOWN = 10  # candidates that are printed
 _BEYOND = (1.0, 2.0, 4.0, 10.0)  # candidates past the top rung, in multiples of it
 
 
@@ -29,8 +29,8 @@ class Candidate:
 
     Attributes:
       x: its input. hours: what it is expected to take, in device-hours.
-      left: variance of the answer with this run over the variance without it; 1 is no help.
-      again: whether runs at this input exist, so that another seed is what it takes.
+      left: variance of the answer with this run, divided by the variance without it; 1 is no help.
+      again: whether runs at this input exist already, so that the candidate is another seed.
     """
 
     group: dict[str, str]
@@ -71,14 +71,14 @@ def ask_next_run(
     replicas: int = 100,
     seed: int = 0,
 ) -> list[NextRun]:
-    """The affordable runs by how much they reduce the variance of what is asked, in one answer.
+    """The affordable runs of every curve, ordered by how much they reduce the variance of the quantity asked for.
 
     Args:
-      ask: a parameter of the law, or a number: the input at which the logarithm of the error is asked.
+      ask: a parameter of the law, or an input as a number, to ask for the logarithm of the error there.
       devices: that each run in the table held; device-hours are ``wall_seconds`` times devices.
 
     Raises:
-      UserError: as ``make_curves``; nothing affordable, no ``wall_seconds``, or noise that cannot be told.
+      UserError: as ``make_curves``; nothing affordable, no ``wall_seconds``, or noise that cannot be estimated.
     """
     if not budget_device_hours > 0:
         raise UserError(f"--budget_device_hours {budget_device_hours:g}: a budget is above 0")
@@ -116,7 +116,7 @@ def ask_next_run(
 
 
 def _quantity(ask: str) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
-    """(internal parameters [R,P], centre [1]) -> what is asked [R]."""
+    """(internal parameters [R,P], centre [1]) -> the quantity that is asked for [R]."""
     if ask in LAW.params:
         return lambda p, center: LAW.natural(p, center)[ask]
     at = number(ask)
@@ -126,7 +126,7 @@ def _quantity(ask: str) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
 
 
 def _cost(curve: Curve, devices: int) -> Callable[[np.ndarray], np.ndarray] | None:
-    """Input -> device-hours: a power of the input through the runs that say what they took, else None."""
+    """Input -> device-hours: a power law through the runs that say what they took; None where it is unknown."""
     seconds = np.array([number(row["wall_seconds"]) or np.nan for row in curve.rows])
     known = np.isfinite(seconds) & (seconds > 0)
     if len(np.unique(curve.x[known, 0])) < 2:
@@ -145,9 +145,9 @@ def _variances(
     replicas: int,
     seed: list[int],
 ) -> np.ndarray:
-    """Spread of the answer with a run at each of ``candidates`` over that without, as a ratio of robust variances.
+    """For each of ``candidates``, the answer's variance with a run there, divided by its variance without.
 
-    The square of the mean deviation from the median stands for the variance: a fitted exponent has heavy tails.
+    The square of the mean deviation from the median stands in for the variance: a fitted exponent has heavy tails.
     """
     center = np.log(np.unique(curve.x)).mean(keepdims=True)
     u, v = np.log(curve.x) - center, np.log(curve.y)
@@ -155,7 +155,7 @@ def _variances(
     middle = predict(LAW, best[None], u[None])[0][0]
     residual_sd = np.sqrt(((v - middle) ** 2).sum() / (len(v) - len(LAW.params)))
     rng = np.random.default_rng(seed)
-    # the same draws for every candidate: what is compared are inputs, not luck
+    # the same draws for every candidate, so that inputs are compared and not luck
     noise = residual_sd * rng.standard_normal((replicas, len(v) + 1))
 
     def spread(at: float | None) -> float:

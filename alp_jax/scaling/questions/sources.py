@@ -1,7 +1,7 @@
 """What each source of data is worth: from runs without it, runs with nothing else, and runs with everything.
 
 A source takes its pairs with it when it is left out. Where runs with everything were made at several rungs, the law
-through them says what losing that many pairs costs anyway, and the rest is what the source itself was worth.
+through them says what losing that many pairs costs in any case, and the rest is what the source itself was worth.
 """
 
 import dataclasses
@@ -66,7 +66,7 @@ def add_sources(rows: list[dict[str, Any]], ledger: str | pathlib.Path) -> list[
     """Rows with the column ``sources``: their own, or ``data.sources`` of ``runs/RUN/config.json`` beside the ledger.
 
     Raises:
-      UserError: neither is there for a run.
+      UserError: a run has neither.
     """
     if COLUMN in rows[0]:
         return rows
@@ -81,11 +81,11 @@ def add_sources(rows: list[dict[str, Any]], ledger: str | pathlib.Path) -> list[
 
 
 def ask_sources(rows: list[dict[str, Any]], *, y: str = "error", replicas: int = 200) -> list[SourcesAnswer]:
-    """Marginal values of every source in every group.
+    """What every source is worth, in every group.
 
     Rows have a column ``sources`` in the words of ``data.sources``: empty for all of them, ``-NAME`` for all but one,
-    ``NAME`` for one alone. The largest ``pairs`` with everything is what the others are compared with. Rows of other
-    mixtures are counted in the warnings.
+    ``NAME`` for one alone. Other runs are compared with those of the largest ``pairs`` with everything. Rows of other
+    mixtures are only counted, in the warnings.
 
     Raises:
       UserError: as ``make_curves``; no group has runs with everything and runs of one source left out or alone.
@@ -128,7 +128,7 @@ def _answer(curve: Curve, replicas: int) -> SourcesAnswer | None:
 
 
 def _mixture(text: str) -> tuple[str, str]:
-    """(all, without, alone or other; the source)."""
+    """(``all``, ``without``, ``alone`` or ``other``; the source)."""
     text = text.strip()
     if not text:
         return "all", ""
@@ -153,7 +153,7 @@ def _difference(logs: np.ndarray, base: np.ndarray) -> tuple[float | None, Inter
 
 
 def _beyond(law: Any, logs: np.ndarray, pairs: np.ndarray) -> tuple[float | None, Interval]:
-    """Mean of log error less what the law of everything says at as many pairs, and its 95% interval."""
+    """Mean log error minus the prediction of the law through everything at as many pairs, and its 95% interval."""
     if law is None or not len(logs):
         return None, None
     value = float((logs - np.log(law.predict(pairs))).mean())

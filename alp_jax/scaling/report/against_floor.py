@@ -16,7 +16,7 @@ class AgainstFloor:
 
     Attributes:
       best, point: name and result of the best curve.
-      ahead: curves that are ahead of the floor, of all ``curves``.
+      ahead: number of curves that are ahead of the floor, out of ``curves``.
     """
 
     task: str
@@ -35,19 +35,19 @@ class AgainstFloor:
 
     @property
     def clear(self) -> bool:
-        """Whether it is so by more than the 95% interval of the best; unknown intervals are not clear."""
+        """Whether it is ahead by more than the 95% interval of the best curve; never with an unknown interval."""
         if not self.wins or self.point.low is None:
             return False
         metric = METRICS[self.metric]
         return all(metric.gain(self.floor, end) > 0 for end in (self.point.low, self.point.high))
 
     def text(self, value: float) -> str:
-        """A value of its metric for people: percent of a share."""
+        """A value of the metric as text; shares are in percent."""
         return number(self.metric, value) + "%" * (METRICS[self.metric].unit == SHARE)
 
 
 def against_floor(panels: list[Panel]) -> list[AgainstFloor]:
-    """Every headline result whose floor is known; where the floor is ahead of all or of most comes first."""
+    """Every headline result whose floor is known, first those where it is ahead of all curves or of most."""
     results = []
     for panel in panels:
         if panel.floor is None or not is_headline(panel.metric) or panel.pooling == ZERO_SHOT or not panel.curves:

@@ -1,4 +1,4 @@
-"""What a sweep took: per curve and rung, and the mean probe score against the operations spent on it."""
+"""What a sweep cost, per curve and rung, and the mean probe score that this bought."""
 
 import dataclasses
 from statistics import fmean
@@ -11,7 +11,7 @@ from alp_jax.scaling.report.summary import curve_names, sort_names
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """Runs of one curve at one rung; numbers are means of a run.
+    """Runs of one curve at one rung; numbers are means over the runs.
 
     Attributes:
       flops: of training. seconds: wall time of training. clips: per second of it. audio: seconds of audio per second.

@@ -44,13 +44,13 @@ PALETTE = {  # variable of the page -> its colour on a light and on a dark groun
     "--bad": ("#b3261e", "#ff8a80"),
     "--open": ("#8a6100", "#e5b94e"),
 }
-_LEAST_SPAN = 0.1  # of a metric's range: flat curves look flat
+_LEAST_SPAN = 0.1  # share of a metric's range that the axis spans at least, so that flat curves look flat
 _DASHES = ("solid", (0, (4, 1.6)), (0, (1.2, 1.4)), (0, (7, 1.5, 1.5, 1.5)))
 
 
 @dataclasses.dataclass(frozen=True)
 class Style:
-    """How a curve looks: number of its colour, below ``SERIES``, and of its dashes; dashed curves have hollow dots."""
+    """How a curve looks: the numbers of its colour (below ``SERIES``) and dashes; dashed curves have hollow dots."""
 
     color: int
     dash: int
@@ -93,7 +93,7 @@ def panel_svg(
     Args:
       fits: curve name -> ``x``, ``y``, ``low``, ``high`` of the fitted error of the metric.
       held_out: curve name -> what the rungs below the top one predict for it, drawn as a diamond.
-      title: what a screen reader says.
+      title: text for screen readers.
     """
     metric = METRICS[panel.metric]
     with matplotlib.rc_context(_style(title)):
@@ -181,7 +181,7 @@ def standalone(svg: str) -> str:
 
 
 def _style(title: str) -> dict:
-    # text stays text; the salt keeps the ids of different figures on a page apart and the same on every run
+    # text stays text; the salt makes ids differ between the figures of a page, and stay the same on every run
     return {"svg.fonttype": "none", "svg.hashsalt": title, "font.size": 9, "axes.linewidth": 0.7}
 
 
@@ -233,7 +233,7 @@ def _crossing(axes, y: int, one: SweepCrossover, limit: float) -> None:
 
 
 def _limit(axes, panel: Panel, held_out: dict[str, HeldOut]) -> None:
-    """What is seen is set by what was measured: the band of a law that is hardly known may leave the panel."""
+    """Limits the panel to what was measured: the band of a law that is hardly known may run out of it."""
     points = [point for points in panel.curves.values() for point in points]
     values = [v for p in points for v in (*p.values, p.low, p.high) if v is not None]
     metric = METRICS[panel.metric]
@@ -296,7 +296,7 @@ def _inline(figure: Figure, title: str) -> str:
     box = re.search(r'viewBox="([^"]+)"', svg)[1]
     label = title.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
     svg = re.sub(r"<svg[^>]*>", f'<svg viewBox="{box}" role="img" aria-label="{label}">', svg, count=1)
-    # ids of matplotlib are the same in every figure: the page holds many
+    # matplotlib uses the same ids in every figure, and the page holds many
     prefix = re.sub(r"\W+", "-", title)
     svg = re.sub(r'\bid="', f'id="{prefix}-', svg)
     svg = svg.replace('href="#', f'href="#{prefix}-').replace("url(#", f"url(#{prefix}-")

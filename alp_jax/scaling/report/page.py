@@ -1,4 +1,4 @@
-"""One page about a sweep: what was measured, how it compares, what it cost, and what it cannot tell."""
+"""The report page of a sweep: what was measured, how it compares, what it cost, and what it cannot tell."""
 
 import datetime
 import operator
@@ -37,7 +37,7 @@ class Section(NamedTuple):
     """A part of the page: ``NAME.html`` under a heading, and ``NAME.txt`` in the text where there is such a template.
 
     Attributes:
-      context: what the templates show beside what all of them may, see ``_shared``; None: this study has no such part.
+      context: what its templates need besides ``_shared``; where it returns None, the study has no such part.
     """
 
     name: str
@@ -73,7 +73,7 @@ def write_report(
       sweep: folder of ``alp sweep``. stats: JSON file of ``alp data stats``. captions: that of ``alp data captions``.
 
     Raises:
-      UserError: no such sweep, no results in it, or a file of statistics that is none.
+      UserError: no such sweep, no results in it, or a file that is not what those commands write.
     """
     study = read_study(pathlib.Path(sweep), stats, captions)
     environment = jinja2.Environment(
@@ -99,7 +99,7 @@ def write_report(
 
 
 def _shared(study: Study) -> dict[str, Any]:
-    """What every template may show."""
+    """Values that every template can use."""
     statuses = [run["status"] for run in study.runs]
     machine = operator.itemgetter("alp_jax", "git", "python", "packages", "platform", "devices")
     return {
@@ -141,7 +141,7 @@ def count(value: float | None) -> str:
 
 
 def number(value: float | None) -> str:
-    """Three digits; what is almost nothing as a bound."""
+    """Three digits; a value close to zero as a bound on it."""
     if value is None:
         return DASH
     return "< 0.001" if 0 < value < 1e-3 else f"{value:.3g}"

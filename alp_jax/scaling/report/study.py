@@ -22,13 +22,13 @@ from alp_jax.scaling.sweep.ledger import Ledger
 
 @dataclasses.dataclass(frozen=True)
 class Study:
-    """What sections draw on.
+    """Everything that sections of the report read.
 
     Attributes:
-      runs: records of ``sweep.json``. rows: of the ledger, with the columns of ``add_variants``.
+      runs: the records in ``sweep.json``. rows: of the ledger, with the columns of ``add_variants``.
       varied: settings that the sweep varies on purpose. configs: run -> its configuration, where it left one.
       environments: of finished runs. problems: of the ledger.
-      stats, captions: what ``alp data stats`` and ``alp data captions`` say of the corpus; None: not given.
+      stats, captions: what ``alp data stats`` and ``alp data captions`` say about the corpus; None: not given.
     """
 
     folder: pathlib.Path
@@ -52,7 +52,7 @@ class Study:
 
     @functools.cached_property
     def names(self) -> list[str]:
-        """Of curves, in their order."""
+        """Names of the curves, in the report's order."""
         return sort_names(name for panel in self.panels for name in panel.curves)
 
     @functools.cached_property
@@ -69,15 +69,15 @@ class Study:
 
     @functools.cached_property
     def laws(self) -> dict[str, Any]:
-        """Of headline metrics, see ``fit_laws``."""
+        """The laws fitted to headline metrics, see ``fit_laws``."""
         return fit_laws([row for row in self.rows if metrics.is_headline(row["metric"])])
 
 
 def read_study(sweep: pathlib.Path, stats: str | pathlib.Path | None, captions: str | pathlib.Path | None) -> Study:
-    """The sweep in a folder, and the files that say what its corpus is.
+    """Reads the sweep in a folder, and the files that describe its corpus.
 
     Raises:
-      UserError: no such sweep, no results in it, or a file of statistics that is none.
+      UserError: no such sweep, no results in it, or a file of statistics that is something else.
     """
     corpus = [_corpus_file(stats, "stats", "splits"), _corpus_file(captions, "captions", "sources")]
     if not (sweep / SWEEP).is_file():
@@ -89,7 +89,7 @@ def read_study(sweep: pathlib.Path, stats: str | pathlib.Path | None, captions: 
     done = [sweep / RUNS / run["id"] for run in state["runs"] if run["status"] == "done"]
     configs = {run.name: read_json(run / CONFIG) for run in done if (run / CONFIG).is_file()}
     environments = [read_json(run / ENVIRONMENT) for run in done if (run / ENVIRONMENT).is_file()]
-    varied = add_variants(rows, configs)  # before anything else: without it ablated runs would pass for seeds
+    varied = add_variants(rows, configs)  # first of all: without it ablated runs would count as seeds
     told = (rows, varied, configs, environments, ledger.problems)
     return Study(sweep, state["name"], state["runs"], *told, *corpus)
 
@@ -114,7 +114,7 @@ def fit_laws(rows: list[dict[str, Any]]) -> dict[str, Any]:
     nothing = {"fits": [], "crossings": {}, "held_out": {}, "excluded": [], "fit_note": ""}
     try:
         result, fitted = fit_groups(rows, group=(*GROUP, "variant"))
-    except UserError as error:  # too few rungs is a finding of the report, not the end of it
+    except UserError as error:  # too few rungs is something to report, not a reason to stop
         return nothing | {"verdicts": paper_verdicts([]), "fit_note": str(error)}
     names = curve_names(rows)
     columns = (*AXES, "variant")

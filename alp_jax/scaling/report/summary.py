@@ -1,4 +1,4 @@
-"""Seeds become points, points become curves, and trained is compared with untrained."""
+"""Gathers seeds into points and points into curves, and compares trained encoders with untrained ones."""
 
 import dataclasses
 import math
@@ -12,14 +12,14 @@ from alp_jax.core.run_files import PROBES
 from alp_jax.scaling.glossary import OBJECTIVES, SCRATCH, family, is_language, is_retrieval
 from alp_jax.scaling.sweep.ledger import COLUMNS, KEY
 
-_NAMES = ("objective", "init", "model")  # columns of a ledger that hold text, beside its key
+_NAMES = ("objective", "init", "model")  # columns of a ledger that hold text, besides its key
 _COUNTS = ("params", "pairs", "steps", "samples_seen", "seed")
 _Z = 1.959964  # two-sided 95% of a normal distribution
 
 
 @dataclasses.dataclass(frozen=True)
 class Point:
-    """Runs that differ only in their seed. ``low`` and ``high`` average the runs' own 95% intervals."""
+    """Runs that differ only in their seed; ``low`` and ``high`` are the mean ends of the runs' own 95% intervals."""
 
     pairs: int
     values: tuple[float, ...]
@@ -47,8 +47,8 @@ class Point:
 class Panel:
     """Everything about one (task, pooling, metric): curves by name, and the lines they are compared with.
 
-    Both encoders without a step of training are such lines: ``untrained``, of random parameters, and ``start``, which
-    took over the supervised encoder that runs of the sweep begin with (their mean where there are several).
+    Encoders without a step of training are such lines: ``untrained``, with random parameters, and ``start``, the
+    supervised encoder that runs of the sweep begin with (the mean where there are several).
     """
 
     task: str
@@ -79,10 +79,10 @@ class Difference:
 
 
 def typed_rows(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows of a ledger's table that were read from text: numbers as numbers, empty cells and lacking columns as None.
+    """Rows of a ledger's table that were read from text: numbers as numbers, empty cells and missing columns as None.
 
     Raises:
-      UserError: a cell that has to be a number is none.
+      UserError: a cell that has to be a number is not one.
     """
     typed = []
     for row in rows:
@@ -154,9 +154,9 @@ def make_panels(rows: list[dict[str, Any]]) -> list[Panel]:
 
 
 def difference(metric: str, trained: Point, untrained: Point) -> Difference | None:
-    """Normal interval from both variances; taking them as independent is cautious, for the test clips are shared.
+    """Difference with a normal interval from both variances, as if independent: cautious, since test clips are shared.
 
-    None for a metric of which nobody said which direction is better, and for numbers whose spread is not known.
+    None for a metric whose better direction is unknown, and for numbers whose spread is unknown.
     """
     if metric not in metrics.METRICS or not (trained.spread_known and untrained.spread_known):
         return None

@@ -1,4 +1,4 @@
-"""What tells the runs of a sweep apart beside objective, model, start, pairs and seed."""
+"""What tells the runs of a sweep apart besides objective, model, start, pairs and seed."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -13,7 +13,7 @@ def add_variants(rows: list[dict[str, Any]], configs: dict[str, dict[str, Any]])
     """Gives every row the column ``variant`` and a column for each setting that the sweep varies on purpose.
 
     A setting is varied on purpose where two trained runs of equal objective, model, start, pairs and seed differ in it;
-    what follows from those (as steps do from pairs) is not. Without this, such runs would pass for seeds of one point.
+    what follows from those (as steps do from pairs) is not. Without this, such runs would count as seeds of one point.
 
     Args:
       configs: run -> its configuration, as far as there is one.

@@ -1,1 +1,1 @@
-"""A grid of runs: planned, driven here or under a scheduler, gathered into a ledger."""
+"""A grid of runs: planned, run here or by a scheduler, and gathered into a ledger."""

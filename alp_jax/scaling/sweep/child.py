@@ -1,4 +1,4 @@
-"""One child process of a sweep: started in its own session, told to stop when its driver is gone, never left behind."""
+"""One child process of a sweep, in a session of its own; it is told to stop when its driver dies, never left behind."""
 
 import ctypes
 import dataclasses
@@ -21,7 +21,7 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 @dataclasses.dataclass(frozen=True)
 class Slot:
-    """Where one of the runs that are at work at a time goes: its CPU cores (None: all), and environment variables."""
+    """A place for one running run: the CPU cores it gets (None: all), and environment variables."""
 
     cores: frozenset[int] | None = None
     environ: Mapping[str, str] = dataclasses.field(default_factory=dict)
@@ -112,7 +112,7 @@ class Child:
         return last_line(self.log, self._log_start)
 
     def note(self) -> str:
-        """The last thing it said of itself, also between the lines that it prints."""
+        """The latest line about its progress, from its output or its log."""
         return latest_line(self.log, self.log.parent, self._log_start, self._since)
 
 
@@ -142,7 +142,7 @@ def latest_line(output: pathlib.Path, run_dir: pathlib.Path, start: int = 0, sin
 
 
 def make_slots(parallel: int = 1, gpus: Sequence[str] = (), gpus_per_run: int = 1) -> list[Slot]:
-    """One slot with all there is, ``parallel`` equal shares of the CPU cores, or ``gpus_per_run`` of ``gpus`` each.
+    """One slot with everything, ``parallel`` equal shares of the CPU cores, or ``gpus_per_run`` of ``gpus`` per slot.
 
     Args:
       gpus: as CUDA_VISIBLE_DEVICES names them.

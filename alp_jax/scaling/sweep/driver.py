@@ -1,4 +1,4 @@
-"""The sweep driver: each run exactly once, whatever happens to a run or to the driver."""
+"""The sweep driver: does each run exactly once, whatever happens to a run or to the driver."""
 
 import collections
 import dataclasses
@@ -31,11 +31,11 @@ _FRESH = {"status": "waiting", "attempts": 0, "exit_code": None, "cause": "", "s
 
 
 class OverBudget(AlpError):
-    """What finished runs took shows that the budget will not hold: no other run was started."""
+    """Finished runs took so much that the rest would exceed the budget; no other run was started."""
 
 
 def train_command(run: PlannedRun, folder: pathlib.Path) -> list[str]:
-    """``alp train --evaluate`` for one run; baselines of the data are computed once and shared by all runs."""
+    """``alp train --evaluate`` for one run; results that need no encoder are computed once and shared by all runs."""
     floors = folder.parent.parent / FLOORS
     command = [sys.executable, "-m", "alp_jax", "train", f"--workdir={folder}", "--evaluate", f"--floors={floors}"]
     return [*command, f"--config={run.config}", *run.flags]
@@ -43,7 +43,7 @@ def train_command(run: PlannedRun, folder: pathlib.Path) -> list[str]:
 
 @dataclasses.dataclass
 class _Active:
-    """A run at work: its child, where it is, seconds of earlier attempts and those this one may take."""
+    """A run in progress: its child process, its slot, seconds of earlier attempts and those this one may take."""
 
     run: PlannedRun
     child: Child
@@ -52,7 +52,7 @@ class _Active:
     expected_s: float | None
 
     def times(self) -> tuple[float, float | None]:
-        """Seconds since this attempt began, and until it ends if it takes what is expected."""
+        """Seconds since this attempt began, and until it ends if it takes as long as expected."""
         gone = self.child.seconds()
         return gone, None if self.expected_s is None else max(self.expected_s - gone, 0.0)
 
@@ -60,13 +60,13 @@ class _Active:
 class Sweep:
     """The state of one sweep folder: ``runs/<id>``, ``sweep.json``, ``ledger.jsonl``, ``ledger.csv``.
 
-    ``sweep.json`` tells what was planned and how every attempt ended; whether a run is finished is told by its own
-    ``DONE`` alone. One run at a time goes to each of ``slots``; a small model cannot keep several cores busy, so they
-    may be shares of the cores, or GPUs.
+    ``sweep.json`` says what was planned and how every attempt ended; only a run's own ``DONE`` says that it is
+    finished. Each of ``slots`` does one run at a time; a small model cannot keep several cores busy, so slots may be
+    shares of the cores, or GPUs.
 
     Args:
       estimates: of runs by id, as far as they are known.
-      devices: that each run holds. rate: FLOP/s expected of one, None: unknown.
+      devices: held by each run. rate: operations per second (FLOP/s) expected of one device, None: unknown.
       budget: what may be spent, see ``check``.
 
     Raises:
@@ -114,7 +114,7 @@ class Sweep:
 
     @staticmethod
     def _mend(record: dict[str, Any], output: pathlib.Path) -> None:
-        """A run that the state calls running had its driver killed: it worked at least until it last said something."""
+        """Corrects a run left as running when its driver was killed: it worked at least until its last output."""
         if record["status"] == "running":
             spent = max(output.stat().st_mtime - record["since"], 0.0) if output.exists() else 0.0
             record.update(status="interrupted", cause="its driver was killed", seconds=record["seconds"] + spent)
@@ -129,18 +129,18 @@ class Sweep:
         return self._records[run.id]
 
     def outlook(self, selected: Iterable[PlannedRun]) -> Outlook:
-        """What is spent, and what those of ``selected`` will take that are not finished."""
+        """What has been spent, and what the unfinished runs of ``selected`` will take."""
         return self._forecast.outlook(run for run in selected if not self.finished(run))
 
     def check(self, selected: Iterable[PlannedRun], *, disk: bool = True) -> None:
-        """A UserError where the budget or (``disk``) the disk will not do for ``selected``, or nobody can tell."""
+        """Raises UserError where budget or (``disk``) disk do not suffice for ``selected``, or that cannot be told."""
         outlook = self.outlook(selected)
         check_budget(outlook, self._budget)
         if disk:
             check_disk(outlook, self.out)
 
     def hand_over(self, selected: Iterable[PlannedRun]) -> None:
-        """Writes ``sweep.json`` with runs that others will do as waiting; UserError while a driver is at work here."""
+        """Marks runs for a scheduler as waiting in ``sweep.json``; UserError while a driver is at work here."""
         self.out.mkdir(parents=True, exist_ok=True)
         with Lock(self.out / LOCK, 0.0, f"--out {self.out}: another driver is running this sweep"):
             for run in selected:
@@ -148,7 +148,7 @@ class Sweep:
             self._save()
 
     def run(self, selected: list[PlannedRun]) -> dict[str, Any]:
-        """Runs what of ``selected`` is not finished, collects the ledger and returns the counts by status.
+        """Does the unfinished runs of ``selected``, updates the ledger and returns the counts by status.
 
         Raises:
           UserError: another driver is at work in the folder, its ledger is damaged, or ``check`` refuses.
@@ -164,7 +164,7 @@ class Sweep:
             self._look()  # only now: an orphan may have finished its run since this driver began
             self._collect()
             todo = [run for run in selected if not self.finished(run)]
-            todo.sort(key=lambda run: self.record(run)["status"] == "failed")  # what failed before comes last
+            todo.sort(key=lambda run: self.record(run)["status"] == "failed")  # runs that failed before come last
             handlers = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
             try:
                 self._all(collections.deque(todo), [self.record(run) for run in selected], child.fd)

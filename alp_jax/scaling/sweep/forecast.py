@@ -15,7 +15,7 @@ HOUR, GB = 3600.0, 1e9
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-    """Of one run, from its configuration: operations of training, bytes of the checkpoints that it keeps."""
+    """What one run takes, from its configuration: operations of training, and bytes of the checkpoints it keeps."""
 
     flops: float
     bytes: float
@@ -23,7 +23,7 @@ class Estimate:
 
 @dataclasses.dataclass(frozen=True)
 class Hardware:
-    """Where runs go: ``slots`` runs at a time with ``devices`` each, ``rate`` FLOP/s per device or None: unknown."""
+    """Where runs go: ``slots`` at a time with ``devices`` each, of ``rate`` operations a second (None: unknown)."""
 
     slots: int = 1
     devices: int = 1
@@ -32,7 +32,7 @@ class Hardware:
 
 @dataclasses.dataclass(frozen=True)
 class Budget:
-    """What a sweep may take in all, earlier attempts included; None: as much as it needs."""
+    """What a sweep may take in total, earlier attempts included; None: as much as it needs."""
 
     device_hours: float | None = None
     gb: float | None = None
@@ -54,7 +54,7 @@ class Outlook:
     bytes: float | None
 
     def excess(self, budget: Budget) -> str | None:
-        """How ``budget`` will not hold, in words, or None."""
+        """How ``budget`` will be exceeded, in words; None if it will not."""
         total = None if self.hours is None else self.spent_hours + self.hours
         if budget.device_hours is not None and total is not None and total > budget.device_hours:
             return (
@@ -67,10 +67,10 @@ class Outlook:
 
 
 class Forecast:
-    """Of the runs of one sweep, whose ``records`` (see ``Sweep``) it reads whenever it is asked.
+    """What the runs of one sweep will take; it reads their ``records`` (see ``Sweep``) anew on every call.
 
-    A run's seconds are those that the sweep file states, else its operations at the hardware's rate. What finished runs
-    of the same kind took, in the sum, corrects both; where no rate is known it is the only base. Bytes likewise.
+    A run's seconds are those that the sweep file states, else its operations at the hardware's rate. Both are scaled by
+    what finished runs of the same kind took in total, which is all there is where no rate is known. Bytes likewise.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class Forecast:
         self._runs, self._records, self._estimates, self._hardware = runs, records, estimates, hardware
 
     def seconds(self, run: PlannedRun) -> float | None:
-        """How long ``run`` takes from its start to its end; None while nobody knows."""
+        """How long ``run`` takes from start to end; None while that is unknown."""
         weight, in_seconds = self._weight(run)
         if weight is None:
             return None
@@ -95,7 +95,7 @@ class Forecast:
         return weight if in_seconds else None
 
     def bytes(self, run: PlannedRun) -> float | None:
-        """What the folder of ``run`` will hold; None while nobody knows."""
+        """The size that the folder of ``run`` will have; None while that is unknown."""
         estimate = self._estimates.get(run.id)
         if estimate is None:
             return None
@@ -119,7 +119,7 @@ class Forecast:
         return max(ends)
 
     def outlook(self, waiting: Iterable[PlannedRun], working: Iterable[tuple[float, float | None]] = ()) -> Outlook:
-        """Everything at once, for runs that wait and runs at work: seconds since these began, and until they end."""
+        """The outlook with runs ``waiting`` and ``working``: (seconds since one began, seconds until it ends)."""
         waiting, gone, left = list(waiting), [], []
         for since, until in working:
             gone.append(since)
@@ -166,7 +166,7 @@ def check_budget(outlook: Outlook, budget: Budget) -> None:
 
 
 def check_disk(outlook: Outlook, out: pathlib.Path) -> None:
-    """A UserError where the disk that holds ``out``, which need not be there yet, has no room for the checkpoints."""
+    """Raises UserError where the disk of ``out``, a folder that need not exist yet, has no room for the checkpoints."""
     there = next(folder for folder in (out, *out.absolute().parents) if folder.is_dir())
     free = shutil.disk_usage(there).free
     if outlook.bytes is not None and outlook.bytes > free:
@@ -177,7 +177,7 @@ def check_disk(outlook: Outlook, out: pathlib.Path) -> None:
 
 
 def folder_bytes(folder: pathlib.Path) -> int:
-    """Bytes of all files below ``folder``; one that goes away meanwhile counts nothing."""
+    """Bytes of all files below ``folder``; one that disappears meanwhile does not count."""
     total = 0
     for file in folder.rglob("*"):
         try:

@@ -28,7 +28,7 @@ TABLE = COLUMNS[:-1]  # of the files made from it: without what differs from mac
 
 
 class Ledger:
-    """Reads a ledger file, or none yet; ``problems`` says so when its last line was cut off.
+    """A ledger file, which need not exist yet; ``problems`` says so if its last line was cut off.
 
     Raises:
       UserError: a damaged line, by its number.
@@ -57,7 +57,7 @@ class Ledger:
         return [self._rows[key] for key in sorted(self._rows)]
 
     def append(self, rows: list[dict[str, Any]]) -> None:
-        """Adds rows; each has exactly ``COLUMNS``. Returns when they are on disk, after whole lines.
+        """Adds rows, each with exactly ``COLUMNS``; returns once whole lines are on disk.
 
         Raises:
           StorageError: the disk is full.
@@ -173,7 +173,7 @@ def read_run(folder: pathlib.Path) -> tuple[list[dict[str, Any]], list[str]]:
 
 
 def _numbers(values: Mapping[str, Any]) -> dict[str, float | None]:
-    """Of one metric of a result, in the columns ``VALUES``."""
+    """The numbers of one metric of a result, under the columns ``VALUES``."""
     low, high = values["interval"] or (None, None)
     numbers = zip(VALUES, (values["value"], low, high, values["chance"], values["floor"]), strict=True)
     return {name: None if number is None else float(number) for name, number in numbers}

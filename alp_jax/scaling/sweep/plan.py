@@ -1,4 +1,4 @@
-"""From a sweep file to the list of runs: what each is called, and the command line that trains it."""
+"""Turns a sweep file into the list of its runs, with the name of each and the arguments that train it."""
 
 import dataclasses
 import importlib.util
@@ -21,7 +21,7 @@ class PlannedRun:
       id: folder name, a readable part and the hash of the resolved configuration.
       kind: ``trained`` or ``untrained`` (no steps: the baseline of the probes).
       config: ``FILE:ARGUMENTS`` for ``--config``.
-      flags: ``--config.key=value`` for everything that is no argument of the file.
+      flags: ``--config.key=value`` for everything that is not an argument of the file.
       settings: the resolved configuration as nested dictionaries.
       seconds: what the sweep file expects the run to take, or None.
       overrides: the run as the sweep file states it.
@@ -79,10 +79,10 @@ def plan_runs(runs: list[dict[str, Any]], data: str | None = None) -> list[Plann
 
     Args:
       runs: what ``load_sweep`` returns.
-      data: data set folder put in place of the configuration's own. Where the data lies is no part of a run's id.
+      data: data set folder that replaces the configuration's own. Where the data lies is not part of a run's id.
 
     Raises:
-      UserError: an unknown setting, a value that is none, or two runs that are the same.
+      UserError: an unknown setting, a value that it cannot have, or two runs that are the same.
     """
     planned: dict[str, PlannedRun] = {}
     for run in runs:

@@ -1,4 +1,4 @@
-"""From what a user asks of a sweep to its driver, with everything checked that can be before a run starts."""
+"""Makes the driver of a sweep from a user's arguments; checks all that can be checked before a run starts."""
 
 import json
 import pathlib
@@ -29,12 +29,12 @@ def open_sweep(
     budget: Budget,
     needs_data: bool,
 ) -> tuple[Sweep, list[PlannedRun]]:
-    """The sweep in folder ``out``, with estimates of its runs, and those of them that were asked for.
+    """The sweep in folder ``out``, with estimates of its runs, and the runs that were asked for.
 
     Args:
       spec: ``FILE:ARGUMENTS`` that ``runs`` come from. data: that they were planned with.
-      only: what the names of the runs that are asked for hold; None: all.
-      needs_data: the data sets have to be here, as runs start now.
+      only: text that the names of the runs asked for contain; None: all runs.
+      needs_data: whether the data sets have to be here, as runs start now.
 
     Raises:
       UserError: no such run or data set, or settings of a run that do not fit together.
@@ -56,7 +56,7 @@ def estimate_in_own_process(spec: str, data: str | None) -> dict[str, Estimate]:
     """run id -> its estimate, by ``alp sweep estimate``: that needs JAX, which the driver of a sweep does without.
 
     Raises:
-      UserError: what it says is wrong with a run.
+      UserError: the problem with a run that the command reports.
     """
     command = [sys.executable, "-m", "alp_jax", "sweep", "estimate", "--json", f"--sweep={spec}"]
     command += [f"--data={data}"] if data else []

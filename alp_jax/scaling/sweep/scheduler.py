@@ -1,4 +1,4 @@
-"""What became of runs that a scheduler does: told by their folders and by the logs of its jobs."""
+"""What became of runs handed to a scheduler, judged by their folders and by the logs of its jobs."""
 
 import pathlib
 import re
@@ -16,8 +16,8 @@ _EXIT = re.compile(r"exit code (\d+)\s*$", re.IGNORECASE)  # of srun: "srun: err
 def observe(out: pathlib.Path, records: list[dict[str, Any]]) -> None:
     """Brings the ``records`` of a sweep folder up to date with what runs that were submitted have done since.
 
-    Finished is what left ``DONE``; at work what holds a fresh lease; failed what SLURM says has ended with anything but
-    42, with the run's own last words as the cause. Records of runs that a driver here has done stay as they are.
+    A run is finished if it left ``DONE``, running if it holds a fresh lease, and failed if SLURM's log has an exit code
+    other than 42, with the run's own last line as the cause. Records of runs that a driver here did are left alone.
     """
     logs = _logs(out)
     for record in records:
@@ -33,14 +33,14 @@ def observe(out: pathlib.Path, records: list[dict[str, Any]]) -> None:
 
 
 def status(out: pathlib.Path) -> list[dict[str, Any]]:
-    """Every run's record as it is now, with the last line of a run at work as its ``note``; changes nothing."""
+    """Every run's record as it is now, with the last line of a running one as its ``note``; changes nothing."""
     records = read_json(out / SWEEP, "sweep state")["runs"]
     observe(out, records)
     return [{**record, "note": _note(out, record["id"]) if record["status"] == "running" else ""} for record in records]
 
 
 def collect_finished(out: pathlib.Path) -> tuple[list[dict[str, Any]], Ledger]:
-    """Brings state, ledger and its tables up to date with what is finished, whoever ran it; the records and the ledger.
+    """Brings state, ledger and tables up to date with all finished runs; returns the records and the ledger.
 
     Raises:
       UserError: no such sweep, a driver is at work in it, or its ledger is damaged.
@@ -57,7 +57,7 @@ def collect_finished(out: pathlib.Path) -> tuple[list[dict[str, Any]], Ledger]:
 
 
 def _note(out: pathlib.Path, name: str) -> str:
-    """The last thing that a run said, here or in a job."""
+    """The last line of a run's output, here or in a job."""
     log = out / RUNS / name / OUTPUT
     if not log.is_file() and name in (logs := _logs(out)):
         log = _newest(*logs[name]) or log
@@ -79,7 +79,7 @@ def _newest(folder: pathlib.Path, pattern: str) -> pathlib.Path | None:
 
 
 def _ended(log: pathlib.Path) -> dict[str, Any]:
-    """How the job behind ``log`` ended: nothing where it has not, or does not say."""
+    """How the job behind ``log`` ended; empty where it has not, or the log does not say."""
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
     code = _EXIT.search(lines[-1]) if lines else None
     if code is None:

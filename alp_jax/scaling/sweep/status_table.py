@@ -13,7 +13,7 @@ from alp_jax.core.progress_bar import columns, is_terminal, show
 from alp_jax.scaling.sweep.forecast import GB, Outlook
 from alp_jax.scaling.sweep.plan import PlannedRun
 
-_ORDER = ("running", "failed", "interrupted", "waiting", "done")  # what one looks for comes first
+_ORDER = ("running", "failed", "interrupted", "waiting", "done")  # the most urgent first
 
 
 def describe(outlook: Outlook) -> str:
@@ -33,10 +33,10 @@ def describe(outlook: Outlook) -> str:
 def table_lines(
     records: Sequence[Mapping[str, Any]], notes: Mapping[str, str], width: int, most: int | None = None
 ) -> list[str]:
-    """A head and a line per run, those at work first; ``most`` lines in all, the last then counts what is left out.
+    """A header and a line per run, running ones first; of at most ``most`` lines, the last counts what is left out.
 
     Args:
-      records: of a ``Sweep``. notes: run id -> what it says; without one the cause of its end is shown.
+      records: of a ``Sweep``. notes: run id -> its latest line; without one, why it ended is shown.
     """
     ordered = sorted(records, key=lambda record: _ORDER.index(record["status"]))
     names = max((len(record["id"]) for record in records), default=3)
@@ -56,9 +56,9 @@ def plan_text(
     record: Callable[[PlannedRun], Mapping[str, Any]],
     outlook: Outlook,
 ) -> str:
-    """A head, a line for each of ``selected`` with what tells it from other runs of the sweep, and what they take."""
+    """A header, a line for each of ``selected`` with what tells it from other runs of the sweep, and what they take."""
     width = max(len(run.id) for run in selected)
-    # what is not the same in all runs, but for lengths and costs
+    # settings that differ between runs, except lengths and costs
     keys = dict.fromkeys(key for run in runs for key in run.overrides if key not in ("config.train.steps", "seconds"))
     varied = [key for key in keys if len({repr(run.overrides.get(key)) for run in runs}) > 1]
     lines = [f"{'run':<{width}}  {'steps':>8}  status   what it is"]

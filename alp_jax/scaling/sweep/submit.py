@@ -1,4 +1,4 @@
-"""A sweep whose runs a scheduler does: one job per run, and the same command submits what is missing."""
+"""Hands the runs of a sweep to a scheduler, one job per run; repeating the command submits what is missing."""
 
 import pathlib
 from collections.abc import Mapping
@@ -16,12 +16,12 @@ from alp_jax.scaling.sweep.status_table import describe
 def submit(
     sweep: Sweep, selected: list[PlannedRun], jobs: Jobs, settings: Mapping[str, Any], *, dry_run: bool
 ) -> tuple[dict[str, Any], str]:
-    """Renders the jobs of what is not finished, checks the budget, and submits them; the result, and lines for people.
+    """Renders the jobs of unfinished runs, checks the budget, and submits them; the result, and lines to print.
 
     With ``dry_run`` it shows what would be submitted. ``settings``: what was asked for, for the record.
 
     Raises:
-      UserError: nothing is left to do, something that cannot be asked for, or no scheduler here.
+      UserError: nothing is left to do, a request is not possible, or no scheduler is installed here.
       AlpError: the scheduler refused.
     """
     todo = [run for run in selected if not sweep.finished(run)]
@@ -33,8 +33,8 @@ def submit(
     if dry_run:
         text = jobs.render(commands, str(pathlib.PurePath(sweep.out, LAUNCHES, "N")))
         return {"kind": jobs.kind, "runs": names, "rendered": text}, f"{text}\n# {len(todo)} runs; {outlook}"
-    # Nothing is handed over before the scheduler's program is found, and nothing is submitted before the driver's lock
-    # was free: a run that is submitted while a driver here is at it would be done twice.
+    # The order matters: nothing is marked as waiting unless the scheduler's program is there, and nothing is submitted
+    # unless the driver's lock is free, since a run that a driver here works on would be done twice.
     program = need(jobs.program, jobs.hint)
     sweep.hand_over(todo)
     folder, output = jobs.submit(program, commands, sweep.out, {**settings, "runs": names})

@@ -1,1 +1,1 @@
-"""The sections of a report: each a file with ``context(study)`` and templates of its name; see ``page.SECTIONS``."""
+"""The sections of a report: each is a file with ``context(study)`` and templates of its name; see ``page.SECTIONS``."""

@@ -21,7 +21,7 @@ ALL_PROBES = "All probes"
 
 @dataclasses.dataclass(frozen=True)
 class Gain:
-    """Mean of value minus value of the base over ``pairs`` of matched runs, with its 95% interval (None: one pair)."""
+    """Mean gain over the base value across ``pairs`` of matched runs, with its 95% interval (None: one pair)."""
 
     mean: float
     low: float | None
@@ -92,7 +92,7 @@ Values = list[tuple[dict[str, str], dict[tuple[str, str], float]]]
 def _values(rows: list[dict[str, Any]], axes: list[str]) -> Values:
     """Per run: where it stands on the axes (and its pairs and seed), and (task, pooling) -> headline value.
 
-    Values of metrics of which lower is better have their sign turned, so that a gain is above 0.
+    Values of metrics for which lower is better change sign, so that a gain is above 0.
     """
     by_run: dict[str, tuple[dict[str, str], dict[tuple[str, str], float]]] = {}
     for row in rows:

@@ -1,4 +1,4 @@
-"""What the paper found, held to these runs, and trained encoders against untrained ones, the floor and chance."""
+"""The paper's findings checked against these runs; trained encoders against untrained ones, the floor and chance."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from alp_jax.scaling.report.against_floor import against_floor
 from alp_jax.scaling.report.study import Study
 from alp_jax.scaling.report.summary import family_verdicts, retrieval_verdicts
 
-TIMES_CHANCE = 5.0  # what retrieval is asked to reach
+TIMES_CHANCE = 5.0  # the multiple of chance that retrieval should reach
 
 
 def context(study: Study) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from alp_jax.scaling.report.study import Study
 
 
 def context(study: Study) -> dict[str, list[str]]:
-    """Sentences."""
+    """The limits that apply to this study, as sentences."""
     rungs, seeds, stats = study.rungs, study.seeds, study.stats
     limits = []
     if rungs:

@@ -15,7 +15,7 @@ def context(study: Study) -> dict[str, Any]:
 def setting_rows(configs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """``name``, ``value``, ``unit``, ``meaning`` and ``range`` of every setting, and whether it ``varies``.
 
-    Values that differ between runs are all listed. Settings that an earlier version knew have a value alone.
+    Values that differ between runs are all listed. Settings known only to an earlier version have nothing but a value.
     """
     domains = {one.name: one.domain for one in settings_of(RunConfig)}
     flat = [dict(flatten(config)) for config in configs]
