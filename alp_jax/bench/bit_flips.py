@@ -1,4 +1,4 @@
-"""A self-test on a data set's own records: does reading notice when a single byte is another one?"""
+"""A self-test on a data set's own records: does reading notice when a single byte has changed?"""
 
 import numpy as np
 
@@ -11,14 +11,14 @@ from alp_jax.data.store.dataset import Dataset
 def flips(dataset: Dataset, count: int, seed: int = 0) -> dict[str, int]:
     """Changes ``count`` bytes of the shards, one at a time and in memory only, and reads the record around each.
 
-    Places are drawn uniformly from all bytes of all shards, lengths and checksums among them, and so are the new values
-    of the bytes. The shards themselves stay as they are.
+    Positions are drawn uniformly from all bytes of all shards, lengths and checksums included, and so are the new
+    values. The shards themselves are not changed.
 
     Returns:
-      {"flips", "noticed", "records" (how many different ones were hit)}.
+      ``flips``, ``noticed`` and ``records`` (how many different ones were hit).
 
     Raises:
-      DataError: a record is damaged as it is.
+      DataError: a record was damaged beforehand.
     """
     lengths = dataset.column("length").astype(np.int64) + records.HEADER + records.FOOTER
     ends = np.cumsum(lengths)

@@ -1,4 +1,4 @@
-"""What a contrastive loss costs on the devices at hand: time, memory, and how it compares with the dense one."""
+"""What a contrastive loss costs on this machine's devices: time, memory, and how it compares with the dense loss."""
 
 import contextlib
 import dataclasses
@@ -18,7 +18,7 @@ from alp_jax.objectives.base import SpecialTokens
 from alp_jax.objectives.contrastive import make_contrastive
 from alp_jax.parallel.mesh import batch_sharding, make_mesh, replicated
 
-_TOKENS = SpecialTokens(0, 1, 2, 3)  # which a loss on embeddings does not see
+_TOKENS = SpecialTokens(0, 1, 2, 3)  # ids that a loss on embeddings never uses
 
 
 def measure_sizes(
@@ -36,10 +36,10 @@ def measure_sizes(
     Args:
       loss: a name of ``config.objective.loss``; siglip with a bias.
       chunk: columns at a time; None as the configuration has it.
-      devices: to split over, None all of them; CPUs pretend to be as many, where jax has not used them yet.
+      devices: number to split over, None: all; the CPU is split into that many where JAX has not used it yet.
 
     Raises:
-      UserError: a size that is none or does not divide over the devices, or too few devices.
+      UserError: a size that is not positive or does not divide over the devices, or too few devices.
     """
     if devices is not None:
         with contextlib.suppress(RuntimeError):  # the devices are in use: their number is checked below
@@ -65,13 +65,13 @@ def measure_sizes(
 def measure(
     config: ObjectiveConfig, pairs: int, width: int, mesh: Mesh, *, rounds: int, dense: bool = False
 ) -> dict[str, Any]:
-    """Bytes and times of the loss with its gradients by embeddings and scale.
+    """Bytes and times of the loss and its gradients with respect to embeddings and scale.
 
     Args:
       config: a contrastive objective.
       pairs, width: of random embeddings, no two of the same recording or caption.
       rounds: timed runs after the first; 0 compiles only.
-      dense: also the loss over the whole matrix of similarities, in turns with ours, and how far gradients differ.
+      dense: also time the loss over the whole matrix of similarities, in turns with ours, and compare gradients.
     """
     ours = _compiled(_ours(config, mesh), pairs, width, mesh)
     rivals = {"": ours} | ({"dense": _compiled(_dense(config), pairs, width, mesh)} if dense else {})

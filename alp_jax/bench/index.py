@@ -1,4 +1,4 @@
-"""What a big index costs: time to open and to plan, memory of a process, look-ups of batches, exactness over hosts."""
+"""What a big index costs in time and memory, and whether any number of hosts gets the same batches from it."""
 
 import dataclasses
 import functools
@@ -26,7 +26,7 @@ _SAMPLES = 40  # of memory, over a run
 
 
 def memory_mb() -> dict[str, float]:
-    """Resident memory of this process, its part that is shared with nobody else's pages, and its proportional share."""
+    """Resident memory of this process in megabytes: in total, its proportional share (PSS), and what is anonymous."""
     kb = {}
     for line in pathlib.Path("/proc/self/smaps_rollup").read_text().splitlines()[1:]:
         name, value, *_ = line.split()
@@ -41,11 +41,11 @@ def measure_grown(
 
     Args:
       path: of the small data set.
-      settings: of ``config.data``, as KEY=VALUE; without a mixture, one of all sources.
-      folder: where the index is kept; None takes a temporary one.
+      settings: of ``config.data``, as KEY=VALUE; where none is a mixture, one of all sources is used.
+      folder: where the index is kept; None: a temporary one.
 
     Raises:
-      UserError: a setting that is none, or a system without /proc.
+      UserError: an unknown or invalid setting, or a system without /proc.
     """
     if not pathlib.Path("/proc/self/smaps_rollup").exists():
         raise UserError("alp bench index measures memory with /proc, which this system does not have")
@@ -68,8 +68,8 @@ def measure(
       cache: folder that becomes this process's cache folder; nothing is planned in it yet.
       config: how batches are made; rungs and buckets vary.
       lookups: random global batches that are looked up.
-      steps: of the run that is continued on each number of ``hosts`` in turn and compared with one host's.
-      batches: that are read, one after another, while memory is watched; 0 reads none.
+      steps: of a run that is continued on each number of ``hosts`` in turn and compared with a run on one host.
+      batches: number read, one after another, while memory is watched; 0 reads none.
 
     Returns:
       seconds, megabytes and facts, by name.
@@ -90,7 +90,7 @@ def measure(
     report["restore_s"] = time.perf_counter() - start
     report["lookup_ms"] = _lookups(source, lookups)
     report["hosts_agree"] = _hosts_agree(dataset, config, steps, hosts)
-    # the most memory that was ever resident in this process; getrusage would tell its parent's where that is more
+    # peak resident memory of this process; getrusage would give its parent's where that was larger
     status = pathlib.Path("/proc/self/status").read_text()
     peak_mb = int(re.search(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)[1]) / 1e3
     report["planned_mb"] = _more_than(before) | {"peak": peak_mb - before["rss"]}
@@ -113,7 +113,7 @@ class _NoTokens:
 
 
 def _rungs(dataset: Dataset, config: DataConfig) -> dict:
-    """Time to plan every rung, whether it holds the one before, and how far shares of sources are from the whole's."""
+    """Per rung: time to plan it, whether it contains the one before, and how far source shares are from the whole's."""
     total = int(dataset.num_captions[dataset.ladder >= 0].sum())
     dataset.release()
     rungs, before, shares = {}, np.empty(0, np.int32), {}
@@ -143,7 +143,7 @@ def _rungs(dataset: Dataset, config: DataConfig) -> dict:
 
 
 def _lookups(source: GlobalBatches, count: int) -> dict[str, float]:
-    """Milliseconds to find out what random global batches consist of, first look-ups included."""
+    """Milliseconds to look up the rows of random global batches, first look-ups included."""
     steps = np.random.default_rng(0).integers(0, 10**7, count)
     times_ms = []
     for step in steps.tolist():
@@ -169,7 +169,7 @@ def _hosts_agree(dataset: Dataset, config: DataConfig, steps: int, hosts: tuple[
 
 
 def _watch(source: GlobalBatches, batches: int) -> dict:
-    """Memory while ``batches`` batches are read: its course, and how far it strays from its mean after the start."""
+    """Memory while ``batches`` batches are read: its course, and how far it strays from its mean after warming up."""
     course, clips, start = [], 0, time.perf_counter()
     with Progress("read batches", batches, "batches") as progress:
         for step in range(batches):

@@ -40,11 +40,11 @@ def measure(
       path: of the data set.
       settings: of ``config.data``, as KEY=VALUE.
       clips: to read for each figure.
-      step_seconds, batch: of the step that is fed; 0 clips takes the mean of the batches.
+      step_seconds, batch: duration and clips of the training step to feed; 0 clips: the mean of the batches.
       against_torch: also time a PyTorch DataLoader over the same FLAC files, in turns.
 
     Raises:
-      UserError: a setting that is none, or a comparison over a data set that is not FLAC.
+      UserError: an unknown or invalid setting, or a comparison over a data set that is not FLAC.
     """
     dataset = open_dataset(path)
     config = data_settings(settings, DataConfig(path=path))
@@ -75,7 +75,7 @@ def measure(
 
 
 def _per_processor(run: dict) -> float:
-    """Seconds of audio for a second of processor time."""
+    """Seconds of audio per second of processor time."""
     return run["audio_s_per_s"] / run["clips_per_s"] / run["processor_ms"]
 
 
@@ -128,7 +128,7 @@ def stages(dataset: Dataset, config: DataConfig, tokenizer: Tokenizer, clips: in
             with clock("text"):
                 source.put_text(batch, i, record, choices[i])
         done, kept = done + len(rows), kept + int(batch["audio_len"].sum())
-    clock.seconds["decode"] -= clock.seconds["parse"]  # which it did again
+    clock.seconds["decode"] -= clock.seconds["parse"]  # which decoding repeats
     per_clip = {name: 1e3 * max(0.0, seconds) / done for name, seconds in clock.seconds.items()}
     return {
         "clips": done,
@@ -146,7 +146,7 @@ def time_loader(dataset: Dataset, config: DataConfig, tokenizer: Tokenizer, clip
 
     Returns:
       ``workers``, ``clips``, ``clips_per_s``, ``audio_s_per_s`` and, of this process and its workers together,
-      ``processor_ms`` per clip (None on systems that do not tell).
+      ``processor_ms`` per clip (None on systems that do not report it).
     """
     batches = train_batches(dataset, config, tokenizer, seed=seed)
     try:

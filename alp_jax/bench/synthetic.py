@@ -1,4 +1,4 @@
-"""A data set of any size whose clips share the records of a small one: what indexes, orders and memory are measured on.
+"""A data set of any size whose clips share the records of a small one, to measure indexes, orders and memory on.
 
 Ids are hashed and ranked as a build does it; lengths are log-normal, sources of unequal size. Every row points to some
 record of the small data set, so batches can be read from it.
@@ -35,7 +35,7 @@ _PIECE = 1 << 20
 
 
 def make(base: Dataset, folder: pathlib.Path, clips: int, seed: int = 0) -> None:
-    """Writes a data set of ``clips`` training clips into ``folder``; one that is there is left as it is."""
+    """Writes a data set of ``clips`` training clips into ``folder``, unless there is one already."""
     if (folder / INFO).exists():
         return
     rng = np.random.default_rng(seed)

@@ -14,7 +14,7 @@ from alp_jax.data.text.tokenizer import Tokenizer
 def time_torch_loader(
     files: list[tuple[str, str]], tokenizer: Tokenizer, *, batch: int, workers: int, max_samples: int, clips: int
 ) -> dict:
-    """What ``loader.time_loader`` tells of ours, and the share of padding, from the first batch on.
+    """The figures of ``loader.time_loader`` for a DataLoader, and its share of padding, from the first batch on.
 
     Decoding is what our loader does: int16 through libsndfile, token ids of the caption.
 
@@ -22,7 +22,7 @@ def time_torch_loader(
       files: (path, caption) of every clip.
       batch: clips in a batch.
       workers: of the DataLoader.
-      max_samples: longer clips are cropped at a random place.
+      max_samples: longer clips are cropped at a random position.
 
     Raises:
       UserError: torch is not installed.

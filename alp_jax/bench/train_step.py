@@ -1,4 +1,4 @@
-"""Times the real training step on the devices that are there, on clips made up on the spot."""
+"""Times the real training step on this machine's devices, with synthetic clips."""
 
 import dataclasses
 import statistics
@@ -24,7 +24,7 @@ from alp_jax.train.state import create_state
 
 WARM_UP = 2  # steps of every variant before the first round
 
-# name -> the same run in another form
+# name -> how to change a run's configuration
 VARIANTS = {
     "plain": lambda config: _model(config, **{f"{part}_form": getattr(PLAIN, part) for part in CHOICES}),
     "unregularised": lambda config: _model(config, regularise=False),
@@ -39,7 +39,7 @@ def _model(config: RunConfig, **changes) -> RunConfig:
 
 @dataclasses.dataclass
 class _Variant:
-    """A compiled step with a state of its own and the times of its rounds."""
+    """A compiled step with its own state and the times of its rounds."""
 
     program: Program
     compiled: jax.stages.Compiled
@@ -66,7 +66,7 @@ def measure_run(
     against: tuple[str, ...] = (),
     fresh_cache: bool = False,
 ) -> dict[str, Any]:
-    """``measure`` with what was measured; with ``fresh_cache`` also compilation without and with a filled cache.
+    """``measure`` with a description of the run; with ``fresh_cache`` also compile times with a cold and a warm cache.
 
     Raises:
       UserError: a name that is not in ``VARIANTS``, or settings that do not fit together.
@@ -109,7 +109,7 @@ def measure(
       against: names in ``VARIANTS``; their ``times`` is the median of their time over ours, round by round.
 
     Returns:
-      what our own step takes, and under ``against`` the same for every variant.
+      The figures of our own step, and under ``against`` those of every variant.
     """
     bucket = Bucket(seconds, clips)
     changes = {"": lambda config: config} | {name: VARIANTS[name] for name in against}

@@ -1,4 +1,4 @@
-"""Compiles one program for a target and reads from it what it needs there."""
+"""Compiles one program for a target and reads from the result what it needs there."""
 
 import dataclasses
 import time
@@ -10,7 +10,7 @@ from alp_jax.planning.traffic import Traffic, traffic
 
 @dataclasses.dataclass(frozen=True)
 class Compiled:
-    """What a compiled program says of itself; bytes are of one device."""
+    """What a compiled program says about itself; bytes are those of one device."""
 
     arguments: float
     outputs: float
@@ -22,7 +22,7 @@ class Compiled:
 
     @property
     def peak(self) -> float:
-        """Arguments, what is not written over them, and everything in between."""
+        """Peak bytes: arguments, outputs that do not take their place, and temporaries."""
         return self.arguments + self.outputs - self.aliased + self.temporary
 
 

@@ -1,4 +1,4 @@
-"""Operations of a traced program: matrix products and convolutions, counted before any compiler touches it."""
+"""Floating-point operations of a traced program: matrix products and convolutions, counted before compilation."""
 
 import math
 from typing import Any
@@ -7,10 +7,10 @@ import numpy as np
 
 
 def flops(jaxpr: Any) -> float:
-    """Of all devices together; a multiplication with its addition counts as two, recomputation counts again.
+    """Operations of all devices together; a multiplication with its addition counts as two, recomputation counts again.
 
-    Elementwise work, norms, softmax and transforms are left out. A loop of unknown length counts once, of the branches
-    of a condition the one with most.
+    Elementwise work, norms, softmax and Fourier transforms are left out. A loop of unknown length counts once; of a
+    condition's branches the one with the most operations counts.
 
     Args:
       jaxpr: closed or open, as of ``jax.stages.Traced.jaxpr``.
@@ -40,7 +40,7 @@ def _equation(equation: Any) -> float:
 
 
 def _taps(equation: Any) -> float:
-    """Products per output element and input channel, on average: taps that meet a value, not padding or a gap."""
+    """Products per output element and input channel, on average: taps that fall on a value, not on padding or a gap."""
     parameters = equation.params
     numbers = parameters["dimension_numbers"]
     left, right, out = (variable.aval.shape for variable in (*equation.invars, *equation.outvars))
@@ -56,7 +56,7 @@ def _taps(equation: Any) -> float:
 
 
 def _inner(parameters: dict) -> list:
-    """The programs that an equation holds."""
+    """The inner programs of an equation."""
     values = [
         value for entry in parameters.values() for value in (entry if isinstance(entry, list | tuple) else (entry,))
     ]

@@ -1,10 +1,10 @@
-"""A training step in pieces that are compiled one by one and added up, where the whole takes a compiler too long.
+"""A training step in pieces that are compiled one by one and added up, where the whole takes the compiler too long.
 
-The pieces are the program's own modules with its own places on the mesh, forward and backward: the waveform to the
+The pieces are the program's own modules, sharded as it shards them, forward and backward: the waveform to the
 encoder's input, one layer of each stack times the number of its layers, the text side with its loss for one and for two
 layers (the difference is a layer), and the optimiser. Left out: what joins them (downsampling, bypasses
-around stacks, sums of gradients), a few percent; and fusion across them, which the whole step would have. The peak is
-an estimate: state and gradients beside everything that the pieces hold.
+around stacks, sums of gradients), a few percent; and fusion across pieces, which the whole step would have. The peak is
+an estimate: state and gradients plus everything that the pieces hold.
 """
 
 import dataclasses
@@ -38,7 +38,7 @@ from alp_jax.planning.traffic import Traffic
 
 @dataclasses.dataclass(frozen=True)
 class Piece:
-    """``function(*arguments)`` of shapes; it counts ``times``."""
+    """``function(*arguments)`` on shapes, which counts ``times`` times."""
 
     name: str
     function: Callable
@@ -49,10 +49,10 @@ class Piece:
 def by_layers(
     config: RunConfig, target: Target, program: Program, bucket: Bucket, say: Callable[[str], None]
 ) -> Compiled:
-    """The sum of the compiled pieces; ``say`` is told which one comes next.
+    """The sum of the compiled pieces; ``say`` is called with the name of each before it is compiled.
 
     Raises:
-      UserError: an encoder that states no parts, or another objective than those with one text side.
+      UserError: an encoder that does not state its parts, or an objective without exactly one text side.
     """
     if encoder_spec(config.model).parts is None:
         raise UserError(
@@ -72,7 +72,7 @@ def by_layers(
 
 
 def pieces(config: RunConfig, program: Program, bucket: Bucket) -> Iterator[Piece]:
-    """The pieces of a step, those of a layer for all layers that are alike."""
+    """The pieces of a step; layers that are alike share one."""
     shapes = _Shapes(program, bucket)
     for part in encoder_spec(config.model).parts(config.model, shapes.mel_frames):
         yield _encoder_piece(config, shapes, part)
@@ -86,7 +86,7 @@ def pieces(config: RunConfig, program: Program, bucket: Bucket) -> Iterator[Piec
 
 
 class _Shapes:
-    """Arrays of a step at their places."""
+    """Shapes of a step's arrays with their shardings."""
 
     def __init__(self, program: Program, bucket: Bucket):
         self.program, self.mesh, self.bucket = program, program.mesh, bucket
@@ -103,7 +103,7 @@ class _Shapes:
         return self.whole(2, dtype=jnp.uint32)
 
     def parameters(self, init: Callable, *path: str) -> Any:
-        """Those of a module that stands at ``path`` in the model."""
+        """The parameters of a module that is at ``path`` in the model."""
         tree = jax.eval_shape(init, jax.random.key(0))
         for name in reversed(path):
             tree = {name: tree}
@@ -228,7 +228,7 @@ def _sum(program: Program, pieces: list[tuple[Compiled, int]]) -> Compiled:
 
 
 def _added(pieces: Iterable[tuple[Traffic, int]]) -> Traffic:
-    """The sum of traffic, each so many times; what one piece has and another takes away is not in it."""
+    """The sum of traffic, each so many times; kernels whose counts cancel, as times may be negative, are left out."""
     totals: dict[str, dict] = {"kernels": {}, "collectives": {}}
     for traffic, times in pieces:
         for name, total in totals.items():

@@ -22,7 +22,7 @@ from alp_jax.planning.program import Bucket, Program, buckets, make_program, sta
 from alp_jax.planning.roofline import projection, roofline
 from alp_jax.planning.topology import Target, devices
 
-LARGEST = 20  # kernels that are named
+LARGEST = 20  # number of kernels that are listed
 COMPILERS = {"cpu": (), "gpu": ("jax-cuda12-plugin",), "tpu": ("libtpu",)}  # beside jaxlib
 
 
@@ -43,10 +43,10 @@ def plan(
       bucket_s: one batch shape by its seconds; None takes all.
       layers: compile layer by layer and add up, where the whole step takes the compiler too long.
       share: of the roofline's speed that the projected days assume.
-      out: written after every batch shape; shapes that are in it already are not compiled again.
+      out: file that is written after every batch shape; shapes that are in it already are not compiled again.
 
     Raises:
-      UserError: settings or topology that cannot be, or a plug-in that is not installed.
+      UserError: settings or a topology that are not possible, or a plug-in that is not installed.
     """
     mesh = make_mesh(config.mesh, devices(target))
     shapes = buckets(config, mesh, bucket_s)
@@ -107,7 +107,7 @@ def _header(config: RunConfig, target: Target, program: Program, layers: bool) -
 
 
 def versions(target: Target) -> dict[str, str]:
-    """Of the packages that decide what is compiled."""
+    """Versions of the packages that decide what is compiled."""
     packages = ("jax", "jaxlib", *COMPILERS[target.backend])
     return {package: importlib.metadata.version(package) for package in packages}
 

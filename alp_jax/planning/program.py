@@ -41,7 +41,7 @@ class Bucket:
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """A traced step: ``step`` is jitted and takes ``state`` and ``batch(bucket)``, all of them shapes with places.
+    """A traced step: ``step`` is jitted and takes ``state`` and ``batch(bucket)``, all of them shapes with shardings.
 
     ``make`` makes a state, see ``alp_jax.train.state``.
     """
@@ -65,7 +65,7 @@ def buckets(config: RunConfig, mesh: Mesh, seconds: float | None = None) -> list
     """The batch shapes of ``config``, or the one of ``seconds``.
 
     Raises:
-      UserError: no such bucket, buckets that depend on the data, or a batch that the mesh cannot share.
+      UserError: no such bucket, buckets that depend on the data, or a batch that does not divide over the mesh.
     """
     data = config.data
     if not data.bucket_seconds:

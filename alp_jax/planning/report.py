@@ -33,7 +33,7 @@ def text(plan: dict[str, Any]) -> str:
 
 
 def largest(plan: dict[str, Any], number: int) -> str:
-    """The kernels that move most, by batch shape."""
+    """The kernels that move the most bytes, by batch shape."""
     lines = []
     for bucket in plan["buckets"]:
         lines += [

@@ -1,4 +1,4 @@
-"""The least time that one device needs for a step, from published peaks: arithmetic, memory or links, the most of them.
+"""The least time that one device needs for a step, from published peaks: the longest of arithmetic, memory and links.
 
 Real steps are slower: peaks are not reached, kernels wait for each other, and launching them takes time as well.
 """
@@ -15,7 +15,7 @@ DAY = 86_400.0
 def link_seconds(collectives: Iterable[Collective], facts: Device) -> float:
     """Seconds that a device's links are busy.
 
-    A ring over several nodes enters and leaves each node once, so the devices of a node in it share its way out.
+    A ring over several nodes enters and leaves each node once, so its devices in one node share the node's network.
     """
     total = 0.0
     for one in collectives:
@@ -30,7 +30,7 @@ def link_seconds(collectives: Iterable[Collective], facts: Device) -> float:
 def roofline(
     flops: float, moved: float, collectives: Iterable[Collective], audio_s: float, facts: Device, dtype: str
 ) -> dict[str, Any]:
-    """Times of one step and the audio-seconds per second that they allow.
+    """Times of one step, the audio-seconds per second that they allow, and the ceiling of model FLOP utilisation (MFU).
 
     Args:
       flops, moved: operations and bytes of one device.
@@ -54,7 +54,7 @@ def roofline(
 
 
 def projection(step_s: list[float], steps: int, devices: int, share: float) -> dict[str, float]:
-    """Days and device-hours of a run whose steps take turns through ``step_s`` at ``share`` of the roofline."""
+    """Days and device-hours of a run whose steps take turns through ``step_s``, at ``share`` of the roofline's speed."""
     seconds = steps * sum(step_s) / len(step_s) / share
     return {
         "steps": steps,

@@ -1,4 +1,4 @@
-"""What a run computes and keeps, from its configuration and, where it is there, its data set."""
+"""What a run computes and stores, from its configuration and, if it is on this machine, its data set."""
 
 import functools
 import math
@@ -23,7 +23,7 @@ from alp_jax.optim.optimizer import averages, make_optimizer
 from alp_jax.train.build import make_model
 from alp_jax.train.state import state_maker, state_shapes
 
-TYPICAL_SECONDS = 10.0  # of a clip, where buckets depend on data that is not here
+TYPICAL_SECONDS = 10.0  # length of a clip, where buckets depend on data that is not here
 
 
 def run_costs(runs: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, float]]:
@@ -35,7 +35,7 @@ def run_costs(runs: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, float]]
     Raises:
       UserError: settings that do not fit together, or more pairs than the data set has; the run is named.
     """
-    jax.config.update("jax_platforms", "cpu")  # shapes only; a device that is here is left to the runs
+    jax.config.update("jax_platforms", "cpu")  # shapes only; devices are left to the runs
     costs, state_bytes, seen = {}, functools.lru_cache(None)(_state_bytes), {}
     for name, settings in runs.items():
         config = resolve(settings)
@@ -66,7 +66,7 @@ def _state_bytes(config: RunConfig) -> int:
 
 
 def _checkpoints(config: RunConfig) -> int:
-    """Checkpoints that a run keeps (those by minutes are not known)."""
+    """Number of checkpoints that a run keeps (those saved by minutes cannot be counted)."""
     train = config.train
     written = max(1, -(-train.steps // max(1, train.save_every)))
     extra = train.steps // train.keep_every if train.keep_every else 0
@@ -74,7 +74,7 @@ def _checkpoints(config: RunConfig) -> int:
 
 
 def _flops(config: RunConfig) -> float:
-    """Operations of all steps of a run, captions taken to be as long as they may be."""
+    """Operations of all steps of a run, with captions as long as they may be."""
     if not config.train.steps:
         return 0.0
     tokens = config.data.text_budget
@@ -86,7 +86,7 @@ def _flops(config: RunConfig) -> float:
 
 
 def _buckets(config: RunConfig) -> list[tuple[float, int, float]]:
-    """(seconds, clips in a batch, share of the steps): of the data, or each bucket as often where there is none."""
+    """(seconds, clips in a batch, share of the steps) from the data; without it, every bucket equally often."""
     data = config.data
     if "://" in data.path or (pathlib.Path(data.path) / INFO).is_file():
         described = forecast(open_dataset(data.path), data, seed=config.seed, steps=config.train.steps)

@@ -15,7 +15,7 @@ from alp_jax.core.errors import UserError
 
 FORMAT = "cpu:8, h100:64 (number of GPUs), v5e:8x8 or v6e:8x8, v4:2x2x4 or v5p:4x4x4 (chips along each axis)"
 MAX_DEVICES = 16_384
-# described for XLA in h100_target.txt; a H200 is the same chip with other memory
+# described for XLA in h100_target.txt; an H200 is the same chip with different memory
 COMPILED_GPUS = ("h100", "h200")
 # Kernels are tuned by timing them on the device, and Triton's tilings come from that, so both are left out.
 GPU_OPTIONS = {"xla_gpu_autotune_level": 0, "xla_gpu_enable_triton_gemm": False}
@@ -23,7 +23,7 @@ GPU_OPTIONS = {"xla_gpu_autotune_level": 0, "xla_gpu_enable_triton_gemm": False}
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """What is planned for: ``facts`` is None on a CPU, of which nothing is published."""
+    """What is planned for: ``facts`` is None for a CPU, for which no peaks are published."""
 
     name: str
     kind: str
@@ -41,7 +41,7 @@ class Target:
 
     @property
     def options(self) -> dict:
-        """What the compiler is told."""
+        """Options for the compiler."""
         return dict(GPU_OPTIONS) if self.backend == "gpu" else {}
 
 
@@ -49,7 +49,7 @@ def parse(text: str) -> Target:
     """The target of ``KIND:SIZE``.
 
     Raises:
-      UserError: another form, an unknown kind, or sizes it cannot have.
+      UserError: not of this form, an unknown kind, or a size that the kind does not come in.
     """
     match = re.fullmatch(r"([a-z0-9]+):(\d+(?:x\d+)*)", text)
     if not match:
@@ -73,7 +73,7 @@ def parse(text: str) -> Target:
 
 
 def devices(target: Target) -> list:
-    """Devices of the target to make a mesh of; programs can be compiled for them and not run.
+    """Devices of the target to make a mesh of; programs can be compiled for them but not run.
 
     Raises:
       UserError: the plug-in of the target is not installed, or does not know such a topology.
@@ -97,7 +97,7 @@ def _cpu(target: Target) -> list:
         if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
             jax.config.update("jax_num_cpu_devices", target.count)
     except RuntimeError:
-        pass  # devices are there already, in a process that has used them
+        pass  # this process has used its devices, so their number is fixed
     devices = jax.devices("cpu")
     if len(devices) < target.count:
         raise UserError(f"--topology {target.name}: this process has {len(devices)} CPU devices already")
@@ -117,6 +117,6 @@ def _gpus(target: Target):
 
 
 def _tpus(target: Target):
-    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # nobody is asked which TPU this machine has
+    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # do not ask the metadata server which TPU this machine has
     os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
     return topologies.get_topology_desc(target.name, platform="tpu")
