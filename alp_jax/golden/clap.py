@@ -67,7 +67,7 @@ def check(case: Case) -> Iterator[Line]:
         yield line(f"out.loss.{loss}.noreg", without, io[f"out.loss.{loss}.noreg"], relative=True)
         yield line(f"out.loss.{loss}.reg", value, io[f"out.loss.{loss}.reg"], relative=True)
         gradients = to_torch(grad_params, "clap")
-        # summed in float64: float32 would lose the small gradients beside the large ones
+        # summed in float64: in a float32 sum, large gradients would swallow the small ones
         norm = math.sqrt(sum(float(np.sum(np.square(value, dtype=np.float64))) for value in gradients.values()))
         name = f"out.grad_norm.{loss}.reg"
         yield compare_gradient(case.name, name, norm, io[name], float(io[name]))

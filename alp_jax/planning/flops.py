@@ -28,6 +28,7 @@ def _equation(equation: Any) -> float:
     if name == "conv_general_dilated":
         kernel, out = equation.invars[1].aval.shape, equation.outvars[0].aval.shape
         inputs = kernel[parameters["dimension_numbers"].rhs_spec[1]]
+        # inputs: of one group, as the kernel's shape has it, so grouped convolutions are not counted in full
         return 2.0 * math.prod(out) * inputs * _taps(equation)
     if name == "cond":
         return max(flops(branch) for branch in parameters["branches"])

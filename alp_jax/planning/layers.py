@@ -77,7 +77,7 @@ def pieces(config: RunConfig, program: Program, bucket: Bucket) -> Iterator[Piec
     for part in encoder_spec(config.model).parts(config.model, shapes.mel_frames):
         yield _encoder_piece(config, shapes, part)
     layers = _text_layers(config)
-    if layers > 1:
+    if layers > 1:  # layers - 1 times two layers less layers - 2 times one: one layer, and the others as differences
         yield _text_side(config, shapes, 2, layers - 1)
         yield _text_side(config, shapes, 1, 2 - layers)
     else:
@@ -105,6 +105,7 @@ class _Shapes:
     def parameters(self, init: Callable, *path: str) -> Any:
         """The parameters of a module that is at ``path`` in the model."""
         tree = jax.eval_shape(init, jax.random.key(0))
+        # the rules of sharding go by whole paths, so the module is put at its own before they are asked
         for name in reversed(path):
             tree = {name: tree}
         placed = jax.tree.map(

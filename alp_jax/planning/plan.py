@@ -23,7 +23,7 @@ from alp_jax.planning.roofline import projection, roofline
 from alp_jax.planning.topology import Target, devices
 
 LARGEST = 20  # number of kernels that are listed
-COMPILERS = {"cpu": (), "gpu": ("jax-cuda12-plugin",), "tpu": ("libtpu",)}  # beside jaxlib
+COMPILERS = {"cpu": (), "gpu": ("jax-cuda12-plugin",), "tpu": ("libtpu",)}  # needed besides jaxlib
 
 
 def plan(

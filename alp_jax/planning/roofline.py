@@ -54,7 +54,7 @@ def roofline(
 
 
 def projection(step_s: list[float], steps: int, devices: int, share: float) -> dict[str, float]:
-    """Days and device-hours of a run whose steps take turns through ``step_s``, at ``share`` of the roofline's speed."""
+    """Days and device-hours of a run whose steps take turns through ``step_s``, at ``share`` of the roofline."""
     seconds = steps * sum(step_s) / len(step_s) / share
     return {
         "steps": steps,

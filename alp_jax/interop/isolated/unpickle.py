@@ -1,7 +1,7 @@
 """Runs as ``python -I unpickle.py IN.pt OUT.safetensors`` where a PyTorch checkpoint is read, so that a hostile one
 finds a process with nothing to steal; ``weights_only`` admits no classes but tensors and plain containers.
 
-Training checkpoints keep their settings beside the weights. Paths, dates, numbers and numpy's arrays among these are of
+Training checkpoints keep their settings with the weights. Paths, dates, numbers and numpy's arrays among these are of
 classes that ``weights_only`` does not know; they are read as ``Ignored``, so that nothing of those classes is run or
 even imported.
 """

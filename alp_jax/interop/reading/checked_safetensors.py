@@ -124,10 +124,10 @@ def _read(file: BinaryIO, start: int, entry: _Entry, path: pathlib.Path) -> np.n
         raise UserError(f"{path}: tensor {entry.name} is cut off")
     if entry.dtype in INTEGERS:
         return np.frombuffer(data, np.dtype(INTEGERS[entry.dtype]).newbyteorder("<")).reshape(entry.shape)
-    if entry.dtype == "BF16":
+    if entry.dtype == "BF16":  # the upper half of a float32's bits, so this is exact
         return (np.frombuffer(data, "<u2").astype(np.uint32) << 16).view(np.float32).reshape(entry.shape)
     stored = np.frombuffer(data, f"<f{FLOATS[entry.dtype]}").reshape(entry.shape)
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore"):  # refused below, by name, rather than warned of
         value = stored.astype(np.float32, copy=False)
     if entry.dtype == "F64" and not np.array_equal(np.isfinite(value), np.isfinite(stored)):
         raise UserError(f"{path}: tensor {entry.name} holds float64 numbers beyond float32")

@@ -125,7 +125,7 @@ def _candidates(curve: Curve, flops: float, replicas: int, seed: int) -> _Candid
 
 
 def _plans(members: list[tuple[Curve, _Candidates]]) -> list[Plan]:
-    shared = min(len(sizes.kinds) for _, sizes in members)
+    shared = min(len(sizes.kinds) for _, sizes in members)  # a fit of unknown noise has one kind of replicas only
     lowest = [[sizes.kinds[k].min(1) for _, sizes in members] for k in range(shared)]  # [kind][objective][R]
     winners = [np.argmin(np.stack(kind), 0) for kind in lowest]
     plans = []

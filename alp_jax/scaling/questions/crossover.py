@@ -19,7 +19,7 @@ class Crossover:
 
     Attributes:
       group: what both curves share. ahead: the one with the smaller error at the lowest input.
-      at: that input; None where there is none.
+      at: that input; None if there is none.
       interval: (low, high) at 95% over replicas of both fits; None stands for beyond ``limit``.
       probability: share of replicas with a crossing, the smaller over the kinds of replicas.
       limit, measured: the largest input looked at, and the largest with runs of both.
@@ -91,7 +91,7 @@ def _crossing(a: Fit, b: Fit, lowest: float, limit: float) -> tuple[float, tuple
 def _first_crossing(gap_Rm: np.ndarray, x_m: np.ndarray) -> np.ndarray:
     """Where each row first changes sign [R], interpolated linearly in log x; infinite where it never does."""
     changes = np.signbit(gap_Rm[:, 1:]) != np.signbit(gap_Rm[:, :-1])
-    first = changes.argmax(1)
+    first = changes.argmax(1)  # 0 where nothing changes; those rows become infinite at the end
     rows = np.arange(len(gap_Rm))
     before, after = gap_Rm[rows, first], gap_Rm[rows, first + 1]
     step = np.where(changes.any(1), before / np.where(before == after, 1.0, before - after), 0.0)

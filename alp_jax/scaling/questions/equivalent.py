@@ -141,7 +141,7 @@ def _reach(curve_Rm: np.ndarray, target_R: np.ndarray, grid_m: np.ndarray) -> np
     The first point of the grid where the curve begins at or below it, infinite where it never gets there.
     """
     low_enough = curve_Rm <= target_R[:, None]
-    after = low_enough.argmax(1)
+    after = low_enough.argmax(1)  # 0 also where it never is; those rows become infinite at the end
     rows = np.arange(len(curve_Rm))
     before = np.maximum(after - 1, 0)
     high, low = curve_Rm[rows, before], curve_Rm[rows, after]

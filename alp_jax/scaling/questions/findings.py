@@ -159,6 +159,7 @@ def _gap(a: Fitted, b: Fitted) -> Gap:
         low, high = max(a[0].x.min(), b[0].x.min()), min(a[0].x.max(), b[0].x.max())
         rungs = np.geomspace(low, high, 3)
     value = np.log(a[1].predict(rungs)) - np.log(b[1].predict(rungs))
+    # replica by replica: independent, since curves have bootstrap seeds of their own; as many kinds as both have
     pairs = zip(a[1].replicas(rungs), b[1].replicas(rungs), strict=False)
     return rungs, value, [np.log(of_a) - np.log(of_b) for of_a, of_b in pairs]
 

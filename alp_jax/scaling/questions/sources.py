@@ -27,7 +27,7 @@ class Worth:
 
     Attributes:
       without: error without the source over error with everything; above 0 it helps. Interval None: one run each.
-      beyond_pairs: the same against everything cut to as many pairs: what is left when the amount of data is equal.
+      beyond_pairs: the same, but against everything cut down to that many pairs: the effect at equal amounts of data.
       alone: error with the source alone over error with everything.
     """
 
@@ -153,7 +153,7 @@ def _difference(logs: np.ndarray, base: np.ndarray) -> tuple[float | None, Inter
 
 
 def _beyond(law: Any, logs: np.ndarray, pairs: np.ndarray) -> tuple[float | None, Interval]:
-    """Mean log error minus the prediction of the law through everything at as many pairs, and its 95% interval."""
+    """Mean log error minus what the law through everything predicts at that many pairs, and its 95% interval."""
     if law is None or not len(logs):
         return None, None
     value = float((logs - np.log(law.predict(pairs))).mean())

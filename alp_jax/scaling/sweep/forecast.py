@@ -112,7 +112,7 @@ class Forecast:
         ends, durations = list(left), [self.seconds(run) for run in waiting]
         if None in ends or None in durations:
             return None
-        ends += [0.0] * (self._hardware.slots - len(ends))
+        ends += [0.0] * (self._hardware.slots - len(ends))  # idle slots are free at once
         heapq.heapify(ends)
         for duration in durations:
             heapq.heapreplace(ends, ends[0] + duration)

@@ -108,7 +108,7 @@ class Ledger:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:
-            if self._torn:
+            if self._torn:  # before anything is appended: a whole line after half a line could never be read
                 os.ftruncate(handle, self._whole)
                 self._torn = False
             for event in events:
@@ -116,7 +116,7 @@ class Ledger:
                 if os.write(handle, line) != len(line):
                     raise StorageError(f"ledger {self.path}: the disk is full; free space and run the command again")
                 self._whole, self._torn = self._whole + len(line), False
-                self._apply(event)
+                self._apply(event)  # only now: memory never holds more than the file
             os.fsync(handle)
         except OSError as error:
             raise StorageError(f"ledger {self.path}: {error.strerror}") from None

@@ -45,9 +45,9 @@ def collect_finished(out: pathlib.Path) -> tuple[list[dict[str, Any]], Ledger]:
     Raises:
       UserError: no such sweep, a driver is at work in it, or its ledger is damaged.
     """
-    read_json(out / SWEEP, "sweep state")  # before the lock: that would make a file in a folder that is no sweep's
+    read_json(out / SWEEP, "sweep state")  # before the lock, whose file would appear in a folder that is no sweep
     with Lock(out / LOCK, 0.0, f"--out {out}: a driver is running this sweep and collects it: try again later"):
-        state = read_json(out / SWEEP, "sweep state")  # again: a driver that has just ended wrote it anew
+        state = read_json(out / SWEEP, "sweep state")  # again: a driver that has just ended may have changed it
         observe(out, state["runs"])
         done = [out / RUNS / record["id"] for record in state["runs"] if record["status"] == "done"]
         ledger = collect(out / LEDGER, done)
