@@ -57,7 +57,7 @@ def largest_difference(actual: np.ndarray, expected: np.ndarray) -> float:
 def compare_gradient(
     case: str, tensor: str, actual: Any, expected: Any, largest: float, tolerance: float = GRADIENT
 ) -> Line:
-    """Relative L2 difference of a gradient; its tolerance leaves room for float32 sums in another order.
+    """Relative L2 difference of a gradient; its tolerance leaves room for float32 sums in a different order.
 
     Args:
       largest: the largest absolute gradient of the case. A tensor whose root mean square is below 1e-4 of it is

@@ -15,7 +15,7 @@ from alp_jax.golden.compare import Line, compare
 from alp_jax.optim.optimizer import eden, lr_scales, range_average, update_average
 from alp_jax.optim.scaled_adam import Settings, scaled_adam
 
-TRAJECTORY = 1e-5  # relative: float32 sums in another order
+TRAJECTORY = 1e-5  # relative: float32 sums in a different order
 AVERAGE = 1e-6  # relative: float32 where the reference keeps float64
 RATE = 1e-9  # relative: float64
 
@@ -65,7 +65,7 @@ def check_groups(case: Case) -> Iterator[Line]:
     trajectories, factors = _run(optimizer, params, grads, len(io["lr"]))
     for name in params:
         yield _trajectory(case, f"param.{name}", trajectories[name], io[f"param.{name}"])
-    calls = np.asarray(config["clip_scale_calls"]).reshape(len(factors) - 1, -1)  # none at the first step
+    calls = np.asarray(config["clip_scale_calls"]).reshape(len(factors) - 1, -1)  # none recorded at the first step
     order = np.argsort([group["lr"] for group in config["groups"]])  # ours are in the order of their rates
     yield compare(case.name, "clip_scale", factors[1:], calls[:, order], TRAJECTORY)
 

@@ -1,4 +1,4 @@
-"""Runs as a JobSet on Google Kubernetes Engine, through xpk where that is installed."""
+"""Runs as a JobSet on Google Kubernetes Engine, through xpk (Accelerated Processing Kit) where that is installed."""
 
 import dataclasses
 import math

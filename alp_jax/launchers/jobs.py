@@ -47,6 +47,7 @@ class Jobs:
         Raises:
           AlpError: the scheduler refused.
         """
+        # recorded first, so that what was submitted is known even if the scheduler's answer never arrives
         folder = new_folder(["sweep", "--workdir", str(workdir)])
         write_record(folder, self.kind, commands, settings, {self.file: self.render(commands, str(folder))})
         return folder, must([program, *self.arguments, str(folder / self.file)], folder)

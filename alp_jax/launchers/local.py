@@ -80,9 +80,9 @@ def free_port() -> int:
 def run(command: Sequence[str], environs: Sequence[Mapping[str, str]]) -> int:
     """Runs ``python -m alp_jax COMMAND`` once per environment and waits for all of them.
 
-    Their lines are printed with the number of the process in front. SIGTERM and SIGINT are passed on. Once one fails
+    Each line they print is prefixed with the number of its process. SIGTERM and SIGINT are passed on. Once one fails
     the others have some seconds to end by themselves, as the processes of one run do, and are then killed. One that was
-    stopped (42) is no failure: another may still be saving.
+    stopped (exit code 42) has not failed: others may still be saving.
 
     Returns:
       0, or the exit code of the first that failed; 42 where they were stopped and can go on.
@@ -105,7 +105,7 @@ def run(command: Sequence[str], environs: Sequence[Mapping[str, str]]) -> int:
             children.append(subprocess.Popen(argv, env={**os.environ, **more}, **pipes))
             readers.append(threading.Thread(target=_print_lines, args=(i, children[-1])))
             readers[-1].start()
-            if asked:  # before this one was there
+            if asked:  # the signal arrived before this process was in the list
                 children[-1].send_signal(asked[0])
         return _wait(children)
     finally:
@@ -127,7 +127,7 @@ def _wait(children: list[subprocess.Popen]) -> int:
         late = (failed and time.monotonic() - since > _GRACE_S) or (stopped and time.monotonic() - stopped > _SAVING_S)
         if None not in codes or late:
             code = failed or (Preempted.exit_code if Preempted.exit_code in codes else 0)
-            return code if code >= 0 else 128 - code
+            return code if code >= 0 else 128 - code  # ended by a signal: 128 plus its number, as shells say it
         time.sleep(0.05)
 
 

@@ -121,6 +121,7 @@ def run(
             must(create_argv(gcloud, vm), record)
             if _wait_for_room(gcloud, vm, record, poll_s):
                 code = stream(run_argv(gcloud, vm, command), record)
+                # a failure only counts if the machines are still there: preempted ones fail in many ways
                 if code not in (Preempted.exit_code, _LOST) and (
                     code in (0, UserError.exit_code) or _state(gcloud, vm, record) not in _GONE
                 ):

@@ -27,7 +27,7 @@ TYPICAL_SECONDS = 10.0  # length of a clip, where buckets depend on data that is
 
 
 def run_costs(runs: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """``flops`` of training and ``bytes`` of the checkpoints that are kept, of every run.
+    """For every run, the ``flops`` of its training and the ``bytes`` of the checkpoints that it keeps.
 
     Args:
       runs: name -> settings, resolved.

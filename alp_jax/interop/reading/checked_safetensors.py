@@ -83,6 +83,7 @@ def _entries(file: BinaryIO, size: int, path: pathlib.Path) -> tuple[list[_Entry
     if not isinstance(header, dict):
         raise UserError(f"{path} has a damaged safetensors header: it is no JSON object")
     header.pop("__metadata__", None)
+    # by where they begin, so that each must start where the last ended: overlaps and holes could hide data
     entries = sorted(_entry(name, value, path) for name, value in header.items())
     position = 0
     for entry in entries:

@@ -1,4 +1,4 @@
-"""A trained audio encoder as one ONNX graph: waveforms in, clip and frame embeddings out, run by onnxruntime."""
+"""A trained audio encoder as one graph in ONNX (Open Neural Network Exchange): waveforms in, embeddings out."""
 
 import os
 import pathlib

@@ -128,7 +128,7 @@ def last_line(log: pathlib.Path, start: int = 0) -> str:
 
 
 def latest_line(output: pathlib.Path, run_dir: pathlib.Path, start: int = 0, since: float = 0.0) -> str:
-    """The last line of ``output``, where a run prints one a minute, or of the run's ``log.txt`` where that is newer.
+    """The last line of ``output``, to which a run prints once a minute, or of the run's ``log.txt`` if that is newer.
 
     Args:
       start: as in ``last_line``. since: ``log.txt`` counts if it was written after this time (of ``time.time``).

@@ -158,7 +158,8 @@ class Sweep:
         self.check(selected)
         self.out.mkdir(parents=True, exist_ok=True)
         taken = f"--out {self.out}: another driver is running this sweep"
-        # an orphan of a killed driver may still be saving: its lock is free when it has ended
+        # A run whose driver was killed may still be saving. It holds the second lock until it ends, which is why that
+        # lock is taken before anything is looked at.
         left_over = f"--out {self.out}: the last run of an earlier driver is still at work; stop it or try again later"
         with Lock(self.out / LOCK, 0.0, taken), Lock(self.out / ".child.lock", self._grace_s, left_over) as child:
             self._look()  # only now: an orphan may have finished its run since this driver began
@@ -193,7 +194,7 @@ class Sweep:
         while active or (waiting and not self._signal and not self._excess):
             while waiting and free and not self._signal and not self._excess:
                 active.append(self._start(waiting.popleft(), free.pop(0), lock_fd))
-            active[0].child.wait(0.2)
+            active[0].child.wait(0.2)  # paces the loop: the others are only polled
             if self._signal:
                 for one in active:
                     one.child.ask_to_stop()
@@ -238,7 +239,7 @@ class Sweep:
         record = self._records[one.run.id]
         record.update(seconds=round(one.before + one.child.seconds(), 3), exit_code=status)
         record.update(bytes=folder_bytes(self.folder(one.run)))
-        if status == 0 and self.finished(one.run):
+        if status == 0 and self.finished(one.run):  # both: a run that ends well without its ``DONE`` has failed
             record.update(status="done")
             self._collect()
         elif self._signal:

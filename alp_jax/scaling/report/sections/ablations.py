@@ -110,7 +110,7 @@ def _gains(values: Values, axis: str, base: str, value: str) -> dict[str, Gain]:
     bases = {rest(position): own for position, own in values if position[axis] == base}
     columns: dict[str, list[float]] = {}
     for position, own in values:
-        other = bases.get(rest(position))
+        other = bases.get(rest(position))  # the run that differs in this axis alone
         if position[axis] != value or other is None:
             continue
         tasks: dict[str, list[float]] = {}
