@@ -1,1 +1,4 @@
-"""Sounds out of files: what is in them, where it begins, and the samples."""
+"""Audio files to samples, and samples to fingerprints.
+
+Dimension letters: n samples of a sound, T frames and F frequency bins of a spectrogram; k landmarks of a sound.
+"""

@@ -1,4 +1,4 @@
-"""TFDS data sets that were prepared as array_record, read without TensorFlow (whose builders need it for audio).
+"""TensorFlow Datasets (TFDS) prepared as array_record, read without TensorFlow, which TFDS itself needs for audio.
 
 Follows what ``tfds build`` writes: ``dataset_info.json`` (splits and their shards), ``features.json``, one
 ``<feature>.labels.txt`` per class label, and ``tf.train.Example`` records.
@@ -26,7 +26,7 @@ _BATCH = 16  # records read at a time
 
 @dataclasses.dataclass(frozen=True)
 class Classes:
-    """A class label: how many classes, and their names where the data set has them."""
+    """A class label: the number of classes, and their names where the data set has them."""
 
     count: int
     names: tuple[str, ...]
@@ -41,7 +41,7 @@ class Sound:
     dtype: str
     encoding: str  # none, bytes, zlib
     channels: int
-    encoded_file: str  # extension of a file that is stored as it was (lazy_decode); "" for samples
+    encoded_file: str  # extension of a file stored unchanged (lazy_decode); "" for samples
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,10 +64,10 @@ class Info:
 
 
 def read_info(folder: str | os.PathLike) -> Info:
-    """What the version folder of a data set says about it.
+    """Reads what the version folder of a data set says about it.
 
     Raises:
-      UserError: not such a folder, another file format than array_record, no audio, or a shard that is missing.
+      UserError: not such a folder, a file format other than array_record, no audio, or a missing shard.
     """
     folder = pathlib.Path(folder)
     info = files.read_json(folder / "dataset_info.json", "TFDS data set")
@@ -162,7 +162,7 @@ def _sound(folder: pathlib.Path, features: Mapping[str, Mapping]) -> Sound:
 
 @functools.lru_cache(maxsize=4)
 def _reader(path: str, size: int, changed: int):
-    del size, changed  # only tell whether the file is still the same
+    del size, changed  # part of the cache key alone: a changed file gets a new reader
     return array_record_module.ArrayRecordReader(path)
 
 
@@ -171,8 +171,8 @@ def _examples(path: str, first: int, last: int) -> list:
     try:
         status = os.stat(path)
         records = _reader(path, status.st_size, status.st_mtime_ns).read(list(range(first, last)))
-        # The proto and not TFDS' parser (core.example_parser.ExampleParserNp), which runs without TensorFlow: its specs
-        # come out of features.json by FeaturesDict.from_config alone, and that imports TensorFlow.
+        # The proto rather than TFDS' parser (core.example_parser.ExampleParserNp): the parser runs without TensorFlow,
+        # but only FeaturesDict.from_config makes its specs from features.json, and that imports TensorFlow.
         return [tf_example_generated_pb2.Example.FromString(record) for record in records]
     except (RuntimeError, OSError, DecodeError, IndexError) as error:
         raise ValueError(f"{path} records {first} to {last - 1} cannot be read: {error}") from None
@@ -206,10 +206,10 @@ def _single(feature) -> int | float | str | None:
 def read_audio(path: str, record: int) -> tuple[bytes, str]:
     """The audio of one record as the bytes of a file, and its extension.
 
-    Integer samples become 16-bit WAV, 32-bit where one does not fit; float samples 32-bit float WAV.
+    Integer samples become 16-bit WAV, or 32-bit if one does not fit; float samples become 32-bit float WAV.
 
     Raises:
-      ValueError: no such record, or one without the audio that features.json tells of.
+      ValueError: no such record, or it lacks the audio that features.json describes.
       UserError: see ``read_info``.
     """
     folder = pathlib.Path(path).parent

@@ -1,5 +1,5 @@
-"""Audio that lies inside a larger file: rows of parquet as the HF datasets library writes them, files of tar archives,
-records of TFDS."""
+"""Audio inside a larger file: rows of parquet as the Hugging Face datasets library writes them, files in tar archives,
+and records of TensorFlow Datasets (TFDS)."""
 
 import io
 import os
@@ -22,8 +22,9 @@ _PAGES = 1 << 20  # bytes read at a time
 class MemberReader:
     """Reads members one at a time and keeps its place: going through a file in order reads it once.
 
-    Parquet has no random access to a row: its row group is read up to it, one row in memory at a time. Files whose
-    column has a dictionary (small row groups as pyarrow writes them) have twice the row group in memory.
+    Parquet has no random access to a row: its row group is read from the start up to that row, with one row in memory
+    at a time. If the column has a dictionary, as in small row groups written by pyarrow, memory holds twice the row
+    group.
     """
 
     def __init__(self):
@@ -35,8 +36,8 @@ class MemberReader:
         Args:
           path: a parquet file with a column ``audio`` of struct{bytes, path} or of bytes, a tar archive, or a shard of
             a TFDS data set.
-          member: of parquet the row number from 0, with ``:<column>`` after it when it is not ``audio``; of an archive
-            the byte where the file begins in it; of TFDS the record number from 0.
+          member: for parquet the row number from 0, followed by ``:<column>`` unless that is ``audio``; for an archive
+            the byte at which the file begins; for TFDS the record number from 0.
           max_bytes: larger audio is refused.
 
         Raises:
@@ -97,13 +98,13 @@ class MemberReader:
         return value["bytes"], _extension(value.get("path") or "", value["bytes"])
 
     def _close(self) -> None:
-        self._place: tuple | None = None  # (path, column, size, time of change, row group) of _rows
+        self._place: tuple | None = None  # (path, column, size, modification time, row group) of _rows
         self._file: pq.ParquetFile | None = None
         self._rows, self._next = iter(()), 0
 
 
 def _file(path: str, start: int, max_bytes: int) -> tuple[bytes, str]:
-    """The file of a tar archive whose bytes begin at ``start``; its header, one block before, says what it is."""
+    """The file in a tar archive whose bytes begin at ``start``; its header is the block before."""
     block = tarfile.BLOCKSIZE
     fd = os.open(path, os.O_RDONLY)
     try:
@@ -125,7 +126,7 @@ def _file(path: str, start: int, max_bytes: int) -> tuple[bytes, str]:
 
 
 def _extension(name: str, data: bytes) -> str:
-    """The extension that a name states, else what the first bytes look like."""
+    """The extension of ``name`` if it is one of audio, else the one that fits the first bytes."""
     stated = pathlib.PurePath(name).suffix.lower()
     if stated in AUDIO_EXTENSIONS:
         return stated

@@ -1,4 +1,4 @@
-"""Why a file gives no sound, and what is noted of one that does."""
+"""Reasons why a file gives no sound, and notes about files that do."""
 
 REASONS = {
     "missing": "no such file, or no audio in the record",

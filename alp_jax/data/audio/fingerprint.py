@@ -1,12 +1,13 @@
-"""Landmarks of a sound, by which it is recognised after re-encoding, resampling, trimming and a change of gain.
+"""Landmarks of a sound, which survive re-encoding, resampling, trimming and changes of gain.
 
-Follows Wang, "An Industrial-Strength Audio Search Algorithm" (ISMIR 2003), with three peaks to a landmark in place of
-two: peaks of the spectrogram below 3.75 kHz (so that 8 kHz copies agree), their times interpolated between frames, make
-a landmark of three frequencies and two distances in time. A clip keeps few of its landmarks, and two versions of a
-sound keep the same ones: the lowest of a hash of the landmark, weighted so that loud ones, which survive coding, are
-preferred (bottom-k sampling). What is stored per landmark is another part of that hash and the time.
+Follows Wang, "An Industrial-Strength Audio Search Algorithm" (ISMIR 2003), with three peaks to a landmark instead of
+two. Peaks of the spectrogram below 3.75 kHz (so that 8 kHz copies agree), their times interpolated between frames, form
+landmarks of three frequencies and two distances in time. A clip keeps few of its landmarks, and two versions of a sound
+keep the same ones: those with the lowest hashes, weighted to prefer loud landmarks, which survive coding (bottom-k
+sampling). Stored per landmark are other bits of that hash, and the time.
 
-Only fingerprints of one making can be compared: whoever changes a number here raises ``data.schema.SCHEMA_VERSION``.
+Only fingerprints made with the same constants can be compared: whoever changes one raises
+``data.store.schema.SCHEMA_VERSION``.
 """
 
 import numpy as np
@@ -15,20 +16,20 @@ import scipy.fft
 from alp_jax.core.hashing import mix
 
 HASH_BITS, TIME_BITS = 24, 8  # of a stored value; the time is in frames of 16 ms and wraps
-PER_STRETCH, STRETCH = 64, 480_000  # landmarks kept for every started 30 s
+PER_STRETCH, STRETCH = 64, 480_000  # landmarks kept for every 30 s or part of it
 
 _WINDOW, _HOP = 1024, 256  # samples at 16 kHz
-_SHORT, _FINER = 80_000, 2  # samples up to which frames are closer: short clips have few landmarks to lose
+_SHORT, _FINER = 80_000, 2  # up to this many samples frames are this much denser: short clips have few landmarks
 _LOW, _HIGH = 8, 240  # bins of 15.6 Hz: 125 Hz to 3.75 kHz
-_AROUND_T, _AROUND_F = 6, 8  # frames and bins on each side within which a peak is the largest
-_LEVEL_T = 32  # frames on each side whose maximum a peak's level is relative to
+_AROUND_T, _AROUND_F = 6, 8  # frames and bins to each side over which a peak must be the maximum
+_LEVEL_T = 32  # frames to each side whose maximum is the reference of a peak's level
 _FAINTEST = 1e-5  # relative level, power
-_NOISE = 1024.0  # power of a bin that rounding to int16 can reach
-_AHEAD = 6  # peaks after the first of a landmark among which the other two are
+_NOISE = 1024.0  # power that rounding to int16 can cause in a bin
+_AHEAD = 6  # the other two peaks of a landmark are among this many after the first
 _MIN_SPAN, _MAX_SPAN = 2.0, 60.0  # frames from the first peak to the last
-_BINS, _FRAMES = 2, 4.0  # what frequencies and distances are rounded to
+_BINS, _FRAMES = 2, 4.0  # steps to which frequencies and distances are rounded
 _PREFER = 0.2  # exponent of the relative level in a landmark's weight
-_BLOCK, _TRANSFORMS = 1024, 64  # frames looked at and transformed at a time, so that they stay in the cache
+_BLOCK, _TRANSFORMS = 1024, 64  # frames searched, and transformed, at a time: they fit in the processor's cache
 _HANN = np.hanning(_WINDOW).astype(np.float32)
 _J, _K = (n + 1 for n in np.triu_indices(_AHEAD, 1))
 
@@ -36,18 +37,22 @@ _J, _K = (n + 1 for n in np.triu_indices(_AHEAD, 1))
 def fingerprint(audio: np.ndarray) -> np.ndarray:
     """Landmarks of int16[n] at 16 kHz: uint32[k], ascending, ``hash << 8 | time``, hashes distinct within the clip.
 
-    k is at most 64 for every started half minute; less for sounds of few peaks, 0 for a steady tone or near silence.
+    k is at most 64 for every half minute or part of it; fewer for sounds with few peaks, 0 for a steady tone or near
+    silence.
     """
     hashes, weights, times = _landmarks(*_peaks(audio))
     mixed, first = np.unique(mix(hashes), return_index=True)
     limit = PER_STRETCH * -(-len(audio) // STRETCH)
     if len(mixed) > limit:
+        # The smallest of exponential variates with these rates are a weighted sample. It draws on the upper 24 bits of
+        # the hash; the lower 24, which are stored, stay unbiased. The 0.5 keeps the logarithm finite.
         uniform = ((mixed >> np.uint64(40)).astype(np.float64) + 0.5) / 2.0**24
         kept = np.argpartition(-np.log(uniform) / weights[first], limit)[:limit]
         mixed, first = mixed[kept], first[kept]
     stored = (mixed & np.uint64((1 << HASH_BITS) - 1)) << np.uint64(TIME_BITS)
     stored |= np.rint(times[first]).astype(np.uint64) & np.uint64((1 << TIME_BITS) - 1)
     found = np.sort(stored.astype(np.uint32))
+    # of equal hashes the earliest time stays; no hash equals what is prepended, so the first value stays too
     return found[np.flatnonzero(np.diff(found >> TIME_BITS, prepend=1 << HASH_BITS))]
 
 
@@ -58,6 +63,7 @@ def _peaks(audio: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     if len(samples) < _WINDOW:
         samples = np.pad(samples, (0, _WINDOW - len(samples)))
     power_TF = _power(np.lib.stride_tricks.sliding_window_view(samples, _WINDOW)[:: _HOP // finer])
+    # Blocks overlap by as many frames as a peak is compared with, so that block edges do not change the result.
     halo = _LEVEL_T * finer
     parts = []
     for start in range(0, len(power_TF), _BLOCK):
@@ -87,6 +93,8 @@ def _peaks_of(power_TF: np.ndarray, inside: slice, finer: int) -> tuple[np.ndarr
     value, level = here[t, f], here[t, f] / loudest[t, 0]
     t = t + inside.start
     before, after = (np.log(power_TF[np.clip(t + d, 0, len(power_TF) - 1), f] + 1e-3) for d in (-1, 1))
+    # The vertex of a parabola through three log powers. The bounds guard against a plateau (division by 0) and against
+    # a vertex outside the frame; the first and last frame lack a neighbour and stay where they are.
     curve = np.minimum(before - 2 * np.log(value) + after, -1e-6)
     shift = np.clip((before - after) / (2 * curve), -0.5, 0.5)
     shift[(t == 0) | (t == len(power_TF) - 1)] = 0
@@ -94,7 +102,7 @@ def _peaks_of(power_TF: np.ndarray, inside: slice, finer: int) -> tuple[np.ndarr
 
 
 def _running_max(values: np.ndarray, reach: int) -> np.ndarray:
-    """Maximum over ``reach`` rows to each side, by windows that double; the edges see fewer rows."""
+    """Maximum over ``reach`` rows to each side, of ``values`` >= 0, by doubling windows; edges have fewer rows."""
     width, have = 2 * reach + 1, 1
     found = np.pad(values, ((reach, reach), (0, 0)))
     while have < width:
@@ -113,9 +121,10 @@ def _landmarks(t: np.ndarray, f: np.ndarray, level: np.ndarray) -> tuple[np.ndar
     i, j, k = i[whole], j[whole], k[whole]
     f = f // _BINS
     near, far = t[j] - t[i], t[k] - t[i]
-    # three times one frequency is a hum or a tone, which many sounds have
+    # three peaks of the same frequency are a hum or a tone, which many sounds share
     good = (far >= _MIN_SPAN) & (far < _MAX_SPAN) & ((f[i] != f[j]) | (f[j] != f[k]))
     i, j, k, near, far = i[good], j[good], k[good], near[good], far[good]
+    # 8 bits for each frequency (less than _HIGH / _BINS) and 4 for each distance (up to _MAX_SPAN / _FRAMES = 15)
     packed = (f[i] << 16 | f[j] << 8 | f[k]) << 8
     packed |= np.rint(near / _FRAMES).astype(np.int64) << 4 | np.rint(far / _FRAMES).astype(np.int64)
     return packed.astype(np.uint64), (level[i] * level[j] * level[k]) ** _PREFER, t[i]

@@ -12,7 +12,7 @@ from alp_jax.core.progress import say
 
 @dataclasses.dataclass(frozen=True)
 class AudioFile:
-    """A file by its path relative to the folder (POSIX, UTF-8), its bytes and its time of change."""
+    """A file: its path relative to the folder (POSIX, UTF-8), size in bytes and modification time."""
 
     path: str
     size: int
@@ -20,13 +20,13 @@ class AudioFile:
 
 
 def list_audio(folder: str | os.PathLike) -> tuple[list[AudioFile], dict[str, int]]:
-    """The audio files below ``folder`` by extension, sorted by path, and how many others there are of each extension.
+    """The audio files below ``folder``, told by extension and sorted by path; and how many others of each extension.
 
-    Names that start with a dot are passed over, and so are links to folders. A file whose name is not UTF-8 cannot be
-    written down: it is named on standard error and counted among the others as ``not UTF-8``.
+    Names that start with a dot and links to folders are skipped. A file whose name is not UTF-8 cannot be recorded: it
+    is reported on standard error and counted among the others as ``not UTF-8``.
 
     Raises:
-      UserError: no folder, or no audio in it.
+      UserError: the folder does not exist or holds no audio.
     """
     root, found, others = pathlib.Path(folder), [], Counter()
     if not root.is_dir():
@@ -48,7 +48,7 @@ def list_audio(folder: str | os.PathLike) -> tuple[list[AudioFile], dict[str, in
                 continue
             try:
                 stat = path.stat()
-            except OSError:  # a dangling link: its turn comes and it is reported as missing
+            except OSError:  # a dangling link: reading it will report it as missing
                 found.append(AudioFile(relative, 0, 0))
             else:
                 found.append(AudioFile(relative, stat.st_size, stat.st_mtime_ns))

@@ -1,6 +1,6 @@
 """Decodes many untrusted files in a few watched processes, in order, with only a few decoded files in memory.
 
-Each worker holds one file at a time, so the file that kills or hangs a worker is known and costs itself only.
+Each worker holds one file at a time, so a file that kills or hangs a worker is known, and only that file is lost.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ from alp_jax.core.processes import CLIP_SECONDS, MEMORY_BYTES, START_SECONDS, Pi
 from alp_jax.data.audio import errors, reader
 from alp_jax.data.audio.errors import BadAudio
 
-_AHEAD = 2  # decoded files per worker that may wait for an earlier one
+_AHEAD = 2  # files per worker that may be decoded before an earlier one is done
 
 
 class Failure(NamedTuple):
@@ -35,18 +35,18 @@ def decode_files(
     file_seconds: float = CLIP_SECONDS,
     memory_bytes: int = MEMORY_BYTES,
 ) -> Iterator[np.ndarray | Failure]:
-    """Yields for every path, in order, its sound (int16[n], 16 kHz mono) or why there is none.
+    """Yields for every path, in order, its sound (int16[n], 16 kHz mono) or a Failure.
 
-    Close the iterator (or exhaust it) to end the processes. Next to the files in the workers, at most
+    Close the iterator (or exhaust it) to end the processes. Besides the files in the workers, at most
     ``2 * workers`` decoded files are held.
 
     Args:
       workers: decoding processes.
       file_seconds: time for one file; beyond it the file fails as ``decoder_timeout``.
-      memory_bytes: that one worker may take beyond its imports.
+      memory_bytes: how much one worker may use beyond its imports.
 
     Raises:
-      StorageError: workers do not even start.
+      StorageError: a worker did not start.
     """
     pool: list[_Worker] = []
     results: dict[int, np.ndarray | Failure] = {}
@@ -85,14 +85,14 @@ class _Worker(PipedProcess):
         self.job, self.file_seconds = job, file_seconds
         if self.ready:
             self.deadline = time.monotonic() + file_seconds
-        with contextlib.suppress(BrokenPipeError):  # its death is seen by the loop
+        with contextlib.suppress(BrokenPipeError):  # the loop in decode_files notices that it died
             self.pipe.send((path, limits))
 
 
 def _listen(worker: _Worker, results: dict[int, np.ndarray | Failure]) -> bool:
-    """Takes what a busy worker has sent; returns whether it lives on. What it was doing when it did not is a failure.
+    """Takes what a busy worker has sent; returns whether it stays alive. If not, its file becomes a Failure.
 
-    Messages come before deadlines: the caller may have been away for longer than a file may take.
+    Messages are read before the deadline is checked: the caller may have been away for longer than a file may take.
     """
     try:
         while worker.job is not None and worker.pipe.poll():
@@ -116,7 +116,7 @@ def _listen(worker: _Worker, results: dict[int, np.ndarray | Failure]) -> bool:
 def _main(pipe, parent: int, memory_bytes: int) -> None:
     """Body of a worker: says that it has started, then answers every path until the pipe closes."""
     confine(parent, memory_bytes)
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # MP3 decoders talk on stderr
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # MP3 decoders write to stderr
     with contextlib.suppress(EOFError, BrokenPipeError):
         pipe.send(None)
         while True:

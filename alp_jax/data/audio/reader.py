@@ -1,9 +1,9 @@
-"""Decodes untrusted audio files to int16 at 16 kHz mono, or says in one word why it cannot.
+"""Decodes untrusted audio files to int16 at 16 kHz mono, or gives the reason why it cannot.
 
 A header is a hint: where it states fewer or more samples than there are, the samples count. libsndfile decodes what it
-reads rightly; FFmpeg takes over where libsndfile believes a wrong length or does not know the format. Containers and
-encodings are on allow-lists, and seconds, channels, rate, bytes and samples have limits that hold while decoding. Run
-it in a worker process (``worker.py``): decoders are C code and files may be hostile.
+reads correctly; FFmpeg takes over where libsndfile trusts a wrong length or does not know the format. Containers and
+encodings are on allow-lists, and limits on seconds, channels, rate, bytes and samples are enforced while decoding. Call
+it in a worker process (``pool.py``, ``data/building/worker.py``): decoders are C code and files may be hostile.
 """
 
 import dataclasses
@@ -23,14 +23,14 @@ from alp_jax.data.audio.decoders.sndfile import Unreliable
 from alp_jax.data.audio.errors import BadAudio
 
 _MISSING = {errno.ENOENT, errno.ENOTDIR}
-_UNKNOWN = 1 << 40  # frames from here on mean that a header does not tell
-_LACKING = 4, 0.02  # frames that an MP3 file may lack at its end, or share of them
-_BY_FFMPEG = ("mov", "matroska", "adts")  # that libsndfile does not know, or takes for MP3
+_UNKNOWN = 1 << 40  # from this many frames on, a header does not state the length
+_LACKING = 4, 0.02  # frames, or share of them, that an MP3 file may lack at its end
+_BY_FFMPEG = ("mov", "matroska", "adts")  # kinds that libsndfile does not know, or mistakes for MP3
 
 
 @dataclasses.dataclass(frozen=True)
 class Sound:
-    """int16[n] at 16 kHz mono, and what was noted while it was read: keys of ``errors.NOTES``."""
+    """int16[n] at 16 kHz mono, and notes made while reading it: keys of ``errors.NOTES``."""
 
     samples: np.ndarray
     notes: tuple[str, ...] = ()
@@ -44,7 +44,7 @@ def load(
     member: str = "",
     channel: int | None = None,
 ) -> np.ndarray:
-    """The samples that ``read`` gives."""
+    """``read`` without the notes."""
     return read(path, start_s, duration_s, limits, member, channel).samples
 
 
@@ -58,12 +58,12 @@ def read(
 ) -> Sound:
     """The stretch of ``path`` from ``start_s`` that lasts ``duration_s`` (None: to the end) as int16[n], 16 kHz mono.
 
-    A stretch that reaches over the end of the file ends there. ``path`` may be a URL, and with ``member`` a container
-    of audio files (``containers.read_member``); both are read into memory first. ``channel``, from 0, is the one that
-    is taken; None mixes all of them down, to their mean or, where they cancel each other, to the loudest.
+    A stretch that goes beyond the end of the file ends there. ``path`` may be a URL and, with ``member``, a container
+    of audio files (``containers.read_member``); both are read into memory first. ``channel`` picks one, counted from 0;
+    None mixes all of them down to their mean or, if they cancel each other, takes the loudest.
 
     Raises:
-      BadAudio: with the reason; nothing is ever replaced.
+      BadAudio: with the reason; a file that cannot be read is never replaced by another sound.
     """
     source, extension, size = _encoded(path, member, limits)
     if extension not in AUDIO_EXTENSIONS:
@@ -86,7 +86,7 @@ def read(
 
 
 def status(path: str) -> tuple[int, str, str]:
-    """(bytes of a local or remote file, "", ""), or (-1, key of REASONS, detail) when it is none that can be opened."""
+    """(bytes of a local or remote file, "", ""), or (-1, key of REASONS, detail) if it cannot be opened."""
     if storage.is_remote(path):
         size = storage.size(path)
         return (size, "", "") if size >= 0 else (-1, "missing", "no such object")
@@ -105,9 +105,9 @@ def status(path: str) -> tuple[int, str, str]:
 
 
 def _encoded(path: str, member: str, limits: Limits) -> tuple[Source, str, int]:
-    """What to decode, its extension in lower case, and its bytes."""
+    """What to decode, its extension in lower case, and its size in bytes."""
     if member:
-        from alp_jax.data.audio import containers  # whose libraries plain files need not wait for
+        from alp_jax.data.audio import containers  # imported late: plain files need not wait for its libraries
 
         data, extension = containers.read_member(path, member, limits.max_bytes)
         return data, extension.lower(), len(data)
@@ -121,7 +121,7 @@ def _encoded(path: str, member: str, limits: Limits) -> tuple[Source, str, int]:
 
 
 class _Reader:
-    """Chooses the decoder of one file and mixes what it gives."""
+    """Chooses the decoder for one file and mixes its blocks."""
 
     def __init__(self, source: Source, extension: str, size: int, kind: str, stretch: Stretch, limits: Limits):
         self._source, self._extension, self._size, self._kind = source, extension, size, kind
@@ -133,7 +133,7 @@ class _Reader:
             return self._mixed(self._first_choice, channel)
         except (soundfile.LibsndfileError, Unreliable) as error:
             first = error
-        self._notes = []
+        self._notes = []  # those of the failed attempt do not hold for the next
         try:
             return self._mixed(self._by_ffmpeg, channel)
         except BadAudio as second:
@@ -149,7 +149,7 @@ class _Reader:
         for block in decoder():
             mix.add(block)
         loudest = mix.loudest()
-        if loudest is not None:
+        if loudest is not None:  # known only at the end, so the file is decoded again
             mix = Mix(self._limits, loudest, choose_loudest=True)
             for block in decoder():
                 mix.add(block)
@@ -161,7 +161,10 @@ class _Reader:
         return ffmpeg.blocks(self._source, self._stretch, hint or ffmpeg.Hint())
 
     def _first_choice(self) -> Blocks:
-        """The blocks of libsndfile where its count of samples is right; else of what reads the file rightly."""
+        """The blocks of libsndfile if it counts the samples correctly, else those of a decoder that does.
+
+        The order matters: raw codecs have no header to recognise, and libsndfile takes AAC for MP3.
+        """
         if self._extension in raw.EXTENSIONS:
             self._check_length(2 * self._size / raw.G722_RATE if self._extension == ".g722" else 0.0, 0)
             return raw.blocks(self._source, self._extension, self._size, self._stretch)
@@ -184,6 +187,7 @@ class _Reader:
             rate, frames = file.samplerate, file.frames
             to_the_end = self._stretch.end_s * rate > frames - 1
             if file.format == "FLAC" and (to_the_end or frames >= _UNKNOWN):
+                # reads the whole file, hence only for a stretch that reaches its end
                 there = ffmpeg.count(self._source)
                 if there and there.samples != frames:
                     stated = frames if frames < _UNKNOWN else 0
@@ -201,7 +205,7 @@ class _Reader:
             yield from sndfile.blocks(file, self._stretch)
 
     def _mpeg(self) -> Blocks:
-        """MPEG audio, whatever its Xing header states; FFmpeg cuts off what an encoder added by that header's count."""
+        """MPEG audio. FFmpeg trims padding by the Xing header's count of frames; a wrong count is corrected first."""
         xing = mpeg.xing(self._source, self._size)
         if xing is None or not xing.frames:
             return self._by_ffmpeg(ffmpeg.Hint("mp3"))
@@ -216,7 +220,7 @@ class _Reader:
         return self._by_ffmpeg(hint)
 
     def _check_length(self, seconds: float, samples: int) -> None:
-        """Refuses at once what is known to be too long, ``samples`` over all channels."""
+        """Raises BadAudio for a stretch known to be too long before it is decoded; ``samples`` counts all channels."""
         wanted = seconds - self._stretch.start_s
         if self._stretch.duration_s is not None:
             wanted = min(wanted, self._stretch.duration_s)
@@ -228,7 +232,7 @@ class _Reader:
 
 @dataclasses.dataclass(frozen=True)
 class Measures:
-    """``clipped`` is the share of samples at full scale; ``level_db`` the mean power, full scale 0 dB."""
+    """``clipped``: share of samples at full scale; ``level_db``: mean power in dB relative to full scale."""
 
     clipped: float
     level_db: float

@@ -1,4 +1,4 @@
-"""A few clips to try a model on: of a data set of any size, or made up where there is none."""
+"""A few clips to try a model on: from a data set of any size, or synthetic where there is none."""
 
 import numpy as np
 
@@ -10,9 +10,9 @@ _MADE_SECONDS = (0.5, 10.0)
 
 
 def sample_clips(dataset: Dataset, count: int, max_seconds: float) -> tuple[list[np.ndarray], str]:
-    """Up to ``count`` clips spread evenly over the lengths there are, and what they are.
+    """Up to ``count`` clips spread evenly over the lengths in a data set, and a description of them.
 
-    They are test clips, or validation or training clips of a data set without any.
+    They are test clips; if there are none, validation clips; if there are none either, training clips.
 
     Returns:
       int16 audio, each at most ``max_seconds``, and a text such as ``test clips of data/mini``.
@@ -28,7 +28,7 @@ def sample_clips(dataset: Dataset, count: int, max_seconds: float) -> tuple[list
 
 
 def made_clips(count: int, max_seconds: float) -> tuple[list[np.ndarray], str]:
-    """As ``sample_clips``: tones in noise, always the same, from short to long."""
+    """Synthetic clips, returned as ``sample_clips`` does: tones in noise, always the same, from short to long."""
     rng = np.random.default_rng(0)
     clips = []
     for seconds in np.geomspace(*np.minimum(_MADE_SECONDS, max_seconds), count):

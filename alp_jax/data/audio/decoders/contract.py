@@ -14,14 +14,14 @@ from alp_jax.data.audio.errors import BadAudio
 MAX_CHANNELS = 16
 MIN_RATE, MAX_RATE = 4_000, 384_000
 MAX_SAMPLES = 1 << 28  # of one clip, over all channels: 10 minutes of 7.1 at 48 kHz, or of stereo at 192 kHz
-BLOCK = 65_536  # frames that are decoded at a time
+BLOCK = 65_536  # frames decoded at a time
 
-Source = pathlib.Path | bytes  # a file, or what was in it
+Source = pathlib.Path | bytes  # a file, or its content
 
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """What a clip may be: seconds of the decoded stretch and bytes of its file."""
+    """Limits of a clip: seconds of the decoded stretch and bytes of its file."""
 
     min_seconds: float = 0.1
     max_seconds: float = 600.0
@@ -29,7 +29,7 @@ class Limits:
 
 
 class Stretch(NamedTuple):
-    """What is wanted of a file; ``duration_s`` None: all to its end."""
+    """The part of a file to decode; ``duration_s`` None: up to its end."""
 
     start_s: float
     duration_s: float | None
@@ -39,7 +39,7 @@ class Stretch(NamedTuple):
         return float("inf") if self.duration_s is None else self.start_s + self.duration_s
 
     def frames(self, rate: int) -> tuple[int, int | None]:
-        """(first frame, how many or None)."""
+        """(first frame, number of frames or None)."""
         return round(self.start_s * rate), None if self.duration_s is None else round(self.duration_s * rate)
 
 
@@ -58,7 +58,7 @@ def opened(source: Source) -> contextlib.AbstractContextManager[BinaryIO]:
 
 
 def check_form(rate: int, channels: int) -> None:
-    """Raises BadAudio for a rate or a number of channels that no recording has."""
+    """Raises BadAudio for a sample rate or number of channels outside the limits."""
     if not MIN_RATE <= rate <= MAX_RATE:
         raise BadAudio("bad_rate", f"{rate} Hz")
     if not 1 <= channels <= MAX_CHANNELS:

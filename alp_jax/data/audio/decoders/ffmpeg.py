@@ -1,7 +1,7 @@
 """FFmpeg, through PyAV: the second decoder, for what libsndfile cannot read or whose length it does not know.
 
-Files are read through Python file objects, so that no name or address in them is ever opened; containers and codecs
-are on allow-lists. Every container here is of a kind that downloads come in; Windows Media, Real, AMR, AC-3, DTS and
+Files are read through Python file objects, so that no path or URL inside a file is ever opened; containers and codecs
+are on allow-lists. The containers here are those that downloads come in; Windows Media, Real, AMR, AC-3, DTS and
 the many others that FFmpeg knows are refused by name, because each is more C code that reads hostile bytes.
 """
 
@@ -29,22 +29,22 @@ from alp_jax.data.audio.errors import BadAudio
 VERSION = av.__version__
 CONTAINERS = "mov,matroska,webm,mp3,aac,ogg,flac,caf,wav"
 DECODERS = "aac,alac,flac,mp3,mp3float,mp2,mp2float,opus,vorbis"  # and pcm_*
-_SHARE_BROKEN = 0.05  # of the packets: more that cannot be decoded make a file corrupt
-_SLACK_S, _SLACK = 0.5, 0.02  # what a container may state too much: the larger of seconds and a share
-_EDGE_S = 0.05  # of the above, in a file of which bytes are missing
-_COUNTED = ("mp3", "mp3float", "aac", "alac", "opus")  # whose packets hold as many samples as they say
-_LEAD, _PREROLL_S = 8, 1.0  # packets at the start, and seconds before a stretch, that are decoded in any case
+_SHARE_BROKEN = 0.05  # of the packets: a file with more undecodable ones is corrupt
+_SLACK_S, _SLACK = 0.5, 0.02  # by how much a container may overstate its length: the larger of seconds and a share
+_EDGE_S = 0.05  # the same for a file with bytes missing
+_COUNTED = ("mp3", "mp3float", "aac", "alac", "opus")  # codecs whose packets hold as many samples as they state
+_LEAD, _PREROLL_S = 8, 1.0  # packets at the start, and seconds before a stretch, that are always decoded
 _OUTSIDE = "a container outside the allow-list; convert it: ffmpeg -i FILE FILE.flac"
 _SCALE = {"i2": 2.0**15, "i4": 2.0**31, "u1": 2.0**7}
 
 
 class Hint(NamedTuple):
-    """What is known of a file besides its bytes.
+    """What is known about a file besides its bytes.
 
     Attributes:
-      form: the container, where FFmpeg would not find it; "" leaves it to FFmpeg.
-      frames: that the file's own header states; fewer are an error unless the stream is whole up to its end.
-      spans: what of the file is read, as of ``SpanFile``; () is all.
+      form: the container, where FFmpeg would not recognise it; "" lets FFmpeg tell.
+      frames: count in the file's own header; fewer are an error unless the stream is intact up to its end.
+      spans: the parts of the file to read, see ``SpanFile``; () is all of it.
       cut: whether bytes are missing at the end of the file.
     """
 
@@ -64,7 +64,7 @@ class Count(NamedTuple):
 
 
 def count(source: Source, hint: Hint = _NO_HINT) -> Count | None:
-    """Packets and samples of a file, without decoding them; None when FFmpeg finds no audio that it may decode."""
+    """Counts the packets and samples of a file without decoding; None if FFmpeg finds no audio that it may decode."""
     try:
         with _open(source, hint) as (container, stream):
             ticks = packets = 0
@@ -106,7 +106,7 @@ def blocks(source: Source, stretch: Stretch, hint: Hint = _NO_HINT) -> Blocks:
 
 @contextlib.contextmanager
 def _open(source: Source, hint: Hint) -> Iterator[tuple]:
-    """The open container and its audio stream; whatever FFmpeg has against the file becomes a BadAudio."""
+    """The open container and its audio stream; any error of FFmpeg's becomes a BadAudio."""
     options = {"format_whitelist": CONTAINERS, "codec_whitelist": DECODERS}
     with opened(source) as file, contextlib.ExitStack() as stack:
         data = io.BufferedReader(SpanFile(file, hint.spans)) if hint.spans else file
@@ -125,7 +125,7 @@ def _open(source: Source, hint: Hint) -> Iterator[tuple]:
             yield container, stream
         except MemoryError:
             raise
-        except av.error.ArgumentError:  # what a format outside the list gives
+        except av.error.ArgumentError:  # raised for a format outside the allow-list
             raise BadAudio("unsupported", _OUTSIDE) from None
         except av.error.InvalidDataError as error:
             raise BadAudio("corrupt", error.strerror or str(error)) from None
@@ -134,14 +134,15 @@ def _open(source: Source, hint: Hint) -> Iterator[tuple]:
 
 
 class _Reading:
-    """Decodes a stream and knows how it ended.
+    """Decodes a stream and keeps track of how it ended.
 
-    Of what lies well before ``start_s`` packets are counted in place of being decoded, where they tell their length.
+    Well before ``start_s``, packets that state their length are counted instead of decoded.
     """
 
     def __init__(self, container, stream, hint: Hint, start_s: float):
         self._container, self._stream, self._hint = container, stream, hint
-        exact = stream.codec_context.name == "opus" or not container.format.name.startswith("matroska")  # whole ms
+        # Matroska states times in whole milliseconds, too coarse to count samples by, except that Opus frames fit them
+        exact = stream.codec_context.name == "opus" or not container.format.name.startswith("matroska")
         counted = exact and stream.codec_context.name in _COUNTED
         self._decode_from_s = start_s - _PREROLL_S if counted else 0.0
         self._packets = self._broken = 0
@@ -149,7 +150,11 @@ class _Reading:
         self._end = 0  # where it ends, by its own time
 
     def arrays(self) -> Blocks:
-        """What every frame holds, without what a container says to be padding at the end."""
+        """The samples of every frame, without what the container says is padding at the end.
+
+        Blocks beyond the stated length are held back: if more follows than padding could explain, the stated length is
+        wrong, and they are yielded after all.
+        """
         stated, padding = self._stated_frames(), 2 * max(self._stream.codec_context.frame_size, 1024)
         have, held = 0, []
         for block in self._blocks():
@@ -166,13 +171,13 @@ class _Reading:
             held.append(block)
 
     def _stated_frames(self) -> int:
-        """Samples by the edit list of an MP4 file, which is exact where the last frame of the codec is not; 0: none."""
+        """Samples by the edit list of an MP4 file, exact although the codec pads its last frame; 0: not stated."""
         if not self._container.format.name.startswith("mov") or not self._stream.duration:
             return 0
         return round(self._stream.duration * self._stream.time_base * self._stream.codec_context.sample_rate)
 
     def _blocks(self) -> Blocks:
-        """What every packet holds; zeros for packets that are not decoded."""
+        """The samples of every packet; zeros for packets not decoded, so that counting still finds the stretch."""
         packets, passed_s, last = self._container.demux(self._stream), 0.0, None
         while True:
             try:
@@ -217,7 +222,7 @@ class _Reading:
         if seconds < stated and not whole:
             raise BadAudio("corrupt", f"{seconds:.2f} of {stated:.2f} s could be decoded")
         name = self._container.format.name
-        # the index, unlike the count of the file, is without the packets that an edit list leaves out
+        # the index, unlike the file's count, omits the packets that an edit list leaves out
         if name.startswith("mov") and (self._packets < len(self._stream.index_entries) or not self._clean):
             raise BadAudio("corrupt", f"cut short: {self._packets} packets are there")
         if name.startswith("matroska"):
@@ -244,7 +249,7 @@ def _samples(frame: av.AudioFrame) -> np.ndarray:
 
 
 def _gathered(blocks: Blocks) -> Blocks:
-    """The same samples in blocks of about BLOCK frames."""
+    """Joins small blocks into blocks of about BLOCK frames."""
     waiting: list[np.ndarray] = []
     form, frames = None, 0
     for rate, samples in blocks:

@@ -1,6 +1,6 @@
-"""From blocks of samples of any rate and number of channels to int16 at 16 kHz mono, measured on the way.
+"""Blocks of samples of any rate and number of channels to int16 at 16 kHz mono, with checks on the way.
 
-Every block is mixed down and resampled as it comes, so that a clip takes the memory of its sound at 16 kHz, whatever
+Every block is mixed down and resampled as it arrives, so a clip needs only the memory of its sound at 16 kHz, whatever
 its rate and channels.
 """
 
@@ -11,21 +11,21 @@ from alp_jax.core.clip import SAMPLE_RATE
 from alp_jax.data.audio.decoders.contract import MAX_SAMPLES, Block, Limits
 from alp_jax.data.audio.errors import BadAudio
 
-SILENCE = 1e-4  # half of the span of the samples, full scale 1
-CANCELS = 0.1  # of the power that the mean of unrelated channels would have: below, the loudest channel is taken
-CLIPPING = 0.05  # of the power beyond full scale: above, the samples are of another scale
+SILENCE = 1e-4  # half the range of the samples; full scale is 1
+CANCELS = 0.1  # share of the power that the mean of unrelated channels would have; below it the loudest is taken
+CLIPPING = 0.05  # share of the power beyond full scale; above it the samples are of another scale
 _SCALES = (2.0**15, 2.0**23, 2.0**31)
-_LOUDEST_MASTER = 64.0  # full scale 1; what is above is in the scale of integers
+_LOUDEST_MASTER = 64.0  # full scale is 1; a higher peak means the scale of integers
 
 
 class Mix:
     """Takes blocks (``add``) and gives the sound (``finish``).
 
-    ``channel`` is the one that is taken; None takes the mean of all. ``notes`` are keys of NOTES.
+    ``channel`` is the one to take; None takes the mean of all. ``notes`` are keys of NOTES.
     """
 
     def __init__(self, limits: Limits, channel: int | None = None, *, choose_loudest: bool = False):
-        """``choose_loudest``: a ``channel`` that a block does not have is its last one, not an error."""
+        """``choose_loudest``: a block with fewer channels than ``channel`` gives its last one instead of an error."""
         self.notes: list[str] = []
         self._limits, self._channel, self._lenient = limits, channel, choose_loudest
         self._resampler, self._rate, self._parts = None, 0, []
@@ -49,10 +49,12 @@ class Mix:
         if self._samples > MAX_SAMPLES:
             raise BadAudio("too_many_samples", f"more than {MAX_SAMPLES} in {self._seconds:.0f} s")
         mono = self._mono(samples)
+        # NaN survives min and max; infinities do too, and two of opposite sign add up to NaN: one check finds them all
         low, high = float(mono.min()), float(mono.max())
         if not np.isfinite(low + high):
             raise BadAudio("non_finite")
         self._low, self._high = min(self._low, low), max(self._high, high)
+        # Files may store floats up to 3e38, whose squares overflow float32: beyond full scale the sums are in float64.
         if max(-low, high) > 1:
             self._power += float(np.square(mono, dtype=np.float64).sum())
             over = np.maximum(np.abs(mono) - 1, 0)
@@ -60,7 +62,7 @@ class Mix:
         else:
             self._power += float(np.dot(mono, mono))
         if rate != self._rate:
-            self._flush()
+            self._flush()  # the old resampler still holds the end of its sound, which belongs before this block
             self._rate, self._resampler = rate, None
             if rate != SAMPLE_RATE:
                 self._resampler = soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32", quality="HQ")
@@ -71,11 +73,12 @@ class Mix:
         if self._channel is not None:
             if self._channel >= channels and not self._lenient:
                 raise BadAudio("no_channel", f"channel {self._channel} of {channels}, counted from 0")
+            # a copy: a view would keep the block with all its channels alive
             return samples[:, min(self._channel, channels - 1)].copy()
         mono = samples[:, 0]
         if channels == 1:
             return np.ascontiguousarray(mono)
-        for other in range(1, channels):  # column by column: ten times faster than a mean over the short axis
+        for other in range(1, channels):  # column by column, which is ten times faster than a mean over the short axis
             mono = mono + samples[:, other]
         mono = mono / np.float32(channels)
         if self._moments is None or len(self._moments) == channels + 1:
@@ -86,13 +89,14 @@ class Mix:
         return mono
 
     def _flush(self) -> None:
+        """Takes the end of the sound out of the resampler, which holds back as much as its filter is long."""
         if self._resampler:
             self._parts.append(self._resampler.resample_chunk(np.zeros(0, np.float32), last=True))
 
     def loudest(self) -> int | None:
-        """The loudest channel when the channels cancel each other in their mean, else None.
+        """The loudest channel if the channels cancel each other in their mean, else None.
 
-        Constants do not count. The mean of C unrelated channels has the power of all, divided by C squared.
+        Constant offsets do not count. The mean of C unrelated channels has their total power divided by C squared.
         """
         if self._moments is None:
             return None

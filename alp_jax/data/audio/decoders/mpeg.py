@@ -1,4 +1,4 @@
-"""The Xing header of an MP3 file: how many frames and bytes its encoder wrote, if it told."""
+"""The Xing header of an MP3 file: how many frames and bytes its encoder wrote, if stated."""
 
 import re
 from typing import NamedTuple
@@ -6,20 +6,20 @@ from typing import NamedTuple
 from alp_jax.data.audio.decoders import sniff
 from alp_jax.data.audio.decoders.contract import Source, opened
 
-_FRAMES, _BYTES = 1, 2  # flags: which numbers follow
-# The first frame: its header, perhaps a checksum, side information (its size goes by version and channels), the tag
+_FRAMES, _BYTES = 1, 2  # flags that say which numbers follow
+# The first frame: its header, an optional checksum, side information (sized by version and channels), and the tag
 _TAG = re.compile(rb"\xff[\xe2-\xff]..(?:..)?(?:.{9}|.{17}|.{32})((?:Xing|Info)...(.)(.{4})(.{4}))", re.DOTALL)
 _TO_FRAMES = 8  # bytes from the tag to its number of frames
 
 
 class Xing(NamedTuple):
-    """What the header tells.
+    """What the header says.
 
     Attributes:
-      start: where its frame begins in the file.
-      tag: where the tag does.
-      frames: how many the file should have; 0 when it does not tell.
-      whole: whether the file has the bytes that it should have; False when it tells nothing of bytes.
+      start: offset of its frame in the file.
+      tag: offset of the tag.
+      frames: how many the file should have; 0 if not stated.
+      whole: whether the file has as many bytes as stated; False if not stated.
     """
 
     start: int
@@ -28,7 +28,7 @@ class Xing(NamedTuple):
     whole: bool
 
     def spans(self, size: int, frames: int | None = None) -> tuple[tuple[int, int] | bytes, ...]:
-        """What of a file of ``size`` bytes is MPEG, with ``frames`` in place of what the header states."""
+        """The MPEG part of a file of ``size`` bytes, with ``frames``, if given, in place of the header's count."""
         if frames is None:
             return ((self.start, size - self.start),)
         at = self.tag + _TO_FRAMES

@@ -10,10 +10,10 @@ _BEGINS = 2  # flag of the first page of a stream
 
 
 def links(file: BinaryIO) -> list[tuple[int, int]]:
-    """(offset, length) of every link. Only the headers of pages are read.
+    """(offset, length) of every link. Only page headers are read.
 
     Raises:
-      BadAudio: ``corrupt``, the last page is cut off.
+      BadAudio: ``corrupt``: the last page is cut off.
     """
     size = file.seek(0, os.SEEK_END)
     starts, began, at = [], False, 0
@@ -35,12 +35,12 @@ def links(file: BinaryIO) -> list[tuple[int, int]]:
 
 
 def _next_page(file: BinaryIO, at: int, size: int) -> int:
-    """Where the next page after lost ones starts; ``size`` when there is none."""
+    """Offset of the next page after damaged data; ``size`` if there is none."""
     while at < size:
         file.seek(at)
         data = file.read(1 << 16)
         found = data.find(b"OggS")
         if found >= 0:
             return at + found
-        at += max(1, len(data) - 3)
+        at += max(1, len(data) - 3)  # the mark may straddle two reads
     return size

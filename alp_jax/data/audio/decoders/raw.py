@@ -18,7 +18,7 @@ def blocks(source: Source, extension: str, size: int, stretch: Stretch) -> Block
     """The stretch of a file of ``size`` bytes.
 
     Raises:
-      BadAudio: ``not_audio`` or ``corrupt`` (no GSM), or ``zero_length``.
+      BadAudio: ``not_audio`` or ``corrupt`` (GSM only), or ``zero_length``.
     """
     if extension == ".g722":
         return _g722(source, size, stretch)

@@ -1,7 +1,7 @@
-"""Where the samples of a WAV, AIFF or AU file lie when its header is wrong or never was finished.
+"""Where the samples of a WAV, AIFF or AU file lie if its header is wrong or was never finished.
 
 Recorders write a size of 0 and fill it in at the end, or never; some files have their samples in several chunks.
-libsndfile takes the header's word; here it is asked to decode the bytes themselves.
+libsndfile trusts the header; the spans found here let it decode the bytes as raw samples instead.
 """
 
 import os
@@ -20,7 +20,7 @@ _WAV_CODES = {
     (_FLOAT, 8): "DOUBLE",
     (_ALAW, 1): "ALAW",
     (_ULAW, 1): "ULAW",
-}  # (format tag, bytes a sample)
+}  # (format tag, bytes per sample)
 _AU_CODES = {1: "ULAW", 2: "PCM_S8", 3: "PCM_16", 4: "PCM_24", 5: "PCM_32", 6: "FLOAT", 7: "DOUBLE", 27: "ALAW"}
 _BYTES = {subtype: width for (_, width), subtype in _WAV_CODES.items()} | {"PCM_S8": 1}
 _AIFF_CODES = {
@@ -35,11 +35,11 @@ _AIFF_CODES = {
     (b"ulaw", 2): "ULAW",
     (b"alaw", 1): "ALAW",
     (b"alaw", 2): "ALAW",
-}  # (compression, bytes a sample: of the laws some writers state those of what comes out)
-_UNKNOWN = 0x7FFF0000  # sizes from here on mean: to the end
+}  # (compression, bytes per sample; for A-law and mu-law some writers state those of the decoded samples)
+_UNKNOWN = 0x7FFF0000  # sizes from here on mean "up to the end of the file"
 _MOST_CHUNKS = 4096
-_PADDING = 4096  # bytes that may follow the samples and be neither chunks nor samples
-_OVER = 64  # bytes by which a writer may count headers as samples: no file is taken to be cut short for them
+_PADDING = 4096  # bytes that may follow the samples without being chunks or samples
+_OVER = 64  # bytes of headers that a writer may count as samples: a file that lacks no more is not cut short
 _NAMES = {b"data", b"LIST", b"id3 ", b"ID3 ", b"bext", b"iXML", b"cue ", b"smpl", b"fact", b"PEAK", b"JUNK", b"junk"}
 _NAMES |= {b"RIFF", b"COMM", b"MARK", b"INST", b"APPL", b"COMT", b"CHAN", b"ANNO", b"NAME", b"AUTH"}
 _TAGS = (b"ID3", b"TAG", b"APETAGEX")
@@ -56,14 +56,14 @@ class Pcm(NamedTuple):
 
 
 def unlike_header(file: BinaryIO, kind: str) -> Pcm | None:
-    """The samples of a ``riff``, ``au`` or ``aiff`` file that libsndfile would not find; None: it finds them all.
+    """The samples of a ``riff``, ``au`` or ``aiff`` file if libsndfile would miss some; None if it finds them all.
 
-    A size counts as wrong when more follows than _PADDING, and what follows are neither chunks nor zeros, and when the
-    file ends at most _OVER bytes before it.
+    A size counts as wrong if more than _PADDING bytes follow that are neither chunks nor zeros, or if the file ends at
+    most _OVER bytes early.
 
     Raises:
-      BadAudio: ``corrupt``, the data of an RF64 file or the last of several data chunks is cut short, or the parts
-        have different forms.
+      BadAudio: ``corrupt``: the data of an RF64 file or the last of several data chunks is cut short, or the parts
+        have different formats.
     """
     size = file.seek(0, os.SEEK_END)
     file.seek(0)
@@ -76,7 +76,7 @@ def unlike_header(file: BinaryIO, kind: str) -> Pcm | None:
 
 
 def _wav(file: BinaryIO, size: int) -> Pcm | None:
-    large = file.read(4) == b"RF64"  # which has the size of its data in ds64, 0 when that was never filled in
+    large = file.read(4) == b"RF64"  # its data size is in ds64, and 0 if never filled in
     form, spans, odd, at, stated = b"", [], False, 12, 0
     for _ in range(_MOST_CHUNKS):
         if at + 8 > size:
@@ -85,7 +85,7 @@ def _wav(file: BinaryIO, size: int) -> Pcm | None:
         name, length = struct.unpack("<4sI", file.read(8))
         at += 8
         rest = size - at
-        if name == b"RIFF" and file.read(4) == b"WAVE":  # another file behind the first
+        if name == b"RIFF" and file.read(4) == b"WAVE":  # another file appended to the first
             at += 4
             continue
         if name == b"fmt ":
@@ -109,7 +109,7 @@ def _wav(file: BinaryIO, size: int) -> Pcm | None:
             if length > rest:
                 if spans or large:
                     raise BadAudio("corrupt", f"{rest} of {length} bytes of the last data chunk are there")
-                return None  # libsndfile says that it is cut short
+                return None  # libsndfile reports that it is cut short
             if length:
                 spans.append((at, length))
         at += length + length % 2
@@ -123,7 +123,7 @@ def _wav(file: BinaryIO, size: int) -> Pcm | None:
 
 
 def _wrong(file: BinaryIO, at: int, length: int, size: int, order: str = "<") -> bool:
-    """Whether ``length`` bytes from ``at`` are not what there is of samples in a file of ``size`` bytes."""
+    """Whether the samples of a file of ``size`` bytes are not the ``length`` bytes from ``at`` on."""
     over = length - (size - at)
     if not length:
         return over < 0 and not _chunks(file, at, size, order)
@@ -136,7 +136,7 @@ def _wrong(file: BinaryIO, at: int, length: int, size: int, order: str = "<") ->
 
 
 def _after_zeros(file: BinaryIO, at: int) -> int:
-    """Where the first byte from ``at`` on lies that is not 0."""
+    """Offset of the first nonzero byte from ``at`` on."""
     file.seek(at)
     while block := file.read(1 << 16):
         if left := len(block.lstrip(b"\0")):
@@ -146,7 +146,7 @@ def _after_zeros(file: BinaryIO, at: int) -> int:
 
 
 def _chunks(file: BinaryIO, at: int, size: int, order: str) -> bool:
-    """Whether a tag, a chunk that is known, whole chunks to the end of the file, or nothing follows from ``at``."""
+    """Whether from ``at`` on there is a tag, a known chunk, whole chunks up to the end of the file, or nothing."""
     for _ in range(_MOST_CHUNKS):
         if at + 8 > size:
             break
@@ -172,7 +172,7 @@ def _au(file: BinaryIO, size: int) -> Pcm | None:
 
 
 def _aiff(file: BinaryIO, size: int) -> Pcm | None:
-    """libsndfile finds the samples where the size is 0."""
+    """As ``_wav``; a size of 0 is left to libsndfile, which then finds the samples."""
     coding = file.read(12)[8:]
     if coding not in (b"AIFF", b"AIFC"):
         return None

@@ -1,7 +1,8 @@
-"""libsndfile: the first decoder, exact and fast where a header can be believed.
+"""libsndfile: the first decoder, exact and fast where a header can be trusted.
 
-MP3 is FFmpeg's: libsndfile guesses the length of a file without a Xing header and stops there, and python-soundfile
-seeks after every block, where libsndfile loses what MP3 frames borrow from those before them: a glitch each time.
+MP3 is left to FFmpeg: libsndfile guesses the length of a file without a Xing header and stops there. Moreover
+python-soundfile seeks after every block, and libsndfile then loses what MP3 frames borrow from those before them, which
+makes a glitch each time.
 
 What it may read is an allow-list. Left out are IMA and MS ADPCM in any container (memory errors: CVE-2021-3246,
 CVE-2022-33065, CVE-2026-37555), ALAC in CAF (FFmpeg decodes it), and containers of instruments, laboratories and
@@ -33,12 +34,12 @@ ENCODINGS = {"PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE"
 ENCODINGS |= {"VORBIS", "OPUS"}
 _BY_FFMPEG = {"MPEG_LAYER_II", "MPEG_LAYER_III", "ALAC_16", "ALAC_20", "ALAC_24", "ALAC_32"}
 _DECLARED = re.compile(r"(?:data|SSND|Data Size)\s*:\s*(\d+) \(should be (\d+)\)")
-_STREAMED = 0x7FFF0000  # writers that do not know the length declare about this much or more
+_STREAMED = 0x7FFF0000  # writers that do not know the length state about this much or more
 _UNKNOWN_FORMAT, _INCOMPLETE_INFO = 1, 24  # error codes; the latter is a sample rate or channel count of 0
 
 
 class Unreliable(Exception):
-    """libsndfile is not trusted with the file: FFmpeg has to read it."""
+    """libsndfile cannot be trusted with the file: FFmpeg has to read it."""
 
 
 def reason(error: soundfile.LibsndfileError) -> str:
@@ -51,7 +52,7 @@ def open_file(source: Source | SpanFile) -> soundfile.SoundFile:
 
     Raises:
       BadAudio: ``unsupported``, ``bad_rate``, or ``corrupt``: the file is shorter than a size in its header.
-      Unreliable: FFmpeg decodes it.
+      Unreliable: FFmpeg should decode it.
       LibsndfileError: libsndfile cannot open it.
     """
     file = soundfile.SoundFile(io.BytesIO(source) if isinstance(source, bytes) else source)
@@ -61,7 +62,7 @@ def open_file(source: Source | SpanFile) -> soundfile.SoundFile:
         if file.format not in CONTAINERS or file.subtype not in ENCODINGS:
             raise BadAudio("unsupported", f"{file.format} {file.subtype}; convert it: ffmpeg -i FILE FILE.flac")
         check_form(file.samplerate, file.channels)
-        # libsndfile shortens a cut file in silence and only tells its log
+        # libsndfile silently shortens a file that is cut off and mentions it only in its log
         for declared, actual in _DECLARED.findall(file.extra_info):
             if int(actual) < int(declared) < _STREAMED:
                 raise BadAudio("corrupt", f"{actual} of {declared} bytes of audio are there")
@@ -72,7 +73,7 @@ def open_file(source: Source | SpanFile) -> soundfile.SoundFile:
 
 
 def blocks(file: soundfile.SoundFile, stretch: Stretch) -> Blocks:
-    """The stretch of an open file, which ends when the file does.
+    """The stretch of an open file, ending with the file at the latest.
 
     Raises:
       BadAudio: ``corrupt`` or ``zero_length``.
@@ -98,7 +99,7 @@ def blocks(file: soundfile.SoundFile, stretch: Stretch) -> Blocks:
 
 
 def pcm_blocks(source: Source, pcm: Pcm, stretch: Stretch) -> Blocks:
-    """The stretch of samples that lie where the header does not say."""
+    """The stretch of a file whose samples lie elsewhere than its header says."""
     check_form(pcm.rate, pcm.channels)
     form = {"subtype": pcm.subtype, "endian": pcm.endian, "samplerate": pcm.rate, "channels": pcm.channels}
     with opened(source) as file, soundfile.SoundFile(SpanFile(file, pcm.spans), format="RAW", **form) as samples:

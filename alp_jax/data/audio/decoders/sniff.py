@@ -1,10 +1,10 @@
-"""What a file is by its first bytes, whatever it is called."""
+"""Tells what a file is by its first bytes, whatever its name."""
 
 import re
 from typing import BinaryIO
 
 HEAD = 4096
-_MEDIA = (  # where, what stands there, what it is
+_MEDIA = (  # (offset, bytes found there, kind)
     (0, b"RIFF", "riff"),
     (0, b"RF64", "riff"),
     (0, b".snd", "au"),
@@ -31,7 +31,7 @@ EXTENSIONS = {
     "matroska": ".webm",
     "adts": ".aac",
     "mpeg": ".mp3",
-}  # of files of a kind
+}  # kind -> extension
 _OTHER = (
     (rb"\s*(?:<!doctype html|<html|<head)", "an HTML page, as a failed download leaves it"),
     (rb"\s*<\?xml|\s*<error>", "an XML document, as a failed download leaves it"),
@@ -46,7 +46,7 @@ _TEXT = re.compile(rb"[\t\n\r\x20-\x7e]*")
 
 
 def look(file: BinaryIO) -> tuple[bytes, str]:
-    """The first bytes, and the container of what follows the ID3v2 tags there, if there are any: see ``kind``."""
+    """The first bytes, and the container (see ``kind``) of what follows any ID3v2 tags."""
     head = file.read(HEAD)
     if not head.startswith(b"ID3"):
         return head, kind(head)
@@ -65,7 +65,7 @@ def kind(head: bytes) -> str:
 
 
 def other(head: bytes) -> str:
-    """What a file is that is no audio, in words; "" when it may be audio."""
+    """What a file without audio is, in words; "" if it may be audio."""
     lowered = head.lower()
     for pattern, name in _OTHER:
         if re.match(pattern, lowered):
@@ -74,7 +74,7 @@ def other(head: bytes) -> str:
 
 
 def audio_start(file: BinaryIO) -> int:
-    """Where the file goes on after the ID3v2 tags at its start; there may be several."""
+    """Offset of the first byte after the ID3v2 tags at the start, of which there may be several."""
     at = 0
     while True:
         file.seek(at)
@@ -82,18 +82,18 @@ def audio_start(file: BinaryIO) -> int:
         if len(tag) < 10 or not tag.startswith(b"ID3") or max(tag[6:10]) > 127:
             return at
         size = tag[6] << 21 | tag[7] << 14 | tag[8] << 7 | tag[9]
-        at += 10 + size + (10 if tag[5] & 0x10 else 0)  # the latter is a footer
+        at += 10 + size + (10 if tag[5] & 0x10 else 0)  # the last term is a footer
 
 
 def cut_matroska(file: BinaryIO, size: int) -> bool:
-    """Whether a Matroska file of ``size`` bytes states a segment that reaches beyond its end; live streams do not."""
+    """Whether a Matroska file of ``size`` bytes states a segment that extends beyond its end; live streams do not."""
     at = 0
     for wanted in (b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"):  # the EBML header, then the segment
         file.seek(at)
         head = file.read(12)
         if len(head) < 12 or head[:4] != wanted or not head[4]:
             return False
-        width = 9 - head[4].bit_length()  # of the length, whose first bit that is set tells it
+        width = 9 - head[4].bit_length()  # of the length, told by its first set bit
         largest = (1 << 7 * width) - 1
         length = int.from_bytes(head[4 : 4 + width]) & largest
         if length == largest:  # not known

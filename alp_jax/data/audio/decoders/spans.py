@@ -1,4 +1,4 @@
-"""Several stretches of a file as one file: the audio of a file whose header is wrong about where it lies."""
+"""Several parts of a file as one file, for audio whose header is wrong about where it lies."""
 
 import bisect
 import io
@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 
 class SpanFile(io.RawIOBase):
-    """A seekable file to read, made of ``spans`` (offset, length) of ``file``, or bytes that stand in their place."""
+    """A seekable, readable file made of spans of ``file``: (offset, length), or bytes that replace a part."""
 
     def __init__(self, file: BinaryIO, spans: Sequence[tuple[int, int] | bytes]):
         super().__init__()
