@@ -1,8 +1,8 @@
 """A built data set: a memory-mapped index, records read by row with their checksums, and the ladder.
 
-Opening costs a listing of the folder and one memory map whatever the number of clips. A ``Dataset`` travels to other
-processes as its path alone and holds no open files, so nothing is shared across fork or spawn. The folder may be a URL
-of an object store: the index is copied to the cache folder once, records are read by range.
+Opening costs a listing of the folder and one memory map, whatever the number of clips. A ``Dataset`` pickles as its
+path and description, without its memory map, so a process that receives one opens files of its own. The folder
+may be a URL of an object store: the index is copied to the cache folder once, and records are read by range.
 """
 
 import functools
@@ -33,18 +33,18 @@ def _view(name: str) -> functools.cached_property:
 
 
 class Dataset:
-    """See ``open_dataset``. Columns are numpy views into the memory-mapped index, one entry per clip.
+    """A built data set, see ``open_dataset``. Columns are numpy views into the memory-mapped index, one entry per clip.
 
     Attributes:
       path: folder of the data set: a local path, or a URL as a string.
-      info: content of ``dataset.json``.
+      info: the content of ``dataset.json``.
       fingerprint: identity of the stored clips.
       num_clips: number of clips N.
     """
 
     num_samples = _view("num_samples")  # int32[N], at 16 kHz
     num_captions = _view("num_captions")  # uint16[N]
-    ladder = _view("ladder")  # int32[N], rank among the training clips with captions that are in use; -1 outside
+    ladder = _view("ladder")  # int32[N], rank among training clips in use that have captions; else -1
     source = _view("source")  # int32[N], index into ``sources``
     excluded = _view("excluded")  # int8[N], index into ``exclusions``
 
@@ -82,12 +82,12 @@ class Dataset:
 
     @functools.cached_property
     def _shard_files(self) -> list[storage.Location]:
-        """Where each shard lies; a local one without the ``file://`` that its name may have."""
+        """Location of each shard; local ones without a ``file://`` prefix."""
         paths = (self._file(entry) for entry in self.info["shards"])
         return [path if storage.is_remote(path) else storage.local(path) for path in paths]
 
     def release(self) -> None:
-        """Gives back the memory that shows pages of the index; what was read stays valid."""
+        """Gives back the memory of index pages that were read; arrays stay valid."""
         if "_index" in vars(self):
             self._index.release()
 
@@ -95,11 +95,11 @@ class Dataset:
         return tuple(self._index.column(name).dictionary.to_pylist())
 
     def column(self, name: str) -> np.ndarray:
-        """A column of ``schema.INDEX_SCHEMA`` as a view: numbers, or the codes of a column of names."""
+        """A column of ``schema.INDEX_SCHEMA`` as a view: its numbers or, for a column of names, their codes."""
         return self._index.numpy(name)
 
     def values(self, name: str, rows: Iterable[int]) -> np.ndarray:
-        """What ``column`` has at some rows; costs no memory however many rows are asked for one after another."""
+        """``column(name)[rows]``, read from the file: mapped memory does not grow, however many rows are read."""
         return self._index.values(name, rows)
 
     @functools.cached_property
@@ -114,7 +114,7 @@ class Dataset:
 
     @functools.cached_property
     def exclusions(self) -> tuple[str, ...]:
-        """Reasons why clips are not used; "" is that of the clips in use."""
+        """Reasons why clips are not used; "" stands for those in use."""
         return self._names("excluded")
 
     @functools.cached_property
@@ -132,14 +132,14 @@ class Dataset:
         return tuple(self.column(name) for name in _PLACE)
 
     def shard_starts(self) -> np.ndarray:
-        """First row of every shard, and the number of clips; int64[shards + 1]."""
+        """First row of every shard, and at the end the number of clips; int64[shards + 1]."""
         return np.searchsorted(self._place[0], np.arange(len(self.info["shards"]) + 1))
 
     def read(self, row: int, audio: bool = True) -> records.Record:
-        """The clip at ``row``, its checksums verified; ``audio=False`` leaves the sound undecoded (None).
+        """The clip at ``row``, after verifying its checksums; ``audio=False`` does not decode the sound (None).
 
         Raises:
-          DataError: naming shard and record when anything does not fit.
+          DataError: names the shard and record if anything does not match.
         """
         return next(self.read_many([row], audio=audio))
 
@@ -150,14 +150,14 @@ class Dataset:
         shards: ShardCache | None = None,
         audio: bool | Sequence[records.Crop] = True,
     ) -> Iterator[records.Record]:
-        """The clips at ``rows`` one after another, as ``read``; those of a remote data set are fetched all at once.
+        """The clips at ``rows`` one after another, as ``read``; a remote data set is asked for all of them at once.
 
         Args:
           shards: where to read shards from, if not from the data set's folder.
-          audio: False leaves the sound undecoded; crops, one for each clip, decode a stretch of it.
+          audio: False does not decode the sound; crops, one for each clip, decode a stretch of it.
 
         Raises:
-          DataError: as ``read``, when the clip is reached.
+          DataError: as ``read``, once the clip is reached.
         """
         blocks = None
         if self._remote and shards is None:
@@ -173,7 +173,7 @@ class Dataset:
             yield decoded
 
     def frame(self, row: int, shards: ShardCache | None = None) -> records.Frame:
-        """Where the record of the clip at ``row`` lies."""
+        """Location of the record of the clip at ``row``."""
         if not 0 <= row < self.num_clips:
             raise IndexError(f"row {row} of {self.num_clips}")
         number, record, offset, length = (int(self._index.values(name, (row,))[0]) for name in _PLACE)
@@ -183,7 +183,7 @@ class Dataset:
         return records.Frame(path, record, offset, length)
 
     def rows(self, split: str) -> np.ndarray:
-        """Rows of one split that are in use, in stored order; int64[n]."""
+        """Rows of the clips of one split that are in use, in stored order; int64[n]."""
         chosen = self.split == SPLITS.index(choose(split, SPLITS, "split"))
         used = np.array([not reason for reason in self.exclusions], bool)
         return np.flatnonzero(chosen & used[self.excluded])
@@ -192,15 +192,15 @@ class Dataset:
         """Rows of the rung of ``pairs`` audio-caption pairs in ladder order (0: all training clips); int64[n].
 
         Raises:
-          UserError: naming ``data.pairs`` when the set has fewer.
+          UserError: names ``data.pairs`` if the data set has fewer.
         """
         return ladder.rung(self.ladder, self.num_captions, pairs)
 
     def verify(self, progress=None) -> dict:
-        """Reads every byte: sizes, SHA-256, both checksums of every record, counts and ids against the index.
+        """Reads every byte and checks SHA-256, both checksums of every record, and counts, places and ids by the index.
 
         Raises:
-          DataError: naming the first damaged shard and record, and how many more shards are damaged.
+          DataError: names the first damaged shard and record, and says how many more shards are damaged.
         """
         for entry in (self.info["index"], self.info["audit"]):
             with storage.open_binary(self._file(entry)) as file:

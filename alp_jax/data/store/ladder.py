@@ -1,7 +1,7 @@
 """The nested ladder of data scales: a fixed order of the training clips whose prefixes are the rungs.
 
-The order is by a seeded hash of the clip id alone, so every rung contains the smaller ones, and adding or removing a
-source changes nobody else's place relative to another.
+Clips are ordered by a seeded hash of their ids alone, so every rung contains the smaller ones, and adding or removing a
+source does not change the relative order of the other clips.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,9 +21,9 @@ def place(clip_id: str) -> int:
 
 
 def order(place_N: np.ndarray, id_of: Callable[[int], str]) -> np.ndarray:
-    """Rows in ladder order, int64[N]: by ``place_N`` uint64, then by id where two hashes meet, then as they came.
+    """Rows in ladder order, int64[N]: by ``place_N`` uint64, then by id if hashes collide, then as they came.
 
-    ``id_of`` gives the id of a row; it is asked only about rows whose hashes meet.
+    ``id_of`` gives the id of a row; it is called only for rows whose hashes collide.
     """
     rows = np.argsort(place_N, kind="stable")
     sorted_N = place_N[rows]
@@ -35,7 +35,7 @@ def order(place_N: np.ndarray, id_of: Callable[[int], str]) -> np.ndarray:
 
 
 def along(order_N: np.ndarray, inside_N: np.ndarray) -> np.ndarray:
-    """Rank of the rows with ``inside_N`` bool set, in the order of ``order_N``; OUTSIDE elsewhere; int32[N]."""
+    """Rank of the rows for which ``inside_N`` (bool) is set, along ``order_N``, and OUTSIDE elsewhere; int32[N]."""
     ladder = np.full(len(order_N), OUTSIDE, np.int32)
     members = order_N[inside_N[order_N]]
     ladder[members] = np.arange(len(members), dtype=np.int32)
@@ -43,7 +43,7 @@ def along(order_N: np.ndarray, inside_N: np.ndarray) -> np.ndarray:
 
 
 def ranks(ids: Sequence[str], inside_N: np.ndarray) -> np.ndarray:
-    """As ``along``, for clips that are known by their ids alone."""
+    """``along`` for clips of which only the ids are known."""
     place_N = np.fromiter((place(clip_id) for clip_id in ids), np.uint64, len(ids))
     return along(order(place_N, lambda row: ids[row]), inside_N)
 

@@ -1,4 +1,4 @@
-"""Arrow IPC files that are read through the page cache and cost a process no memory of its own."""
+"""Arrow IPC files read through the page cache, which cost a process no memory of its own."""
 
 import contextlib
 import mmap
@@ -15,8 +15,8 @@ from alp_jax.core.errors import DataError
 class MappedTable:
     """A file of one record batch: whole columns through a memory map, single rows by reading a few bytes of the file.
 
-    Rows that are scattered over a big map would show ever more of it to the process, since the system maps a stretch
-    of pages for every one that is touched; reading their bytes leaves memory as it is.
+    Touching scattered rows of a big map would make ever more of it resident, because the system maps a run of pages for
+    every page touched. Reading the bytes of those rows from the file does not.
 
     Raises:
       DataError: it cannot be read.
@@ -26,7 +26,9 @@ class MappedTable:
         self._path = path
         self._known: dict[str, tuple[int, np.dtype]] = {}
         try:
-            self._file = open(path, "rb", buffering=0)  # noqa: SIM115  stays open for reads of rows
+            self._file = open(path, "rb", buffering=0)  # noqa: SIM115  stays open to read rows
+            # Columns of the table point into this buffer: their addresses minus its own are offsets in the file. That
+            # takes one record batch, written without compression, as ``write_table`` does.
             self._map = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
             self._buffer = pa.py_buffer(self._map)
             self.table = pa.ipc.open_file(pa.BufferReader(self._buffer)).read_all()
@@ -39,7 +41,7 @@ class MappedTable:
         return chunks[0] if chunks else pa.array([], self.table.schema.field(name).type)
 
     def numpy(self, name: str) -> np.ndarray:
-        """A column of numbers, or the codes of a dictionary column, as a view; DataError when it has gaps."""
+        """A column of numbers, or the codes of a dictionary column, as a view; DataError if it contains nulls."""
         column = self.column(name)
         try:
             return (column.indices if isinstance(column, pa.DictionaryArray) else column).to_numpy()
@@ -47,7 +49,7 @@ class MappedTable:
             raise DataError(f"{self._path} is damaged: {error}") from None
 
     def values(self, name: str, rows: Iterable[int]) -> np.ndarray:
-        """What ``numpy`` has at some rows, read from the file."""
+        """``numpy(name)[rows]``, read from the file."""
         first, dtype = self._places(name)
         width, descriptor = dtype.itemsize, self._file.fileno()
         return np.frombuffer(b"".join(os.pread(descriptor, width, first + width * int(row)) for row in rows), dtype)
@@ -56,13 +58,14 @@ class MappedTable:
         """One value of a column of strings, read from the file."""
         (first, dtype), data = self._places(name), self._place(self.column(name).buffers()[2])
         try:
+            # a string's bounds are two adjacent int32, relative to the start of the column's text
             begin, end = np.frombuffer(os.pread(self._file.fileno(), 8, first + 4 * row), dtype)
             return os.pread(self._file.fileno(), int(end - begin), data + int(begin)).decode()
         except (OSError, ValueError) as error:
             raise DataError(f"{self._path} is damaged: {name} of row {row}: {error}") from None
 
     def _places(self, name: str) -> tuple[int, np.dtype]:
-        """Where in the file the numbers of a column begin, and their type; of strings: their bounds."""
+        """Offset in the file of a column's numbers, and their type; for strings those of their bounds."""
         if name not in self._known:
             column = self.column(name)
             if isinstance(column, pa.DictionaryArray):
@@ -75,13 +78,13 @@ class MappedTable:
         return buffer.address - self._buffer.address
 
     def release(self) -> None:
-        """Gives back the pages that were read; the next access finds them in the page cache again."""
+        """Unmaps the pages that were read; the next access gets them from the page cache again."""
         with contextlib.suppress(AttributeError, OSError):  # systems without madvise
             self._map.madvise(mmap.MADV_DONTNEED)
 
 
 def write_table(path: storage.Location, table: pa.Table) -> None:
-    """An Arrow IPC file with the whole table in one record batch, so that columns map to memory without a copy.
+    """Writes an Arrow IPC file with the table in one record batch, so that columns map to memory without a copy.
 
     Raises:
       StorageError: it could not be written.

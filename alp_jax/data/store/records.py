@@ -1,8 +1,8 @@
-"""Clips as the records of a shard: standard ``tf.train.Example`` in standard TFRecord framing, read without TensorFlow.
+"""Clips as records of a shard: standard ``tf.train.Example`` in standard TFRecord framing, without TensorFlow.
 
 A frame is ``length u64 | masked crc32c(length) u32 | data | masked crc32c(data) u32``, little endian, byte-identical to
-what TensorFlow writes. Both checksums are checked on every read, which readers in this ecosystem commonly skip. Damage
-raises DataError that names the shard and the record.
+what TensorFlow writes. Both checksums are verified on every read, which many readers skip. Damage raises a DataError
+that names the shard and the record.
 """
 
 import dataclasses
@@ -31,7 +31,7 @@ _MASK_DELTA = 0xA282EAD8
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """One stored clip. ``audio`` is int16, 16 kHz mono: all ``num_samples``, a stretch, or None, as was asked for."""
+    """One stored clip. ``audio`` is int16, 16 kHz mono: all ``num_samples``, a stretch, or None, as requested."""
 
     id: str
     source: str
@@ -64,15 +64,15 @@ class Crop:
     width: int
 
     def first(self, num_samples: int) -> int:
-        """Sample that the stretch begins with."""
+        """First sample of the stretch."""
         return int(self.at * (num_samples - self.width + 1)) if num_samples > self.width else 0
 
 
 def decode_audio(data: bytes, codec: str, num_samples: int, crop: Crop | None = None) -> np.ndarray:
-    """The int16[num_samples] that ``encode_audio`` was given, or a stretch of it, of which alone the rest is decoded.
+    """The int16[num_samples] that ``encode_audio`` was given, or only the stretch ``crop`` of it.
 
     Raises:
-      ValueError: ``data`` holds another number of samples.
+      ValueError: ``data`` does not hold ``num_samples`` samples.
     """
     first, width = (crop.first(num_samples), crop.width) if crop else (0, num_samples)
     if codec == "pcm":
@@ -84,13 +84,14 @@ def decode_audio(data: bytes, codec: str, num_samples: int, crop: Crop | None = 
             if first:
                 file.seek(first)
             sound = file.read(width, dtype="int16")
+    # ``held`` of FLAC is what its header states; a stream that ends early shows in what was decoded
     if held != num_samples or len(sound) != min(width, num_samples):
         raise ValueError(f"it holds {held} samples and says {num_samples}")
     return sound
 
 
 def encode(clip: Clip, audio: np.ndarray, codec: str) -> bytes:
-    """Serialises ``clip`` with its decoded ``audio`` (int16[n], 16 kHz mono); equal input gives equal bytes."""
+    """Serialises ``clip`` with its decoded ``audio`` (int16[n], 16 kHz mono); equal inputs give equal bytes."""
     example = tf_example_generated_pb2.Example()
     feature = example.features.feature
 
@@ -109,20 +110,20 @@ def encode(clip: Clip, audio: np.ndarray, codec: str) -> bytes:
     feature["events/onset"].float_list.value.extend(event.onset_s for event in clip.events)
     feature["events/offset"].float_list.value.extend(event.offset_s for event in clip.events)
     feature["num_samples"].int64_list.value.append(len(audio))
-    return example.SerializeToString(deterministic=True)
+    return example.SerializeToString(deterministic=True)  # else the order of a map's entries is undefined
 
 
 def decode(data: bytes, where: str, audio: bool | Crop = True) -> Record:
     """Inverse of ``encode``; ``where`` names the record in errors.
 
-    ``audio=False`` skips decoding the sound, a ``Crop`` decodes what is needed of it.
+    ``audio=False`` does not decode the sound; a ``Crop`` decodes only that stretch.
 
     Raises:
-      DataError: ``data`` is not such a record, or its audio has another length than it says.
+      DataError: ``data`` is not such a record, or its audio does not have the stated length.
     """
     try:
-        # The proto itself and not TFDS' parser (core.example_parser.ExampleParserNp, which needs no TensorFlow either):
-        # that one wants the shape of every feature beforehand, and labels are named by the corpora they come from.
+        # The proto itself rather than the parser of TensorFlow Datasets (core.example_parser.ExampleParserNp, which
+        # needs no TensorFlow either): that one needs every feature in advance, but labels depend on the corpora.
         feature = tf_example_generated_pb2.Example.FromString(data).features.feature
 
         def texts(name: str) -> tuple[str, ...]:
@@ -150,6 +151,7 @@ def decode(data: bytes, where: str, audio: bool | Crop = True) -> Record:
 def masked_crc(data: bytes) -> int:
     """CRC-32C rotated by 15 bits plus a constant, as TFRecord stores it."""
     crc = google_crc32c.value(data)
+    # Python's integers do not wrap: the final mask drops the bits that the shift to the left moves beyond 32
     return ((crc >> 15 | crc << 17) + _MASK_DELTA) & 0xFFFFFFFF
 
 
@@ -179,7 +181,7 @@ def _data(body: bytes, length: int, where: str) -> bytes:
 
 @dataclasses.dataclass(frozen=True)
 class Frame:
-    """Where a record lies according to the index: its frame starts at byte ``offset`` and holds ``length`` bytes."""
+    """Where a record lies by the index: its frame starts at byte ``offset`` and holds ``length`` bytes of data."""
 
     path: storage.Location
     record: int
@@ -191,7 +193,7 @@ class Frame:
 
 
 def fetch(frames: list[Frame]) -> list[bytes]:
-    """The bytes of frames, for ``unpack``: of local files, or all of one object store, whose requests run side by side.
+    """The bytes of frames, for ``unpack``: of local files, or of one object store, which is asked for all in parallel.
 
     Raises:
       DataError: a file is missing or unreadable.
@@ -205,7 +207,7 @@ def fetch(frames: list[Frame]) -> list[bytes]:
 
 
 def _read(path: storage.Location, offset: int, length: int) -> bytes:
-    """Opens the file for this one read, so nothing is shared between threads or processes."""
+    """Reads one range; opens the file for it, so nothing is shared between threads or processes."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         return os.pread(descriptor, length, offset)
@@ -214,10 +216,10 @@ def _read(path: storage.Location, offset: int, length: int) -> bytes:
 
 
 def unpack(block: bytes, frame: Frame) -> bytes:
-    """Data of the record in the bytes of its frame.
+    """The data in ``block``, the bytes of a frame.
 
     Raises:
-      DataError: a checksum fails, or the stored length is not the index's.
+      DataError: a checksum fails, or the stored length differs from the one in the index.
     """
     stored = _length(block[:HEADER], str(frame))
     if stored != frame.length:

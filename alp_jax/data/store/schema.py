@@ -1,8 +1,8 @@
-"""What a built data set consists of: the names of its files and the columns of its two tables.
+"""The parts of a built data set: the names of its files and the columns of its two tables.
 
-``index.arrow`` is what training opens (memory-mapped); ``audit.arrow`` has the same rows and is opened only to compare
-clips with each other: audits, merges and overlap checks. Both are Arrow IPC files, the index of one record batch, the
-other of one for every shard.
+``index.arrow`` is what training opens (memory-mapped); ``audit.arrow`` has the same rows and is opened only to
+compare clips with each other: by audits and merges. Both are Arrow IPC files; the index has one record batch, the other
+one for every shard.
 """
 
 import pyarrow as pa
@@ -24,13 +24,13 @@ INDEX_SCHEMA = pa.schema(
         ("group", pa.string()),
         ("num_samples", pa.int32()),  # at 16 kHz
         ("num_captions", pa.uint16()),
-        ("excluded", CODES),  # why the clip is not used; "" when it is
+        ("excluded", CODES),  # why the clip is not used; "" if it is
         ("ladder", pa.int32()),  # rank; -1 outside: no training clip, no captions, or excluded
     ]
 )
 AUDIT_SCHEMA = pa.schema(
     [
-        ("start_s", pa.float32()),  # where the clip starts in its recording; NaN when that is not known
+        ("start_s", pa.float32()),  # where the clip starts in its recording; NaN if unknown
         ("place", pa.uint64()),  # hash of the id, by which the ladder is ordered
         ("audio_hash", pa.uint64()),  # BLAKE2b of the stored int16 samples, little endian
         ("caption_hashes", pa.list_(pa.uint64())),  # hash64(0, normalise(caption)) of every caption

@@ -1,4 +1,4 @@
-"""Whole shards near the processor, for orders that visit them one after another (``data.read = "sequential"``)."""
+"""Local copies of whole shards, for orders that visit them one after another (``data.read = "sequential"``)."""
 
 import collections
 import contextlib
@@ -12,19 +12,19 @@ from alp_jax.core import storage
 from alp_jax.core.errors import AlpError, DataError
 from alp_jax.core.paths import cache_dir
 
-_IN_USE_S = 120.0  # a shard that was asked for this recently is not removed
+_IN_USE_S = 120.0  # a shard requested within this time is not removed
 
 
 class ShardCache:
-    """Where the shards of a data set can be read at local speed.
+    """Gives every shard of a data set a path that reads at local speed.
 
-    Remote shards are copied to the cache folder, once per host however many processes ask, and the ones that were not
-    asked for longest make room. Local shards stay where they are; the system is told to read them ahead as a whole.
+    Remote shards are copied to the cache folder, once per host however many processes ask, and the least recently used
+    copies make room. Local shards stay where they are; the system is advised to read them ahead as a whole.
 
     Args:
       folder: of the data set.
       entries: ``shards`` of its description.
-      limit_bytes: of copies in the cache folder; shards in use may exceed it.
+      limit_bytes: for all copies in the cache folder; shards in use may exceed it.
     """
 
     def __init__(self, folder: storage.Location, entries: list[dict], limit_bytes: float):
@@ -33,10 +33,10 @@ class ShardCache:
         self._asked: collections.deque[tuple[int, ...]] = collections.deque(maxlen=4)
 
     def path(self, number: int) -> pathlib.Path:
-        """A local file with the content of a shard; waits for its copy if there is none.
+        """A local file with the content of a shard; makes the copy first if there is none.
 
         Raises:
-          DataError: it cannot be had.
+          DataError: it cannot be copied.
         """
         entry = self._entries[number]
         where = storage.resolve(self._folder, entry["name"])
@@ -57,14 +57,14 @@ class ShardCache:
         return copy
 
     def ahead(self, numbers: tuple[int, ...]) -> None:
-        """Begins to fetch shards that are needed now and next, in the background."""
+        """Starts to fetch shards that are needed now and next, in the background."""
         if numbers not in self._asked:
             self._asked.append(numbers)
             threading.Thread(target=self._fetch, args=(numbers,), daemon=True).start()
 
     def _fetch(self, numbers: tuple[int, ...]) -> None:
         for number in numbers:
-            with contextlib.suppress(AlpError, OSError):  # who reads the shard will say what is wrong
+            with contextlib.suppress(AlpError, OSError):  # whoever reads the shard reports what is wrong
                 path = self.path(number)
                 if path.parent != self._cache and hasattr(os, "posix_fadvise"):
                     with open(path, "rb") as file:
@@ -87,7 +87,7 @@ class ShardCache:
 
 
 def _touch(path: pathlib.Path) -> bool:
-    """Marks a file as used now; False when there is none."""
+    """Marks a file as used now; False if it does not exist."""
     try:
         os.utime(path)
     except FileNotFoundError:

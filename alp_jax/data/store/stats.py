@@ -1,4 +1,4 @@
-"""What a data set holds, counted from its index alone; what its captions are like is ``data/text/statistics.py``."""
+"""Counts what a data set holds from its index alone; ``data/text/statistics.py`` describes its captions."""
 
 import numpy as np
 
@@ -13,7 +13,7 @@ def stats(dataset: Dataset) -> dict:
 
     Returns:
       {"fingerprint", "pairs" (captions of the ladder), "clips", "hours", "captions", "seconds", "excluded": {reason:
-      row}, "splits": {split: row | {"sources": {source: row}}}} where a row has clips, hours, captions and seconds
+      row}, "splits": {split: row | {"sources": {source: row}}}}, where a row has clips, hours, captions and seconds
       (quantiles 0, 5, 50, 95, 100). Only "excluded" counts clips that are stored but not used.
     """
     by_split = {split: rows for split in SPLITS if len(rows := dataset.rows(split))}
