@@ -1,7 +1,7 @@
-"""Every training clip that is an evaluation clip, and marks that take them out of use.
+"""Finds every training clip that is an evaluation clip, and excludes those from use.
 
-The evaluation side is kept in memory (some kilobytes a clip), the training side is streamed, so ten million training
-clips can be compared with a hundred thousand evaluation clips on one core in minutes.
+The evaluation side is kept in memory (a few kilobytes per clip) and the training side is streamed, so ten million
+training clips can be compared with a hundred thousand evaluation clips on one core in minutes.
 """
 
 import dataclasses
@@ -33,7 +33,7 @@ from alp_jax.data.audit.sets import EvalSet, Evaluation
 from alp_jax.data.building import tables
 from alp_jax.data.store.dataset import Dataset
 
-LEAK = "leak:"  # what the reasons of excluded clips begin with
+LEAK = "leak:"  # prefix of the reason for which a leaked clip is excluded
 EXAMPLES = 3
 
 
@@ -43,17 +43,18 @@ class Audit:
 
     Attributes:
       clips: training clips compared, by source.
-      matches: kind -> row (int64), source and id of training clips, and ``eval_clip``, the number of an evaluation
-        clip each; a clip is at most once under a kind and may be under several.
+      matches: kind -> table of training clips with ``row`` (int64), ``source``, ``id`` and ``eval_clip``, the number of
+        an evaluation clip; a clip occurs at most once per kind but may occur under several.
       seen: kind -> bool[E], the evaluation clips that were found.
-      elsewhere: as a table of ``matches``: clips that only share a recording with an evaluation clip (SAME_RECORDING).
-      seen_elsewhere: bool[E], evaluation clips of these recordings.
-      without_length: clips that are taken to last to the end of their recording, of training and evaluation.
+      elsewhere: a table like those of ``matches``: clips that only share a recording with an evaluation clip
+        (SAME_RECORDING).
+      seen_elsewhere: bool[E], the evaluation clips of these recordings.
+      without_length: side -> number of clips that are taken to last to the end of their recording.
       evaluation: the evaluation side.
-      unspecific: training clips that share only captions which say nothing about the clip.
+      unspecific: number of training clips that share only captions too general to identify a clip.
       rejected: rows of the training metadata that could not be used, by reason.
-      warnings: known overlaps that this audit could not look for.
-      unused: how many of the training clips that were found earlier audits have taken out of use.
+      warnings: known overlaps, and near duplicates, that this audit could not look for.
+      unused: number of training clips found that earlier audits have already excluded.
     """
 
     clips: Mapping[str, int]
@@ -78,7 +79,7 @@ class Audit:
         return rows, [LEAK + chosen[n] for n in number[first]]
 
     def summary(self) -> dict:
-        """The audit as JSON: counts by source and kind, examples, and what is found of every evaluation set."""
+        """The audit as JSON: counts by source and kind, examples, and what was found of every evaluation set."""
         return {
             "clips": dict(self.clips),
             "leaks": len(self.leaks()[0]),
@@ -137,8 +138,8 @@ def audit(train: Dataset | Iterable[Clip | Rejected], against: Sequence[EvalSet]
     """Compares training clips with evaluation sets.
 
     Args:
-      train: a built data set, of which ``training_rows`` are compared, or clips without audio (of these all are
-        training clips).
+      train: a built data set, of which ``training_rows`` are compared, or clips without audio, all of
+        which count as training clips.
       against: see ``sets.py``.
 
     Raises:
@@ -161,7 +162,7 @@ def compare(
     rejected: Counter | None = None,
     label: str = "audit",
 ) -> Audit:
-    """``audit`` of training clips that come in blocks; ``label`` and their number ``total`` are for the progress."""
+    """``audit`` for training clips that come in blocks; ``label`` and their number ``total`` are for the progress."""
     if not against:
         raise UserError("nothing to audit against: the data set has no valid or test split; give --against SETS")
     evaluation = Evaluation.of(against)
@@ -237,12 +238,12 @@ def _rows(block: Columns, matches: Matches) -> pa.Table:
 
 
 def exclude(dataset: Dataset, audited: Audit, kinds: Sequence[str] = KINDS, *, replace: bool = False) -> dict:
-    """Marks what ``audited`` names so that it is not trained on; returns the accounting. No shard is touched.
+    """Excludes the clips that ``audited`` found from training; returns the accounting. No shard is touched.
 
     Args:
       dataset: the one that was audited. It keeps showing the old state; open it again.
-      kinds: which kinds of leaks; SAME_RECORDING, when such clips are not wanted either.
-      replace: take back first what earlier audits have excluded.
+      kinds: which kinds of leaks; SAME_RECORDING to exclude such clips too.
+      replace: first take back what earlier audits have excluded.
 
     Raises:
       UserError: an unknown kind.

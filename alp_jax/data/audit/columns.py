@@ -1,4 +1,4 @@
-"""Clips as columns: what audits compare, out of a built data set or out of a stream of clips, in blocks."""
+"""Clips as columns for audits, in blocks, from a built data set or a stream of clips."""
 
 import dataclasses
 import itertools
@@ -51,17 +51,17 @@ class Columns:
     """N clips.
 
     Attributes:
-      row: int64[N], numbers of the clips where they come from.
+      row: int64[N], numbers of the clips within their origin.
       id, recording: Arrow strings[N].
       source: int32[N], index into ``sources``.
-      begin_s, end_s: float64[N], the stretch of the recording; 0 and ALWAYS where that is not known.
+      begin_s, end_s: float64[N], the stretch of the recording; 0 and ALWAYS where unknown.
       placed: bool[N], whether it is known where the clip begins.
-      part: uint64[N], equal for clips that are the same part of a recording although no time says so; 0: not known.
+      part: uint64[N], equal for clips known to be the same part of a recording without a stated time; 0: unknown.
       whole: bool[N], whether the clip is all of its recording.
-      has_audio: bool[N]; without, ``audio_hash`` is 0 and the fingerprint empty.
+      has_audio: bool[N]; if False, ``audio_hash`` is 0 and the fingerprint is empty.
       audio_hash: uint64[N].
       caption: uint64 hashes of the normalised captions.
-      fingerprint: uint32, see ``fingerprint.py``.
+      fingerprint: uint32, see ``data/audio/fingerprint.py``.
     """
 
     row: np.ndarray
@@ -111,7 +111,7 @@ def _concat(parts: Sequence[Ragged]) -> Ragged:
 def _places(
     begin_s: np.ndarray, seconds: np.ndarray, id_N: pa.Array, recording: pa.Array, source: np.ndarray, sources
 ) -> dict[str, np.ndarray]:
-    """The columns that say where clips lie in their recordings; starts and lengths that are not known are NaN."""
+    """The columns that say where clips lie in their recordings; unknown starts and lengths are NaN."""
     placed = ~np.isnan(begin_s)
     end_s = np.where(placed & ~np.isnan(seconds), begin_s + seconds, ALWAYS)
     of_audioset, whole = (np.array([name in some for name in sources], bool) for some in (known.AUDIOSET, known.WHOLE))

@@ -1,6 +1,7 @@
-"""The four ways in which a training clip can be an evaluation clip, and the one in which it only comes near. Each
-keeps the evaluation side and is given the training side in blocks; what it costs per block depends on the block alone,
-but for near duplicates (``near.py``).
+"""The four ways in which a training clip can be an evaluation clip, and one in which it only shares a recording.
+
+Each class keeps the evaluation side and is given the training side in blocks. The cost of a block depends mostly on the
+block alone, except for near duplicates (``near.py``).
 """
 
 import dataclasses
@@ -16,16 +17,16 @@ from alp_jax.data.audit.sets import Evaluation
 from alp_jax.data.text.normalise import normalise
 
 RECORDING, AUDIO, NEAR, CAPTION = KINDS = ("recording", "audio", "near", "caption")  # surest first
-SAME_RECORDING = "same_recording"  # no leak: another stretch of the recording, or one that is not known
-TOUCH_S = 0.05  # stretches of a recording may share so much without counting, for times are rounded
-# A caption of fewer words, or of more clips on either side, says nothing about a clip. Nor does one of several, for
-# people and templates repeat themselves: SEVERAL must be shared, or all that one of the two clips has.
+SAME_RECORDING = "same_recording"  # not a leak: another, or an unknown, stretch of the recording
+TOUCH_S = 0.05  # overlap of two stretches that does not count, because times are rounded
+# A caption of fewer words, or shared by more clips on either side, does not identify a clip. Nor does one of several
+# captions, because people and templates repeat themselves: SEVERAL must be shared, or all that one of the clips has.
 SPECIFIC_WORDS, SPECIFIC_CLIPS, SEVERAL = 5, 3, 2
 
 
 @dataclasses.dataclass(frozen=True)
 class Matches:
-    """Training clips of a block, each at most once: positions in it (ascending), and an evaluation clip of each."""
+    """Training clips of a block, each at most once: positions in it (ascending), and an evaluation clip for each."""
 
     position: np.ndarray
     eval_clip: np.ndarray
@@ -34,10 +35,10 @@ class Matches:
 class ByRecording:
     """The same stretch of the same recording.
 
-    Where times tell, stretches overlap or do not; a clip without a stated length lasts to the end of its recording.
-    Where a start is not published, clips are the same when they are known to be the same part of the recording
-    (``known.py``), or one of them is all of it. Everything else that shares a recording is found on its own: it may be
-    another stretch, or is one for certain.
+    Where times are known, stretches match if they overlap; a clip without a stated length lasts to the end of its
+    recording. Where a start is not published, clips match if they are known to be the same part of the recording
+    (``known.py``), or if one of them is all of it. Other clips that share a recording are returned separately: they
+    may be, or certainly are, another stretch.
     """
 
     def __init__(self, evaluation: Evaluation):
@@ -60,9 +61,9 @@ class ByRecording:
         clips, every = self._clips, np.arange(len(self._clips))
         placed, whole = block.placed[position], block.whole[position]
         same = self._key != 0
-        # surest first: what an earlier rule has filled, a later one does not replace
+        # surest first: a later rule does not replace what an earlier one has filled in
         for block_side, eval_side, own, other in (
-            (~placed, same, key, self._key),  # a part that is known, where the times of both are not
+            (~placed, same, key, self._key),  # a known part, where the start of either is unknown
             (placed, same & ~clips.placed, key, self._key),
             (np.ones(len(position), bool), clips.whole, number, self._of),
             (whole, ~clips.placed, number, self._of),
@@ -76,7 +77,7 @@ class ByRecording:
         return Matches(position[matched], eval_clip[matched]), Matches(position[elsewhere], first[elsewhere])
 
     def _by_time(self, block: Columns, position: np.ndarray, number: np.ndarray, eval_clip: np.ndarray) -> None:
-        """Fills ``eval_clip`` for the clips of known start that overlap one of known start."""
+        """Fills in ``eval_clip`` for clips of known start that overlap an evaluation clip of known start."""
         placed = np.flatnonzero(block.placed[position])
         base = number[placed] * ALWAYS
         begin = base + block.begin_s[position[placed]]
@@ -91,8 +92,11 @@ class ByRecording:
         eval_clip[placed] = self._placed[self._by_begin[at]]
 
     def _by_value(self, eval_clip, block_side, eval_side, own, other, seen=None) -> None:
-        """Fills ``eval_clip`` for the clips ``block_side`` (bool) whose value ``own`` one of the evaluation clips
-        ``eval_side`` (numbers) has as ``other``, and marks these in ``seen``."""
+        """Fills in ``eval_clip`` by equal values, and marks the evaluation clips that were found in ``seen``.
+
+        Compares the values ``own`` of the clips ``block_side`` (bool) with the values ``other`` of the evaluation clips
+        ``eval_side`` (numbers).
+        """
         values, first = np.unique(other[eval_side], return_index=True)
         rows = np.flatnonzero(block_side)
         if not len(values) or not len(rows):
@@ -106,7 +110,7 @@ class ByRecording:
 
 
 def _keys(number: np.ndarray, part: np.ndarray) -> np.ndarray:
-    """uint64[N] that are equal for equal parts of equal recordings, 0 where the part is not known."""
+    """uint64[N], equal for equal parts of equal recordings, 0 where the part is unknown."""
     with np.errstate(over="ignore"):
         mixed = (number.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
     return np.where(part == 0, np.uint64(0), (mixed ^ part) | np.uint64(1))
@@ -118,7 +122,7 @@ def _overlapping(begin: np.ndarray, end: np.ndarray, begins: np.ndarray, ends: n
 
 
 class ByAudio:
-    """The same samples, all of them."""
+    """Exactly the same samples."""
 
     def __init__(self, evaluation: Evaluation):
         self.seen = np.zeros(len(evaluation.clips), bool)
@@ -137,7 +141,7 @@ class ByAudio:
 
 
 class ByLandmarks:
-    """A sound that shares a stretch: a version, a part, or a clip cut from the same material."""
+    """A sound that shares a stretch: another version, a part, or a clip cut from the same material."""
 
     def __init__(self, evaluation: Evaluation):
         self.seen = np.zeros(len(evaluation.clips), bool)
@@ -152,7 +156,7 @@ class ByLandmarks:
 
 
 class ByCaption:
-    """The same normalised captions, if they are specific; how many training clips have one is known at the end."""
+    """The same normalised captions, if specific, which is known only once all training clips were counted."""
 
     def __init__(self, evaluation: Evaluation):
         self.seen = np.zeros(len(evaluation.clips), bool)
@@ -164,7 +168,7 @@ class ByCaption:
         self._several = np.bincount(self._clip, minlength=len(self.seen))
 
     def match(self, block: Columns) -> tuple[Matches, np.ndarray]:
-        """Every clip with a caption of the evaluation side, once for each, and how many captions the clip has.
+        """Every clip with a caption of the evaluation side, once per such caption; and how many captions the clip has.
 
         ``eval_clip`` numbers captions, not clips.
         """
@@ -180,8 +184,14 @@ class ByCaption:
         return Matches(owner[at], np.searchsorted(self._hash, values[at])), several[owner[at]]
 
     def finish(self, matches: pa.Table) -> tuple[pa.Table, int]:
-        """Those of ``matches`` (``row``, ``eval_clip``, ``several``, as ``match`` gave them) that count, each row once,
-        with an evaluation clip as ``eval_clip``; and how many training clips do not count."""
+        """Keeps the matches that count.
+
+        Args:
+          matches: ``row``, ``eval_clip`` and ``several``, as ``match`` gave them.
+
+        Returns:
+          each ``row`` that counts once, with an evaluation clip as ``eval_clip``; and the number of clips that do not.
+        """
         row, key, several = (matches[name].to_numpy() for name in ("row", "eval_clip", "several"))
         trained, tested = np.bincount(key, minlength=len(self._hash)), np.diff(self._first)
         specific = (trained > 0) & (trained <= SPECIFIC_CLIPS) & (tested <= SPECIFIC_CLIPS)

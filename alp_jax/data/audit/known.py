@@ -1,7 +1,7 @@
-"""What is known of published corpora without looking: their overlaps, and which part of a recording their clips are.
+"""What is known in advance about published corpora: their overlaps, and which part of a recording their clips are.
 
-Overlaps are what an audit has to be given to see them, as the corpora's own pages and papers, and people who compared
-ids, have reported.
+An audit finds an overlap only if it is given the evaluation set concerned. Those listed here were reported by the
+corpora's own pages and papers, and by people who compared ids.
 """
 
 import dataclasses
@@ -34,16 +34,16 @@ OVERLAPS = (
 )
 
 
-# AudioSet has one clip of a video, and these are its clips: where one does not state its start, it is that clip
+# AudioSet has one clip per video, and these corpora consist of its clips: one that states no start is that clip
 AUDIOSET = frozenset(
     (
         *("audiocaps", "audiocaps_v2", "audioset", "audioset_strong", "audiosetcaps_audioset", "blacklist_audioset"),
         *("fusionaudio", "musiccaps", "wavcaps_audioset"),
     )
 )
-# clips that are whole recordings, and a list that means all of a recording
+# corpora whose clips are whole recordings, and a blacklist that means whole recordings
 WHOLE = frozenset(("blacklist_freesound", "fsd50k", "wavcaps_bbc", "wavcaps_freesound", "wavcaps_soundbible"))
-# what an id says of the part of a recording that a clip is, by the namespace of recordings, where no start is published
+# the pattern of the part of a recording within an id, by namespace of recordings, where no start is published
 PARTS = {
     "voxceleb:": r"(?P<part>id\d{5}/[A-Za-z0-9_-]{11}/\d+)",
     "emilia:": r"(?P<part>[A-Z]{2}_B\d+_S\d+_W\d+)",

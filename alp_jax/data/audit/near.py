@@ -1,8 +1,8 @@
 """Finds sounds that share landmarks: an inverted index of one side, through which the other is streamed in blocks.
 
-Two clips are near duplicates when their common landmarks tell the same shift in time. The evaluation side is indexed: 9
-bytes per landmark and a table of 64 MiB. The other side costs time in proportion to its landmarks and to the chance
-hits among them, which grow with the product of both sides.
+Two clips are near duplicates if enough of their common landmarks imply the same shift in time. The evaluation side is
+indexed, with 9 bytes per landmark and a table of 64 MiB. The other side costs time in proportion to its landmarks and
+to the chance hits, which grow with the product of both sides.
 """
 
 import dataclasses
@@ -12,18 +12,18 @@ import numpy as np
 
 from alp_jax.data.audio.fingerprint import HASH_BITS, TIME_BITS
 
-# Landmarks that agree in time, and distinct times among them; many in a short clip count too.
+# Landmarks that must agree on a shift, and distinct times among them; many landmarks at fewer times count too.
 MIN_VOTES, MIN_TIMES = 5, 3
 MANY_VOTES, FEW_TIMES = 8, 2
-COMMON = 64  # clips; a landmark that more of the indexed side have says nothing
-_SLACK = 1  # frames by which two clips may disagree about a shift
-_HITS = 4_000_000  # handled at a time, 100 bytes each
+COMMON = 64  # clips; a landmark that more indexed clips have tells nothing
+_SLACK = 1  # frames by which landmarks may disagree about a shift
+_HITS = 4_000_000  # handled at a time, about 100 bytes each
 _TIMES = 1 << TIME_BITS
 
 
 @dataclasses.dataclass(frozen=True)
 class Pairs:
-    """Near duplicates: clip ``query`` of the streamed side, clip ``indexed`` of the other, landmarks that agree.
+    """Near duplicates: clip ``query`` of the streamed side, clip ``indexed`` of the other, and their votes.
 
     Attributes:
       query, indexed: int64[P], sorted.
@@ -48,7 +48,7 @@ class Landmarks:
         order = np.argsort(values, kind="stable")
         key = values[order] >> TIME_BITS
         count = np.bincount(key, minlength=1 << HASH_BITS)
-        keep = count[key] <= COMMON
+        keep = count[key] <= COMMON  # before the counts of common landmarks are cleared, which empties their lists
         count[count > COMMON] = 0
         self._starts = np.zeros((1 << HASH_BITS) + 1, np.int32 if keep.sum() < 1 << 31 else np.int64)
         np.cumsum(count, out=self._starts[1:])
@@ -57,7 +57,7 @@ class Landmarks:
         self._time = (values[order[keep]] & (_TIMES - 1)).astype(np.uint8)
 
     def match(self, values: np.ndarray, bounds: np.ndarray) -> Pairs:
-        """The near duplicates of a block of clips, given as the indexed side is; memory is bounded for any size."""
+        """The near duplicates of a block of clips, in the form of the indexed side; memory is bounded for any size."""
         key = values >> TIME_BITS
         first = self._starts[key]
         hits = self._starts[key + np.uint32(1)] - first
@@ -78,13 +78,14 @@ class Landmarks:
         # the n-th hit of a landmark is the n-th entry of its list: count up from the list's start
         entry = np.arange(len(which)) - np.repeat(np.cumsum(hits) - hits, hits) + first[which]
         time = values[which] & np.uint32(_TIMES - 1)
+        # modulo 256, as times wrap: uint32 wraps around too, and the mask keeps the low 8 bits of the difference
         shift = (time - self._time[entry]) & np.uint32(_TIMES - 1)
         pair = query[which] * self.num_clips + self._clip[entry]
         return pair.astype(np.uint64) << np.uint64(16) | (shift << np.uint32(8) | time).astype(np.uint64)
 
 
 def _pieces(total: np.ndarray) -> Iterator[tuple[int, int]]:
-    """Cuts clips with cumulated ``total`` hits into pieces of about _HITS, and of at least one clip."""
+    """Cuts clips, of cumulative ``total`` hits, into pieces of about _HITS hits and at least one clip."""
     begin, clips = 0, len(total) - 1
     while begin < clips:
         end = max(begin + 1, int(np.searchsorted(total, total[begin] + _HITS, side="right")) - 1)
@@ -93,18 +94,18 @@ def _pieces(total: np.ndarray) -> Iterator[tuple[int, int]]:
 
 
 def _agreeing(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The pairs (ascending) whose landmarks agree about a shift, and how many do, from what ``_hits`` gives."""
+    """The pairs (ascending) whose landmarks agree on a shift, and how many do, from the result of ``_hits``."""
     rows = np.sort(rows)
-    rows = rows[_in_runs(rows >> np.uint64(16), MIN_VOTES)]  # chance hits, most of all, go before anything costly
+    rows = rows[_in_runs(rows >> np.uint64(16), MIN_VOTES)]  # drops most chance hits before anything costly
     pair, shift, time = rows >> np.uint64(16), rows >> np.uint64(8) & np.uint64(255), rows & np.uint64(255)
-    # a hit votes for its own shift and for those beside it, so that clips which disagree by _SLACK frames still agree
+    # a hit votes for its own shift and for those beside it, so that hits _SLACK frames apart still agree
     near = [
         pair << np.uint64(16) | ((shift + np.uint64(d % _TIMES)) & np.uint64(255)) << np.uint64(8) | time
         for d in range(-_SLACK, _SLACK + 1)
     ]
     near = np.sort(np.concatenate(near))
     pair_shift, first, votes = np.unique(near >> np.uint64(8), return_index=True, return_counts=True)
-    fresh = np.ones(len(near), np.int64)  # sorted with the time last, so distinct times of a shift are neighbours
+    fresh = np.ones(len(near), np.int64)  # time is in the lowest bits, so equal times of a shift are adjacent
     fresh[1:] = near[1:] != near[:-1]
     times = np.add.reduceat(fresh, first) if len(first) else votes
     good = ((votes >= MIN_VOTES) & (times >= MIN_TIMES)) | ((votes >= MANY_VOTES) & (times >= FEW_TIMES))
@@ -114,11 +115,12 @@ def _agreeing(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _in_runs(values: np.ndarray, least: int) -> np.ndarray:
-    """Which of sorted values occur at least ``least`` times; bool[n]."""
+    """Which of the sorted ``values`` occur at least ``least`` times; bool[n]."""
     far = len(values) - least + 1
     starts = np.zeros(len(values) + 1, np.int64)
     if far > 0:
         same = np.flatnonzero(values[:far] == values[least - 1 :])
+        # each stretch of ``least`` equal values opens at its first and closes after its last; the sum counts open ones
         np.add.at(starts, same, 1)
         np.add.at(starts, same + least, -1)
     return np.cumsum(starts[:-1]) > 0

@@ -21,7 +21,7 @@ from alp_jax.data.building.shard import audio_hash
 from alp_jax.data.store.dataset import Dataset
 
 WAYS = ("renamed", "re_encoded", "trimmed", "gain", "caption")
-# container, encoding, sample rate, compression level of libsndfile (0 least): 24 to 64 kbit/s, and telephone rate
+# container, encoding, sample rate, compression level of libsndfile (0: least): 24 to 64 kbit/s, and telephone rate
 CODECS = (
     ("MP3", "MPEG_LAYER_III", 44_100, 0.89),
     ("OGG", "VORBIS", 22_050, 0.8),
@@ -30,8 +30,8 @@ CODECS = (
     ("FLAC", "PCM_16", 8_000, 0.5),
 )
 TRIMMED, GAIN_DB = (0.3, 0.5), (-12.0, 6.0)
-LONG_S = 1.0  # seconds from which clips are also counted on their own: shorter ones have few landmarks
-_CHUNK = 4096  # frames; libsndfile's encoders take no long buffers
+LONG_S = 1.0  # clips of at least this many seconds are also counted separately: shorter ones have few landmarks
+_CHUNK = 4096  # frames; libsndfile's encoders fail on long buffers
 
 
 def re_encode(sound: np.ndarray, codec: tuple[str, str, int, float]) -> np.ndarray:
@@ -49,14 +49,14 @@ def re_encode(sound: np.ndarray, codec: tuple[str, str, int, float]) -> np.ndarr
 
 
 def trim(sound: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Takes away 30 to 50 % of int16[n], some from each end."""
+    """Cuts 30 to 50 % off int16[n], divided at random between both ends."""
     away = int(len(sound) * rng.uniform(*TRIMMED))
     first = int(rng.integers(0, away + 1))
     return sound[first : len(sound) - (away - first)]
 
 
 def change_gain(sound: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """int16[n] by -12 to +6 dB; what goes beyond full scale is clipped."""
+    """Changes the gain of int16[n] by -12 to +6 dB, clipping at full scale."""
     return _to_int16(sound.astype(np.float32) / 32768 * 10 ** (rng.uniform(*GAIN_DB) / 20))
 
 
@@ -67,11 +67,12 @@ def _to_int16(wave: np.ndarray) -> np.ndarray:
 def measure(dataset: Dataset, count: int, seed: int = 0) -> dict:
     """Plants ``count`` leaks of the test split, the same number in each of WAYS, and audits the training split.
 
-    A copied caption comes with the sound of a training clip, the other leaks with captions that nothing else has.
+    A copied caption comes with the sound of a training clip; the other leaks come with captions of their own.
 
-    Returns {"planted": way -> {"clips", "found" (by any kind), "right" (with the clip it was made from), the number by
-    each kind, and "long" and "long_found", of clips made from LONG_S and more}, "others": {"clips", "found", and by
-    kind}: the training clips as they are, "warnings": of the audit}.
+    Returns:
+      {"planted": way -> {"clips", "found" (by any kind), "right" (matched with the clip it was made from), the number
+      found by each kind, and "long" and "long_found" for clips of at least LONG_S}, "others": {"clips", "found", and
+      the number by each kind} for the training clips themselves, "warnings": those of the audit}.
 
     Raises:
       UserError: fewer test or training clips than are needed.
@@ -139,11 +140,11 @@ def recall(
     """How many planted leaks were found, as ``measure`` returns it.
 
     Args:
-      ways: as many leaks were planted in each of them, one way after another.
+      ways: the ways of planting, with equally many leaks each, one way after another.
       first: row of the first planted leak; they have the source ``planted``.
-      origin: int64[n], number of the evaluation clip that each was made from, in ``audited.evaluation``.
+      origin: int64[n], number in ``audited.evaluation`` of the clip that each leak was made from.
       same: int[E], evaluation clips with equal numbers count as one; None: none do.
-      long: bool[n], which are counted on their own, too.
+      long: bool[n], the leaks to count separately as well.
     """
     by_kind, others = {}, {}
     same = np.arange(len(audited.evaluation.clips)) if same is None else same

@@ -16,16 +16,16 @@ from alp_jax.data.audit.planted import recall
 from alp_jax.data.audit.sets import EvalSet, Evaluation
 
 WAYS = ("renamed", "shifted", "caption")
-_SHIFT, _SHIFT_S = 0.5, 5.0  # of the stretch, or seconds where its end is not known
+_SHIFT, _SHIFT_S = 0.5, 5.0  # share of the stretch, or seconds where its end is unknown
 _FIRST = 1 << 40  # row of the first planted clip
 
 
 def measure(train: Iterable[Clip | Rejected], against: Sequence[EvalSet], count: int, seed: int = 0) -> dict:
     """Plants ``count`` leaks of evaluation sets, the same number in each of WAYS, and audits ``train`` with them.
 
-    ``renamed``: the stretch of the recording under another id and source; ``shifted``: one that overlaps it by half;
-    ``caption``: another recording with the captions, in capitals and with other marks. Leaks in the sound need sound,
-    see ``planted.py``.
+    ``renamed``: the same stretch under another id and source; ``shifted``: a stretch that overlaps it by half;
+    ``caption``: another recording with the same captions, in capitals and with other punctuation. Leaks in the sound
+    need audio, see ``planted.py``.
 
     Returns what ``planted.measure`` does.
 
@@ -45,7 +45,7 @@ def measure(train: Iterable[Clip | Rejected], against: Sequence[EvalSet], count:
     rejected = Counter()
     blocks = (block for block, _ in columns.of_clips(train, rejected))
     audited = compare(itertools.chain(blocks, [_block(evaluation, origin, each)]), against, rejected=rejected)
-    recording = evaluation.clips.recording.dictionary_encode().indices.to_numpy()  # which several sets may have
+    recording = evaluation.clips.recording.dictionary_encode().indices.to_numpy()  # several sets may share one
     return recall(audited, WAYS, _FIRST, origin, same=recording)
 
 

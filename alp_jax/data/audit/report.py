@@ -1,4 +1,4 @@
-"""Audits for people: the lines that ``alp data audit`` and ``alp data build`` print."""
+"""Audits as text: the lines that ``alp data audit`` and ``alp data build`` print."""
 
 from collections.abc import Iterator
 
@@ -9,7 +9,7 @@ _NAME = 28  # columns of a name
 
 
 def audit_lines(summary: dict) -> Iterator[str]:
-    """A table of source and kind, one of evaluation sets, examples, and warnings."""
+    """A table by source and kind, one by evaluation set, examples, and warnings."""
     total, width = sum(summary["clips"].values()), len(SAME_RECORDING) + 2
     state = f", {summary['out_of_use']} of them out of use already" if summary["out_of_use"] else ""
     yield f"{summary['data']}: {summary['leaks']} of {total} training clips are evaluation clips{state}"
@@ -50,7 +50,7 @@ def audit_lines(summary: dict) -> Iterator[str]:
 
 
 def planted_lines(data: str, result: dict) -> Iterator[str]:
-    """A row for every way of planting and one for the training clips as they are."""
+    """A row for every way of planting and one for the training clips themselves."""
     with_audio = any("long" in row for row in result["planted"].values())
     yield f"{data}: training clips found by 'alp data audit'"
     columns = ("clips", "found", "right", *KINDS, *(("long", "long_found") if with_audio else ()))

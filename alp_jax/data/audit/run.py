@@ -1,7 +1,8 @@
-"""An audit from the names that users give to its end: read, compare, exclude, keep beside the data set.
+"""A whole audit, starting from the names that users give: read, compare, exclude, and store the result.
 
-``published`` is how metadata of published corpora is read, which this package does not know: ``(CORPUS:FILE,..., split)
--> (corpus, clips)``, and None for a text that names no corpus (``corpora.registry.read_spec``).
+``published`` is a function that reads the metadata of published corpora, which this package must not import:
+``(CORPUS:FILE,..., split) -> (corpus, clips)``, or None for a text that names no corpus
+(``corpora.registry.read_spec``).
 """
 
 import dataclasses
@@ -39,14 +40,14 @@ def run(
     Args:
       data: a folder, or metadata that ``published`` reads.
       against: evaluation sets beside the data set's own, see ``eval_sets``.
-      exclude_leaks: take what is found out of use; ``kinds`` and ``replace`` as of ``audit.exclude``.
+      exclude_leaks: exclude what is found; for ``kinds`` and ``replace`` see ``audit.exclude``.
       out: file for the result; None: RESULT in the data set.
 
     Returns:
-      the summary, and where it was written ("": nowhere, and where there was nothing to audit).
+      the summary, and where it was written; "" if it was not, or if there was nothing to audit.
 
     Raises:
-      UserError: knobs that do not go together, or a name that cannot be read.
+      UserError: incompatible options, or a name that cannot be read.
     """
     metadata = published(data, "train")
     if metadata and exclude_leaks:
@@ -71,7 +72,7 @@ def plant(data: str, against: Sequence[str], published: Published, count: int) -
     """Plants leaks among the clips of a data set or of published metadata and counts those that an audit finds.
 
     Raises:
-      UserError: ``against`` for a data set, or as ``planted.measure`` and ``planted_rows.measure``.
+      UserError: ``against`` was given for a data set, or as ``planted.measure`` and ``planted_rows.measure``.
     """
     metadata = published(data, "train")
     if metadata:
@@ -84,7 +85,7 @@ def plant(data: str, against: Sequence[str], published: Published, count: int) -
 def build_audited(
     clips: Iterable[Clip | Rejected], out: storage.Location, *, against: Sequence[EvalSet], keep_leaks: bool, **settings
 ) -> tuple[dict, dict | None]:
-    """Builds a data set, audits it and, unless ``keep_leaks``, takes what is found out of use.
+    """Builds a data set, audits it and, unless ``keep_leaks``, excludes what is found.
 
     Args:
       against: evaluation sets beside the data set's own.
@@ -108,7 +109,7 @@ def build_audited(
 
 
 def _keep(folder: storage.Location, summary: dict) -> str:
-    """Writes the audit beside the data set, without the folder's name: equal data sets have equal files."""
+    """Writes the audit into the data set's folder, without the folder's name: equal data sets get equal files."""
     kept = {key: value for key, value in summary.items() if key != "data"}
     path = storage.join(folder, RESULT)
     storage.write(path, files.json_text(kept).encode())
@@ -116,12 +117,12 @@ def _keep(folder: storage.Location, summary: dict) -> str:
 
 
 def own_sets(dataset: Dataset) -> list[EvalSet]:
-    """The valid and test split of a data set, called by their split alone."""
+    """The valid and test splits of a data set, each named by its split alone."""
     return [dataclasses.replace(one, name=one.name.rpartition(":")[2]) for one in sets.of_splits(dataset, _OWN_SPLITS)]
 
 
 def eval_sets(against: Sequence[str], dataset: Dataset | None, published: Published) -> list[EvalSet]:
-    """The evaluation sets that ``against`` names, after the own splits of ``dataset``, each once.
+    """The evaluation sets that ``against`` names, after those of ``dataset`` itself, each once.
 
     A name is ``DIR`` or ``DIR:split`` of a built data set, ``blacklist:FILE``, or what ``published`` reads.
 

@@ -24,10 +24,10 @@ class EvalSet:
     """Clips that must not be trained on.
 
     Attributes:
-      name: what reports call it.
+      name: its name in reports.
       clips: the columns of its clips.
       captions: number in ``clips`` -> the captions of that clip.
-      covers: names of corpora it stands for, in lower case, see ``known.py``.
+      covers: names of the corpora it covers, in lower case, see ``known.py``.
       rejected: rows of its metadata that could not be used, by reason.
     """
 
@@ -80,12 +80,12 @@ def of_clips(name: str, clips: Iterable[Clip | Rejected], covers: tuple[str, ...
 def of_blacklist(path: str | os.PathLike) -> EvalSet:
     """Recordings that WavCaps lists for exclusion: ``{"AudioSet": ["Y<YouTube id>.wav"], "FreeSound": [ids]}``.
 
-    The lists give no times: of a Freesound recording any stretch counts as an evaluation clip, of a video the clip that
-    AudioSet has of it. Entries that are no id (the
-    published lists have some ``Not found``) are counted as rejected.
+    The lists give no times: any stretch of a listed Freesound recording counts as an evaluation clip, and for a video
+    the clip that AudioSet has of it. Entries that are not ids (the published lists contain ``Not found``) are counted
+    as rejected.
 
     Raises:
-      UserError: another form.
+      UserError: the file has another form.
     """
     problem = f"blacklist {path}: expected {{{', '.join(f'{key!r}: [ids]' for key in BLACKLISTED)}}}"
     try:
@@ -117,7 +117,7 @@ def of_blacklist(path: str | os.PathLike) -> EvalSet:
 
 
 def _listed(key: str, value: object) -> str:
-    """The id in the form that recordings have, "" when it is none."""
+    """The id in the form used for recordings; "" if ``value`` is not one."""
     text = str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
     if key == "FreeSound":
         text = text.removesuffix(".wav").removesuffix(".flac")
