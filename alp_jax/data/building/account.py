@@ -19,7 +19,7 @@ MEANINGS = (
         "filtered_captions": "no caption that the filter keeps",
     }
 )
-CURATED = ("duplicate_stretch", "filtered_captions", "other_task")  # left out by choice: no sign of bad data
+CURATED = ("duplicate_stretch", "filtered_captions", "other_task")  # left out by choice, not for a fault in the data
 FAILURES = pa.schema([(name, pa.string()) for name in ("id", "source", "path", "reason", "detail")])
 _CLIPPED, _QUIET_DB, _SHORT_S = 1e-3, -50.0, 0.1
 
@@ -29,9 +29,9 @@ def account(expected: Mapping[str, int], left_out: Mapping[str, LeftOut], failur
 
     Args:
       expected: clips by source.
-      left_out: what never reached a shard.
-      failures: FAILURES, clips that could not be decoded.
-      stored: the columns of the index, and what was measured of every clip if that is known.
+      left_out: clips and rows that never reached a shard.
+      failures: table of schema FAILURES, the clips that could not be decoded.
+      stored: the columns of the index, and the measurements of every clip if they are known.
     """
     reasons, unusable = _failed(failures)
     for reason, entry in left_out.items():
@@ -64,8 +64,8 @@ def account(expected: Mapping[str, int], left_out: Mapping[str, LeftOut], failur
 
 
 def in_use(accounting: Mapping, index: pa.Table) -> dict:
-    """``accounting`` with what is in use of it, by split and source, how many are excluded and why, and how many
-    training clips have no caption."""
+    """Adds to ``accounting`` the clips in use by split and source, those excluded by reason, and training clips without
+    captions."""
     grouped = index.select(["source", "split", "excluded", "num_samples", "num_captions"]).group_by(
         ["source", "split", "excluded"]
     )
@@ -98,13 +98,13 @@ def in_use(accounting: Mapping, index: pa.Table) -> dict:
 
 
 def reasons_line(accounting: Mapping) -> str:
-    """``3 missing, 1 corrupt``, most frequent first, of what ``bad`` counts."""
+    """What ``bad`` counts as text, most frequent first: ``3 missing, 1 corrupt``."""
     counts = {reason: entry["count"] for reason, entry in accounting["reasons"].items() if reason not in CURATED}
     return ", ".join(f"{counts[reason]} {reason}" for reason in sorted(counts, key=lambda r: (-counts[r], r)))
 
 
 def bad(accounting: Mapping) -> int:
-    """Clips and rows that are unusable for a fault of theirs."""
+    """Number of clips and rows that are unusable through a fault of their own."""
     return sum(entry["count"] for reason, entry in accounting["reasons"].items() if reason not in CURATED)
 
 
@@ -135,7 +135,7 @@ def _by_kind(table: pa.Table, kind: str, meanings: Mapping[str, str], name: Call
 
 
 def _measured(stored: pa.Table) -> dict:
-    """By source: clips with samples at full scale, quiet ones, ones that end before they should; mean level."""
+    """By source: numbers of clips with samples at full scale, quiet ones and ones that end early; mean level."""
     table = pa.table(
         {
             "source": stored["source"],
@@ -159,7 +159,7 @@ def _measured(stored: pa.Table) -> dict:
 
 
 def add_measured(first: Mapping | None, second: Mapping) -> dict:
-    """What was measured of the clips of both; ``first`` None: of none."""
+    """The measurements of two sets of clips together; ``first`` None: there are none yet."""
     if first is None:
         return dict(second)
     total = {key: first[key] + second[key] for key in first if key != "mean_level_db"}

@@ -1,9 +1,9 @@
 """The shards of a build on Apache Beam: the same tasks and bytes as with the pool, on any runner.
 
-Work comes in shards; audio never passes through Beam, every task writes its shard to where the data set is. Each task
-runs in a child process of the Beam worker, so a file that kills its decoder costs its row and not the worker. Workers
-on other machines need alp_jax (a container image or ``--setup_file``), the data set under a URL or a shared path, and
-the audio where the clips say it is.
+The unit of work is a shard. Audio never passes through Beam: every task writes its shard straight to the data set. Each
+task runs in a child process of the Beam worker, so a file that kills its decoder costs its row and not the worker.
+Workers on other machines need alp_jax (a container image or ``--setup_file``), the data set under a URL or a shared
+path, and the audio where the clips say it is.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,14 +13,14 @@ from alp_jax.data.building import shard, worker
 
 
 def engine(options: Sequence[str], watch: Mapping[str, float]) -> Callable[[Sequence[shard.Task]], None]:
-    """What writes all shards and waits for the end; it raises StorageError when a shard could not be written.
+    """A function that writes all shards and waits for them; it raises StorageError if a shard could not be written.
 
     Args:
       options: Beam's command line options; without ``--runner`` Beam's in-process FnApiRunner is used.
       watch: keyword arguments of ``worker.run``.
 
     Raises:
-      UserError: Beam is not installed, or does not take the options.
+      UserError: Beam is not installed, or rejects the options.
     """
     try:
         import apache_beam as beam
@@ -42,7 +42,7 @@ def engine(options: Sequence[str], watch: Mapping[str, float]) -> Callable[[Sequ
         pipeline | beam.Create(list(tasks)) | beam.Reshuffle() | beam.Map(write, dict(watch))
         try:
             pipeline.run().wait_until_finish()
-        except Exception as error:  # whatever a runner makes of a failing task
+        except Exception as error:  # runners wrap the error of a task in different types
             raise StorageError(f"the Beam pipeline failed: {type(error).__name__}: {error}") from error
 
     return run

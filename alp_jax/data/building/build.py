@@ -1,7 +1,7 @@
 """Clips to a data set: shards written in parallel, one index table, and an account of every clip.
 
 The clip's place (shard and row) follows from the ladder's hash order, so the same clips give the same bytes with any
-engine and number of workers, and a small rung lies in the first shards. A build that stops goes on where it stopped.
+engine and number of workers, and a small rung lies in the first shards. A build that was stopped resumes where it was.
 """
 
 import contextlib
@@ -33,8 +33,8 @@ ENGINES = ("pool", "beam")
 PLAN_ROWS = "plan.arrow"
 _CLIPS_PER_SHARD, _MAX_SHARDS = 256, 1024
 _SPOOL = ".plan.spool"
-_PIECE = 65_536  # clips that a preview looks at at a time
-_LONGEST_S = 60_000.0  # whose samples and bytes still fit the index
+_PIECE = 65_536  # clips that a preview handles at a time
+_LONGEST_S = 60_000.0  # seconds; samples and bytes of such a clip still fit the index
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Settings:
     Attributes:
       codec: ``flac`` or ``pcm``.
       shards: number of shards; 0 chooses 256 clips a shard and at most 1024 shards.
-      limits: what a clip may be.
+      limits: limits of a clip.
       dedupe: ``source``, ``all`` or ``none``: among which clips a stretch of a recording, and a sound, may be used
         only once.
       captions: which captions of training clips are kept.
@@ -69,7 +69,7 @@ class Settings:
 
     @classmethod
     def of(cls, **settings) -> "Settings":
-        """From the fields, and ``min_seconds`` and ``max_seconds`` for its limits; UserError names a bad one."""
+        """Settings from keywords, ``min_seconds`` and ``max_seconds`` for ``limits``; UserError names a bad one."""
         limits = {name: settings.pop(name) for name in ("min_seconds", "max_seconds") if name in settings}
         return cls(**settings, limits=reader.Limits(**limits))
 
@@ -100,7 +100,7 @@ def build(
       settings: as of ``Settings.of``.
 
     Raises:
-      UserError: no clips, a bad setting, or ``out_dir`` holds something else; nothing is overwritten.
+      UserError: no clips, a bad setting, or ``out_dir`` holds something else, which is not overwritten.
       DataError: too many unusable clips; ``accounting.json`` in ``out_dir`` says which and why.
       StorageError: shards could not be written.
     """
@@ -146,7 +146,7 @@ def build(
 def _engine(
     name: str, workers: int, beam_options: Sequence[str], watch: Mapping[str, float]
 ) -> Callable[[Sequence[shard.Task], str], None]:
-    """What carries out the tasks of the data set in a folder."""
+    """The function that carries out the tasks of the data set in a folder."""
     if choose(name, ENGINES, "engine") == "beam":
         from alp_jax.data.building import beam
 
@@ -171,7 +171,7 @@ def _engine(
 
 @contextlib.contextmanager
 def _spool_path(out: str) -> Iterator[pathlib.Path]:
-    """Where clips are spooled: in the folder of a local data set, which goes again when nothing came of it."""
+    """Where clips are spooled: in the folder of a local data set, which is removed again if left empty."""
     if storage.is_remote(out):
         with tempfile.TemporaryDirectory() as folder:
             yield pathlib.Path(folder, _SPOOL)
@@ -192,18 +192,18 @@ def _spool_path(out: str) -> Iterator[pathlib.Path]:
 
 
 def _num_shards(clips: int, asked: int) -> int:
-    """How many shards so many clips get; ``asked`` 0 leaves it to the build."""
+    """Number of shards for so many clips: ``asked``, or one chosen here if that is 0."""
     return min(clips, asked or min(_MAX_SHARDS, -(-clips // _CLIPS_PER_SHARD)))
 
 
 def _rejected_line(spooled: plan.Spool) -> str:
-    """What became of the rows there were: ``: 3 empty_caption, such as FILE row 1``."""
+    """Why rows were rejected, as the end of a message: ``: 3 empty_caption, such as FILE row 1``."""
     left_out = sorted(spooled.left_out.items(), key=lambda item: -item[1].count)
     return ": " + ", ".join(f"{e.count} {reason}, such as {e.names[0]}" for reason, e in left_out) if left_out else ""
 
 
 def _claim(out: str, identity: str) -> bool:
-    """Makes the folder this build's; True when the data set is already complete."""
+    """Claims the folder for this build; True if the data set is already complete."""
     names = set(storage.names(out))
     for name in (INFO, PLAN):
         if name in names:
@@ -219,7 +219,7 @@ def _claim(out: str, identity: str) -> bool:
 def _finish(
     out: str, tasks: list[shard.Task], spooled: plan.Spool, chosen: Settings, about: dict, max_bad_share: float
 ) -> dict:
-    """Puts the tables together, decides whether enough is usable, and makes the folder a data set."""
+    """Assembles the tables, checks that enough clips are usable, and makes the folder a data set."""
     collected = tables.collect([task.path for task in tasks])
     index = _index(collected.clips, chosen.dedupe)
     accounting = account(spooled.expected, spooled.left_out, collected.failures, index)
@@ -244,7 +244,7 @@ def _finish(
         "audit": tables.write_audit(out, collected.clips),
         "accounting": accounting,
     }
-    tables.write_info(out, info)  # from here on it is a data set; the plan is not needed any more
+    tables.write_info(out, info)  # from here on it is a data set, and the plan is no longer needed
     for name in storage.names(out):
         if name in (PLAN, PLAN_ROWS, ACCOUNTING) or name.startswith((".clips-", ".index.", ".plan.", ".staged.")):
             storage.remove(storage.join(out, name))  # the latter are left by killed workers
@@ -252,7 +252,7 @@ def _finish(
 
 
 def _index(clips: pa.Table, dedupe: str) -> pa.Table:
-    """The columns of the index, and what was measured; of training clips that sound alike one stays in use."""
+    """The columns of the index, and the measurements; of training clips with equal sound only one stays in use."""
     for name in ("source", "split"):
         coded = clips[name].combine_chunks().dictionary_encode().cast(INDEX_SCHEMA.field(name).type)
         clips = tables.replaced(clips, name, coded)
@@ -269,13 +269,14 @@ def _index(clips: pa.Table, dedupe: str) -> pa.Table:
 
 
 def preview(clips: Iterable[Clip | Rejected], chosen: Settings) -> dict:
-    """The account that ``build`` would begin with; nothing is written and no audio is opened.
+    """The account that ``build`` would start from; nothing is written and no audio is opened.
 
     Returns:
-      As ``build``, where ``usable`` are the clips it would try to decode and hours those that the metadata states.
-      Files are only looked for, so of the reader's reasons only ``missing``, ``unreadable`` and ``not_a_file`` count
-      clips, and none does where clips were read without a folder of audio. Also ``shards``, ``without_length`` (clips
-      whose length the metadata does not state, by source) and ``dropped_captions`` (by reason).
+      As ``build``, where ``usable`` counts the clips it would try to decode, and hours are those stated by the
+      metadata. The only check of a file is whether it is there and readable, so of the reader's reasons only
+      ``missing``, ``unreadable`` and ``not_a_file`` occur, and none of them where clips were read without a folder of
+      audio. Also ``shards``, ``without_length`` (clips whose length the metadata does not state, by source) and
+      ``dropped_captions`` (by reason).
 
     Raises:
       UserError: no clips.
@@ -297,7 +298,7 @@ def preview(clips: Iterable[Clip | Rejected], chosen: Settings) -> dict:
 
 def _pieces(spooled: plan.Spool, order: np.ndarray) -> Iterator[tuple[pa.Table, pa.Table]]:
     """(clips whose file is missing, the others as columns of an index), in the order they came."""
-    known: dict[str, tuple[str, str]] = {}  # containers hold many clips
+    known: dict[str, tuple[str, str]] = {}  # cached, because a container holds many clips
     order = np.sort(order)
     for first in range(0, len(order), _PIECE):
         batch = pa.table(spooled.gather(order[first : first + _PIECE]))
@@ -319,7 +320,7 @@ def _pieces(spooled: plan.Spool, order: np.ndarray) -> Iterator[tuple[pa.Table, 
 
 
 def _why_not(path: str, member: str, known: dict[str, tuple[str, str]]) -> tuple[str, str]:
-    """Why a file cannot be opened: reason and detail, both "" when it can or none was asked for."""
+    """Why a file cannot be opened: reason and detail, both "" if it can, or if there is no path."""
     if not path:
         return "", ""
     if not member:

@@ -1,4 +1,4 @@
-"""One data set out of several built ones: an index over their shards, which stay where they are."""
+"""Merges several built data sets into one: an index over their shards, which stay where they are."""
 
 import os
 from collections.abc import Sequence
@@ -19,15 +19,15 @@ from alp_jax.data.store.dataset import Dataset, open_dataset
 def merge(folders: Sequence[storage.Location], out: storage.Location, *, dedupe: str = "source") -> dict:
     """Makes ``out`` a data set of the clips of ``folders`` and returns its accounting; no audio is copied.
 
-    The ladder is that of one build of all clips. What a set has excluded stays excluded. Clips with an id that is
-    there already are excluded from every set but the first; of training clips of the same stretch or sound only the
-    first in ladder order is used.
+    The ladder is the one that a single build of all clips would have. What a set has excluded stays excluded. Of clips
+    with the same id only that of the first set is used; of training clips of the same stretch or sound only the first
+    in ladder order.
 
     Args:
       dedupe: ``source``, ``all`` or ``none``: among which clips stretches and sounds are compared.
 
     Raises:
-      UserError: fewer than two data sets, one given twice, ``out`` is not empty, or on another kind of storage.
+      UserError: fewer than two data sets, one given twice, ``out`` is not empty, or it is on another kind of storage.
       DataError: a data set is damaged.
       StorageError: ``out`` cannot be written.
     """
@@ -67,15 +67,15 @@ def merge(folders: Sequence[storage.Location], out: storage.Location, *, dedupe:
 
 
 def _without_repeats(index: pa.Table, compared: pa.Table, order: np.ndarray, dedupe: str) -> pa.Table:
-    """``index`` with what other sets have already marked as excluded."""
+    """``index`` with repeated ids, stretches and sounds marked as excluded."""
     column = index["excluded"].combine_chunks()
     own = ("duplicate_id", "duplicate_stretch", "duplicate_audio")
     reasons = list(dict.fromkeys([*column.dictionary.to_pylist(), tables.IN_USE, *own]))
     number = {reason: code for code, reason in enumerate(reasons)}
     codes = column.indices.to_numpy().copy()
-    # ids first, so that of one id the clip of the first set stays; only what is in use after that pushes out others
+    # ids first, so that the first set keeps a repeated id; only clips still in use after that push out others
     place = compared["place"].to_numpy()[order]
-    same_place = np.flatnonzero(place[1:] == place[:-1])  # rows of one id are neighbours, in the order of their sets
+    same_place = np.flatnonzero(place[1:] == place[:-1])  # rows of one id are adjacent, in the order of their sets
     for at in same_place.tolist():
         if index["id"][int(order[at])] == index["id"][int(order[at + 1])]:
             codes[order[at + 1]] = number["duplicate_id"]
@@ -105,7 +105,7 @@ def _stretches(index: pa.Table, compared: pa.Table) -> tuple[np.ndarray, np.ndar
 
 
 def _place(dataset: Dataset, entry: dict, out: storage.Location) -> str:
-    """What the shard is called in ``out``: a path relative to it, or the shard's URL."""
+    """The name of the shard in ``out``: a path relative to it, or the shard's URL."""
     path = storage.resolve(dataset.path, entry["name"])
     if storage.is_remote(path):
         return path
@@ -115,7 +115,7 @@ def _place(dataset: Dataset, entry: dict, out: storage.Location) -> str:
 
 
 def _sum(accountings: Sequence[dict]) -> dict:
-    """One account of several; what is in use is filled in later."""
+    """Adds up several accounts; the clips in use are filled in later."""
     named: dict[str, dict] = {"reasons": {}, "notes": {}}
     sources = {}
     for accounting in accountings:

@@ -1,8 +1,8 @@
-"""What a build is going to do: a stream of clips becomes a columnar file with one record batch per shard.
+"""Plans a build: a stream of clips becomes a columnar file with one record batch per shard.
 
 Clips are spooled to disk in batches as they come; only hashes stay in memory. Their order (the ladder's) and the
 duplicates among them follow from the hashes, and the plan file is gathered from the spool, so ten million clips need
-some hundred bytes of memory each and never Python objects at once.
+about a hundred bytes of memory each and are never all Python objects at once.
 """
 
 import collections
@@ -25,15 +25,15 @@ from alp_jax.data.store import ladder
 
 DEDUPE = ("source", "all", "none")
 NAMES_PER_REASON = 1000
-MAX_CAPTIONS = 65_535  # of one clip; the index counts them in 16 bits
-_BATCH = 32_768  # rows that are Python objects at a time
-_TAKEN = 4096  # clips that are taken from the stream at a time
+MAX_CAPTIONS = 65_535  # of one clip: the index stores the number in 16 bits
+_BATCH = 32_768  # rows held as Python objects at a time
+_TAKEN = 4096  # clips taken from the stream at a time
 _EVALUATION_FIRST = {name: rank for rank, name in enumerate(reversed(SPLITS))}
 
 
 @dataclasses.dataclass
 class LeftOut:
-    """Clips and rows that do not even get a place in a shard, with the names of the first of them."""
+    """Clips and rows that never get a place in a shard: their number, and the names of the first."""
 
     count: int = 0
     names: list[str] = dataclasses.field(default_factory=list)
@@ -49,17 +49,17 @@ class LeftOut:
 
 @dataclasses.dataclass
 class Spool:
-    """Clips on disk in the order they came, and what is known about them in memory; N clips.
+    """N clips on disk in the order they came, and in memory what is needed to arrange them.
 
     Attributes:
       path: Arrow IPC file of ``rows.SCHEMA``, all batches but the last of ``_BATCH`` rows.
       place, stretch: uint64[N], hash of the id, and of recording and time.
-      rank: int8[N], 0 for clips that duplicates never push out (test), 2 for those that go first (train).
+      rank: int8[N], 0 for clips that duplicates never displace (test), up to 2 for those displaced first (train).
       source: int32[N], index into ``sources``.
       digest: uint8[N, 16].
-      expected: clips of every source that came.
-      left_out: reason -> what of them was not spooled or is not built, and rows that never became clips.
-      dropped_captions: captions that the filter took, by reason.
+      expected: number of clips that came, by source.
+      left_out: reason -> clips that were not spooled or are not built, and rows that never became clips.
+      dropped_captions: number of captions that the filter dropped, by reason.
     """
 
     path: pathlib.Path
@@ -77,10 +77,10 @@ class Spool:
         return len(self.place)
 
     def gather(self, rows_N: np.ndarray) -> pa.RecordBatch:
-        """The rows ``rows_N`` in that order; reads only the batches they are in."""
+        """The rows ``rows_N``, in that order; reads only the batches that hold them."""
         with pa.memory_map(str(self.path)) as file:
             reader = pa.ipc.open_file(file)
-            # each batch is read once: rows are grouped by batch, taken, and put back into the order that was asked for
+            # each batch is read once: rows are grouped by batch, taken, and put into the requested order
             by_batch = np.argsort(rows_N // _BATCH, kind="stable")
             numbers, starts = np.unique(rows_N[by_batch] // _BATCH, return_index=True)
             parts = np.split(rows_N[by_batch] % _BATCH, starts[1:])
@@ -157,7 +157,7 @@ def spool(clips: Iterable[Clip | Rejected], path: pathlib.Path, *, dedupe: str, 
     """Writes the clips of a stream to ``path`` in the order they come; rejected rows are counted by reason.
 
     Args:
-      dedupe: ``source``, ``all`` or ``none``: where one stretch of one recording may be only once.
+      dedupe: ``source``, ``all`` or ``none``: within what a stretch of a recording may occur only once.
     """
     writer = _Writer(path, dedupe, captions)
     stream = iter(clips)
@@ -180,9 +180,9 @@ def _name(clip_id: str, path: str) -> str:
 
 
 def _stretch(clip: Clip, dedupe: str) -> int:
-    """Hash of what makes two clips the same stretch of the same recording; where that is unknown, of the same file.
+    """A hash, equal for the same stretch of the same recording or, if that is unknown, of the same file.
 
-    Clips that were read without audio tell no file, so that none of them is like another.
+    Clips read without audio name no file, so no two of them are equal in the latter sense.
     """
     if clip.recording_start_s is None:
         where = (clip.audio_path or clip.id, clip.member, clip.start_s)
@@ -193,10 +193,10 @@ def _stretch(clip: Clip, dedupe: str) -> int:
 
 
 def arrange(spooled: Spool, dedupe: str) -> np.ndarray:
-    """The rows that are built in ladder order, int64[n]; the others join ``spooled.left_out``.
+    """The rows to build, in ladder order, int64[n]; the others are added to ``spooled.left_out``.
 
-    Of one id the first clip that came stays. Of one stretch that of an evaluation split stays, else the first in
-    ladder order.
+    Of clips with the same id the first that came stays; of those with the same stretch, one of an evaluation split, or
+    else the first in ladder order.
     """
     # 1. The ladder's order: a hash of the id, ties by the id itself. Shards are cut along it, so a change of it changes
     #    every shard of every data set.
@@ -249,7 +249,7 @@ def _leave_out(spooled: Spool, reason: str, rows_n: np.ndarray) -> None:
 
 
 def digest(spooled: Spool, order: np.ndarray) -> str:
-    """Identity of the clips ``order`` in that order, but for the folder their audio lies in."""
+    """Identity of the clips ``order``, in that order, apart from the folder that holds their audio."""
     hashed = hashlib.blake2b(digest_size=16)
     for first in range(0, len(order), _BATCH):
         hashed.update(spooled.digest[order[first : first + _BATCH]].tobytes())
@@ -259,7 +259,7 @@ def digest(spooled: Spool, order: np.ndarray) -> str:
 def write(spooled: Spool, order: np.ndarray, shards: int, path: storage.Location) -> list[int]:
     """Writes the plan file, one record batch per shard; returns the number of clips of each."""
     bounds = [len(order) * s // shards for s in range(shards + 1)]
-    at_once = max(1, _BATCH * shards // len(order))  # shards that are gathered together
+    at_once = max(1, _BATCH * shards // len(order))  # shards gathered at a time
     with storage.partial(path) as partial, pa.ipc.new_file(str(partial), rows.SCHEMA) as file:
         for first in range(0, shards, at_once):
             edges = bounds[first : first + at_once + 1]
@@ -270,10 +270,10 @@ def write(spooled: Spool, order: np.ndarray, shards: int, path: storage.Location
 
 
 def read(path: storage.Location, shard: int) -> list[Clip]:
-    """The clips of one shard; of a remote plan only their part travels.
+    """The clips of one shard; of a remote plan only that part is transferred.
 
     Raises:
-      UserError: the plan file is not there or is damaged.
+      UserError: the plan file is missing or damaged.
     """
     try:
         with storage.open_binary(path) as file:

@@ -1,4 +1,4 @@
-"""The account of a data set for people: the lines that ``alp data build`` and ``alp data merge`` print."""
+"""The account of a data set as text: the lines that ``alp data build`` and ``alp data merge`` print."""
 
 import pathlib
 from collections.abc import Iterator
@@ -7,9 +7,9 @@ _NAMES_SHOWN = 3
 
 
 def accounting_lines(out: str, accounting: dict, names_in: str = "") -> Iterator[str]:
-    """What is in use by split and source, what is not and why.
+    """Clips in use by split and source, and clips that are not, by reason.
 
-    ``names_in`` says where all names are; "": in the data set ``out``.
+    ``names_in`` says where all the names are listed; "": in the data set ``out``.
     """
     yield f"{out}: {accounting['usable']} of {accounting['expected']} clips"
     rows = [(split, row) for split, row in accounting["splits"].items()]
@@ -18,7 +18,7 @@ def accounting_lines(out: str, accounting: dict, names_in: str = "") -> Iterator
     yield f"  {'':<28}{'clips':>8}{'hours':>9}{'captions':>10}"
     for label, row in rows:
         yield f"  {label:<28}{row['clips']:>8}{row['hours']:>9.3f}{row['captions']:>10}"
-    bare = accounting.get("without_captions", 0)  # older data sets do not say it
+    bare = accounting.get("without_captions", 0)  # older data sets do not have it
     if bare and accounting["splits"]["train"]["captions"]:
         yield f"without a caption, so no part of the training pairs: {bare} training clips"
     for reason, count in sorted(accounting["excluded"].items()):
@@ -37,7 +37,7 @@ def accounting_lines(out: str, accounting: dict, names_in: str = "") -> Iterator
 
 
 def preview_lines(preview: dict) -> Iterator[str]:
-    """What ``preview.preview`` tells beside the account."""
+    """What ``build.preview`` reports besides the account."""
     for source, count in preview["without_length"].items():
         yield f"hours leave out {count} clips of {source}, whose metadata does not state their length"
     for reason, count in sorted(preview["dropped_captions"].items()):

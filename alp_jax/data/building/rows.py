@@ -33,7 +33,7 @@ _AUDIO_PATH = SCHEMA.get_field_index("audio_path")
 
 def row(clip: Clip) -> tuple:
     """The values of ``SCHEMA`` for one clip."""
-    tasks = sorted(clip.labels)  # equal clips have equal digests, however their labels came
+    tasks = sorted(clip.labels)  # equal clips have equal digests, in whatever order their labels came
     unfolded = {
         "tasks": tasks,
         "labels": [clip.labels[task] for task in tasks],
@@ -45,7 +45,7 @@ def row(clip: Clip) -> tuple:
 
 
 def digest(values: tuple) -> bytes:
-    """16 bytes that identify what is stored of a row, whatever folder its audio lies in.
+    """16 bytes that identify what is stored of a row, whatever folder holds its audio.
 
     Raises:
       UnicodeEncodeError: a text that is no valid Unicode (half of a surrogate pair).

@@ -1,8 +1,8 @@
 """One shard and its ``.index``: the unit of work of a build.
 
-The shard is TFRecord; the index is an Arrow IPC file with one row per record, and in its metadata the plan it belongs
-to, the shard's size and SHA-256, and every clip that could not be stored with the reason. The index is written last,
-so a shard counts as finished exactly when its index is there and fits.
+The shard is TFRecord; the index is an Arrow IPC file with one row per record. Its metadata holds the plan it belongs
+to, the shard's size and SHA-256, and every clip that could not be stored, with the reason. The index is written last,
+so a shard counts as finished if and only if its index is there and matches.
 """
 
 import dataclasses
@@ -47,7 +47,7 @@ class Task:
     Attributes:
       path: location of the shard.
       fingerprint: identity of the whole build.
-      plan_file: location of the plan, whose record batch ``number`` holds the ``clips`` clips.
+      plan_file: location of the plan, whose record batch ``number`` holds the shard's ``clips`` clips.
       staged: a tar file in which audio was laid out (``staging.py``), and the byte where that of each clip begins
         (int64[clips]); -1: it is not there.
     """
@@ -84,7 +84,7 @@ def write(task: Task, poisoned: dict[int, str], started: Callable[[int], None]) 
     # The shard is complete before its index is written: a stop in between leaves no index, and the shard is done again.
     with storage.partial(task.path) as partial, open(partial, "wb") as file:
         for number, clip in enumerate(clips):
-            started(number)  # before the file is opened: whoever dies of it has said of what
+            started(number)  # before the file is opened, so that a worker it kills has named it
             try:
                 if number in poisoned:
                     raise BadAudio(poisoned[number])
@@ -134,7 +134,7 @@ def _row(clip: Clip, read: reader.Sound, offset: int, length: int) -> tuple:
 
 
 def _notes(clip: Clip, read: reader.Sound) -> list[str]:
-    """What was noted of a clip; also whether its file has another length than the metadata states."""
+    """The notes about a clip, including whether its file's length differs from what the metadata states."""
     if clip.known_s is None:
         return list(read.notes)
     off_s = len(read.samples) / SAMPLE_RATE - clip.known_s
@@ -149,7 +149,7 @@ def audio_hash(sound: np.ndarray) -> int:
 
 
 def read_index(path: storage.Location) -> tuple[pa.Table, dict] | None:
-    """Table (of a local shard mapped to memory) and metadata beside ``path``; None when there is no whole index."""
+    """Table (of a local shard mapped to memory) and metadata beside ``path``; None if there is no complete index."""
     path = index_path(path)
     try:
         with storage.open_binary(path) if storage.is_remote(path) else pa.memory_map(str(storage.local(path))) as file:
@@ -160,10 +160,10 @@ def read_index(path: storage.Location) -> tuple[pa.Table, dict] | None:
 
 
 def finished(task: Task) -> bool:
-    """Whether a shard needs no work: index and shard are whole, of this plan, and no failed file changed."""
+    """Whether a shard needs no work: index and shard are complete and of this plan, and no failed file has changed."""
     index = read_index(task.path)
     if index is None or index[1]["plan"] != task.fingerprint or storage.size(task.path) != index[1]["bytes"]:
         return False
     if index[0].schema.names != COLUMNS.names:
-        return False  # of another version
+        return False  # written by another version
     return all(storage.size(source) == size for _, _, source, _, _, size in index[1]["failures"])

@@ -1,9 +1,9 @@
-"""Audio out of parquet files, laid out so that every clip can be read by itself.
+"""Copies audio out of parquet files so that every clip can be read on its own.
 
 A row of parquet is read together with its row group, and the clips of a shard, which come in the ladder's order, lie in
-about as many row groups as there are clips. So before shards are written, the row groups are read once in their order,
-and the files that the shards need go into a tar file beside the data set, where workers find them by their place. Where
-the disk has no room for all of them, shards are written in waves with a pass over the parquet files each.
+about as many row groups as there are clips. So before shards are written, the row groups are read once in order, and
+the files that the shards need go into a tar file beside the data set, where workers find them by offset. If the disk
+has no room for all of them, shards are written in waves, each with its own pass over the parquet files.
 """
 
 import contextlib
@@ -31,17 +31,17 @@ from alp_jax.data.building import shard
 
 NAME, OFFSETS = ".staged.tar", ".staged.npy"
 _ROW_BITS = 40
-_WORTH = 2.0  # clips per row group from which a pass over the file costs less than its clips one by one
-_ROOM = 0.5  # of the free disk that may be taken
+_WORTH = 2.0  # clips per row group from which one pass over the file costs less than reading its clips one by one
+_ROOM = 0.5  # share of the free disk space that may be used
 _MOST_WAVES = 16
-_TOLD = 1e9  # bytes from which it takes minutes
+_TOLD = 1e9  # bytes from which it takes minutes, and is announced
 
 
 def waves(tasks: Sequence[shard.Task], out: storage.Location) -> Iterator[list[shard.Task]]:
-    """``tasks`` in their order, in one or several lists, with the audio of parquet rows laid out for each.
+    """``tasks`` in their order, in one or more lists, with the audio of parquet rows laid out for each.
 
-    What was laid out is removed when the next list is asked for, and at the end. Tasks come as they are where nothing
-    would be saved: no parquet, a data set that is not on this machine's disk, or too little room.
+    What was laid out is removed when the next list is requested, and at the end. Tasks come unchanged if nothing would
+    be saved: no parquet, a data set that is not on this machine's disk, or too little room.
     """
     needed = {} if storage.is_remote(out) else _needed(tasks)
     total = sum(needed.values())
@@ -71,7 +71,7 @@ def _places(task: shard.Task) -> tuple[pa.DictionaryArray, pa.StringArray]:
 
 
 def _needed(tasks: Sequence[shard.Task]) -> dict[str, float]:
-    """About how many bytes of each parquet file are needed, of those that are worth a pass."""
+    """Roughly how many bytes are needed of each parquet file that is worth a pass."""
     clips: Counter = Counter()
     for task in tasks:
         paths, _ = _places(task)
@@ -80,7 +80,7 @@ def _needed(tasks: Sequence[shard.Task]) -> dict[str, float]:
     needed = {}
     for path, count in clips.items():
         if path.lower().endswith(".parquet"):
-            with contextlib.suppress(OSError, pa.ArrowException):  # its clips will say what is wrong
+            with contextlib.suppress(OSError, pa.ArrowException):  # reading its clips reports what is wrong
                 facts = pq.read_metadata(path)
                 if count > _WORTH * facts.num_row_groups:
                     needed[path] = os.path.getsize(path) * min(1.0, count / max(1, facts.num_rows))
@@ -103,14 +103,14 @@ def _staged(tasks: list[shard.Task], folder: pathlib.Path, paths: list[str]) -> 
     process = multiprocessing.get_context("spawn").Process(
         target=_child, args=(paths, columns, wanted, str(folder), tasks[0].limits.max_bytes, os.getpid()), daemon=True
     )
-    for name in (NAME, OFFSETS):  # of a build that was killed: they are about other clips
+    for name in (NAME, OFFSETS):  # left by a build that was killed, and about other clips
         (folder / name).unlink(missing_ok=True)
     process.start()
     try:
         process.join()
     finally:
         process.kill()
-    if process.exitcode != 0:  # workers read the rows themselves, and the one that dies is watched
+    if process.exitcode != 0:  # workers then read the rows themselves, and are watched in case one dies
         say(f"{folder}: audio was not laid out (exit code {process.exitcode}), so each clip is read with its row group")
         return tasks
     offsets = np.load(folder / OFFSETS)[clip_number.ravel()]
@@ -123,7 +123,7 @@ def _child(paths, columns, wanted, folder: str, max_bytes: int, parent: int) -> 
     processes.confine(parent, processes.MEMORY_BYTES)
     try:
         lay_out(paths, columns, wanted, pathlib.Path(folder), max_bytes)
-    except Exception as error:  # a full disk, no memory: the build goes on without
+    except Exception as error:  # a full disk or no memory: the build continues without staging
         say(f"{folder}: {type(error).__name__}: {error}")
         sys.exit(1)
 

@@ -1,5 +1,5 @@
 """The tables of a data set and ``dataset.json``: put together from finished shards, and written so that a stop at any
-moment leaves the data set as it was or as it is going to be."""
+moment leaves the data set either as it was or as it will be."""
 
 import dataclasses
 import hashlib
@@ -31,7 +31,7 @@ class Collected:
     """Finished shards.
 
     Attributes:
-      clips: ``shard.COLUMNS`` and ``shard`` and ``row`` of every clip.
+      clips: ``shard.COLUMNS``, ``shard`` and ``row`` of every clip.
       failures: ``account.FAILURES``.
       shards: their entries in ``dataset.json``.
     """
@@ -42,10 +42,10 @@ class Collected:
 
 
 def collect(paths: Sequence[storage.Location]) -> Collected:
-    """Reads the indices of finished shards, one after another; nothing becomes an object per clip.
+    """Reads the indices of finished shards, one after another; no clip becomes a Python object.
 
     Raises:
-      DataError: an index is gone.
+      DataError: an index has disappeared.
     """
     tables, failures, entries = [], [], []
     for number, path in enumerate(paths):
@@ -64,7 +64,7 @@ def collect(paths: Sequence[storage.Location]) -> Collected:
 
 
 def exclusions(reasons: Sequence[str], code_N: np.ndarray) -> pa.DictionaryArray:
-    """The column ``excluded`` from the number of every row's reason; its dictionary is sorted, from "" on."""
+    """The column ``excluded`` from the code of every row's reason; its dictionary is sorted, with "" first."""
     names = sorted({IN_USE, *(reasons[code] for code in np.unique(code_N))})
     number = [names.index(reason) if reason in names else -1 for reason in reasons]
     codes = np.array(number, np.int8)[code_N]
@@ -72,7 +72,7 @@ def exclusions(reasons: Sequence[str], code_N: np.ndarray) -> pa.DictionaryArray
 
 
 def named(column: pa.ChunkedArray, name: str) -> np.ndarray:
-    """Which rows of a dictionary column are ``name``; bool[N]."""
+    """Whether each row of a dictionary column is ``name``; bool[N]."""
     column = column.combine_chunks()
     known = column.dictionary.to_pylist()
     return column.indices.to_numpy() == (known.index(name) if name in known else -1)
@@ -84,7 +84,7 @@ def in_ladder(index: pa.Table) -> np.ndarray:
 
 
 def with_ladder(index: pa.Table, order_N: np.ndarray) -> pa.Table:
-    """``index`` with the column ``ladder`` made anew along the ladder order of all rows."""
+    """``index`` with the column ``ladder`` recomputed along the ladder order of all rows."""
     ranks = pa.array(ladder.along(order_N, in_ladder(index)))
     return replaced(index, "ladder", ranks) if "ladder" in index.column_names else index.append_column("ladder", ranks)
 
@@ -95,12 +95,12 @@ def replaced(table: pa.Table, name: str, column: pa.Array) -> pa.Table:
 
 
 def richest_first(order: np.ndarray, num_captions: np.ndarray) -> np.ndarray:
-    """``order`` int64[N] of rows with those of more captions first: of clips that sound alike the fewest are lost."""
+    """``order`` int64[N] of rows, those with most captions first, so that dropping equal sounds loses the fewest."""
     return order[np.argsort(-num_captions[order].astype(np.int64), kind="stable")]
 
 
 def repeats(key_N: np.ndarray, order_N: np.ndarray, among_N: np.ndarray) -> np.ndarray:
-    """Which of the rows ``among_N`` bool have the key of another one before them in ``order_N``; bool[N]."""
+    """Which of the rows ``among_N`` (bool) have the same key as one that precedes them in ``order_N``; bool[N]."""
     rows = order_N[among_N[order_N]]
     key = key_N[rows]
     by_key = np.argsort(key, kind="stable")
@@ -118,7 +118,7 @@ def scoped(key_N: np.ndarray, source_N: np.ndarray, dedupe: str) -> np.ndarray:
 
 
 def content_fingerprint(shards: Sequence[dict], excluded: pa.ChunkedArray) -> str:
-    """Identity of the data: changes when a stored byte or the set of excluded clips changes, and with nothing else."""
+    """Identity of the data: changes if and only if a stored byte or the set of excluded clips changes."""
     column = excluded.combine_chunks()
     numbers, reasons = column.indices.to_numpy(), column.dictionary.to_pylist()
     out = {}
@@ -130,7 +130,7 @@ def content_fingerprint(shards: Sequence[dict], excluded: pa.ChunkedArray) -> st
 
 
 def facts() -> dict:
-    """What every ``dataset.json`` says of the code that made the data set."""
+    """What every ``dataset.json`` says about the code that made the data set."""
     return {
         "schema_version": SCHEMA_VERSION,
         "sample_rate": SAMPLE_RATE,
@@ -154,7 +154,7 @@ def write_index(folder: storage.Location, index: pa.Table, name: str = INDEX) ->
 
 
 def write_audit(folder: storage.Location, clips: pa.Table) -> dict:
-    """Writes what audits compare, one record batch per chunk of ``clips``; returns its entry for ``dataset.json``."""
+    """Writes the audit table, one record batch per chunk of ``clips``; returns its entry for ``dataset.json``."""
     with storage.partial(storage.join(folder, AUDIT)) as partial, pa.ipc.new_file(str(partial), AUDIT_SCHEMA) as file:
         file.write_table(clips.select(AUDIT_SCHEMA.names).cast(AUDIT_SCHEMA))
     return file_entry(folder, AUDIT)
@@ -186,7 +186,7 @@ def read_table(folder: storage.Location, entry: Mapping, columns: Sequence[str] 
 
 
 def read_json(folder: storage.Location, name: str) -> dict:
-    """A JSON object of the folder; UserError when it is none."""
+    """Reads a JSON object from the folder; UserError if the file is not one."""
     path = storage.join(folder, name)
     try:
         content = json.loads(storage.read(path))
@@ -207,12 +207,13 @@ def exclude(folder: storage.Location, rows: np.ndarray, reasons: Sequence[str], 
     """Excludes clips of the data set ``folder``; returns its accounting. The fingerprint of the data set changes.
 
     The new index is a new file, and one write of ``dataset.json`` puts it in place of the old one, so the data set is
-    whole at any moment. The old index stays until the next call, for whoever has opened the data set before.
+    consistent at any moment. The old index stays until the next call, for processes that already have the data set
+    open.
 
     Args:
       rows: int64[n], rows of the index.
-      reasons: why, one for each row. A clip that is excluded already keeps its reason.
-      replace: takes back first what was excluded for reasons that start with this, such as ``leak:``; "" takes
+      reasons: why, one for each row. A clip that is already excluded keeps its reason.
+      replace: first takes back what was excluded for reasons that start with this, such as ``leak:``; "" takes
         nothing back.
 
     Raises:

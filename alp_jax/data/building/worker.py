@@ -1,7 +1,7 @@
-"""Worker processes that decode untrusted files: memory-capped, watched clip by clip, replaced when they die or hang.
+"""Worker processes that decode untrusted files: capped in memory, watched per clip, and replaced when they die or hang.
 
-Tasks and results travel over one pipe per worker. A worker announces each clip before it touches it; when it then dies
-or falls silent, that clip is marked and the shard is started again without it, so one bad file costs one clip.
+Tasks and results travel over one pipe per worker. A worker announces each clip before it touches it; if it then dies
+or falls silent, that clip is marked and the shard is restarted without it, so one bad file costs one clip.
 """
 
 import collections
@@ -23,7 +23,7 @@ _UNEXPLAINED_DEATHS = 3  # that one shard may cost: the machine may have run out
 def main(pipe, parent: int, memory_bytes: int) -> None:
     """Body of a worker: writes one shard per message until the pipe closes."""
     confine(parent, memory_bytes)
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # MP3 decoders talk on stderr
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # MP3 decoders write to stderr
     pipe.send(("ready", None))
     with contextlib.suppress(EOFError, BrokenPipeError):
         while True:
@@ -50,7 +50,7 @@ class _Worker(PipedProcess):
     def give(self, task: shard.Task, poisoned: dict[int, str]) -> None:
         self.task, self.poisoned, self.clip, self.started = task, poisoned, None, 0
         self.deadline = float("inf")
-        with contextlib.suppress(BrokenPipeError):  # its death is seen by the loop
+        with contextlib.suppress(BrokenPipeError):  # the loop in run notices that it died
             self.pipe.send((task, poisoned))
 
 
@@ -63,10 +63,10 @@ def run(
 ) -> Iterator[int]:
     """Writes all shards; yields how many clips were started since the last yield.
 
-    The count is negative when a shard has to be started again.
+    The count is negative when a shard has to be restarted.
 
     Raises:
-      StorageError: a shard could not be written (disk full, no permission), or workers do not even start.
+      StorageError: a shard could not be written (disk full, no permission), or a worker did not start.
     """
     waiting = [(task, {}) for task in reversed(tasks)]
     pool: list[_Worker] = []
@@ -78,7 +78,7 @@ def run(
                 pool.append(_Worker(memory_bytes))
             connection.wait([w.pipe for w in pool], timeout=_LOOK_SECONDS)
             looked, before = time.monotonic(), looked
-            for worker in pool:  # when this process was stopped or starved, so were they
+            for worker in pool:  # if this process was stopped or starved, so were they
                 worker.deadline += max(0.0, looked - before - 2 * _LOOK_SECONDS)
             for worker in list(pool):  # a copy: dead ones leave the pool
                 started, alive = _listen(worker, waiting, clip_seconds)
@@ -94,7 +94,7 @@ def run(
 
 
 def _listen(worker: _Worker, waiting: list, clip_seconds: float) -> tuple[int, bool]:
-    """Takes the messages of one worker until it is free; returns clips started, and whether it lives."""
+    """Takes the messages of one worker until it is free; returns the clips started, and whether it is alive."""
     started, free = 0, False
     try:
         while not free and worker.pipe.poll():
@@ -121,7 +121,8 @@ def _bury(worker: _Worker, waiting: list, deaths: collections.Counter) -> None:
     """Ends a dead or hung worker and puts its shard back with the guilty clip marked.
 
     A clip that was too slow, or whose worker was killed from outside (by the system when memory is short), is tried
-    once more: the machine may be to blame. ``deaths`` counts those, and by shard the deaths that no clip explains.
+    once more, since the machine may be to blame. ``deaths`` counts these, and per shard the deaths that no clip
+    explains.
     """
     hung = worker.process.is_alive() and time.monotonic() >= worker.deadline
     worker.kill()
