@@ -1,4 +1,4 @@
-"""Finding the audio of a clip below a folder, however its owner named the files."""
+"""Finds the audio of a clip below a folder, whatever naming convention its owner used."""
 
 import os
 import pathlib
@@ -11,20 +11,20 @@ from alp_jax.core.errors import UserError
 from alp_jax.corpora.rows import BadRow, check_utf8
 
 _SOUND = AUDIO_EXTENSIONS | OTHER_EXTENSIONS
-_PREFERRED = ".wav"  # of a file that is not there
+_PREFERRED = ".wav"  # extension assumed for a missing file
 
 
 class Spelt:
-    """Finds files whose names are written in another Unicode form than a table has them (macOS decomposes letters)."""
+    """Finds files whose names are in a different Unicode form than in a table (macOS decomposes letters)."""
 
     def __init__(self):
         self._names: dict[str, dict[str, list[str]]] = {}  # folder -> composed name -> names
 
     def on_disk(self, root: str, relative: str) -> str:
-        """``relative`` as the file below ``root`` is spelt, unchanged when there is none.
+        """``relative`` as the file below ``root`` is spelt; unchanged if there is no such file.
 
         Raises:
-          BadRow: ``ambiguous_audio``, several files are equal to it after normalisation and none is written like it.
+          BadRow: ``ambiguous_audio``, several files equal it after normalisation and none is spelt exactly so.
         """
         if relative.isascii() or os.path.lexists(os.path.join(root, relative)):
             return relative
@@ -54,7 +54,7 @@ class Spelt:
 
 
 def composed(name: str) -> str:
-    """A name in composed Unicode (NFC), in which names are compared."""
+    """A name in composed Unicode (NFC), the form in which names are compared."""
     return unicodedata.normalize("NFC", name)
 
 
@@ -63,21 +63,21 @@ def _same(names: list[str], wanted: str) -> str:
 
 
 class AudioFiles:
-    """The audio files below a folder by stem (name without extension), scanned once and when first asked for.
+    """The audio files below a folder by stem (name without extension), scanned once, on first use.
 
-    A stem takes about 150 bytes. Hidden files and folders are left out, links are followed. Of files that differ in
-    the extension only, the first in alphabetical order is taken. One of ``core.clip.TAKEN_LAST``, in whatever
-    folder, is taken when there is no other, and one of ``OTHER_EXTENSIONS`` (to be refused by name: it is not missing)
-    when there is none of these either.
+    A stem takes about 150 bytes. Hidden files and folders are skipped, links are followed. Of files that differ only in
+    extension, the first in alphabetical order is taken. One with an extension of ``core.clip.TAKEN_LAST``, in whatever
+    folder, is taken only if there is no other; and one of ``OTHER_EXTENSIONS`` (which is refused by name, rather than
+    reported as missing) only if there is none of these either.
     """
 
     def __init__(self, root: pathlib.Path | None, leave_out: Collection[str] = (), keep: Collection[str] = ()):
         """Prepares a scan.
 
         Args:
-          root: the folder; None for uses without audio, where every path is "".
-          leave_out: words; folders that have one of them in their name are not searched,
-          keep: ... unless they also have one of these.
+          root: the folder; None for use without audio: every path is then "".
+          leave_out: words; folders with one of them in their name are not searched.
+          keep: words; folders with one of them in their name are searched all the same.
         """
         self._root, self._leave_out, self._keep = root, frozenset(leave_out), frozenset(keep)
         self._locations: dict[str, tuple[str, str]] | None = None  # stem -> (folder, extension), shared by many stems
@@ -86,12 +86,12 @@ class AudioFiles:
         self._composed: dict[str, list[str]] | None = None  # stems that are not ASCII by their composed form
 
     def path(self, stems: Iterable[str]) -> str:
-        """The file that has the first of ``stems`` that any file has.
+        """The file for the first of ``stems`` that has one.
 
-        When none has, the path it would have under the first stem: the builder counts it as missing.
+        If none has, the path it would have under the first stem, which the builder then counts as missing.
 
         Raises:
-          BadRow: files of different folders have the name, or the first stem is no name of a file.
+          BadRow: files in different folders have the name, or the first stem is not a valid file name.
         """
         if self._root is None:
             return ""
@@ -106,7 +106,7 @@ class AudioFiles:
         return os.path.join(self._root, expected + _PREFERRED)
 
     def find(self, stem: str) -> str:
-        """The file of that stem, "" when there is none; BadRow when files of different folders have it."""
+        """The file with that stem, "" if there is none; BadRow if files in different folders have it."""
         if self._locations is None:
             self._scan()
         location = self._locations.get(stem)

@@ -1,4 +1,4 @@
-"""Captions of published metadata or of a built data set, as ``alp data captions`` and ``alp tokenizer`` take them."""
+"""Captions of published metadata or of a built data set, as ``alp data captions`` and ``alp tokenizer`` read them."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -11,7 +11,7 @@ from alp_jax.core.names import choose
 from alp_jax.corpora import registry
 
 _SHOWN = 3
-_ROWS = 256  # of a data set that are read at a time
+_ROWS = 256  # of a data set, read at a time
 
 
 class Captions(NamedTuple):
@@ -27,21 +27,21 @@ class Published:
     """Iterates over the captions of published corpora.
 
     Attributes:
-      clips: None, as it is not known how many there are.
+      clips: None, since their number is not known.
       rejected: reason -> {"count", "meaning", "rows" (the first of them)}, filled while iterating.
     """
 
     def __init__(
         self, sources: Sequence[str], metadata: Sequence[Sequence[str]], options: Sequence[str], split: str | None
     ):
-        """Opens them.
+        """Opens the corpora.
 
         Args:
           sources: names of corpora; ``metadata`` has the files of each.
-          options: ``KEY=VALUE``, each for the corpora that have it.
+          options: ``KEY=VALUE`` texts; each applies to the corpora that have that option.
 
         Raises:
-          UserError: as ``registry.read``, and for arguments that do not fit together.
+          UserError: as ``registry.read``, and for incompatible arguments.
         """
         if len(sources) != len(metadata):
             raise UserError(f"{len(sources)} --source and {len(metadata)} --metadata: give one for each other")
@@ -74,7 +74,7 @@ class Stored:
     """Iterates over the captions of the clips of a data set that are in use, in stored order.
 
     Attributes:
-      clips: how many. rejected: empty.
+      clips: their number. rejected: empty.
     """
 
     def __init__(self, dataset):

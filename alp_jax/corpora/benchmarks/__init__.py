@@ -1,4 +1,4 @@
-"""Labelled evaluation sets with their official splits, a module each that defines CORPUS; nothing here draws a split.
+"""Labelled evaluation sets with their official splits, one per module, which defines CORPUS; none draws a split.
 
-Every name here is a corpus.
+Every module name here is the name of a corpus. No names here carry dimension letters.
 """

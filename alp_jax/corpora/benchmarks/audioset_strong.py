@@ -21,10 +21,10 @@ _SECONDS = 10.0
 
 
 def clips(metadata: Sequence[pathlib.Path], audio: pathlib.Path | None = None, split: str | None = None) -> Clips:
-    """The clips of each table in the order of their first rows; a table is in memory at a time.
+    """The clips of each table in the order of their first rows; one table is in memory at a time.
 
     Raises:
-      UserError: a name that tells no split, or other columns.
+      UserError: a file name that tells no split, or unexpected columns.
     """
     files, names = AudioFiles(audio), {}
     for path in metadata:

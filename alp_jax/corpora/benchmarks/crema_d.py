@@ -1,8 +1,8 @@
 """CREMA-D (Cao et al. 2014): 91 actors say twelve sentences in six emotions.
 
 Published without a split, as ``AudioWAV/1001_DFA_ANG_XX.wav``: actor, sentence, emotion, level. Papers split by actor;
-this reads a table of ``file, split`` that states how, and refuses one that has an actor on two sides. TFDS's own split,
-by actor too, comes through the ``tfds`` corpus.
+this reads a table of ``file, split`` that states how, and refuses one with an actor in two splits. The split of
+TensorFlow Datasets (TFDS), also by actor, comes with the ``tfds`` corpus.
 """
 
 import pathlib

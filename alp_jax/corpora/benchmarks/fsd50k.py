@@ -22,7 +22,7 @@ def clips(metadata: Sequence[pathlib.Path], audio: pathlib.Path | None = None, s
     """The clips of each table; their classes are tags.
 
     Raises:
-      UserError: a table of neither form.
+      UserError: a table has neither form.
     """
     files = AudioFiles(audio)
     for path in metadata:

@@ -1,7 +1,7 @@
 """MagnaTagATune (Law et al. 2009): 29 s cuts of songs with tags that players of a game agreed on.
 
 Published as ``annotations_final.csv`` (tabs: ``clip_id``, 188 tags with 0 or 1, ``mp3_path``) and sixteen folders of
-MP3s, ``0`` to ``f``. As everywhere in its literature: the 50 most frequent tags, folders 0 to b for training, c for
+MP3s, ``0`` to ``f``. As everywhere in the literature: the 50 most frequent tags, folders 0 to b for training, c for
 validation, d to f for the test.
 """
 
@@ -24,10 +24,10 @@ _PATH = re.compile(r"([0-9a-f])/(.+)-(\d+)-(\d+)\.mp3")
 
 
 def clips(metadata: Sequence[pathlib.Path], audio: pathlib.Path | None = None, split: str | None = None) -> Clips:
-    """The clips in the order of the table, which is read twice: once to count its tags. Clips without one stay.
+    """The clips in the order of the table, which is read twice: once to count its tags. Clips without a tag stay.
 
     Raises:
-      UserError: several tables, or one of another form.
+      UserError: several tables, or a table of another form.
     """
     tables_here = [path for path in metadata if "annotations" in path.name]
     if len(tables_here) != 1:

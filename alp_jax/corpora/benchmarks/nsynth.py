@@ -1,7 +1,7 @@
 """NSynth (Engel et al. 2017): four-second notes of eleven families of instruments.
 
 Published as folders ``nsynth-{train,valid,test}`` with ``examples.json`` (note -> its qualities) and ``audio``. No
-instrument of training is in validation or test; those two share theirs, as published.
+instrument of the training split is in validation or test; those two share instruments, as published.
 """
 
 import pathlib
@@ -23,7 +23,7 @@ def clips(metadata: Sequence[pathlib.Path], audio: pathlib.Path | None = None, s
     """The notes of each folder in the order of its file.
 
     Raises:
-      UserError: a folder whose name tells no split, or one without its file.
+      UserError: a folder whose name tells no split, or that lacks ``examples.json``.
     """
     for folder in metadata:
         path = folder / _FILE if folder.is_dir() else folder

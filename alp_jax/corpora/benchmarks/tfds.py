@@ -1,8 +1,9 @@
-"""TFDS audio data sets with labels (nsynth, crema_d, gtzan, speech_commands, voxceleb, ...) as clips for probes.
+"""Audio data sets of TensorFlow Datasets (TFDS) with labels, as clips for probes: nsynth, crema_d, gtzan, voxceleb, ...
 
 Reads what ``tfds build NAME --file_format=array_record`` prepared, without TensorFlow: the version folder
 (``.../nsynth/full/2.3.3``) is the metadata and holds the audio. Every class label becomes the label of a task:
-``label`` of the task named like the data set, any other as ``<data set>_<feature>``, but for two tasks of the paper.
+``label`` that of the task named like the data set, any other that of ``<data set>_<feature>``, except for two tasks
+of the paper.
 """
 
 import pathlib
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from alp_jax.data.audio import array_records
 
 _VIDEO = ("youtube_id",)  # voxceleb
-# the names by which the paper's protocol knows tasks; TFDS's voxceleb is the first, split for identification
+# the names of these tasks in the paper's protocol; TFDS's voxceleb is VoxCeleb1, split for identification
 _TASKS = {"voxceleb": "voxceleb1", "nsynth_instrument_family": "nsynth_instrument"}
 
 
@@ -34,14 +35,14 @@ def clips(
     """One clip per record; every record is read once, for its labels.
 
     Args:
-      audio: not used, the records hold the audio.
+      audio: unused, since the records hold the audio.
       labels: names of class labels, separated by commas; "" for all.
-      group: a feature whose value groups clips (a speaker); "" for every clip on its own.
+      group: a feature whose value groups clips (a speaker); "" makes every clip a group of its own.
 
     Raises:
       UserError: not a prepared data set, another file format, shards missing, or unknown features.
     """
-    from alp_jax.data.audio import array_records  # takes a second to load
+    from alp_jax.data.audio import array_records  # imported late: it takes a second to load
 
     del audio
     for folder in metadata:

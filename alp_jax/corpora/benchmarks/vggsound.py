@@ -1,7 +1,7 @@
 """VGGSound (Chen et al. 2020): ten-second cuts of YouTube videos, one of 309 classes each.
 
 Published as ``vggsound.csv`` without a header: YouTube id, start in seconds, class, train or test. There is no
-validation split: groups of the training clips select settings.
+validation split: settings are selected on groups of training clips.
 """
 
 import pathlib
@@ -21,7 +21,7 @@ def clips(metadata: Sequence[pathlib.Path], audio: pathlib.Path | None = None, s
     """The clips in the order of the table.
 
     Raises:
-      UserError: another number of columns.
+      UserError: an unexpected number of columns.
     """
     files = AudioFiles(audio)
     for path in metadata:

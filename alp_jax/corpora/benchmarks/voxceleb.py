@@ -1,8 +1,8 @@
 """VoxCeleb1 and 2 (Nagrani et al. 2017, Chung et al. 2018): celebrities in YouTube videos, for identifying speakers.
 
 VoxCeleb1 publishes the split of its identification task as ``iden_split.txt``, lines of ``1 id10001/<video>/00001.wav``
-with 1 for train, 2 for validation and 3 for test. VoxCeleb2 has no official one: a list of the same form is needed, as
-of every paper that reports a number.
+with 1 for train, 2 for validation and 3 for test. VoxCeleb2 has no official split: it
+needs a list of the same form, like that of any paper that reports a number.
 """
 
 import os
@@ -25,8 +25,8 @@ _FOLDERS = ("", "wav", "aac", "vox1_dev_wav/wav", "vox1_test_wav/wav", "dev/aac"
 def clips(
     metadata: Sequence[pathlib.Path], audio: pathlib.Path | None = None, split: str | None = None, version: str = "1"
 ) -> Clips:
-    """The utterances in the order of the list; videos of the test are in it alone."""
-    tested: dict[str, bool] = {}  # video -> whether it is in the test
+    """The utterances in the order of the list; videos in the test split are in no other split."""
+    tested: dict[str, bool] = {}  # video -> whether it is in the test split
     for path in metadata:
         rows = tables.csv_rows(path, ("part", "file"), separator=" ", header=False)
         yield from to_clips(f"{path} line", rows, _clip, audio, f"voxceleb{version}", tested)
@@ -56,7 +56,7 @@ def _clip(row: tuple[str, ...], root: pathlib.Path | None, source: str, tested: 
 
 
 def _audio(root: pathlib.Path | None, name: str) -> str:
-    """The file of an utterance in one of the published folders, else where it should be."""
+    """The file of an utterance in one of the published folders; if there is none, where it should be."""
     if root is None:
         return ""
     for folder in _FOLDERS:

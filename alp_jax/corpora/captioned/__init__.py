@@ -1,1 +1,4 @@
-"""Corpora with captions to train on, a module or package each that defines CORPUS; every name here is a corpus."""
+"""Captioned corpora to train on, one per module or package, which defines CORPUS.
+
+Every module name here is the name of a corpus. No names here carry dimension letters.
+"""

@@ -2,7 +2,7 @@
 
 Published as ``train.csv``, ``val.csv`` and ``test.csv`` with the columns ``audiocap_id, youtube_id, start_time,
 caption``; the rows of one clip become one clip with several captions. Version 2 has more training captions: its clips
-get the source ``audiocaps_v2``, so that no data set leaves open which one it holds.
+get the source ``audiocaps_v2``, so that a data set always shows which version it holds.
 """
 
 import pathlib
@@ -30,10 +30,10 @@ def clips(
 
     Args:
       version: ``1`` or ``2``.
-      names: what audio files are named by: the ``youtube`` id and start, or the ``audiocap_id`` of any of their rows.
+      names: how audio files are named: by ``youtube`` id and start, or by the ``audiocap_id`` of any of their rows.
 
     Raises:
-      UserError: other columns, or a training file of version 2 that is given as version 1.
+      UserError: unexpected columns, or a training file of version 2 given as version 1.
     """
     files = AudioFiles(audio)
     source = "audiocaps" if version == "1" else "audiocaps_v2"

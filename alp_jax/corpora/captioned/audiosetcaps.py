@@ -1,8 +1,9 @@
-"""AudioSetCaps (Bai et al. 2024): 6 M ten-second clips of AudioSet, VGGSound and YouTube-8M, captioned by models.
+"""AudioSetCaps (Bai et al. 2024): 6 million ten-second clips of AudioSet, VGGSound and YouTube-8M, captioned by models.
 
-Published as three CSV files with the columns ``id, caption``. The form of the id tells the source: ``Y<video>``
+Published as three CSV files with the columns ``id, caption``. The form of the id identifies the source: ``Y<video>``
 (AudioSet), ``<video>_<start, 6 digits>`` (VGGSound), ``<video>_<start>_<duration>`` (YouTube-8M). Sources are mixed and
-counted as ``audiosetcaps_<source>``. It contains evaluation clips of AudioCaps and VGGSound: audit it.
+counted as ``audiosetcaps_<source>``. It contains evaluation clips of AudioCaps and VGGSound, so
+audit it.
 """
 
 import pathlib
@@ -21,12 +22,12 @@ _ID = re.compile(
     r"|(?P<youtube8m>[A-Za-z0-9_-]{11})_(?P<start>\d+(\.\d+)?)_(?P<duration>\d+(\.\d+)?)"
 )
 
-_SECONDS = 10.0  # of the clips whose id does not state it
+_SECONDS = 10.0  # length of clips whose id does not state it
 _SOURCES = ("audioset", "vggsound", "youtube8m")
 
 
 def clips(metadata: Sequence[pathlib.Path], audio: pathlib.Path | None = None, split: str | None = None) -> Clips:
-    """One clip per row, all ``train`` unless a split is given; UserError for other columns."""
+    """One clip per row, all ``train`` unless a split is given; UserError for unexpected columns."""
     files = AudioFiles(audio)
     for path in metadata:
         rows = tables.csv_rows(path, ("id", "caption"))

@@ -2,11 +2,11 @@
 
 Published as ``clotho_captions_<split>.csv`` (``file_name, caption_1 .. caption_5``), with an optional second table
 ``clotho_metadata_<split>.csv`` (``file_name, keywords, sound_id, sound_link, start_end_samples, manufacturer,
-license``) that says which Freesound recording a clip was cut from; without it leaks into other Freesound corpora show
+license``) that says which Freesound recording a clip was cut from; without it, leaks into other Freesound corpora show
 only in the audio. Splits are development (train), validation and evaluation (test). A few names occur in two splits,
-so audio folders that are named for another split are not searched.
+so audio folders named after another split are not searched.
 
-The published metadata table is Latin-1 in places; rows that are not UTF-8 are read as that.
+The published metadata table is Latin-1 in places; rows that are not UTF-8 are read as Latin-1.
 """
 
 import pathlib
@@ -30,7 +30,7 @@ def clips(metadata: Sequence[pathlib.Path], audio: pathlib.Path | None = None, s
     """The clips of each captions table; metadata tables are joined by split and file name.
 
     Raises:
-      UserError: a table of neither form, or no captions table.
+      UserError: a table has neither form, or there is no captions table.
     """
     tables_of_captions, facts = [], {}
     for path in metadata:
@@ -58,7 +58,7 @@ def clips(metadata: Sequence[pathlib.Path], audio: pathlib.Path | None = None, s
 
 
 def _clip(row: tuple[str, ...], split: str, files: AudioFiles, facts: dict) -> Clip:
-    name, *texts = row  # names may begin with a blank, as their files do
+    name, *texts = row  # names may begin with a space, as those of the files do
     stem = name.removesuffix(".wav")
     if not stem.strip() or "/" in name or "\0" in name:
         raise BadRow("bad_id", f"file_name is {name!r}")

@@ -20,7 +20,7 @@ _REQUIRED = ("audio_id", "task", "output")
 
 
 def clips(metadata: Sequence[pathlib.Path], audio: pathlib.Path | None = None, split: str | None = None) -> Clips:
-    """One clip per caption record, all ``train`` unless a split is given; UserError for another structure."""
+    """One clip per caption record, all ``train`` unless a split is given; UserError for an unexpected structure."""
     files = AudioFiles(audio)
     for path in metadata:
         lines = path.suffix in (".jsonl", ".ndjson")

@@ -1,9 +1,10 @@
 """JamendoMaxCaps (Roy et al. 2025): instrumental music tracks, each 30 s of them captioned by a model.
 
-Published as ``final_caption30sec.jsonl`` (``{id, caption, start_time, end_time}``: a stretch of a track), dated JSONL
-files with metadata of tracks (optional here: tags and licences, kept in memory), and the audio as mp3 bytes in parquet
-files with an ``audio`` column (``bytes`` and ``path``, ``<id>.mp3``). Clips are cut out of the whole tracks. A row of
-parquet is read together with its row group, some hundred MB; tracks that were saved as files are taken first.
+Published as ``final_caption30sec.jsonl`` (``{id, caption, start_time, end_time}``: a stretch of a track), dated files
+of JSON lines with metadata of tracks (optional here: tags and licences, kept in memory), and the audio as mp3 bytes in
+parquet files with an ``audio`` column (``bytes`` and ``path``, ``<id>.mp3``). Clips are cut out of whole tracks. A row
+of parquet is read together with its row group, some hundred MB; a track that was also saved as a file is read from
+there.
 """
 
 import os
@@ -24,7 +25,7 @@ def clips(metadata: Sequence[pathlib.Path], audio: pathlib.Path | None = None, s
     """One clip per captioned stretch, all ``train`` unless a split is given.
 
     Raises:
-      UserError: no file of captions, or parquet files of another schema.
+      UserError: there is no captions file, or parquet files have another schema.
     """
     captioned, facts = [], {}
     for path in metadata:
@@ -62,7 +63,7 @@ def _facts(record: dict) -> tuple[str, tuple[str, ...], str]:
 
 
 class _Tracks:
-    """Where the audio of a track is: a file named for it, else a row of a parquet file."""
+    """Where the audio of a track is: a file named after it, else a row of a parquet file."""
 
     def __init__(self, audio: pathlib.Path | None):
         self._files, self._rows, self._paths = AudioFiles(audio), None, []

@@ -20,7 +20,7 @@ _LONGEST_LIST = 10_000
 
 
 def clips(metadata: Sequence[pathlib.Path], audio: pathlib.Path | None = None, split: str | None = None) -> Clips:
-    """One clip per row; UserError for other columns."""
+    """One clip per row; UserError for unexpected columns."""
     files = AudioFiles(audio)
     for path in metadata:
         rows = tables.csv_rows(path, _REQUIRED)
@@ -48,7 +48,7 @@ def _clip(row: tuple[str, ...], split: str | None, files: AudioFiles) -> Clip:
 
 
 def _aspects(text: str) -> tuple[str, ...]:
-    """The texts of a list as Python prints it."""
+    """The texts of a list printed by Python."""
     try:
         value = ast.literal_eval(text) if text.strip() and len(text) < _LONGEST_LIST else []
     except (ValueError, SyntaxError, RecursionError, MemoryError):
