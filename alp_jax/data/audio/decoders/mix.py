@@ -89,8 +89,7 @@ class Mix:
         return mono
 
     def _flush(self) -> None:
-        """Takes the end of the sound out of the resampler, which holds back as much as its filter is long."""
-        if self._resampler:
+        if self._resampler:  # which holds back the end of its sound, as it does not know that nothing follows
             self._parts.append(self._resampler.resample_chunk(np.zeros(0, np.float32), last=True))
 
     def loudest(self) -> int | None:
