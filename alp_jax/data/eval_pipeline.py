@@ -1,4 +1,4 @@
-"""Batches for evaluation: clips in order of length, each once."""
+"""Batches for evaluation: every clip once, by bucket of length."""
 
 from collections.abc import Iterator
 
@@ -20,9 +20,9 @@ def eval_batches(
     batch_seconds: float,
     max_seconds: float,
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Every row once, shortest bucket first, in one fixed shape per bucket; longer clips keep their first max_seconds.
+    """Every row once, shortest bucket first, in one fixed shape per bucket; clips are cut to ``max_seconds``.
 
-    Without ``bucket_seconds`` the buckets are those with the least padding.
+    If ``bucket_seconds`` is empty, buckets are chosen for the least padding.
 
     Yields dicts of ``audio`` int16[B,S], ``audio_len`` int32[B], ``row`` int64[B] (-1 in padding rows) and ``mask``
     bool[B], with B = max(1, batch_seconds // bucket).

@@ -2,7 +2,7 @@
 
 ``train_batches`` yields this host's rows of the global batches ``start_step``, ``start_step + 1``, ... The content of a
 global batch follows from the plan's fingerprint and the step alone (``order/compose.py``); hosts, workers and threads
-only decide who reads it. So resuming is starting at a step.
+only decide who reads it. So to resume is to start at a step.
 """
 
 import functools
@@ -52,7 +52,7 @@ class GlobalBatches(grain.sources.RandomAccessDataSource):
 
     @functools.cached_property
     def _parts(self) -> tuple[Rung, compose.Recipe]:
-        """Every process derives them from the index, nothing of that size is sent around."""
+        """Derived from the index in every process, rather than sent to it: they may be large."""
         rung = open_rung(self._dataset, self._config)
         return rung, make_recipe(rung, self._dataset, self._config)
 
@@ -70,7 +70,7 @@ class GlobalBatches(grain.sources.RandomAccessDataSource):
         return max(batch // self._hosts * size for batch, size in zip(recipe.batch_K, row, strict=True))
 
     def clips(self, step: int) -> tuple[int, np.ndarray, np.ndarray, np.ndarray]:
-        """Samples per row of global batch ``step``, and of this host's clips: rows of the index, crops, captions."""
+        """Samples per row of global batch ``step``; and for this host's clips their index rows, crops and captions."""
         rung, recipe = self._parts
         content = compose.compose(recipe, self._seed, step)
         share = recipe.batch_K[content.bucket] // self._hosts
@@ -109,7 +109,7 @@ class GlobalBatches(grain.sources.RandomAccessDataSource):
         return batch
 
     def blank(self, row: np.ndarray, width: int) -> dict[str, np.ndarray]:
-        """A batch for the clips at ``row`` before their sounds and captions are in it."""
+        """A batch for the clips at ``row``, still without their sounds and captions."""
         tags = {"tags": np.zeros((len(row), len(self._tags)), bool)} if self._tags else {}
         return (
             empty_batch(len(row), width)
@@ -125,7 +125,7 @@ class GlobalBatches(grain.sources.RandomAccessDataSource):
         )
 
     def put_text(self, batch: dict[str, np.ndarray], i: int, record: Record, choice: float) -> None:
-        """Fills row ``i`` with one of the captions, ``choice`` in [0, 1), and what tells duplicates."""
+        """Fills row ``i`` with one of the captions, picked by ``choice`` in [0, 1), and with ids that tell duplicates."""
         caption = record.captions[int(choice * len(record.captions))]
         ids, batch["text_cut"][i] = caption_ids(caption, self._tokenizer, self._config)
         batch["text"][i, : len(ids)] = ids
@@ -185,8 +185,8 @@ def train_batches(
     row), ``source`` int32[B], ``row`` int64[B], and, with ``config.tags``, ``tags`` bool[B,V].
 
     Raises:
-      UserError: naming the knob when the rung or the batch sizes cannot be had.
-      DataError: while iterating, when a record is damaged.
+      UserError: names the setting if the rung or the batch sizes are impossible.
+      DataError: while iterating, if a record is damaged.
     """
     source = GlobalBatches(dataset, config, tokenizer, seed, host, hosts)
     threads, ahead = _ahead(config, source.batch_bytes)
@@ -202,7 +202,7 @@ def train_batches(
 
 
 def _ahead(config: DataConfig, batch_bytes: int) -> tuple[int, int]:
-    """Threads, and how far to read ahead (with ``data.workers``: each of them), within ``data.prefetch_mb``."""
+    """Number of threads, and how far to read ahead (each worker of ``data.workers``), within ``data.prefetch_mb``."""
     room = config.prefetch_mb * 10**6 // batch_bytes
     # grain keeps `ahead` batches on both sides of a worker's queue, and holds three more: made, copied, handed over
     least = config.workers * 5 or 1

@@ -26,12 +26,12 @@ class BatchPlan:
     """How a rung becomes batches.
 
     Attributes:
-      fingerprint: changes when anything changes that the content of a batch depends on; hosts and workers do not.
+      fingerprint: changes with anything that the content of a batch depends on, which hosts and workers are not.
       buckets: the shapes in use, see ``Bucket``.
       pairs, clips, hours: of the rung.
-      padding: share of samples in the batches of the first stage that is padding.
-      cropped: share of the rung's audio that one pass does not see because clips are longer than their bucket.
-      batches_per_epoch: steps after which as many clips were taken as there are.
+      padding: share of padding among the samples of batches in the first stage.
+      cropped: share of the rung's audio that one pass leaves out because clips are longer than their bucket.
+      batches_per_epoch: steps after which as many clips were taken as the rung has.
     """
 
     fingerprint: str
@@ -48,7 +48,7 @@ def plan(dataset: Dataset, config: DataConfig, *, seed: int, devices: int = 1) -
     """Describes the batches of a run before it starts.
 
     Raises:
-      UserError: naming the knob, also when ``devices`` could not share every batch evenly.
+      UserError: names the setting, also if ``devices`` could not share every batch evenly.
     """
     if config.text_budget < 1:
         raise UserError(f"data.text_budget = {config.text_budget} leaves no token of a caption")
@@ -75,10 +75,10 @@ def plan(dataset: Dataset, config: DataConfig, *, seed: int, devices: int = 1) -
 
 
 def make_recipe(rung: Rung, dataset: Dataset, config: DataConfig) -> compose.Recipe:
-    """What the order of a run depends on beside its seed.
+    """Everything that the order of a run depends on besides its seed.
 
     Raises:
-      UserError: naming the knob when mixture, batch sizes or the way of reading are not possible.
+      UserError: names the setting if mixture, batch sizes or the way of reading are impossible.
     """
     choose(config.read, READS, "data.read")
     summary = rung.summary
@@ -89,7 +89,9 @@ def make_recipe(rung: Rung, dataset: Dataset, config: DataConfig) -> compose.Rec
         chosen, present = mixture.select(config.sources, dataset.sources), _sources(rung, dataset)
         weights = mixture.parse(config.mixture, present, [name for name in chosen if name not in present])
     if config.mixture and mixed:
-        numbers = tuple(hash64(0, name) for name in names)  # a source keeps its streams whatever the others are
+        numbers = tuple(
+            hash64(0, name) for name in names
+        )  # a source keeps its streams whatever other sources there are
         stages = tuple(
             mixture.stage(stage.start, [stage.weights[name] for name in names], sizes, batch_K) for stage in weights
         )
@@ -116,7 +118,7 @@ def _windows(rung: Rung, dataset: Dataset, config: DataConfig) -> Windows:
 
 
 def check_share(recipe: compose.Recipe, config: DataConfig, parts: int, label: str) -> None:
-    """UserError unless every batch divides evenly over so many ``devices`` or ``hosts``."""
+    """Raises UserError unless every batch divides evenly over ``parts`` devices or hosts, as ``label`` says."""
     for batch in recipe.batch_K:
         if batch % parts:
             raise UserError(
@@ -126,7 +128,7 @@ def check_share(recipe: compose.Recipe, config: DataConfig, parts: int, label: s
 
 
 def padding(rung: Rung, entries_KC: np.ndarray) -> float:
-    """Share of padding in batches that take so many clips from every (bucket, component)."""
+    """Share of padding in batches that take ``entries_KC`` clips from every (bucket, component)."""
     summary = rung.summary
     kept = np.array(summary.source_kept, float)
     if len(summary.components) == 1:
@@ -140,7 +142,7 @@ def padding(rung: Rung, entries_KC: np.ndarray) -> float:
 
 
 def _identity(dataset, config: DataConfig, seed: int, rung: Rung, recipe: compose.Recipe, buckets) -> dict:
-    """Everything that the content of a batch depends on; what is at its default adds nothing."""
+    """Everything that the content of a batch depends on; settings at their defaults add nothing."""
     vocabulary = tokenizer_path(dataset.path, config)
     identity = {
         "order": compose.VERSION,

@@ -1,4 +1,4 @@
-"""Fixed batch shapes by duration: given, or chosen for the least padding."""
+"""Fixed batch shapes by duration: given by the user, or chosen for the least padding."""
 
 import dataclasses
 
@@ -9,9 +9,9 @@ from alp_jax.core.clip import SAMPLE_RATE
 from alp_jax.core.errors import UserError
 
 MAX_BUCKETS = 8  # every bucket is one more compiled program
-_HOP = 160  # samples between feature frames, the finest steps in which lengths are told apart
+_HOP = 160  # samples between feature frames, the resolution of lengths
 _MAX_BINS = 1024
-_MAX_CROP = 25  # per cent
+_MAX_CROP = 25  # percent
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,10 +19,10 @@ class Bucket:
     """One batch shape.
 
     Attributes:
-      edge: samples per row; clips up to this length land here, longer ones than the last edge are cropped to it.
+      edge: samples per row; clips up to this length land here, those longer than the last edge are cropped to it.
       batch: clips in a global batch.
       clips: clips of the rung in this bucket.
-      per_block: steps that use this bucket in every block of ``compose.BLOCK`` steps, of the first stage of a mixture.
+      per_block: steps that use this bucket in every block of ``compose.BLOCK`` steps, in the first stage of a mixture.
     """
 
     edge: int
@@ -40,7 +40,7 @@ def edges(bucket_seconds: tuple[float, ...], knob: str = "data.bucket_seconds") 
 
 
 def shortest(num_samples: np.ndarray, crop_percent: int) -> np.ndarray:
-    """What is left of clips when up to ``crop_percent`` of their length may be cut off, in samples."""
+    """Samples left of clips if up to ``crop_percent`` of their length is cut off."""
     return -(-np.asarray(num_samples, np.int64) * (100 - crop_percent) // 100)
 
 
@@ -50,7 +50,7 @@ def assign(num_samples: np.ndarray, edges_K: np.ndarray, crop_percent: int = 0) 
 
 
 def batch_size(edge: int, config: DataConfig) -> int:
-    """Clips in a global batch of rows of ``edge`` samples; a multiple of ``data.clips_multiple``, at least that."""
+    """Clips in a global batch of rows of ``edge`` samples; a positive multiple of ``data.clips_multiple``."""
     multiple = config.clips_multiple
     if multiple < 1:
         raise UserError(f"data.clips_multiple = {multiple}: must be at least 1")
@@ -83,10 +83,10 @@ class Lengths:
         np.maximum.at(self._max, bin_N, samples)
 
     def choose(self, max_padding: float, most: int = MAX_BUCKETS) -> tuple[np.ndarray, int]:
-        """At most ``most`` edges, int64[K], and the per cent of a clip that may be cropped to fit a shorter one.
+        """At most ``most`` edges, int64[K], and the percentage of a clip that may be cropped to fit a shorter one.
 
-        Nothing is cropped if the best edges without leave at most ``max_padding`` of the batches empty, else as little
-        as brings it there, or ``_MAX_CROP`` per cent.
+        Nothing is cropped if the best edges leave at most ``max_padding`` of the batches empty without; else the least
+        that gets there, up to ``_MAX_CROP`` percent.
         """
         used = np.flatnonzero(self._count)
         count, total, longest = self._count[used], self._sum[used], self._max[used]
@@ -100,10 +100,10 @@ class Lengths:
 
 
 def _least_padding(count: np.ndarray, edge: np.ndarray, most: int) -> np.ndarray:
-    """The at most ``most`` of the increasing lengths ``edge``, of ``count`` clips each, that pad the clips least.
+    """At most ``most`` of the increasing lengths ``edge``, of ``count`` clips each, that need the least padding.
 
-    Dynamic programming: the least padded total of the first clips with one edge more at a time. Whole numbers
-    throughout, so every machine finds the same edges.
+    Dynamic programming finds the smallest padded total of the first clips, with one more edge at a time. It uses whole
+    numbers throughout, so every machine finds the same edges.
     """
     bins, upto = len(count), np.append(0, np.cumsum(count))
     cost = np.append(0, upto[1:] * edge)  # with one edge

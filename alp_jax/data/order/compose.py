@@ -1,7 +1,7 @@
-"""What global batch ``step`` consists of, as a pure function of (recipe, seed, step). Nothing here has state.
+"""The composition of global batch ``step``, as a pure function of (recipe, seed, step). Nothing here has state.
 
-A run is cut into blocks of ``BLOCK`` steps. In each of them every bucket is used an exact number of times, and the
-clips those uses take are divided among the components of the mixture in exact numbers (``mixture.py`` says which).
+A run is cut into blocks of ``BLOCK`` steps. In each, every bucket is used an exact number of times, and the clips
+it takes are divided among the components of the mixture in exact numbers, which ``mixture.py`` determines.
 Every component has, in every bucket, an endless stream of its own clips: one permutation of them after another.
 """
 
@@ -15,21 +15,19 @@ import numpy as np
 from alp_jax.core.hashing import keys, permute, philox
 from alp_jax.data.order.windows import SHUFFLE, Windows, pass_schedule
 
-SCHEDULE, EXAMPLE, MIX = 1, 2, 4  # purposes of random streams, of which no two share anything; see windows.SHUFFLE
-VERSION = (
-    1  # part of every fingerprint: raise it when anything here, in windows.py or core/hashing.py changes the order
-)
+SCHEDULE, EXAMPLE, MIX = 1, 2, 4  # purposes of random streams, all distinct; see windows.SHUFFLE
+VERSION = 1  # part of every fingerprint: raise it if a change here, in windows.py or core/hashing.py alters the order
 BLOCK = 256  # steps in which every bucket and every component appears an exact number of times
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Stage:
-    """What every block is made of from one step on.
+    """The composition of every block from some step on.
 
     Attributes:
       start: first step, a multiple of ``BLOCK``.
-      steps_K: int64, steps of a block that use each bucket; they add up to ``BLOCK``.
-      entries_KC: int64, clips that those steps take from each component; rows add up to steps x batch.
+      steps_K: int64, steps of a block that use each bucket; they sum to ``BLOCK``.
+      entries_KC: int64, clips that those steps take from each component; rows sum to steps x batch.
     """
 
     start: int
@@ -39,15 +37,15 @@ class Stage:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Recipe:
-    """All that the order depends on beside the seed.
+    """Everything that the order depends on besides the seed.
 
     Attributes:
       batch_K: clips in a global batch of each bucket.
       size_KC: int64, clips that each component has in each bucket.
-      component_C: number by which the component's random streams are known; 0 where there is only one.
-      stages: by start; the first starts at 0.
-      windows: where the clips lie in shards, for an order that visits shards one after another; None for one that does
-        not care where clips lie.
+      component_C: number that identifies the component's random streams; 0 if there is only one.
+      stages: sorted by start; the first starts at 0.
+      windows: where the clips lie in shards, for an order that visits shards one after another; None for an order
+        that ignores where clips lie.
     """
 
     batch_K: tuple[int, ...]
@@ -58,7 +56,7 @@ class Recipe:
 
     @property
     def in_passes(self) -> bool:
-        """Whether buckets follow each other as passes over the shards need them, and not block by block."""
+        """Whether buckets are scheduled by passes over the shards instead of by blocks."""
         return self.windows is not None and len(self.component_C) == 1
 
     def stage(self, step: int) -> int:
@@ -89,11 +87,11 @@ class Step:
 
     Attributes:
       bucket: index of the bucket.
-      first: entry of the bucket's stream that the batch begins with.
-      component_B: int64, from which component each clip is.
-      member_B: int64, which of the component's clips in the bucket.
-      crop_B: float64 in [0, 1), where a clip that is too long is cut.
-      caption_B: float64 in [0, 1), which of its captions is taken.
+      first: entry of the bucket's stream at which the batch begins.
+      component_B: int64, component that each clip comes from.
+      member_B: int64, which of the component's clips in the bucket it is.
+      crop_B: float64 in [0, 1), where a clip that is too long is cropped.
+      caption_B: float64 in [0, 1), which of its captions is used.
     """
 
     bucket: int
@@ -122,18 +120,18 @@ def shuffled(bucket: int, size: int, seed: int, entry_N: np.ndarray, component: 
     member_N = np.empty(len(epoch_N), np.int64)
     for epoch in np.unique(epoch_N):
         of_epoch = epoch_N == epoch
-        # A batch may reach over the end of an epoch; each side then has the key of its own permutation.
+        # A batch may extend past the end of an epoch; each side then uses the key of its own permutation.
         member_N[of_epoch] = permute(place_N[of_epoch], size, keys(seed, SHUFFLE, bucket, int(epoch), component))
     return member_N
 
 
 def _divide(recipe: Recipe, seed: int, step: int, bucket: int, entry_B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Component of every entry of a bucket's stream, and the entry of the component's own stream that it is."""
+    """Component of every entry of a bucket's stream, and the corresponding entry of the component's own stream."""
     if len(recipe.component_C) == 1:
         return np.zeros(len(entry_B), np.int64), entry_B
     before_C, counts_C = recipe.before(step)[1][bucket], recipe.stages[recipe.stage(step)].entries_KC[bucket]
     # One permutation shuffles all entries of the bucket's uses in this block; its first counts_C[0] places are those of
-    # component 0, and so on. So the counts of a block are exact, and a component's own stream goes on without a gap.
+    # component 0, and so on. So the counts of a block are exact, and a component's own stream continues without a gap.
     place_B = permute(entry_B - before_C.sum(), int(counts_C.sum()), keys(seed, MIX, bucket, step // BLOCK))
     ends_C = np.cumsum(counts_C)
     component_B = np.searchsorted(ends_C, place_B, side="right")
@@ -153,6 +151,7 @@ def compose(recipe: Recipe, seed: int, step: int) -> Step:
             member_B[of_component] = shuffled(bucket, size, seed, entry_B[of_component], component)
         else:
             member_B[of_component] = recipe.windows.members(bucket, int(c), component, seed, entry_B[of_component])
-    # By row of the global batch, before hosts take their parts: the same crops and captions on any number of hosts.
+    # Drawn by row of the global batch, before hosts take their parts, so that they do not depend on the number of
+    # hosts.
     draws = philox(seed, EXAMPLE, step).random((batch, 2))
     return Step(bucket, use * batch, component_B, member_B, draws[:, 0], draws[:, 1])

@@ -1,4 +1,4 @@
-"""What a run will see of its data: per source and bucket, computed from the plan alone before anything is read."""
+"""Forecasts what a run will see of its data, per source and bucket, from the plan alone and without reading data."""
 
 import dataclasses
 
@@ -15,7 +15,7 @@ RUNGS = {"400k": 400_000, "1m": 1_000_000, "4m": 4_000_000, "10m": 10_000_000}
 
 
 def rungs_of(dataset: Dataset, config: DataConfig) -> dict[str, int]:
-    """Rungs to describe, by name: those that the chosen sources can fill and all of them, or ``config.pairs`` alone."""
+    """Rungs to describe, by name: ``config.pairs`` alone, or those that the chosen sources can fill, and all clips."""
     if config.pairs:
         return {str(config.pairs): config.pairs}
     everything = open_rung(dataset, config)
@@ -40,7 +40,7 @@ def forecast(dataset: Dataset, config: DataConfig, *, seed: int, steps: int, dev
       ``sources``: by name ``pairs``, ``clips``, ``hours``, ``share`` (of the rung's clips), ``drawn`` (share of the
       clips that the run takes), ``epochs`` (times that the run takes as many clips as there are), ``repeats`` (most
       often that one clip is taken), ``runs_out`` (step after which as many clips were taken as there are; None if the
-      run ends before that).
+      run ends earlier).
     """
     described = plan(dataset, config, seed=seed, devices=devices)
     rung = open_rung(dataset, config)
@@ -71,7 +71,7 @@ def forecast(dataset: Dataset, config: DataConfig, *, seed: int, steps: int, dev
 def taken(recipe: compose.Recipe, steps: int) -> np.ndarray:
     """Clips that the first ``steps`` steps take from every (bucket, component); float64[K, C].
 
-    Exact where blocks of ``compose.BLOCK`` steps end, evenly shared out in between.
+    Exact at the ends of blocks of ``compose.BLOCK`` steps, interpolated in between.
     """
     if recipe.in_passes:
         return recipe.size_KC * (steps / (recipe.size_KC[:, 0] / recipe.batch_K).sum())
@@ -91,12 +91,12 @@ class _Source:
         self._part_K = self.clips_K / np.maximum(1, clips_KS.sum(1))
 
     def taken(self, steps: int) -> np.ndarray:
-        """Clips that ``steps`` steps take, by bucket; sources that are not mixed by weight share what is taken."""
+        """Clips that ``steps`` steps take, by bucket; without weights each source gets its share of what is taken."""
         taken_K = taken(self._recipe, steps)[:, self._component]
         return taken_K if self._mixed else taken_K * self._part_K
 
     def runs_out(self, steps: int) -> int | None:
-        """The first step by which as many clips were taken as there are; None when ``steps`` do not get there."""
+        """The first step by which as many clips were taken as there are; None if ``steps`` steps do not suffice."""
         low, high, clips = 0, steps, self.clips_K.sum() * (1 - 1e-12)
         if self.taken(steps).sum() < clips:
             return None

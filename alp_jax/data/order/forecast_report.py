@@ -1,4 +1,4 @@
-"""A forecast for people: the lines that ``alp data plan`` prints for a rung."""
+"""A forecast as text: the lines that ``alp data plan`` prints for a rung."""
 
 from collections.abc import Iterator
 
@@ -6,7 +6,7 @@ _COLUMNS = ("pairs", 12), ("hours", 11), ("of rung", 9), ("drawn", 9), ("epochs"
 
 
 def forecast_lines(name: str, rung: dict) -> Iterator[str]:
-    """``forecast.forecast`` of the rung ``name``: the rung, its sources, its buckets."""
+    """The result of ``forecast.forecast`` for the rung ``name``: the rung, its sources, its buckets."""
     per_epoch = rung["batches_per_epoch"]
     yield ""
     yield (

@@ -1,4 +1,4 @@
-"""Which sources a run takes and in which proportions, stage by stage, exactly in every block of steps."""
+"""Which sources a run uses and in what proportions: by stage, and exact in every block of steps."""
 
 import dataclasses
 import itertools
@@ -12,7 +12,7 @@ from alp_jax.core.errors import UserError
 from alp_jax.core.names import nearest
 from alp_jax.data.order.compose import BLOCK, Stage
 
-_ROUNDS = 1000  # of proportional fitting; a few dozen are enough where the weights can be met
+_ROUNDS = 1000  # of proportional fitting; a few dozen suffice if the weights can be met
 _STAGE = re.compile(r"\s*(?:(\d+)\s*:)?(.*)", re.DOTALL)
 
 
@@ -25,10 +25,10 @@ class Weights:
 
 
 def select(text: str, known: Sequence[str]) -> tuple[str, ...]:
-    """The sources that ``data.sources`` asks for, in the order of ``known``: ``a,b`` or all but some: ``-a,-b``.
+    """The sources that ``data.sources`` asks for, in the order of ``known``: ``a,b``, or ``-a,-b`` for all but those.
 
     Raises:
-      UserError: naming ``data.sources`` when a source is not there, both forms are mixed, or nothing is left.
+      UserError: names ``data.sources`` if a source does not exist, both forms are mixed, or nothing is left.
     """
     names = [name.strip() for name in text.split(",") if name.strip()]
     out = {name[1:] for name in names if name.startswith("-")}
@@ -45,10 +45,10 @@ def select(text: str, known: Sequence[str]) -> tuple[str, ...]:
 def parse(text: str, sources: Sequence[str], absent: Sequence[str] = ()) -> tuple[Weights, ...]:
     """``a=3,b=1`` or, in stages, ``0:a=3,b=1;25600:a=1,b=1``; every source of the run needs a weight in every stage.
 
-    ``absent`` are chosen sources that have no clip in the rung: they need no weight and can have none but 0.
+    ``absent`` are chosen sources that have no clip in the rung: they need no weight and may only have 0.
 
     Raises:
-      UserError: naming ``data.mixture``, the stage and what is wrong with it.
+      UserError: names ``data.mixture``, the stage and what is wrong with it.
     """
     stages = []
     for number, part in enumerate(text.split(";")):
@@ -96,7 +96,7 @@ def _known(name: str, known: Sequence[str], where: str) -> None:
 def largest_remainder(share_N: Sequence[float], total: int, least: int = 0) -> np.ndarray:
     """Splits ``total`` by the shares (not negative): floors, then one more for the largest remainders; int64[N].
 
-    ``least`` goes to everybody with a share beforehand.
+    Everyone with a share first gets ``least``.
     """
     share_N = np.asarray(share_N, float)
     having = share_N > 0
@@ -108,11 +108,11 @@ def largest_remainder(share_N: Sequence[float], total: int, least: int = 0) -> n
 
 
 def stage(start: int, weight_C: Sequence[int], size_KC: np.ndarray, batch_K: Sequence[int]) -> Stage:
-    """How a block of steps is divided among buckets and components.
+    """Divides a block of steps among buckets and components.
 
-    In a block the clips of the components are to each other as their weights, exactly but for rounding to whole clips,
-    and every component keeps the distribution of its lengths as well as whole batches allow. Where the two cannot
-    both be had (a source whose clips all lie in one bucket, for one), batches are filled and the weights come second.
+    Within a block the clips of the components are in proportion to their weights, up to rounding to whole clips, and
+    every component keeps its distribution of lengths as well as whole batches allow. If both cannot hold at once (for
+    example with a source whose clips all lie in one bucket), full batches take precedence over weights.
 
     Args:
       weight_C: whole numbers, not all 0.
@@ -129,8 +129,8 @@ def stage(start: int, weight_C: Sequence[int], size_KC: np.ndarray, batch_K: Seq
 
 
 def _fit(demand_KC: np.ndarray, row_K: np.ndarray, column_C: np.ndarray) -> np.ndarray:
-    """Whole numbers in proportion to ``demand_KC`` with the given sums of rows and, if it can be, of columns."""
-    fit = demand_KC.tolist()  # Python floats and fsum: equal on every machine
+    """Whole numbers in proportion to ``demand_KC`` with the given sums of rows and, if possible, of columns."""
+    fit = demand_KC.tolist()  # Python floats and fsum give equal results on every machine
     rows, columns = row_K.tolist(), column_C.tolist()
     for _ in range(_ROUNDS):
         totals = [math.fsum(column) for column in zip(*fit, strict=True)]
@@ -159,7 +159,7 @@ def _complete(whole_KC: np.ndarray, fit_KC: np.ndarray, row_K: np.ndarray, colum
 
 
 def _add(whole_KC: np.ndarray, row_K: np.ndarray, column_C: np.ndarray, path: list[tuple[int, int]]) -> None:
-    """One more clip for the first row and the last column of a path that alternately gives and takes."""
+    """Adds one clip to the first row and the last column of a path that alternately gives and takes."""
     for i, (k, c) in enumerate(path):
         whole_KC[k, c] += -1 if i % 2 else 1
     row_K[path[0][0]] -= 1

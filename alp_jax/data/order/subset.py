@@ -1,7 +1,7 @@
 """Which clips a run trains on: the rung of the ladder within the chosen sources, sorted by bucket.
 
-Everything here goes through the index in pieces, so that a rung of ten million clips costs one array of row numbers. A
-big one is kept in the cache folder, where the loader workers of a host map it to memory.
+Everything here goes through the index in pieces, so that a rung of ten million clips costs one array of row numbers.
+That of a big rung is kept in the cache folder, where the loader workers of a host map it to memory.
 """
 
 import dataclasses
@@ -23,8 +23,8 @@ from alp_jax.data.order import buckets, mixture
 from alp_jax.data.store.dataset import Dataset
 from alp_jax.data.store.mapped import MappedTable, write_table
 
-CHUNK = 1 << 18  # clips looked at at a time
-BIG = 1 << 20  # clips from which a rung is kept in a file
+CHUNK = 1 << 18  # clips handled at a time
+BIG = 1 << 20  # number of clips from which a rung is kept in a file
 _RANK_BINS = 1 << 16
 _FORMAT, _META = 1, b"alp_jax_rung"
 
@@ -35,10 +35,11 @@ class Summary:
 
     Attributes:
       edges: samples of each bucket.
-      crop_percent: how much of a clip may be cropped to fit a shorter bucket than the first that is long enough.
-      components: names of the sources that are mixed by weight; ("",) when all are one.
+      crop_percent: how much of a clip may be cropped to fit a bucket shorter than the clip.
+      components: names of the sources that are mixed by weight; ("",) if there are no weights.
       clips: clips by (bucket, component).
-      source_clips, source_pairs, source_samples, source_kept: by (bucket, source); kept is what cropping leaves.
+      source_clips, source_pairs, source_samples, source_kept: by (bucket, source); ``source_kept``: samples left
+        after cropping.
     """
 
     edges: list[int]
@@ -56,7 +57,7 @@ class Rung:
 
     Attributes:
       rows: int32 views by (bucket, component).
-      table: the file that a big one is kept in; its ``release`` gives back the memory of pages that were read.
+      table: the file that holds a big rung; its ``release`` gives back the memory of pages that were read.
     """
 
     def __init__(self, summary: Summary, rows: np.ndarray, table: MappedTable | None = None):
@@ -73,7 +74,7 @@ def open_rung(dataset: Dataset, config: DataConfig) -> Rung:
     """The rung that ``config.pairs``, ``sources``, ``mixture`` and the bucket settings describe.
 
     Raises:
-      UserError: naming the knob, when there are fewer pairs than asked for or no such source.
+      UserError: names the setting if there are fewer pairs than requested, or no such source.
     """
     chosen = mixture.select(config.sources, dataset.sources)
     lengths = (
@@ -91,7 +92,7 @@ def open_rung(dataset: Dataset, config: DataConfig) -> Rung:
         try:
             write_table(path, _table(rung))
         except (OSError, StorageError):
-            return rung  # a cache that cannot be written costs memory and nothing else
+            return rung  # without a writable cache the rung stays in memory
         return _load(path) or rung
     return rung
 
@@ -154,7 +155,7 @@ def _make(dataset: Dataset, config: DataConfig, chosen: tuple[str, ...]) -> Rung
 
 
 def _pieces(dataset: Dataset, inside_S: np.ndarray, limit: int):
-    """Rows of the clips with a rank up to ``limit`` in the chosen sources, a stretch of the index at a time."""
+    """Rows of the clips in the chosen sources with a rank up to ``limit``, one piece of the index at a time."""
     for start in range(0, len(dataset), CHUNK):
         rank = dataset.ladder[start : start + CHUNK]
         row_N = np.flatnonzero((rank >= 0) & (rank <= limit) & inside_S[dataset.source[start : start + CHUNK]])
@@ -164,9 +165,9 @@ def _pieces(dataset: Dataset, inside_S: np.ndarray, limit: int):
 
 
 def _limit(dataset: Dataset, inside_S: np.ndarray, pairs: int) -> int:
-    """The last rank of the smallest stretch of the ladder whose captions reach ``pairs``; 0 pairs: the last of all.
+    """The last rank of the shortest prefix of the ladder whose captions reach ``pairs``; 0 pairs: the last of all.
 
-    Captions are counted by ranges of ranks first and by rank within the range that matters then.
+    Captions are counted first by range of ranks, then by rank within the range that matters.
     """
     last = len(dataset)
     width = -(-last // _RANK_BINS) or 1
@@ -194,7 +195,7 @@ def _limit(dataset: Dataset, inside_S: np.ndarray, pairs: int) -> int:
 
 
 def _edges(dataset: Dataset, config: DataConfig, inside_S: np.ndarray) -> tuple[np.ndarray, int]:
-    """Bucket lengths in samples, and the per cent of a clip that may be cropped to fit a shorter one.
+    """Bucket lengths in samples, and the percentage of a clip that may be cropped to fit a shorter one.
 
     They are chosen for the whole ladder, so that all of its rungs have the same shapes.
     """

@@ -1,9 +1,9 @@
-"""An order that visits shards one after another, for storage where reading a whole file is cheap and a clip is not.
+"""An order that visits shards one after another, for storage that reads whole files cheaply but not single clips.
 
-In every epoch the shards come in an order of their own and are cut into windows of a few; clips are shuffled inside a
-window. All buckets go through the shards together, in passes: pass ``e`` uses every bucket as often as it takes to
-bring it through its clips for the ``e``-th time, its uses spread evenly. So at any time one window, or two at a border,
-holds every clip that is needed, and the order is still a pure function of the step, the same on any number of hosts.
+In every epoch the shards are permuted anew and cut into windows of a few shards; clips are shuffled within a window.
+All buckets go through the shards together, in passes: pass ``e`` uses every bucket as often as it takes to bring it
+through its clips for the ``e``-th time, with uses spread evenly. So at any time one window, or two at a boundary, holds
+every clip that is needed, and the order is still a pure function of the step, the same on any number of hosts.
 
 The clips of a global batch are sorted by where they lie, so a host, which takes a stretch of every batch, needs about
 its share of a window's shards: with as many shards in a window as there are hosts, one or two.
@@ -20,7 +20,7 @@ import numpy as np
 
 from alp_jax.core.hashing import keys, mix, permute, philox
 
-# Purposes of random streams, of which no two share anything; compose.py has 1, 2 and 4.
+# Purposes of random streams, all distinct; compose.py has 1, 2 and 4.
 SHUFFLE, PASS, SHARDS = 3, 5, 6
 
 
@@ -30,7 +30,7 @@ class Windows:
 
     Attributes:
       shards: numbers of the shards that hold clips of the rung, int64[F].
-      ends_KCF: int64, how many of the (bucket, component)'s clips, which are sorted by shard, lie up to each shard.
+      ends_KCF: int64, how many of the (bucket, component)'s clips, sorted by shard, lie in the shards up to each one.
       width: shards in a window.
     """
 
@@ -39,7 +39,7 @@ class Windows:
     width: int
 
     def visits(self, seed: int, epoch: int) -> np.ndarray:
-        """In which order the shards come in one epoch: indices into ``shards``, the same for all buckets."""
+        """The order of the shards in one epoch: indices into ``shards``, the same for all buckets."""
         return _visits(seed, len(self.shards), epoch)
 
     def members(self, bucket: int, c: int, component: int, seed: int, entry_N: np.ndarray) -> np.ndarray:
@@ -64,7 +64,7 @@ class Windows:
         return member_N
 
     def around(self, bucket: int, seed: int, entry: int) -> tuple[list[int], list[int]]:
-        """Shards of the window that holds ``entry`` of the bucket's first component, and of the next one; sorted."""
+        """Shards of the window that holds ``entry`` of the bucket's first component, and of the next window; sorted."""
         ends_F = self.ends_KCF[bucket, 0]
         epoch, rest = divmod(entry, int(ends_F[-1]))
         visit_F = self.visits(seed, epoch)
@@ -81,7 +81,7 @@ def _visits(seed: int, num_shards: int, epoch: int) -> np.ndarray:
 
 
 def _uses(epochs: int, size: int, batch: int) -> int:
-    """Batches after which a bucket's clips were all taken ``epochs`` times."""
+    """Number of batches after which all of a bucket's clips were taken ``epochs`` times."""
     return -(-epochs * size // batch)
 
 
