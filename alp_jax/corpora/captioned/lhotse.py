@@ -2,15 +2,15 @@
 
 A cut is ``{id, start, duration, channel, recording: {id, sources: [{type, channels, source}]}, supervisions:
 [{start, duration, custom: {caption, original_caption, audio_tag}}]}``; caption and original_caption are a text or a
-list of texts. By default ``caption`` is used: in UTS the new, detailed one; option ``captions`` takes the original
+list of texts. By default ``caption`` is used: in UTS the new, detailed one; option ``captions`` selects the original
 ones, or both.
 
-A cut whose only supervision is of all of it, or states no times, is one clip. Else each stretch is a clip with the
-captions of the supervisions that have it. A channel of a recording that has several is a recording of its own here, in
-the group of the whole one. What Lhotse would change in the sound when it loads a cut (speed, volume, reverberation) is
-refused by its name.
+A cut whose only supervision covers all of it, or states no times, is one clip. Otherwise each stretch is a clip with
+the captions of its supervisions. A channel of a recording with several counts as a recording of its own, in the group
+of the whole one. Cuts whose sound Lhotse would change on loading (speed, volume, reverberation) are refused by the name
+of the change.
 
-UTS puts the name of the data set in the place of the audio path ("audioset"). Such a name becomes the clip's source,
+UTS puts the name of the data set in place of the audio path ("audioset"). Such a name becomes the clip's source,
 and the file is looked up by the cut's id below the audio folder. A relative path is taken below the audio folder; an
 absolute path is taken as it is when it lies below that folder (``--audio /``: any), else its file name is looked up.
 """
@@ -29,7 +29,7 @@ from alp_jax.corpora.rows import BadRow, check_utf8, field, plain, seconds, tags
 
 _CHOICES = {"new": ("caption",), "original": ("original_caption",), "both": ("caption", "original_caption")}
 _ROUNDING_S = 1e-3
-_EDGE_S = 0.1  # by which the only supervision of a cut may miss its ends and still be of all of it
+_EDGE_S = 0.1  # by how much the only supervision of a cut may miss its ends and still cover all of it
 _AUDIOSET = re.compile(r"Y([A-Za-z0-9_-]{11})")
 
 
@@ -44,7 +44,7 @@ def clips(
 
     Args:
       captions: ``new``, ``original`` or ``both``.
-      source: the source of all clips; "": the data set's name where the cut states one, else ``lhotse``.
+      source: the source of all clips; "": the data set's name if the cut states one, else ``lhotse``.
     """
     reader = _Cuts(audio, _CHOICES[captions], source)
     for path in metadata:
@@ -138,13 +138,13 @@ def _listed(value: object) -> list:
 
 
 def _refuse_transforms(recording: dict) -> None:
-    """BadRow for a recording that Lhotse would change while it loads it, but for resampling that takes nothing away."""
+    """Raises BadRow for a recording that Lhotse would change on loading, except by resampling that loses nothing."""
     for transform in recording.get("transforms") or ():
         name = transform.get("name") if isinstance(transform, dict) else transform
         known = transform.get("kwargs") if isinstance(transform, dict) else None
         known = known if isinstance(known, dict) else {}
         rate = known.get("target_sampling_rate")
-        if name == "Resample" and isinstance(rate, int) and rate >= SAMPLE_RATE:  # takes nothing away of what is stored
+        if name == "Resample" and isinstance(rate, int) and rate >= SAMPLE_RATE:  # loses nothing of what is stored
             continue
         how = ", ".join(f"{key}={value}" for key, value in known.items())
         raise BadRow("unsupported_cut", f"the transform {name}({how}) of its recording; store that sound as a file")
@@ -157,7 +157,7 @@ def _stretches(supervisions: list, start: float, duration: float, channel: objec
     """The supervisions of a cut by the stretch they describe: the whole cut when the only one is of it.
 
     Raises:
-      BadRow: there is none, one lies outside of the cut, or a time or channel is none.
+      BadRow: there is none, one lies outside the cut, or a time or channel is invalid.
     """
     if not supervisions or not all(isinstance(one, dict) for one in supervisions):
         raise BadRow("bad_record", "no supervision")
@@ -166,7 +166,7 @@ def _stretches(supervisions: list, start: float, duration: float, channel: objec
         return {(start, duration, channels): supervisions}
     by_stretch: dict[Stretch, list[dict]] = {}
     for one in supervisions:
-        first = _number(one.get("start"), "start")  # from the start of the cut, negative when it began before
+        first = _number(one.get("start"), "start")  # from the start of the cut, negative if it began earlier
         last = min(first + _number(one.get("duration"), "duration"), duration)
         first = max(first, 0.0)
         if last - first < _ROUNDING_S:
@@ -179,7 +179,7 @@ def _stretches(supervisions: list, start: float, duration: float, channel: objec
 
 
 def _covers(supervision: dict, duration: float) -> bool:
-    """Whether it is of a whole cut of ``duration`` seconds: it states no times, or about those of the cut."""
+    """Whether it covers a whole cut of ``duration`` seconds: it states no times, or nearly those of the cut."""
     if supervision.get("start") is None or supervision.get("duration") is None:
         return True
     first = _number(supervision["start"], "start")
