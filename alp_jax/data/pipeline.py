@@ -125,7 +125,7 @@ class GlobalBatches(grain.sources.RandomAccessDataSource):
         )
 
     def put_text(self, batch: dict[str, np.ndarray], i: int, record: Record, choice: float) -> None:
-        """Fills row ``i`` with one of the captions, picked by ``choice`` in [0, 1), and with ids that tell duplicates."""
+        """Fills row ``i`` with one of the captions, picked by ``choice`` in [0, 1), and ids that tell duplicates."""
         caption = record.captions[int(choice * len(record.captions))]
         ids, batch["text_cut"][i] = caption_ids(caption, self._tokenizer, self._config)
         batch["text"][i, : len(ids)] = ids
