@@ -3,9 +3,9 @@
 A table is CSV (with commas, semicolons, tabs or bars), JSON, JSON lines or parquet; text may be gzipped. Its columns or
 keys: ``file_name`` relative to the folder; ``caption`` or ``caption_1``, ``caption_2``, ... (a cell may hold a list,
 also a printed one); optional ``id``, ``split``, ``tags`` (separated by semicolons, or a list), ``start``, ``end`` or
-``duration`` (seconds), ``label_<task>``, ``group``, ``recording``, ``license``. ``columns.py`` has the other names
-that are understood. Without a column for it, or a name that states it, whole groups are split by
-``splits.SplitRule``. Several rows of one stretch of one file are one clip with the captions of all of them.
+``duration`` (seconds), ``label_<task>``, ``group``, ``recording``, ``license``. ``columns.py`` lists the other names
+that are understood. If neither a column nor the name of the table states the split, whole groups are split by
+``splits.SplitRule``. Several rows for one stretch of one file become one clip with the captions of all of them.
 
 Containers are read where they lie: parquet files with a column of audio bytes, as the HF datasets library writes them,
 and webdataset tar files, as LAION publishes them.
@@ -30,7 +30,7 @@ from alp_jax.corpora.corpus import SPLIT_WORDS, Clips, Corpus, Option, split_wor
 from alp_jax.corpora.rows import BadRow, check_utf8, plain, seconds, stretch, tags, texts
 from alp_jax.corpora.splits import SEED, SHARES, UNITS, Assigned, SplitRule
 
-_SAME_S = 0.01  # by which an end and a duration may differ
+_SAME_S = 0.01  # by how much an end and a duration may disagree
 
 
 def clips(
@@ -42,19 +42,20 @@ def clips(
     shares: str = SHARES,
     split_seed: str = SEED,
 ) -> Clips:
-    """One clip for each stretch of a file that rows name, in file order; a clip of several rows comes with the last.
+    """One clip for each stretch of a file that rows name, in file order; a clip of several rows comes at its last one.
 
-    A row without captions is kept (it may carry labels); a file that does not exist is kept too, the builder counts
-    it. The split is that of the row, where it is empty what the name of the table says or ``train``; where neither the
-    table has a column for it nor its name says it, ``split_rule`` decides. The default recording and group are the
-    path, so that rows that cut one file share them. A group belongs to the split of its first row. Tables that state
-    splits are read first, then those with groups: what they say of a group or file holds for the others too.
+    A row without captions is kept (it may carry labels); a file that does not exist is kept too, and
+    the builder counts it. The split is that of the row or, if the cell is empty, the one in the name of the table, or
+    ``train``; if the table has no column for it and its name states none, ``split_rule`` decides. The default recording
+    and group are the path, so that rows that cut one file share them. A group belongs to the split of its first row.
+    Tables that state splits are read first, then those with groups: what they say about a group or file also holds for
+    the others.
 
     Args:
-      ignore: columns that are left aside, separated by commas or semicolons; ``*`` for all that are not known.
+      ignore: columns to ignore, separated by commas or semicolons; ``*`` for all unknown ones.
 
     Raises:
-      UserError: an unknown or missing column, a table of another kind, or one without rows.
+      UserError: an unknown or missing column, a table of an unknown kind, or one without rows.
     """
     paths = shards.files(metadata)
     for path in paths:
@@ -117,7 +118,7 @@ def _rows(path: pathlib.Path, known: Columns) -> Iterator[Row | Rejected]:
 
 
 def _split_of(path: pathlib.Path) -> str:
-    """The split that a table's name states, or of a container the folder's that it lies in; "" for none."""
+    """The split stated by a table's name or, for a container, by its folder's name; "" for none."""
     splits = split_words(path.name)
     if not splits and tables.suffix(path) in tables.CONTAINERS:
         splits = split_words(path.absolute().parent.name)
@@ -125,7 +126,7 @@ def _split_of(path: pathlib.Path) -> str:
 
 
 class _Rows:
-    """Makes clips of rows. ``top``: the folder that names of containers start at."""
+    """Turns rows into clips. ``top``: the folder to which names of containers are relative."""
 
     def __init__(self, audio: pathlib.Path | None, split: str | None, source: str, top: str):
         self._root = pathlib.Path(os.path.abspath(audio)) if audio is not None else None
@@ -137,12 +138,12 @@ class _Rows:
         self._spelt = Spelt()
 
     def begin(self, path: pathlib.Path, rule: SplitRule | None) -> None:
-        """The rows that come are those of the table ``path``, whose clips are split by ``rule`` if there is one."""
+        """Starts the rows of the table ``path``, whose clips are split by ``rule`` if there is one."""
         self._named, self._rule = _split_of(path), rule
         folder = path.absolute().parent
         if not self._named or self._split:
             return
-        if not split_words(path.name):  # the folder says it
+        if not split_words(path.name):  # the folder states it
             if folder not in self._said:
                 say(f"{folder}: split {self._named} by the folder's name, but for rows that state another")
             self._said.add(folder)
@@ -150,7 +151,7 @@ class _Rows:
             say(f"{path}: split {self._named} by its name, but for rows that state another")
 
     def place(self, row: Row) -> Place:
-        """The file and the stretch of it that a row names, the file in composed Unicode."""
+        """The file that a row names, in composed Unicode, and the stretch of it."""
         start, duration = _times(row)
         return composed(os.path.normpath(self._name(row))), start, duration
 
@@ -181,12 +182,12 @@ class _Rows:
             group=group,
             license=single["license"],
             member=row.member,
-            # a recording that is named may lie in pieces, and the table does not say where in it a file begins
+            # a named recording may be in pieces, and the table does not say where in it a file begins
             recording_start_s=None if single["recording"] else start,
         )
 
     def _split_in(self, value: object, cells: Mapping[str, str], file: str, group: str) -> str:
-        """The split of a row; ``file`` is "" where no other row can name it."""
+        """The split of a row; ``file`` is "" if no other row can name it."""
         if self._split:
             return self._split
         if self._rule and value:
@@ -209,7 +210,7 @@ class _Rows:
         return str(name).strip()
 
     def _inside(self, row: Row) -> str:
-        """What audio in a container is called: the container, below the folder of audio or the top, and its name."""
+        """The name of audio in a container: the container, relative to the audio folder or the top, and its own name."""
         relative = os.path.relpath(row.container, self._top)
         if self._root is not None and row.container.startswith(os.path.join(self._root, "")):
             relative = os.path.relpath(row.container, self._root)
@@ -237,7 +238,7 @@ def _words(split: str) -> list[str]:
 
 
 def _times(row: Row) -> tuple[float, float | None]:
-    """Start and length in seconds; the length None when it is neither stated nor follows from an end."""
+    """Start and length in seconds; the length is None if neither it nor an end is stated."""
     cells = row.cells
     start = seconds(cells.get("start", 0.0), "start")
     duration = seconds(cells["duration"], "duration") if "duration" in cells else None

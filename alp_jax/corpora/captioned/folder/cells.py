@@ -1,4 +1,4 @@
-"""What one cell of somebody's table says: nothing, a text, or a list that a program has printed."""
+"""Interprets a cell of a user's table: nothing, a text, or a list that a program has printed."""
 
 import ast
 import io
@@ -8,7 +8,7 @@ import tokenize
 
 from alp_jax.corpora.rows import BadRow
 
-# what pandas reads as an empty cell; programs write these words where a value is missing
+# what pandas reads as an empty cell, since programs write these words for a missing value
 EMPTY = frozenset(
     (
         *("", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A"),
@@ -18,30 +18,30 @@ EMPTY = frozenset(
 _LONGEST_LIST = 1 << 20  # characters
 _OPENS = {"[": "]", "(": ")"}
 _ARRAY = "array("
-# what stands behind a quoted part of a sentence, in place of a comma: ["Hi!" he said. "Bye!"]
+# what follows a quoted part of a sentence instead of a comma: ["Hi!" he said. "Bye!"]
 _WORDS = re.compile(r"[,.;:!?]?\s+[^\[\]]*[^\W\d_][^\[\]]*")
 _SKIPPED = (tokenize.NEWLINE, tokenize.NL, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER)
 
 
 def empty(value: object) -> bool:
-    """Whether a cell says nothing: null, NaN, no text, or a word that stands for a missing value."""
+    """Whether a cell is empty: null, NaN, no text, or a word that stands for a missing value."""
     if isinstance(value, str):
         return value.strip() in EMPTY
     return value is None or (isinstance(value, float) and value != value)
 
 
 def listed(value: object, name: str, separator: str = "") -> list:
-    """The values of a cell: of a list, of a list that was printed into text, or the one that it holds.
+    """The values of a cell: those of a list, those of a list printed as text, or the single value in it.
 
     Lists as Python, JSON and numpy print them are read: ``['a', 'b']``, ``["a", null]``, ``['a' 'b']``,
     ``array(['a'], dtype=object)``. A text that merely begins with a bracket (``[music] plays``) stays a text.
 
     Args:
       name: of the column, for errors.
-      separator: what else parts the values of a text; "" for nothing.
+      separator: what else separates the values in a text; "" for nothing.
 
     Raises:
-      BadRow: what must be a printed list is cut short or damaged.
+      BadRow: a printed list is cut short or damaged.
     """
     if isinstance(value, list | tuple):
         return [one for one in value if not empty(one)]
@@ -56,14 +56,14 @@ def listed(value: object, name: str, separator: str = "") -> list:
 
 
 def printed_list(text: str, name: str = "cell") -> list[str] | None:
-    """The texts of a list that was printed into ``text``; None when it is no printed list. BadRow: see ``listed``."""
+    """The texts of a list printed as ``text``; None if it is not a printed list. BadRow: see ``listed``."""
     inner = text.strip()
     if inner.startswith(_ARRAY) and inner.endswith(")"):  # array([...], dtype=object)
         inner = inner[len(_ARRAY) : inner.rfind("]") + 1]
     if len(inner) < 2 or _OPENS.get(inner[0]) != inner[-1]:
         return None
     body = inner[1:-1].strip()
-    if inner[0] == "[" and (texts := _json(inner)) is not None:  # first: JSON has other escapes than Python
+    if inner[0] == "[" and (texts := _json(inner)) is not None:  # tried first, since JSON has other escapes than Python
         return texts
     texts = _strings(body) if len(body) <= _LONGEST_LIST else None
     if texts is None and inner[0] == "[" and body[0] in "'\"" and body[-1] in "'\"." and not _sentence(body):
@@ -83,7 +83,7 @@ def _json(text: str) -> list[str] | None:
 
 
 def _sentence(body: str) -> bool:
-    """Whether words stand between or behind the quoted parts of ``body``, and every quote is closed."""
+    """Whether words stand between or after the quoted parts of ``body``, and every quote is closed."""
     parts = body.split(body[0])
     if len(parts) % 2 == 0:
         return False
@@ -92,9 +92,9 @@ def _sentence(body: str) -> bool:
 
 
 def _strings(body: str) -> list[str] | None:
-    """The string literals of ``body``, with commas or blanks between them; None for anything else.
+    """The string literals of ``body``, with commas or white space between them; None for anything else.
 
-    They are taken one by one: Python would join the neighbours of a numpy list, that has no commas, to one text.
+    They are parsed one by one: numpy prints lists without commas, and Python would join adjacent literals into one.
     """
     texts = []
     try:

@@ -1,8 +1,8 @@
-"""Which column of somebody's table means what.
+"""Determines what the columns of a user's table mean.
 
-Names are compared without regard to case, with blanks and hyphens as underscores. A meaning has several names, of which
-the first that a table has is used: a column ``text`` holds the captions where no column ``caption`` is, else it is one
-that is not known. Columns that are not known are an error until the option ``ignore`` names them.
+Names are compared regardless of case, with spaces and hyphens as underscores. A meaning has several names, of which the
+first that a table has is used: a column ``text`` holds the captions if there is no column ``caption``, and is unknown
+otherwise. Unknown columns are an error unless the option ``ignore`` names them.
 """
 
 import re
@@ -31,7 +31,7 @@ NAMES = {
     "license": ("license", "licence"),
 }
 CAPTIONS = ("caption", "captions", "caption_1 ... caption_99")
-OTHER_CAPTIONS = ("text", "texts", "sentence", "description")  # where none of CAPTIONS is
+OTHER_CAPTIONS = ("text", "texts", "sentence", "description")  # used if none of CAPTIONS is there
 EXPECTED = (
     "file_name (or path, audio, filename, audio_path, ...), caption or caption_1, caption_2, ... (or text, sentence, "
     "description), and optionally id, split, tags, start, end, duration, label_<task>, group, recording, license"
@@ -39,14 +39,14 @@ EXPECTED = (
 ALL = "*"
 _NUMBERED = re.compile(r"captions?_?(\d{1,2})")
 _LABEL = re.compile(r"label_(\w+)", re.IGNORECASE)
-_FIRST = re.compile(r"unnamed:_\d+(\.\d+)?")  # what pandas calls a column without a name: its index comes first
+_FIRST = re.compile(r"unnamed:_\d+(\.\d+)?")  # pandas' name for a column without one; its index comes first
 _INDEX = re.compile(r"__index_level_\d+__")
 _SHOWN = 8
-_FORMS = 4096  # of headers that are kept, and names that are said
+_FORMS = 4096  # limit for cached headers, and for names reported once
 
 
 class Column(NamedTuple):
-    """A column that is used: its name in the table, what it means, and of a label the task."""
+    """A column in use: its name in the table, its meaning and, for a label, the task."""
 
     name: str
     meaning: str
@@ -54,36 +54,36 @@ class Column(NamedTuple):
 
 
 class NoFile(UserError):
-    """No column is for the file."""
+    """No column names the file."""
 
 
 class Columns:
-    """Finds out what columns mean; says once for each table what it leaves aside."""
+    """Finds out what columns mean; reports once per table which it ignores."""
 
     def __init__(self, ignore: str = "", quiet: bool = False):
-        """``ignore`` is the option: names separated by commas or semicolons, or ``*`` for all that are not known."""
+        """``ignore`` is the option: names separated by commas or semicolons, or ``*`` for all unknown ones."""
         self._quiet = quiet
         self._ignored = {normalised(name) for name in re.split("[,;]", ignore) if name.strip()}
         self._known: dict[tuple, tuple[list[Column], list[str]]] = {}
         self._said: set[tuple[str, str]] = set()
 
     def of(self, names: Sequence[str], table: str, where: str, inside: str = "", aside: Sequence[str] = ()):
-        """The columns of a table that are used, captions in the order of their numbers.
+        """The columns of a table to use, captions in the order of their numbers.
 
         Args:
-          names: as the table has them, first to last.
-          table: what is said of the table is said once for this name.
-          where: what errors name.
-          inside: the column that holds audio; "": a column of file names is needed.
-          aside: columns that the table's format has and that are no use here.
+          names: those in the table, first to last.
+          table: name under which messages about the table appear, once each.
+          where: what errors call the table.
+          inside: the column that holds audio; "": a column of file names is required.
+          aside: columns of the table's format that are of no use here.
 
         Raises:
-          NoFile: no column is for the file.
-          UserError: two columns of one name, or one that is not known.
+          NoFile: no column names the file.
+          UserError: two columns have one name, or one is unknown.
         """
         key = (tuple(names), inside)
         if key not in self._known:
-            if len(self._known) == _FORMS:  # objects whose keys are data
+            if len(self._known) == _FORMS:  # the objects use data as keys
                 self._known.clear()
             self._known[key] = self._find(names, where, inside, aside)
         used, left = self._known[key]
@@ -94,13 +94,13 @@ class Columns:
         return used
 
     def _find(self, names, where, inside, aside) -> tuple[list[Column], list[str]]:
-        own = {}  # normalised name -> name, without those that are left aside
+        own = {}  # normalised name -> name, without those to ignore
         left = []
         for number, name in enumerate(names):
             plain = normalised(name) or f"unnamed:_{number}"
             name = name if name.strip() else f"Unnamed: {number}"
             index = _INDEX.fullmatch(plain) or (not number and _FIRST.fullmatch(plain))
-            beside = inside and plain != inside and plain in NAMES[FILE]  # says again what the audio was called
+            beside = inside and plain != inside and plain in NAMES[FILE]  # repeats the name of the audio inside
             if index or beside or plain in self._ignored or plain in aside:
                 left.append(name)
             elif plain in own:
@@ -118,17 +118,17 @@ class Columns:
 
 
 def normalised(name: str) -> str:
-    """A column's name as it is compared."""
+    """A column's name in the form in which names are compared."""
     return re.sub(r"[\s\-]+", "_", name.strip().lstrip("\ufeff").casefold())
 
 
 def known(names: Sequence[str]) -> int:
-    """How many of the columns mean something."""
+    """How many of the columns have a known meaning."""
     return len(_meanings({normalised(name): name for name in names}, "")[0])
 
 
 def _meanings(own: Mapping[str, str], inside: str) -> tuple[list[Column], list[str]]:
-    """(columns that mean something, names of the others)"""
+    """(columns with a meaning, names of the others)"""
     used: dict[str, Column] = {}
     for meaning, synonyms in NAMES.items():
         name = next((name for name in synonyms if name in own and name != inside), None)
@@ -151,7 +151,7 @@ def _has_file(used: Sequence[Column]) -> bool:
 
 
 def _problem(names: Sequence[str], used: Sequence[Column], unknown: Sequence[str]) -> str:
-    """What is wrong with the columns of a table, and what to type."""
+    """What is wrong with the columns of a table, and what to type to fix it."""
     if not _has_file(used):
         near = nearest(unknown[0], NAMES[FILE]) if len(unknown) == 1 else ""
         there = f", only {', '.join(repr(name) for name in names[:_SHOWN])}" if names else ""

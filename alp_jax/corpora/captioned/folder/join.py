@@ -1,4 +1,4 @@
-"""One clip of several rows: a table with a row for each caption names a file as often as it has captions."""
+"""Joins rows into clips: a table with one row per caption names a file as often as it has captions."""
 
 import array
 import dataclasses
@@ -23,12 +23,12 @@ def joined(
 ) -> Iterator[Clip | Rejected]:
     """The clips of all rows; rows of the same stretch of the same file are one clip with the captions of all of them.
 
-    The rows are read twice: first what they name is counted, in 8 bytes a row, so that a clip waits in memory for those
-    of its rows only that are still to come. Rows of containers are clips of their own.
+    The rows are read twice. The first pass counts the rows of every place, in 8 bytes a row, so that a clip waits in
+    memory only until its last row. Every row of a container is a clip of its own.
 
     Args:
-      counted: the same as ``rows``, but that rows of containers may be left out.
-      place_of, make: of a row; they raise BadRow.
+      counted: the same as ``rows``, except that rows of containers may be missing.
+      place_of, make: give the place, and the clip, of a row; they raise BadRow.
     """
     waiting = _repeated(counted, place_of)
     held: dict[int, tuple[str, Clip]] = {}
@@ -59,7 +59,7 @@ def joined(
 
 
 def _repeated(rows: Iterable[Row | Rejected], place_of: Callable[[Row], Place]) -> dict[int, int]:
-    """How many rows there are of each place that several have, by its hash."""
+    """Hash of a place -> number of rows, for places that several rows have."""
     keys = array.array("Q")
     for row in rows:
         if isinstance(row, Row) and not row.container:
@@ -77,7 +77,7 @@ def _hash(audio_place: Place) -> int:
 
 
 def _join(first: Clip, second: Clip, where: str) -> Clip:
-    """``first`` with what ``second``, of a later row, adds; BadRow when they contradict each other."""
+    """``first`` plus what ``second``, of a later row, adds; BadRow if they contradict each other."""
     labels = dict(first.labels)
     for task, label in second.labels.items():
         if labels.setdefault(task, label) != label:

@@ -1,7 +1,7 @@
-"""Rows of parquet files as the HF datasets library writes them, with the audio inside, and of plain parquet tables.
+"""Rows of parquet files as Hugging Face datasets writes them, with the audio inside, and of plain parquet tables.
 
-Audio is a column of ``struct{bytes, path}`` (or of bytes); of it only what a row is called is read here. A row without
-bytes names a file. Where audio is beside the table, a column names the file, as in any other table.
+Audio is a column of ``struct{bytes, path}`` or of bytes; only its ``path`` is read here. A row without bytes names a
+file. If the audio is beside the table, a column names the file, as in any other table.
 """
 
 import pathlib
@@ -15,14 +15,14 @@ from alp_jax.corpora import tables
 from alp_jax.corpora.captioned.folder.columns import AUDIO, FILE, Columns, normalised
 from alp_jax.corpora.captioned.folder.tables import Rows, row_of
 
-_BYTES = (AUDIO, "audio_bytes", "bytes", "wav", "flac", "mp3", "ogg")  # what a column of encoded files is called
+_BYTES = (AUDIO, "audio_bytes", "bytes", "wav", "flac", "mp3", "ogg")  # names of a column of encoded files
 
 
 def rows(path: pathlib.Path, known: Columns) -> Rows:
     """The rows of a parquet file in their order.
 
     Raises:
-      UserError: it cannot be read, has audio in several columns or of another form, or columns that are not known.
+      UserError: it cannot be read, has audio in several columns or in another form, or has unknown columns.
     """
     with tables.open_parquet(path) as file:
         schema = file.schema_arrow
@@ -68,7 +68,7 @@ def _empty(file: pq.ParquetFile) -> Iterator[pa.RecordBatch]:
 
 
 def _sound(path: pathlib.Path, schema: pa.Schema) -> str:
-    """The column that holds audio, "" when none does."""
+    """The column that holds audio, "" if none does."""
     candidates = []
     for field in schema:
         if pa.types.is_struct(field.type):
@@ -87,7 +87,7 @@ def _sound(path: pathlib.Path, schema: pa.Schema) -> str:
 
 
 def _held(path: pathlib.Path, file: pq.ParquetFile, schema: pa.Schema, sound: str) -> Iterator[bool]:
-    """Whether each row has audio bytes, told by the statistics of row groups; where they do not tell, by the rows."""
+    """Whether each row has audio bytes, from the statistics of row groups or, if these do not tell, from the rows."""
     struct = pa.types.is_struct(schema.field(sound).type)
     leaf = f"{sound}.bytes" if struct else sound
     for group in range(file.num_row_groups):

@@ -1,4 +1,4 @@
-"""Which files of a folder are somebody's data: one table, or the shards of a container format wherever they lie."""
+"""Which files of a folder are a user's data: its tables, or the shards of a container format at any depth."""
 
 import os
 import pathlib
@@ -23,9 +23,9 @@ def files(paths: Sequence[pathlib.Path]) -> list[pathlib.Path]:
 
 
 def top(paths: Sequence[pathlib.Path]) -> str:
-    """The folder that names of containers start at, so that no two have one name: the lowest that holds all of them.
+    """The folder to which names of containers are relative, so that they are unique: the lowest that holds them all.
 
-    Of containers that lie in one folder it is the folder above.
+    If all containers lie in one folder, it is the parent of that folder.
     """
     folders = sorted(
         {os.path.dirname(os.path.abspath(path)) for path in paths if path.name.lower().endswith(CONTAINERS)}

@@ -1,7 +1,7 @@
-"""The rows of somebody's table in any form that people write: CSV with any separator, JSON, JSON lines, parquet, tar.
+"""The rows of a user's table in any common form: CSV with any separator, JSON, JSON lines, parquet, tar.
 
-A row comes with its cells by meaning (``columns.py``) and, of a container, where its audio lies. What is wrong with one
-row costs that row (Rejected); what is wrong with the table is a UserError.
+A row comes with its cells by meaning (``columns.py``) and, if in a container, with the location of its audio. An error
+in one row costs that row (Rejected); an error in the table is a UserError.
 """
 
 import csv
@@ -18,10 +18,10 @@ from alp_jax.corpora.captioned.folder import columns
 from alp_jax.corpora.captioned.folder.cells import empty
 from alp_jax.corpora.captioned.folder.columns import CAPTION, LABEL, Column, Columns
 
-SEPARATORS = (",", ";", "\t", "|")  # the first of those that fit a header equally well
+SEPARATORS = (",", ";", "\t", "|")  # the first wins among those that fit a header equally well
 TEXT = (".csv", ".tsv", ".tab", ".json", ".jsonl", ".ndjson")  # each with .gz too
 CONTAINERS = (".parquet", ".tar")
-OBJECTS = (".json", ".jsonl", ".ndjson")  # whose rows may have different columns
+OBJECTS = (".json", ".jsonl", ".ndjson")  # kinds whose rows may have different columns
 _TIMES, _DECIMAL = ("start", "end", "duration"), re.compile(r"\s*\d+,\d+\s*")
 _OTHERS = {
     ".xlsx": "save it as CSV",
@@ -39,13 +39,13 @@ class Row:
 
     Attributes:
       where: file and row, for messages.
-      cells: meaning (of ``columns.NAMES``) -> value, without cells that say nothing.
+      cells: meaning (of ``columns.NAMES``) -> value, without empty cells.
       captions: the cells of the columns of captions, in their order.
       labels: task -> value.
-      container, member: where the audio lies when it is in a container (``Clip.member``); "" else.
-      name: what the audio is called inside the container.
-      used: the columns of the table, each with its place.
-      folder: where the file is looked up when no folder of audio is given; None: nowhere.
+      container, member: where the audio lies if it is in a container (``Clip.member``); else "".
+      name: the name of the audio inside the container.
+      used: the columns in use, each with its place in the values of a row.
+      folder: where to look for the file if no audio folder is given; None: nowhere.
     """
 
     where: str
@@ -59,7 +59,7 @@ class Row:
     used: Sequence[tuple[int | str, Column]] = ()
 
     def meanings(self) -> set[str]:
-        """What the columns of the table mean, whether or not this row has something in them."""
+        """The meanings of the table's columns, whether or not their cells in this row are empty."""
         return {column.meaning for _, column in self.used}
 
 
@@ -67,10 +67,10 @@ Rows = Iterator[Row | Rejected]
 
 
 def suffix(path: pathlib.Path) -> str:
-    """What kind of table a file is: its last suffix in lower case, or the one before ``.gz``.
+    """The kind of a table: its last suffix in lower case, or the one before ``.gz``.
 
     Raises:
-      UserError: a kind that cannot be read.
+      UserError: it is not a kind that can be read.
     """
     name = path.name.lower()
     plain = name.removesuffix(".gz")
@@ -86,7 +86,7 @@ def rows(path: pathlib.Path, known: Columns) -> Rows:
     """The rows of a table whose audio is files beside it (``TEXT``).
 
     Raises:
-      UserError: it cannot be read, has no columns for the file, or columns that are not known.
+      UserError: it cannot be read, has no column that names the file, or has unknown columns.
     """
     kind = suffix(path)
     if kind in (".csv", ".tsv", ".tab"):
@@ -100,7 +100,7 @@ def rows(path: pathlib.Path, known: Columns) -> Rows:
 
 
 def row_of(where: str, values: Sequence | dict, used: Sequence[tuple[int | str, Column]], **fields) -> Row:
-    """A row from its values and the columns that are used, each with its place in the values, and other fields."""
+    """A row from its values, the columns in use with their places in the values, and other fields."""
     cells, captions, labels = {}, [], {}
     for key, column in used:
         value = values[key]
@@ -131,7 +131,7 @@ def _csv(path: pathlib.Path, known: Columns, kind: str) -> Rows:
             continue
         parsed = row_of(f"{path} line {row[0]}", row[1], used)
         if separator != ",":
-            # a table whose cells no comma parts may have times with a decimal comma
+            # a table whose separator is not a comma may have times with a decimal comma
             for meaning in _TIMES:
                 if _DECIMAL.fullmatch(parsed.cells.get(meaning, "")):
                     parsed.cells[meaning] = parsed.cells[meaning].replace(",", ".")
@@ -139,7 +139,7 @@ def _csv(path: pathlib.Path, known: Columns, kind: str) -> Rows:
 
 
 def _separator(path: pathlib.Path, kind: str) -> str:
-    """What parts the cells, told by the header alone: the separator that finds most known columns in it, then cells."""
+    """The separator of cells, from the header alone: the one that gives most known columns, then most cells."""
     order = SEPARATORS if kind == ".csv" else ("\t", *(mark for mark in SEPARATORS if mark != "\t"))
     headers = []
     for mark in order:
@@ -172,7 +172,7 @@ def _check_lines(path: pathlib.Path) -> None:
 
 
 def _objects(path: pathlib.Path, unit: str, objects: Iterator[tuple[int, dict] | Rejected], known: Columns) -> Rows:
-    """The objects as rows. One that names no file costs itself; if it is the first, the table is another kind."""
+    """The objects as rows. One that names no file is rejected; if it is the first, the table is of another kind."""
     first = True
     for row in objects:
         if isinstance(row, Rejected):

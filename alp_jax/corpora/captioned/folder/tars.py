@@ -1,8 +1,8 @@
-"""Samples of webdataset shards, read where they lie: nothing is unpacked, audio is found again by its offset.
+"""Samples of webdataset shards, read where they lie: nothing is unpacked, and audio is found again by its offset.
 
-A sample is what follows one another and has one name up to the first dot of its last part: ``0.flac`` and ``0.json``.
-Of a sample ``.json`` holds columns (LAION's audio-dataset: ``text``, a text or a list, ``tag``, and ``original_data``,
-which is no use here), ``.txt`` a caption and ``.cls`` a label of the task ``cls``.
+A sample consists of consecutive files whose names agree up to the first dot of the last part: ``0.flac``, ``0.json``.
+In a sample ``.json`` holds columns (LAION's audio-dataset: ``text``, a text or a list, ``tag``, and ``original_data``,
+which is ignored), ``.txt`` a caption, and ``.cls`` a label of the task ``cls``.
 """
 
 import json
@@ -18,20 +18,20 @@ from alp_jax.corpora.captioned.folder.columns import AUDIO, CAPTION, LABEL, Colu
 from alp_jax.corpora.captioned.folder.tables import Rows, row_of
 from alp_jax.corpora.rows import BadRow, check_utf8
 
-# what is audio although the decoder may not read it: the build then says so for each
+# audio formats, including those that the decoder refuses: the build then reports each file
 _SOUNDS = AUDIO_EXTENSIONS | OTHER_EXTENSIONS
 _SIDES = {".json", ".txt", ".cls"}
 _ASIDE = ("original_data",)
-_LARGEST_TEXT = 1 << 20  # bytes of a member that is not audio
+_LARGEST_TEXT = 1 << 20  # bytes of a member other than audio
 _MOST_MEMBERS = 64  # of one sample
-_PADDING = 1 << 20  # bytes after the end that are looked at
+_PADDING = 1 << 20  # bytes after the end that are examined
 
 
 def rows(path: pathlib.Path, known: Columns) -> Rows:
     """The samples of a shard in their order.
 
     Raises:
-      UserError: no tar file, one that is damaged or goes on after its end, or columns that are not known.
+      UserError: it is not a tar file, is damaged, continues after its end, or has unknown columns.
     """
     try:
         with tarfile.open(path, "r:", errorlevel=1) as archive:
@@ -53,7 +53,7 @@ def rows(path: pathlib.Path, known: Columns) -> Rows:
 
 
 def _members(archive: tarfile.TarFile, path: pathlib.Path, size: int) -> Iterator[tarfile.TarInfo]:
-    """The plain files of an archive, of which one at a time is in memory."""
+    """The plain files of an archive, one at a time in memory."""
     while (member := archive.next()) is not None:
         archive.members = []
         if member.isreg() and not member.issparse() and not os.path.basename(member.name).startswith("."):
@@ -63,7 +63,7 @@ def _members(archive: tarfile.TarFile, path: pathlib.Path, size: int) -> Iterato
 
 
 def _check_end(path: pathlib.Path, end: int) -> None:
-    """Raises UserError when more follows the end of an archive than padding: what a second one there holds is lost."""
+    """Raises UserError if more than padding follows the end of an archive: a second one there would be missed."""
     with open(path, "rb") as file:
         file.seek(end)
         if file.read(_PADDING).strip(b"\0"):
