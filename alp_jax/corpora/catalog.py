@@ -1,7 +1,7 @@
 """The names of all corpora: the modules of captioned/ and benchmarks/, and those that other distributions add.
 
 A distribution adds one through the entry point group GROUP, whose entries refer to a ``Corpus`` of the entry's name.
-Nothing is imported for a name, so that a help text that lists them costs nothing.
+Listing the names imports no corpus, so a help text that lists them costs nothing.
 """
 
 import functools
@@ -16,7 +16,7 @@ GROUP = "alp_jax.corpora"
 
 @functools.cache
 def modules() -> dict[str, str]:
-    """Name -> module of the corpora that are part of this package. UserError: two have one name."""
+    """Name -> module of the corpora that are part of this package. UserError: two have the same name."""
     named: dict[str, str] = {}
     for package in (captioned, benchmarks):
         for entry in pkgutil.iter_modules(package.__path__):

@@ -1,4 +1,4 @@
-"""What a corpus is: one file that defines CORPUS, from which everything that is asked about it is read."""
+"""Defines what a corpus is: one module whose CORPUS answers every question about it."""
 
 import dataclasses
 import pathlib
@@ -19,7 +19,7 @@ SPLIT_WORDS = {
 
 @dataclasses.dataclass(frozen=True)
 class Option:
-    """A setting of a corpus, given as text. ``choices`` empty: any text."""
+    """A setting of a corpus, given as text; without ``choices`` any text is allowed."""
 
     help: str
     default: str = ""
@@ -28,12 +28,12 @@ class Option:
 
 @dataclasses.dataclass(frozen=True)
 class Download:
-    """How a corpus is fetched and then read from a cache folder, in place of files that the user names.
+    """How a corpus is fetched and then read from a cache folder, instead of from files that the user names.
 
     Attributes:
-      fetch: ``(cache folder, tier) -> {package: what is known of it, with "missing" where it could not be had}``.
+      fetch: ``(cache folder, tier) -> {package: facts about it, with "missing" if it could not be downloaded}``.
       collect: ``(cache folder, tier) -> (clips, account of what was left out)``.
-      write_credits: ``(cache folder, clips, path)`` writes who made the audio to a text file.
+      write_credits: ``(cache folder, clips, path)`` writes credits for the audio to a text file.
     """
 
     fetch: Callable[..., dict[str, dict]]
@@ -48,14 +48,14 @@ class Corpus:
     Attributes:
       name: what users type; the name of its module, or of its entry point.
       title: one line about the corpus.
-      metadata: which files it expects, as published.
-      audio: what the audio folder holds and how files are found in it; "" when the metadata holds the audio.
+      metadata: the published files that it expects, as a sentence.
+      audio: what the audio folder holds and how files are found in it; "" if the metadata holds the audio.
       read: ``(metadata paths, audio root or None, split or None, **options) -> clips and rejected rows``, streaming.
-      suffixes: the metadata files that are taken out of a folder given in their place; empty: the folder itself.
+      suffixes: of the metadata files to take from a folder that is given instead of them; empty: the folder itself.
       options: name -> Option.
-      official_split: where the split of every clip is published, as a sentence; "" when ``split`` may be given.
-      split_rule: ``(metadata paths, split or None, **options) -> how clips are split where the metadata names no split,
-        or None``; None for published corpora, which have theirs.
+      official_split: where the split of every clip is published, as a sentence; "" if ``split`` may be given.
+      split_rule: ``(metadata paths, split or None, **options) -> how clips are split if the metadata names no split,
+        or None``; None for published corpora, which have splits.
       containers: suffixes of files that hold metadata and audio; a folder may then hold both, too.
       download: for a corpus without ``read``.
     """
@@ -87,13 +87,13 @@ def split_words(name: str, extra: Mapping[str, str] | None = None) -> set[str]:
 
 
 def split_of(path: pathlib.Path, given: str | None, default: str | None, extra: Mapping[str, str] | None = None) -> str:
-    """The split of a metadata file: ``given``, else what its name says, else ``default``.
+    """The split of a metadata file: ``given``, else the one in its name, else ``default``.
 
     Args:
-      extra: words that mean something else in this corpus than in SPLIT_WORDS.
+      extra: words whose meaning in this corpus differs from SPLIT_WORDS.
 
     Raises:
-      UserError: the name says nothing and there is no default, or it names several splits.
+      UserError: the name states no split and there is no default, or it names several splits.
     """
     if given is not None:
         return given

@@ -11,7 +11,7 @@ from alp_jax.corpora import tables
 from alp_jax.corpora.rows import BadRow, check_utf8
 
 _CHUNK = 1 << 20  # characters read at a time
-_LONGEST = 64 << 20  # characters of one value; nothing published comes near
+_LONGEST = 64 << 20  # characters of one value; no published file comes near
 _BLANKS = re.compile(r"[ \t\r\n]*")
 _ESCAPED_BYTES = re.compile("[\udc80-\udcff]")
 
@@ -20,7 +20,7 @@ def json_rows(path: pathlib.Path, member: str = "", required: Sequence[str] = ()
     """(record number from 1, object) of every record; memory holds one chunk of the file.
 
     Args:
-      member: the key whose value is the list; "" when the file itself is the list.
+      member: the key whose value is the list; "" if the file itself is the list.
       required: keys that the first record must have.
       unique: reject objects that have a key twice.
 
@@ -90,7 +90,7 @@ def json_members(path: pathlib.Path, required: Sequence[str] = ()) -> Iterator:
 
 
 class _Reader:
-    """Takes values off the front of a text that is read chunk by chunk."""
+    """Takes values from the front of a text that is read chunk by chunk."""
 
     def __init__(self, file, pairs_hook=None):
         self._file, self._text, self._at = file, "", 0
@@ -102,7 +102,7 @@ class _Reader:
         return bool(chunk)
 
     def peek(self) -> str:
-        """The next character that is not blank, "" at the end."""
+        """The next character that is not white space, "" at the end."""
         while True:
             self._at = _BLANKS.match(self._text, self._at).end()
             if self._at < len(self._text):
@@ -116,13 +116,13 @@ class _Reader:
         self._at += 1
 
     def value(self) -> tuple[object, str]:
-        """The next JSON value and its text; ValueError when there is none."""
+        """The next JSON value and its text; ValueError if there is none."""
         self.peek()
         while True:
             text, at = self._text, self._at
             try:
                 value, end = self._decode(text, at)
-                if end == len(text) and self._more():  # a number may go on in the next chunk
+                if end == len(text) and self._more():  # a number may continue in the next chunk
                     continue
                 self._at += end - at
                 return value, text[at:end]
@@ -140,7 +140,7 @@ class _Reader:
         return self.key(), self.value()[0]
 
     def parts(self, opening: str, closing: str, take: Callable[[], tuple]) -> Iterator[tuple]:
-        """What ``take`` gives for every part of the list or object that comes next, its closing bracket included."""
+        """Yields ``take()`` for every part of the list or object that comes next, and consumes its closing bracket."""
         self.expect(opening)
         more = self.peek() != closing
         while more:

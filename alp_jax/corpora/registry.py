@@ -1,4 +1,4 @@
-"""Every corpus by its name: found, checked, read."""
+"""Finds, checks and reads corpora by name."""
 
 import dataclasses
 import glob
@@ -18,10 +18,10 @@ from alp_jax.corpora.splits import SplitRule
 
 
 def get(name: str, label: str = "corpus") -> Corpus:
-    """The corpus of that name; ``label`` is what errors call it.
+    """The corpus of that name; errors call it ``label``.
 
     Raises:
-      UserError: an unknown name, one that two corpora have, or a module or entry point without a corpus of this name.
+      UserError: the name is unknown, two corpora have it, or its module or entry point defines no such corpus.
     """
     choose(name, names(), label)
     if name in outside():
@@ -37,7 +37,7 @@ def get(name: str, label: str = "corpus") -> Corpus:
 
 
 def fetch(name: str, cache: str, tier: str) -> dict[str, dict]:
-    """Downloads a corpus into ``cache``; as ``Download.fetch``. UserError: it cannot be fetched."""
+    """Downloads a corpus into ``cache``, see ``Download.fetch``; UserError if it cannot be fetched."""
     corpus = get(name)
     if corpus.download is None:
         raise UserError(f"{name} cannot be fetched; 'alp data build {name}' needs {corpus.metadata}")
@@ -51,21 +51,21 @@ def read(
     split: str | None = None,
     **options: str,
 ) -> Clips:
-    """The clips of a corpus, streaming, with rows that cannot be used as ``Rejected`` in their place.
+    """The clips of a corpus, streaming, with unusable rows as ``Rejected`` in their place.
 
     Everything that can be checked without reading the metadata is checked before this returns.
 
     Args:
       name: one of ``names``.
-      metadata: the published files, folders that hold them, or patterns of their names. Of people's own data: empty
-        when they lie in the folder of audio.
-      audio: folder of the audio; None for statistics of captions and audits, where ``Clip.audio_path`` is "".
-      split: the split of every clip; None: what the metadata or its file names say.
+      metadata: the published files, folders that hold them, or patterns of their names. For a user's own data: empty
+        if they lie in the audio folder.
+      audio: the audio folder; None for caption statistics and audits, where ``Clip.audio_path`` is "".
+      split: the split of every clip; None: as the metadata or its file names state.
       options: settings of the corpus.
 
     Raises:
-      UserError: unknown name, option or value; files that do not exist; and, while iterating, metadata of another
-        form than published.
+      UserError: unknown name, option or value; files that do not exist; and, while iterating, metadata that is
+        not in the published form.
     """
     corpus = get(name)
     if corpus.read is None:
@@ -101,7 +101,7 @@ def split_rule(
     split: str | None = None,
     **options: str,
 ) -> SplitRule | None:
-    """How ``read`` splits clips of which the metadata does not say it; None when it says it, or ``split`` does."""
+    """How ``read`` splits clips whose metadata states no split; None if it states them, or ``split`` is given."""
     corpus = get(name)
     if corpus.split_rule is None:
         return None
@@ -114,10 +114,10 @@ class Opened:
     """A corpus that is about to be built.
 
     Attributes:
-      clips: all of a corpus that was fetched, else a stream of clips and rejected rows.
-      left_out: account of what a fetched corpus leaves out; empty else.
-      rule: how clips are split where the metadata does not say it.
-      corpus, cache: as they were named.
+      clips: all clips of a fetched corpus, else a stream of clips and rejected rows.
+      left_out: account of what a fetched corpus leaves out; otherwise empty.
+      rule: how clips are split if the metadata does not state it.
+      corpus, cache: as given by the user.
     """
 
     clips: Iterable[Clip | Rejected]
@@ -127,12 +127,12 @@ class Opened:
     cache: str
 
     def rule_lines(self, splits: Mapping[str, Mapping]) -> Iterator[str]:
-        """How clips are split, for people; ``splits`` as of ``SplitRule.lines``."""
+        """How clips are split, as text; for ``splits`` see ``SplitRule.lines``."""
         if self.rule:
             yield from self.rule.lines(splits)
 
     def left_out_lines(self) -> Iterator[str]:
-        """What a fetched corpus leaves out, for people."""
+        """What a fetched corpus leaves out, as text."""
         if self.left_out:
             counts = (f"{n} {key.replace('_', ' ')}" for key, n in self.left_out.items() if isinstance(n, int))
             yield f"left out before the build: {', '.join(counts)}"
@@ -140,7 +140,7 @@ class Opened:
             yield f"packages not fetched: {', '.join(self.left_out['missing'])}"
 
     def write_credits(self, path: str | os.PathLike) -> None:
-        """Writes who made the audio of a fetched corpus; nothing for others."""
+        """Writes the credits of a fetched corpus; does nothing for others."""
         if self.corpus.download:
             self.corpus.download.write_credits(self.cache, self.clips, path)
 
@@ -156,15 +156,15 @@ def open_corpus(
     tier: str = "s",
     decoded: bool = True,
 ) -> Opened:
-    """Opens a corpus as a build is told of it.
+    """Opens a corpus from the arguments of a build.
 
     Args:
       options: ``KEY=VALUE`` each.
-      cache, tier: where a fetched corpus lies, and how much of it is meant.
-      decoded: whether audio is needed; an account of the metadata does without.
+      cache, tier: where a fetched corpus lies, and how much of it to use.
+      decoded: whether audio is needed; an account of the metadata does not need it.
 
     Raises:
-      UserError: as ``read``; metadata or audio that is needed and not given, or given and not needed.
+      UserError: as ``read``; metadata or audio is missing, or given but not used.
     """
     corpus = get(name)
     if corpus.download:
@@ -172,7 +172,7 @@ def open_corpus(
             if value:
                 raise UserError(f"--{knob} is not for the {name} corpus, which is read from --cache")
         return Opened(*corpus.download.collect(cache, tier), None, corpus, cache)
-    # the folder, or the files, may hold the audio of people's own data
+    # a user's own data may have its audio in the folder, or in the files
     holds_audio = corpus.containers and (
         not metadata or _is_one_folder(metadata) or all(path.lower().endswith(corpus.containers) for path in metadata)
     )
@@ -184,7 +184,7 @@ def open_corpus(
 
 
 def parse_options(texts: Sequence[str]) -> dict[str, str]:
-    """Settings of a corpus from ``KEY=VALUE`` texts; UserError for another form, or a key that is given twice."""
+    """Settings of a corpus from ``KEY=VALUE`` texts; UserError for other texts, or a key given twice."""
     options = dict(text.partition("=")[::2] for text in texts)
     for key, value in options.items():
         if not value:
@@ -198,7 +198,7 @@ def read_spec(text: str, split: str) -> tuple[str, Clips] | None:
     """(corpus, clips) of ``CORPUS:FILE[,FILE...][,OPTION=VALUE...]``; None for a path or URL.
 
     Args:
-      split: of all clips, where the names of the files do not tell it.
+      split: of all clips, if the file names do not state it.
 
     Raises:
       UserError: as ``read``, or no file is named.
@@ -211,7 +211,7 @@ def read_spec(text: str, split: str) -> tuple[str, Clips] | None:
     paths = [part for part in parts if part not in options]
     if not all(paths):
         raise UserError(f"{text}: give the published files as {name}:FILE or {name}:FILE,FILE")
-    # where the names tell it, ids are those that a build gives
+    # if the names state it, ids are those that a build gives
     told = all(len(split_words(path.rpartition("/")[2])) == 1 for path in paths)
     return name, read(name, paths, None, None if told else split, **parse_options(options))
 
@@ -221,8 +221,8 @@ def _is_one_folder(paths: Sequence[str | os.PathLike]) -> bool:
 
 
 def _metadata_files(locations: Sequence[str | os.PathLike], suffixes: Sequence[str]) -> list[pathlib.Path]:
-    """The files that paths and patterns (``*``, ``?``, ``[...]``) name; of a folder those in it that have one of
-    ``suffixes``, sorted."""
+    """The files that paths and patterns (``*``, ``?``, ``[...]``) name; for a folder its files with ``suffixes``,
+    sorted."""
     files = []
     for path in itertools.chain.from_iterable(_matches(storage.local(location)) for location in locations):
         if path.is_dir() and suffixes:
@@ -241,7 +241,7 @@ def _metadata_files(locations: Sequence[str | os.PathLike], suffixes: Sequence[s
 
 
 def _matches(path: pathlib.Path) -> list[pathlib.Path]:
-    """The files that a pattern matches; ``path`` itself when it is there or is no pattern."""
+    """The files that a pattern matches; ``path`` itself if it exists or is not a pattern."""
     if path.exists() or not glob.has_magic(str(path)):
         return [path]
     files = sorted(map(pathlib.Path, glob.glob(str(path), recursive=True)))

@@ -1,4 +1,4 @@
-"""From one row of published metadata to a clip, or to the reason why not."""
+"""Turns a row of published metadata into a clip, or into the reason why it is none."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator
@@ -20,7 +20,7 @@ class BadRow(Exception):
 def to_clips(
     where: str, rows: Iterable[tuple[int, T] | Rejected], make: Callable[..., Made], *facts: object
 ) -> Iterator[Made | Rejected]:
-    """``make(row, *facts)``, a clip, of every row; ``where`` and the row's number say where a rejected one is."""
+    """The clip ``make(row, *facts)`` of every row; ``where`` and its number locate a row that is rejected."""
     for row in rows:
         if isinstance(row, Rejected):
             yield row
@@ -32,10 +32,10 @@ def to_clips(
 
 
 def texts(values: Iterable[object], name: str) -> tuple[str, ...]:
-    """The texts in their order; line breaks and runs of blanks become one blank, empty texts are dropped.
+    """The texts in their order; runs of white space become one space, empty texts are dropped.
 
     Raises:
-      BadRow: something else than text, or text that UTF-8 cannot hold (half of a surrogate pair).
+      BadRow: something other than text, or text that UTF-8 cannot hold (half of a surrogate pair).
     """
     kept = []
     for value in values:
@@ -52,12 +52,12 @@ def texts(values: Iterable[object], name: str) -> tuple[str, ...]:
 
 
 def tags(values: object, name: str = "tags") -> tuple[str, ...]:
-    """``texts`` of a list, each once; nothing for what is no list."""
+    """``texts`` of a list, each once; nothing if ``values`` is not a list."""
     return tuple(dict.fromkeys(texts(values, name))) if isinstance(values, list) else ()
 
 
 def captions(values: Iterable[object], name: str = "caption") -> tuple[str, ...]:
-    """``texts`` that must leave at least one. A text that comes twice is kept twice, as it was published."""
+    """``texts``, of which at least one must remain. A text that occurs twice is kept twice, as published."""
     kept = texts(values, name)
     if not kept:
         raise BadRow("empty_caption", f"{name} is empty")
@@ -69,7 +69,7 @@ def check_utf8(text: str, name: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        byte = ord(text[error.start]) - 0xDC00  # what surrogateescape makes of an undecodable byte
+        byte = ord(text[error.start]) - 0xDC00  # surrogateescape maps an undecodable byte to 0xDC00 + byte
         detail = f"byte 0x{byte:02X} is not UTF-8" if 0x80 <= byte <= 0xFF else "half of a surrogate pair"
         raise BadRow("not_utf8", f"{name}: {detail}") from None
 
@@ -86,7 +86,7 @@ def seconds(value: object, name: str) -> float:
 
 
 def stated_seconds(value: object) -> float | None:
-    """A length that metadata states (``Clip.stated_s``), None for what is no number of seconds above 0."""
+    """A length that metadata states (``Clip.stated_s``), None for anything but a number of seconds above 0."""
     try:
         number = seconds(value, "duration")
     except BadRow:
@@ -103,12 +103,12 @@ def stretch(start: object, end: object, names: tuple[str, str] = ("start", "end"
 
 
 def plain(number: float) -> str:
-    """A number of seconds as names of clips and files have it: without a point when it is whole."""
+    """A number of seconds as in names of clips and files: without a decimal point if it is whole."""
     return str(int(number)) if number == int(number) else f"{number:.6f}".rstrip("0")
 
 
 def field(record: dict, name: str, kind: type | tuple = str) -> object:
-    """``record[name]`` of the type ``kind``; BadRow when it is missing or of another type."""
+    """``record[name]``, which must be a ``kind``; BadRow if it is missing or of another type."""
     value = record.get(name)
     if not isinstance(value, kind) or isinstance(value, bool):
         problem = "is missing" if value is None else f"is {type(value).__name__}"
@@ -117,7 +117,7 @@ def field(record: dict, name: str, kind: type | tuple = str) -> object:
 
 
 def identifier(record: dict, name: str = "id") -> str:
-    """A text or whole number that names a recording: not empty, and without blanks at its ends or path separators."""
+    """A text or whole number that names a recording: not empty, without white space at its ends or path separators."""
     value = str(field(record, name, (str, int)))
     if not value.isascii():
         check_utf8(value, name)

@@ -1,7 +1,7 @@
-"""Splits for metadata that names none: whole groups by a seeded hash of their name.
+"""Splits for metadata that states none: whole groups, by a seeded hash of their names.
 
-Where a group goes depends on its name, the seed and the shares alone, so that clips which are added later move no other
-clip, and a larger share of test or validation clips keeps those there are.
+The split of a group depends on its name, the seed and the shares alone. So clips added later do not move other clips,
+and a larger share of test or validation clips keeps those already there.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ from alp_jax.core.hashing import hash64
 from alp_jax.corpora.rows import BadRow
 
 SHARES, SEED = "80/10/10", "0"
-UNITS = ("group", "recording", "file")  # what stays together: the first of these that a table has a column for
+UNITS = ("group", "recording", "file")  # what stays together: the first of these for which a table has a column
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,8 +24,8 @@ class SplitRule:
     Attributes:
       shares: of train, valid and test; they sum to 1.
       seed: of the hash.
-      unit: what stays together: one of UNITS, or for tables of several kinds all of theirs.
-      tables: that it splits; the others, of ``of_tables``, state their splits.
+      unit: what stays together: one of UNITS, or several if tables differ.
+      tables: number of tables that it splits; the rest of ``of_tables`` state their splits.
     """
 
     shares: tuple[float, float, float]
@@ -36,7 +36,7 @@ class SplitRule:
 
     @classmethod
     def of(cls, columns: Mapping, shares: str, seed: str) -> "SplitRule":
-        """From the columns of a table and the texts of the options; UserError for texts that are no shares or seed."""
+        """A rule from the columns of a table and the texts of the options; UserError for invalid shares or seed."""
         try:
             parts = [float(part) for part in shares.split("/")]
         except ValueError:
@@ -55,15 +55,15 @@ class SplitRule:
         return "test" if draw < test else "valid" if draw < test + valid else "train"
 
     def facts(self) -> dict:
-        """What ``dataset.json`` says of it."""
+        """The rule as ``dataset.json`` records it."""
         return {"shares": dict(zip(SPLITS, self.shares, strict=True)), "seed": self.seed, "by": self.unit}
 
     def lines(self, splits: Mapping[str, Mapping]) -> Iterator[str]:
-        """What a build tells of it; ``splits``: split -> {"clips": how many came of it}."""
+        """The rule as a build reports it; ``splits``: split -> {"clips": their number}."""
         counts = ", ".join(f"{splits.get(split, {'clips': 0})['clips']} {split}" for split in SPLITS)
         remedy = "--option split_seed=N or larger shares give some"
         if self.tables < self.of_tables:
-            remedy = "a column 'split' can name some"  # where the others bind all groups, no seed does
+            remedy = "a column 'split' can name some"  # if the other tables fix all groups, no seed helps
             yield f"no split column in {self.tables} of {self.of_tables} tables, so their clips are split {self}"
             yield f"  but for groups and files whose split the others state; all clips together: {counts}"
         else:
@@ -80,20 +80,20 @@ class SplitRule:
 
 
 class Assigned:
-    """The splits of the groups, recordings and files that came, so that a rule puts no part of one elsewhere.
+    """The splits of the groups, recordings and files seen so far, so that a rule never divides one of them.
 
-    A rule follows what is stated. A row without a group follows the file or recording that it shares with others.
+    A rule yields to stated splits. A row without a group follows the file or recording that it shares with others.
     """
 
     def __init__(self, alone: bool = True):
-        """``alone``: all tables state their splits, or all are split by file: files need not be kept, only groups."""
+        """``alone``: all tables state their splits, or all are split by file, so that only groups need to be kept."""
         self._alone = alone
         self._groups: dict[str, str] = {}
-        self._firm: dict[int, str] = {}  # hash of a recording or file -> split, that rows with a group follow too
-        self._loose: dict[int, str] = {}  # that only rows without one follow: their groups are what stays together
+        self._firm: dict[int, str] = {}  # hash of a recording or file -> split, which rows with a group follow too
+        self._loose: dict[int, str] = {}  # the same, followed only by rows without a group, since groups stay together
 
     def state(self, split: str, group: str, recording: str, file: str) -> None:
-        """A row states its split. BadRow: its group is in another."""
+        """Records the split that a row states; BadRow if its group is in another."""
         if self._groups.setdefault(group, split) != split:
             raise BadRow("group_in_two_splits", f"{group!r} is in {split} here and in {self._groups[group]} before")
         if not self._alone:
@@ -105,8 +105,8 @@ class Assigned:
 
         Args:
           own: the group that the row names, "" for none.
-          recording, file: of the row; "" for none, or none that another row can name.
-          group: what the rule goes by.
+          recording, file: of the row; "" if there is none, or none that another row can name.
+          group: the name that the rule hashes.
 
         Raises:
           BadRow: its group is in one split and its file in another.

@@ -1,6 +1,6 @@
 """Metadata tables of any length as streams of rows: CSV and JSON lines, plain or gzipped, and parquet.
 
-What is wrong with one row costs that row (Rejected); what is wrong with the file is a UserError.
+An error in one row costs that row (Rejected); an error in the file is a UserError.
 """
 
 import csv
@@ -24,12 +24,12 @@ from alp_jax.corpora.rows import BadRow, check_utf8
 T = TypeVar("T")
 _HEAD = 4096
 _MOST_LINES = 64  # of one CSV row: a quote that is never closed must not swallow the file
-_BATCH = 4096  # rows of parquet that are in memory at a time
+_BATCH = 4096  # rows of parquet in memory at a time
 _PAGES = 1 << 20  # bytes read at a time
 
 
 def open_text(path: pathlib.Path) -> io.TextIOWrapper:
-    """Opens UTF-8 text, gzipped when the name ends in .gz; bytes that are not UTF-8 come as lone surrogates.
+    """Opens UTF-8 text, gzipped if the name ends in .gz; bytes that are not UTF-8 become lone surrogates.
 
     Raises:
       UserError: no such file, no permission, not gzip, or text in UTF-16 or UTF-32.
@@ -47,19 +47,19 @@ def open_text(path: pathlib.Path) -> io.TextIOWrapper:
 
 
 class _Lines:
-    """Lines of a file for csv.reader, which can be given back when they turn out not to be one row."""
+    """Lines of a file for csv.reader; lines that turn out not to form one row can be given back."""
 
     def __init__(self, file: io.TextIOWrapper):
         self._file, self._waiting, self._row = iter(file), [], []
         self.first, self.ascii = 1, True
 
     def begin(self) -> None:
-        """The next line starts a row."""
+        """Notes that the next line starts a row."""
         self.first += len(self._row)
         self._row, self.ascii = [], True
 
     def give_back(self) -> None:
-        """Only the first line of this row was a row."""
+        """Gives back all lines of this row but the first, which alone was a row."""
         self._waiting = self._row[1:] + self._waiting
         del self._row[1:]
 
@@ -92,10 +92,10 @@ def csv_rows(
 
     Args:
       fallback: encoding of rows that are not UTF-8; "" rejects them.
-      header: whether the first row names the columns; if not, they are those of ``required``.
+      header: whether the first row names the columns; if not, they are ``required``.
 
     Raises:
-      UserError: a required column is missing, or see ``open_text``.
+      UserError: a required column is missing, or as ``open_text``.
     """
 
     def pick(names: list[str]) -> Callable:
@@ -112,13 +112,13 @@ def csv_rows(
 def csv_table(
     path: pathlib.Path, pick_of: Callable[[list[str]], Callable[[list[str]], T]], separator: str
 ) -> Iterator[tuple[int, T] | Rejected]:
-    """(line number, what is picked) of every row; ``pick_of`` gets the header, may raise, and returns what picks."""
+    """(line number, picked value) of every row; ``pick_of`` takes the header and returns the function that picks."""
     with open_text(path) as file:
         yield from _read_csv(path, file, pick_of, "", separator)
 
 
 def csv_header(path: pathlib.Path, separator: str = ",") -> list[str]:
-    """The column names of a CSV file; empty for an empty file. Raises csv.Error when it has none."""
+    """The column names of a CSV file; empty for an empty file. Raises csv.Error if it has none."""
     with open_text(path) as file:
         header = next((cells for cells in csv.reader(_Lines(file), delimiter=separator) if _is_header(cells)), [])
         return [name.strip() for name in header]
@@ -164,7 +164,7 @@ def _read_csv(
 
 
 def _unquoted(line: str, width: int, fallback: str) -> list[str] | None:
-    """The cells of a line between tabs when quotes mean nothing; None when that gives no row either."""
+    """The tab-separated cells of a line, quotes being ordinary characters; None if that gives no row either."""
     cells = line.rstrip("\r\n").split("\t")
     try:
         return _decoded(cells, fallback) if len(cells) == width else None
@@ -206,13 +206,13 @@ def _check_columns(path: pathlib.Path, names: list[str], required: Sequence[str]
 def jsonl_rows(
     path: pathlib.Path, required: Sequence[str] = (), unique: bool = False
 ) -> Iterator[tuple[int, dict] | Rejected]:
-    """(line number, object) of every line that is not blank.
+    """(line number, object) of every nonblank line.
 
     Args:
       unique: reject objects that have a key twice.
 
     Raises:
-      UserError: the first object lacks a key of ``required``, or see ``open_text``.
+      UserError: the first object lacks a key of ``required``, or as ``open_text``.
     """
     with open_text(path) as file:
         checked = False
@@ -245,11 +245,11 @@ def jsonl_rows(
 
 
 class Repeated(str):
-    """Stands for a JSON object that has this key twice."""
+    """Takes the place of a JSON object that has this key twice."""
 
 
 def once(pairs: list[tuple[str, object]]) -> "dict | Repeated":
-    """What json makes of an object, so that none of its values goes unseen."""
+    """Hook for json that builds an object, or Repeated, because a dict would silently drop a repeated key."""
     record = dict(pairs)
     if len(record) == len(pairs):
         return record
@@ -257,7 +257,7 @@ def once(pairs: list[tuple[str, object]]) -> "dict | Repeated":
 
 
 def check_keys(path: pathlib.Path, record: dict, required: Sequence[str]) -> None:
-    """Raises UserError when the first record of a file is not of the published form."""
+    """Raises UserError if the first record of a file lacks a required key."""
     missing = [name for name in required if name not in record]
     if missing:
         raise UserError(
@@ -267,7 +267,7 @@ def check_keys(path: pathlib.Path, record: dict, required: Sequence[str]) -> Non
 
 
 def open_parquet(path: pathlib.Path) -> pq.ParquetFile:
-    """Opens a parquet file; UserError when it cannot be read as one."""
+    """Opens a parquet file; UserError if it is not one or cannot be read."""
     try:
         return pq.ParquetFile(path, pre_buffer=False, buffer_size=_PAGES)
     except (OSError, pa.ArrowException) as error:
@@ -303,7 +303,7 @@ def parquet_rows(
 
 
 def batches(path: pathlib.Path, file: pq.ParquetFile, columns: list[str]) -> Iterator[pa.RecordBatch]:
-    """The rows of an open parquet file in pieces; UserError when it turns out to be damaged."""
+    """The rows of an open parquet file in batches; UserError if it turns out to be damaged."""
     try:
         yield from file.iter_batches(_BATCH, columns=columns)
     except (OSError, pa.ArrowException, UnicodeDecodeError) as error:

@@ -1,4 +1,4 @@
-"""Clips of YouTube videos: the form of their ids and how people name their files."""
+"""Clips of YouTube videos: the form of ids, and the usual names of files."""
 
 import os
 import re
@@ -15,7 +15,7 @@ _ID = re.compile(r"[A-Za-z0-9_-]{11}")
 
 
 def video(text: str) -> str:
-    """Returns a YouTube id; BadRow for a text that is none."""
+    """Returns ``text`` if it is a YouTube id; BadRow otherwise."""
     if not _ID.fullmatch(text):
         raise BadRow("bad_id", f"{text!r} is not a YouTube id of 11 letters, digits, - and _")
     return text

@@ -210,7 +210,7 @@ class _Rows:
         return str(name).strip()
 
     def _inside(self, row: Row) -> str:
-        """The name of audio in a container: the container, relative to the audio folder or the top, and its own name."""
+        """The name of audio in a container: the container, below the audio folder or the top, and its own name."""
         relative = os.path.relpath(row.container, self._top)
         if self._root is not None and row.container.startswith(os.path.join(self._root, "")):
             relative = os.path.relpath(row.container, self._root)
