@@ -118,7 +118,7 @@ def scoped(key_N: np.ndarray, source_N: np.ndarray, dedupe: str) -> np.ndarray:
 
 
 def content_fingerprint(shards: Sequence[dict], excluded: pa.ChunkedArray) -> str:
-    """Identity of the data: changes if and only if a stored byte or the set of excluded clips changes."""
+    """Identity of the data; changes with a stored byte, the excluded clips, their reasons and the schema version."""
     column = excluded.combine_chunks()
     numbers, reasons = column.indices.to_numpy(), column.dictionary.to_pylist()
     out = {}
