@@ -1,9 +1,9 @@
 """ParaSpeechCaps (Diwan et al. 2025): speaking styles of utterances from VoxCeleb, Expresso, EARS and Emilia.
 
 Published as parquet files (``train_scaled-*``, ``train_base-*``, ``dev-*``, ``holdout-*``) with one or two descriptions
-per utterance; the audio comes from the four corpora, each below a root of its own (options; by default the folder of
-the source's name in the audio folder). The description's file is ``<root>/<relative_audio_path>``. VoxCeleb is also
-the data of speaker probes, so its recordings are ``voxceleb:<video>``.
+per utterance; the audio comes from the four corpora, each below a root of its own (an option; by default the folder
+named after the source in the audio folder). The description's file is ``<root>/<relative_audio_path>``. VoxCeleb is
+also the data of speaker probes, so its recordings are ``voxceleb:<video>``.
 """
 
 import os
@@ -35,7 +35,7 @@ def clips(
       roots: ``<source>_root`` -> folder; "" for ``audio/<source>``.
 
     Raises:
-      UserError: another schema, a root that is no folder, or a file name without a split.
+      UserError: another schema, a root that is not a folder, or a file name without a split.
     """
     folders: dict[str, pathlib.Path | None] = {}
     for source in _SOURCES:

@@ -4,9 +4,9 @@ Published as one JSON file per source: ``as_final.json`` (AudioSet, strongly lab
 ``fsd_final.json`` (FreeSound) and ``sb_final.json`` (SoundBible), each
 ``{"num_captions_per_audio": 1, "data": [{id, caption, duration, audio, ...}]}``; ``audio`` and ``download_link`` are
 not used. The tree ``json_files`` has a folder for each source, and of FreeSound a second file, ``fsd_final_2s.json``,
-with the sounds of 2 s and more: it is read only where the first is not given. The audio is one flac file per id, below
+with the sounds of 2 s and more: it is read only if the first is not given. The audio is one flac file per id, below
 folders such as ``AudioSet_SL_flac`` as the zip files unpack. Ids of FreeSound and SoundBible are numbers that collide,
-so folders that are named for another source are not searched. The sources are mixed and counted as
+so folders named after another source are not searched. The sources are mixed and counted as
 ``wavcaps_<source>``.
 """
 
@@ -45,10 +45,10 @@ _FREESOUND, _LONGER = "fsd_final.json", "fsd_final_2s.json"
 def clips(
     metadata: Sequence[pathlib.Path], audio: pathlib.Path | None = None, split: str | None = None, part: str = ""
 ) -> Clips:
-    """One clip per record; the split is ``train`` unless it is given.
+    """One clip per record; the split is ``train`` unless one is given.
 
     Raises:
-      UserError: a file of another structure, or one whose name does not tell the source.
+      UserError: a file has another structure, or a name that does not tell the source.
     """
     for path in _files(metadata):
         name = part or _part_of(path)
@@ -59,7 +59,7 @@ def clips(
 
 
 def _files(metadata: Sequence[pathlib.Path]) -> list[pathlib.Path]:
-    """The files of captions, those below folders too, without one that repeats another.
+    """The caption files, including those below folders, without any that repeats another.
 
     Raises:
       UserError: a folder has none.
@@ -90,7 +90,7 @@ def _part_of(path: pathlib.Path) -> str:
 
 def _clip(record: dict, name: str, split: str, files: AudioFiles) -> Clip:
     part, own = _PARTS[name], identifier(record)
-    start = 0.0  # the files are whole recordings, but for AudioSet
+    start = 0.0  # the files are whole recordings, except those of AudioSet
     if name == "audioset":
         own, start = youtube.audioset(own), None
     elif not re.fullmatch(part.form, own):

@@ -1,7 +1,7 @@
-"""The mini corpus: real speech, sounds, drum hits and music out of Debian packages, captioned and split by group.
+"""The mini corpus: real speech, sounds, drum hits and music from Debian packages, captioned and split by group.
 
-Nothing is downloaded but packages by name; no account, no root, no web page. ``packages.json`` lists the tiers (each
-holds the ones before it) with the versions that were measured.
+Only packages are downloaded, by name; it takes no account, no root and no web page. ``packages.json`` lists the tiers
+(each holds the ones before it) with the versions that were measured.
 """
 
 import dataclasses
@@ -47,7 +47,7 @@ def packages(tier: str = "s") -> tuple[str, ...]:
 
 
 def fetch(cache_dir: str | os.PathLike, tier: str = "s", runner: apt.Runner = apt.run_command) -> dict[str, dict]:
-    """Downloads and unpacks a tier; what is there already is kept. See ``apt.fetch_packages`` for result and errors."""
+    """Downloads and unpacks a tier, keeping what is there already. See ``apt.fetch_packages`` for result and errors."""
     cache = pathlib.Path(cache_dir).absolute()
     listed = table("packages")["packages"]
     names = packages(tier)
@@ -84,7 +84,7 @@ def collect(cache_dir: str | os.PathLike, tier: str = "s") -> tuple[list[Clip], 
 
 
 def _unique(items: Iterator[Item]) -> tuple[list[tuple[Item, tuple, str]], dict[str, int]]:
-    """Items whose audio can be read, the first of each content only, with header and content hash."""
+    """Items with readable audio, only the first of equal content, with their headers and content hashes."""
     seen: dict[str, pathlib.Path] = {}
     facts: dict[pathlib.Path, tuple] = {}
     counts = {"duplicates": 0, "unreadable": 0, "too_short": 0}

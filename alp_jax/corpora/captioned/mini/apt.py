@@ -88,7 +88,7 @@ def fetch_packages(
 ) -> dict[str, dict]:
     """Downloads packages into ``cache_dir/debs`` and unpacks them into ``cache_dir/raw/<package>``.
 
-    Packages that are there already are not touched, so an interrupted call goes on where it stopped. A package that
+    Packages that are there already are not touched, so an interrupted call can be resumed. A package that
     the archive does not have is reported, not fatal: releases differ.
 
     Args:
@@ -101,7 +101,7 @@ def fetch_packages(
       package -> {"version", "pin", "sha256", "verified", "bytes"}, or {"missing": reason}.
 
     Raises:
-      UserError: no apt on this machine, or none of the packages could be had.
+      UserError: no apt on this machine, or none of the packages could be fetched.
       StorageError: a downloaded file does not have the checksum that the archive states, or cannot be unpacked.
     """
     cache = pathlib.Path(cache_dir).absolute()
@@ -135,7 +135,7 @@ def read_stamp(package_dir: pathlib.Path) -> dict:
 
 
 def _fetch_one(archive: Archive, name: str, pin: str, debs: pathlib.Path, raw: pathlib.Path, runner: Runner) -> dict:
-    # the pinned version when the archive has it, else the newest; None when the package is unknown
+    # the pinned version if the archive has it, else the newest; None if the package is unknown
     records = archive.records(name)
     record = next((record for record in records if record["Version"] == pin), records[0] if records else None)
     deb = find_deb(debs, name, record["Version"] if record else None)

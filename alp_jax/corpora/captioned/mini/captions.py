@@ -1,8 +1,8 @@
 """One to four captions per clip: what a person wrote, a tag list, an attribute-rich sentence, and a paraphrase.
 
-The sentences come of a small seeded grammar (``captions.json``), many surface forms for the same facts: ``[a|b|]``
-chooses one of the alternatives (which may nest), ``{name}`` is a fact. A template takes part only when every fact it
-names is known, so the richer templates are used where a package says more.
+The sentences come from a small seeded grammar (``captions.json``), many surface forms for the same facts: ``[a|b|]``
+chooses one of the alternatives (which may nest), ``{name}`` is a fact. A template is used only if every fact it names
+is known, so richer templates apply where a package states more.
 """
 
 import random
@@ -55,7 +55,7 @@ def slots(template: str) -> set[str]:
 
 
 def expand(templates: Sequence[str], facts: Mapping[str, str], key: str) -> str:
-    """One surface form of one template whose facts are all known, chosen by a hash of ``key``; empty when none is."""
+    """One surface form of one template whose facts are all known, chosen by a hash of ``key``; empty if none is."""
     usable = [template for template in templates if slots(template) <= {name for name, value in facts.items() if value}]
     if not usable:
         return ""

@@ -19,7 +19,7 @@ _CLASSES = {
 }  # fmt: skip
 _DYNAMICS = {"softest": "very softly", "soft": "softly", "med": "at medium strength", "hardest": "as hard as possible",
              "hard": "hard"}  # fmt: skip
-# package -> [(part of the path, kit, how the kit is called, policy)]
+# package -> [(part of the path, kit, what the kit is called, policy)]
 _KITS = {
     "hydrogen-data": [
         ("/GMRockKit/", "gmrock", "an acoustic rock drum kit", "train"),

@@ -1,6 +1,6 @@
 """Sound event classes from the words of a file's name.
 
-``sounds.json`` holds, in ``events``, class -> how captions call it and the words that mean it; the first class in
+``sounds.json`` holds, in ``events``, class -> its name in captions and the words that mean it; the first class in
 order that has a word wins, so specific classes come before general ones. The words were read off the names of the
 packages' files; nobody listened to the files, so the labels are as good as the names. ``toys`` are words that make a
 name mean something else (a paper airplane); ``read_as`` writes the codes in file names out as English.

@@ -5,7 +5,7 @@ import pathlib
 import soundfile
 
 _G722_BYTES_PER_S = 8000
-_UNKNOWN = 1 << 40  # frames, of a header that does not state them
+_UNKNOWN = 1 << 40  # from this many frames on, a header does not state the length
 _GSM_FRAME_BYTES, _GSM_FRAME_S = 33, 0.02
 
 
@@ -29,7 +29,7 @@ def probe(path: pathlib.Path) -> tuple[float, int, int] | None:
 
 
 def track_tags(path: pathlib.Path) -> dict[str, str]:
-    """Title, artist, genre and the like as the file states them; empty for raw formats and unreadable files."""
+    """Title, artist, genre and similar tags of the file; empty for raw formats and unreadable files."""
     if path.suffix.lower() in (".g722", ".gsm"):
         return {}
     try:

@@ -1,4 +1,4 @@
-"""What the parsers of the mini corpus hand over: one stretch of audio and the facts its package states about it."""
+"""What the parsers of the mini corpus yield: a stretch of audio and the facts that its package states about it."""
 
 import dataclasses
 import functools
@@ -38,11 +38,11 @@ class Item:
       policy: how the group gets its split, see splits.py.
       human: text that a person wrote about this clip, verbatim; may be empty.
       facts: slots of the caption grammar.
-      tags: words and short phrases, the most telling first.
+      tags: words and short phrases, the most informative first.
       labels: probe task -> class.
       train_labels: labels that hold only when the clip is in the training split, because the test of that task
         comes from other packages.
-      segment: number of the segment when a file is cut, else None.
+      segment: number of the segment if a file is cut, else None.
     """
 
     package: str

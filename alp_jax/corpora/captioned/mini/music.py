@@ -13,7 +13,7 @@ from alp_jax.corpora.captioned.mini.item import Item, Tree
 SEGMENT_S = 10.0
 MAX_SEGMENTS = 12
 
-# package -> [(part of the path, soundtrack, style, purpose, artist when the files do not say)]
+# package -> [(part of the path, soundtrack, style, purpose, artist if the files do not state it)]
 _SOUNDTRACKS = {
     "singularity-music": ("/music/", "singularity", "electronic ambient music", "a strategy game about a rogue AI", ""),
     "hedgewars-data": ("/Music/", "hedgewars", "cartoon game music", "an artillery game with hedgehogs", ""),

@@ -1,4 +1,4 @@
-"""Splits by group, and which labels stay: a class that cannot be both learnt and tested is no use to a probe.
+"""Splits by group, and the labels to keep: a class that cannot be both learnt and tested is of no use to a probe.
 
 Policies of a group: ``train`` and ``test`` are fixed; ``hash:T:V`` puts the group into test or valid with
 probabilities T and V percent, from a seeded hash of its name; ``rank:POOL:T:V`` orders the groups of a pool by that
@@ -17,7 +17,7 @@ MIN_TRAIN, MIN_TEST = 8, 4
 
 
 def assign(items: Iterable[Item]) -> dict[str, str]:
-    """group -> ``train``, ``valid`` or ``test``; a ValueError when a group asks for two policies."""
+    """group -> ``train``, ``valid`` or ``test``; ValueError if a group has two policies."""
     policies: dict[str, str] = {}
     for item in items:
         if policies.setdefault(item.group, item.policy) != item.policy:

@@ -1,7 +1,7 @@
 """Acted game voices: fifteen personas say the same sixty lines.
 
 Label: ``persona`` (line-disjoint: the group is the line, over all personas) and, for training lines in languages of
-the language probe, ``language``. ``voices.json`` has who speaks, what the lines say and how.
+the language probe, ``language``. ``voices.json`` lists who speaks, what the lines say and how.
 """
 
 import re

@@ -15,7 +15,7 @@ KEEP = (".ogg", ".oga", ".wav", ".flac", ".txt", ".json", ".csv")
 
 
 def unpack_zip(path: pathlib.Path, sink: Sink) -> None:
-    """Writes the wanted members of a zip file to ``sink``; links and directories are passed over.
+    """Writes the wanted members of a zip file to ``sink``; links and directories are skipped.
 
     Raises:
       DataError: not a zip file, damaged, unsafe names, or over the limits.

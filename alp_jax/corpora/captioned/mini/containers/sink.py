@@ -21,7 +21,7 @@ class Sink:
     Args:
       root: an existing folder.
       limits: the most that may be written.
-      keep: lower-case suffixes of the files to write; others are passed over.
+      keep: lower-case suffixes of the files to write; others are skipped.
     """
 
     def __init__(self, root: pathlib.Path, limits: Limits, keep: tuple[str, ...]):
@@ -43,7 +43,7 @@ class Sink:
             )
 
     def write(self, name: str, data: bytes) -> None:
-        """Writes one file; raises DataError when ``name`` would leave the folder or a limit is passed."""
+        """Writes one file; raises DataError if ``name`` leads out of the folder or a limit is exceeded."""
         self.room(name, len(data))
         parts = name.split("/")
         if "\0" in name or "\\" in name or ":" in parts[0] or any(part in ("", ".", "..") for part in parts):
