@@ -22,7 +22,7 @@ class Choice:
       errors: law -> root mean square over the held-out runs of log(predicted / measured), and that of ``STAY``.
       refused: law -> why it could not be fitted to the lower rungs.
       held_out: runs of the top rung. rungs: distinct inputs that the laws were fitted to.
-      slack: law -> how far it may be behind the best and still be picked for having fewer parameters.
+      slack: law -> how far its error may be above the best and it still be picked for having fewer parameters.
       warnings: what makes this choice uncertain.
     """
 

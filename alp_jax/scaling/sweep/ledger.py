@@ -24,7 +24,7 @@ KEY = ("run", "task", "pooling", "metric")
 SUMMARY = tuple(one.name for one in dataclasses.fields(RunSummary) if one.name != "run")
 VALUES = ("value", "interval_low", "interval_high", "chance", "floor")
 COLUMNS = (*KEY, *SUMMARY[:-1], *VALUES, SUMMARY[-1])
-TABLE = COLUMNS[:-1]  # of the files made from it: without what differs from machine to machine
+TABLE = COLUMNS[:-1]  # columns of the files made from it: without what differs from machine to machine
 
 
 class Ledger:
@@ -48,7 +48,7 @@ class Ledger:
                     f"'alp sweep table --out {self.path.parent}' collects what it said from the run folders"
                 )
             self._apply(event)
-        self._whole, self._torn = len(content) - len(tail), bool(tail)  # bytes of whole lines; whether more follow
+        self._whole, self._torn = len(content) - len(tail), bool(tail)  # bytes of whole lines; whether a part follows
         if tail:
             self.problems.append(f"{self.path} line {len(lines) + 1} is incomplete (a write was cut off)")
 
@@ -150,7 +150,7 @@ def collect(path: str | pathlib.Path, folders: list[pathlib.Path]) -> Ledger:
 def read_run(folder: pathlib.Path) -> tuple[list[dict[str, Any]], list[str]]:
     """The ledger rows of one run folder and what could not be read.
 
-    A run is called by its folder, which may have been renamed since it was trained.
+    A run has the name of its folder, which may have been renamed since training.
     """
     try:
         settings = RunSummary.read(folder).to_json() | {"run": folder.name}

@@ -56,9 +56,9 @@ def load_sweep(spec: str | pathlib.Path) -> list[dict[str, Any]]:
     try:
         loader.loader.exec_module(module)
         runs = module.get_sweep(arguments or None)
-    except ConfigError as error:  # said in the words of the file or of the algebra
+    except ConfigError as error:  # its message already says what is wrong
         raise UserError(f"--sweep {spec}: {error}") from None
-    except Exception as error:  # a sweep file is the user's own code: whatever it raises is said in one line
+    except Exception as error:  # a sweep file is the user's own code: whatever it raises becomes one line
         raise UserError(f"--sweep {file}: {type(error).__name__}: {error}") from None
     if not isinstance(runs, list) or not runs or not all(isinstance(run, dict) for run in runs):
         raise UserError(f"--sweep {spec}: get_sweep() has to return a list of dictionaries, one per run")
@@ -69,7 +69,7 @@ def load_sweep(spec: str | pathlib.Path) -> list[dict[str, Any]]:
 
 
 def sweep_name(spec: str) -> str:
-    """``configs/sweeps/hybrid.py:size=mini`` -> ``hybrid:size=mini``: what a sweep folder remembers."""
+    """``configs/sweeps/hybrid.py:size=mini`` -> ``hybrid:size=mini``: the name by which a folder knows its sweep."""
     file, colon, arguments = str(spec).partition(":")
     return pathlib.Path(file).stem + colon + arguments
 
@@ -106,7 +106,7 @@ def plan_runs(runs: list[dict[str, Any]], data: str | None = None) -> list[Plann
 
 
 def run_name(settings: dict[str, Any]) -> str:
-    """``contrastive-4k-zipformer_xxs-seed1-`` and the hash of everything but where the data and its vocabulary lie.
+    """``contrastive-4k-zipformer_xxs-seed1-`` and the hash of everything except the paths of data and vocabulary.
 
     It follows from the settings alone: neither the order in which a sweep states them nor its other runs matter.
     """
