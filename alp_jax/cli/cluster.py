@@ -30,7 +30,7 @@ def add_cluster_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def cluster_config(args: argparse.Namespace) -> ClusterConfig:
-    """The settings that the flags of ``add_cluster_arguments`` state."""
+    """The settings from the flags of ``add_cluster_arguments``."""
     return ClusterConfig(
         kind=args.cluster,
         coordinator=args.coordinator,

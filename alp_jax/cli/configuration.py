@@ -1,4 +1,4 @@
-"""The flags that say which configuration is meant; ``alp_jax.config.flags`` resolves them."""
+"""The flags that select a configuration; ``alp_jax.config.flags`` resolves them."""
 
 import argparse
 

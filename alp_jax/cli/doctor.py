@@ -1,4 +1,4 @@
-"""``alp doctor``: what these machines offer a run, and whether it is what the run expects."""
+"""``alp doctor``: checks what these machines offer against what a run expects."""
 
 import argparse
 import os

@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> dict:
         args.audio,
         args.out,
         settings,
-        # parameters alone do not make an encoder: the same ones give other vectors with other features
+        # parameters alone do not identify an encoder: with other features they give other vectors
         depends_on=[to_dict(config.model), to_dict(config.features)],
         max_seconds=args.max_seconds,
         workers=args.workers,

@@ -1,4 +1,4 @@
-"""``alp export``: a run as a folder for PyTorch and its toolboxes, compared with JAX on real clips before it exists."""
+"""``alp export``: writes a run as a folder for PyTorch and its toolboxes, once compared with JAX on real clips."""
 
 import argparse
 from typing import Any

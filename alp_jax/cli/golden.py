@@ -1,4 +1,4 @@
-"""``alp golden``: reference vectors against this project, a line per tensor."""
+"""``alp golden``: compares this project with reference vectors, a line per tensor."""
 
 import json
 import pathlib

@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> dict:
     """Starts or submits the command.
 
     Raises:
-      UserError: a name, number or command that cannot be, or a scheduler's program that is not installed.
+      UserError: an invalid name, number or command, or a scheduler's program that is not installed.
       AlpError: the scheduler refused, or what was started here failed, with its exit code.
     """
     from alp_jax.launchers.names import check_command

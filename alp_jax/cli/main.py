@@ -1,6 +1,6 @@
 """Parses the verb, runs it, and turns every failure a user can cause into one line and an exit code.
 
-Nothing of ours is loaded before it is known what is asked for: ``alp --help`` costs what Python costs.
+None of our modules is loaded before the verb is known, so that ``alp --help`` costs no more than starting Python.
 """
 
 import argparse
@@ -66,7 +66,7 @@ def main(argv: list[str] | None = None) -> int:
 def _take_closed_streams() -> None:
     """Puts the null device in place of standard streams that are closed, here and for child processes.
 
-    Otherwise the next file that is opened would get their number, and what libraries print.
+    Otherwise the next file opened would get their descriptor, and receive whatever libraries print.
     """
     while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(number, True)

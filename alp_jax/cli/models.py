@@ -14,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict:
-    """Prints a table that Markdown shows as one.
+    """Prints the models as a Markdown table.
 
     Raises:
       UserError: a length that is not above zero.

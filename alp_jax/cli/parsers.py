@@ -41,7 +41,7 @@ def fields_of(kind: type, args: argparse.Namespace) -> dict:
 
 
 def add_best(parser: argparse.ArgumentParser) -> None:
-    """``--best``: what makes other tools' metrics usable."""
+    """Adds ``--best``, which makes other tools' metrics usable."""
     parser.add_argument(
         "--best",
         type=_best_values,

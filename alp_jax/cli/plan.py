@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> dict:
     """Prints the plan.
 
     Raises:
-      UserError: settings or a topology that cannot be, or a compiler that is not installed.
+      UserError: invalid settings or topology, or a compiler that is not installed.
     """
     config = load_config(args.config, args.overrides)
     if not 0 < args.share <= 1:
@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> dict:
         raise UserError(f"--largest {args.largest} must be 0 or more")
     import jax
 
-    jax.config.update("jax_platforms", "cpu")  # nothing runs; a device that is here is left to others
+    jax.config.update("jax_platforms", "cpu")  # nothing runs, so local devices are left to others
     from alp_jax.planning import report
     from alp_jax.planning.plan import plan
     from alp_jax.planning.topology import parse

@@ -88,7 +88,7 @@ def _add_answer(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict:
-    """Runs the action; answers and ratings that were there already are kept."""
+    """Runs the action; answers and ratings that already exist are kept."""
     for name in ("batch", "workers", "steps", "max_tokens", "max_seconds", "timeout"):
         if getattr(args, name, 1) <= 0:
             raise UserError(f"--{name} = {getattr(args, name)} must be above 0")

@@ -1,4 +1,4 @@
-"""``alp scaling``: what a sweep's numbers say."""
+"""``alp scaling``: fits, compares and reports the results of a sweep."""
 
 import argparse
 import dataclasses
@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_table(parser: argparse.ArgumentParser) -> None:
-    """``--ledger``, and what says which errors its rows have."""
+    """Adds ``--ledger`` and the flags that say which errors its rows have."""
     parser.add_argument(
         "--ledger", required=True, metavar="FILE", help="ledger.jsonl of a sweep, or any .csv with a header"
     )

@@ -1,4 +1,4 @@
-"""The questions that ``alp scaling`` answers from a ledger, with intervals: another one is an entry here."""
+"""The questions that ``alp scaling`` answers from a ledger, with intervals; add another as an entry here."""
 
 import argparse
 

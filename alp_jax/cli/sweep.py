@@ -1,4 +1,4 @@
-"""``alp sweep``: a grid of runs, on this machine or handed to a scheduler."""
+"""``alp sweep``: starts a grid of runs on this machine, or hands it to a scheduler."""
 
 import argparse
 import json
@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> dict:
     """Does the action and returns its result.
 
     Raises:
-      UserError: the sweep file or one of its runs cannot be used, or the budget will not do; nothing was started.
+      UserError: the sweep file or one of its runs cannot be used, or the budget is too small; nothing was started.
       AlpError: one or more runs failed (exit status 1); the others are done.
     """
     if args.action == "estimate":
@@ -110,7 +110,7 @@ def _run(args: argparse.Namespace) -> dict:
 
 
 def _open(args: argparse.Namespace) -> tuple:
-    """The jobs that runs are to be (None: of this machine), the sweep, and its runs that were asked for."""
+    """The jobs that runs become (None on this machine), the sweep, and the requested runs of it."""
     from alp_jax.scaling.sweep.child import Slot, make_slots
     from alp_jax.scaling.sweep.forecast import Budget
     from alp_jax.scaling.sweep.prepare import expected_rate, open_sweep
@@ -177,7 +177,7 @@ def _status(args: argparse.Namespace) -> dict:
 
 
 def _table(args: argparse.Namespace) -> dict:
-    """Collects what is finished, whoever ran it, and writes ``ledger.csv`` and ``ledger.parquet``."""
+    """Collects finished runs, whoever started them, and writes ``ledger.csv`` and ``ledger.parquet``."""
     from alp_jax.scaling.sweep.scheduler import collect_finished
 
     out = pathlib.Path(args.out)

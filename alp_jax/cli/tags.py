@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> dict:
     """Writes the list.
 
     Raises:
-      UserError: numbers that cannot be, or no tag is left.
+      UserError: invalid numbers, or no tag is left.
     """
     from alp_jax.core.names import choose
     from alp_jax.data.store.dataset import open_dataset

@@ -1,4 +1,4 @@
-"""``alp tokenizer``: a sentencepiece vocabulary from training captions, of a data set or of published metadata."""
+"""``alp tokenizer``: trains a sentencepiece vocabulary on the captions of a data set or of published metadata."""
 
 import argparse
 import pathlib

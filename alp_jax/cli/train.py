@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> dict:
             mark_done(args.workdir)
         if not args.json and hosts.is_primary():
             _tell(args.workdir, summary)
-        # Processes that wait here for one that evaluates are still to be stopped, not to be killed.
+        # Processes that wait here while another evaluates must still stop cleanly on a signal, not be killed by it.
         hosts.barrier("the end of the evaluation", 10 * 86400.0)
     return {**summary, "workdir": args.workdir, "results": len(results)}
 

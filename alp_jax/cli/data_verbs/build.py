@@ -1,4 +1,4 @@
-"""``alp data build``: clips of a corpus to shards, with an account of every one."""
+"""``alp data build``: writes the clips of a corpus to shards and accounts for every one."""
 
 import argparse
 import shlex
@@ -95,7 +95,7 @@ def run(args: argparse.Namespace) -> dict:
         return _preview(args, Settings.of(**settings))
     if not args.out:
         raise UserError(f"--out DIR is needed to build {get(args.corpus).name} (or --dry_run)")
-    against = audit.eval_sets(args.against, None, read_spec)  # before anything is built: it may be misspelt
+    against = audit.eval_sets(args.against, None, read_spec)  # before anything is built, as a name may be misspelt
     opened = _open(args)
     accounting, audited = audit.build_audited(
         opened.clips,

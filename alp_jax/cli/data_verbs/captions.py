@@ -1,4 +1,4 @@
-"""``alp data captions``: what captions are like, from published metadata or from a built data set."""
+"""``alp data captions``: describes captions, from published metadata or from a built data set."""
 
 import argparse
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""``alp data fetch``: download a corpus that can be had without an account."""
+"""``alp data fetch``: downloads a corpus that needs no account."""
 
 import argparse
 from collections.abc import Callable
@@ -13,7 +13,7 @@ def add(action: Callable[..., argparse.ArgumentParser]) -> None:
 
 
 def add_tier(parser: argparse.ArgumentParser) -> None:
-    """The options that say how much of the mini corpus is meant and where it lies."""
+    """Adds the options for how much of the mini corpus is meant and where it is."""
     parser.add_argument("--tier", choices=("s", "m", "l"), default="s", help="how much of the mini corpus (default: s)")
     parser.add_argument(
         "--cache", metavar="DIR", default=str(cache_dir()), help="where packages go (default: %(default)s)"

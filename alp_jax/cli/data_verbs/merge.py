@@ -1,4 +1,4 @@
-"""``alp data merge``: one data set out of several, over the shards where they are."""
+"""``alp data merge``: makes one data set of several, leaving their shards where they are."""
 
 import argparse
 from collections.abc import Callable

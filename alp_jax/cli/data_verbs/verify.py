@@ -1,4 +1,4 @@
-"""``alp data verify``: read every byte of a data set, and try whether damage would be noticed."""
+"""``alp data verify``: reads every byte of a data set, and tests whether damage would be noticed."""
 
 import argparse
 from collections.abc import Callable
