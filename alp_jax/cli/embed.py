@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=pathlib.Path,
         metavar="FILE",
         help="file to make, .npz or .parquet: path, seconds and embedding, sorted by path; after a stop, the same "
-        "command goes on",
+        "command resumes",
     )
     parser.add_argument(
         "--pooling",

@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--floors", type=pathlib.Path, metavar="FILE", help="file in which runs on the same data share floors"
     )
-    parser.add_argument("--keep_features", action="store_true", help="leave the frame embeddings in OUT/cache")
+    parser.add_argument("--keep_features", action="store_true", help="keep the frame embeddings in OUT/cache")
 
 
 def run(args: argparse.Namespace) -> dict:

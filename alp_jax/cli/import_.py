@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "alp import hf models/bert-base-uncased --out runs/bert\n"
         "  alp train --workdir runs/demo --config=configs/pretrain.py --config.init_text=runs/bert \\\n"
         "      --config.data.tokenizer=runs/bert/tokenizer.json --config.model.text.vocab_size=30522",
-        "folder of transformers",
+        "folder of a transformers model",
     )
 
 

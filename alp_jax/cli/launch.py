@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     slurm.add_argument("--name", default="alp", help="of the job (default: alp)")
     for flag, default in (("nodes", 1), ("gpus_per_node", 8), ("tasks_per_node", 1), ("cpus_per_task", 16)):
         slurm.add_argument(f"--{flag}", type=int, default=default, metavar="N", help=f"(default: {default})")
-    slurm.add_argument("--time", default="24:00:00", metavar="D-H:M:S", help="limit; the run goes on after it (1 day)")
+    slurm.add_argument("--time", default="24:00:00", metavar="D-H:M:S", help="limit; the run resumes after it (1 day)")
     slurm.add_argument("--partition", default="", metavar="NAME")
     slurm.add_argument("--account", default="", metavar="NAME")
     gke = action(

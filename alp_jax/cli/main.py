@@ -107,7 +107,7 @@ def _run(argv: list[str]) -> tuple[int, str]:
     except tuple(PATH_PROBLEMS) as error:
         return _fail(f"{error.filename2 or error.filename} {PATH_PROBLEMS[type(error)]}", 2)
     except KeyboardInterrupt:
-        return _fail("interrupted; the same command goes on where it stopped", 130)
+        return _fail("interrupted; the same command resumes where it stopped", 130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1, ""

@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--largest", type=int, default=0, metavar="N", help="also list the N kernels that move most")
     parser.add_argument(
-        "--out", metavar="FILE", help="write the plan as JSON; a plan that was stopped goes on from there"
+        "--out", metavar="FILE", help="write the plan as JSON; a plan that was stopped resumes from there"
     )
     add_config_argument(parser)
 

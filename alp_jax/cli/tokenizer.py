@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--vocab_size",
         type=int,
         metavar="N",
-        help="number of tokens, or fewer where the captions carry fewer (default: 2000)",
+        help="number of tokens, or fewer where the captions support fewer (default: 2000)",
     )
     parser.add_argument("--kind", choices=_KINDS, default="unigram", help="model (default: unigram)")
     parser.add_argument("--out", metavar="FILE", help="model file (default: tokenizer.model in the data set's folder)")
@@ -56,8 +56,8 @@ def run(args: argparse.Namespace) -> dict:
     if not args.json:
         wanted = args.vocab_size or training.DEFAULT_SIZE
         if made.vocab_size < wanted:
-            more = "; --kind bpe carries more" if args.kind == "unigram" else ""
-            print(f"these captions carry {made.vocab_size} tokens, fewer than the {wanted} wanted{more}")
+            more = "; --kind bpe supports more" if args.kind == "unigram" else ""
+            print(f"these captions support {made.vocab_size} tokens, fewer than the {wanted} asked for{more}")
         seconds = f"{time.monotonic() - began:.0f} s"
         print(f"{out}: {made.vocab_size} tokens ({args.kind}) from {count} training captions in {seconds}")
     made_of = {"kind": args.kind, "captions": count}

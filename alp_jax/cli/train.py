@@ -20,12 +20,12 @@ EXAMPLE = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--workdir", required=True, metavar="DIR", help="run folder; an interrupted run goes on there")
+    parser.add_argument("--workdir", required=True, metavar="DIR", help="run folder; an interrupted run resumes there")
     parser.add_argument(
         "--dry_run", action="store_true", help="check settings, data, start and sizes, and stop before the first step"
     )
     parser.add_argument(
-        "--extend", action="store_true", help="let the run in DIR go on to more steps than it was begun with"
+        "--extend", action="store_true", help="let the run in DIR continue to more steps than it started with"
     )
     parser.add_argument("--evaluate", action="store_true", help="evaluate the frozen encoder after the last step")
     parser.add_argument("--floors", metavar="FILE", help="file in which runs on the same data share baseline results")
@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> dict:
         if hosts.is_primary():
             if args.evaluate:
                 stop.leave_at_once(
-                    lambda: f"during evaluation, step {config.train.steps} is saved; the same command goes on"
+                    lambda: f"during evaluation, step {config.train.steps} is saved; the same command resumes"
                 )
                 results = evaluate_run(args.workdir, floors=args.floors)
             mark_done(args.workdir)

@@ -198,10 +198,11 @@ def read_spec(text: str, split: str) -> tuple[str, Clips] | None:
     """(corpus, clips) of ``CORPUS:FILE[,FILE...][,OPTION=VALUE...]``; None for a path or URL.
 
     Args:
-      split: of all clips, if the file names do not state it.
+      split: of all clips, if the file names do not state it. Of a corpus that publishes the split of every clip, the
+        training clips are read for ``train`` and the others for any other value.
 
     Raises:
-      UserError: as ``read``, or no file is named.
+      UserError: as ``read``; no file is named; or, while iterating, every clip is of the other side.
     """
     name, colon, rest = text.partition(":")
     if not colon or rest.startswith("//") or name not in names() or (corpus := get(name)).read is None:
@@ -212,8 +213,27 @@ def read_spec(text: str, split: str) -> tuple[str, Clips] | None:
     if not all(paths):
         raise UserError(f"{text}: give the published files as {name}:FILE or {name}:FILE,FILE")
     # if the names state it, ids are those that a build gives
-    told = all(len(split_words(path.rpartition("/")[2])) == 1 for path in paths)
-    return name, read(name, paths, None, None if told else split, **parse_options(options))
+    stated = all(len(split_words(path.rpartition("/")[2])) == 1 for path in paths)
+    fixed = stated or corpus.official_split
+    clips = read(name, paths, None, None if fixed else split, **parse_options(options))
+    return name, clips if stated or not corpus.official_split else _one_side(text, clips, split)
+
+
+def _one_side(text: str, clips: Clips, split: str) -> Clips:
+    """The training clips for ``train``, else the clips of the other splits."""
+    found, left_out = False, False
+    for clip in clips:
+        if isinstance(clip, Rejected):
+            yield clip
+        elif (clip.split == "train") == (split == "train"):
+            found = True
+            yield clip
+        else:
+            left_out = True
+    if left_out and not found:
+        raise UserError(
+            f"{text} has no {'train' if split == 'train' else 'valid or test'} clips: name a file that has them"
+        )
 
 
 def _is_one_folder(paths: Sequence[str | os.PathLike]) -> bool:

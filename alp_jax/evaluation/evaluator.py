@@ -50,6 +50,7 @@ class Setup:
 
     @functools.cached_property
     def table(self) -> Table:
+        """The rows of the data set, read on the first call."""
         return read_table(self.dataset)
 
     def once(self, build: Callable[["Setup"], T]) -> T:
@@ -60,6 +61,7 @@ class Setup:
 
     @property
     def special(self) -> SpecialTokens:
+        """The special tokens of the tokenizer."""
         return SpecialTokens.of(self.tokenizer)
 
     def encode(self, text: str) -> list[int]:

@@ -24,6 +24,7 @@ class Line:
 
     @property
     def ok(self) -> bool:
+        """Whether the difference is within the tolerance."""
         return self.difference <= self.tolerance
 
     def __str__(self) -> str:

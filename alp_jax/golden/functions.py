@@ -35,11 +35,13 @@ FUNCTIONS = {
 
 
 def check_of_one_array(case: Case) -> Iterator[Line]:
+    """An elementwise function of ``FUNCTIONS``, forward and backward."""
     function = FUNCTIONS[case.config["kind"]]
     yield from check_function(case, lambda _, inputs: function(case.config, inputs["x"]))
 
 
 def check_dropout(case: Case) -> Iterator[Line]:
+    """Dropout with the recorded random numbers."""
     rate = constant(case.config["p"])
 
     def run(_, inputs):
@@ -71,6 +73,7 @@ def _shared_mask(case: Case, draws_TBC: jax.Array) -> jax.Array | None:
 
 
 def check_balancer(case: Case) -> Iterator[Line]:
+    """A Balancer, forward and backward, on the case's axis of channels."""
     names = ("min_positive", "max_positive", "min_abs", "max_abs")
     limits = {name: case.config.get(name, case.config["defaults"][name]) for name in names}
     balancer = Balancer(**limits, prob=case.config["prob"], grad_scale=case.config["grad_scale"])
@@ -84,6 +87,7 @@ def check_balancer(case: Case) -> Iterator[Line]:
 
 
 def check_whiten(case: Case) -> Iterator[Line]:
+    """A Whiten, forward and backward, and the whitening metric of its input."""
     groups = case.config["num_groups"]
     module = Whiten(case.config["whitening_limit"], case.config["grad_scale"], groups)
     module.probs = (case.config["prob"],) * 2
@@ -94,6 +98,7 @@ def check_whiten(case: Case) -> Iterator[Line]:
 
 
 def check_bias_norm(case: Case) -> Iterator[Line]:
+    """A BiasNorm, its gradients and the limits on its scale."""
     axis, active = case.config["channel_dim"], case.config["limit_param_value_active"]
     width = case.tensors()["in.x"].shape[axis]
 
@@ -117,6 +122,7 @@ def check_positions(case: Case) -> Iterator[Line]:
 
 
 def check_feature_masks(case: Case) -> Iterator[Line]:
+    """The masks that drop features of a clip in every stack; compared exactly."""
     io, config = case.tensors(), case.config
     clips_NB = jnp.asarray(np.stack([io["in.u1"].ravel(), io["in.u2"].ravel()]))
     draws = Recorded(DrawCounts(), clips_NB=clips_NB)

@@ -34,9 +34,11 @@ class Recorded(Draws):
         super().__init__(jax.random.key(0), batch_count, scalars_N, clips_NB, channels_BC, whitening_N)
 
     def draw_channels(self, width: int) -> jax.Array:
+        """The recorded mask [B,width], or ones."""
         return super().draw_channels(width) if self._mask is None else self._mask.reshape(-1, width)
 
     def draw_mask(self, shape: tuple[int, ...]) -> jax.Array:
+        """Ones: nothing is dropped."""
         return jnp.ones(shape)
 
 

@@ -64,7 +64,7 @@ def check(case: Case) -> Iterator[Line]:
         yield compare(case.name, "out.lens", output_length(np.asarray(io["in.x_lens"])), io["out.lens"], 0)
 
 
-def _certain(c: dict, module: Any) -> Any:
+def _with_certainty(c: dict, module: Any) -> Any:
     """The module with every drop off and its regularisers as likely as the case says."""
     return make_certain(module, c.get("regularisers_prob", 0.0))
 
@@ -81,24 +81,24 @@ def _positions_and_lengths(c: dict, inputs: Inputs, x: jax.Array) -> tuple:
 
 
 def _feedforward(c: dict, rngs: Any) -> FeedForward:
-    return _certain(c, FeedForward(c["embed_dim"], c["feedforward_dim"], rngs=rngs, dtype=jnp.float32))
+    return _with_certainty(c, FeedForward(c["embed_dim"], c["feedforward_dim"], rngs=rngs, dtype=jnp.float32))
 
 
 def _self_attention(c: dict, rngs: Any) -> SelfAttention:
     sizes = (c["embed_dim"], c["num_heads"], c["value_head_dim"])
-    module = _certain(c, SelfAttention(*sizes, rngs=rngs, dtype=jnp.float32))
+    module = _with_certainty(c, SelfAttention(*sizes, rngs=rngs, dtype=jnp.float32))
     if "whitening_limit_override" in c:
         module.whiten.limit = constant(c["whitening_limit_override"])
     return module
 
 
 def _nonlin_attention(c: dict, rngs: Any) -> NonlinAttention:
-    return _certain(c, NonlinAttention(c["channels"], rngs=rngs, dtype=jnp.float32))
+    return _with_certainty(c, NonlinAttention(c["channels"], rngs=rngs, dtype=jnp.float32))
 
 
 def _attention_weights(c: dict, rngs: Any) -> AttentionWeights:
     sizes = (c["embed_dim"], c["pos_dim"], c["num_heads"], c["query_head_dim"], c["pos_head_dim"])
-    module = _certain(c, AttentionWeights(*sizes, rngs=rngs, dtype=jnp.float32))
+    module = _with_certainty(c, AttentionWeights(*sizes, rngs=rngs, dtype=jnp.float32))
     module.pos_skip_rate = NEVER if c["use_pos_scores"] else constant(1.0)
     module.penalty_prob = constant(float(c["penalize_abs_values_gt"] == "on"))
     return module
@@ -106,7 +106,7 @@ def _attention_weights(c: dict, rngs: Any) -> AttentionWeights:
 
 def _convolution(c: dict, rngs: Any) -> ConvolutionModule:
     sizes = (c["channels"], c["kernel_size"], c["causal"])
-    return _certain(c, ConvolutionModule(*sizes, _FORMS, rngs=rngs, dtype=jnp.float32))
+    return _with_certainty(c, ConvolutionModule(*sizes, _FORMS, rngs=rngs, dtype=jnp.float32))
 
 
 def _convolution_lengths(c: dict, inputs: Inputs, x: jax.Array) -> tuple:
@@ -117,7 +117,7 @@ def _convolution_lengths(c: dict, inputs: Inputs, x: jax.Array) -> tuple:
 
 
 def _bypass(c: dict, rngs: Any) -> Bypass:
-    # not through _certain: the skip rate at construction decides whether the module takes draws at all
+    # not through _with_certainty: the skip rate at construction decides whether the module takes draws at all
     module = Bypass(c["width"], constant(c["skip_rate"]))
     module.limit.prob = constant(float(c["limit_param_value_active"]))
     return module
@@ -126,7 +126,7 @@ def _bypass(c: dict, rngs: Any) -> Bypass:
 def _layer(c: dict, rngs: Any) -> ZipformerLayer:
     sizes, skip = {name: c[name] for name in _SIZES}, constant(c.get("bypass_skip_rate", 0.5))
     layer = ZipformerLayer(c["embed_dim"], c["pos_dim"], sizes, False, _FORMS, skip, rngs=rngs, dtype=jnp.float32)
-    _certain(c, layer)  # turns every rate off, so those of the case come after it
+    _with_certainty(c, layer)  # turns every rate off, so those of the case come after it
     for name in c:
         if name == "bypass_skip_rate":
             layer.bypass.skip_rate = constant(c[name])
@@ -149,14 +149,14 @@ def _downsampled_stack(c: dict, rngs: Any) -> ZipformerStack:
 
 
 def _convnext(c: dict, rngs: Any) -> ConvNeXt:
-    module = _certain(c, ConvNeXt(c["channels"], _FORMS, rngs=rngs, dtype=jnp.float32))
+    module = _with_certainty(c, ConvNeXt(c["channels"], _FORMS, rngs=rngs, dtype=jnp.float32))
     module.skip_rate = constant(c["layerdrop_rate"])
     return module
 
 
 def _subsampling(c: dict, rngs: Any) -> Conv2dSubsampling:
     sizes = (c["in_channels"], c["out_channels"], c["layer_channels"])
-    return _certain(c, Conv2dSubsampling(*sizes, _FORMS, rngs=rngs, dtype=jnp.float32))
+    return _with_certainty(c, Conv2dSubsampling(*sizes, _FORMS, rngs=rngs, dtype=jnp.float32))
 
 
 def _of_layer(name: str, *given: Any, **more: Any) -> Module:

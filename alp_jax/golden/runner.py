@@ -36,6 +36,7 @@ class Result:
 
     @property
     def ok(self) -> bool:
+        """Whether it ran to its end and every line is within its tolerance; a case without lines is not."""
         return not self.problem and bool(self.lines) and all(line.ok for line in self.lines)
 
 
@@ -74,7 +75,7 @@ def run_case(case: Case, report: Callable[[str], None] = lambda line: None) -> R
         problem = " ".join(str(error).split())
     except Exception as error:  # a case that breaks the checker has failed; the others still run
         problem = f"{type(error).__name__}: {' '.join(str(error).split())}"
-    report(f"{case.name:<28} {'(not run to its end)':<44} {problem}  FAIL")
+    report(f"{case.name:<28} {'(did not finish)':<44} {problem}  FAIL")
     return Result(case.name, tuple(lines), problem)
 
 

@@ -13,7 +13,7 @@ def need(program: str, hint: str) -> str:
     """The path of ``program``; a UserError with ``hint`` where it is not installed."""
     path = shutil.which(program)
     if path is None:
-        raise UserError(f"{program} is not installed here: {hint}, or take --dry_run to see what would be submitted")
+        raise UserError(f"{program} is not installed here: {hint}, or add --dry_run to see what would be submitted")
     return path
 
 

@@ -55,11 +55,11 @@ class Workload:
             check("claim", self.claim)
         check_count("slices", self.slices, 256)
         if not 0 <= self.restarts <= 10_000:
-            raise UserError(f"--restarts {self.restarts} has to be from 0 to 10000")
+            raise UserError(f"--restarts {self.restarts} must be from 0 to 10000")
         if self.kind in TPUS:
             check("topology", self.size)
         elif self.kind not in GPUS:
-            raise UserError(f"--topology {self.kind}:{self.size}: known are {', '.join([*GPUS, *TPUS])}")
+            raise UserError(f"--topology {self.kind}:{self.size}: unknown kind; known: {', '.join([*GPUS, *TPUS])}")
         elif self.slices != 1:
             raise UserError(f"--slices {self.slices} is for TPUs: write --topology {self.kind}:GPUS")
         elif not self.size.isdecimal() or int(self.size) % 8 or not 8 <= int(self.size) <= 65_536:
@@ -109,7 +109,7 @@ def render(work: Workload, command: Sequence[str]) -> str:
       UserError: a request that is not possible, such as several slices, which only xpk can introduce to each other.
     """
     if work.slices > 1:
-        raise UserError(f"--slices {work.slices} needs xpk, which tells TPU slices of each other")
+        raise UserError(f"--slices {work.slices} needs xpk, which tells TPU slices about each other")
     return yaml.safe_dump(job_set(work.checked(), command), sort_keys=False, default_flow_style=False, width=1000)
 
 

@@ -31,14 +31,14 @@ def check(flag: str, value: str) -> str:
     """
     pattern, form = PATTERNS[flag]
     if not re.fullmatch(pattern, value, re.ASCII):
-        raise UserError(f"--{flag} {value!r} cannot be used: it has to be {form}")
+        raise UserError(f"--{flag} {value!r} cannot be used: it must be {form}")
     return value
 
 
 def check_count(flag: str, value: int, most: int) -> int:
     """Returns ``value``, given as ``--flag``; raises UserError unless it is from 1 to ``most``."""
     if not 1 <= value <= most:
-        raise UserError(f"--{flag} {value} has to be from 1 to {most}")
+        raise UserError(f"--{flag} {value} must be from 1 to {most}")
     return value
 
 

@@ -47,7 +47,7 @@ def run_stages(out: pathlib.Path, sweep_file: str, tier: str) -> dict:
 
     Raises:
       UserError: a package is not installed that the last stages need.
-      ChildFailed: a stage failed; the same call goes on there.
+      ChildFailed: a stage failed; the same call resumes there.
     """
     for package, extra in (("matplotlib", "report"), ("torch", "torch")):  # needed at the end, after the runs
         if importlib.util.find_spec(package) is None:
@@ -61,7 +61,9 @@ def run_stages(out: pathlib.Path, sweep_file: str, tier: str) -> dict:
         status = subprocess.run([sys.executable, "-m", "alp_jax", *command], check=False).returncode
         seconds[title] = round(time.monotonic() - start, 1)
         if status:
-            raise ChildFailed(f"stage '{title}' ended with status {status}; run the same command to go on", status)
+            raise ChildFailed(
+                f"stage '{title}' ended with status {status}; run the same command again to resume", status
+            )
     peak_gib = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
     total = round(time.monotonic() - began, 1)
     return {"seconds": seconds, "total_seconds": total, "peak_gib": round(peak_gib, 2), "out": str(out.resolve())}

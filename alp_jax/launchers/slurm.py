@@ -43,7 +43,7 @@ class Job:
         for flag, most in (("nodes", 4096), ("tasks_per_node", 64), ("cpus_per_task", 1024)):
             check_count(flag, getattr(self, flag), most)
         if not 0 <= self.gpus_per_node <= 64:
-            raise UserError(f"--gpus_per_node {self.gpus_per_node} has to be from 0 to 64")
+            raise UserError(f"--gpus_per_node {self.gpus_per_node} must be from 0 to 64")
         return self
 
 

@@ -75,6 +75,7 @@ def create_argv(gcloud: str, vm: TpuVm) -> list[str]:
 
 
 def delete_argv(gcloud: str, vm: TpuVm) -> list[str]:
+    """The call that deletes the resource and its machines."""
     return [gcloud, "compute", "tpus", "queued-resources", "delete", vm.name, *vm._where, "--force", "--quiet"]
 
 
@@ -112,7 +113,7 @@ def run(
     vm = vm.checked()
     if (state := _state(gcloud, vm, record)) != _ABSENT:
         raise UserError(
-            f"--name {vm.name}: there is such a resource already ({state}), which is left alone: choose another name, "
+            f"--name {vm.name}: a resource of that name exists ({state}) and is left alone: choose another name, "
             f"or delete it: {shlex.join(delete_argv('gcloud', vm))}"
         )
     code = Preempted.exit_code
@@ -130,8 +131,8 @@ def run(
         finally:  # whatever happens, Ctrl-C included: idle machines cost money
             _delete(gcloud, vm, record)
         if attempt < retries:
-            _say(f"{vm.name} is made again, {retries - attempt} more times at most")
-    raise Preempted(f"{vm.name} was preempted {retries + 1} times; run it again to go on, or raise --retries")
+            _say(f"{vm.name} is being requested again, at most {retries - attempt} more times")
+    raise Preempted(f"{vm.name} was preempted {retries + 1} times; run it again to resume, or raise --retries")
 
 
 def _state(gcloud: str, vm: TpuVm, record: pathlib.Path) -> str:

@@ -49,6 +49,7 @@ def check(config: ConformerConfig) -> None:
 
 
 def swish(x: jax.Array) -> jax.Array:
+    """x * sigmoid(x), elementwise."""
     return x * sigmoid(x)
 
 

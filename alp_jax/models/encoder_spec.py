@@ -44,10 +44,12 @@ def linear_cost(positions: int, width_in: int, width_out: int, *, bias: bool = T
 
 
 def depthwise_cost(positions: int, taps: int, width: int) -> Cost:
+    """A depthwise convolution with bias at ``positions`` frames or cells."""
     return Cost((taps + 1) * width, positions * taps * width)
 
 
 def norm_cost(width: int) -> Cost:
+    """A normalisation with scale and bias; its operations count as none."""
     return Cost(2 * width)
 
 

@@ -31,7 +31,7 @@ def _outside(kind: str) -> EncoderSpec:
     brought = plugins.load(ENCODERS, ENCODER_KINDS)
     spec = brought[choose(kind, (*ENCODER_KINDS, *brought), "config.model.encoder_kind")]
     if not isinstance(spec, EncoderSpec) or spec.kind != kind:
-        raise UserError(f"entry point {kind!r} of {ENCODERS} is no EncoderSpec of that kind: {spec!r:.80}")
+        raise UserError(f"entry point {kind!r} of {ENCODERS} is not an EncoderSpec of that kind: {spec!r:.80}")
     return spec
 
 
@@ -91,6 +91,6 @@ def require_export(config: ModelConfig) -> str:
     if export is None:
         kinds = ", ".join(kind for kind in ENCODER_KINDS if _ours(kind).export)
         raise UserError(
-            f"config.model.encoder_kind = {config.encoder_kind!r} has no place in the format (no export): only {kinds}"
+            f"config.model.encoder_kind = {config.encoder_kind!r} cannot be exported to this format: only {kinds} can"
         )
     return export

@@ -68,5 +68,6 @@ class ParamKeys:
         self.key, self.count = init_key(key), 0
 
     def params(self) -> jax.Array:
+        """The next key."""
         self.count += 1
         return jax.random.fold_in(self.key, self.count)

@@ -35,6 +35,7 @@ class QwenConfig:
 
     @property
     def head_size(self) -> int:
+        """The width of an attention head."""
         return self.hidden_size // self.num_attention_heads
 
     def check(self) -> None:
@@ -44,7 +45,9 @@ class QwenConfig:
                 raise UserError(f"{field.name} = {getattr(self, field.name)} must be positive")
         heads, groups = self.num_attention_heads, self.num_key_value_heads
         if self.hidden_size % heads or self.head_size % 2:
-            raise UserError(f"hidden_size = {self.hidden_size} is no even multiple of num_attention_heads = {heads}")
+            raise UserError(
+                f"hidden_size = {self.hidden_size} is not an even multiple of num_attention_heads = {heads}"
+            )
         if heads % groups:
             raise UserError(f"num_attention_heads = {heads} is not a multiple of num_key_value_heads = {groups}")
 

@@ -72,6 +72,7 @@ class Module:
 
     @functools.cached_property
     def by_name(self) -> dict[str, dict[str, Instruction]]:
+        """The instructions of every computation, by the name of the computation and then their own."""
         return {name: {line.name: line for line in lines} for name, lines in self.computations.items()}
 
 

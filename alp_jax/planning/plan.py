@@ -83,7 +83,7 @@ def _finished(out: str | pathlib.Path | None) -> dict[str, dict]:
         raise UserError(f"--out {out} cannot be written: {error}") from None
     earlier = read_json(pathlib.Path(out), "plan")
     if not isinstance(earlier, dict) or "topology" not in earlier:
-        raise UserError(f"--out {out} exists and is no plan; name another file")
+        raise UserError(f"--out {out} exists and is not a plan; name another file")
     return {entry["fingerprint"]: entry for entry in earlier.get("buckets", [])}
 
 
@@ -123,7 +123,7 @@ def _bucket(
     identity = [target.name, layers, versions(target), target.options, lowered.as_text()]
     fingerprint = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
     if fingerprint in known:
-        _say("is in the file already", target)
+        _say("already in the file", target)
         return known[fingerprint]
     if layers:
         compiled = by_layers(config, target, program, bucket, lambda name: _say(name, target))

@@ -54,6 +54,7 @@ class Program:
 
     @property
     def parameters(self) -> int:
+        """The number of trained parameters."""
         return parameters(self.state["params"])
 
     def batch(self, bucket: Bucket) -> Shapes:

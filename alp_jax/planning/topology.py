@@ -32,6 +32,7 @@ class Target:
 
     @property
     def count(self) -> int:
+        """The number of devices."""
         return math.prod(self.sizes)
 
     @property
@@ -65,10 +66,10 @@ def parse(text: str) -> Target:
     if facts and facts.platform == "gpu":
         if kind not in COMPILED_GPUS:
             raise UserError(
-                f"--topology {text}: XLA needs a description to compile for a GPU, there is one for h100 and h200"
+                f"--topology {text}: XLA compiles for a GPU from a description, which exists for h100 and h200 only"
             )
         if sizes[0] > facts.per_node and sizes[0] % facts.per_node:
-            raise UserError(f"--topology {text}: GPUs beyond a node of {facts.per_node} come in whole nodes")
+            raise UserError(f"--topology {text}: more GPUs than one node has come in whole nodes of {facts.per_node}")
     return Target(text, kind, sizes, facts)
 
 

@@ -65,10 +65,12 @@ class Traffic:
 
     @property
     def bytes(self) -> float:
+        """Bytes that all kernels move."""
         return sum(kernel.size for kernel in self.kernels)
 
     @property
     def launches(self) -> float:
+        """How many kernels are launched."""
         return sum(kernel.count for kernel in self.kernels)
 
     def by_kind(self) -> dict[str, dict[str, float]]:
@@ -154,8 +156,8 @@ def _wrapped(module: Module, line: Instruction) -> str | None:
 
 
 def _is_free(line: Instruction) -> bool:
-    if line.opcode in _NO_KERNEL or line.opcode.endswith(("-done", "-update")):
-        return line.opcode != "dynamic-update-slice"
+    if line.opcode in _NO_KERNEL or line.opcode.endswith(("-done", "-update")):  # -update: of asynchronous calls
+        return True
     target = re.search(r'custom_call_target="([^"]*)"', line.attributes)
     return line.opcode == "custom-call" and target is not None and target.group(1) in _FREE_CALLS
 

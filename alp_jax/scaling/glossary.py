@@ -67,7 +67,7 @@ GLOSSARY = {
     "floor": "the same probe on the mean and deviation of log-mel energies, without any encoder",
     "CPU, GPU": "central and graphics processing unit: what a run is computed on",
     "ablation": "runs that differ in one setting alone, compared with each other",
-    "crossover": "the pairs from which the objective that was behind with fewer is ahead",
+    "crossover": "the number of pairs from which the objective that trailed with fewer leads",
     "held-out rung": "the largest rung, left out of a fit and then predicted by it",
     "frozen encoder": "the encoder's parameters stay as trained; only the probe on top learns",
     "PSDS1": "polyphonic sound detection score: share of events found against false alarms per hour, less its "
@@ -99,10 +99,12 @@ GLOSSARY = {
 
 
 def task_title(task: str) -> str:
+    """The report's name of a task; of one it does not know, the words of its own name."""
     return TASKS.get(task, task.replace("_", " ").capitalize())
 
 
 def is_retrieval(task: str) -> bool:
+    """Whether the task ranks clips or captions."""
     return task in RETRIEVAL
 
 
@@ -112,6 +114,7 @@ def kind(task: str) -> str:
 
 
 def is_language(task: str) -> bool:
+    """Whether texts are the answers or the queries of the task."""
     return task in LANGUAGE
 
 
@@ -123,6 +126,7 @@ def family(task: str) -> str:
 
 
 def pooling_title(pooling: str) -> str:
+    """The report's name of a pooling; of one it does not know, the words of its own name."""
     return POOLINGS.get(pooling, pooling.replace("_", " "))
 
 
@@ -149,6 +153,6 @@ def sweep_title(name: str) -> str:
     for argument in filter(None, arguments.split(",")):
         key, _, value = argument.partition("=")
         value = value.rstrip("/").rpartition("/")[2]
-        told = {"init": f"from {value}", "pairs": f"{value} pairs", "objective": value, "model": value}
-        parts.append(told.get(key) or f"{setting_words(key)} {value}".strip())
+        words = {"init": f"from {value}", "pairs": f"{value} pairs", "objective": value, "model": value}
+        parts.append(words.get(key) or f"{setting_words(key)} {value}".strip())
     return ", ".join(parts)

@@ -202,7 +202,7 @@ def test_a_text_tower_goes_to_transformers_and_comes_back(tmp_path, runs, data, 
     refused(
         capfd, "holds a text tower only", "export", "torch", "--format=auden", "--run", back, "--out", tmp_path / "x"
     )
-    for part, words in (("decoder", "no class of transformers is this caption decoder"), ("model", "unknown --part")):
+    for part, words in (("decoder", "transformers has no class for this caption decoder"), ("model", "unknown --part")):
         refused(
             capfd, words, "export", "torch", "--format=hf", f"--part={part}", "--run", back, "--out", tmp_path / "x"
         )
@@ -268,7 +268,7 @@ def test_a_folder_that_does_not_hold_the_model_never_exists(tmp_path, runs, capf
         tmp_path / "out",
         "--clips=1",
     ]
-    refused(capfd, "key/kernel comes back from the written folder with other values", *command, status=1)
+    refused(capfd, "key/kernel comes back from the written folder with different values", *command, status=1)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -295,7 +295,7 @@ def test_mistakes_with_imports_are_one_line_and_write_nothing(tmp_path, models, 
         ("nope does not exist", "auden", tmp_path / "nope", "--out", out),
         ("source exists already", "auden", source, "--out", source),
         ("has no tokenizer.json", "auden", source, "--out", out),
-        ("it is no Zipformer", "icefall", source, "--out", out, "--only_encoder"),
+        ("it is not a Zipformer", "icefall", source, "--out", out, "--only_encoder"),
         ("unknown model_type 'clap'", "hf", source, "--out", out),
         ("unknown argument '--only_encoder'", "hf", source, "--out", out, "--only_encoder"),
     ):

@@ -190,7 +190,7 @@ def test_preemptions_without_end_can_be_gone_on_from(programs, tmp_path):
 
 
 def test_a_tpu_of_somebody_else_is_left_alone(programs, tmp_path):
-    with pytest.raises(UserError, match=r"--name n: there is such a resource already \(ACTIVE\)"):
+    with pytest.raises(UserError, match=r"--name n: a resource of that name exists \(ACTIVE\)"):
         on_tpu(programs, tmp_path, ["ACTIVE"], [])
     assert verbs(programs) == []
 
@@ -277,11 +277,11 @@ def _joined(options: list[str]) -> list[str]:
     ("args", "message"),
     [
         (["slurm", "--name", "A"], "--name 'A' cannot be used"),
-        (["slurm", "--time", "1 day"], "--time '1 day' cannot be used: it has to be [DAYS-]HH:MM:SS"),
-        (["slurm", "--nodes", "0"], "--nodes 0 has to be from 1 to 4096"),
-        (["slurm", "--gpus_per_node", "-1"], "--gpus_per_node -1 has to be from 0 to 64"),
+        (["slurm", "--time", "1 day"], "--time '1 day' cannot be used: it must be [DAYS-]HH:MM:SS"),
+        (["slurm", "--nodes", "0"], "--nodes 0 must be from 1 to 4096"),
+        (["slurm", "--gpus_per_node", "-1"], "--gpus_per_node -1 must be from 0 to 64"),
         (["gke", "--topology", "h100:12", "--image", "x"], "GPUs come in whole nodes of 8"),
-        (["gke", "--topology", "b300:8", "--image", "x"], "known are a100"),
+        (["gke", "--topology", "b300:8", "--image", "x"], "unknown kind; known: a100"),
         (["local", "--processes", "3", "--gpus", "8"], "--gpus 8 do not divide over --processes 3"),
     ],
 )

@@ -176,7 +176,7 @@ def test_low_precision_is_stored_and_stays_close(tiny):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"num_attention_heads": 5}, "hidden_size = 24 is no even multiple of num_attention_heads = 5"),
+        ({"num_attention_heads": 5}, "hidden_size = 24 is not an even multiple of num_attention_heads = 5"),
         ({"num_key_value_heads": 4}, "num_attention_heads = 6 is not a multiple of num_key_value_heads = 4"),
         ({"num_hidden_layers": 0}, "num_hidden_layers = 0 must be positive"),
     ],

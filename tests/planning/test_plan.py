@@ -66,7 +66,7 @@ def test_a_plan_goes_on_where_it_stopped(planned, capsys):
     plan, path = planned
     assert alp_plan("--topology", "cpu:8", "--bucket", "1", "--out", str(path)) == 0
     printed = capsys.readouterr()
-    assert "in the file already" in printed.err
+    assert "already in the file" in printed.err
     assert json.loads(printed.out)["buckets"] == plan["buckets"]
 
 
@@ -75,7 +75,7 @@ def test_a_plan_goes_on_where_it_stopped(planned, capsys):
     [
         (["--topology", "h100"], "--topology 'h100' is not of the form"),
         (["--topology", "b300:8"], "device 'b300' is unknown; known: cpu, v100"),
-        (["--topology", "v100:8"], "there is one for h100 and h200"),
+        (["--topology", "v100:8"], "exists for h100 and h200 only"),
         (["--topology", "h100:12"], "whole nodes"),
         (["--topology", "h100:8x8"], "number of GPUs"),
         (["--topology", "v5e:4x4x4"], "v5e:8x8 or v6e:8x8"),
@@ -115,7 +115,7 @@ def test_a_file_that_is_no_plan_is_left_alone(tmp_path, capsys):
     other = tmp_path / "other.json"
     other.write_text('{"a": 1}')
     assert alp_plan("--topology", "cpu:8", "--bucket", "1", "--out", str(other)) == 2
-    assert "is no plan" in capsys.readouterr().err
+    assert "is not a plan" in capsys.readouterr().err
     assert other.read_text() == '{"a": 1}'
 
 

@@ -144,14 +144,14 @@ def test_it_trains_goes_on_embeds_and_is_planned(config, tmp_path, capsys):
         main(["export", "torch", "--run", str(tmp_path / "run"), "--out", str(tmp_path / "out"), "--clips", "1"]) == 2
     )
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("alp: ")]
-    assert "config.model.encoder_kind = 'toy' has no place in the format (no export): only zipformer" in line
+    assert "config.model.encoder_kind = 'toy' cannot be exported to this format: only zipformer" in line
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
-        ("toy = toy_encoder:STRIDE", "entry point 'toy' of alp_jax.encoders is no EncoderSpec of that kind: 4"),
+        ("toy = toy_encoder:STRIDE", "entry point 'toy' of alp_jax.encoders is not an EncoderSpec of that kind: 4"),
         ("toy = toy_encoder:MISSING", "entry point 'toy' of distribution 'toy' .* does not load: AttributeError"),
         ("other = toy_encoder:SPEC", r"unknown config\.model\.encoder_kind 'toy'"),
         ("vit = toy_encoder:SPEC", "entry point 'vit' of distribution 'toy' .* clashes with a built-in name"),

@@ -7,7 +7,7 @@ from alp_jax.core.errors import UserError
 
 SETS = (
     "DIR (valid and test split of a built data set), DIR:test, CORPUS:FILE[,FILE...][,OPTION=VALUE] (published "
-    "metadata, compared by recording and caption), blacklist:FILE (as WavCaps publishes them)"
+    "metadata, its valid and test clips if it states them, by recording and caption), blacklist:FILE (of WavCaps)"
 )
 
 
@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> dict:
 
     if args.planted:
         if args.exclude:
-            raise UserError("--planted goes without --exclude, and with --against only for published metadata")
+            raise UserError("--planted does not go with --exclude, and takes --against only for published metadata")
         result = audit.plant(args.data, args.against, read_spec, args.planted)
         if not args.json:
             print(*planted_lines(args.data, result), sep="\n")

@@ -14,7 +14,7 @@ from alp_jax.corpora.catalog import names
 def add(action: Callable[..., argparse.ArgumentParser]) -> None:
     build = action(
         "build",
-        "decode clips into shards, with an account of every clip; run again to go on after a stop",
+        "decode clips into shards, with an account of every clip; run again to resume after a stop",
         "alp data build mini --out data/mini\n"
         "  alp data build folder --audio recordings --metadata captions.csv --out data/mine\n"
         "  alp data build folder --audio recordings --metadata captions.tsv --option ignore=speaker --out data/mine\n"
@@ -36,7 +36,7 @@ def add(action: Callable[..., argparse.ArgumentParser]) -> None:
         help="the corpus's files as they were published, or folders or patterns of them; of a folder of your own: "
         ".csv, .tsv, .json, .jsonl (also .gz), .parquet or .tar; may be left out when they lie in --audio",
     )
-    build.add_argument("--audio", metavar="DIR", help="where the audio files are, but for audio in .parquet and .tar")
+    build.add_argument("--audio", metavar="DIR", help="where the audio files are, if not in .parquet or .tar files")
     build.add_argument(
         "--split",
         choices=SPLITS,

@@ -78,7 +78,7 @@ def plant(data: str, against: Sequence[str], published: Published, count: int) -
     if metadata:
         return planted_rows.measure(metadata[1], eval_sets(against, None, published), count)
     if against:
-        raise UserError("--planted goes without --exclude, and with --against only for published metadata")
+        raise UserError("--planted does not go with --exclude, and takes --against only for published metadata")
     return planted.measure(open_dataset(data), count)
 
 

@@ -85,7 +85,7 @@ def _whole(weights: Weights, kind: str, settings: dict[str, Any]) -> Imported:
     if kind == "clap":
         model, temperature = reference.clap_config(settings)
         if not 0 < temperature < math.inf:
-            raise ConfigError(f"temp = {temperature} is no temperature")
+            raise ConfigError(f"temp = {temperature} is not a valid temperature")
         objective, text_budget = reference.clap_objective(settings), reference.CLAP_TOKENS - 2
         outside["logit_scale"] = -math.log(temperature)
     else:

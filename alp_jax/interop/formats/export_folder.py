@@ -27,7 +27,7 @@ def check_target(out_dir: str | os.PathLike) -> None:
         raise UserError(f"--out {path} is a file: choose another place")
     foreign = sorted({p.name for p in path.iterdir()} - NAMES)
     if foreign:
-        raise UserError(f"--out {path} holds {foreign[0]}, which no export wrote: choose another place")
+        raise UserError(f"--out {path} holds {foreign[0]}, which is not from an export: choose another place")
     if any(path.iterdir()):
         read_origin(path)
 
@@ -36,7 +36,7 @@ def read_origin(path: str | os.PathLike) -> dict:
     """The config.json of an export, of any format; UserError when ``path`` is something else."""
     settings = read_json(pathlib.Path(path) / CONFIG, "exported configuration")
     if not isinstance(settings, dict) or not isinstance(settings.get("alp"), dict):
-        raise UserError(f"{path} is no export of alp_jax")
+        raise UserError(f"{path} is not an export of alp_jax")
     return settings
 
 

@@ -38,8 +38,8 @@ _HEADS = re.compile(r"pooler\.|cls\.|lm_head\.|classifier\.|qa_outputs\.|embeddi
 _OLD = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
 _POSITIONS = "embeddings.position_embeddings.weight"
 NO_DECODER = (
-    "no class of transformers is this caption decoder (fixed interleaved sinusoids for positions, no biases, no norm "
-    "before its first or behind its last layer); --format auden exports it"
+    "transformers has no class for this caption decoder (fixed interleaved sinusoids for positions, no biases, no norm "
+    "before its first or after its last layer); --format auden exports it"
 )
 
 
@@ -77,7 +77,7 @@ def _tower(weights: Weights, kind: str) -> tuple[Weights, tuple[str, ...]]:
         heads = tuple(sorted(name for name in weights.tensors if not name.startswith(f"{kind}.")))
         unknown = [name for name in heads if not _HEADS.match(name)]
         if unknown:
-            raise UserError(f"{weights.path} has {unknown[0]}, which is no part of a {kind} model")
+            raise UserError(f"{weights.path} has {unknown[0]}, which is not part of a {kind} model")
         inner, prefix = weights.within(f"{kind}."), f"{kind}."
     else:
         heads, inner, prefix = (), weights, ""

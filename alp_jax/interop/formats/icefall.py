@@ -50,7 +50,7 @@ def read_checkpoint(
     weights = Weights(weights.path, own, {name: t for name, t in weights.converted.items() if name in own})
     given = {} if settings is None else read_json(settings, "encoder settings")
     if not isinstance(given, dict):
-        raise UserError(f"encoder settings {settings} are no JSON object")
+        raise UserError(f"encoder settings {settings} are not a JSON object")
     with described_by(settings or weights.path):
         values = {**Shapes(weights).settings(given), **given}
         reference.check_zipformer(values)
@@ -67,14 +67,16 @@ class Shapes:
         stacks = {stack for stack, _ in layers}
         self.layers = [sum(stack == one for one, _ in layers) for stack in range(len(stacks))]
         if not layers or min(self.layers) == 0:
-            raise UserError(f"{self.path} has no stacks of layers encoder.encoders.0, 1, ...: it is no Zipformer")
+            raise UserError(f"{self.path} has no stacks of layers encoder.encoders.0, 1, ...: it is not a Zipformer")
 
     def size(self, name: str, axis: int) -> int:
+        """The length of one axis of the tensor ``name``; UserError if it is missing or has no such axis."""
         if name not in self.shapes or len(self.shapes[name]) <= axis:
             raise UserError(f"{self.path} lacks {name}, or it is not of a Zipformer's shape")
         return self.shapes[name][axis]
 
     def factor(self, stack: int) -> int:
+        """How much a stack downsamples time; 1 for a stack without a downsampling layer."""
         name = f"encoder.encoders.{stack}.downsample.bias"
         return self.size(name, 0) if name in self.shapes else 1
 
@@ -108,6 +110,7 @@ class Shapes:
         }
 
     def heads(self) -> dict[str, list[int]]:
+        """``num_heads`` of every stack and the dimensions of a head; UserError if shapes do not fit ``HEAD_DIMS``."""
         query, pos, value = HEAD_DIMS.values()
         counts = [rows // pos for rows in self.each("self_attn_weights.linear_pos.weight", 0)]
         expected = {
@@ -124,6 +127,7 @@ class Shapes:
         return {"num_heads": counts, **{name: [size] for name, size in HEAD_DIMS.items()}}
 
     def bins(self) -> int:
+        """The number of mel bins; UserError unless the front end's shape is that of ``FEATURE_DIM`` bins."""
         columns = self.size("encoder_embed.out.weight", 1)
         after = ((FEATURE_DIM - 1) // 2 - 1) // 2 * reference.FRONTEND_CHANNELS[-1]
         if columns != after:

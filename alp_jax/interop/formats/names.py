@@ -216,7 +216,7 @@ def params_from(weights: Weights, like: Any, kind: str, *, outside: dict[str, fl
     """``from_torch`` for a file: float32 weights only, and errors that name the file."""
     for name, value in weights.tensors.items():
         if value.dtype != np.float32:
-            raise UserError(f"{weights.path}: {name} holds {value.dtype} numbers, which no weight of the model does")
+            raise UserError(f"{weights.path}: {name} holds {value.dtype} numbers; no weight of the model has that type")
     try:
         return from_torch(weights.tensors, like, kind, outside=outside)
     except UserError as error:

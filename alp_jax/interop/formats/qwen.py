@@ -56,7 +56,7 @@ def read_config(folder: pathlib.Path) -> QwenConfig:
             raise UserError(f"{path} lacks {field.name}")
         value = field.default if value is None else value
         if type(value) is not field.type and not (field.type is float and type(value) is int):
-            raise UserError(f"{path}: {field.name} = {value!r} is no {field.type.__name__}")
+            raise UserError(f"{path}: {field.name} = {value!r} must be of type {field.type.__name__}")
         sizes[field.name] = value
     config = QwenConfig(**sizes)
     try:
@@ -132,7 +132,7 @@ def load_qwen(folder: str | pathlib.Path, dtype: str = "float32") -> LoadedQwen:
             table = value
     missing = sorted(set(expected) - set(tensors))
     if missing or unexpected:
-        parts = [("lacks", missing), ("has what the model has not:", sorted(unexpected))]
+        parts = [("lacks", missing), ("has weights that the model lacks:", sorted(unexpected))]
         raise UserError(f"{folder} " + " and ".join(f"{text} {', '.join(names)}" for text, names in parts if names))
     if head is not None and not np.array_equal(head, table):
         raise UserError(f"{folder}: {_HEAD} differs from {_TABLE}, though tie_word_embeddings says that they are one")
@@ -143,7 +143,7 @@ def load_qwen(folder: str | pathlib.Path, dtype: str = "float32") -> LoadedQwen:
 def _converted(path, name: str, value: np.ndarray, shape: tuple, is_kernel: bool, kind: np.dtype) -> np.ndarray:
     """A tensor as the model stores it: linear weights transposed, converted to the type ``kind``."""
     if value.dtype != np.float32:
-        raise UserError(f"{path}: {name} holds {value.dtype} numbers, which no weight of the model does")
+        raise UserError(f"{path}: {name} holds {value.dtype} numbers; no weight of the model has that type")
     if not np.isfinite(value).all():
         raise UserError(f"{path}: {name} holds numbers that are not finite")
     stored = shape[::-1] if is_kernel else shape

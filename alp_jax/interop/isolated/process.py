@@ -12,6 +12,7 @@ TIMEOUT_S = 1800
 
 
 def installed(*packages: str) -> bool:
+    """Whether every one of ``packages`` can be imported."""
     return all(importlib.util.find_spec(package) is not None for package in packages)
 
 

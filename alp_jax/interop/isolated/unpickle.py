@@ -55,10 +55,10 @@ def main(source: str, target: str) -> None:
         if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
             loaded = loaded[key]
     if not isinstance(loaded, dict):
-        raise SystemExit(f"it holds a {type(loaded).__name__}, no state dict")
+        raise SystemExit(f"it holds a {type(loaded).__name__}, not a state dict")
     for name, value in loaded.items():
         if not isinstance(name, str) or not isinstance(value, torch.Tensor):
-            kind = "no tensor" if isinstance(value, Ignored) else f"a {type(value).__name__}, no tensor"
+            kind = "not a tensor" if isinstance(value, Ignored) else f"a {type(value).__name__}, not a tensor"
             raise SystemExit(f"entry {name!r} is {kind}")
     # clones: tied matrices share memory, which the format does not allow
     save_file({name: value.detach().clone().contiguous() for name, value in loaded.items()}, target)

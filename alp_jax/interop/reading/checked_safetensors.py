@@ -73,7 +73,7 @@ def _entries(file: BinaryIO, size: int, path: pathlib.Path) -> tuple[list[_Entry
     start = 8 + length
     if length > MAX_HEADER or start > size:
         raise UserError(
-            f"{path} claims a header of {length} bytes in a file of {size}: cut off, or no safetensors file"
+            f"{path} claims a header of {length} bytes in a file of {size}: cut off, or not a safetensors file"
         )
     text = file.read(length)
     try:
@@ -81,7 +81,7 @@ def _entries(file: BinaryIO, size: int, path: pathlib.Path) -> tuple[list[_Entry
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} has a damaged safetensors header: {str(error)[:200]}") from None
     if not isinstance(header, dict):
-        raise UserError(f"{path} has a damaged safetensors header: it is no JSON object")
+        raise UserError(f"{path} has a damaged safetensors header: it is not a JSON object")
     header.pop("__metadata__", None)
     # by where they begin, so that each must start where the last ended: overlaps and holes could hide data
     entries = sorted(_entry(name, value, path) for name, value in header.items())
@@ -96,20 +96,20 @@ def _entries(file: BinaryIO, size: int, path: pathlib.Path) -> tuple[list[_Entry
             )
         position = entry.end
     if start + position != size:
-        raise UserError(f"{path} has {size - start - position} bytes behind the last tensor")
+        raise UserError(f"{path} has {size - start - position} bytes after the last tensor")
     return entries, start
 
 
 def _entry(name: str, value: Any, path: pathlib.Path) -> _Entry:
     if len(name) > MAX_NAME or not name.isprintable():
-        raise UserError(f"{path}: {name[:60]!a} is no name of a tensor")
+        raise UserError(f"{path}: {name[:60]!a} is not a valid tensor name")
     if not isinstance(value, dict) or value.keys() != _KEYS:
         raise UserError(f"{path}: tensor {name} is not described by dtype, shape and data_offsets")
     dtype, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
     if not isinstance(dtype, str) or dtype not in _SIZES:
         raise UserError(f"{path}: tensor {name} has type {str(dtype)[:40]!r}; known are {', '.join(_SIZES)}")
     if not _whole(shape) or len(shape) > MAX_RANK or 0 in shape:
-        raise UserError(f"{path}: tensor {name} has shape {str(shape)[:80]}, which no weight has")
+        raise UserError(f"{path}: tensor {name} has shape {str(shape)[:80]}, which no weight can have")
     if not _whole(offsets) or len(offsets) != 2:
         raise UserError(f"{path}: tensor {name} has data_offsets {str(offsets)[:80]}, not two byte positions")
     need, have = math.prod(shape) * _SIZES[dtype], offsets[1] - offsets[0]
@@ -142,9 +142,9 @@ def _whole(values: Any) -> bool:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     names = [name for name, _ in pairs]
     if twice := [name for name, count in Counter(names).items() if count > 1]:
-        raise ValueError(f"{twice[0][:60]!a} stands there twice")
+        raise ValueError(f"{twice[0][:60]!a} appears twice")
     return dict(pairs)
 
 
 def _no_number(text: str) -> None:
-    raise ValueError(f"{text} is no number of a header")
+    raise ValueError(f"{text} is not a number that a header may hold")

@@ -130,7 +130,7 @@ def shards(index: pathlib.Path) -> dict[pathlib.Path, set[str]]:
     for name, file in sorted(file_of.items(), key=lambda item: item[1]):
         # the index is not trusted either: without this it could name any file on this machine
         if pathlib.PurePath(file).name != file or "\\" in file or not file.strip("."):
-            raise UserError(f"{index} names {file!r}, which is no file beside it")
+            raise UserError(f"{index} names {file!r}, which is not the name of a file beside it")
         if not (index.parent / file).is_file():
             raise UserError(f"{index.parent / file} is missing: {index.name} names it")
         files.setdefault(index.parent / file, set()).add(name)
@@ -141,7 +141,7 @@ def require_names(path: pathlib.Path, stored: Stored, names: set[str], index: pa
     """Raises UserError unless ``path`` holds the tensors that the index says, and no other."""
     if differ := sorted(names ^ stored.tensors.keys()):
         where = "lacks" if differ[0] in names else "also holds"
-        raise UserError(f"{path} {where} {differ[0]}, unlike {index.name} says")
+        raise UserError(f"{path} {where} {differ[0]}, contrary to {index.name}")
 
 
 @contextlib.contextmanager

@@ -54,13 +54,13 @@ def read_safetensors(path: str | Path) -> dict[str, Tensor]:
     for name, dtype, shape, begin, end in entries:
         fits = all(type(n) is int and n >= 0 for n in shape) and math.prod(shape) * dtype.itemsize == end - begin
         if begin != position or start + end > len(data) or not fits:
-            raise ValueError(f"{path}: tensor {name} lies outside the file or has another size than its shape")
+            raise ValueError(f"{path}: tensor {name} lies outside the file or does not have the size of its shape")
         piece = data[start + begin : start + end]
         flat = torch.frombuffer(piece, dtype=dtype) if piece else torch.empty(0, dtype=dtype)
         tensors[name] = flat.reshape(shape)
         position = end
     if start + position != len(data):
-        raise ValueError(f"{path}: {len(data) - start - position} bytes behind the last tensor")
+        raise ValueError(f"{path}: {len(data) - start - position} bytes after the last tensor")
     return tensors
 
 
@@ -132,5 +132,6 @@ class AlpEncoder(nn.Module):
 
 
 def masked_mean(frames_BTD: Tensor, len_B: Tensor) -> Tensor:
+    """The mean over the valid frames: frames [B,T,D] and lengths [B] to [B,D]."""
     mask_BT1 = valid_mask(len_B, frames_BTD.shape[1])[..., None]
     return frames_BTD.masked_fill(~mask_BT1, 0.0).sum(1) / len_B[:, None]

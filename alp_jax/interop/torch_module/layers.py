@@ -11,6 +11,7 @@ ANGLES = torch.float64  # what relative positions are computed in
 
 
 def ceil_div(a, b: int):
+    """a / b rounded up, of integers or integer tensors."""
     return (a + b - 1) // b
 
 
@@ -20,10 +21,12 @@ def heads_apart(x: Tensor, heads: int) -> Tensor:
 
 
 def swoosh_l(x: Tensor) -> Tensor:
+    """softplus(x - 4) - 0.08 x - 0.035, elementwise."""
     return F.softplus(x - 4.0) - 0.08 * x - 0.035
 
 
 def swoosh_r(x: Tensor) -> Tensor:
+    """softplus(x - 1) - 0.08 x - 0.313, elementwise; 0 at 0."""
     return F.softplus(x - 1.0) - 0.08 * x - 0.313261687
 
 
@@ -35,6 +38,7 @@ class BiasNorm(nn.Module):
         self.log_scale, self.bias = nn.Parameter(torch.ones(())), nn.Parameter(torch.zeros(width))
 
     def forward(self, x: Tensor) -> Tensor:
+        """(..., width) to the same shape."""
         return x * ((x - self.bias).square().mean(-1, keepdim=True).rsqrt() * self.log_scale.exp())
 
 
@@ -62,6 +66,8 @@ def relative_positions(length: int, like: Tensor, width: int) -> Tensor:
 
 
 class AttentionWeights(nn.Module):
+    """Attention weights from content and relative positions, shared by three modules of a layer."""
+
     def __init__(self, width: int, pos_dim: int, heads: int, query_dim: int, pos_head_dim: int):
         super().__init__()
         self.heads, self.query_dim, self.pos_head_dim = heads, query_dim, pos_head_dim
@@ -84,33 +90,42 @@ class AttentionWeights(nn.Module):
 
 
 class SelfAttention(nn.Module):
+    """Values weighted by attention weights from elsewhere."""
+
     def __init__(self, width: int, heads: int, value_dim: int):
         super().__init__()
         self.heads = heads
         self.in_proj, self.out_proj = nn.Linear(width, heads * value_dim), nn.Linear(heads * value_dim, width)
 
     def forward(self, x_BTD: Tensor, weights_BHTT: Tensor) -> Tensor:
+        """(B, T, width) to the same shape."""
         values = heads_apart(self.in_proj(x_BTD), self.heads).transpose(1, 2)
         return self.out_proj((weights_BHTT @ values).transpose(1, 2).flatten(2))
 
 
 class NonlinAttention(nn.Module):
+    """The weights of one head applied to gated values, with a gate on the result."""
+
     def __init__(self, width: int):
         super().__init__()
         hidden = 3 * width // 4
         self.in_proj, self.out_proj = nn.Linear(width, 3 * hidden), nn.Linear(hidden, width)
 
     def forward(self, x_BTD: Tensor, weights_BTT: Tensor) -> Tensor:
+        """(B, T, width) to the same shape."""
         gate, value, out_gate = self.in_proj(x_BTD).chunk(3, -1)
         return self.out_proj((weights_BTT @ (value * gate.tanh())) * out_gate)
 
 
 class FeedForward(nn.Module):
+    """Two linear layers with a SwooshL between them."""
+
     def __init__(self, width: int, hidden: int):
         super().__init__()
         self.in_proj, self.out_proj = nn.Linear(width, hidden), nn.Linear(hidden, width)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(..., width) to the same shape."""
         return self.out_proj(swoosh_l(self.in_proj(x)))
 
 
@@ -125,6 +140,7 @@ class ChunkCausalConv(nn.Module):
         self.chunkwise_conv_scale = nn.Parameter(torch.zeros(2, width, taps))
 
     def forward(self, x_BCT: Tensor, lengths: FrameLengths) -> Tensor:
+        """(B, width, T) to the same shape."""
         length = x_BCT.shape[2]
         window = lengths.chunk if lengths.chunk > 0 else length
         padded = F.pad(x_BCT, (0, -length % window))
@@ -147,6 +163,8 @@ class ChunkCausalConv(nn.Module):
 
 
 class ConvolutionModule(nn.Module):
+    """A gated depthwise convolution over time; frames beyond the end of a clip count as zeros."""
+
     def __init__(self, width: int, taps: int, causal: bool):
         super().__init__()
         self.causal = causal
@@ -155,6 +173,7 @@ class ConvolutionModule(nn.Module):
         self.depthwise_conv = ChunkCausalConv(width, taps) if causal else symmetric
 
     def forward(self, x_BTD: Tensor, lengths: FrameLengths) -> Tensor:
+        """(B, T, width) to the same shape."""
         value, gate = self.in_proj(x_BTD).chunk(2, -1)
         x = (value * gate.sigmoid() * lengths.valid_BT[..., None]).transpose(1, 2)
         x = self.depthwise_conv(x, lengths) if self.causal else self.depthwise_conv(x)
@@ -162,11 +181,14 @@ class ConvolutionModule(nn.Module):
 
 
 class Bypass(nn.Module):
+    """A mix of two inputs with a learnt weight per channel: 0 is all the first, 1 all the second."""
+
     def __init__(self, width: int):
         super().__init__()
         self.bypass_scale = nn.Parameter(torch.full((width,), 0.5))
 
     def forward(self, original: Tensor, changed: Tensor) -> Tensor:
+        """Both (..., width), to the same shape."""
         return original + (changed - original) * self.bypass_scale
 
 
@@ -189,6 +211,7 @@ class Layer(nn.Module):
         self.norm = BiasNorm(width)
 
     def forward(self, x_BTD: Tensor, pos_ND: Tensor, lengths: FrameLengths) -> Tensor:
+        """(B, T, width) to the same shape; ``pos_ND`` is from ``relative_positions``."""
         weights_BHTT = self.self_attn_weights(x_BTD, pos_ND, lengths)
         x = x_BTD + self.feed_forward1(x_BTD)
         x = x + self.nonlin_attention(x, weights_BHTT[:, 0])

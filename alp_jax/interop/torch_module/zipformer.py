@@ -31,6 +31,8 @@ def per_stack(config: dict, name: str) -> list[int]:
 
 
 class ConvNeXt(nn.Module):
+    """A residual block: a 7 x 7 depthwise convolution and two pointwise ones."""
+
     def __init__(self, width: int):
         super().__init__()
         self.depthwise_conv = nn.Conv2d(width, width, 7, padding=3, groups=width)
@@ -38,6 +40,7 @@ class ConvNeXt(nn.Module):
         self.pointwise_conv2 = nn.Conv2d(3 * width, width, 1)
 
     def forward(self, x_BCTF: Tensor) -> Tensor:
+        """(B, channels, T, F) to the same shape."""
         return x_BCTF + self.pointwise_conv2(swoosh_l(self.pointwise_conv1(self.depthwise_conv(x_BCTF))))
 
 
@@ -55,6 +58,7 @@ class FrontEnd(nn.Module):
         self.out_norm = BiasNorm(width)
 
     def forward(self, mel_BTF: Tensor, end_B: Tensor) -> Tensor:
+        """(B, T, num_bins) to (B, (T - 7) // 2, width); ``end_B`` are the clips' ends in frames of the output."""
         x = mel_BTF[:, None]
         for conv in self.conv.values():
             x = swoosh_r(conv(x))
@@ -71,6 +75,7 @@ class Downsample(nn.Module):
         self.bias = nn.Parameter(torch.zeros(factor))
 
     def forward(self, x_BTD: Tensor, end_B: Tensor) -> Tensor:
+        """(B, T, D) to (B, T / factor rounded up, D)."""
         factor = len(self.bias)
         index_T = torch.arange(ceil_div(x_BTD.shape[1], factor) * factor, device=x_BTD.device)
         index_BT = torch.minimum(index_T, end_B[:, None] - 1)
@@ -80,12 +85,15 @@ class Downsample(nn.Module):
 
 
 class Layers(nn.Module):
+    """The layers of a stack at one frame rate."""
+
     def __init__(self, width: int, size: dict, pos_dim: int, causal: bool):
         super().__init__()
         self.pos_dim = pos_dim
         self.layers = nn.ModuleList(Layer(width, size, pos_dim, causal) for _ in range(size["num_encoder_layers"]))
 
     def forward(self, x_BTD: Tensor, lengths: FrameLengths) -> Tensor:
+        """(B, T, width) to the same shape."""
         pos_ND = relative_positions(x_BTD.shape[1], x_BTD, self.pos_dim)
         for layer in self.layers:
             x_BTD = layer(x_BTD, pos_ND, lengths)
@@ -102,6 +110,7 @@ class DownsampledLayers(nn.Module):
         self.encoder = Layers(width, size, pos_dim, causal)
 
     def forward(self, x_BTD: Tensor, lengths: FrameLengths) -> Tensor:
+        """(B, T, width) to the same shape."""
         short = self.encoder(self.downsample(x_BTD, lengths.end_B), lengths.downsampled(self.factor))
         return self.out_combiner(x_BTD, short.repeat_interleave(self.factor, dim=1)[:, : x_BTD.shape[1]])
 
@@ -122,6 +131,7 @@ class Stacks(nn.Module):
         self.downsample_output = Downsample(config["output_downsampling_factor"])
 
     def forward(self, x_BTD: Tensor, lengths: FrameLengths) -> Tensor:
+        """(B, T, D) to (B, T / output factor rounded up, widest stack)."""
         outputs = []
         for width, stack in zip(self.widths, self.encoders, strict=True):
             x_BTD = stack(F.pad(x_BTD, (0, width - x_BTD.shape[2])), lengths)  # pads with zeros, or cuts

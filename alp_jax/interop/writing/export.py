@@ -76,7 +76,7 @@ def export(
                 report("computed in JAX")
 
                 def check(made: pathlib.Path) -> dict[str, Any]:
-                    report("written, compares")
+                    report("written; comparing")
                     return verify(made, clips, expected, runtime=form)
 
                 if form == "onnx":

@@ -26,7 +26,7 @@ _INPUTS = {
 _OUTPUTS = {
     "pooled": "float32 (batch, {width}): mean of the clip's frames",
     "frames": "float32 (batch, time, {width}): one vector every 40 ms, the first of the sound around 55 ms",
-    "frame_lengths": "int64 (batch,): frames of each clip; those behind mean nothing",
+    "frame_lengths": "int64 (batch,): frames of each clip; what follows them is padding",
     "embed": "float32 (batch, {shared}): unit vector in the space of captions",
 }
 

@@ -49,7 +49,7 @@ def same_tensors(params: dict[str, Any], back: dict[str, Any]) -> int:
     for name, value in want.items():
         # bytes, not values: -0.0 equals 0.0, and NaN does not equal itself; bytes alone do not say the shape
         if value.tobytes() != have[name].tobytes() or value.shape != have[name].shape:
-            raise ParityError(f"{name} comes back from the written folder with other values")
+            raise ParityError(f"{name} comes back from the written folder with different values")
     return len(want)
 
 

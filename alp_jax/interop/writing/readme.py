@@ -24,7 +24,7 @@ _WRAPPERS = {
 }
 _ONNX = """# Audio encoder as an ONNX graph
 
-{parameters} parameters, pretrained with the {objective} objective (run {run}, step {step}). Needs a runtime of ONNX
+{parameters} parameters, pretrained with the {objective} objective (run {run}, step {step}). Needs an ONNX runtime
 (opset 17) and nothing else; the features are part of the graph.
 
 ```python
@@ -38,7 +38,7 @@ pooled, frames, frame_lengths = session.run(wanted, {{"audio": audio, "lengths":
 
 {lines}
 
-Any number of clips of any lengths from 80 samples; what a clip gives does not depend on its batch. Memory grows with
+Any number of clips, of any length from 80 samples; the result of a clip does not depend on its batch. Memory grows with
 the square of the longest clip, as attention does. The spectrum is computed in float64 (quiet sounds need it), so a
 runtime without it cannot run the graph.
 
@@ -57,15 +57,15 @@ model = AutoModel.from_pretrained(".")
 Read back, {tensors} tensors are equal bit by bit; over {clips} clips, each by itself, the largest difference is
 {frames:.1e} for frames (allowed {tolerance:.0e}; checked with {checked}).
 
-- A clip in a batch with longer ones comes out differently there, since padding leaks into it: by the toolbox's own way
-  of padding. Clips by themselves do not.
+- A clip in a batch with longer ones comes out differently there, since padding leaks into it: the
+  toolbox pads that way. Clips by themselves come out the same.
 {lines}"""
 _CLAP = "- Texts are cut to 30 tokens there, special ones included; the run was trained with up to {budget}.\n"
 _BINS = "- The encoder takes {bins} mel bins; the toolbox extracts 80 unless it is given features.\n"
 _TOKENIZER = (
     "- tokenizer.json gives the ids of the run's tokenizer: compared on {compared} texts, {differ} of them differed.\n"
 )
-_UNIGRAM = "  It is not proved for these, and not always equal:\n"
+_UNIGRAM = "  For these, equality is not proved, and ids do differ at times:\n"
 _HF = """# Text tower
 
 {parameters} parameters (run {run}, step {step}, {objective} objective), as a folder of transformers:
@@ -88,9 +88,9 @@ def torch_readme(
     """For a folder of ``torch_folder``."""
     lines = "".join(f"\n{_WRAPPERS[name]}\n" for name in wrappers)
     if chosen := origin.get("chosen"):
-        behind = "; ".join(f"{other['run']} {other['score']:.4f}" for other in chosen["next"])
+        runners_up = "; ".join(f"{other['run']} {other['score']:.4f}" for other in chosen["next"])
         lines += f"\nThe best of {chosen['runs']} runs, score {chosen['score']:.4f}: {chosen['rule']}."
-        lines += (f" Next: {behind}." if behind else "") + f"\nResults: {', '.join(chosen['results'])}.\n"
+        lines += (f" Next: {runners_up}." if runners_up else "") + f"\nResults: {', '.join(chosen['results'])}.\n"
     last = _EMBED if kind == "clap" else ""
     return _TORCH.format(**origin, **measured, width=width, last=last, lines=lines)
 

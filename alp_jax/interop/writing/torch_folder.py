@@ -138,7 +138,7 @@ def check_export(path: str | os.PathLike) -> dict[str, Any]:
     """The config.json of what ``write_torch`` wrote; UserError when ``path`` is anything else."""
     settings = read_origin(path)
     if not (pathlib.Path(path) / MODULE).is_file():
-        raise UserError(f"{path} is no export of alp_jax with a module for PyTorch")
+        raise UserError(f"{path} is not an export of alp_jax with a PyTorch module")
     return settings
 
 

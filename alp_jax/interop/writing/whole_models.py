@@ -63,7 +63,7 @@ def write_auden(
     expected = jax_results(run.config, run.params, clips)
     report("computed in JAX")
     record = read_record(run.folder) or {"batch_count": None, "settings": {}, "model_type": ""}
-    # schedules read this count if training goes on there: a smaller one would regularise as at the start
+    # schedules read this count if training resumes there: a smaller one would regularise as at the start
     trained = min(run.step * run.config.train.batch_count_rate, auden.SATURATED)
     with written(out_dir) as made:
         parameters = auden.write_folder(
@@ -78,7 +78,7 @@ def write_auden(
         )
         for name, content in files.items():
             write_bytes(made / name, content)
-        report("written, reads it back")
+        report("written; reading it back")
         measured = {"parameters": parameters, **_prove_auden(made, run, clips, expected), **about_ids}
         budget, bins = run.config.data.text_budget, run.config.features.num_mel_bins
         write_text(made / README, auden_readme(run.origin(), kind, measured, budget=budget, bins=bins))
@@ -142,7 +142,7 @@ def write_hf(out_dir: str | os.PathLike, run: Run, report: Report) -> dict[str, 
         parameters = hf_text.write_folder(made, text, own, pad_id=pad_id, origin=run.origin(format="hf"))
         for name, content in files.items():
             write_bytes(made / name, content)
-        report("written, reads it back")
+        report("written; reading it back")
         back = hf_text.read_folder(made)
         tensors = same_tensors(own, back.params)
         again = hidden_states(back.config.model.text, back.params["text"], ids)
@@ -163,5 +163,5 @@ def _texts(run: Run) -> tuple[list[str], list[list[int]]]:
     fits = [i for i, ids in enumerate(wrapped) if len(ids) <= run.config.model.text.max_position_embeddings]
     chosen = fits[:: max(1, len(fits) // TEXTS)][:TEXTS]
     if not chosen:
-        raise UserError("no caption to compare on fits the text tower: name another data set by --data")
+        raise UserError("no caption to compare on fits the text tower: name another data set with --data")
     return [captions[i] for i in chosen], [wrapped[i] for i in chosen]

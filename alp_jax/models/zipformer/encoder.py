@@ -227,7 +227,7 @@ class Zipformer(nnx.Module):
             x = stack(x, lengths, draws, masks[i], noted)
             outputs.append(x)
         if draws is not None and draws.remaining() != DrawCounts():
-            raise AssertionError(f"the encoder drew {draws.remaining()} fewer than it counted")
+            raise AssertionError(f"the encoder drew {draws.remaining()} fewer random values than it counted")
         return self._finish(outputs, len_B, end_B, note)
 
     def taps(self, mel_BTF: jax.Array, len_B: jax.Array, *, padding: str = "exact") -> dict[str, jax.Array]:

@@ -29,13 +29,16 @@ class Excluded:
         self._reasons: dict[str, list[str]] = {}
 
     def add(self, reason: str, example: str) -> None:
+        """Counts a row, shown as ``example``, as left out for ``reason``."""
         self._reasons.setdefault(reason, []).append(example)
 
     def add_curve(self, curve: "Curve", reason: str) -> None:
+        """Counts every row of ``curve`` as left out for ``reason``."""
         for row in curve.rows:
             self.add(reason, row_name(row))
 
     def to_list(self) -> list[dict[str, Any]]:
+        """For JSON: every reason with the number of its rows and up to three examples."""
         return [{"reason": r, "count": len(names), "examples": names[:3]} for r, names in self._reasons.items()]
 
     def __str__(self) -> str:
@@ -54,6 +57,7 @@ class Curve:
 
     @property
     def name(self) -> str:
+        """The values of its group, with spaces between them."""
         return " ".join(self.group.values())
 
 
@@ -242,14 +246,14 @@ def _error(row: dict[str, Any], known: dict[str, Metric]) -> float:
             f"{unknown}: state what a perfect result has, --best {name}=NUMBER, or name a column of errors, --y"
         )
     if not metric.low <= value <= metric.high:
-        raise _Unusable(f"value outside {metric.low:g} to {metric.high:g}: {metric.formula} is no error")
+        raise _Unusable(f"value outside {metric.low:g} to {metric.high:g}: {metric.formula} is not an error")
     return metric.error(value)
 
 
 def _finite(row: dict[str, Any], column: str) -> float:
     value = number(row[column])
     if value is None:
-        raise _Unusable(f"{column} is missing or no number")
+        raise _Unusable(f"{column} is missing or not a number")
     if not math.isfinite(value):
         raise _Unusable(f"{column} is not finite")
     return value

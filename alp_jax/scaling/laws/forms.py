@@ -148,9 +148,9 @@ DATA_MODEL = Law(
 
 def _repeated_terms(p_KP: np.ndarray, u_Knd: np.ndarray) -> Terms:
     unique, repeats = u_Knd[..., 0], u_Knd[..., 1]
-    half = np.exp(p_KP[:, 3:4])  # R, in epochs: repeats enter as they are, neither in logarithms nor centred
-    decay = np.exp(-repeats / half)
-    gained = half * (1 - decay)
+    decay_epochs = np.exp(p_KP[:, 3:4])  # R, in epochs: repeats enter as they are, neither in logarithms nor centred
+    decay = np.exp(-repeats / decay_epochs)
+    gained = decay_epochs * (1 - decay)
     worth = unique + np.log1p(gained)
     slope = (gained - repeats * decay) / (1 + gained)  # d log D / d log R
     alpha = p_KP[:, 2:3]
@@ -158,12 +158,12 @@ def _repeated_terms(p_KP: np.ndarray, u_Knd: np.ndarray) -> Terms:
 
 
 def _repeated_starts(u_Knd: np.ndarray, v_Kn: np.ndarray) -> np.ndarray:
-    share, exponent, log_half = _grid((0.1, 0.6, 0.9), (0.1, 0.25, 0.5, 1.0), np.log((1.0, 5.0, 20.0)))
+    share, exponent, log_decay_epochs = _grid((0.1, 0.6, 0.9), (0.1, 0.25, 0.5, 1.0), np.log((1.0, 5.0, 20.0)))
     floor, reducible = _floor_and_reducible(v_Kn, share)
-    half = np.exp(log_half)[None, :, None]
-    worth = u_Knd[:, None, :, 0] + np.log1p(half * (1 - np.exp(-u_Knd[:, None, :, 1] / half)))
+    decay_epochs = np.exp(log_decay_epochs)[None, :, None]
+    worth = u_Knd[:, None, :, 0] + np.log1p(decay_epochs * (1 - np.exp(-u_Knd[:, None, :, 1] / decay_epochs)))
     scale = np.median(reducible + exponent[None, :, None] * worth, axis=-1)
-    return _fill(floor.shape, floor, scale, exponent, log_half)
+    return _fill(floor.shape, floor, scale, exponent, log_decay_epochs)
 
 
 REPEATED = Law(

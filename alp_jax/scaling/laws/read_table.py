@@ -48,13 +48,13 @@ def _read_csv(path: pathlib.Path) -> list[dict[str, Any]]:
             reader = csv.DictReader(file)
             rows, header = list(reader), reader.fieldnames or []
     except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"--ledger {path} is no CSV text: {error}") from None
+        raise UserError(f"--ledger {path} is not CSV text: {error}") from None
     twice = next((name for name in header if header.count(name) > 1), None)
     if twice is not None:
         raise UserError(f"--ledger {path} names the column {twice!r} twice: rename or remove one")
     for number, row in enumerate(rows, 2):
         if None in row or None in row.values():
-            raise UserError(f"--ledger {path} line {number} has another number of cells than the header")
+            raise UserError(f"--ledger {path} line {number} does not have as many cells as the header")
     return rows
 
 

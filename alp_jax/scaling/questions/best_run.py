@@ -40,10 +40,12 @@ class BestRun:
 
     @property
     def run(self) -> str:
+        """The name of the best run."""
         return self.ranking[0][0]
 
     @property
     def score(self) -> float:
+        """The score of the best run."""
         return self.ranking[0][1]
 
     @property
@@ -56,19 +58,23 @@ class BestRun:
     def lines(self) -> list[str]:
         """Lines to print: the order, the rule, the results averaged, and what was left out."""
         (run, score), *others = self.ranking[: NEXT + 1]
-        behind = "".join(f", then {name} {value:.4f}" for name, value in others)
-        lines = [f"best run: {run} {score:.4f}{behind}", f"score: {self.rule}", f"results: {', '.join(self.results)}"]
+        runners_up = "".join(f", then {name} {value:.4f}" for name, value in others)
+        lines = [
+            f"best run: {run} {score:.4f}{runners_up}",
+            f"score: {self.rule}",
+            f"results: {', '.join(self.results)}",
+        ]
         lines += [f"not compared on {result}: {why}" for result, why in self.lacking.items()]
         return lines + [f"not ranked: {name}: {why}" for name, why in self.left_out.items()]
 
     def to_dict(self) -> dict[str, Any]:
         """What an export keeps of the choice."""
-        behind = [{"run": run, "score": score} for run, score in self.ranking[1 : NEXT + 1]]
+        runners_up = [{"run": run, "score": score} for run, score in self.ranking[1 : NEXT + 1]]
         own = {
             "score": self.score,
             "rule": self.rule,
             "results": self.results,
-            "next": behind,
+            "next": runners_up,
             "runs": len(self.ranking),
         }
         return own | {"lacking": self.lacking, "left_out": self.left_out}
@@ -134,7 +140,7 @@ def rank_runs(rows: list[dict[str, Any]], best: Mapping[str, float] | None = Non
         least = min(values, key=lambda run: len(values[run]))
         beside = f"; not compared on {apart}" if apart else ""
         raise UserError(
-            f"no comparable result is there for all {len(values)} trained runs; {least} has the fewest: evaluate it "
+            f"not one comparable result exists for all {len(values)} trained runs; {least} has the fewest: evaluate it "
             f"with 'alp eval --run', or leave it out of the sweep{beside}"
         )
     scores = {run: fmean(own[result] for result in shared) for run, own in values.items()}
@@ -174,7 +180,7 @@ def _no_headline(rows: list[dict[str, Any]], trained: list[str]) -> str:
         return f"no trained runs with results to compare: none of {len(trained)} has a value"
     names = sorted({row["metric"] for row in rows})
     others = [name for name in names if name not in METRICS]
-    stated = f"; state the best value of one of another tool: --best {others[0]}=VALUE" if others else ""
+    stated = f"; state the best value of another tool's metric: --best {others[0]}=VALUE" if others else ""
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return f"the trained runs have no headline metric, only {', '.join(names[:SHOWN])}{more}{stated}"
 

@@ -47,6 +47,7 @@ class BudgetAnswer:
     plans: list[Plan]
 
     def lines(self) -> list[str]:
+        """Lines to print: the group, its plans and their warnings."""
         warnings = [f"{plan.objective}: {warning}" for plan in self.plans for warning in plan.warnings]
         return answer_lines(self.group, self.plans, warnings)
 
@@ -64,7 +65,7 @@ def ask_budget(
       UserError: as ``make_curves``, or too few runs.
     """
     if not flops > 0:
-        raise UserError(f"--flops {flops:g}: a budget is above 0")
+        raise UserError(f"--flops {flops:g}: a budget must be above 0")
     if rows and "flops" not in rows[0]:
         raise UserError("the table has no column 'flops': what a sample costs is unknown")
     curves, excluded = make_curves(rows, ("samples_seen", "params"), y)

@@ -38,7 +38,7 @@ def facing(curves: list[Curve], column: str, a: str, b: str) -> list[tuple[dict[
     sides = apart(((curve,) for curve in curves), column)
     pairs = [(rest, *own[a], *own[b]) for rest, own in sides if a in own and b in own]
     if not pairs:
-        raise UserError(f"{a} and {b} share no task, metric and setting: nothing to compare")
+        raise UserError(f"no combination of task, metric and setting has both {a} and {b}: nothing to compare")
     return pairs
 
 

@@ -37,15 +37,16 @@ class Crossover:
     warnings: list[str]
 
     def lines(self) -> list[str]:
+        """Lines to print: the group, the crossing and its warnings."""
         return answer_lines(self.group, [self], self.warnings)
 
     def __str__(self) -> str:
         low, high = (f"10^{np.log10(v):.2f}" if v else f"beyond 10^{np.log10(self.limit):.3g}" for v in self.interval)
-        behind = self.b if self.ahead == self.a else self.a
+        follower = self.b if self.ahead == self.a else self.a
         if self.at is None:
             head = f"none within 10^{np.log10(self.limit):.3g} pairs, {self.ahead} stays ahead"
         else:
-            head = f"{behind} overtakes {self.ahead} at 10^{np.log10(self.at):.2f} pairs"
+            head = f"{follower} overtakes {self.ahead} at 10^{np.log10(self.at):.2f} pairs"
         return f"{head} [{low}, {high}]; a crossing in {self.probability:.0%} of replicas"
 
 

@@ -31,6 +31,7 @@ class Rung:
 
     @property
     def ratio(self) -> float | None:
+        """How many times its pairs the start is worth; None where that is unknown."""
         return None if self.equivalent is None else self.equivalent / self.pairs
 
     def __str__(self) -> str:
@@ -57,6 +58,7 @@ class Equivalent:
     warnings: list[str]
 
     def lines(self) -> list[str]:
+        """Lines to print: the group, its rungs, how the gain changes, and the warnings."""
         shown: list[Any] = list(self.rungs)
         if self.fade is not None:
             low, high = (f"{100 * end:.2f}" for end in self.fade_interval)

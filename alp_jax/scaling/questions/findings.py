@@ -36,6 +36,7 @@ class Evidence:
 
     @property
     def verdict(self) -> str:
+        """Whether the interval lies above 0, below it, or includes it."""
         return HELD if self.interval[0] > 0 else NOT_HELD if self.interval[1] < 0 else UNDECIDED
 
     def __str__(self) -> str:

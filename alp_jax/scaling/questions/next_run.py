@@ -56,6 +56,7 @@ class NextRun:
     warnings: list[str]
 
     def lines(self) -> list[str]:
+        """Lines to print: what was asked, the best candidates and the warnings."""
         shown = [*self.candidates[:_SHOWN], f"{self.too_expensive} candidates cost more than the budget"]
         return answer_lines({"asked": f"asked: {self.asked}"}, shown, self.warnings)
 
@@ -81,7 +82,7 @@ def ask_next_run(
       UserError: as ``make_curves``; nothing affordable, no ``wall_seconds``, or noise that cannot be estimated.
     """
     if not budget_device_hours > 0:
-        raise UserError(f"--budget_device_hours {budget_device_hours:g}: a budget is above 0")
+        raise UserError(f"--budget_device_hours {budget_device_hours:g}: a budget must be above 0")
     if rows and "wall_seconds" not in rows[0]:
         raise UserError("the table has no column 'wall_seconds': what a run costs is unknown")
     answer = _quantity(ask)

@@ -43,7 +43,7 @@ class Worth:
     def __str__(self) -> str:
         parts = (
             ("without it", self.without, self.without_interval),
-            ("against as many pairs", self.beyond_pairs, self.beyond_interval),
+            ("compared with as many pairs", self.beyond_pairs, self.beyond_interval),
             ("alone", self.alone, self.alone_interval),
         )
         return f"{self.source}: " + ", ".join(_part(*part) for part in parts if part[1] is not None)
@@ -59,6 +59,7 @@ class SourcesAnswer:
     warnings: list[str]
 
     def lines(self) -> list[str]:
+        """Lines to print: the group, its sources and the warnings."""
         return answer_lines(self.group, self.sources, self.warnings)
 
 

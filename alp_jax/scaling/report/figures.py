@@ -57,14 +57,17 @@ class Style:
 
     @property
     def paint(self) -> str:
+        """The colour, as CSS."""
         return list(_SERIES)[self.color]
 
     @property
     def line(self) -> str | tuple:
+        """The dashes, as matplotlib takes them."""
         return _DASHES[self.dash % len(_DASHES)]
 
     @property
     def fill(self) -> str:
+        """The colour inside a dot."""
         return _CARD if self.dash else self.paint
 
 

@@ -123,10 +123,12 @@ def _shared(study: Study) -> dict[str, Any]:
 
 
 def percent(value: float | None, digits: int = 1) -> str:
+    """A share as percent without its sign; a dash for None."""
     return DASH if value is None else f"{100 * value:.{digits}f}"
 
 
 def signed(value: float) -> str:
+    """A share as percent with a plus or a minus."""
     return f"{100 * value:+.1f}".replace("-", MINUS)
 
 

@@ -44,10 +44,12 @@ class Study:
 
     @property
     def done(self) -> list[dict[str, Any]]:
+        """The records of the finished runs."""
         return [run for run in self.runs if run["status"] == "done"]
 
     @functools.cached_property
     def panels(self) -> list[Panel]:
+        """A panel per task, pooling and metric."""
         return make_panels(self.rows)
 
     @functools.cached_property
@@ -57,14 +59,17 @@ class Study:
 
     @functools.cached_property
     def styles(self) -> dict[str, Style]:
+        """The style of every curve, by name."""
         return make_styles(self.names)
 
     @property
     def rungs(self) -> list[int]:
+        """Pairs of the trained runs, ascending."""
         return sorted({row["pairs"] for row in self.rows if row["steps"]})
 
     @property
     def seeds(self) -> list[int]:
+        """Seeds of the trained runs, ascending."""
         return sorted({row["seed"] for row in self.rows if row["steps"]})
 
     @functools.cached_property
@@ -81,7 +86,7 @@ def read_study(sweep: pathlib.Path, stats: str | pathlib.Path | None, captions: 
     """
     corpus = [_corpus_file(stats, "stats", "splits"), _corpus_file(captions, "captions", "sources")]
     if not (sweep / SWEEP).is_file():
-        raise UserError(f"--sweep {sweep} has no sweep.json: it is no folder of 'alp sweep'")
+        raise UserError(f"--sweep {sweep} has no sweep.json: it is not a folder of 'alp sweep'")
     state, ledger = read_json(sweep / SWEEP, "sweep state"), Ledger(sweep / LEDGER)
     rows = [dict(row) for row in ledger.table()]
     if not rows:
@@ -90,8 +95,8 @@ def read_study(sweep: pathlib.Path, stats: str | pathlib.Path | None, captions: 
     configs = {run.name: read_json(run / CONFIG) for run in done if (run / CONFIG).is_file()}
     environments = [read_json(run / ENVIRONMENT) for run in done if (run / ENVIRONMENT).is_file()]
     varied = add_variants(rows, configs)  # first of all: without it ablated runs would count as seeds
-    told = (rows, varied, configs, environments, ledger.problems)
-    return Study(sweep, state["name"], state["runs"], *told, *corpus)
+    findings = (rows, varied, configs, environments, ledger.problems)
+    return Study(sweep, state["name"], state["runs"], *findings, *corpus)
 
 
 def _corpus_file(path: str | pathlib.Path | None, verb: str, key: str) -> dict[str, Any] | None:

@@ -28,10 +28,12 @@ class Point:
 
     @property
     def mean(self) -> float:
+        """The mean over the runs."""
         return sum(self.values) / len(self.values)
 
     @property
     def spread_known(self) -> bool:
+        """Whether an interval can be stated: from the test set, from several seeds, or both."""
         return self.low is not None or len(self.values) > 1
 
     @property
@@ -62,6 +64,7 @@ class Panel:
 
     @property
     def retrieval(self) -> bool:
+        """Whether its task is a retrieval task."""
         return is_retrieval(self.task)
 
 
@@ -75,6 +78,7 @@ class Difference:
 
     @property
     def verdict(self) -> str:
+        """``undecided`` if the interval includes 0."""
         return "better" if self.low > 0 else "worse" if self.high < 0 else "undecided"
 
 
@@ -91,7 +95,7 @@ def typed_rows(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
             try:
                 one[column] = None if one[column] in (None, "") else (int if column in _COUNTS else float)(one[column])
             except ValueError:
-                raise UserError(f"run {row.get('run')}: {column} {row[column]!r} is no number") from None
+                raise UserError(f"run {row.get('run')}: {column} {row[column]!r} is not a number") from None
         typed.append(one)
     return typed
 

@@ -90,6 +90,7 @@ class Child:
             return None
 
     def seconds(self) -> float:
+        """Seconds since it was started."""
         return time.monotonic() - self.began
 
     def ask_to_stop(self) -> None:
@@ -172,7 +173,7 @@ def core_shares(parallel: int) -> list[frozenset[int] | None]:
         return [None]
     cores = usable_cores()
     if not 1 <= parallel <= len(cores):
-        raise UserError(f"--parallel {parallel}: must be from 1 to {len(cores)}, the CPU cores there are")
+        raise UserError(f"--parallel {parallel}: must be from 1 to {len(cores)}, the number of CPU cores")
     edges = [len(cores) * i // parallel for i in range(parallel + 1)]
     return [frozenset(cores[first:last]) for first, last in itertools.pairwise(edges)]
 

@@ -107,9 +107,11 @@ class Sweep:
         self._look()
 
     def folder(self, run: PlannedRun) -> pathlib.Path:
+        """The folder of a run."""
         return self.out / RUNS / run.id
 
     def finished(self, run: PlannedRun) -> bool:
+        """Whether the run has left its marker of success."""
         return is_done(self.folder(run))
 
     @staticmethod
@@ -126,6 +128,7 @@ class Sweep:
                 self.record(run).update(status="done", cause="", exit_code=0, bytes=stored)
 
     def record(self, run: PlannedRun) -> dict[str, Any]:
+        """The record of a run, as ``sweep.json`` holds it; changes to it are kept."""
         return self._records[run.id]
 
     def outlook(self, selected: Iterable[PlannedRun]) -> Outlook:
@@ -160,7 +163,7 @@ class Sweep:
         taken = f"--out {self.out}: another driver is running this sweep"
         # A run whose driver was killed may still be saving. It holds the second lock until it ends, which is why that
         # lock is taken before anything is looked at.
-        left_over = f"--out {self.out}: the last run of an earlier driver is still at work; stop it or try again later"
+        left_over = f"--out {self.out}: the last run of an earlier driver is still running; stop it or try again later"
         with Lock(self.out / LOCK, 0.0, taken), Lock(self.out / ".child.lock", self._grace_s, left_over) as child:
             self._look()  # only now: an orphan may have finished its run since this driver began
             self._collect()
@@ -216,11 +219,11 @@ class Sweep:
             table.show(state, notes, outlook, now=ended and not active and not waiting)
         if self._signal:
             where = f"in run {' and '.join(interrupted)}" if interrupted else "between runs"
-            raise Preempted(f"sweep stopped by signal {self._signal} {where}; the same command goes on")
+            raise Preempted(f"sweep stopped by signal {self._signal} {where}; the same command resumes it")
         if self._excess:
             raise OverBudget(
                 f"stopped before {waiting[0].id}: by what finished runs took, {self._excess}; raise the budget and the "
-                "same command goes on"
+                "same command resumes"
             )
 
     def _start(self, run: PlannedRun, slot: Slot, lock_fd: int) -> _Active:

@@ -40,7 +40,7 @@ class Budget:
     def __post_init__(self):
         for flag, value in (("budget_device_hours", self.device_hours), ("budget_gb", self.gb)):
             if value is not None and not 0 <= value < float("inf"):
-                raise UserError(f"--{flag} {value} has to be 0 or more")
+                raise UserError(f"--{flag} {value} must be 0 or more")
 
 
 @dataclasses.dataclass(frozen=True)

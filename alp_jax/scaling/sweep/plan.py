@@ -61,7 +61,7 @@ def load_sweep(spec: str | pathlib.Path) -> list[dict[str, Any]]:
     except Exception as error:  # a sweep file is the user's own code: whatever it raises becomes one line
         raise UserError(f"--sweep {file}: {type(error).__name__}: {error}") from None
     if not isinstance(runs, list) or not runs or not all(isinstance(run, dict) for run in runs):
-        raise UserError(f"--sweep {spec}: get_sweep() has to return a list of dictionaries, one per run")
+        raise UserError(f"--sweep {spec}: get_sweep() must return a list of dictionaries, one per run")
     for run in runs:
         if not isinstance(run.get("config"), str):
             raise UserError(f"--sweep {spec}: run {run} names no config file: give it the key 'config'")
@@ -122,5 +122,5 @@ def _seconds(run: dict[str, Any], value: Any) -> float | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not (math.isfinite(value) and value > 0):
-        raise UserError(f"sweep run {run}: seconds {value!r} has to be a number above 0")
+        raise UserError(f"sweep run {run}: seconds {value!r} must be a number above 0")
     return float(value)

@@ -45,7 +45,9 @@ def open_sweep(
     if needs_data:
         for path in dict.fromkeys(run.settings["data"]["path"] for run in selected):
             if "://" not in path and not pathlib.Path(path).is_dir():
-                raise UserError(f"data set {path} does not exist: build it with 'alp data build', or name it by --data")
+                raise UserError(
+                    f"data set {path} does not exist: build it with 'alp data build', or name it with --data"
+                )
     unfinished = [run for run in selected if not is_done(pathlib.Path(out, RUNS, run.id))]
     estimates = estimate_in_own_process(spec, data) if unfinished else {}
     settings = {"slots": slots, "estimates": estimates, "devices": devices, "rate": rate, "budget": budget}

@@ -19,7 +19,7 @@ _ORDER = ("running", "failed", "interrupted", "waiting", "done")  # the most urg
 def describe(outlook: Outlook) -> str:
     """``1 h 20 min to go, until Mon 14:05; 3.1 device-hours (0.5 spent); 2.4 GB (0.3 there)``, or what is unknown."""
     if outlook.seconds is None:
-        finish = "time to go unknown until a run has ended"
+        finish = "time left unknown until a run has ended"
     else:
         end = datetime.datetime.now().astimezone() + datetime.timedelta(seconds=outlook.seconds)
         finish = f"{duration(outlook.seconds)} to go, until {end:%a %d %b %H:%M}"
@@ -87,7 +87,7 @@ class StatusTable:
         self._last = time.monotonic()
         statuses = [record["status"] for record in records]
         counts = ", ".join(f"{statuses.count(name)} {name}" for name in _ORDER if name in statuses)
-        head = f"sweep: {counts}; {duration(self._last - self._began)} gone"
+        head = f"sweep: {counts}; {duration(self._last - self._began)} elapsed"
         if self._live:
             width = columns(self._stream)
             table = table_lines(records, notes, width, max(_rows(self._stream) - 3, 3))

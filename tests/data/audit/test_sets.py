@@ -128,6 +128,23 @@ def test_options_of_a_corpus_and_urls_are_told_from_files(audiocaps):
         assert registry.read_spec(path, "test") is None
 
 
+def test_a_table_that_states_splits_gives_its_test_clips_to_compare_with_and_its_training_clips_to_audit(
+    tmp_path, capsys
+):
+    table = tmp_path / "vggsound.csv"
+    same, other = "aaaaaaaaaaa", "bbbbbbbbbbb"
+    table.write_text(f"{same},1,dog,train\n{same},2,dog,test\n{other},30,rain,train\nbad,3,dog,test\n")
+    (eval_set,) = eval_sets([f"vggsound:{table}"], None, registry.read_spec)
+    assert eval_set.clips.id.to_pylist() == [f"vggsound:{same}-2"]
+    assert eval_set.rejected == {"bad_id": 1}
+    assert main(["data", "audit", f"vggsound:{table}", "--against", f"vggsound:{table}", "--json"]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert (summary["clips"], summary["leaks"]) == ({"vggsound": 2}, 1)
+    table.write_text(f"{same},1,dog,train\n")
+    assert main(["data", "audit", f"vggsound:{table}", "--against", f"vggsound:{table}"]) == 2
+    assert f"vggsound:{table} has no valid or test clips: name a file that has them" in capsys.readouterr().err
+
+
 def test_known_overlaps_warn_until_the_set_is_given():
     assert known.warnings(["mini-music"], []) == []
     lines = known.warnings(["wavcaps_freesound", "mini-music"], ["esc50", "urbansound8k", "fsd50k"])

@@ -173,7 +173,7 @@ def test_numbers_that_no_weight_is_are_named(models, tmp_path):
         ({"audio_encoder_config": {"causal": True}}, r"chunk_size = \[16, 32, 64, -1\], of which the reference draws"),
         ({"audio_encoder_config": {"encoder_dim": "wide"}}, "encoder_dim: expected a list"),
         ({"audio_encoder_config": {"num_encoder_layers": [10**9]}}, "more than the 337 tensors"),
-        ({"temp": 0}, "temp = 0.0 is no temperature"),
+        ({"temp": 0}, "temp = 0.0 is not a valid temperature"),
         ({"temp": "hot"}, "describes no model that can be built"),
         ({"loss": "triplet"}, "unknown loss in config.json 'triplet'"),
     ],
@@ -215,7 +215,10 @@ def test_pickles_are_read_on_demand_and_nothing_in_them_is_run(models, tmp_path)
     path.write_bytes(pickle.dumps(Attack()))
     refused(tmp_path, "pretrained.pt cannot be read as a checkpoint of tensors", allow_pickle=True)
     assert not (tmp_path / "attacked").exists()
-    for content, words in ({"model": {"weight": "text"}}, "entry 'weight' is a str, no tensor"), ([1], "holds a list"):
+    for content, words in (
+        ({"model": {"weight": "text"}}, "entry 'weight' is a str, not a tensor"),
+        ([1], "holds a list"),
+    ):
         torch.save(content, path)
         with pytest.raises(SystemExit, match=words):
             unpickle.main(str(path), str(tmp_path / "out.safetensors"))
@@ -238,7 +241,7 @@ def test_what_the_format_cannot_express_is_refused_by_name(clap):
     for kind in ("clap", "zipformer", "audio-caption"):
         with pytest.raises(UserError, match=r"config.model.encoder.frontend_channels = \(4, 8, 8\) has no place"):
             settings(kind, model={"encoder": narrow})
-        with pytest.raises(UserError, match=r"config.model.encoder_kind = 'vit' has no place"):
+        with pytest.raises(UserError, match=r"config.model.encoder_kind = 'vit' cannot be exported"):
             settings(kind, model={"encoder_kind": "vit"})
         with pytest.raises(UserError, match=r"config.features.high_hz = 8000.0 has no place"):
             settings(kind, features=FeatureConfig(high_hz=8000.0))

@@ -82,7 +82,7 @@ def test_old_names_are_read_and_heads_are_left_out_and_told(tmp_path, tower):
     assert model.left_out == tuple(sorted(HEADS))
     jax.tree.map(np.testing.assert_array_equal, model.params, params)
     write(tmp_path, old | {"crf.weight": np.zeros(3, np.float32)})
-    refused(tmp_path, "model.safetensors has crf.weight, which is no part of a bert model")
+    refused(tmp_path, "model.safetensors has crf.weight, which is not part of a bert model")
 
 
 def test_roberta_counts_positions_from_two(tmp_path, tower):

@@ -116,8 +116,8 @@ def test_damaged_state_dicts_are_named(tmp_path, state):
     for name in ("encoder_embed.out.weight", "encoder.encoders.1.encoder.layers.1.norm.bias"):
         refused(tmp_path, {n: v for n, v in state.items() if n != name}, f"lacks {name}")
     refused(tmp_path, {**state, "encoder.extra": np.ones(2, np.float32)}, "has encoder.extra, which a zipformer")
-    refused(tmp_path, {"encoder.weight": np.ones(2, np.float32)}, "it is no Zipformer")
+    refused(tmp_path, {"encoder.weight": np.ones(2, np.float32)}, "it is not a Zipformer")
     rest = {n: v for n, v in state.items() if not n.startswith("encoder.encoders.1.")}
-    refused(tmp_path, rest, "it is no Zipformer")
+    refused(tmp_path, rest, "it is not a Zipformer")
     name = "encoder.encoders.0.layers.0.norm.bias"
     refused(tmp_path, {**state, name: np.zeros((), np.float32)}, f"lacks {name}, or it is not of a Zipformer's shape")

@@ -102,7 +102,7 @@ def test_shards_are_the_same_as_one_file_and_bfloat16_loses_nothing_of_bfloat16(
     save_file({name: half[name] for name in names[:13]}, shards / "model-00001-of-00002.safetensors")
     refused(shards, f"model-00001-of-00002.safetensors lacks {names[13]}, unlike {qwen.INDEX} says")
     for file, words in (
-        ("../other.safetensors", "names '../other.safetensors', which is no file beside it"),
+        ("../other.safetensors", "names '../other.safetensors', which is not the name of a file beside it"),
         ("model.bin", "model.bin is missing"),
         (3, "has no weight_map"),
     ):
@@ -114,9 +114,9 @@ def test_every_missing_and_unexpected_tensor_is_named(tmp_path, state):
     changed = {name: value for name, value in state.items() if "layers.1.mlp" not in name}
     folder = write(tmp_path, changed | {"visual.weight": np.zeros(3, np.float32), "extra": np.zeros(1, np.float32)})
     gone = ", ".join(f"model.layers.1.mlp.{name}_proj.weight" for name in ("down", "gate", "up"))
-    refused(folder, f"lacks {gone} and has what the model has not: extra, visual.weight$")
+    refused(folder, f"lacks {gone} and has weights that the model lacks: extra, visual.weight$")
     write(tmp_path, state, num_hidden_layers=1)
-    refused(folder, "has what the model has not: model.layers.1.input_layernorm.weight, .*v_proj.weight$")
+    refused(folder, "has weights that the model lacks: model.layers.1.input_layernorm.weight, .*v_proj.weight$")
     write(tmp_path, state | {"model.norm.weight": np.zeros(23, np.float32)})
     refused(folder, r"model.norm.weight has shape \[23\]; config.json asks for \[24\]")
     write(tmp_path, state | {"model.norm.weight": np.full(24, np.nan, np.float32)})
@@ -153,8 +153,8 @@ def test_pickles_are_refused_and_empty_folders_said_to_be(tmp_path, state):
         ({"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e6}}, "scaled rotary positions"),
         ({"num_key_value_heads": 4}, "num_attention_heads = 6 is not a multiple of num_key_value_heads = 4"),
         ({"num_key_value_heads": None}, "lacks num_key_value_heads"),
-        ({"hidden_size": "24"}, "hidden_size = '24' is no int"),
-        ({"num_hidden_layers": True}, "num_hidden_layers = True is no int"),
+        ({"hidden_size": "24"}, "hidden_size = '24' must be of type int"),
+        ({"num_hidden_layers": True}, "num_hidden_layers = True must be of type int"),
         ({"head_dim": 8}, "head_dim = 8, but hidden_size says 4"),
     ],
 )

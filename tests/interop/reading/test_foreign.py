@@ -83,7 +83,7 @@ def test_files_that_an_index_names_are_one_model(tmp_path):
     refused(tmp_path, rf"{first} lacks layer\.9\.weight")
     for outside in ("../secret.safetensors", "/etc/passwd", "a\\b.safetensors", ""):
         with_places({**places, "layer.0.weight": outside})
-        refused(tmp_path, r"which is no file beside it")
+        refused(tmp_path, r"which is not the name of a file beside it")
     with_places(places)
     (tmp_path / second).unlink()
     refused(tmp_path, rf"{second} is missing: model\.safetensors\.index\.json names it")
@@ -127,7 +127,7 @@ def test_settings_beside_the_weights_of_a_training_checkpoint_are_passed_over(to
 
 def test_a_path_in_place_of_a_weight_is_none(torch, tmp_path):
     torch.save({"model": {"weight": pathlib.PosixPath("x")}}, tmp_path / "model.pt")
-    refused(tmp_path, "entry 'weight' is no tensor", allow_pickle=True)
+    refused(tmp_path, "entry 'weight' is not a tensor", allow_pickle=True)
 
 
 class Attack:

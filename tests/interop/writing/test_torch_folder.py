@@ -94,7 +94,7 @@ def test_only_an_export_is_replaced(tmp_path, contrastive):
     shutil.rmtree(out)
     out.mkdir()
     (out / "config.json").write_text("{}")
-    with pytest.raises(UserError, match="no export"):
+    with pytest.raises(UserError, match="not an export"):
         again()
     shutil.rmtree(out)
     out.write_text("a file")

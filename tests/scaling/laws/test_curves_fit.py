@@ -97,11 +97,11 @@ def test_unusable_rows_are_counted_by_reason():
         "error is not positive": 1,
         "pairs is not positive": 1,
         "untrained encoder": 1,
-        "value is missing or no number": 1,
+        "value is missing or not a number": 1,
         "value outside 0 to 1": 1,
         "pairs is not finite": 1,
         "status is failed, not done": 1,
-        "pairs is missing or no number": 1,
+        "pairs is missing or not a number": 1,
         "repeated row": 1,
         "group with 1 rung of pairs": 2,
     }
@@ -204,7 +204,7 @@ def test_mistakes_name_the_column(change, words):
     [
         ("a.csv", "", "has no rows"),
         ("a.csv", "x,x\n1,2\n", "names the column 'x' twice"),
-        ("a.csv", "x,y\n1,2,3\n", "line 2 has another number of cells"),
+        ("a.csv", "x,y\n1,2,3\n", "line 2 does not have as many cells"),
         ("a.txt", "x", "expected a .jsonl ledger or a .csv"),
         ("a.jsonl", "garbage\n", "line 1 is damaged"),
         ("missing.csv", None, "does not exist"),

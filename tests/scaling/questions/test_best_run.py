@@ -70,7 +70,7 @@ def test_runs_are_held_to_what_all_of_them_have_and_others_are_named():
         "not ranked: broken: it has no result to compare",
     ]
     with pytest.raises(
-        UserError, match=r"no comparable result is there for all 2 trained runs; b has the fewest[^;]*$"
+        UserError, match=r"not one comparable result exists for all 2 trained runs; b has the fewest[^;]*$"
     ):
         rank_runs([*quality("a", 0.5), row("b", "birds", "accuracy", 1.0, chance=0.0)])
 
@@ -119,7 +119,7 @@ def test_where_nothing_can_be_compared_it_says_why():
     with pytest.raises(UserError, match=r"drum-mean: guessing reaches 1, and 1 is the best there is$"):
         rank_runs([one | {"chance": 1.0} for one in pair])
     with pytest.raises(
-        UserError, match=r"no comparable result .*; not compared on drum-mean: runs were tested on diff"
+        UserError, match=r"not one comparable result .*; not compared on drum-mean: runs were tested on diff"
     ):
         rank_runs([*pair, row("a", "x", "map", 0.3, chance=0.1), row("b", "y", "map", 0.3, chance=0.1)])
     with pytest.raises(UserError, match=r"none of 2 has a value$"):

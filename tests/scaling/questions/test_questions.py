@@ -178,7 +178,7 @@ def test_budgets_beyond_the_runs_and_without_sizes_say_so(sized):
     (single,) = ask_budget([row for row in sized if row["params"] == 1e6], 6e12, replicas=20)
     assert "one model size: the best size is unknown" in single.plans[0].warnings
     assert single.plans[0].samples == pytest.approx(1e6)
-    with pytest.raises(UserError, match="a budget is above 0"):
+    with pytest.raises(UserError, match="a budget must be above 0"):
         ask_budget(sized, 0)
     with pytest.raises(UserError, match="flops are missing or not positive"):
         ask_budget([row | {"flops": 0} for row in sized], 1e12)
@@ -208,7 +208,7 @@ def test_the_next_run_is_the_affordable_one_that_tells_most():
     ("change", "words"),
     [
         ({"budget_device_hours": 1e-9}, "pays for none of the"),
-        ({"budget_device_hours": -1.0}, "a budget is above 0"),
+        ({"budget_device_hours": -1.0}, "a budget must be above 0"),
         ({"ask": "gamma"}, "expected E, A, alpha or an input above 0"),
         ({"rows": runs("contrastive", early)}, "no column 'wall_seconds'"),
         ({"rows": timed(runs("contrastive", early, pairs=PAIRS[:3], seeds=1))}, "no more runs than parameters"),

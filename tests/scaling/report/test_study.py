@@ -130,7 +130,7 @@ def test_a_table_of_text_makes_the_panels_of_the_ledger(tmp_path):
     folder = study.write_study(tmp_path / "s", rungs=(2000, 8000), **ONE)
     rows, _ = read_table(folder / "ledger.csv")
     assert make_panels(typed_rows(rows)) == make_panels(read_table(folder / "ledger.jsonl")[0])
-    with pytest.raises(UserError, match="steps 'many' is no number"):
+    with pytest.raises(UserError, match="steps 'many' is not a number"):
         typed_rows([rows[0] | {"steps": "many"}])
 
 

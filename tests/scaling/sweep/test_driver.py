@@ -241,7 +241,7 @@ def test_two_drivers_and_two_sweeps_in_one_folder_are_refused(tmp_path):
 
 def test_an_orphan_that_is_still_at_work_is_waited_for_then_named(tmp_path):
     runs = make_runs(["ok"])
-    with Lock(tmp_path / ".child.lock", 0.0, "taken"), pytest.raises(UserError, match="still at work"):
+    with Lock(tmp_path / ".child.lock", 0.0, "taken"), pytest.raises(UserError, match="still running"):
         Sweep("grid", runs, tmp_path, command, grace_s=0.2).run(runs)
     assert not os.path.exists(tmp_path / "calls.txt")
 

@@ -40,7 +40,7 @@ def test_the_outlook_in_words_says_what_is_unknown():
     assert describe(OUTLOOK).startswith("2 min 5 s to go, until ")
     assert describe(OUTLOOK).endswith("2 device-hours (0.5 spent); 6 GB (2 there)")
     unknown = describe(Outlook(None, 0.0, None, 0.0, None))
-    assert unknown == "time to go unknown until a run has ended; unknown device-hours (0 spent); unknown GB (0 there)"
+    assert unknown == "time left unknown until a run has ended; unknown device-hours (0 spent); unknown GB (0 there)"
 
 
 def test_a_terminal_is_redrawn_and_a_log_file_gets_lines(monkeypatch):

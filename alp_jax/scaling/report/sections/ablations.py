@@ -30,6 +30,7 @@ class Gain:
 
     @property
     def verdict(self) -> str:
+        """``better``, ``worse``, or ``undecided`` where the interval is unknown or includes 0."""
         if self.low is None:
             return "undecided"
         return "better" if self.low > 0 else "worse" if self.high < 0 else "undecided"
@@ -46,6 +47,7 @@ class Ablation:
 
 
 def context(study: Study) -> dict[str, Any] | None:
+    """The tables and the meanings of their settings; None without a table."""
     tables = ablations(study.rows, study.varied)
     meanings = {row["name"]: row["meaning"] for row in setting_rows(list(study.configs.values()))}
     return {"ablations": tables, "meanings": meanings} if tables else None

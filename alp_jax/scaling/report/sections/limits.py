@@ -42,7 +42,7 @@ def context(study: Study) -> dict[str, list[str]]:
         "groups carry their own sound, so a class may be told from its group's recording conditions."
     )
     limits.append(
-        "How free text would do. Part of the captions come from templates over metadata, so that retrieval rewards "
+        "How free text would fare. Part of the captions come from templates over metadata, so that retrieval rewards "
         "recovering the template's facts, and text of that kind is easier than what people write."
     )
     alone = [glossary.task_title(p.task) for p in study.panels if p.untrained is None and is_headline(p.metric)]
