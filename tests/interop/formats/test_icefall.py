@@ -101,7 +101,7 @@ def test_heads_of_other_sizes_and_other_features_need_to_be_told(tmp_path):
     assert model.config.features.num_mel_bins == 40
     refused(tmp_path, state, "self_attn1.in_proj.bias has shape", {**heads, "num_heads": [2, 2, 2], "feature_dim": 40})
     refused(tmp_path, state, "describes no model that can be built", {**heads, "num_heads": "two", "feature_dim": 40})
-    refused(tmp_path, state, "are no JSON object", [])
+    refused(tmp_path, state, "are not a JSON object", [])
 
 
 def test_a_streaming_encoder_needs_one_chunk_size(tmp_path):

@@ -100,7 +100,7 @@ def test_shards_are_the_same_as_one_file_and_bfloat16_loses_nothing_of_bfloat16(
     assert {leaf.dtype for leaf in jax.tree.leaves(low.params)} == {qwen.DTYPES["bfloat16"]}
     jax.tree.map(np.testing.assert_array_equal, jax.tree.map(np.float32, low.params), whole.params)
     save_file({name: half[name] for name in names[:13]}, shards / "model-00001-of-00002.safetensors")
-    refused(shards, f"model-00001-of-00002.safetensors lacks {names[13]}, unlike {qwen.INDEX} says")
+    refused(shards, f"model-00001-of-00002.safetensors lacks {names[13]}, contrary to {qwen.INDEX}")
     for file, words in (
         ("../other.safetensors", "names '../other.safetensors', which is not the name of a file beside it"),
         ("model.bin", "model.bin is missing"),

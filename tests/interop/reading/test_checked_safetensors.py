@@ -157,7 +157,7 @@ def test_holes_overlaps_and_doubles(tmp_path):
     ("header", "words"),
     [
         (b"", "damaged safetensors header"),
-        (b"[]", "no JSON object"),
+        (b"[]", "not a JSON object"),
         (b"\xff\xfe{}", "damaged safetensors header"),
         (b'{"a": NaN}', "NaN is not a number"),
         (b"[" * 100_000, "damaged safetensors header"),

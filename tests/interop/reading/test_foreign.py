@@ -78,7 +78,7 @@ def test_files_that_an_index_names_are_one_model(tmp_path):
         index.write_text(json.dumps({"weight_map": changed}))
 
     with_places({name: file for name, file in places.items() if name != "layer.0.weight"})
-    refused(tmp_path, rf"{first} also holds layer\.0\.weight, unlike {index.name} says")
+    refused(tmp_path, rf"{first} also holds layer\.0\.weight, contrary to {index.name}")
     with_places({**places, "layer.9.weight": first})
     refused(tmp_path, rf"{first} lacks layer\.9\.weight")
     for outside in ("../secret.safetensors", "/etc/passwd", "a\\b.safetensors", ""):
