@@ -21,11 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--min_clips", type=int, default=5, metavar="N", help="tags of fewer clips are left out (default: 5)"
     )
     parser.add_argument(
-        "--max_share",
-        type=float,
-        default=0.2,
-        metavar="R",
-        help="so are tags of a larger share of clips (default: 0.2)",
+        "--max_share", type=float, default=0.2, metavar="R", help="so are tags of a larger share (default: 0.2)"
     )
     parser.add_argument("--out", required=True, metavar="FILE", help="list to write (JSON)")
 
