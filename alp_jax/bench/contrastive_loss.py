@@ -31,7 +31,7 @@ def measure_sizes(
     rounds: int,
     dense: bool = False,
 ) -> dict[str, Any]:
-    """``measure`` at several sizes of the global batch.
+    """``time_loss`` at several sizes of the global batch.
 
     Args:
       loss: a name of ``config.objective.loss``; siglip with a bias.
@@ -58,11 +58,11 @@ def measure_sizes(
         "device": mesh.devices.ravel()[0].device_kind,
         "versions": {"jax": jax.__version__},
         "config": {"loss": config.loss, "chunk": config.chunk, "rounds": rounds},
-        "sizes": [measure(config, pairs, width, mesh, rounds=rounds, dense=dense) for pairs in sizes],
+        "sizes": [time_loss(config, pairs, width, mesh, rounds=rounds, dense=dense) for pairs in sizes],
     }
 
 
-def measure(
+def time_loss(
     config: ObjectiveConfig, pairs: int, width: int, mesh: Mesh, *, rounds: int, dense: bool = False
 ) -> dict[str, Any]:
     """Bytes and times of the loss and its gradients with respect to embeddings and scale.

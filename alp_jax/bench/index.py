@@ -37,7 +37,7 @@ def memory_mb() -> dict[str, float]:
 def measure_grown(
     path: str, settings: list[str], clips: int, folder: str | None, *, lookups: int, batches: int
 ) -> dict:
-    """``measure`` in a process of its own, on an index of ``clips`` clips that share the records of a small data set.
+    """``measure_index`` in a process of its own, on ``clips`` clips that share the records of a small data set.
 
     Args:
       path: of the small data set.
@@ -55,11 +55,11 @@ def measure_grown(
     with tempfile.TemporaryDirectory() as temporary:
         grown = pathlib.Path(folder or temporary)
         synthetic.make(base, grown, clips)
-        run = functools.partial(measure, str(grown), temporary, config, lookups=lookups, batches=batches)
+        run = functools.partial(measure_index, str(grown), temporary, config, lookups=lookups, batches=batches)
         return in_fresh_process(functools.partial(run, steps=100, hosts=(1, 2, 4, 1)))
 
 
-def measure(
+def measure_index(
     path: str, cache: str, config: DataConfig, *, lookups: int, steps: int, hosts: tuple[int, ...], batches: int
 ) -> dict:
     """Opens, plans and reads the data set at ``path`` in this process; run it in a fresh one.

@@ -31,7 +31,7 @@ _ROUNDS = 3  # of a comparison, taken in turns
 STAGES = ("look", "read", "crc", "parse", "decode", "crop", "text", "batch")
 
 
-def measure(
+def measure_loader(
     path: str, settings: list[str], *, clips: int, step_seconds: float, batch: int = 0, against_torch: bool = False
 ) -> dict:
     """Stages of reading on one core, what a step needs of them, and the loader in a process of its own.

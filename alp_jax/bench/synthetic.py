@@ -42,13 +42,13 @@ def make(base: Dataset, folder: pathlib.Path, clips: int, seed: int = 0) -> None
     # source of every clip before it is hashed, each at its place in one long list; int32[clips]
     upto = np.cumsum(list(SOURCES.values()))
     source_N = np.searchsorted(upto * clips // upto[-1], np.arange(clips), side="right").astype(np.int32)
-    place_N = np.empty(clips, np.uint64)
+    hash_N = np.empty(clips, np.uint64)
     with Progress("hash ids", clips, "clips") as progress:
         for start in range(0, clips, _PIECE):
             ends = range(start, min(clips, start + _PIECE))
-            place_N[start : ends.stop] = [ladder.place(f"synthetic:{i}") for i in ends]
+            hash_N[start : ends.stop] = [ladder.id_hash(f"synthetic:{i}") for i in ends]
             progress.update(len(ends))
-    source_N = source_N[np.argsort(place_N)]
+    source_N = source_N[np.argsort(hash_N)]
     row_N = np.arange(clips) * len(base) // clips  # of the small data set, so shards stay in order
     seconds = np.clip(np.exp(rng.normal(np.log(8), 0.6, clips)), 1, 30)
     rows = pa.array(row_N)

@@ -48,7 +48,7 @@ class _Variant:
     costs: dict[str, Any]
     seconds: list[float] = dataclasses.field(default_factory=list)
 
-    def take(self, steps: int) -> None:
+    def run_steps(self, steps: int) -> None:
         for _ in range(steps):
             self.state, metrics = self.compiled(self.state, self.batch)
         loss = float(metrics["loss"])  # waits for all of them
@@ -66,7 +66,7 @@ def measure_run(
     against: tuple[str, ...] = (),
     fresh_cache: bool = False,
 ) -> dict[str, Any]:
-    """``measure`` with a description of the run; with ``fresh_cache`` also compile times with a cold and a warm cache.
+    """``time_variants`` with a description of the run; with ``fresh_cache`` also compile times, cache cold and warm.
 
     Raises:
       UserError: a name that is not in ``VARIANTS``, or settings that do not fit together.
@@ -76,12 +76,12 @@ def measure_run(
     if fresh_cache:
         with tempfile.TemporaryDirectory() as folder:
             jax.config.update("jax_compilation_cache_dir", folder)
-            result = measure(config, clips, seconds, rounds=rounds, steps=steps, against=against)
+            result = time_variants(config, clips, seconds, rounds=rounds, steps=steps, against=against)
             jax.clear_caches()
-            again = measure(config, clips, seconds, rounds=1, steps=1)
+            again = time_variants(config, clips, seconds, rounds=1, steps=1)
         result["from_cache"] = {name: again[name] for name in ("trace_s", "compile_s", "compile_processor_s")}
     else:
-        result = measure(config, clips, seconds, rounds=rounds, steps=steps, against=against)
+        result = time_variants(config, clips, seconds, rounds=rounds, steps=steps, against=against)
     return {
         "device": jax.devices()[0].device_kind,
         "devices": jax.device_count(),
@@ -98,7 +98,7 @@ def measure_run(
     }
 
 
-def measure(
+def time_variants(
     config: RunConfig, clips: int, seconds: float, *, rounds: int, steps: int, against: tuple[str, ...] = ()
 ) -> dict[str, Any]:
     """Medians over ``rounds`` of ``steps`` steps each; variants take turns, so that a busy machine disturbs all alike.
@@ -115,11 +115,11 @@ def measure(
     changes = {"": lambda config: config} | {name: VARIANTS[name] for name in against}
     variants = {name: _prepare(change(config), bucket) for name, change in changes.items()}
     for variant in variants.values():
-        variant.take(WARM_UP)
+        variant.run_steps(WARM_UP)
     for _ in range(rounds):
         for variant in variants.values():
             began = time.perf_counter()
-            variant.take(steps)
+            variant.run_steps(steps)
             variant.seconds.append((time.perf_counter() - began) / steps)
     ours = variants.pop("")
     result = _described(ours, bucket)

@@ -87,13 +87,13 @@ def _positive(args: argparse.Namespace, *names: str) -> None:
 
 
 def _data(args: argparse.Namespace) -> dict:
-    from alp_jax.bench.loader import measure
+    from alp_jax.bench.loader import measure_loader
 
     _positive(args, "clips", "step_seconds")
     if args.batch < 0:
         raise UserError(f"--batch {args.batch}: must not be negative")
     sizes = {"clips": args.clips, "step_seconds": args.step_seconds, "batch": args.batch}
-    return measure(args.data, args.settings, **sizes, against_torch=args.against == "torch")
+    return measure_loader(args.data, args.settings, **sizes, against_torch=args.against == "torch")
 
 
 def _index(args: argparse.Namespace) -> dict:

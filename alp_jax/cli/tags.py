@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> dict:
     from alp_jax.data.store.dataset import open_dataset
     from alp_jax.data.text import tags
 
-    choose(args.kind, tags.KINDS, "--kind")
+    choose(args.kind, tags.TAG_KINDS, "--kind")
     if args.size < 1 or args.min_clips < 1 or not 0 < args.max_share <= 1:
         raise UserError(
             f"--size {args.size} and --min_clips {args.min_clips} must be 1 or more, --max_share {args.max_share:g} "

@@ -67,7 +67,7 @@ DEVICES = {
 }
 
 # Names that drivers report. A100 40 GB, H100 PCIe and H100 NVL are left out, as the table does not apply to them.
-KINDS = {
+_BY_DRIVER_NAME = {
     "Tesla V100-SXM2-16GB": "v100",
     "Tesla V100-SXM2-32GB": "v100",
     "NVIDIA A100-SXM4-80GB": "a100",
@@ -85,4 +85,4 @@ KINDS = {
 
 def of_kind(kind: str) -> Device | None:
     """Facts about the device that JAX's ``device_kind`` names, or None where the table has none."""
-    return DEVICES.get(KINDS.get(kind, ""))
+    return DEVICES.get(_BY_DRIVER_NAME.get(kind, ""))

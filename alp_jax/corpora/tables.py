@@ -64,7 +64,7 @@ class _Lines:
         del self._row[1:]
 
     @property
-    def only(self) -> str:
+    def first_line(self) -> str:
         """The first line of this row."""
         return self._row[0]
 
@@ -146,7 +146,7 @@ def _read_csv(
                 raise UserError(f"{path}: the header cannot be read: {error}") from None
             lines.give_back()
             bad = error if isinstance(error, BadRow) else BadRow("bad_csv", str(error))
-            cells = _unquoted(lines.only, width, fallback) if separator == "\t" and bad is not error else None
+            cells = _unquoted(lines.first_line, width, fallback) if separator == "\t" and bad is not error else None
             yield (
                 (lines.first, pick(cells)) if cells else Rejected(f"{path} line {lines.first}", bad.reason, bad.detail)
             )

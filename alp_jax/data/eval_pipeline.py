@@ -6,7 +6,7 @@ import numpy as np
 
 from alp_jax.core.clip import SAMPLE_RATE
 from alp_jax.core.errors import UserError
-from alp_jax.data.order.buckets import Lengths, assign, edges
+from alp_jax.data.order.buckets import LengthHistogram, assign, edges
 from alp_jax.data.pipeline import empty_batch, put_audio
 from alp_jax.data.store.dataset import Dataset
 from alp_jax.data.store.records import Crop
@@ -32,7 +32,7 @@ def eval_batches(
     if bucket_seconds:
         edges_K = edges((*(seconds for seconds in bucket_seconds if seconds < max_seconds), max_seconds))
     else:
-        lengths = Lengths(round(max_seconds * SAMPLE_RATE))
+        lengths = LengthHistogram(round(max_seconds * SAMPLE_RATE))
         lengths.add(dataset.num_samples[rows])
         edges_K = lengths.choose(max_padding=1.0)[0] if len(rows) else edges((max_seconds,))
     bucket_N = assign(dataset.num_samples[rows], edges_K)

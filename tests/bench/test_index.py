@@ -58,7 +58,9 @@ def test_an_index_of_any_size_is_measured(big, tmp_path, monkeypatch):
     monkeypatch.setattr(rungs, "CHUNK", 4096)
     monkeypatch.setattr(index, "RUNGS", {"6k": 6000, "12k": 12_000})
     config = DataConfig(bucket_seconds=(), batch_seconds=200.0, mixture=",".join(f"{n}=1" for n in synthetic.SOURCES))
-    found = index.measure(str(big.path), str(tmp_path), config, lookups=30, steps=20, hosts=(1, 2, 4, 1), batches=20)
+    found = index.measure_index(
+        str(big.path), str(tmp_path), config, lookups=30, steps=20, hosts=(1, 2, 4, 1), batches=20
+    )
     assert found["clips"] == 30_000
     assert list(found["rungs"]) == ["6k", "12k", "all"]
     for name, rung in found["rungs"].items():

@@ -97,7 +97,7 @@ def read_info(folder: str | os.PathLike) -> Info:
 
 def _shards(folder: pathlib.Path, name: str, entry: Mapping) -> dict[str, int]:
     lengths = [int(length) for length in entry.get("shardLengths", [])]
-    found = {}
+    lengths = {}
     for shard, length in enumerate(lengths):
         values = {
             "{DATASET}": name,
@@ -110,8 +110,8 @@ def _shards(folder: pathlib.Path, name: str, entry: Mapping) -> dict[str, int]:
             file = file.replace(mark, value)
         if "/" in file or not (folder / file).is_file():
             raise UserError(f"{folder}: shard {file} is missing; prepare the data set again")
-        found[str((folder / file).absolute())] = length
-    return found
+        lengths[str((folder / file).absolute())] = length
+    return lengths
 
 
 @functools.lru_cache(maxsize=16)
@@ -142,22 +142,22 @@ def _names(folder: pathlib.Path, feature: str) -> tuple[str, ...]:
 
 
 def _sound(folder: pathlib.Path, features: Mapping[str, Mapping]) -> Sound:
-    found = [name for name, part in features.items() if part.get("pythonClassName", "").endswith(".Audio")]
-    if not found:
+    audio_names = [name for name, part in features.items() if part.get("pythonClassName", "").endswith(".Audio")]
+    if not audio_names:
         raise UserError(f"{folder} has no feature of class Audio; it has {', '.join(sorted(features))}")
-    if len(found) > 1:
-        raise UserError(f"{folder} has several audio features, {', '.join(found)}; only one can be read")
-    audio = features[found[0]].get("audio", {})
+    if len(audio_names) > 1:
+        raise UserError(f"{folder} has several audio features, {', '.join(audio_names)}; only one can be read")
+    audio = features[audio_names[0]].get("audio", {})
     rate = int(audio.get("sampleRate") or 0)
     if rate <= 0:
-        raise UserError(f"{folder / 'features.json'} does not state the sample rate of {found[0]!r}")
+        raise UserError(f"{folder / 'features.json'} does not state the sample rate of {audio_names[0]!r}")
     shape = audio.get("shape", {}).get("dimensions", ["-1"])
     encoding = str(audio.get("encoding") or "none").lower()
     lazy = f".{audio.get('fileFormat') or 'wav'}" if audio.get("lazyDecode") else ""
     channels = int(shape[1]) if len(shape) > 1 else 1
     if channels < 1 or encoding not in ("none", "bytes", "zlib"):
         raise UserError(f"{folder}: audio of shape {shape} and encoding {encoding!r} cannot be read")
-    return Sound(found[0], rate, str(audio.get("dtype") or "int64"), encoding, channels, lazy)
+    return Sound(audio_names[0], rate, str(audio.get("dtype") or "int64"), encoding, channels, lazy)
 
 
 @functools.lru_cache(maxsize=4)

@@ -130,9 +130,9 @@ def _extension(name: str, data: bytes) -> str:
     stated = pathlib.PurePath(name).suffix.lower()
     if stated in AUDIO_EXTENSIONS:
         return stated
-    found = sniff.EXTENSIONS.get(sniff.look(io.BytesIO(data))[1])
-    if found:
-        return found
+    extension = sniff.EXTENSIONS.get(sniff.look(io.BytesIO(data))[1])
+    if extension:
+        return extension
     raise BadAudio("unsupported", f"audio named {name!r} of no known format")
 
 

@@ -51,9 +51,9 @@ def fingerprint(audio: np.ndarray) -> np.ndarray:
         mixed, first = mixed[kept], first[kept]
     stored = (mixed & np.uint64((1 << HASH_BITS) - 1)) << np.uint64(TIME_BITS)
     stored |= np.rint(times[first]).astype(np.uint64) & np.uint64((1 << TIME_BITS) - 1)
-    found = np.sort(stored.astype(np.uint32))
+    ordered = np.sort(stored.astype(np.uint32))
     # of equal hashes the earliest time stays; no hash equals what is prepended, so the first value stays too
-    return found[np.flatnonzero(np.diff(found >> TIME_BITS, prepend=1 << HASH_BITS))]
+    return ordered[np.flatnonzero(np.diff(ordered >> TIME_BITS, prepend=1 << HASH_BITS))]
 
 
 def _peaks(audio: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -104,12 +104,12 @@ def _peaks_of(power_TF: np.ndarray, inside: slice, finer: int) -> tuple[np.ndarr
 def _running_max(values: np.ndarray, reach: int) -> np.ndarray:
     """Maximum over ``reach`` rows to each side, of ``values`` >= 0, by doubling windows; edges have fewer rows."""
     width, have = 2 * reach + 1, 1
-    found = np.pad(values, ((reach, reach), (0, 0)))
+    largest = np.pad(values, ((reach, reach), (0, 0)))
     while have < width:
         step = min(have, width - have)
-        found = np.maximum(found[:-step], found[step:])
+        largest = np.maximum(largest[:-step], largest[step:])
         have += step
-    return found
+    return largest
 
 
 def _landmarks(t: np.ndarray, f: np.ndarray, level: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -28,7 +28,7 @@ def list_audio(folder: str | os.PathLike) -> tuple[list[AudioFile], dict[str, in
     Raises:
       UserError: the folder does not exist or holds no audio.
     """
-    root, found, others = pathlib.Path(folder), [], Counter()
+    root, files, others = pathlib.Path(folder), [], Counter()
     if not root.is_dir():
         raise UserError(f"audio folder {root} does not exist")
     for parent, folders, names in os.walk(root):
@@ -49,12 +49,12 @@ def list_audio(folder: str | os.PathLike) -> tuple[list[AudioFile], dict[str, in
             try:
                 stat = path.stat()
             except OSError:  # a dangling link: reading it will report it as missing
-                found.append(AudioFile(relative, 0, 0))
+                files.append(AudioFile(relative, 0, 0))
             else:
-                found.append(AudioFile(relative, stat.st_size, stat.st_mtime_ns))
-    if not found:
+                files.append(AudioFile(relative, stat.st_size, stat.st_mtime_ns))
+    if not files:
         raise UserError(f"{root} holds no audio file ({', '.join(sorted(AUDIO_EXTENSIONS))})")
-    return sorted(found, key=lambda file: file.path), dict(sorted(others.items()))
+    return sorted(files, key=lambda file: file.path), dict(sorted(others.items()))
 
 
 def _is_utf8(name: str) -> bool:

@@ -238,7 +238,7 @@ class Measures:
     level_db: float
 
 
-def measure(sound: np.ndarray) -> Measures:
+def measure_sound(sound: np.ndarray) -> Measures:
     """Measures int16[n], n > 0, that is not silent."""
     power = np.square(sound, dtype=np.float64).mean() / 32768.0**2
     full = np.count_nonzero((sound == 32767) | (sound == -32768))

@@ -20,7 +20,7 @@ from alp_jax.data.audit import columns, known
 from alp_jax.data.audit.columns import Columns
 from alp_jax.data.audit.kinds import (
     CAPTION,
-    KINDS,
+    LEAK_KINDS,
     RECORDING,
     SAME_RECORDING,
     ByAudio,
@@ -69,10 +69,10 @@ class Audit:
     warnings: Sequence[str]
     unused: int = 0
 
-    def leaks(self, kinds: Sequence[str] = KINDS) -> tuple[np.ndarray, list[str]]:
+    def leaks(self, kinds: Sequence[str] = LEAK_KINDS) -> tuple[np.ndarray, list[str]]:
         """Rows of the training clips found by any of ``kinds``, and a reason such as ``leak:audio`` for each."""
         tables = dict(self.matches) | {SAME_RECORDING: self.elsewhere}
-        chosen = [kind for kind in (*KINDS, SAME_RECORDING) if kind in kinds]  # the surest names the reason
+        chosen = [kind for kind in (*LEAK_KINDS, SAME_RECORDING) if kind in kinds]  # the surest names the reason
         rows = np.concatenate([tables[kind]["row"].to_numpy() for kind in chosen] or [np.zeros(0, np.int64)])
         number = np.repeat(np.arange(len(chosen)), np.array([len(tables[kind]) for kind in chosen], np.int64))
         rows, first = np.unique(rows, return_index=True)
@@ -167,9 +167,10 @@ def compare(
         raise UserError("nothing to audit against: the data set has no valid or test split; give --against SETS")
     evaluation = Evaluation.of(against)
     kinds = {
-        kind: by(evaluation) for kind, by in zip(KINDS, (ByRecording, ByAudio, ByLandmarks, ByCaption), strict=True)
+        kind: by(evaluation)
+        for kind, by in zip(LEAK_KINDS, (ByRecording, ByAudio, ByLandmarks, ByCaption), strict=True)
     }
-    clips, parts = Counter(), {kind: [] for kind in (*KINDS, SAME_RECORDING)}
+    clips, parts = Counter(), {kind: [] for kind in (*LEAK_KINDS, SAME_RECORDING)}
     unsized = {"training": 0, "evaluation": _without_length(evaluation.clips)}
     sides = {"training": [0, 0], "evaluation": _sounds(evaluation.clips)}
     with Progress(label, total, "clips") as progress:
@@ -237,7 +238,7 @@ def _rows(block: Columns, matches: Matches) -> pa.Table:
     )
 
 
-def exclude(dataset: Dataset, audited: Audit, kinds: Sequence[str] = KINDS, *, replace: bool = False) -> dict:
+def exclude(dataset: Dataset, audited: Audit, kinds: Sequence[str] = LEAK_KINDS, *, replace: bool = False) -> dict:
     """Excludes the clips that ``audited`` found from training; returns the accounting. No shard is touched.
 
     Args:
@@ -250,6 +251,6 @@ def exclude(dataset: Dataset, audited: Audit, kinds: Sequence[str] = KINDS, *, r
       StorageError: the data set cannot be written.
     """
     for kind in kinds:
-        choose(kind, (*KINDS, SAME_RECORDING), "kind of leak")
+        choose(kind, (*LEAK_KINDS, SAME_RECORDING), "kind of leak")
     rows, reasons = audited.leaks(kinds)
     return tables.exclude(dataset.path, rows, reasons, replace=LEAK if replace else "")

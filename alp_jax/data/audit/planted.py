@@ -15,7 +15,7 @@ from alp_jax.data.audio.fingerprint import fingerprint
 from alp_jax.data.audit import columns
 from alp_jax.data.audit.audit import Audit, compare
 from alp_jax.data.audit.columns import ALWAYS, Columns, Ragged, caption_hashes
-from alp_jax.data.audit.kinds import KINDS
+from alp_jax.data.audit.kinds import LEAK_KINDS
 from alp_jax.data.audit.sets import of_rows
 from alp_jax.data.building.shard import audio_hash
 from alp_jax.data.store.dataset import Dataset
@@ -64,7 +64,7 @@ def _to_int16(wave: np.ndarray) -> np.ndarray:
     return np.clip(np.rint(wave * 32768.0), -32768, 32767).astype(np.int16)
 
 
-def measure(dataset: Dataset, count: int, seed: int = 0) -> dict:
+def audit_planted(dataset: Dataset, count: int, seed: int = 0) -> dict:
     """Plants ``count`` leaks of the test split, the same number in each of WAYS, and audits the training split.
 
     A copied caption comes with the sound of a training clip; the other leaks come with captions of their own.
@@ -137,7 +137,7 @@ def recall(
     same: np.ndarray | None = None,
     long: np.ndarray | None = None,
 ) -> dict[str, dict]:
-    """How many planted leaks were found, as ``measure`` returns it.
+    """How many planted leaks were found, as ``audit_planted`` returns it.
 
     Args:
       ways: the ways of planting, with equally many leaks each, one way after another.
@@ -149,7 +149,7 @@ def recall(
     by_kind, others = {}, {}
     same = np.arange(len(audited.evaluation.clips)) if same is None else same
     right = np.zeros(len(origin), bool)
-    for kind in KINDS:
+    for kind in LEAK_KINDS:
         row, eval_clip = (audited.matches[kind][name].to_numpy() for name in ("row", "eval_clip"))
         planted = row >= first
         by_kind[kind] = np.isin(first + np.arange(len(origin)), row)

@@ -20,14 +20,14 @@ _SHIFT, _SHIFT_S = 0.5, 5.0  # share of the stretch, or seconds where its end is
 _FIRST = 1 << 40  # row of the first planted clip
 
 
-def measure(train: Iterable[Clip | Rejected], against: Sequence[EvalSet], count: int, seed: int = 0) -> dict:
+def audit_planted_rows(train: Iterable[Clip | Rejected], against: Sequence[EvalSet], count: int, seed: int = 0) -> dict:
     """Plants ``count`` leaks of evaluation sets, the same number in each of WAYS, and audits ``train`` with them.
 
     ``renamed``: the same stretch under another id and source; ``shifted``: a stretch that overlaps it by half;
     ``caption``: another recording with the same captions, in capitals and with other punctuation. Leaks in the sound
     need audio, see ``planted.py``.
 
-    Returns what ``planted.measure`` does.
+    Returns what ``planted.audit_planted`` does.
 
     Raises:
       UserError: fewer evaluation clips than are needed.

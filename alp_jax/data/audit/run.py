@@ -13,7 +13,7 @@ from alp_jax.core.clip import SPLITS, Clip, Rejected
 from alp_jax.core.errors import UserError
 from alp_jax.data.audit import planted, planted_rows, sets
 from alp_jax.data.audit.audit import audit, exclude, training_rows
-from alp_jax.data.audit.kinds import KINDS
+from alp_jax.data.audit.kinds import LEAK_KINDS
 from alp_jax.data.audit.sets import EvalSet
 from alp_jax.data.building.build import build
 from alp_jax.data.store.dataset import Dataset, open_dataset
@@ -60,7 +60,7 @@ def run(
     audited = audit(metadata[1] if metadata else dataset, eval_sets(against, dataset, published))
     summary = {"data": data} | audited.summary()
     if exclude_leaks:
-        summary["accounting"] = exclude(dataset, audited, kinds or KINDS, replace=replace)
+        summary["accounting"] = exclude(dataset, audited, kinds or LEAK_KINDS, replace=replace)
     if out:
         storage.write(out, files.json_text(summary).encode())
     elif dataset is not None:
@@ -72,14 +72,14 @@ def plant(data: str, against: Sequence[str], published: Published, count: int) -
     """Plants leaks among the clips of a data set or of published metadata and counts those that an audit finds.
 
     Raises:
-      UserError: ``against`` was given for a data set, or as ``planted.measure`` and ``planted_rows.measure``.
+      UserError: ``against`` was given for a data set, or as ``audit_planted`` and ``audit_planted_rows``.
     """
     metadata = published(data, "train")
     if metadata:
-        return planted_rows.measure(metadata[1], eval_sets(against, None, published), count)
+        return planted_rows.audit_planted_rows(metadata[1], eval_sets(against, None, published), count)
     if against:
         raise UserError("--planted does not go with --exclude, and takes --against only for published metadata")
-    return planted.measure(open_dataset(data), count)
+    return planted.audit_planted(open_dataset(data), count)
 
 
 def build_audited(

@@ -130,7 +130,7 @@ class _Writer:
             reason = "not_utf8" if isinstance(error, UnicodeEncodeError) else "bad_time"
             return self.left_out[reason].add(_name(ascii(clip.id), ascii(clip.audio_path)), clip.source)
         self._rows.append(values)
-        facts = (ladder.place(clip.id), _stretch(clip, self._dedupe), _EVALUATION_FIRST[clip.split], source)
+        facts = (ladder.id_hash(clip.id), _stretch(clip, self._dedupe), _EVALUATION_FIRST[clip.split], source)
         for column, value in zip(self._columns.values(), facts, strict=True):
             column.append(value)
         if len(self._rows) == _BATCH:

@@ -127,8 +127,8 @@ def _row(clip: Clip, read: reader.Sound, offset: int, length: int) -> tuple:
     stored = (offset, length, clip.id, clip.source, clip.recording, clip.split, clip.group, len(sound))
     start_s = math.nan if clip.recording_start_s is None else clip.recording_start_s
     captions = [hash64(0, normalise(caption)) for caption in clip.captions]
-    compared = (start_s, ladder.place(clip.id), audio_hash(sound), captions, fingerprint(sound))
-    measured = reader.measure(sound)
+    compared = (start_s, ladder.id_hash(clip.id), audio_hash(sound), captions, fingerprint(sound))
+    measured = reader.measure_sound(sound)
     short_s = 0.0 if clip.duration_s is None else max(0.0, clip.duration_s - len(sound) / SAMPLE_RATE)
     return (*stored, len(clip.captions), *compared, measured.clipped, measured.level_db, short_s, _notes(clip, read))
 

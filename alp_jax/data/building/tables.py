@@ -85,7 +85,7 @@ def in_ladder(index: pa.Table) -> np.ndarray:
 
 def with_ladder(index: pa.Table, order_N: np.ndarray) -> pa.Table:
     """``index`` with the column ``ladder`` recomputed along the ladder order of all rows."""
-    ranks = pa.array(ladder.along(order_N, in_ladder(index)))
+    ranks = pa.array(ladder.ranks_along(order_N, in_ladder(index)))
     return replaced(index, "ladder", ranks) if "ladder" in index.column_names else index.append_column("ladder", ranks)
 
 

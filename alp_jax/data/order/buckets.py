@@ -65,7 +65,7 @@ def batch_size(edge: int, config: DataConfig) -> int:
     return max(multiple, int(config.batch_seconds * SAMPLE_RATE) // edge // multiple * multiple)
 
 
-class Lengths:
+class LengthHistogram:
     """A histogram of clip lengths up to ``longest`` samples, filled piece by piece, that chooses bucket edges."""
 
     def __init__(self, longest: int):

@@ -205,7 +205,7 @@ def _edges(dataset: Dataset, config: DataConfig, inside_S: np.ndarray) -> tuple[
         raise UserError(f"data.crop_seconds = {config.crop_seconds:g}: must be positive")
     if not 0 <= config.max_padding < 1:
         raise UserError(f"data.max_padding = {config.max_padding:g}: must be at least 0 and below 1")
-    lengths = buckets.Lengths(round(config.crop_seconds * SAMPLE_RATE))
+    lengths = buckets.LengthHistogram(round(config.crop_seconds * SAMPLE_RATE))
     for rows in _pieces(dataset, inside_S, len(dataset)):
         lengths.add(dataset.num_samples[rows])
     return lengths.choose(config.max_padding)

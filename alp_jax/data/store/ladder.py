@@ -15,18 +15,18 @@ SEED = 2026
 OUTSIDE = -1
 
 
-def place(clip_id: str) -> int:
+def id_hash(clip_id: str) -> int:
     """The 64-bit hash of the id by which clips are ordered."""
     return hash64(SEED, clip_id)
 
 
-def order(place_N: np.ndarray, id_of: Callable[[int], str]) -> np.ndarray:
-    """Rows in ladder order, int64[N]: by ``place_N`` uint64, then by id if hashes collide, then as they came.
+def order(hash_N: np.ndarray, id_of: Callable[[int], str]) -> np.ndarray:
+    """Rows in ladder order, int64[N]: by ``hash_N`` uint64, then by id if hashes collide, then as they came.
 
     ``id_of`` gives the id of a row; it is called only for rows whose hashes collide.
     """
-    rows = np.argsort(place_N, kind="stable")
-    sorted_N = place_N[rows]
+    rows = np.argsort(hash_N, kind="stable")
+    sorted_N = hash_N[rows]
     tied = np.flatnonzero(sorted_N[1:] == sorted_N[:-1])
     for run in np.split(tied, np.flatnonzero(np.diff(tied) > 1) + 1) if len(tied) else ():
         first, last = int(run[0]), int(run[-1]) + 2
@@ -34,7 +34,7 @@ def order(place_N: np.ndarray, id_of: Callable[[int], str]) -> np.ndarray:
     return rows
 
 
-def along(order_N: np.ndarray, inside_N: np.ndarray) -> np.ndarray:
+def ranks_along(order_N: np.ndarray, inside_N: np.ndarray) -> np.ndarray:
     """Rank of the rows for which ``inside_N`` (bool) is set, along ``order_N``, and OUTSIDE elsewhere; int32[N]."""
     ladder = np.full(len(order_N), OUTSIDE, np.int32)
     members = order_N[inside_N[order_N]]
@@ -43,9 +43,9 @@ def along(order_N: np.ndarray, inside_N: np.ndarray) -> np.ndarray:
 
 
 def ranks(ids: Sequence[str], inside_N: np.ndarray) -> np.ndarray:
-    """``along`` for clips of which only the ids are known."""
-    place_N = np.fromiter((place(clip_id) for clip_id in ids), np.uint64, len(ids))
-    return along(order(place_N, lambda row: ids[row]), inside_N)
+    """``ranks_along`` for clips of which only the ids are known."""
+    hash_N = np.fromiter((id_hash(clip_id) for clip_id in ids), np.uint64, len(ids))
+    return ranks_along(order(hash_N, lambda row: ids[row]), inside_N)
 
 
 def rung(ladder: np.ndarray, num_captions: np.ndarray, pairs: int) -> np.ndarray:

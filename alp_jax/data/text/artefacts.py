@@ -140,7 +140,7 @@ def loops(words: np.ndarray, owner: np.ndarray) -> np.ndarray:
     Returns:
       int[], the captions concerned, sorted and distinct.
     """
-    found = []
+    looping = []
     for period in range(1, _LONGEST_LOOP + 1):
         if len(words) < _ROUNDS * period:
             break
@@ -150,8 +150,8 @@ def loops(words: np.ndarray, owner: np.ndarray) -> np.ndarray:
         runs = np.concatenate(([0], np.cumsum(same)))
         needed = (_ROUNDS - 1) * period
         full = runs[needed:] - runs[:-needed] == needed
-        found.append(owner[np.flatnonzero(full)])
-    return np.unique(np.concatenate(found)) if found else np.zeros(0, np.int64)
+        looping.append(owner[np.flatnonzero(full)])
+    return np.unique(np.concatenate(looping)) if looping else np.zeros(0, np.int64)
 
 
 @functools.cache

@@ -42,15 +42,15 @@ def read_roles(folder: str | os.PathLike) -> dict[str, str]:
     Raises:
       UserError: one of the files is damaged.
     """
-    found = {}
+    roles = {}
     for file in _ROLE_FILES:
         path = pathlib.Path(folder) / file
         values = read_json(path, "tokenizer settings") if path.exists() else {}
         if not isinstance(values, dict):
             raise UserError(f"tokenizer settings {path} are no JSON object")
         contents = {name: _content(values.get(name)) for name in _NAMES}
-        found = {name: token for name, token in contents.items() if token} | found
-    return found
+        roles = {name: token for name, token in contents.items() if token} | roles
+    return roles
 
 
 def read_tokenizer(folder: str | os.PathLike, *, captioning: bool = False) -> "JsonTokenizer":

@@ -35,12 +35,12 @@ def latin(text: str) -> bool:
 
 def foreign(texts: Iterable[str]) -> list[str]:
     """For each text: "" if it may be English, its ISO 639 code if that is certain, or OTHER_SCRIPT."""
-    found = []
+    codes = []
     for text in texts:
         code, probability = _identifier().classify(text.lower())
         sure = probability >= _SURE
         if latin(text):
-            found.append(code if sure and code != "en" else "")
+            codes.append(code if sure and code != "en" else "")
         else:
-            found.append(code if sure and code != "en" else OTHER_SCRIPT)
-    return found
+            codes.append(code if sure and code != "en" else OTHER_SCRIPT)
+    return codes

@@ -26,7 +26,7 @@ class SentencePiece(Tokenizer):
         self._processor = sentencepiece.SentencePieceProcessor()
         try:
             self._processor.LoadFromSerializedProto(model)
-            found = (
+            ids = (
                 self._processor.pad_id(),
                 self._processor.bos_id(),
                 self._processor.eos_id(),
@@ -35,8 +35,8 @@ class SentencePiece(Tokenizer):
             )
         except RuntimeError as error:
             raise UserError(f"{name} is not a sentencepiece model: {error}") from None
-        if found != tuple(_SPECIAL.values()):
-            raise UserError(f"{name} has special ids {found}, expected {_SPECIAL}; train it with 'alp tokenizer'")
+        if ids != tuple(_SPECIAL.values()):
+            raise UserError(f"{name} has special ids {ids}, expected {_SPECIAL}; train it with 'alp tokenizer'")
         self.vocab_size: int = self._processor.GetPieceSize()
         self.sha256 = hashlib.sha256(model).hexdigest()
 

@@ -20,7 +20,7 @@ from alp_jax.core.progress import Progress
 from alp_jax.data.store.records import Record
 from alp_jax.data.text.normalise import normalise
 
-KINDS = ("tags", "labels", "captions")
+TAG_KINDS = ("tags", "labels", "captions")
 _READ = 1024  # records at a time
 
 
@@ -38,7 +38,7 @@ class TagList:
     """The tags to learn, in the order of the model's outputs.
 
     Attributes:
-      kind: where they come from, one of ``KINDS``.
+      kind: where they come from, one of ``TAG_KINDS``.
       names: the tags, all distinct.
     """
 
@@ -60,14 +60,14 @@ class TagList:
         """
         if not pathlib.Path(path).is_file():
             raise UserError(f"config.data.tags = {path}: there is no such file; 'alp tags' makes one")
-        found = read_json(pathlib.Path(path), "list of tags")
-        names = found.get("tags") if isinstance(found, dict) else None
+        content = read_json(pathlib.Path(path), "list of tags")
+        names = content.get("tags") if isinstance(content, dict) else None
         if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
             raise UserError(f"config.data.tags = {path} holds no list of tags; 'alp tags' makes one")
         if len(set(names)) < len(names):
             twice = next(name for name, n in Counter(names).items() if n > 1)
             raise UserError(f"config.data.tags = {path}: tag {twice!r} is there twice")
-        return TagList(choose(found.get("kind", ""), KINDS, f"kind in {path}"), tuple(names))
+        return TagList(choose(content.get("kind", ""), TAG_KINDS, f"kind in {path}"), tuple(names))
 
     def save(self, path: str | os.PathLike, clips: Counter[str]) -> None:
         """Writes the tags, each with the number of training clips that have it (``clips``)."""

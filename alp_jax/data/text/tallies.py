@@ -99,11 +99,11 @@ class Lengths:
         total = int(self._counts.sum())
         ranks = np.array(_QUANTILES) * (total - 1) // 100
         values = np.searchsorted(np.cumsum(self._counts), ranks, "right")
-        found = {str(q): int(value) for q, value in zip(_QUANTILES, values, strict=True)}
-        found["mean"] = round(float(self._counts @ np.arange(_LONGEST + 1)) / total, 2)
+        quantiles = {str(q): int(value) for q, value in zip(_QUANTILES, values, strict=True)}
+        quantiles["mean"] = round(float(self._counts @ np.arange(_LONGEST + 1)) / total, 2)
         if self._budget is not None:
-            found |= {"budget": self._budget, "truncated": int(self._counts[self._budget + 1 :].sum())}
-        return {self._name: found}
+            quantiles |= {"budget": self._budget, "truncated": int(self._counts[self._budget + 1 :].sum())}
+        return {self._name: quantiles}
 
 
 class Diversity:
@@ -122,9 +122,9 @@ class Diversity:
     def add(self, block: Block) -> None:
         self._counts = _sum(self._counts, np.bincount(block.words, minlength=block.known))
         for n, seen in self._seen.items():
-            found = ngrams(block.hashes, block.owner, n)
-            seen.add(found)
-            self._all[n] += len(found)
+            grams = ngrams(block.hashes, block.owner, n)
+            seen.add(grams)
+            self._all[n] += len(grams)
         self._sample.add(block.keys, block.normal)
 
     def merge(self, other: "Diversity") -> None:
@@ -148,8 +148,8 @@ class Diversity:
 
     def _at_equal_size(self) -> dict[str, float]:
         block = Block.of(self._sample.texts(), [], Numbers())
-        found = {n: ngrams(block.hashes, block.owner, n) for n in (1, 2, 3)}
-        return {str(n): round(len(np.unique(grams)) / max(1, len(grams)), 4) for n, grams in found.items()}
+        grams_of = {n: ngrams(block.hashes, block.owner, n) for n in (1, 2, 3)}
+        return {str(n): round(len(np.unique(grams)) / max(1, len(grams)), 4) for n, grams in grams_of.items()}
 
 
 class Repetition:
@@ -160,8 +160,8 @@ class Repetition:
         self._texts, self._openings = FrequentTexts(_TEXTS), FrequentTexts(_TEXTS)
 
     def add(self, block: Block) -> None:
-        for texts, found in zip((block.captions, block.normal), self._hashes.values(), strict=True):
-            found.append(np.fromiter((hash64(0, text) for text in texts), np.uint64, len(texts)))
+        for texts, hashes in zip((block.captions, block.normal), self._hashes.values(), strict=True):
+            hashes.append(np.fromiter((hash64(0, text) for text in texts), np.uint64, len(texts)))
         self._texts.add(block.normal)
         self._openings.add(
             " ".join(text.split(" ", OPENING)[:OPENING])
@@ -170,17 +170,17 @@ class Repetition:
         )
 
     def merge(self, other: "Repetition") -> None:
-        for name, found in self._hashes.items():
-            found += other._hashes[name]
+        for name, hashes in self._hashes.items():
+            hashes += other._hashes[name]
         self._texts.merge(other._texts)
         self._openings.merge(other._openings)
 
     def row(self) -> dict[str, Any]:
-        hashes = {name: np.concatenate(found) for name, found in self._hashes.items()}
+        hashes = {name: np.concatenate(parts) for name, parts in self._hashes.items()}
         total = len(hashes["exact"])
         openings = self._openings.top(TOP)
         return {
-            "duplicates": {name: total - len(np.unique(found)) for name, found in hashes.items()},
+            "duplicates": {name: total - len(np.unique(of_kind)) for name, of_kind in hashes.items()},
             "most_repeated": [{"text": text, "captions": n} for text, n in self._texts.top(TOP) if n > 1],
             "openings": [{"text": text, "captions": n} for text, n in openings],
             "common_openings": sum(n for _, n in openings),
@@ -214,17 +214,17 @@ class Language:
         return [(code, text) for code, text in zip(language.foreign(texts), texts, strict=True) if code]
 
     def row(self) -> dict[str, Any]:
-        found: Counter[str] = Counter()
+        captions: Counter[str] = Counter()
         for part in self._parts:
             weight = part._sample.seen / len(part._sample.texts())
             for code, _ in part._foreign:
-                found[code] += weight
-        ordered = sorted(found.items(), key=lambda item: (-item[1], item[0]))
+                captions[code] += weight
+        ordered = sorted(captions.items(), key=lambda item: (-item[1], item[0]))
         examples = [{"language": code, "text": text} for part in self._parts for code, text in part._foreign]
         return {
             "not_ascii": self._not_ascii,
             "not_english": {
-                "captions": round(sum(found.values())),
+                "captions": round(sum(captions.values())),
                 "languages": {code: round(n) for code, n in ordered},
                 "examples": examples[:SHOWN],
                 "looked_at": sum(len(part._sample.texts()) for part in self._parts),
@@ -260,10 +260,10 @@ class Artefacts:
             self._note(name, count, examples)
 
     def row(self) -> dict[str, Any]:
-        found = {name: self._found[name] for name in artefacts.ARTEFACTS if name in self._found}
+        in_order = {name: self._found[name] for name in artefacts.ARTEFACTS if name in self._found}
         return {
             "defects": self._defects,
-            "artefacts": {name: {"captions": count, "examples": shown} for name, (count, shown) in found.items()},
+            "artefacts": {name: {"captions": count, "examples": shown} for name, (count, shown) in in_order.items()},
         }
 
 

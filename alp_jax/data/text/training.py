@@ -14,7 +14,7 @@ from alp_jax.core.names import choose
 from alp_jax.core.progress import Progress, stage
 from alp_jax.data.text.sentencepiece import MASK, NORMALIZATION, SentencePiece
 
-KINDS = ("unigram", "bpe")
+VOCABULARY_KINDS = ("unigram", "bpe")
 DEFAULT_SIZE = 2000
 _MOST_WORDS = 4_000_000  # distinct words held at a time: about 0.5 GB
 _READ = 256  # records read at a time
@@ -81,19 +81,19 @@ def train_on_words(
       counts: how often each word occurs, as it is written.
       vocab_size: number of tokens; captions that support fewer give as many as they support. None: DEFAULT_SIZE, or if
         that is not enough for bytes, characters and special tokens, twice what those need.
-      kind: one of KINDS.
+      kind: one of VOCABULARY_KINDS.
 
     Raises:
       UserError: there are no captions, or ``vocab_size`` is too small for these; the message says what fits.
     """
-    choose(kind, KINDS, "kind")
+    choose(kind, VOCABULARY_KINDS, "kind")
     size = DEFAULT_SIZE if vocab_size is None else vocab_size
     while True:
         try:
             model = _train(counts, size, kind)
             break
         except (RuntimeError, ValueError) as error:
-            largest, smallest = (found.search(str(error)) for found in (_LARGEST, _SMALLEST))
+            largest, smallest = (pattern.search(str(error)) for pattern in (_LARGEST, _SMALLEST))
             if largest and 0 < int(largest[1]) < size:
                 size = int(largest[1])
             elif smallest and vocab_size is None and int(smallest[1]) > size:

@@ -12,7 +12,7 @@ from alp_jax.core.clip import Clip
 from alp_jax.core.errors import DataError
 from alp_jax.data.audit import columns, sets
 from alp_jax.data.audit.audit import audit, compare, exclude
-from alp_jax.data.audit.planted import measure
+from alp_jax.data.audit.planted import audit_planted
 from alp_jax.data.building.build import build
 from alp_jax.data.store.dataset import open_dataset
 
@@ -158,7 +158,7 @@ def test_sound_without_landmarks_is_warned_of(leaky):
 
 
 def test_planted_leaks_are_found_and_the_others_left_alone(leaky):
-    found = measure(open_dataset(leaky), 20)
+    found = audit_planted(open_dataset(leaky), 20)
     for way, kind in (("renamed", "audio"), ("re_encoded", "near"), ("trimmed", "near"), ("gain", "near")):
         row = found["planted"][way]
         assert (row["clips"], row["found"], row["right"], row[kind]) == (4, 4, 4, 4), way

@@ -8,7 +8,7 @@ from alp_jax.cli.main import main
 from alp_jax.core.errors import UserError
 from alp_jax.corpora import registry
 from alp_jax.data.audit import known, sets
-from alp_jax.data.audit.kinds import KINDS
+from alp_jax.data.audit.kinds import LEAK_KINDS
 from alp_jax.data.audit.run import eval_sets
 
 CAPTION = "A man speaks while water runs into a sink"
@@ -81,8 +81,8 @@ def test_leaks_planted_among_metadata_are_found_by_recording_and_caption(audioca
     for way, kind in (("renamed", "recording"), ("shifted", "recording"), ("caption", "caption")):
         row = found["planted"][way]
         assert (row["clips"], row["found"], row["right"], row[kind]) == (4, 4, 4, 4), way
-        assert sum(row[name] for name in KINDS) == 4
-    assert found["others"] == {"clips": 9, "found": 0} | dict.fromkeys(KINDS, 0)
+        assert sum(row[name] for name in LEAK_KINDS) == 4
+    assert found["others"] == {"clips": 9, "found": 0} | dict.fromkeys(LEAK_KINDS, 0)
     assert main([*argv, "--planted", "12"]) == 0
     assert "no audio here" in capsys.readouterr().out
     assert main([*argv, "--planted", "60"]) == 2

@@ -150,7 +150,7 @@ def test_wrong_settings_name_the_knob(settings, problem):
 def test_chosen_buckets_pad_little_and_crop_less(median, spread):
     rng = np.random.default_rng(1)
     samples = (np.clip(np.exp(rng.normal(np.log(median), spread, 20_000)), 1, 30) * RATE).astype(np.int32)
-    lengths = buckets.Lengths(30 * RATE)
+    lengths = buckets.LengthHistogram(30 * RATE)
     for piece in np.split(samples, 4):
         lengths.add(piece)
     edges, crop = lengths.choose(max_padding=0.1)
@@ -160,20 +160,20 @@ def test_chosen_buckets_pad_little_and_crop_less(median, spread):
     assert 1 - kept.sum() / edge.sum() <= 0.1
     assert 1 - kept.sum() / samples.sum() < 0.03
     assert (kept >= samples * (100 - crop) / 100 - 1).all()
-    assert crop == 0 or buckets.Lengths.choose(lengths, max_padding=1.0)[1] == 0
+    assert crop == 0 or buckets.LengthHistogram.choose(lengths, max_padding=1.0)[1] == 0
 
 
 def test_chosen_edges_are_the_best():
     rng = np.random.default_rng(2)
     for _ in range(40):
         samples = rng.integers(1, 9, rng.integers(1, 30)) * 160
-        lengths = buckets.Lengths(2400)
+        lengths = buckets.LengthHistogram(2400)
         lengths.add(samples)
         edges, crop = lengths.choose(max_padding=1.0, most=2)
         known = np.unique(samples)
         ways = [np.array([known[i], known[-1]]) for i in range(len(known))]
         assert crop == 0
         assert edges[buckets.assign(samples, edges)].sum() == min(w[buckets.assign(samples, w)].sum() for w in ways)
-    lengths = buckets.Lengths(30 * RATE)
+    lengths = buckets.LengthHistogram(30 * RATE)
     lengths.add(np.full(5, 10 * RATE))
     assert lengths.choose(max_padding=0.0)[0].tolist() == [10 * RATE]

@@ -21,7 +21,7 @@ CAPTIONS = [f"{subject} {verb} {place}." for subject in SUBJECTS for verb in VER
 BERT = {"cls_token": "[CLS]", "sep_token": "[SEP]", "pad_token": "[PAD]", "mask_token": "[MASK]", "unk_token": "[UNK]"}
 
 
-@pytest.fixture(scope="module", params=training.KINDS)
+@pytest.fixture(scope="module", params=training.VOCABULARY_KINDS)
 def ours(request, tmp_path_factory):
     return training.train(CAPTIONS, tmp_path_factory.mktemp("vocabulary") / "tokenizer.model", 320, request.param)
 

@@ -17,7 +17,7 @@ PLACES = ("nearby", "in the distance", "ON A ROOF", "with echo,", "softly.", "at
 CAPTIONS = [f"A {noun} {verb} {place}" for noun, verb, place in itertools.product(NOUNS, VERBS, PLACES)]
 
 
-@pytest.mark.parametrize("kind", training.KINDS)
+@pytest.mark.parametrize("kind", training.VOCABULARY_KINDS)
 def test_equal_captions_in_any_order_give_equal_bytes(kind, tmp_path):
     shuffled = random.Random(0).sample(CAPTIONS, len(CAPTIONS))
     for name, captions in (("a", CAPTIONS), ("b", iter(shuffled)), ("c", CAPTIONS[:-1])):
@@ -27,7 +27,7 @@ def test_equal_captions_in_any_order_give_equal_bytes(kind, tmp_path):
     assert a != c
 
 
-@pytest.mark.parametrize("kind", training.KINDS)
+@pytest.mark.parametrize("kind", training.VOCABULARY_KINDS)
 def test_texts_come_back_normalised_and_special_ids_are_fixed(kind, tmp_path):
     made = training.train(CAPTIONS, tmp_path / "t.model", 310, kind)
     assert (made.pad_id, made.bos_id, made.eos_id, made.unk_id, made.mask_id) == (0, 1, 2, 3, 4)
@@ -85,7 +85,7 @@ def test_what_does_not_fit_is_named(tmp_path):
     assert not out.exists()
 
 
-@pytest.mark.parametrize("kind", training.KINDS)
+@pytest.mark.parametrize("kind", training.VOCABULARY_KINDS)
 @pytest.mark.parametrize("captions", [["a dog barks"], CAPTIONS[:60], ["\u72ac\u304c\u5420\u3048\u308b"]])
 def test_a_size_above_what_the_captions_carry_is_clamped_to_it(captions, kind, tmp_path):
     made = [training.train(captions, tmp_path / f"{size}.model", size, kind) for size in (None, 50_000)]

@@ -41,12 +41,12 @@ def xing(source: Source, size: int) -> Xing | None:
         start = sniff.audio_start(file)
         file.seek(start)
         head = file.read(sniff.HEAD)
-    found = _TAG.search(head)
-    if not found:
+    tag = _TAG.search(head)
+    if not tag:
         return None
-    flags, numbers = found[2][0], [int.from_bytes(found[3]), int.from_bytes(found[4])]
+    flags, numbers = tag[2][0], [int.from_bytes(tag[3]), int.from_bytes(tag[4])]
     frames = numbers.pop(0) if flags & _FRAMES else 0
     stated = numbers.pop(0) if flags & _BYTES else None
-    there = size - start - found.start()
+    there = size - start - tag.start()
     whole = stated is not None and stated <= there
-    return Xing(start + found.start(), start + found.start(1), frames, whole)
+    return Xing(start + tag.start(), start + tag.start(1), frames, whole)

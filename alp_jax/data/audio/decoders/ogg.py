@@ -39,8 +39,8 @@ def _next_page(file: BinaryIO, at: int, size: int) -> int:
     while at < size:
         file.seek(at)
         data = file.read(1 << 16)
-        found = data.find(b"OggS")
-        if found >= 0:
-            return at + found
+        offset = data.find(b"OggS")
+        if offset >= 0:
+            return at + offset
         at += max(1, len(data) - 3)  # the mark may straddle two reads
     return size

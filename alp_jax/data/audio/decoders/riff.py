@@ -67,12 +67,12 @@ def unlike_header(file: BinaryIO, kind: str) -> Pcm | None:
     """
     size = file.seek(0, os.SEEK_END)
     file.seek(0)
-    found = {"riff": _wav, "au": _au, "aiff": _aiff}[kind](file, size)
-    if found is None or not found.channels:
+    layout = {"riff": _wav, "au": _au, "aiff": _aiff}[kind](file, size)
+    if layout is None or not layout.channels:
         return None
-    frame = found.channels * _BYTES[found.subtype]
-    spans = tuple((start, length // frame * frame) for start, length in found.spans if length >= frame)
-    return found._replace(spans=spans) if spans else None
+    frame = layout.channels * _BYTES[layout.subtype]
+    spans = tuple((start, length // frame * frame) for start, length in layout.spans if length >= frame)
+    return layout._replace(spans=spans) if spans else None
 
 
 def _wav(file: BinaryIO, size: int) -> Pcm | None:
