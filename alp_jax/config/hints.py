@@ -119,7 +119,7 @@ def of_group(name: str, text: str, config: str) -> str:
 
     ``config``: ``FILE:ARGUMENTS`` of the command line.
     """
-    complaint, meant = f"{name} is a group of settings, not one", _GROUPS.get(name)
+    complaint, meant = f"{name} is a group of settings, not a single one", _GROUPS.get(name)
     if meant in ("model", "objective"):
         if meant == "model" and text not in MODELS:
             try:

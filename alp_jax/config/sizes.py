@@ -142,7 +142,9 @@ def _outside() -> dict[str, ModelConfig]:
     for kind, encoder in plugins.load(ENCODERS, ENCODER_KINDS).items():
         brought = getattr(encoder, "presets", None)
         if not isinstance(brought, Mapping):  # everything else that it must be is for models/ to check
-            raise ConfigError(f"entry point {kind!r} of {ENCODERS} is no EncoderSpec: {encoder!r:.80} has no presets")
+            raise ConfigError(
+                f"entry point {kind!r} of {ENCODERS} is not an EncoderSpec: {encoder!r:.80} has no presets"
+            )
         for name, model in brought.items():
             if name in _PRESETS or name in presets:
                 raise ConfigError(f"encoder {kind!r} brings a model preset {name!r}, a name that is taken")

@@ -17,21 +17,21 @@ OTHER_EXTENSIONS = frozenset(
     | {".avi", ".flv", ".mpg", ".mpeg", ".ts", ".wmv", ".ogv", ".dsf", ".dff", ".shn"}
 )  # extensions of audio that is refused by name, so that its files do not count as missing
 REJECTIONS = {
-    "wrong_columns": "a row with another number of cells than the header",
+    "wrong_columns": "a row with more or fewer cells than the header",
     "bad_csv": "quotes that do not pair up",
     "not_utf8": "bytes that are not UTF-8",
     "bad_json": "a line that is not a JSON object",
-    "bad_record": "a field that is missing or of another type than published",
+    "bad_record": "a field that is missing or not of the published type",
     "unsupported_cut": "a cut whose form, transforms or channels cannot be read",
     "bad_id": "an id that does not have the published form",
-    "bad_time": "a start, end or duration that is not a number of seconds of 0 or more",
+    "bad_time": "a start, end or duration that is not a number of seconds, 0 or more",
     "empty_caption": "no caption",
     "other_task": "a record of a task other than captioning",
-    "ambiguous_audio": "several audio files have the name, in different folders",
-    "no_audio": "a sample of a container without an audio file",
-    "contradiction": "a row of a clip that an earlier row describes otherwise",
+    "ambiguous_audio": "several audio files of that name, in different folders",
+    "no_audio": "a container's sample that has no audio file",
+    "contradiction": "a row that contradicts an earlier row of the same clip",
     "outside_folder": "a path that leaves the audio folder",
-    "group_in_two_splits": "a group that an earlier row has put into another split",
+    "group_in_two_splits": "a group that an earlier row put into another split",
 }
 
 

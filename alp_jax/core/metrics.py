@@ -168,9 +168,9 @@ def foreign(name: str, best: float, values: Iterable[float]) -> Metric:
       UserError: there are values on both sides, or ``name`` is one of our metrics.
     """
     if name in METRICS:
-        raise UserError(f"--best {name}={best:g}: {name} is known, its best value is {METRICS[name].best:g}")
+        raise UserError(f"--best {name}={best:g}: {name} is a known metric, whose best value is {METRICS[name].best:g}")
     values = list(values)
     below, above = any(value < best for value in values), any(value > best for value in values)
     if below and above:
-        raise UserError(f"--best {name}={best:g}: there are values of {name} below it and above it")
+        raise UserError(f"--best {name}={best:g}: some values of {name} lie below it and others above it")
     return Metric(name, name.replace("_", " "), SCORE, -math.inf, math.inf, -1 if above else 1, float(best))

@@ -44,7 +44,9 @@ class Published:
           UserError: as ``registry.read``, and for incompatible arguments.
         """
         if len(sources) != len(metadata):
-            raise UserError(f"{len(sources)} --source and {len(metadata)} --metadata: give one for each other")
+            raise UserError(
+                f"{len(sources)} --source and {len(metadata)} --metadata: give each --source one --metadata"
+            )
         settings = registry.parse_options(options)
         corpora = [registry.get(name, "--source") for name in sources]
         for key in settings:

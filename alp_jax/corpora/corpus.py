@@ -75,9 +75,9 @@ class Corpus:
     def __post_init__(self):
         for member in ("name", "title", "metadata"):
             if not getattr(self, member):
-                raise UserError(f"corpus {self.name!r} says no {member}")
+                raise UserError(f"corpus {self.name!r} does not state {member}")
         if (self.read is None) == (self.download is None):
-            raise UserError(f"corpus {self.name!r} must have one of read and download")
+            raise UserError(f"corpus {self.name!r} must have either read or download")
 
 
 def split_words(name: str, extra: Mapping[str, str] | None = None) -> set[str]:

@@ -44,7 +44,7 @@ def json_rows(path: pathlib.Path, member: str = "", required: Sequence[str] = ()
                     if not raw.isascii() and _ESCAPED_BYTES.search(raw):
                         check_utf8(raw, "record")
                     if isinstance(record, tables.Repeated):
-                        raise BadRow("bad_json", f"the key {record!s} is there twice")
+                        raise BadRow("bad_json", f"the key {record!s} appears twice")
                     if not isinstance(record, dict):
                         raise BadRow("bad_json", "not a JSON object")
                 except BadRow as error:

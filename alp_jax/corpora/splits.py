@@ -65,14 +65,14 @@ class SplitRule:
         if self.tables < self.of_tables:
             remedy = "a column 'split' can name some"  # if the other tables fix all groups, no seed helps
             yield f"no split column in {self.tables} of {self.of_tables} tables, so their clips are split {self}"
-            yield f"  but for groups and files whose split the others state; all clips together: {counts}"
+            yield f"  except for groups and files whose split other tables state; all clips together: {counts}"
         else:
             yield f"no split column, so clips are split {self}: {counts}"
         together = "" if self.unit == "group" else "; a column 'group' keeps clips together"
-        yield f"  a column 'split', --split or --option shares=70/15/15 says otherwise{together}"
+        yield f"  to change this, give a column 'split', --split or --option shares=70/15/15{together}"
         empty = [name for name, share in zip(SPLITS, self.shares, strict=True) if share and name not in splits]
         if empty:
-            yield f"  no {' and no '.join(empty)} clips came of it: {remedy}"
+            yield f"  no {' and no '.join(empty)} clips come of this: {remedy}"
 
     def __str__(self) -> str:
         shares = "/".join(f"{100 * share:g}" for share in self.shares)
@@ -95,7 +95,7 @@ class Assigned:
     def state(self, split: str, group: str, recording: str, file: str) -> None:
         """Records the split that a row states; BadRow if its group is in another."""
         if self._groups.setdefault(group, split) != split:
-            raise BadRow("group_in_two_splits", f"{group!r} is in {split} here and in {self._groups[group]} before")
+            raise BadRow("group_in_two_splits", f"{group!r} is in {split} here but in {self._groups[group]} earlier")
         if not self._alone:
             for key in _keys(recording, file).values():
                 self._firm.setdefault(key, split)
@@ -119,7 +119,7 @@ class Assigned:
         if known.get("file", "") not in ("", split):
             raise BadRow(
                 "group_in_two_splits",
-                f"{group!r} is in {split}, its file {file!r} in {known['file']} before",
+                f"{group!r} is in {split}, but its file {file!r} was in {known['file']} earlier",
             )
         if own:
             self._groups[own] = split

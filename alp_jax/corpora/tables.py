@@ -158,7 +158,7 @@ def _read_csv(
         elif len(cells) == width:
             yield lines.first, pick(cells)
         elif cells:
-            yield Rejected(f"{path} line {lines.first}", "wrong_columns", f"{len(cells)} cells, {expected} {width}")
+            yield Rejected(f"{path} line {lines.first}", "wrong_columns", f"{len(cells)} cells, but {expected} {width}")
     if pick is None:
         pick_of([])
 
@@ -193,7 +193,7 @@ def _check_columns(path: pathlib.Path, names: list[str], required: Sequence[str]
     missing = [name for name in required if name not in names]
     twice = next((name for name in (*required, *optional) if names.count(name) > 1), None)
     if twice is not None:
-        raise UserError(f"{path}: two columns are called {twice!r}; rename one, or remove it")
+        raise UserError(f"{path}: two columns are called {twice!r}; rename or remove one")
     if not missing:
         return
     hint = nearest(missing[0], names) if names else ""
@@ -230,7 +230,7 @@ def jsonl_rows(
                     check_utf8(line, "line")
                 record = json.loads(line, object_pairs_hook=once if unique else None)
                 if isinstance(record, Repeated):
-                    raise BadRow("bad_json", f"the key {record!s} is there twice")
+                    raise BadRow("bad_json", f"the key {record!s} appears twice")
                 if not isinstance(record, dict):
                     raise BadRow("bad_json", "not a JSON object")
             except BadRow as error:

@@ -20,7 +20,7 @@ CONFIG = "configs/pretrain.py:objective=captioning,pairs=400k"
         ("objective=hybrid", r"use --config=configs/pretrain\.py:pairs=400k,objective=hybrid$"),
         ("data=data/mine", r"did you mean --config\.data\.path=data/mine\?"),
         ("optim=scaled_adam", r"did you mean --config\.optim\.name=scaled_adam\?"),
-        ("train=9", r"config\.train is a group of settings, not one: it has accept_data_change, accumulate"),
+        ("train=9", r"config\.train is a group of settings, not a single one: it has accept_data_change, accumulate"),
         ("optim.learning_rate=1", r"unknown setting config\.optim\.learning_rate: use config\.optim\.lr \(peak"),
         ("optim.learning_rat=1", r"use config\.optim\.lr "),
         ("train.batch_size=8", r"use config\.data\.clips_per_batch \(.*\) or config\.data\.batch_seconds \("),

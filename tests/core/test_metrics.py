@@ -54,9 +54,9 @@ def test_the_direction_of_a_metric_of_others_follows_from_its_best_value():
     assert metrics.foreign("wer", 0.0, [0.3, 1.2]).direction == -1
     assert metrics.foreign("f1", 100.0, [30.0, 100.0]).direction == 1
     assert metrics.foreign("wer", 0.0, [0.3]).error(0.3) == 0.3
-    with pytest.raises(UserError, match="values of f1 below it and above it"):
+    with pytest.raises(UserError, match="some values of f1 lie below it and others above it"):
         metrics.foreign("f1", 0.5, [0.3, 0.7])
-    with pytest.raises(UserError, match="loss is known, its best value is 0"):
+    with pytest.raises(UserError, match="loss is a known metric, whose best value is 0"):
         metrics.foreign("loss", 1.0, [0.3])
     with pytest.raises(ValueError, match="best value is not finite"):
         Metric("speed", "speed", high=math.inf)

@@ -212,7 +212,7 @@ def test_a_killed_build_goes_on_and_gives_the_same_bytes(tmp_path, kills):
         assert (out / "build.json").exists(), "killed too late"
         with pytest.raises(DataError, match="half built"):
             open_dataset(out)
-        with pytest.raises(UserError, match="another build"):
+        with pytest.raises(UserError, match="a different build"):
             build(make_clips(tmp_path / "wav", 3), out, source_name="t", shards=12)
         done = {p: p.stat().st_mtime_ns for p in out.glob("clips-*")}
         assert finished.items() <= done.items(), "a finished shard was redone"
@@ -285,7 +285,7 @@ def test_verbs_tell_people_and_programs(tmp_path, capsys):
         (["data"], 2, "ACTION"),
         (["data", "build", "folder", "--out", out], 2, "--audio"),
         ([*folder, "--out", out, "--codec", "mp3"], 2, "--codec"),
-        ([*folder, "--out", out, "--codec", "pcm"], 2, "another build"),
+        ([*folder, "--out", out, "--codec", "pcm"], 2, "a different build"),
         ([*folder, "--out", out, "--workers", "-1"], 2, "--workers"),
         ([*folder, "--out", str(tmp_path / "wav")], 2, "not empty"),
         (["data", "build", "mini", "--out", str(tmp_path / "new"), "--cache", str(tmp_path / "no")], 2, "fetch mini"),

@@ -110,7 +110,7 @@ def test_copies_of_shards_make_room_for_each_other(local, remote, cache, monkeyp
         assert time.monotonic() < deadline
         time.sleep(0.01)
     damaged = shard_cache.ShardCache(remote.path, [entries[2] | {"bytes": 7}], limit)
-    with pytest.raises(DataError, match="has not the 7 bytes"):
+    with pytest.raises(DataError, match="does not have the 7 bytes"):
         damaged.path(0)
     missing = shard_cache.ShardCache("memory://bucket/nowhere", entries, limit)
     missing.ahead((3,))  # says nothing: who reads it will

@@ -301,7 +301,7 @@ def test_mistakes_with_imports_are_one_line_and_write_nothing(tmp_path, models, 
     ):
         refused(capfd, words, "import", *command)
     (source / "tokenizer.json").write_text("{}")
-    refused(capfd, "is no tokenizer.json", "import", "auden", source, "--out", out)
+    refused(capfd, "is not a tokenizer.json", "import", "auden", source, "--out", out)
     assert names(tmp_path) == ["source"]
 
 

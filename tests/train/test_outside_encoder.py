@@ -175,6 +175,6 @@ def test_a_preset_of_a_taken_name_is_refused(toy):
 def test_an_entry_point_without_presets_is_refused(toy):
     (toy / "toy-1.dist-info" / "entry_points.txt").write_text("[alp_jax.encoders]\ntoy = toy_encoder:STRIDE\n")
     with pytest.raises(
-        ConfigError, match=r"entry point 'toy' of alp_jax\.encoders is no EncoderSpec: 4 has no presets"
+        ConfigError, match=r"entry point 'toy' of alp_jax\.encoders is not an EncoderSpec: 4 has no presets"
     ):
         list(MODELS)

@@ -20,4 +20,4 @@ class ClusterConfig:
     bind: str = setting("", "address:port it binds to when that is not what coordinator resolves to")
     num_processes: int = setting(0, "of the run; 0: from the environment", unit="processes", low=0)
     process_id: int = setting(-1, "number of this process; -1: from the environment", low=0, also=(-1,))
-    timeout_s: float = setting(50.0, "for all processes to come", unit="s", above=0)
+    timeout_s: float = setting(50.0, "for all processes to join", unit="s", above=0)

@@ -27,7 +27,7 @@ class DataConfig:
     )
     bucket_seconds: tuple[float, ...] = setting(
         (2.0, 4.0, 6.0, 8.0, 10.0, 15.0, 20.0, 30.0),
-        "lengths of the rows of a batch, rising; longer clips are cropped; () chooses them from the data",
+        "lengths of the rows of a batch, increasing; longer clips are cropped; () chooses them from the data",
         unit="s",
         low=0.025,
     )
@@ -68,7 +68,7 @@ class DataConfig:
         choices=("random", "sequential"),
     )
     window_shards: int = setting(
-        8, "shards shuffled together in sequential reading; better no fewer than hosts", unit="shards", low=1
+        8, "shards shuffled together in sequential reading; best no fewer than there are hosts", unit="shards", low=1
     )
     shard_cache_gb: float = setting(
         64.0, "disk for shards of a remote data set on a host, in sequential reading", unit="GB", above=0, free=True

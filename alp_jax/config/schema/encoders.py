@@ -17,11 +17,11 @@ class ZipformerConfig:
 
     feature_dim: int = setting(80, _BINS, unit="mel bins", low=1)
     output_downsampling_factor: int = setting(
-        2, "frames at 50 Hz that the encoder makes one of behind its stacks", unit="frames", low=1
+        2, "frames at 50 Hz that become one after the last stack", unit="frames", low=1
     )
     num_encoder_layers: tuple[int, ...] = setting((2, 2, 3, 4, 3, 2), "layers of each stack", unit="layers", low=1)
     downsampling_factor: tuple[int, ...] = setting(
-        (1, 2, 4, 8, 4, 2), "frames at 50 Hz that each stack makes one of", unit="frames", low=1
+        (1, 2, 4, 8, 4, 2), "frames at 50 Hz that each stack merges into one", unit="frames", low=1
     )
     encoder_dim: tuple[int, ...] = setting(
         (192, 256, 384, 512, 384, 256), "width of each stack", unit="channels", low=1
@@ -46,7 +46,7 @@ class ZipformerConfig:
     causal: bool = setting(False, "whether a frame sees no chunk after its own, for streaming")
     chunk_size: tuple[int, ...] = setting(
         (-1,),
-        "chunks of a causal encoder, at 50 Hz; -1 the whole clip; training draws one per batch, else the first holds",
+        "chunks of a causal encoder, at 50 Hz; -1 the whole clip; training draws one per batch, others take the first",
         unit="frames",
         low=1,
         also=(-1,),
@@ -60,13 +60,13 @@ class ZipformerConfig:
     )
     warmup_batches: float = setting(
         4000.0,
-        "length of the time in which the layers come into play one after another, lowest first",
+        "time over which the layers come into play one after another, lowest first",
         unit="batches",
         above=0,
     )
     frontend_channels: tuple[int, int, int] = setting(
         (8, 32, 128),
-        "channels of the convolutions in front; small models shrink the reference's",
+        "channels of the front-end convolutions; small models shrink the reference's",
         unit="channels",
         low=1,
     )
@@ -84,7 +84,7 @@ class ViTConfig:
     num_layers: int = setting(9, "transformer layers", unit="layers", low=1)
     num_heads: int = setting(8, "attention heads", unit="heads", low=1)
     mlp_dim: int = setting(2048, "width inside a feed-forward module", unit="channels", low=1)
-    dropout: float = setting(0.1, "dropout rate behind attention and feed-forward modules", low=0, below=1)
+    dropout: float = setting(0.1, "dropout rate after attention and feed-forward modules", low=0, below=1)
     attention_dropout: float = setting(0.0, "dropout rate of attention weights", low=0, below=1)
     mel_mean: float = setting(-4.27, f"mean {_MEAN}", low=-100, high=100)
     mel_std: float = setting(4.57, f"deviation {_MEAN}", above=0, high=100)
@@ -96,13 +96,13 @@ class ConformerConfig:
 
     feature_dim: int = setting(80, _BINS, unit="mel bins", low=1)
     subsampling_channels: int = setting(
-        128, "channels of the two convolutions in front; the paper does not say how many", unit="channels", low=1
+        128, "channels of the two front-end convolutions; the paper does not say how many", unit="channels", low=1
     )
     width: int = setting(256, "width of the encoder", unit="channels", low=1)
     num_layers: int = setting(19, "conformer layers", unit="layers", low=1)
     num_heads: int = setting(4, "attention heads", unit="heads", low=1)
     ff_dim: int = setting(1024, "width inside a feed-forward module", unit="channels", low=1)
     kernel: int = setting(31, "length of the depthwise convolutions, odd", unit="frames", low=1)
-    dropout: float = setting(0.1, "dropout rate behind every module", low=0, below=1)
+    dropout: float = setting(0.1, "dropout rate after every module", low=0, below=1)
     mel_mean: float = setting(-4.27, f"mean {_MEAN}", low=-100, high=100)
     mel_std: float = setting(4.57, f"deviation {_MEAN}", above=0, high=100)

@@ -37,14 +37,16 @@ class EvalConfig:
     lit_decoder: str = setting("scratch", "where that decoder begins: scratch, or the folder of a run or an import")
     lit_decoder_trains: str = setting(
         "all",
-        "what of that decoder learns; cross_attention leaves the rest of it as it began",
+        "which part of that decoder is trained; cross_attention leaves the rest of it as it started",
         choices=("all", "cross_attention"),
     )
     caption_beams: int = setting(
-        4, "width of the search for captions; 1 takes the likeliest token each time", unit="beams", low=1
+        4, "beam width of the search for captions; 1 takes the likeliest token each time", unit="beams", low=1
     )
     caption_tokens: int = setting(30, "longest generated caption", unit="tokens", low=1)
-    prompts: str = setting("", "JSON file of zero-shot prompts, beside or in place of the built-in ones; empty none")
+    prompts: str = setting(
+        "", "JSON file of zero-shot prompts, in addition to or in place of the built-in ones; empty none"
+    )
     attention_steps: int = setting(204, "training of the attention probe", unit="steps", low=1)
     attention_frames: int = setting(
         64,

@@ -10,15 +10,15 @@ class SpecAugmentConfig:
     """SpecAugment as the reference applies it (lhotse's defaults): masks and a time warp, filled with the mean."""
 
     enabled: bool = setting(True, "whether training clips are augmented")
-    probability: float = setting(0.9, "chance of a clip to be warped, and again to be masked", low=0, high=1)
+    probability: float = setting(0.9, "probability that a clip is warped, and again that it is masked", low=0, high=1)
     time_warp: int = setting(
-        80, "how far a point of the clip is moved at most; 0 turns the warp off", unit="frames", low=0
+        80, "the farthest that a point of the clip is moved; 0 turns the warp off", unit="frames", low=0
     )
     num_feature_masks: int = setting(2, "bands of mel bins that are hidden", unit="masks", low=0)
-    feature_mask_width: int = setting(27, "what the width of a hidden band stays below", unit="mel bins", low=1)
-    num_time_masks: int = setting(10, "stretches of frames that are hidden, at most", unit="masks", low=0)
-    time_mask_width: int = setting(100, "what the length of a hidden stretch stays below", unit="frames", low=1)
-    max_time_fraction: float = setting(0.15, "share of a clip's frames that is hidden at most", low=0, high=1)
+    feature_mask_width: int = setting(27, "limit that the width of a hidden band stays below", unit="mel bins", low=1)
+    num_time_masks: int = setting(10, "the most stretches of frames that are hidden", unit="masks", low=0)
+    time_mask_width: int = setting(100, "limit that the length of a hidden stretch stays below", unit="frames", low=1)
+    max_time_fraction: float = setting(0.15, "the largest share of a clip's frames that is hidden", low=0, high=1)
 
 
 @dataclasses.dataclass(frozen=True)

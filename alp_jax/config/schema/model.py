@@ -41,7 +41,7 @@ class DecoderConfig:
     dim_feedforward: int = setting(3072, "width inside a feed-forward module", unit="channels", low=1)
     decoder_dropout: float = setting(0.1, "dropout rate of the decoder", low=0, below=1)
     decoder_activation: str = setting("gelu", "activation inside a feed-forward module", choices=("gelu", "relu"))
-    decoder_norm_first: bool = setting(False, "whether layer norms stand before the modules instead of behind them")
+    decoder_norm_first: bool = setting(False, "whether layer norms come before the modules instead of after them")
     decoder_bias: bool = setting(False, "whether linear layers and norms have biases")
     decoder_shared_emb: bool = setting(False, "whether the output layer shares the token table")
 
@@ -80,7 +80,7 @@ class ModelConfig:
         choices=("float32", "bfloat16"),
     )
     depthwise_form: str = setting("auto", f"depthwise convolutions: {_FORM}", choices=("auto", "shift", "lax"))
-    frontend_form: str = setting("auto", f"convolutions in front: {_FORM}", choices=("auto", "shift", "lax"))
+    frontend_form: str = setting("auto", f"front-end convolutions: {_FORM}", choices=("auto", "shift", "lax"))
     position_form: str = setting("auto", f"relative positions: {_FORM}", choices=("auto", "direct", "skew"))
     swoosh_form: str = setting("auto", f"Swoosh activations: {_FORM}", choices=("auto", "own", "autodiff"))
     regularise: bool = setting(
@@ -88,7 +88,7 @@ class ModelConfig:
     )
     remat: str = setting(
         "none",
-        "what the backward pass computes again, for less memory and a third more computing: the encoder's layers; the "
+        "what the backward pass recomputes, for less memory and a third more computation: the encoder's layers; the "
         "layers of the text tower and the decoder (text); both and the front end of a Zipformer (all)",
         choices=("none", "layers", "text", "all"),
     )

@@ -47,7 +47,7 @@ class ObjectiveConfig:
     learn_bias: bool = setting(
         False, "siglip: whether a bias on all logits is learnt from start_bias; the reference has none"
     )
-    start_bias: float = setting(-10.0, "siglip: where the learnt bias begins", low=-1000, high=1000)
+    start_bias: float = setting(-10.0, "siglip: start value of the learnt bias", low=-1000, high=1000)
     max_logit_scale: float = setting(100.0, "limit of the inverse temperature", above=0)
     exclude_duplicates: bool = setting(
         True, "whether clips of the same recording or caption in a batch are left out of each other's negatives"

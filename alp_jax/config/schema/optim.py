@@ -15,7 +15,7 @@ class OptimConfig:
     lr: float = setting(1e-3, "peak learning rate", above=0)
     schedule: str = setting(
         "cosine",
-        "learning rate over the run: cosine falls to final_lr_fraction at the last step, Eden knows no last step",
+        "learning rate over the run: cosine falls to final_lr_fraction at the last step, Eden has no last step",
         choices=("cosine", "eden", "eden2", "eden3"),
     )
     warmup_steps: int = setting(
@@ -42,7 +42,5 @@ class OptimConfig:
     clipping_period: int = setting(
         100, "scaled_adam: steps whose norms decide where gradients are clipped", unit="steps", low=1
     )
-    scalar_lr_scale: float = setting(
-        0.1, "scaled_adam: factor on the rate of single numbers and of parameter sizes", low=0
-    )
+    scalar_lr_scale: float = setting(0.1, "scaled_adam: factor on the rate of scalars and of parameter sizes", low=0)
     size_period: int = setting(4, "scaled_adam: time between two updates of the parameter sizes", unit="steps", low=1)

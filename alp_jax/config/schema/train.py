@@ -5,7 +5,7 @@ import dataclasses
 from alp_jax.config.domain import setting
 
 MAX_STEPS = 2**31 - 1  # steps are counted in int32
-_SLICES = "axis: slices (of a TPU, or GPU nodes) that it goes over, with slower links between them"
+_SLICES = "axis: slices (of a TPU, or GPU nodes) that it spans, with slower links between them"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +87,7 @@ class TrainConfig:
         free=True,
     )
     accept_data_change: bool = setting(
-        False, "whether a run goes on although its data or config.data changed its batches", free=True
+        False, "whether a run continues even though its data or config.data changed its batches", free=True
     )
     max_bad_steps: int = setting(10, "non-finite steps in a row before the run stops", unit="steps", low=1, free=True)
     batch_count_rate: float = setting(

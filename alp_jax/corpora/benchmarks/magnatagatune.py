@@ -31,7 +31,7 @@ def clips(metadata: Sequence[pathlib.Path], audio: pathlib.Path | None = None, s
     """
     tables_here = [path for path in metadata if "annotations" in path.name]
     if len(tables_here) != 1:
-        raise UserError(f"magnatagatune has one annotations_final.csv, here are {len(tables_here)}")
+        raise UserError(f"magnatagatune has one annotations_final.csv, but {len(tables_here)} are given")
     (path,) = tables_here
     counts: collections.Counter = collections.Counter()
     for row in _rows(path):
@@ -44,7 +44,7 @@ def clips(metadata: Sequence[pathlib.Path], audio: pathlib.Path | None = None, s
 def _rows(path: pathlib.Path):
     def pick_of(header: list[str]) -> Callable[[list[str]], dict]:
         if "mp3_path" not in header or len(header) < 3:
-            raise UserError(f"{path}: no column 'mp3_path' between tabs; give annotations_final.csv as published")
+            raise UserError(f"{path}: no tab-separated column 'mp3_path'; give annotations_final.csv as published")
         return lambda cells: dict(zip(header, cells, strict=True))
 
     return tables.csv_table(path, pick_of, "\t")

@@ -53,7 +53,7 @@ def clips(
         for tfds_split, shards in info.splits.items():
             clip_split = split or SPLIT_WORDS.get(tfds_split)
             if clip_split is None:
-                raise UserError(f"{folder}: split {tfds_split!r} is none of train, validation, test; give --split")
+                raise UserError(f"{folder}: split {tfds_split!r} is not train, validation or test; give --split")
             records = {path: array_records.scalars(path, info, count) for path, count in shards.items()}
             yield from _split(info, tfds_split, records, clip_split, names or list(info.classes), group)
 
@@ -85,7 +85,7 @@ def _clip(
     for label in labels:
         classes, value = info.classes[label], values.get(label)
         if not isinstance(value, int) or not 0 <= value < classes.count:
-            raise BadRow("bad_record", f"{label} is {value!r}, not a class below {classes.count}")
+            raise BadRow("bad_record", f"{label} is {value!r}, not a class number below {classes.count}")
         task = info.name if label == "label" else f"{info.name}_{re.sub(r'[^A-Za-z0-9]+', '_', label)}"
         task_labels[_TASKS.get(task, task)] = classes.names[value] if classes.names else str(value)
     video = next((values[name] for name in _VIDEO if name in values), "")

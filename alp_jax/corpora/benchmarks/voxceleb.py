@@ -42,7 +42,7 @@ def _clip(row: tuple[str, ...], root: pathlib.Path | None, source: str, tested: 
     speaker, video, number, _ = match.groups()
     split = _SPLITS[part]
     if tested.setdefault(video, split == "test") != (split == "test"):
-        raise BadRow("group_in_two_splits", f"video {video} is in the test and outside of it")
+        raise BadRow("group_in_two_splits", f"video {video} is both in the test set and outside it")
     return Clip(
         id=f"{source}:{speaker}/{video}/{number}",
         source=source,
@@ -69,11 +69,11 @@ def _audio(root: pathlib.Path | None, name: str) -> str:
 
 CORPUS = Corpus(
     name="voxceleb",
-    title="VoxCeleb1 (official iden_split.txt) or 2 (a list of that form): which speaker it is",
+    title="VoxCeleb1 (official iden_split.txt) or 2 (a list of that form): who is speaking",
     read=clips,
     metadata="iden_split.txt, or a list of '1|2|3 id10001/<video>/00001.wav' for train, validation and test",
     audio="the published folders, as wav, ogg, flac or m4a",
     suffixes=(".txt",),
-    options={"version": Option("which VoxCeleb it is", "1", ("1", "2"))},
+    options={"version": Option("version of VoxCeleb", "1", ("1", "2"))},
     official_split="the list states the split of every utterance",
 )

@@ -58,7 +58,7 @@ def clips(
             row_ids.append(row_id)
         if version == "1" and file_split == "train" and rows > _TRAIN_ROWS_V1:
             raise UserError(
-                f"{path} has {rows} rows, AudioCaps v1 has {_TRAIN_ROWS_V1}: give --option version=2 if it is v2"
+                f"{path} has {rows} rows, but AudioCaps v1 has {_TRAIN_ROWS_V1}: give --option version=2 if it is v2"
             )
         grouped = ((number, (*key, texts, row_ids)) for key, (number, texts, row_ids) in groups.items())
         yield from to_clips(f"{path} line", grouped, _clip, files, source, file_split, names)
@@ -87,7 +87,7 @@ CORPUS = Corpus(
     audio=f"one file per clip, named {youtube.PATTERNS}",
     suffixes=(".csv",),
     options={
-        "version": Option("which AudioCaps it is", "1", ("1", "2")),
-        "names": Option("what the audio files are named by", "youtube", ("youtube", "audiocap_id")),
+        "version": Option("version of AudioCaps", "1", ("1", "2")),
+        "names": Option("what the audio files are named after", "youtube", ("youtube", "audiocap_id")),
     },
 )

@@ -210,7 +210,7 @@ def _source(recording: dict, channels: tuple[int, ...] | None) -> tuple[str, int
     kept = [_channels(one.get("channels", recording.get("channel_ids"))) for one in sources]
     chosen = [n for n, own in enumerate(kept) if channels is None or own is None or set(own) & set(channels)]
     if not chosen:
-        raise BadRow("bad_record", f"channel {_listing(channels)} is not among the recording's")
+        raise BadRow("bad_record", f"channel {_listing(channels)} is not among those of the recording")
     if len(chosen) > 1:
         raise BadRow("unsupported_cut", f"channels of {len(chosen)} files; a clip is read from one file")
     source, own = sources[chosen[0]], kept[chosen[0]]
@@ -223,7 +223,9 @@ def _source(recording: dict, channels: tuple[int, ...] | None) -> tuple[str, int
     if not channels or own is None or set(own) <= set(channels):
         return file, None, side
     if len(channels) > 1:
-        raise BadRow("unsupported_cut", f"channels {_listing(channels)} of {len(own)}; one or all of them can be read")
+        raise BadRow(
+            "unsupported_cut", f"channels {_listing(channels)} of {len(own)}; only one or all of them can be read"
+        )
     return file, own.index(channels[0]), side
 
 
@@ -236,7 +238,7 @@ CORPUS = Corpus(
     title="Lhotse CutSet manifests, also UTS (captions and tags of CaptionStew 400K)",
     read=clips,
     metadata="cuts as .jsonl or .jsonl.gz",
-    audio="the paths of the cuts are below it; else files are found by name (UTS: by the cut's id)",
+    audio="folder below which the paths of the cuts lie; otherwise files are found by name (UTS: by the cut's id)",
     suffixes=(".jsonl", ".jsonl.gz"),
     options={
         "captions": Option("a cut's caption, its original_caption, or both", "new", tuple(_CHOICES)),

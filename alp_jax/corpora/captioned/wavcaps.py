@@ -75,7 +75,7 @@ def _files(metadata: Sequence[pathlib.Path]) -> list[pathlib.Path]:
     if any(path.name == _FREESOUND for path in files):
         for path in files:
             if path.name == _LONGER:
-                say(f"{path}: left aside, {_FREESOUND} has all its sounds")
+                say(f"{path}: ignored, since {_FREESOUND} has all its sounds")
         files = [path for path in files if path.name != _LONGER]
     return files
 

@@ -79,7 +79,7 @@ def read_info(folder: str | os.PathLike) -> Info:
             )
         splits = {entry["name"]: _shards(folder, name, entry) for entry in info["splits"]}
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise UserError(f"{folder / 'dataset_info.json'} is not as TFDS writes it: {error!r}") from None
+        raise UserError(f"{folder / 'dataset_info.json'} does not have the form that TFDS writes: {error!r}") from None
     features = dict(_features(_read_features(folder)))
     classes = {
         feature: Classes(int(part["classLabel"].get("numClasses", 0)), _names(folder, feature))
@@ -122,7 +122,7 @@ def _read_features(folder: pathlib.Path) -> Mapping:
 def _features(part: Mapping, prefix: str = "") -> Iterator[tuple[str, Mapping]]:
     """(name in the records, description) of every feature that is not a dictionary."""
     if not isinstance(part, dict):
-        raise UserError("features.json is not as TFDS writes it")
+        raise UserError("features.json does not have the form that TFDS writes")
     inner = part.get("featuresDict", {}).get("features")
     if inner is None:
         yield prefix, part
@@ -235,7 +235,7 @@ def read_audio(path: str, record: int) -> tuple[bytes, str]:
 
 def _wav(samples: np.ndarray, sound: Sound) -> bytes:
     if samples.size % sound.channels:
-        raise ValueError(f"{samples.size} samples are no whole number of {sound.channels}-channel frames")
+        raise ValueError(f"{samples.size} samples do not make a whole number of {sound.channels}-channel frames")
     subtype = "FLOAT"
     if samples.dtype.kind in "iu":
         wide = samples.size and (samples.max() > 32767 or samples.min() < -32768)

@@ -78,7 +78,7 @@ class MemberReader:
                 break
             first += count
         else:
-            raise BadAudio("missing", f"{path} has {first} rows, no row {row}")
+            raise BadAudio("missing", f"{path} has {first} rows, so no row {row}")
         if self._place[-1] != group or row < self._next:
             plain = not pa.types.is_struct(self._file.schema_arrow.field(column).type)
             columns = [column] if plain else [f"{column}.bytes", f"{column}.path"]
@@ -109,10 +109,10 @@ def _file(path: str, start: int, max_bytes: int) -> tuple[bytes, str]:
     fd = os.open(path, os.O_RDONLY)
     try:
         if start < block:
-            raise ValueError("no header there")
+            raise ValueError("there is no header at that position")
         member = tarfile.TarInfo.frombuf(os.pread(fd, block, start - block), "utf-8", "surrogateescape")
         if not member.isreg():
-            raise ValueError(f"{member.name!a} is no plain file")
+            raise ValueError(f"{member.name!a} is not a plain file")
         if member.size > max_bytes:
             raise BadAudio("too_large", f"{path} {member.name}: {member.size} bytes")
         data = os.pread(fd, member.size, start)
@@ -133,7 +133,7 @@ def _extension(name: str, data: bytes) -> str:
     extension = sniff.EXTENSIONS.get(sniff.look(io.BytesIO(data))[1])
     if extension:
         return extension
-    raise BadAudio("unsupported", f"audio named {name!r} of no known format")
+    raise BadAudio("unsupported", f"audio named {name!r} in no known format")
 
 
 read_member = MemberReader().read

@@ -2,7 +2,7 @@
 
 REASONS = {
     "missing": "no such file, or no audio in the record",
-    "unreadable": "the file is there and may not or cannot be read",
+    "unreadable": "the file exists but cannot be read, or may not be",
     "not_a_file": "a folder, pipe or device",
     "empty": "a file of zero bytes",
     "not_audio": "no known audio format inside",
@@ -22,9 +22,10 @@ REASONS = {
     "decoder_timeout": "the decoder did not finish in time",
 }
 NOTES = {
-    "channels_cancel": "their mean keeps less than a tenth of the power of unrelated channels: the loudest was taken",
-    "rescaled": "samples far above full scale, as integers stored as floats: divided by 2^15, 2^23, 2^31 or the peak",
-    "wrong_header": "the header states another length: what can be decoded counts",
+    "channels_cancel": "their mean has less than a tenth of the power it would have if unrelated: the loudest was used",
+    "rescaled": "samples far above full scale, such as integers stored as floats: divided by 2^15, 2^23, 2^31 "
+    "or the peak",
+    "wrong_header": "the header states a different length: what can be decoded is used",
     "longer_than_stated": "the file is longer than its row states, by more than 1 s and 10 %",
     "shorter_than_stated": "the file is shorter than its row states, by more than 1 s and 10 %",
 }

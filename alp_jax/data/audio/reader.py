@@ -216,7 +216,7 @@ class _Reader:
             return self._by_ffmpeg(hint._replace(spans=xing.spans(self._size, there.packets)))
         lacking = xing.frames - there.packets if there else 0
         if lacking > max(_LACKING[0], _LACKING[1] * xing.frames) and self._stretch.end_s > there.seconds:
-            raise BadAudio("corrupt", f"{there.packets} of {xing.frames} frames are there")
+            raise BadAudio("corrupt", f"only {there.packets} of {xing.frames} frames")
         return self._by_ffmpeg(hint)
 
     def _check_length(self, seconds: float, samples: int) -> None:

@@ -170,7 +170,7 @@ def _audit_table(dataset: Dataset) -> pa.Table:
     except (OSError, pa.ArrowInvalid) as error:
         raise DataError(f"{path} cannot be read: {error}") from None
     if len(table) != len(dataset) or not set(AUDIT_SCHEMA.names) <= set(table.column_names):
-        raise DataError(f"{path} does not have the rows and columns that dataset.json says")
+        raise DataError(f"{path} does not have the rows and columns that dataset.json states")
     return table
 
 

@@ -30,7 +30,7 @@ OVERLAPS = (
     Overlap("musiccaps", "audioset", "2,858 clips of the AudioSet evaluation split"),
     Overlap("clotho", "clotho", "Freesound recordings that splits of Clotho share"),
     Overlap("fsd50k", "clotho", "5.4 % of Clotho in its training split"),
-    Overlap("paraspeechcaps", "voxceleb", "utterances of VoxCeleb, the data of speaker identification"),
+    Overlap("paraspeechcaps", "voxceleb", "utterances of VoxCeleb, on which speaker identification is measured"),
 )
 
 

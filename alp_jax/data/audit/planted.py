@@ -83,7 +83,7 @@ def audit_planted(dataset: Dataset, count: int, seed: int = 0) -> dict:
     if not 1 <= each <= min(len(train), len(captioned), len(test) // len(WAYS)):
         raise UserError(
             f"{count} planted leaks: {dataset.path} has {len(train)} training and {len(test)} test clips "
-            f"({len(captioned)} with captions); at least {len(WAYS)} leaks, each of another test clip, are planted"
+            f"({len(captioned)} with captions); at least {len(WAYS)} leaks are planted, each of a different test clip"
         )
     rng = np.random.default_rng(seed)
     evaluation = of_rows("test", dataset, test)

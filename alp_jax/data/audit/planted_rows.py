@@ -38,7 +38,9 @@ def audit_planted_rows(train: Iterable[Clip | Rejected], against: Sequence[EvalS
     if not 1 <= each <= len(captioned) or 2 * each > len(evaluation.clips):
         total = len(evaluation.clips) if evaluation else 0
         have = f"the sets of --against have {total} clips, {len(captioned)} of them captioned"
-        raise UserError(f"{count} planted leaks: {have}; at least {len(WAYS)} leaks, each of another clip, are planted")
+        raise UserError(
+            f"{count} planted leaks: {have}; at least {len(WAYS)} leaks are planted, each of a different clip"
+        )
     rng = np.random.default_rng(seed)
     placed = rng.choice(len(evaluation.clips), 2 * each, replace=False)
     origin = np.append(placed, rng.choice(captioned, each, replace=False))

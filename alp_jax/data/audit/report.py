@@ -11,7 +11,7 @@ _NAME = 28  # columns of a name
 def audit_lines(summary: dict) -> Iterator[str]:
     """A table by source and kind, one by evaluation set, examples, and warnings."""
     total, width = sum(summary["clips"].values()), len(SAME_RECORDING) + 2
-    state = f", {summary['out_of_use']} of them out of use already" if summary["out_of_use"] else ""
+    state = f", {summary['out_of_use']} of them already out of use" if summary["out_of_use"] else ""
     yield f"{summary['data']}: {summary['leaks']} of {total} training clips are evaluation clips{state}"
     heads = f"{'clips':>10}" + "".join(f"{kind:>11}" for kind in LEAK_KINDS) + f"{'any':>11}{SAME_RECORDING:>{width}}"
     yield f"  {'source':<{_NAME}}{heads}"
@@ -38,12 +38,12 @@ def audit_lines(summary: dict) -> Iterator[str]:
     if count := sum(entry["clips"] for entry in elsewhere):
         first = next(entry["examples"][0] for entry in elsewhere if entry["clips"])
         yield (
-            f"{SAME_RECORDING}: {count} training clips share a recording with an evaluation clip, at another or an "
-            f"unknown place; they are no leaks and stay in use, such as {first['train']} beside {first['evaluation']}"
+            f"{SAME_RECORDING}: {count} training clips share a recording with an evaluation clip, at a different or "
+            f"unknown position; they are not leaks and stay in use, such as {first['train']} and {first['evaluation']}"
         )
     for side, count in summary["without_length"].items():
         if count:
-            yield f"{count} {side} clips state no length: they are taken to last to the end of their recording"
+            yield f"{count} {side} clips do not state their length: they are taken to last to the end of the recording"
     if summary["unspecific_captions"]:
         yield f"{summary['unspecific_captions']} more training clips share a caption that says too little about a clip"
     yield from (f"warning: {line}" for line in summary["warnings"])

@@ -53,7 +53,7 @@ def run(
     if metadata and exclude_leaks:
         raise UserError(f"--exclude needs a built data set; {data} is metadata")
     if not exclude_leaks and (replace or kinds):
-        raise UserError("--replace and --kinds belong to --exclude")
+        raise UserError("--replace and --kinds need --exclude")
     dataset = None if metadata else open_dataset(data)
     if dataset is not None and not len(training_rows(dataset)):
         return {"data": data, "clips": {}, "leaks": 0}, ""

@@ -13,10 +13,10 @@ MEANINGS = (
     errors.REASONS
     | REJECTIONS
     | {
-        "duplicate_id": "an id that an earlier clip has",
-        "duplicate_stretch": "a stretch of a recording that another clip is",
+        "duplicate_id": "an id that an earlier clip already has",
+        "duplicate_stretch": "the same stretch of a recording as another clip",
         "duplicate_audio": "the same sound as another training clip",
-        "filtered_captions": "no caption that the filter keeps",
+        "filtered_captions": "no caption that passes the filter",
     }
 )
 CURATED = ("duplicate_stretch", "filtered_captions", "other_task")  # left out by choice, not for a fault in the data

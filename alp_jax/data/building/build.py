@@ -65,7 +65,7 @@ class Settings:
             limits = self.limits
             raise UserError(f"max_seconds = {limits.max_seconds}: must be at least min_seconds = {limits.min_seconds}")
         if self.limits.max_seconds > _LONGEST_S:
-            raise UserError(f"max_seconds = {self.limits.max_seconds}: at most {_LONGEST_S:g}")
+            raise UserError(f"max_seconds = {self.limits.max_seconds}: must be at most {_LONGEST_S:g}")
 
     @classmethod
     def of(cls, **settings) -> "Settings":
@@ -153,7 +153,7 @@ def _engine(
         on_beam = beam.engine(beam_options, watch)
         return lambda tasks, _: on_beam(tasks)
     if beam_options:
-        raise UserError(f"beam_options {' '.join(beam_options)}: are for engine = beam")
+        raise UserError(f"beam_options {' '.join(beam_options)}: they need engine = beam")
 
     def run(tasks: Sequence[shard.Task], out: str) -> None:
         if not tasks:
@@ -209,7 +209,7 @@ def _claim(out: str, identity: str) -> bool:
         if name in names:
             if tables.read_json(out, name).get("plan") != identity:
                 raise UserError(
-                    f"{out} holds another build (other clips, codec, shards, limits or filters); choose an empty folder"
+                    f"{out} holds a different build (clips, codec, shards, limits or filters); choose an empty folder"
                 )
             return name == INFO
     storage.write(storage.join(out, PLAN), files.json_text({"plan": identity}).encode())

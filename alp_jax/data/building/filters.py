@@ -31,7 +31,7 @@ class CaptionFilter:
         if 0 < self.max_words < self.min_words:
             raise UserError(f"max_words = {self.max_words}: must be at least min_words = {self.min_words}")
         if self.min_ascii > 1:
-            raise UserError(f"min_ascii = {self.min_ascii}: is a share, at most 1")
+            raise UserError(f"min_ascii = {self.min_ascii}: must be a share, at most 1")
 
     def why_not(self, caption: str) -> str:
         """Why a caption is not kept: ``too_few_words``, ``too_many_words``, ``not_ascii``; "" when it is."""

@@ -110,7 +110,7 @@ def _place(dataset: Dataset, entry: dict, out: storage.Location) -> str:
     if storage.is_remote(path):
         return path
     if storage.is_remote(out):
-        raise UserError(f"{out} is remote and {path} is not: copy that data set to where the merged one shall be")
+        raise UserError(f"{out} is remote and {path} is not: copy that data set to where the merged one is to be")
     return os.path.relpath(os.path.abspath(path), os.path.abspath(storage.local(out)))
 
 

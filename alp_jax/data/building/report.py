@@ -20,7 +20,7 @@ def accounting_lines(out: str, accounting: dict, names_in: str = "") -> Iterator
         yield f"  {label:<28}{row['clips']:>8}{row['hours']:>9.3f}{row['captions']:>10}"
     bare = accounting.get("without_captions", 0)  # older data sets do not have it
     if bare and accounting["splits"]["train"]["captions"]:
-        yield f"without a caption, so no part of the training pairs: {bare} training clips"
+        yield f"without a caption, and so not among the training pairs: {bare} training clips"
     for reason, count in sorted(accounting["excluded"].items()):
         yield f"stored but not used: {count} {reason}"
     for key, text in (("clipped", "reach full scale"), ("shorter_than_stated", "end before their stated end")):

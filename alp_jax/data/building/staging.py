@@ -55,7 +55,9 @@ def waves(tasks: Sequence[shard.Task], out: storage.Location) -> Iterator[list[s
         yield list(tasks)
         return
     if total > _TOLD:
-        say(f"{folder}: lays out {total / 1e9:.1f} GB of audio of {len(needed)} parquet files first, in {count} parts")
+        say(
+            f"{folder}: laying out {total / 1e9:.1f} GB of audio of {len(needed)} parquet files first, in {count} parts"
+        )
     for wave in np.array_split(np.arange(len(tasks)), min(count, len(tasks))):
         try:
             yield _staged([tasks[number] for number in wave], folder, sorted(needed))

@@ -139,5 +139,5 @@ def _bury(worker: _Worker, waiting: list, deaths: collections.Counter) -> None:
         return
     deaths[worker.task.path] += 1
     if deaths[worker.task.path] > _UNEXPLAINED_DEATHS:
-        raise StorageError(f"shard {worker.task.path}: workers end with code {worker.process.exitcode}")
+        raise StorageError(f"shard {worker.task.path}: workers keep ending with code {worker.process.exitcode}")
     waiting.append((worker.task, worker.poisoned))

@@ -33,7 +33,9 @@ def select(text: str, known: Sequence[str]) -> tuple[str, ...]:
     names = [name.strip() for name in text.split(",") if name.strip()]
     out = {name[1:] for name in names if name.startswith("-")}
     if out and len(out) < len(names):
-        raise UserError(f"data.sources = {text!r}: name the sources to take, or all that are left out with '-'")
+        raise UserError(
+            f"data.sources = {text!r}: name either the sources to take or, each with '-', those to leave out"
+        )
     for name in names:
         _known(name.removeprefix("-"), known, "data.sources")
     chosen = tuple(name for name in known if (name not in out if out or not names else name in names))
@@ -71,7 +73,7 @@ def parse(text: str, sources: Sequence[str], absent: Sequence[str] = ()) -> tupl
     if starts[0] or any(b <= a for a, b in itertools.pairwise(starts)) or any(s % BLOCK for s in starts):
         raise UserError(
             f"data.mixture: stages start at {', '.join(map(str, starts))}; "
-            f"the first has to start at 0 and the others later and later at multiples of {BLOCK} steps"
+            f"the first must start at 0 and each of the others after the one before, at a multiple of {BLOCK} steps"
         )
     return tuple(stages)
 
@@ -81,7 +83,7 @@ def _weights(body: str, where: str) -> dict[str, int]:
     for item in filter(None, map(str.strip, body.split(","))):
         name, _, value = map(str.strip, item.rpartition("="))
         if not name or not value.isdecimal():
-            raise UserError(f"{where}: {item!r} is not NAME=WEIGHT with a whole number that is not negative")
+            raise UserError(f"{where}: {item!r} is not NAME=WEIGHT with a whole number of 0 or more")
         if name in weights:
             raise UserError(f"{where}: source {name!r} has two weights")
         weights[name] = int(value)

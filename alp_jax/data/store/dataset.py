@@ -70,7 +70,7 @@ class Dataset:
         path = self._file(entry)
         mapped = MappedTable(storage.local_copy(path, cache_dir() / "indexes", f"{entry['sha256']}.arrow"))
         if len(mapped.table) != self.num_clips:
-            raise DataError(f"{path} has {len(mapped.table)} rows, dataset.json says {self.num_clips}")
+            raise DataError(f"{path} has {len(mapped.table)} rows, but dataset.json says {self.num_clips}")
         return mapped
 
     def _file(self, entry: dict) -> str:
@@ -169,7 +169,7 @@ class Dataset:
             decoded = records.decode(data, str(frame), audio if isinstance(audio, bool) else audio[i])
             listed = self._index.text("id", int(row))
             if decoded.id != listed:
-                raise DataError(f"{frame} is clip {decoded.id}, the index says {listed}")
+                raise DataError(f"{frame} is clip {decoded.id}, but the index says {listed}")
             yield decoded
 
     def frame(self, row: int, shards: ShardCache | None = None) -> records.Frame:
@@ -235,10 +235,10 @@ class Dataset:
                     raise DataError(f"{where}: is not where the index says")
                 decoded = records.decode(data, where)
                 if decoded.id != ids[count].as_py():
-                    raise DataError(f"{where} is clip {decoded.id}, the index says {ids[count]}")
+                    raise DataError(f"{where} is clip {decoded.id}, but the index says {ids[count]}")
                 count += 1
         if count != entry["records"]:
-            raise DataError(f"{path} has {count} records, dataset.json says {entry['records']}")
+            raise DataError(f"{path} has {count} records, but dataset.json says {entry['records']}")
         if digest != entry["sha256"]:
             raise DataError(f"{path} is not the shard that was built (SHA-256 differs)")
 
@@ -262,13 +262,13 @@ def _read_info(path: storage.Location) -> dict:
         raise DataError(f"{where} was edited after the build; restore it or build the data set again")
     if info["schema_version"] != SCHEMA_VERSION:
         raise UserError(
-            f"{path} has schema version {info['schema_version']}, this code reads {SCHEMA_VERSION}; build it again"
+            f"{path} has schema version {info['schema_version']}, but this code reads {SCHEMA_VERSION}; build it again"
         )
     for entry in [*info["shards"], info["index"], info["audit"]]:
         file = storage.resolve(path, entry["name"])
         size = sizes[entry["name"]] if entry["name"] in sizes else storage.size(file)
         if size != entry["bytes"]:
-            state = "is missing" if size < 0 else f"has {size} bytes, {INFO} says {entry['bytes']}"
+            state = "is missing" if size < 0 else f"has {size} bytes, but {INFO} says {entry['bytes']}"
             raise DataError(f"{file} {state}; restore it or build the data set again")
     return info
 

@@ -86,7 +86,7 @@ def decode_audio(data: bytes, codec: str, num_samples: int, crop: Crop | None = 
             sound = file.read(width, dtype="int16")
     # ``held`` of FLAC is what its header states; a stream that ends early shows in what was decoded
     if held != num_samples or len(sound) != min(width, num_samples):
-        raise ValueError(f"it holds {held} samples and says {num_samples}")
+        raise ValueError(f"it holds {held} samples but states {num_samples}")
     return sound
 
 

@@ -50,7 +50,7 @@ class ShardCache:
                     storage.local_copy(where, self._cache, copy.name)
                 if copy.stat().st_size != entry["bytes"]:
                     copy.unlink()
-                    raise DataError(f"{where} has not the {entry['bytes']} bytes that its data set says")
+                    raise DataError(f"{where} does not have the {entry['bytes']} bytes that its data set states")
                 self._make_room()
         except OSError as error:
             raise DataError(f"{where}: cannot be copied to {self._cache}: {error}") from None

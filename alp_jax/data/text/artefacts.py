@@ -32,7 +32,7 @@ class Artefact(NamedTuple):
 
 ARTEFACTS = {
     "refusal": Artefact(
-        "the model says that it cannot do it",
+        "the model says that it cannot do the task",
         True,
         r"^\W*(?:i['\u2019]m sorry|i am sorry|sorry,|i apologi[sz]e|unfortunately,? (?:i|there|the|no)\b)|"
         r"\bi(?: am|['\u2019]m)? (?:cannot|can['\u2019]t|can not|unable to|not able to|don['\u2019]t have) "
@@ -45,7 +45,7 @@ ARTEFACTS = {
         r"\bi(?: am|['\u2019]m) an? (?:\w+ )?(?:ai|language model|assistant)\b|\bchatgpt\b|\bopenai\b|\bgpt-?[2-5]\b",
     ),
     "chat_reply": Artefact(
-        "the caption answers somebody: 'Sure, here is'",
+        "a reply to a request: 'Sure, here is'",
         True,
         r"^\W*(?:sure|certainly|of course|absolutely|okay|ok|great|no problem)\b *[,!.:;-]|"
         r"^\W*here(?:['\u2019]s| is| are) (?:an?|the|your|my|one|some|\w+) (?:\w+ ){0,3}(?:captions?|descriptions?|"
@@ -53,7 +53,7 @@ ARTEFACTS = {
         r"\b(?:let me know if|i hope this|feel free to)\b",
     ),
     "label": Artefact(
-        "a label from the prompt is left: 'Caption:'",
+        "a label left over from the prompt: 'Caption:'",
         True,
         r"(?:^|\n)\W*(?:(?:final|audio|sound|music|short|detailed|new|rewritten|possible|generated|output) )?"
         r"(?:captions?|descriptions?|answers?|outputs?|responses?|assistant|summary|prompt|question|input|q|a|"
@@ -69,7 +69,7 @@ ARTEFACTS = {
         r"\bthe (?:caption|prompt|json|metadata)\b",
     ),
     "placeholder": Artefact(
-        "no text but what stands for none, or a slot that was not filled",
+        "only a stand-in for a missing text, or a slot that was not filled",
         True,
         r"^\W*(?:n/?a|none|null|nan|undefined|unknown|unlabell?ed|untitled|todo|tbd|test|"
         r"no (?:captions?|descriptions?|audio|sounds?)(?: (?:available|provided|found|given|present))?)?\W*$|"
@@ -86,23 +86,23 @@ ARTEFACTS = {
         "quotation marks around the whole caption", True, r"^\s*[\"\u201c][^\"\u201c\u201d]*[\"\u201d]\s*$"
     ),
     "printed_list": Artefact(
-        "a list as a program prints it, in place of the captions in it",
+        "a list as a program prints it, instead of the captions in it",
         True,
         r"^\s*[\[(]\s*['\"](?s:.*)['\"]\s*,?\s*[\])]\s*$",
     ),
     "cut_off": Artefact(
-        "ends in the middle: with an article, a conjunction, a preposition that needs a noun, or a comma",
+        "ends mid-sentence: with an article, a conjunction, a preposition that needs a noun, or a comma",
         True,
         r"(?:\s(?:an?|the|and|or|of|while|their|its|into|during)|,)\s*$",
     ),
     "wrong_encoding": Artefact(
-        "characters that were decoded wrongly or cannot be seen",
+        "wrongly decoded or invisible characters",
         True,
         r"\u00c3[\u0080-\u00bf]|\u00e2\u20ac|\u00c2[\u00a0-\u00bf]|\ufffd|[\x00-\x08\x0e-\x1f\x7f\u200b\ufeff]",
     ),
-    "word_loop": Artefact("the same words four times or more in a row", True, ""),
+    "word_loop": Artefact("the same words four or more times in a row", True, ""),
     "audio_contains": Artefact(
-        "begins with the recording: 'The audio contains'",
+        "begins by mentioning the recording: 'The audio contains'",
         False,
         rf"^\W*(?:in )?(?:the|this|an?) (?:\w+ )?{_RECORDING},? {_SHOWS}\b|"
         rf"^\W*(?:this|it) is an? (?:\w+ )?{_RECORDING}\b|"
@@ -115,7 +115,7 @@ ARTEFACTS = {
         r"(?:creat|giv|add)(?:es|ing) (?:\w+ ){0,4}(?:sense|atmosphere|feeling|ambiance|ambience|mood|impression))\b",
     ),
     "unsure": Artefact(
-        "says that it does not know",
+        "says that it is not sure",
         False,
         r"\b(?:possibly|presumably|perhaps|likely|appears to|seems to|(?:could|may|might) be|"
         r"(?:difficult|hard|impossible) to (?:tell|say|determine|identify|discern)|"

@@ -47,7 +47,7 @@ def read_roles(folder: str | os.PathLike) -> dict[str, str]:
         path = pathlib.Path(folder) / file
         values = read_json(path, "tokenizer settings") if path.exists() else {}
         if not isinstance(values, dict):
-            raise UserError(f"tokenizer settings {path} are no JSON object")
+            raise UserError(f"tokenizer settings {path} are not a JSON object")
         contents = {name: _content(values.get(name)) for name in _NAMES}
         roles = {name: token for name, token in contents.items() if token} | roles
     return roles
@@ -96,7 +96,7 @@ def _load(data: bytes, name: str) -> "tokenizers.Tokenizer":
     except BaseException as error:  # the library raises nothing more specific, and its panics derive from BaseException
         if isinstance(error, KeyboardInterrupt | SystemExit):
             raise
-        raise UserError(f"{name} is no tokenizer.json: {' '.join(str(error).split())}") from None
+        raise UserError(f"{name} is not a tokenizer.json: {' '.join(str(error).split())}") from None
 
 
 def _content(value: Any) -> str:
@@ -142,7 +142,7 @@ class JsonTokenizer(Tokenizer):
         named = [self._roles[name] for name in names if name in self._roles]
         token = next((t for t in named or spellings if self._tokenizer.token_to_id(t) is not None), None)
         if token is None:
-            raise UserError(f"{self._name} has no {named[0] if named else role} token: name it in {CONFIG_NAME} beside")
+            raise UserError(f"{self._name} has no {named[0] if named else role} token: name one in {CONFIG_NAME}")
         return token
 
     def encode(self, text: str) -> list[int]:
@@ -157,7 +157,7 @@ class JsonTokenizer(Tokenizer):
         text = "a dog barks"
         wanted = [self.bos_id, *self.encode(text), self.eos_id]
         if self.wrapped(text) != wanted:
-            raise UserError(f"{self._name} makes {self.wrapped(text)} of {text!r}; only {wanted} could be reproduced")
+            raise UserError(f"{self._name} turns {text!r} into {self.wrapped(text)}; only {wanted} could be reproduced")
 
     def files(self) -> dict[str, bytes]:
         """tokenizer.json and the tokenizer_config.json that names its special tokens."""

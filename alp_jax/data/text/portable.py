@@ -62,7 +62,7 @@ def portable_tokenizer(tokenizer: Tokenizer, captions: Iterable[str], rows: int 
         raise UserError(f"{FILE_NAME} has {back.vocab_size} ids where {rows} are needed: its ids have gaps")
     for text in PROBES:
         if tokenizer.encode(text) != back.encode(text):
-            raise UserError(f"{FILE_NAME} encodes {text!a} otherwise than the run's tokenizer")
+            raise UserError(f"{FILE_NAME} encodes {text!a} differently from the run's tokenizer")
     compared, differing = 0, []
     for caption in captions:
         compared += 1
@@ -70,7 +70,7 @@ def portable_tokenizer(tokenizer: Tokenizer, captions: Iterable[str], rows: int 
             differing.append(caption)
     if len(differing) * _RARE > compared:
         raise UserError(
-            f"{FILE_NAME} encodes {len(differing)} of {compared} captions otherwise than the run's tokenizer, "
-            f"the first is {differing[0][:200]!a}"
+            f"{FILE_NAME} encodes {len(differing)} of {compared} captions differently from the run's tokenizer, "
+            f"such as {differing[0][:200]!a}"
         )
     return PortableTokenizer(back.files(), compared + len(PROBES), len(differing), differing[0] if differing else "")

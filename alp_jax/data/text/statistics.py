@@ -15,19 +15,19 @@ from alp_jax.data.text.artefacts import ARTEFACTS
 from alp_jax.data.text.tallies import Artefacts, Block, Diversity, Language, Lengths, Numbers, Repetition
 
 DEFINITIONS = {
-    "words": "NFKC and case folded text, cut at everything but letters, digits and _, so that it's is two words",
-    "distinct_words": "different words; the CaptionStew paper has 56,586 in 10.7 million captions and does not say how "
-    "it cut them",
-    "distinct_n": "Distinct-n (Li et al. 2016): different n-grams of words over all n-grams; none crosses captions. "
-    "With a standard_error, distinct is an estimate and that is its relative error",
+    "words": "text after NFKC and case folding, split at all but letters, digits and _: it's is two words",
+    "distinct_words": "different words; the CaptionStew paper counts 56,586 in 10.7 million captions and does not say "
+    "how it splits them",
+    "distinct_n": "Distinct-n (Li et al. 2016): different n-grams of words over all n-grams, none across captions. "
+    "With a standard_error, distinct is an estimate with that relative error",
     "at_equal_size": "Distinct-n of 1,000 captions drawn by a hash of clip and caption: Distinct-n falls with size, so "
     "that only this compares sources",
-    "duplicates": "captions that repeat an earlier one: exact letter by letter, normalised by their words alone",
+    "duplicates": "captions that repeat an earlier one: exact compares letter by letter, normalised by words alone",
     "openings": "the first four words; common_openings counts captions that begin with one of the ten most common",
-    "counts_too_low_by": "at most, those of most_repeated and openings, when not all texts could be kept",
-    "not_english": "by script or, with a probability of at least 0.5, by py3langid; beyond 65,536 captions of a source "
+    "counts_too_low_by": "at most, counts in most_repeated and openings, where not all texts could be kept",
+    "not_english": "by script or, with a probability of at least 0.5, by py3langid; beyond 65,536 captions of a source, "
     "scaled up from a sample of that size drawn by hash (looked_at)",
-    "defects": "captions with at least one artefact that should not be in a caption; the others are style",
+    "defects": "captions with at least one artefact that should not be in a caption; other artefacts are style",
 }
 _BLOCK = 8192  # captions counted at a time
 _EXACT = 1 << 22  # distinct n-grams of a source up to which they are counted exactly

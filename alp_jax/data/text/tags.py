@@ -63,10 +63,10 @@ class TagList:
         content = read_json(pathlib.Path(path), "list of tags")
         names = content.get("tags") if isinstance(content, dict) else None
         if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
-            raise UserError(f"config.data.tags = {path} holds no list of tags; 'alp tags' makes one")
+            raise UserError(f"config.data.tags = {path} does not hold a list of tags; 'alp tags' makes one")
         if len(set(names)) < len(names):
             twice = next(name for name, n in Counter(names).items() if n > 1)
-            raise UserError(f"config.data.tags = {path}: tag {twice!r} is there twice")
+            raise UserError(f"config.data.tags = {path}: tag {twice!r} is listed twice")
         return TagList(choose(content.get("kind", ""), TAG_KINDS, f"kind in {path}"), tuple(names))
 
     def save(self, path: str | os.PathLike, clips: Counter[str]) -> None:

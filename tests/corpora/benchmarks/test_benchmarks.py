@@ -101,7 +101,7 @@ def test_magnatagatune_takes_the_most_frequent_tags(tmp_path, monkeypatch):
     ]
     assert clips[0].audio_path == str(tmp_path / "0" / "one-song-01-0-29.mp3")
     assert bad == [("annotations_final.csv line 6", "bad_id")]
-    fails("no column 'mp3_path' between tabs", "magnatagatune", write(tmp_path, "x/annotations_final.csv", "a,b\n"))
+    fails("no tab-separated column 'mp3_path'", "magnatagatune", write(tmp_path, "x/annotations_final.csv", "a,b\n"))
     assert table.exists()
 
 

@@ -134,7 +134,7 @@ def test_a_cut_of_a_channel_is_that_channel(tmp_path):
     [
         ([[0], [1]], [0, 1], "channels of 2 files"),
         ([[0, 1, 2]], [0, 2], "channels 0,2 of 3"),
-        ([[0, 1]], 2, "channel 2 is not among the recording's"),
+        ([[0, 1]], 2, "channel 2 is not among those of the recording"),
     ],
 )
 def test_channels_that_cannot_be_read_are_named(tmp_path, sources, channel, detail):

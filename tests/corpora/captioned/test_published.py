@@ -61,7 +61,7 @@ def test_audiocaps_rows_that_cannot_be_used(tmp_path):
 def test_audiocaps_versions_have_sources_of_their_own(tmp_path, monkeypatch):
     table = write(tmp_path, "train.csv", HEAD + f"1,{A},0,a\n2,{B},0,b\n")
     monkeypatch.setattr("alp_jax.corpora.captioned.audiocaps._TRAIN_ROWS_V1", 1)
-    fails("has 2 rows, AudioCaps v1 has 1: give --option version=2", "audiocaps", table)
+    fails("has 2 rows, but AudioCaps v1 has 1: give --option version=2", "audiocaps", table)
     clips, _ = read("audiocaps", table, version="2")
     assert {(clip.source, clip.id.partition(":")[0]) for clip in clips} == {("audiocaps_v2", "audiocaps_v2")}
 
@@ -296,6 +296,6 @@ def test_wavcaps_as_it_is_published_and_as_it_unzips(tmp_path, capsys):
     ]
     assert not bad
     longer = tmp_path / "json_files/FreeSound/fsd_final_2s.json"
-    assert capsys.readouterr().err == f"{longer}: left aside, fsd_final.json has all its sounds\n"
+    assert capsys.readouterr().err == f"{longer}: ignored, since fsd_final.json has all its sounds\n"
     assert [clip.id for clip in read("wavcaps", longer)[0]] == ["wavcaps_freesound:7"]
     fails("audio holds no _final.json or _final_2s.json file", "wavcaps", tmp_path / "audio")

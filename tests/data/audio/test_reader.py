@@ -238,7 +238,7 @@ REFUSED = {
     "page.mp3": (b"\n<!DOCTYPE html><html><body>404</body></html>", "not_audio: an HTML page"),
     "page.g722": (b"<html><head></head></html>" * 9, "not_audio: an HTML page"),
     "error.wav": (b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>", "not_audio: an XML document"),
-    "pointer.flac": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "not_audio: a pointer of Git LFS"),
+    "pointer.flac": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "not_audio: a Git LFS pointer"),
     "error.m4a": (b'{"error": "gone"}', "not_audio: JSON"),
     "some.wav": (b"video unavailable\n", "not_audio: text"),
     "archive.wav": (b"PK\x03\x04" + bytes(100), "not_audio: a ZIP archive"),

@@ -183,4 +183,4 @@ def test_clips_that_state_no_length_are_told(tmp_path, capsys):
     argv = ["data", "audit", f"fsd50k:{tmp_path / 'dev.csv'}", "--against", f"fsd50k:{tmp_path / 'dev.csv'}"]
     assert main(argv) == 0
     text = capsys.readouterr().out
-    assert "1 training clips state no length: they are taken to last to the end of their recording" in text
+    assert "1 training clips do not state their length: they are taken to last to the end of the recording" in text

@@ -113,9 +113,9 @@ def test_a_folder_with_something_else_is_left_alone(built, tmp_path):
     root, clips = built
     before = contents(root / "set")
     assert build(clips, root / "set", source_name="tones", shards=3)["usable"] == 12  # complete: nothing to do
-    with pytest.raises(UserError, match="another build"):
+    with pytest.raises(UserError, match="a different build"):
         build(clips[:-1], root / "set", source_name="tones", shards=3)
-    with pytest.raises(UserError, match="another build"):
+    with pytest.raises(UserError, match="a different build"):
         build(clips, root / "set", source_name="tones", shards=3, codec="pcm")
     assert contents(root / "set") == before
     (tmp_path / "thesis.txt").write_text("mine")

@@ -62,7 +62,7 @@ def test_a_plan_holds_the_clips_in_ladder_order_and_gives_them_back(tmp_path, mo
 
 
 def test_hashes_that_meet_fall_back_on_the_id(tmp_path, monkeypatch):
-    monkeypatch.setattr(ladder, "place", lambda clip_id: 7)
+    monkeypatch.setattr(ladder, "id_hash", lambda clip_id: 7)
     spooled, order = spool([clip(i) for i in (3, 1, 2, 1)], tmp_path)
     assert kept(spooled, order) == ["a:1", "a:2", "a:3"]
     assert (spooled.left_out["duplicate_id"].count, spooled.left_out["duplicate_id"].names) == (1, ["a:1 (/x/1.wav)"])

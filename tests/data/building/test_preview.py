@@ -60,6 +60,6 @@ def test_training_clips_without_a_caption_are_told(tmp_path, capsys):
     (tmp_path / "captions.csv").write_text("path,caption,split\n0.wav,a tone,train\n1.wav,nan,train\n2.wav,NULL,test\n")
     argv = ["data", "build", "folder", "--metadata", str(tmp_path / "captions.csv"), "--audio", str(tmp_path)]
     assert main([*argv, "--dry_run"]) == 0
-    assert "without a caption, so no part of the training pairs: 1 training clips\n" in capsys.readouterr().out
+    assert "without a caption, and so not among the training pairs: 1 training clips\n" in capsys.readouterr().out
     assert main([*argv, "--dry_run", "--option", "ignore=x", "--option", "ignore=y"]) == 2
     assert "give each key once, as in ignore=COLUMN,COLUMN" in capsys.readouterr().err

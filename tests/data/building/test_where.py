@@ -48,7 +48,7 @@ def test_a_data_set_is_built_where_a_url_points(tmp_path, monkeypatch):
     assert dataset.verify()["clips"] == 5
     assert dataset.read(3).audio is not None
     assert build(clips, "memory://sets/tones", source_name="x", shards=2) == accounting
-    with pytest.raises(UserError, match="another build"):
+    with pytest.raises(UserError, match="a different build"):
         build(clips[1:], "memory://sets/tones", source_name="x", shards=2)
     tables.exclude("memory://sets/tones", np.array([1]), ["leak:audio"])
     assert open_dataset("memory://sets/tones").info["accounting"]["excluded"] == {"leak:audio": 1}

@@ -58,7 +58,7 @@ ALL = "audiocaps=1,clotho=1,music-caps=1"
         (f"0:{ALL};{ALL}", "begin it with its first step"),
         (f"0:{ALL};100:{ALL}", "multiples of 256"),
         (f"256:{ALL}", "first has to start at 0"),
-        (f"0:{ALL};512:{ALL};512:{ALL}", "later and later"),
+        (f"0:{ALL};512:{ALL};512:{ALL}", "each of the others after the one before"),
         (f"0:{ALL};", "begin it"),
     ],
 )

@@ -95,7 +95,7 @@ def test_other_ids_are_refused_and_a_rare_tie_is_told(ours, monkeypatch):
     made = portable.portable_tokenizer(ours, CAPTIONS * 2 + ["x"] * 920)
     assert (made.differ, made.example) == (2, CAPTIONS[0])
     wrong.add(portable.PROBES[3])
-    with pytest.raises(UserError, match="otherwise than the run's tokenizer"):
+    with pytest.raises(UserError, match="differently from the run's tokenizer"):
         portable.portable_tokenizer(ours, [])
 
 
@@ -155,7 +155,7 @@ def test_a_panic_of_the_library_is_one_line_too(ours):
     definition = ours.definition()
     table = next(step for step in definition["normalizer"]["normalizers"] if step["type"] == "Precompiled")
     table["precompiled_charsmap"] = "x"
-    with pytest.raises(UserError, match=r"x is no tokenizer.json: [^\n]*$"):
+    with pytest.raises(UserError, match=r"x is not a tokenizer.json: [^\n]*$"):
         JsonTokenizer(json.dumps(definition).encode(), ours.roles(), "x")
 
 
@@ -164,12 +164,12 @@ def test_what_is_missing_or_damaged_is_one_line(tmp_path):
     with pytest.raises(UserError, match=r"tokenizer.json: No such file"):
         open_tokenizer(path)
     path.write_text(bert().replace("[CLS]", "[BEGIN]"))
-    with pytest.raises(UserError, match=r"has no bos token: name it in tokenizer_config.json"):
+    with pytest.raises(UserError, match=r"has no bos token: name one in tokenizer_config.json"):
         open_tokenizer(path)
     path.write_text(bert())
     settings = tmp_path / "tokenizer_config.json"
     settings.write_text("[]")
-    with pytest.raises(UserError, match="are no JSON object"):
+    with pytest.raises(UserError, match="are not a JSON object"):
         open_tokenizer(path)
     settings.write_text(json.dumps({**BERT, "mask_token": "[MSK]"}))
     with pytest.raises(UserError, match=r"has no \[MSK\] token"):
@@ -177,7 +177,7 @@ def test_what_is_missing_or_damaged_is_one_line(tmp_path):
     settings.write_text(json.dumps(BERT))
     for text in ("", "{}", "[]", bert()[:-2], bert().replace("WordPiece", "Wordpiece")):
         path.write_text(text)
-        with pytest.raises(UserError, match=r"tokenizer.json is no tokenizer.json: [^\n]*$"):
+        with pytest.raises(UserError, match=r"tokenizer.json is not a tokenizer.json: [^\n]*$"):
             open_tokenizer(path)
     path.write_bytes(b"\xff")
     with pytest.raises(UserError, match=r"is no tokenizer\.json"):

@@ -77,9 +77,9 @@ def test_batches_say_which_tags_a_clip_has(made, tmp_path):
     ("text", "message"),
     [
         (None, "there is no such file; 'alp tags' makes one"),
-        ('["a"]', "holds no list of tags"),
-        ('{"kind": "tags", "tags": []}', "holds no list of tags"),
-        ('{"kind": "tags", "tags": ["a", "b", "a"]}', "tag 'a' is there twice"),
+        ('["a"]', "does not hold a list of tags"),
+        ('{"kind": "tags", "tags": []}', "does not hold a list of tags"),
+        ('{"kind": "tags", "tags": ["a", "b", "a"]}', "tag 'a' is listed twice"),
         ('{"kind": "tagss", "tags": ["a"]}', "did you mean 'tags'"),
     ],
 )

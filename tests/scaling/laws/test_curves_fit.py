@@ -67,7 +67,7 @@ def test_of_metrics_that_are_not_ours_the_best_value_is_asked_for():
     higher = with_errors("points", lambda error: 100 - error)
     (fit,) = fit_groups(state_best(higher, {"points": 100.0}), replicas=20)[0]["fits"]
     assert fit["params"]["E"] == pytest.approx(0.1, abs=0.02)
-    with pytest.raises(UserError, match="values of points below it and above it"):
+    with pytest.raises(UserError, match="some values of points lie below it and others above it"):
         state_best(higher, {"points": 99.7})
     with pytest.raises(UserError, match="did you mean 'points'"):
         state_best(higher, {"point": 100.0})

@@ -137,11 +137,11 @@ def test_metrics_of_other_tools_count_when_their_best_value_is_stated():
         rank_runs(rows)
     found = rank_runs(rows, {"wer": 0.0})
     assert found.ranking == [("b", pytest.approx(0.8)), ("a", pytest.approx(0.6)), ("c", pytest.approx(-0.2))]
-    with pytest.raises(UserError, match="values of wer below it and above it"):
+    with pytest.raises(UserError, match="some values of wer lie below it and others above it"):
         rank_runs(rows, {"wer": 0.3})
     with pytest.raises(UserError, match="cer=0: no result has such a metric"):
         rank_runs(rows, {"cer": 0.0})
-    with pytest.raises(UserError, match="median_rank is known, its best value is 1"):
+    with pytest.raises(UserError, match="median_rank is a known metric, whose best value is 1"):
         rank_runs(quality("a", 0.5), {"median_rank": 0.0})
 
 

@@ -243,7 +243,7 @@ def test_every_setting_carries_what_its_field_says():
     assert [name for name, row in rows.items() if not row["meaning"]] == ["gone"], "settings without a meaning"
     assert rows["data.pairs"]["unit"] == "audio-caption pairs"
     assert rows["optim.lr"]["range"] == "above 0"
-    assert rows["model.encoder.frontend_channels"]["meaning"].startswith("channels of the convolutions in front")
+    assert rows["model.encoder.frontend_channels"]["meaning"].startswith("channels of the front-end convolutions")
 
 
 def test_a_folder_without_a_sweep_or_results_is_named(tmp_path):

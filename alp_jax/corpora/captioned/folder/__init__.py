@@ -145,10 +145,10 @@ class _Rows:
             return
         if not split_words(path.name):  # the folder states it
             if folder not in self._said:
-                say(f"{folder}: split {self._named} by the folder's name, but for rows that state another")
+                say(f"{folder}: split {self._named} by the folder's name, except for rows that state another")
             self._said.add(folder)
         elif self._named != "train" and tables.suffix(path) in tables.TEXT:
-            say(f"{path}: split {self._named} by its name, but for rows that state another")
+            say(f"{path}: split {self._named} by its name, except for rows that state another")
 
     def place(self, row: Row) -> Place:
         """The file that a row names, in composed Unicode, and the stretch of it."""
@@ -191,7 +191,7 @@ class _Rows:
         if self._split:
             return self._split
         if self._rule and value:
-            raise BadRow("bad_record", f"split {value!r}, and the first row has none: give every row one, or none")
+            raise BadRow("bad_record", f"split {value!r}, and the first row has none: give one to every row or to none")
         if self._rule:
             return self.assigned.by_rule(self._rule, cells["group"], cells["recording"], file, group)
         split = SPLIT_WORDS.get(str(value or self._named or "train").strip().lower())
@@ -247,7 +247,7 @@ def _times(row: Row) -> tuple[float, float | None]:
     if "end" in cells:
         length = stretch(start, cells["end"])[1]
         if duration is not None and abs(duration - length) > _SAME_S:
-            raise BadRow("bad_time", f"duration is {duration:g} s, from start to end it is {length:g} s")
+            raise BadRow("bad_time", f"duration is {duration:g} s, but from start to end it is {length:g} s")
         return start, round(length, 9)
     return start, duration
 
@@ -265,9 +265,9 @@ CORPUS = Corpus(
     audio="the folder that file_name is relative to; not needed for audio inside tar and parquet files",
     options={
         "source": Option("the source that the clips are counted under", "folder"),
-        "ignore": Option("columns that are left aside, separated by commas; * for all that are not known"),
+        "ignore": Option("columns to ignore, separated by commas; * for all unknown ones"),
         "shares": Option("percent of train, valid and test clips where the metadata has no split, by group", SHARES),
-        "split_seed": Option("another number puts other groups into the splits", SEED),
+        "split_seed": Option("a different number puts different groups into each split", SEED),
     },
     split_rule=split_rule,
     containers=tables.CONTAINERS,

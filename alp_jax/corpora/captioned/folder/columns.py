@@ -90,7 +90,7 @@ class Columns:
         left = [name for name in left if (table, name) not in self._said]
         if left and not self._quiet and len(self._said) < _FORMS:
             self._said |= {(table, name) for name in left}
-            say(f"{table}: left aside: {', '.join(left)}")
+            say(f"{table}: ignored: {', '.join(left)}")
         return used
 
     def _find(self, names, where, inside, aside) -> tuple[list[Column], list[str]]:
@@ -104,7 +104,7 @@ class Columns:
             if index or beside or plain in self._ignored or plain in aside:
                 left.append(name)
             elif plain in own:
-                raise UserError(f"{where}: two columns are called {own[plain]!r}; rename one, or remove it")
+                raise UserError(f"{where}: two columns are called {own[plain]!r}; rename or remove one")
             else:
                 own[plain] = name
         used, unknown = _meanings(own, inside)
@@ -166,4 +166,4 @@ def _problem(names: Sequence[str], used: Sequence[Column], unknown: Sequence[str
     many = len(unknown) > _SHOWN or any("," in name or ";" in name for name in unknown)
     option = shlex.quote("ignore=" + (ALL if many else ",".join(name.strip() for name in unknown)))
     columns = "unknown column" if len(unknown) == 1 else "unknown columns"
-    return f"{columns} {shown}{hint}; to leave {'it' if len(unknown) == 1 else 'them'} aside: --option {option}"
+    return f"{columns} {shown}{hint}; to ignore {'it' if len(unknown) == 1 else 'them'}: --option {option}"

@@ -82,7 +82,7 @@ def _sound(path: pathlib.Path, schema: pa.Schema) -> str:
     if len(candidates) > 1:
         candidates = [name for name in candidates if name == AUDIO] or candidates
     if len(candidates) > 1:
-        raise UserError(f"{path}: audio in {' and '.join(map(repr, candidates))}; name the one that is wanted 'audio'")
+        raise UserError(f"{path}: audio in {' and '.join(map(repr, candidates))}; rename the one to use to 'audio'")
     return candidates[0] if candidates else ""
 
 

@@ -43,7 +43,7 @@ def _of_folder(folder: pathlib.Path) -> list[pathlib.Path]:
     data = tables or sorted(_containers(folder))
     if not data:
         kinds = f"{', '.join(_TABLES[:4])}, {' or '.join(CONTAINERS)}"
-        raise UserError(f"folder {folder} holds no {kinds} file; give the table by --metadata FILE")
+        raise UserError(f"folder {folder} holds no {kinds} file; give the table with --metadata FILE")
     return data
 
 

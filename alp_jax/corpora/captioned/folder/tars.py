@@ -42,7 +42,7 @@ def rows(path: pathlib.Path, known: Columns) -> Rows:
                     yield _sample(path, archive, sample, known)
                     sample = []
                 if len(sample) == _MOST_MEMBERS:
-                    raise UserError(f"{path}: more than {_MOST_MEMBERS} files of the name {_key(member)!a}")
+                    raise UserError(f"{path}: more than {_MOST_MEMBERS} files named {_key(member)!a}")
                 sample.append(member)
             if sample:
                 yield _sample(path, archive, sample, known)
@@ -58,7 +58,7 @@ def _members(archive: tarfile.TarFile, path: pathlib.Path, size: int) -> Iterato
         archive.members = []
         if member.isreg() and not member.issparse() and not os.path.basename(member.name).startswith("."):
             if member.offset_data + member.size > size:
-                raise UserError(f"{path} is cut short: {member.name!a} does not lie in it whole")
+                raise UserError(f"{path} is cut short: {member.name!a} is incomplete")
             yield member
 
 
@@ -67,7 +67,7 @@ def _check_end(path: pathlib.Path, end: int) -> None:
     with open(path, "rb") as file:
         file.seek(end)
         if file.read(_PADDING).strip(b"\0"):
-            raise UserError(f"{path} goes on after its end (joined archives?): unpack it and pack it again")
+            raise UserError(f"{path} continues after its end (joined archives?): unpack it and pack it again")
 
 
 def _key(member: tarfile.TarInfo) -> str:
@@ -87,7 +87,7 @@ def _sample(path: pathlib.Path, archive: tarfile.TarFile, sample: list[tarfile.T
         sounds = [member for member in sample if _extension(member) in _SOUNDS]
         if len(sounds) != 1:
             names = ", ".join(member.name for member in sample)
-            raise BadRow("ambiguous_audio" if sounds else "no_audio", f"of {names}")
+            raise BadRow("ambiguous_audio" if sounds else "no_audio", f"among {names}")
         texts = {}
         for member in sample:
             if _extension(member) in _SIDES:
@@ -122,7 +122,7 @@ def _record(text: str) -> dict:
     except (ValueError, RecursionError) as error:
         raise BadRow("bad_json", str(error)) from None
     if isinstance(record, tables.Repeated):
-        raise BadRow("bad_json", f"the key {record!s} is there twice")
+        raise BadRow("bad_json", f"the key {record!s} appears twice")
     if not isinstance(record, dict):
         raise BadRow("bad_json", "not a JSON object")
     return record

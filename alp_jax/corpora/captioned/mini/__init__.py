@@ -163,7 +163,7 @@ def write_credits(cache_dir: str | os.PathLike, clips: Sequence[Clip], out: str 
 
 CORPUS = Corpus(
     name="mini",
-    title="real speech, sounds, drum hits and music out of Debian packages, to try everything with",
+    title="real speech, sounds, drum hits and music from Debian packages, to try everything with",
     metadata="what 'alp data fetch mini' has put into --cache",
     download=Download(fetch, collect, write_credits),
 )

@@ -153,7 +153,7 @@ def _fetch_one(archive: Archive, name: str, pin: str, debs: pathlib.Path, raw: p
     digest = files.sha256(deb)
     if record and digest != record["SHA256"]:
         raise StorageError(
-            f"{deb} has SHA-256 {digest[:12]}..., the archive says {record['SHA256'][:12]}...: delete it"
+            f"{deb} has SHA-256 {digest[:12]}..., but the archive says {record['SHA256'][:12]}...: delete it"
         )
     entry = {
         "package": name,

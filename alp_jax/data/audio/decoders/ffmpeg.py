@@ -115,7 +115,7 @@ def _open(source: Source, hint: Hint) -> Iterator[tuple]:
                 av.open(data, format=hint.form or None, container_options=options, metadata_errors="replace")
             )
             if not container.streams.audio:
-                raise BadAudio("not_audio", f"{container.format.long_name} without a sound track")
+                raise BadAudio("not_audio", f"{container.format.long_name} without an audio track")
             stream = container.streams.audio[0]
             codec = stream.codec_context
             name = codec.name if codec else "an unknown encoding"
@@ -224,7 +224,7 @@ class _Reading:
         name = self._container.format.name
         # the index, unlike the file's count, omits the packets that an edit list leaves out
         if name.startswith("mov") and (self._packets < len(self._stream.index_entries) or not self._clean):
-            raise BadAudio("corrupt", f"cut short: {self._packets} packets are there")
+            raise BadAudio("corrupt", f"cut short after {self._packets} packets")
         if name.startswith("matroska"):
             self._check_matroska(seconds)
 
@@ -233,7 +233,7 @@ class _Reading:
         stated, cut = (self._container.duration or 0) / av.time_base, self._hint.cut
         short = seconds < stated - (_EDGE_S if cut else max(_SLACK_S, _SLACK * stated))
         if cut and (short or not stated):
-            raise BadAudio("corrupt", f"cut short: {seconds:.2f} s are there")
+            raise BadAudio("corrupt", f"cut short after {seconds:.2f} s")
         if short and len(self._container.streams) == 1:
             raise BadAudio("corrupt", f"{seconds:.2f} of {stated:.2f} s could be decoded")
 

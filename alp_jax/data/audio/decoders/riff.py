@@ -90,7 +90,7 @@ def _wav(file: BinaryIO, size: int) -> Pcm | None:
             continue
         if name == b"fmt ":
             if spans and file.read(min(length, 40)) != form:
-                raise BadAudio("corrupt", "two files of different forms, one behind the other")
+                raise BadAudio("corrupt", "two files of different forms, one after the other")
             file.seek(at)
             form = file.read(min(length, 40))
         elif name == b"ds64" and length >= 16:
@@ -108,7 +108,7 @@ def _wav(file: BinaryIO, size: int) -> Pcm | None:
                 break
             if length > rest:
                 if spans or large:
-                    raise BadAudio("corrupt", f"{rest} of {length} bytes of the last data chunk are there")
+                    raise BadAudio("corrupt", f"only {rest} of {length} bytes of the last data chunk")
                 return None  # libsndfile reports that it is cut short
             if length:
                 spans.append((at, length))

@@ -65,7 +65,7 @@ def open_file(source: Source | SpanFile) -> soundfile.SoundFile:
         # libsndfile silently shortens a file that is cut off and mentions it only in its log
         for declared, actual in _DECLARED.findall(file.extra_info):
             if int(actual) < int(declared) < _STREAMED:
-                raise BadAudio("corrupt", f"{actual} of {declared} bytes of audio are there")
+                raise BadAudio("corrupt", f"only {actual} of {declared} bytes of audio")
     except (BadAudio, Unreliable):
         file.close()
         raise

@@ -33,9 +33,9 @@ EXTENSIONS = {
     "mpeg": ".mp3",
 }  # kind -> extension
 _OTHER = (
-    (rb"\s*(?:<!doctype html|<html|<head)", "an HTML page, as a failed download leaves it"),
-    (rb"\s*<\?xml|\s*<error>", "an XML document, as a failed download leaves it"),
-    (rb"version https://git-lfs", "a pointer of Git LFS: fetch the file itself"),
+    (rb"\s*(?:<!doctype html|<html|<head)", "an HTML page, probably from a failed download"),
+    (rb"\s*<\?xml|\s*<error>", "an XML document, probably from a failed download"),
+    (rb"version https://git-lfs", "a Git LFS pointer: fetch the file itself"),
     (rb'\s*\{\s*"|\s*\[\s*[{"\[]', "JSON"),
     (rb"pk\x03\x04", "a ZIP archive"),
     (rb"\x1f\x8b\x08", "gzip data"),

@@ -85,4 +85,4 @@ def test_what_is_left_aside_is_said_once_for_each_name(capsys):
     for names in (("path", "a"), ("path", "a", "b"), ("path", "b"), ("path", "a")):
         columns.of(names, "t.jsonl", "t.jsonl line 1")
     columns.of(("path", "a"), "u.jsonl", "u.jsonl line 1")
-    assert capsys.readouterr().err == "t.jsonl: left aside: a\nt.jsonl: left aside: b\nu.jsonl: left aside: a\n"
+    assert capsys.readouterr().err == "t.jsonl: ignored: a\nt.jsonl: ignored: b\nu.jsonl: ignored: a\n"

@@ -97,7 +97,7 @@ def test_without_audio_and_with_settings(tmp_path):
             "path,caption,start,end,duration\na.wav,x,1,3,1\n",
             "line 2",
             "bad_time",
-            "duration is 1 s, from start to end it is 2 s",
+            "duration is 1 s, but from start to end it is 2 s",
         ),
         (
             "path,caption\na.wav,\"['cut', 'short...\"\nb.wav,\"['a' 'b' ...]\"\n",
@@ -159,7 +159,7 @@ def test_an_object_without_a_file_costs_itself_unless_it_is_the_first(tmp_path):
         ("[]\n", "c.jsonl", "has no rows"),
         ('[{"path": "a.wav"}]\n[{"path": "b.wav"}]\n', "c.jsonl", r"'\[' follows the list, after record 1"),
         ('{"a.wav": {"caption": "x"},\n"b.wav": {}}', "c.json", r"is one JSON object; give a list of them"),
-        ("path,caption,Caption\na.wav,x,y\n", "c.csv", "two columns are called 'caption'; rename one, or remove it"),
+        ("path,caption,Caption\na.wav,x,y\n", "c.csv", "two columns are called 'caption'; rename or remove one"),
         ("path;caption;text;text\n", "c.csv", "two columns are called 'text'"),
         ("path,caption\n", "c.csv", "has no rows"),
         ("x", "c.txt", r"must end in \.csv, \.tsv, .* or \.parquet, \.tar$"),
@@ -213,13 +213,13 @@ def test_columns_that_are_not_known_are_left_aside_by_name(tmp_path, capsys):
     fails(tmp_path, '{"path": "a.wav", "txt": "x"}', r"line 1: unknown column 'txt' \(did you mean 'text'", "c.jsonl")
     for ignore in ("text,speaker age", "*", " Text , SPEAKER_AGE"):
         assert told(read(tmp_path, text, ignore=ignore)) == [("a.wav", ("x",))]
-        assert capsys.readouterr().err == f"{tmp_path / 'captions.csv'}: left aside: text, speaker age\n"
+        assert capsys.readouterr().err == f"{tmp_path / 'captions.csv'}: ignored: text, speaker age\n"
     assert told(read(tmp_path, text, ignore="caption,speaker age")) == [("a.wav", ("hello",))]
 
 
 def test_an_index_that_pandas_wrote_is_left_aside_and_said_once(tmp_path, capsys):
     read(tmp_path, ",path,caption\n0,a.wav,x\n1,b.wav,y\n")
-    assert capsys.readouterr().err.count("left aside: Unnamed: 0\n") == 1
+    assert capsys.readouterr().err.count("ignored: Unnamed: 0\n") == 1
     fails(tmp_path, "path,caption,\na.wav,x,\n", "unknown column 'Unnamed: 2'.*--option 'ignore=Unnamed: 2'")
     assert read(tmp_path, "path,caption,\na.wav,x,\n", ignore="Unnamed: 2")
 
@@ -312,7 +312,7 @@ def test_data_in_the_folder_of_audio_needs_no_metadata(tmp_path):
     with pytest.raises(UserError, match=r"no file matches .*\*\.tar"):
         registry.read("folder", [tmp_path / "*.tar"])
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match=r"folder .*empty holds no \.csv, .* give the table by --metadata FILE"):
+    with pytest.raises(UserError, match=r"folder .*empty holds no \.csv, .* give the table with --metadata FILE"):
         list(registry.read("folder", [], tmp_path / "empty"))
     with pytest.raises(UserError, match="clotho needs --metadata"):
         registry.read("clotho", [], tmp_path)

@@ -91,7 +91,7 @@ def test_audio_in_a_column_of_another_name_or_of_bytes(tmp_path):
         read(path)
     assert len(read(path, ignore="image")[0]) == 4
     path = write(tmp_path / "d.parquet", one=EMBEDDED, two=EMBEDDED, text=list("abcd"))
-    with pytest.raises(UserError, match=r"d.parquet: audio in 'one' and 'two'; name the one that is wanted 'audio'"):
+    with pytest.raises(UserError, match=r"d.parquet: audio in 'one' and 'two'; rename the one to use to 'audio'"):
         read(path)
     samples = [{"array": [0.0], "sampling_rate": 16000, "path": "x"}] * 4
     with pytest.raises(UserError, match="column 'audio' holds samples; write it with encoded bytes"):
@@ -127,7 +127,7 @@ def test_a_file_name_beside_audio_is_left_aside(tmp_path, capsys):
         path = tmp_path / "a.parquet"
         pq.write_table(pa.table({"audio": EMBEDDED, name: list("abcd"), "text": list("abcd")}), path)
         assert [clip.captions for clip in read(path)[0]] == [("a",), ("b",), ("c",), ("d",)]
-        assert f"left aside: {name}\n" in capsys.readouterr().err
+        assert f"ignored: {name}\n" in capsys.readouterr().err
     path = write(tmp_path / "b.parquet", audio=EMBEDDED, file=list("abcd"), pth=list("abcd"))
     with pytest.raises(UserError, match="unknown column 'pth'"):
         read(path)

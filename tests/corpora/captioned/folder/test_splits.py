@@ -88,7 +88,7 @@ def test_a_build_says_how_it_split_and_writes_it_down(tmp_path, capsys):
     out = str(tmp_path / "my data")
     argv = ["data", "build", "folder", "--audio", str(folder), "--metadata", str(tmp_path / "captions.csv")]
     assert main([*argv, "--dry_run"]) == 0
-    assert "  no valid and no test clips came of it: --option split_seed=N" in capsys.readouterr().out
+    assert "  no valid and no test clips come of this: --option split_seed=N" in capsys.readouterr().out
     argv += ["--option", "split_seed=2"]
     assert main([*argv, "--out", out, "--workers", "1"]) == 0
     said, dataset = capsys.readouterr().out, open_dataset(out)
@@ -190,6 +190,6 @@ def test_a_build_of_several_tables_says_which_the_rule_splits(tmp_path, capsys):
     assert main(["data", "build", "folder", *argv]) == 0
     said = capsys.readouterr().out
     assert "no split column in 1 of 2 tables, so their clips are split 80/10/10 by file, seed 0\n" in said
-    assert "  but for groups and files whose split the others state; all clips together: " in said
+    assert "  except for groups and files whose split other tables state; all clips together: " in said
     assert "so clips are split" not in said
-    assert "no valid and no test clips came of it: a column 'split' can name some\n" in said
+    assert "no valid and no test clips come of this: a column 'split' can name some\n" in said

@@ -60,8 +60,8 @@ def test_samples_as_laion_publishes_them(tmp_path, capsys):
         (sounds[1], ".flac"),
     ]
     assert capsys.readouterr().err == (  # each once for all shards
-        f"{path.parent}: split valid by the folder's name, but for rows that state another\n"
-        f"{path.parent}/*.tar: left aside: original_data\n"
+        f"{path.parent}: split valid by the folder's name, except for rows that state another\n"
+        f"{path.parent}/*.tar: ignored: original_data\n"
     )
     same, _ = read(audio=tmp_path / "set")
     assert [clip.id for clip in same] == [clip.id for clip in clips]
@@ -95,11 +95,11 @@ def test_names_folders_and_texts(tmp_path, form):
 @pytest.mark.parametrize(
     ("files", "reason", "detail"),
     [
-        ([("0.json", laion("x"))], "no_audio", "of 0.json"),
-        ([("0.flac", b"x"), ("0.wav", b"y")], "ambiguous_audio", "of 0.flac, 0.wav"),
+        ([("0.json", laion("x"))], "no_audio", "among 0.json"),
+        ([("0.flac", b"x"), ("0.wav", b"y")], "ambiguous_audio", "among 0.flac, 0.wav"),
         ([("0.flac", b"x"), ("0.json", "{")], "bad_json", ""),
         ([("0.flac", b"x"), ("0.json", "[]")], "bad_json", "not a JSON object"),
-        ([("0.flac", b"x"), ("0.json", '{"text": 1, "text": 2}')], "bad_json", "the key text is there twice"),
+        ([("0.flac", b"x"), ("0.json", '{"text": 1, "text": 2}')], "bad_json", "the key text appears twice"),
         ([("0.flac", b"x"), ("0.txt", b"caf\xe9")], "not_utf8", "0.txt: byte 0xE9 is not UTF-8"),
         ([("0.flac", b"x"), ("0.txt", "x" * ((1 << 20) + 1))], "bad_record", "1048577 bytes"),
         ([("0.flac", b"x"), ("0.json", '{"text": 3}')], "bad_record", "caption is int"),
@@ -125,8 +125,8 @@ def test_archives_that_are_damaged_say_so(tmp_path):
     path = shard(tmp_path / "0.tar", ("0.flac", b"x" * 3000), ("0.json", laion("x")))
     whole = path.read_bytes()
     for data, match in (
-        (whole[:2000], "0.tar is cut short: '0.flac' does not lie in it whole"),
-        (whole + whole, "goes on after its end"),
+        (whole[:2000], "0.tar is cut short: '0.flac' is incomplete"),
+        (whole + whole, "continues after its end"),
         (b"no archive" * 1000, "cannot be read as a tar file"),
         (b"", "cannot be read as a tar file: empty file"),
     ):
@@ -174,7 +174,7 @@ def test_a_split_by_a_folders_name_is_said_once(tmp_path, capsys):
     paths += [shard(tmp_path / "dev" / f"test-{n}.tar", ("0.flac", b"x"), ("0.txt", "x")) for n in range(3)]
     clips, _ = read(*paths)
     assert [clip.split for clip in clips] == ["train"] * 3 + ["test"] * 3
-    said = f"{tmp_path / 'train'}: split train by the folder's name, but for rows that state another\n"
+    said = f"{tmp_path / 'train'}: split train by the folder's name, except for rows that state another\n"
     assert capsys.readouterr().err == said
     read(*paths, split="valid")
     assert not capsys.readouterr().err
