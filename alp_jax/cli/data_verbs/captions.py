@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> dict:
     from alp_jax.data.text.normalise import CLEAN_UPS
 
     if args.text_budget < 1:
-        raise UserError(f"--text_budget {args.text_budget} leaves no room for a token of a caption")
+        raise UserError(f"--text_budget {args.text_budget} leaves no room for a caption")
     choose(args.text_clean, CLEAN_UPS, "--text_clean")
     if bool(args.path) == bool(args.source or args.metadata):
         raise UserError("give either the folder of a data set or --source NAME --metadata FILE...")

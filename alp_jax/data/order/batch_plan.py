@@ -51,7 +51,7 @@ def plan(dataset: Dataset, config: DataConfig, *, seed: int, devices: int = 1) -
       UserError: names the setting, also if ``devices`` could not share every batch evenly.
     """
     if config.text_budget < 1:
-        raise UserError(f"data.text_budget = {config.text_budget} leaves no room for a token of a caption")
+        raise UserError(f"data.text_budget = {config.text_budget} leaves no room for a caption")
     rung = open_rung(dataset, config)
     recipe = make_recipe(rung, dataset, config)
     check_share(recipe, config, devices, "devices")

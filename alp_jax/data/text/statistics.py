@@ -25,7 +25,7 @@ DEFINITIONS = {
     "duplicates": "captions that repeat an earlier one: exact compares letter by letter, normalised by words alone",
     "openings": "the first four words; common_openings counts captions that begin with one of the ten most common",
     "counts_too_low_by": "at most, counts in most_repeated and openings, where not all texts could be kept",
-    "not_english": "by script or, with a probability of at least 0.5, by py3langid; beyond 65,536 captions of a source, "
+    "not_english": "by script or, with a probability of at least 0.5, by py3langid; beyond 65,536 captions of a source "
     "scaled up from a sample of that size drawn by hash (looked_at)",
     "defects": "captions with at least one artefact that should not be in a caption; other artefacts are style",
 }
