@@ -5,7 +5,7 @@ import os
 
 from alp_jax.cli.cluster import add_cluster_arguments, cluster_config
 from alp_jax.cli.configuration import HELP
-from alp_jax.config.flags import load_config
+from alp_jax.config.flags import given_config
 from alp_jax.core.errors import UserError
 
 EXAMPLE = "alp doctor --config=configs/pretrain.py --config.mesh.fsdp=8 --devices 64"
@@ -20,15 +20,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict:
-    config = load_config(args.config, args.overrides) if args.config else None
-    if args.overrides and not args.config:
-        raise UserError(f"{args.overrides[0]} needs --config")
+    config = given_config(args.config, args.overrides)
     if not os.path.isdir(args.path):
         raise UserError(f"--path {args.path} is no folder")
+    from alp_jax.objectives.registry import check_objective
     from alp_jax.parallel import hosts
     from alp_jax.parallel.checkup import check_machines, report_lines
     from alp_jax.parallel.runtime import setup_runtime
 
+    if config:
+        check_objective(config)
     setup_runtime()
     hosts.initialize(cluster_config(args))
     report = check_machines(config, args.path, args.devices, args.megabytes)

@@ -37,6 +37,13 @@ def load_config(config: str, overrides: list[str]) -> RunConfig:
     return run_config
 
 
+def given_config(config: str | None, overrides: list[str]) -> RunConfig | None:
+    """``load_config`` of an optional ``--config``; None without it. ConfigError also for overrides of no file."""
+    if overrides and not config:
+        raise ConfigError(f"{overrides[0]} needs --config=FILE")
+    return load_config(config, overrides) if config else None
+
+
 def _explain(error: Exception, config: str, overrides: list[str]) -> str:
     """One line for what ml_collections reports; the settings it could not find or convert are named in full."""
     while isinstance(error.__context__, ConfigError | AttributeError | KeyError | TypeError | ValueError):

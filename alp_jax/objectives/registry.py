@@ -1,6 +1,7 @@
 """Every objective by its name: ours, and those that other distributions bring by entry points."""
 
 import importlib
+from collections.abc import Iterable
 
 from jax.sharding import Mesh
 
@@ -45,11 +46,17 @@ def check_objective(config: RunConfig) -> None:
     objective_spec(config.objective.name).check(config)
 
 
-def check_clips(config: RunConfig, clips: int, seconds: float) -> None:
-    """Raises ConfigError where batches of ``clips`` clips of up to ``seconds`` are too small for the objective."""
+def check_batches(config: RunConfig, batches: Iterable[tuple[int, float]]) -> None:
+    """As ``check_objective``, and ConfigError where one of ``batches`` is too small for the objective.
+
+    Args:
+      batches: (clips in a global batch, their greatest length in seconds).
+    """
+    check_objective(config)
     name = config.objective.name
-    if clips < 2 and objective_spec(name).coupled:
-        raise ConfigError(
-            f"config.data.batch_seconds is {config.data.batch_seconds:g}: a batch of clips of up to {seconds:g} s has "
-            f"1 clip, and must have 2 or more; {why_negatives(name)}"
-        )
+    for clips, seconds in batches:
+        if clips < 2 and objective_spec(name).coupled:
+            raise ConfigError(
+                f"config.data.batch_seconds is {config.data.batch_seconds:g}: a batch of clips of up to {seconds:g} s "
+                f"has 1 clip, and must have 2 or more; {why_negatives(name)}"
+            )

@@ -1,7 +1,7 @@
 """A run up to its first step: everything opened, laid out and checked before a device computes anything."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import jax
 from jax.sharding import Mesh
@@ -10,11 +10,10 @@ from alp_jax.config import RunConfig, check_run
 from alp_jax.core.clip import SAMPLE_RATE
 from alp_jax.core.errors import UserError
 from alp_jax.data.order.batch_plan import BatchPlan, plan
-from alp_jax.data.order.buckets import Bucket
 from alp_jax.data.store.dataset import Dataset
 from alp_jax.data.text.tokenizer import Tokenizer
 from alp_jax.models.accounting import parameters
-from alp_jax.objectives.registry import check_clips, check_objective, objective_spec
+from alp_jax.objectives.registry import check_batches, check_objective, objective_spec
 from alp_jax.optim.optimizer import averages, make_optimizer
 from alp_jax.parallel import hosts
 from alp_jax.parallel.mesh import batch_shards, make_mesh
@@ -67,7 +66,7 @@ def prepare(config: RunConfig) -> Setup:
         state = state_shapes(make_state)
     with hosts.stage("planning the batches"):
         batches = plan(dataset, config.data, seed=config.seed, devices=batch_shards(mesh))
-        check_batches(config, batches.buckets)
+        check_batches(config, [(bucket.batch, bucket.edge / SAMPLE_RATE) for bucket in batches.buckets])
     step = make_train_step(parts.apply, parts.objective, optimizer, config, mesh, infer_shardings(state, mesh))
     shapes = [batch_shapes(config, mesh, bucket.edge, bucket.batch) for bucket in batches.buckets]
     return Setup(keep, dataset, tokenizer, mesh, parts, make_state, state, batches, step, shapes)
@@ -95,12 +94,6 @@ def rehearse(config: RunConfig) -> dict:
             for bucket in batches.buckets
         ],
     }
-
-
-def check_batches(config: RunConfig, buckets: Sequence[Bucket]) -> None:
-    """ConfigError where a global batch of one of the planned ``buckets`` holds too few clips for the objective."""
-    for bucket in buckets:
-        check_clips(config, bucket.batch, bucket.edge / SAMPLE_RATE)
 
 
 def _check_best_metric(config: RunConfig, keep: Keep) -> None:

@@ -131,6 +131,29 @@ def test_the_plan_of_every_rung_is_printed(big, small, capsys, monkeypatch):
 
 
 @pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        (["clips_per_batch=1"], "config.data.clips_per_batch is 1: it must be 2 or more"),
+        (["batch_seconds=0.4"], "config.data.batch_seconds is 0.4: a batch of clips of up to 0.3 s has 1 clip"),
+    ],
+)
+def test_a_plan_refuses_what_the_run_would(small, capsys, settings, line):
+    pretrain = pathlib.Path(__file__).parents[2] / "configs" / "pretrain.py"
+    plan = ["data", "plan", str(small.path), "clips_multiple=1", "bucket_seconds=0.3", "pairs=50", *settings]
+    assert main([*plan, f"--config={pretrain}:objective=contrastive"]) == 2
+    error = capsys.readouterr().err
+    assert line in error
+    assert error.count("\n") == 1
+    assert main([*plan, f"--config={pretrain}:objective=captioning"]) == 0
+    assert main(plan) == 0
+
+
+def test_a_plan_of_fewer_than_no_steps_is_refused(small, capsys):
+    assert main(["data", "plan", str(small.path), "--steps=-1"]) == 2
+    assert "steps = -1: must not be negative" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
     ("item", "problem"),
     [
         ("bucket_second=3", "nearest: config.data.bucket_seconds"),

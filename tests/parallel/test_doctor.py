@@ -26,6 +26,10 @@ def test_it_reports_the_mesh_and_what_its_links_carry(capsys):
             [CONFIG, "--config.data.clips_multiple=4"],
             "config.data.clips_multiple = 4 is not a multiple of the 8 devices",
         ),
+        (
+            [f"{CONFIG}:objective=contrastive", "--config.data.clips_per_batch=1", "--config.data.clips_multiple=1"],
+            "config.data.clips_per_batch is 1: it must be 2 or more",
+        ),
         (["--devices=64"], "--devices 64 expected, 8 found"),
         (["--config.mesh.fsdp=2"], "--config.mesh.fsdp=2 needs --config"),
         (["--path=/no/such"], "--path /no/such is no folder"),

@@ -3,12 +3,14 @@
 import pytest
 
 from alp_jax.config import ConfigError
+from alp_jax.core.clip import SAMPLE_RATE
 from alp_jax.core.errors import UserError
 from alp_jax.data.order.batch_plan import plan
 from alp_jax.data.store.dataset import open_dataset
+from alp_jax.objectives.registry import check_batches
 from alp_jax.train.host import CompiledSteps
 from alp_jax.train.loop import train
-from alp_jax.train.setup import check_batches, rehearse
+from alp_jax.train.setup import rehearse
 
 ONE_SHARE = {"data": 1, "fsdp": 1, "tensor": 8}
 
@@ -23,13 +25,18 @@ def refused(config, workdir, monkeypatch, error, words):
     assert not workdir.exists()
 
 
+def batches_of(config):
+    buckets = plan(open_dataset(config.data.path), config.data, seed=0).buckets
+    return [(bucket.batch, bucket.edge / SAMPLE_RATE) for bucket in buckets]
+
+
 @pytest.mark.parametrize("buckets", [(1.2, 30.0), ()])
 def test_lengths_that_no_clip_has_do_not_count(tiny, buckets):
     """Clips of up to 1.2 s; of 30 s, the longest bucket or crop, a batch would hold one."""
     config = tiny(data={"bucket_seconds": buckets, "batch_seconds": 40.0, "clips_per_batch": 0, "clips_multiple": 1})
-    buckets = plan(open_dataset(config.data.path), config.data, seed=0).buckets
-    assert min(bucket.batch for bucket in buckets) > 30
-    check_batches(config, buckets)
+    batches = batches_of(config)
+    assert min(clips for clips, _ in batches) > 30
+    check_batches(config, batches)
 
 
 def test_every_planned_batch_needs_two_clips_to_compare(tiny, tmp_path, monkeypatch):
@@ -37,10 +44,10 @@ def test_every_planned_batch_needs_two_clips_to_compare(tiny, tmp_path, monkeypa
     config = tiny(data=data, mesh=ONE_SHARE)
     words = r"config\.data\.batch_seconds is 2: a batch of clips of up to 1\.2 s has 1 clip, .* objective contrastive"
     refused(config, tmp_path / "run", monkeypatch, ConfigError, words)
-    buckets = plan(open_dataset(config.data.path), config.data, seed=0).buckets
+    batches = batches_of(config)
     with pytest.raises(ConfigError, match="objective hybrid compares"):
-        check_batches(tiny("hybrid", data=data), buckets)
-    check_batches(tiny("captioning", data=data), buckets)
+        check_batches(tiny("hybrid", data=data), batches)
+    check_batches(tiny("captioning", data=data), batches)
 
 
 def test_the_best_checkpoints_go_by_a_metric_of_the_run(tiny, tmp_path, monkeypatch):

@@ -7,8 +7,7 @@ from collections.abc import Callable
 from alp_jax.cli.configuration import HELP
 from alp_jax.config import RunConfig
 from alp_jax.config.data_settings import data_settings
-from alp_jax.config.flags import load_config
-from alp_jax.core.errors import UserError
+from alp_jax.config.flags import given_config
 
 
 def add(action: Callable[..., argparse.ArgumentParser]) -> None:
@@ -36,16 +35,16 @@ def run(args: argparse.Namespace) -> dict:
     from alp_jax.data.order.forecast_report import forecast_lines
     from alp_jax.data.store.dataset import open_dataset
 
-    config = load_config(args.config, args.overrides) if args.config else RunConfig()
-    if args.overrides and not args.config:
-        raise UserError(f"{args.overrides[0]} needs --config=FILE")
-    for knob in ("steps", "devices"):
-        if getattr(args, knob) < 0:
-            raise UserError(f"--{knob} {getattr(args, knob)}: must not be negative")
+    config = given_config(args.config, args.overrides) or RunConfig()
     dataset = open_dataset(args.path)
     data = data_settings(args.settings, dataclasses.replace(config.data, path=args.path))
     steps = args.steps or config.train.steps
     rungs = forecasts(dataset, data, seed=config.seed, steps=steps, devices=args.devices or 1)
+    if args.config:  # without it nothing says what the batches are for
+        from alp_jax.objectives.registry import check_batches
+
+        batches = [(bucket["batch"], bucket["seconds"]) for rung in rungs.values() for bucket in rung["buckets"]]
+        check_batches(dataclasses.replace(config, data=data), batches)
     if not args.json:
         print(f"{args.path}: {steps} steps, read {data.read}, seed {config.seed}")
         for name, rung in rungs.items():

@@ -203,7 +203,7 @@ def compare(
         rejected=dict(sorted((rejected or {}).items())),
         warnings=known.warnings(clips, {name for one in against for name in one.covers})
         + [
-            f"near-duplicate sound could not be searched for: of {sounds} {side} clips with sound none has landmarks"
+            f"near-duplicate sound could not be searched for: none of {sounds} {side} clips with sound has landmarks"
             for side, (sounds, landmarks) in sides.items()
             if sounds and not landmarks
         ],

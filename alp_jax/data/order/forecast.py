@@ -6,6 +6,7 @@ import numpy as np
 
 from alp_jax.config.schema import DataConfig
 from alp_jax.core.clip import SAMPLE_RATE
+from alp_jax.core.errors import UserError
 from alp_jax.data.order import compose
 from alp_jax.data.order.batch_plan import make_recipe, padding, plan
 from alp_jax.data.order.subset import Rung, open_rung
@@ -24,7 +25,10 @@ def rungs_of(dataset: Dataset, config: DataConfig) -> dict[str, int]:
 
 
 def forecasts(dataset: Dataset, config: DataConfig, *, seed: int, steps: int, devices: int = 1) -> dict[str, dict]:
-    """``forecast`` of every rung that ``rungs_of`` names."""
+    """``forecast`` of every rung that ``rungs_of`` names; UserError also for negative ``steps`` or ``devices``."""
+    for knob, value in (("steps", steps), ("devices", devices)):
+        if value < 0:
+            raise UserError(f"{knob} = {value}: must not be negative")
     return {
         name: forecast(dataset, dataclasses.replace(config, pairs=pairs), seed=seed, steps=steps, devices=devices)
         for name, pairs in rungs_of(dataset, config).items()

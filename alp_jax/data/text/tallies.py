@@ -6,7 +6,6 @@ of a source's row.
 
 import array
 import dataclasses
-import functools
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -195,9 +194,11 @@ class Language:
         self._sample = HashSample(_TEXTS)
         self._not_ascii = 0
         self._parts = [self]
+        self._foreign: list[tuple[str, str]] | None = None  # None: captions came since they were last looked at
 
     def add(self, block: Block) -> None:
         self._sample.add(block.keys, block.captions)
+        self._foreign = None
         self._not_ascii += sum(not caption.isascii() for caption in block.captions)
 
     def merge(self, other: "Language") -> None:
@@ -208,19 +209,21 @@ class Language:
         self._parts = [part for part in (*self._parts, *other._parts) if part._sample.seen]
         self._not_ascii += other._not_ascii
 
-    @functools.cached_property
-    def _foreign(self) -> list[tuple[str, str]]:
-        texts = self._sample.texts()
-        return [(code, text) for code, text in zip(language.foreign(texts), texts, strict=True) if code]
+    def _in_sample(self) -> list[tuple[str, str]]:
+        """(language, text) of the captions in the sample that are not English."""
+        if self._foreign is None:
+            texts = self._sample.texts()
+            self._foreign = [(code, text) for code, text in zip(language.foreign(texts), texts, strict=True) if code]
+        return self._foreign
 
     def row(self) -> dict[str, Any]:
         captions: Counter[str] = Counter()
         for part in self._parts:
             weight = part._sample.seen / len(part._sample.texts())
-            for code, _ in part._foreign:
+            for code, _ in part._in_sample():
                 captions[code] += weight
         ordered = sorted(captions.items(), key=lambda item: (-item[1], item[0]))
-        examples = [{"language": code, "text": text} for part in self._parts for code, text in part._foreign]
+        examples = [{"language": code, "text": text} for part in self._parts for code, text in part._in_sample()]
         return {
             "not_ascii": self._not_ascii,
             "not_english": {

@@ -173,7 +173,7 @@ def test_a_stretch_that_comes_later_in_the_video_is_no_leak(tmp_path, capsys):
     assert summary["without_length"] == {"training": 0, "evaluation": 0}
     assert main(argv) == 0
     text = capsys.readouterr().out
-    assert "same_recording: 1 training clips share a recording with an evaluation clip, at another or an" in text
+    assert "same_recording: 1 training clips share a recording with an evaluation clip, at a different or" in text
     assert "state no length" not in text
 
 

@@ -90,7 +90,7 @@ def test_other_ids_are_refused_and_a_rare_tie_is_told(ours, monkeypatch):
     encode = JsonTokenizer.encode
     wrong = set(CAPTIONS[:1])
     monkeypatch.setattr(JsonTokenizer, "encode", lambda self, text: encode(self, text) + [5] * (text in wrong))
-    with pytest.raises(UserError, match=r"encodes 1 of 540 captions otherwise.* 'a dog barks in the distance.'"):
+    with pytest.raises(UserError, match=r"encodes 1 of 540 captions differently.* 'a dog barks in the distance.'"):
         portable.portable_tokenizer(ours, CAPTIONS)
     made = portable.portable_tokenizer(ours, CAPTIONS * 2 + ["x"] * 920)
     assert (made.differ, made.example) == (2, CAPTIONS[0])

@@ -139,6 +139,18 @@ def test_language_is_looked_at_in_a_sample_and_scaled_up(monkeypatch):
     assert result["all"]["not_english"]["looked_at"] == 150
 
 
+def test_a_result_in_between_changes_no_later_one():
+    once, twice = CaptionStatistics(), CaptionStatistics()
+    for i, caption in enumerate(
+        ["a dog barks far away", "Ein Hund bellt in der Ferne", "Eine Katze schläft auf dem warmen Dach"]
+    ):
+        for statistic in (once, twice):
+            statistic.add("s", "train", str(i), [caption])
+        twice.result()
+    assert twice.result() == once.result()
+    assert once.result()["all"]["not_english"]["captions"] == 2
+
+
 def test_artefacts_have_counts_and_examples_and_a_caption_has_one_defect():
     captions = ["Caption: a dog, and", "Caption: a dog, and", "N/A", "birds birds birds birds", "possibly rain", "rain"]
     row = described(captions)["sources"]["s"]
