@@ -127,7 +127,7 @@ def test_an_entry_point_that_is_no_corpus_of_its_name_is_refused(installed, entr
 def test_a_corpus_without_a_member_cannot_be_made(member):
     members = {"name": "bells", "title": "bells", "metadata": "bells.csv", "read": lambda *_: iter(())}
     Corpus(**members)
-    with pytest.raises(UserError, match=f"no {member}|one of read and download"):
+    with pytest.raises(UserError, match=f"does not state {member}|either read or download"):
         Corpus(**members | {member: None if member == "read" else ""})
 
 

@@ -97,7 +97,7 @@ def read_info(folder: str | os.PathLike) -> Info:
 
 def _shards(folder: pathlib.Path, name: str, entry: Mapping) -> dict[str, int]:
     lengths = [int(length) for length in entry.get("shardLengths", [])]
-    lengths = {}
+    records_of = {}
     for shard, length in enumerate(lengths):
         values = {
             "{DATASET}": name,
@@ -110,8 +110,8 @@ def _shards(folder: pathlib.Path, name: str, entry: Mapping) -> dict[str, int]:
             file = file.replace(mark, value)
         if "/" in file or not (folder / file).is_file():
             raise UserError(f"{folder}: shard {file} is missing; prepare the data set again")
-        lengths[str((folder / file).absolute())] = length
-    return lengths
+        records_of[str((folder / file).absolute())] = length
+    return records_of
 
 
 @functools.lru_cache(maxsize=16)

@@ -205,9 +205,9 @@ def test_data_sets_that_cannot_be_read(instruments, tmp_path):
     )
     silent = {"audio": audio_feature(sampleRate=None)}
     fails("does not state the sample rate of 'audio'", prepare(tmp_path / "c", silent, {"train": train}, {}))
-    fails("split 'extra' is none of", prepare(tmp_path / "d", form, {"extra": train}, {}))
+    fails("split 'extra' is not train, validation or test", prepare(tmp_path / "d", form, {"extra": train}, {}))
     edited = prepare(tmp_path / "e", form, {"train": train}, {})
     (edited / "dataset_info.json").write_text('{"name": "toy", "fileFormat": "array_record", "splits": [{}]}')
-    fails("not as TFDS writes it", edited)
+    fails("does not have the form that TFDS writes", edited)
     (instruments / "toy-train.array_record-00001-of-00002").unlink()
     fails("shard toy-train.array_record-00001-of-00002 is missing")

@@ -180,6 +180,6 @@ def test_what_is_missing_or_damaged_is_one_line(tmp_path):
         with pytest.raises(UserError, match=r"tokenizer.json is not a tokenizer.json: [^\n]*$"):
             open_tokenizer(path)
     path.write_bytes(b"\xff")
-    with pytest.raises(UserError, match=r"is no tokenizer\.json"):
+    with pytest.raises(UserError, match=r"is not a tokenizer\.json"):
         open_tokenizer(path)
     assert read_roles(tmp_path) == BERT

@@ -108,7 +108,7 @@ def test_without_audio_and_with_settings(tmp_path):
         ("path,caption,start\na.wav,x,soon\n", "line 2", "bad_time", "start is 'soon', not a number of seconds"),
         ("path,caption,duration\na.wav,x,-1\n", "line 2", "bad_time", "duration is '-1'"),
         ("path,caption,duration\na.wav,x,0\n", "line 2", "bad_time", "duration is 0"),
-        ("path,caption\na.wav\n", "line 2", "wrong_columns", "1 cells, the header has 2"),
+        ("path,caption\na.wav\n", "line 2", "wrong_columns", "1 cells, but the header has 2"),
         ("path,caption\na.wav,x,y\n", "line 2", "wrong_columns", "3 cells"),
         ("path,caption\n,x\n", "line 2", "bad_id", "file name ''"),
         (b"path,caption\na.wav,\xff\n", "line 2", "not_utf8", "0xFF"),

@@ -174,7 +174,7 @@ def test_a_row_that_would_part_its_file_or_group_is_rejected(tmp_path):
     _, found, bad = tables(tmp_path, a_jsonl="".join(json.dumps(line) + "\n" for line in lines))
     assert {row.reason for row in bad} == {"group_in_two_splits"}
     assert "'one' is in " in bad[0].detail
-    assert ".wav' in " in bad[0].detail
+    assert ".wav' was in " in bad[0].detail
     kept = [i for i in range(80) if f"{i}.wav#3" in found]
     assert len(kept) + len(bad) == 80
     assert len({found[f"{i}.wav#3"] for i in kept}) == 1
