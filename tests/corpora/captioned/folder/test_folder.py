@@ -209,7 +209,7 @@ def test_the_header_alone_tells_the_separator(tmp_path):
 def test_columns_that_are_not_known_are_left_aside_by_name(tmp_path, capsys):
     text = "path,caption,text,speaker age\na.wav,x,hello,33\n"
     option = "--option 'ignore=text,speaker age'"
-    fails(tmp_path, text, f"unknown columns 'text', 'speaker age'; to leave them aside: {option}")
+    fails(tmp_path, text, f"unknown columns 'text', 'speaker age'; to ignore them: {option}")
     fails(tmp_path, '{"path": "a.wav", "txt": "x"}', r"line 1: unknown column 'txt' \(did you mean 'text'", "c.jsonl")
     for ignore in ("text,speaker age", "*", " Text , SPEAKER_AGE"):
         assert told(read(tmp_path, text, ignore=ignore)) == [("a.wav", ("x",))]
