@@ -148,8 +148,8 @@ def title(name: str) -> str:
     return METRICS[name].title if name in METRICS else name.replace("_", " ")
 
 
-def place(name: str) -> tuple[int, str]:
-    """A sort key: metrics in the order of ``METRICS``, others after them."""
+def sort_key(name: str) -> tuple[int, str]:
+    """Puts metrics in the order of ``METRICS``, others after them."""
     return (list(METRICS).index(name) if name in METRICS else len(METRICS)), name
 
 

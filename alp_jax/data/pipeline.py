@@ -105,7 +105,7 @@ class GlobalBatches(grain.sources.RandomAccessDataSource):
             put_audio(batch, i, int(row[i]), record.audio)
             self.put_text(batch, i, record, caption[i])
             if self._tags:
-                batch["tags"][i] = self._tags.of(record)
+                batch["tags"][i] = self._tags.mask(record)
         return batch
 
     def blank(self, row: np.ndarray, width: int) -> dict[str, np.ndarray]:

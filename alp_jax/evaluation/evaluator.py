@@ -53,7 +53,7 @@ class Setup:
         """The rows of the data set, read on the first call."""
         return read_table(self.dataset)
 
-    def once(self, build: Callable[["Setup"], T]) -> T:
+    def shared(self, build: Callable[["Setup"], T]) -> T:
         """``build(self)``, computed on the first call and shared by all evaluators that ask for it."""
         if build not in self._built:
             self._built[build] = build(self)
@@ -108,7 +108,7 @@ class Evaluator(abc.ABC):
         """
 
     @classmethod
-    def of_one(cls, split: Split | Shortage | None, setup: Setup) -> tuple[list["Evaluator"], dict[str, Shortage]]:
+    def from_split(cls, split: Split | Shortage | None, setup: Setup) -> tuple[list["Evaluator"], dict[str, Shortage]]:
         """What ``find`` returns for a kind with at most one evaluator; None where the data set has nothing for it."""
         if isinstance(split, Shortage):
             return [], dict.fromkeys(cls.names, split)

@@ -226,7 +226,7 @@ def _started(params: dict, start: dict) -> dict:
             raise ValueError(f"the text side has no part {name!r}")
         have, need = (jax.tree.map(jnp.shape, tree) for tree in (part, params[name]))
         if have != need:
-            raise ValueError(f"the start of {name!r} has other shapes than the configuration gives")
+            raise ValueError(f"the start of {name!r} has shapes that differ from those of the configuration")
     return {**params, **{name: jax.tree.map(jnp.asarray, part) for name, part in start.items()}}
 
 

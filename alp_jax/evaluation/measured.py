@@ -37,7 +37,7 @@ class Measured:
     def __post_init__(self):
         unknown = [name for name in self.values if name not in METRICS]
         if unknown:
-            raise ValueError(f"metric {unknown[0]} is not in core.metrics.METRICS: say there what it is")
+            raise ValueError(f"metric {unknown[0]} is not in core.metrics.METRICS: describe it there")
 
     def result(self, task: str, pooling: str, floor: Mapping[str, float], facts: dict) -> Result:
         """The result of one task; ``floor`` holds a value for every metric that has a floor."""
@@ -45,6 +45,7 @@ class Measured:
         return Result(task, pooling, self.headline()[0], metrics, facts)
 
     def headline(self) -> tuple[str, dict]:
+        """The first metric: its name, and its value, interval and chance."""
         return next(iter(self.values.items()))
 
 

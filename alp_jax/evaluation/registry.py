@@ -30,12 +30,12 @@ def kinds() -> dict[str, type[Evaluator]]:
     for kind, cls in known.items():
         if not (inspect.isclass(cls) and issubclass(cls, Evaluator)):
             raise UserError(
-                f"evaluator {kind!r} ({GROUP}): {cls!r} is no subclass of alp_jax.evaluation.evaluator.Evaluator"
+                f"evaluator {kind!r} ({GROUP}): {cls!r} is not a subclass of alp_jax.evaluation.evaluator.Evaluator"
             )
         missing = sorted(cls.__abstractmethods__)
         if missing:
             raise UserError(
-                f"evaluator {kind!r} ({cls.__module__}.{cls.__name__}) has no {', '.join(missing)}: write it"
+                f"evaluator {kind!r} ({cls.__module__}.{cls.__name__}) does not implement {', '.join(missing)}"
             )
     return known
 
@@ -62,7 +62,7 @@ def open_evaluators(setup: Setup) -> tuple[dict[str, Evaluator], dict[str, Short
         for name in [*(name for name, _ in named), *short]:
             if name in owner:
                 raise UserError(
-                    f"task {name!r} is of evaluators {owner[name]!r} and {kind!r}: rename it in one of them"
+                    f"task {name!r} belongs to both evaluators {owner[name]!r} and {kind!r}: rename it in one of them"
                 )
             owner[name] = kind
         by_name |= named

@@ -177,7 +177,7 @@ def run_suite(
         with Progress("evaluate", len(todo), "results") as progress:
             for name, pooling in todo:
                 common = {"fingerprint": identity, "encode_seconds": round(encode_s, 2), "model": model.name}
-                progress.note(f"now {name}-{pooling}")
+                progress.note(f"at {name}-{pooling}")
                 results[name, pooling] = _one(suite, name, pooling, measure, floor_of[name], out_dir, common)
                 progress.update()
             progress.note("")

@@ -30,9 +30,11 @@ class Table:
     events: list[tuple[Event, ...]]
 
     def rows(self, split: str) -> np.ndarray:
+        """int64 rows of the clips in ``split``, ascending."""
         return np.flatnonzero(self.split == SPLITS.index(split))
 
     def groups(self, rows: np.ndarray) -> tuple[str, ...]:
+        """The group of every one of ``rows``."""
         return tuple(self.group[row] for row in rows.tolist())
 
 
@@ -111,7 +113,7 @@ def assert_disjoint(name: str, train_groups: Sequence[str], test_groups: Sequenc
     """Raises DataError naming a group that is on both sides."""
     shared = sorted(set(train_groups) & set(test_groups))
     if shared:
-        raise DataError(f"task {name}: group {shared[0]!r} is in training and test ({len(shared)} such groups)")
+        raise DataError(f"task {name}: group {shared[0]!r} is in both training and test ({len(shared)} such groups)")
 
 
 def shuffled(table: Table, rows: np.ndarray) -> np.ndarray:

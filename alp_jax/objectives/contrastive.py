@@ -96,7 +96,7 @@ def check_negatives(config: RunConfig) -> None:
     """Raises ConfigError where a clip has none, or where the temperature is beyond its limit."""
     if config.data.clips_per_batch == 1:  # where it goes by seconds, the clips say how many there are
         raise ConfigError(
-            "config.data.clips_per_batch is 1: it must be 2 or more, or 0 (go by seconds); "
+            "config.data.clips_per_batch is 1: it must be 2 or more, or 0 to fill batches by seconds; "
             f"{why_negatives(config.objective.name)}"
         )
     # The inverse temperature is limited: one that starts beyond the limit gets no gradient and stays there.
@@ -109,10 +109,12 @@ def check_negatives(config: RunConfig) -> None:
 
 
 def why_negatives(objective: str) -> str:
+    """The end of an error about batches that are too small for ``objective``."""
     return f"objective {objective} compares a clip with the others of its batch"
 
 
 def metrics(config: ObjectiveConfig) -> tuple[str, ...]:
+    """Names of what the objective reports besides the loss."""
     bias = ("logit_bias",) if config.loss == "siglip" else ()
     penalty = ("embedding_penalty",) if config.embed_reg else ()
     return ("logit_scale", *bias, "accuracy", "negatives", "no_negatives_share", *penalty)

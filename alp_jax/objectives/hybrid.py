@@ -28,7 +28,7 @@ def make_hybrid(config: ObjectiveConfig, tokens: SpecialTokens, mesh: Mesh) -> O
     """
     share = config.contrastive_share
     if not 0.0 <= share <= 1.0:
-        raise UserError(f"config.objective.contrastive_share is {share}: it must be from 0 to 1")
+        raise UserError(f"config.objective.contrastive_share is {share}: it must be between 0 and 1")
     parts = {spec.name: spec.make(config, tokens, mesh) for spec in _PARTS}
     weights = dict(zip(parts, (share, 1.0 - share), strict=True))
 
@@ -53,6 +53,7 @@ def make_hybrid(config: ObjectiveConfig, tokens: SpecialTokens, mesh: Mesh) -> O
 
 
 def metrics(config: ObjectiveConfig) -> tuple[str, ...]:
+    """Names of what the objective reports besides the loss: the accuracy, and the metrics of both parts."""
     return "accuracy", *(f"{spec.name}/{name}" for spec in _PARTS for name in (*spec.metrics(config), "loss"))
 
 

@@ -233,7 +233,7 @@ def _backward(
     audio_MD, text_MD, columns, logsum_N2 = kept
     # The one number per row that crosses devices here is all that other rows' softmaxes need of this one.
     rows, logsum_M2 = own_tags(group_NG, valid_N), _gather(logsum_N2)
-    ahead = partial(_pull, scale=scale, rows=rows, columns=columns, chunk=chunk)
+    ahead = partial(_gradients, scale=scale, rows=rows, columns=columns, chunk=chunk)
     audio_grad_ND, by_scale = ahead(audio_ND, text_MD, logsum_N2[:, 0], logsum_M2[:, 1])
     # the same pairs from the other side: adding this call's gradient of the scale would count every pair twice
     text_grad_ND, _ = ahead(text_ND, audio_MD, logsum_N2[:, 1], logsum_M2[:, 0])
@@ -244,7 +244,7 @@ def _backward(
     )
 
 
-def _pull(
+def _gradients(
     query_ND: jax.Array,
     key_MD: jax.Array,
     logsum_N: jax.Array,

@@ -20,7 +20,9 @@ def objective_spec(name: str) -> ObjectiveSpec:
         return importlib.import_module(f"alp_jax.objectives.{name}").SPEC
     spec = outside_objectives()[choose(name, objective_names(), "config.objective.name")]
     if not isinstance(spec, ObjectiveSpec) or spec.name != name:
-        raise UserError(f"entry point {name!r} of alp_jax.objectives is no ObjectiveSpec of that name: {spec!r:.80}")
+        raise UserError(
+            f"entry point {name!r} of alp_jax.objectives is not an ObjectiveSpec of that name: {spec!r:.80}"
+        )
     return spec
 
 
@@ -40,7 +42,7 @@ def check_objective(config: RunConfig) -> None:
     if config.objective.name == NO_OBJECTIVE:
         *names, last = objective_names()
         raise ConfigError(
-            "config.objective.name is none: that is an imported model without a text side, and there is nothing to "
+            "config.objective.name is none: that is for an imported model without a text side, and there is nothing to "
             f"train in it; choose {', '.join(names)} or {last}"
         )
     objective_spec(config.objective.name).check(config)

@@ -49,7 +49,7 @@ def siglip(
       chunk: columns compared at a time.
     """
     ring = partial(jax.shard_map, mesh=mesh, in_specs=(ROWS, ROWS, WHOLE, WHOLE, ROWS, ROWS), check_vma=False)
-    around = partial(_around, devices=batch_shards(mesh), chunk=chunk)
+    around = partial(_ring, devices=batch_shards(mesh), chunk=chunk)
     value = ring(lambda *args: around(*args, gradients=False)[0], out_specs=PairSums.like(WHOLE))
     with_gradients = ring(partial(around, gradients=True), out_specs=(PairSums.like(WHOLE), (ROWS, ROWS, WHOLE, WHOLE)))
 
@@ -67,7 +67,7 @@ def siglip(
     return sums(audio_BD, text_BD, scale, bias)
 
 
-def _around(
+def _ring(
     audio_ND: jax.Array,
     text_ND: jax.Array,
     scale: jax.Array,
@@ -88,7 +88,7 @@ def _around(
     if gradients:
         stays |= {"grad_ND": jnp.zeros_like(audio_ND), "scale": zero, "bias": zero}
         travels |= {"grad_ND": jnp.zeros_like(text_ND)}
-    meet = partial(_meet, audio_ND, rows, scale, bias, chunk, gradients)
+    meet = partial(_add_pairs, audio_ND, rows, scale, bias, chunk, gradients)
     shift = partial(lax.ppermute, axis_name=BATCH_AXES, perm=[(i, (i + 1) % devices) for i in range(devices)])
 
     def turn(carry: tuple, _: None) -> tuple[tuple, None]:
@@ -110,7 +110,7 @@ def _around(
     return pair_sums, (by_audio, by_text, *by_scalars)
 
 
-def _meet(
+def _add_pairs(
     audio_ND: jax.Array,
     rows: Tags,
     scale: jax.Array,

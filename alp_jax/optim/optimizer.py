@@ -25,7 +25,7 @@ from alp_jax.optim.stacks import clip_to_norm, decay_mask, in_stacks
 SCHEDULES = ("cosine", "eden", "eden2", "eden3")
 
 
-def _fall(count, scale, exponent):
+def _decay(count, scale, exponent):
     return ((count**2 + scale**2) / scale**2) ** exponent
 
 
@@ -36,10 +36,10 @@ def eden(config: OptimConfig, batch, epoch=0.0):
     """
     warmup = config.warmup_start + (1.0 - config.warmup_start) * jnp.minimum(batch / max(config.warmup_steps, 1), 1.0)
     if config.schedule == "eden2":
-        return config.lr * _fall(batch, config.lr_batches, -0.5) * warmup
+        return config.lr * _decay(batch, config.lr_batches, -0.5) * warmup
     if config.schedule == "eden3":
         epoch = batch / config.steps_per_epoch
-    return config.lr * _fall(batch, config.lr_batches, -0.25) * _fall(epoch, config.lr_epochs, -0.25) * warmup
+    return config.lr * _decay(batch, config.lr_batches, -0.25) * _decay(epoch, config.lr_epochs, -0.25) * warmup
 
 
 def learning_rate(config: OptimConfig, steps: int) -> optax.Schedule:
@@ -126,7 +126,7 @@ def lr_scales(params: Any, rules: dict[str, float]) -> list[float]:
     names = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in _leaves(params)]
     for rule in rules:
         if not any(_below(name, rule) for name in names):
-            raise UserError(f"config.optim.lr_scale: the model has no parameter below {rule}")
+            raise UserError(f"config.optim.lr_scale: the model has no parameter under {rule}")
     return [math.prod(factor for rule, factor in rules.items() if _below(name, rule)) for name in names]
 
 

@@ -50,7 +50,7 @@ def find_membership(config: ClusterConfig, environ: Mapping[str, str] | None = N
         return None
     missing = [_NAMES[name] for name in _NAMES if name not in settings]
     if missing:
-        raise UserError(f"--cluster {config.kind}: a run of several processes needs {' and '.join(missing)} too")
+        raise UserError(f"--cluster {config.kind}: a run of several processes also needs {' and '.join(missing)}")
     member = Membership(**settings)
     if not 0 <= member.process < member.processes:
         raise UserError(f"--process_id {member.process} is not below --num_processes {member.processes}")
@@ -116,7 +116,7 @@ def _tpu(environ: Mapping[str, str], timeout_s: float) -> dict:
 
     cluster = next((kind for kind in (GkeTpuCluster, GceTpuCluster) if kind.is_env_present()), None)
     if cluster is None:
-        raise UserError("--cluster tpu: this is no TPU VM (no TPU, or its metadata does not answer)")
+        raise UserError("--cluster tpu: this is not a TPU VM (there is no TPU, or its metadata does not answer)")
     try:
         return {
             "coordinator": cluster.get_coordinator_address(int(timeout_s), None),

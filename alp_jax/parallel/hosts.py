@@ -36,7 +36,7 @@ _SHUTDOWN_S = 15
 _SLICE_S = 1.0  # between checks for signals while waiting
 _LISTEN_S = 2.0  # the same, for the thread that waits for failures of others
 _FAILED, _HEARD, _HOSTS = "alp/failed", "alp/heard", "alp/host"
-_FOR_EVER = 10 * 365 * 86400.0
+_FOREVER = 10 * 365 * 86400.0
 
 _calls = 0  # of broadcast and gather; numbers their keys, so a process that skips a call waits for keys nobody writes
 _leaving = threading.Event()
@@ -64,7 +64,7 @@ def initialize(config: ClusterConfig) -> None:
     # Processes agree on preemption by ``train.stopping``; JAX's own service would swallow SIGTERM unless polled.
     jax.config.update("jax_enable_preemption_service", False)
     jax.distributed.initialize(
-        _join(address),
+        _host_port(address),
         member.processes,
         member.process,
         local_device_ids=member.local_devices,
@@ -72,7 +72,7 @@ def initialize(config: ClusterConfig) -> None:
         initialization_timeout=int(config.timeout_s),
         heartbeat_timeout_seconds=_HEARTBEAT_S,
         shutdown_timeout_seconds=_SHUTDOWN_S,
-        coordinator_bind_address=_join(bind),
+        coordinator_bind_address=_host_port(bind),
     )
     _client().key_value_set(f"{_HOSTS}/{member.process}", platform.node())
     listener = threading.Thread(target=_listen, name="failures of other processes", daemon=True)
@@ -183,7 +183,7 @@ def leave(code: int, message: str = "") -> None:
     if process_count() == 1:
         return
     if code in (0, Preempted.exit_code):
-        barrier("the end of the run", _FOR_EVER)  # a peer that dies is noticed by its heartbeat
+        barrier("the end of the run", _FOREVER)  # a peer that dies is noticed by its heartbeat
         _leaving.set()
         if is_primary():
             _client().key_value_set(_FAILED, json.dumps(None))  # wakes all listeners: nobody can fail any more
@@ -281,7 +281,7 @@ def _get(key: str, timeout_s: float, process: int, purpose: str) -> str:
 def _waited(processes: list[int], purpose: str, timeout_s: float) -> str:
     names = ", ".join(f"process {process} on {_host(process)}" for process in processes[:8])
     more = f" and {len(processes) - 8} more" if processes[8:] else ""
-    return f"{names}{more} did not come to {purpose!r} within {timeout_s:g} s"
+    return f"{names}{more} did not reach {purpose!r} within {timeout_s:g} s"
 
 
 def _host(process: int) -> str:
@@ -295,7 +295,7 @@ def _same_call(entry: dict, purpose: str, process: int) -> dict:
     if entry["what"] != purpose:
         raise HangError(
             f"process {process} on {_host(process)} is at {entry['what']!r}, process {process_index()} on "
-            f"{platform.node()} at {purpose!r}: they do not run the same program"
+            f"{platform.node()} at {purpose!r}: they are not running the same program"
         )
     return entry
 
@@ -310,7 +310,7 @@ def _client() -> Any:
     return global_state.client
 
 
-def _join(address: tuple[str, int]) -> str:
+def _host_port(address: tuple[str, int]) -> str:
     return f"[{address[0]}]:{address[1]}" if ":" in address[0] else f"{address[0]}:{address[1]}"
 
 

@@ -94,7 +94,7 @@ def make_program(config: RunConfig, mesh: Mesh) -> Program:
     check_objective(config)
     if TAGGER in sides_of(config.objective) and not config.data.tags:
         raise UserError(
-            f"config.objective.name={config.objective.name} needs config.data.tags: a list that 'alp tags' makes"
+            f"config.objective.name={config.objective.name} needs config.data.tags: a list made by 'alp tags'"
         )
     init, apply = make_model(config)
     optimizer = make_optimizer(config.optim, config.train.steps)

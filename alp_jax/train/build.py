@@ -85,7 +85,7 @@ def _check_targets(config: RunConfig, tokenizer: Tokenizer) -> None:
     if TAGGER in sides:
         if not config.data.tags:
             raise UserError(
-                f"config.objective.name={config.objective.name} needs config.data.tags: a list that 'alp tags' makes"
+                f"config.objective.name={config.objective.name} needs config.data.tags: a list made by 'alp tags'"
             )
         if len(tags := TagList.load(config.data.tags)) > config.model.num_tags:
             raise UserError(f"config.model.num_tags is {config.model.num_tags} but config.data.tags has {len(tags)}")
@@ -145,7 +145,9 @@ def require_data(run_dir: str | os.PathLike, config: RunConfig) -> str:
     """``find_data``; UserError when the data set is not here."""
     path = find_data(run_dir, config)
     if path is None:
-        raise UserError(f"{run_dir} was trained on data set {config.data.path}, which is not here: name one by --data")
+        raise UserError(
+            f"{run_dir} was trained on data set {config.data.path}, which was not found: give one with --data"
+        )
     return path
 
 

@@ -83,7 +83,7 @@ class Checkpoints:
         # Process 0 decides for all: if each looked for itself, they could resume from different steps while one of them
         # moves folders.
         outcome = self._newest_whole() if hosts.is_primary() else None
-        outcome = hosts.broadcast(outcome, "the checkpoint to go on from", _WAIT_S)
+        outcome = hosts.broadcast(outcome, "the checkpoint to resume from", _WAIT_S)
         if "error" in outcome:
             raise StorageError(outcome["error"])
         return outcome["step"]
@@ -102,7 +102,7 @@ class Checkpoints:
         # A step with a manifest was complete once: nothing is moved, and no run starts over in its place unasked.
         damaged = [why for folder, why in bad if (folder / MANIFEST).exists()]
         if damaged:
-            return {"error": f"{damaged[0]}; no other step of {self._path} is whole: choose another --workdir"}
+            return {"error": f"{damaged[0]}; no other step of {self._path} is intact: choose another --workdir"}
         self._set_aside(bad, "starting at step 0")  # a kill came before the first save was complete
         return {"step": None}
 
@@ -111,7 +111,7 @@ class Checkpoints:
             aside = folder.with_name(folder.name + ".damaged")
             shutil.rmtree(aside, ignore_errors=True)
             folder.rename(aside)
-            say(f"alp: {why}; {then}, the other is now {aside}")
+            say(f"alp: {why}; {then}; checkpoint {folder.name} was moved to {aside}")
 
     def check_space(self, state: Any, step: int) -> None:
         """Checks that ``state`` (arrays or their shapes) fits into the free space on disk.

@@ -24,6 +24,7 @@ MANIFEST = "manifest.json"
 
 
 def checkpoints_dir(run_dir: str | os.PathLike) -> pathlib.Path:
+    """Absolute path of the folder with the checkpoints of a run, whether it exists or not."""
     return pathlib.Path(run_dir).absolute() / CHECKPOINTS
 
 
@@ -52,7 +53,7 @@ def read_manifest(folder: pathlib.Path) -> dict:
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         if not isinstance(manifest["files"], dict) or manifest["files"].keys() <= {MANIFEST}:
-            raise ValueError("it lists no file")
+            raise ValueError("it lists no files")
         return manifest
     except FileNotFoundError:
         raise StorageError(f"checkpoint {folder} has no {MANIFEST}: it was not completed") from None
@@ -77,7 +78,7 @@ def verify(folder: pathlib.Path, *, contents: bool = True) -> dict:
         if sizes[name] != size:
             raise StorageError(f"checkpoint {folder} is damaged: {name} has {sizes[name]} bytes, not {size}")
         if contents and files.sha256(folder / name) != digest:
-            raise StorageError(f"checkpoint {folder} is damaged: {name} has another SHA-256 than in {MANIFEST}")
+            raise StorageError(f"checkpoint {folder} is damaged: {name} does not have the SHA-256 given in {MANIFEST}")
     return manifest
 
 
@@ -115,7 +116,7 @@ def require_any(run_dir: str | os.PathLike) -> list[int]:
       UserError: no such run, or it has none.
     """
     if not pathlib.Path(run_dir).is_dir():
-        raise UserError(f"{run_dir} does not exist or is no folder: give the folder of a run")
+        raise UserError(f"{run_dir} does not exist or is not a folder: give the folder of a run")
     steps = numbered(run_dir)
     if not steps:
         raise UserError(f"{run_dir} has no checkpoints: give the folder of a run that saved one")
@@ -201,11 +202,12 @@ class Keep:
         known = METRICS.get(self.metric.rpartition("/")[2])
         if self.best and known and known.direction > 0:
             raise UserError(
-                f"config.train.best_metric is {self.metric}, of which higher is better: write +{self.metric}"
+                f"config.train.best_metric is {self.metric}, for which higher is better: write +{self.metric}"
             )
 
     @classmethod
     def of(cls, config: TrainConfig) -> "Keep":
+        """The rules that ``config.train`` gives."""
         return cls(config.keep, config.keep_every, config.keep_minutes, config.keep_best, config.best_metric)
 
 

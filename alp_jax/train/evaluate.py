@@ -91,8 +91,8 @@ def open_suite(
     trains = choose(config.evaluation.lit_decoder_trains, TRAINS, "config.evaluation.lit_decoder_trains")
     if trains == "cross_attention" and decoder == "scratch":
         raise UserError(
-            "config.evaluation.lit_decoder_trains = cross_attention leaves the rest of the decoder as it began: "
-            "name a trained one, config.evaluation.lit_decoder=FOLDER"
+            "config.evaluation.lit_decoder_trains = cross_attention leaves the rest of the decoder at its random "
+            "start: name a trained one, config.evaluation.lit_decoder=FOLDER"
         )
     setup = Setup(
         dataset,

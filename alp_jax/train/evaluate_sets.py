@@ -90,7 +90,11 @@ def _summary(sets: dict[str, dict], suite: str | None, began: float, tell: Calla
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     summary = {"seconds": round(time.monotonic() - began, 1), "peak_gib": round(peak, 2), "not_measured": lacking}
     outs = ", ".join(one["out"] for one in sets.values())
-    tell("\n".join([*lacking, f"{summary['seconds']:.0f} s, at most {peak:.1f} GiB; a JSON of each result in {outs}"]))
+    tell(
+        "\n".join(
+            [*lacking, f"{summary['seconds']:.0f} s, at most {peak:.1f} GiB; the JSON of each result is in {outs}"]
+        )
+    )
     every = [r for one in sets.values() for some in (one["results"], *one["baselines"].values()) for r in some]
     failed = [f"{r['task']}-{r['pooling']}" for r in every if "failed" in r]
     if failed:
@@ -111,7 +115,7 @@ def data_sets(data: str | None, suite: str | None) -> list[pathlib.Path | None]:
         return [folder]
     inside = sorted(path.parent for path in folder.glob(f"*/{INFO}"))
     if not inside:
-        raise UserError(f"--data {data} is no data set and holds none; 'alp data build' makes one")
+        raise UserError(f"--data {data} is not a data set and contains none; 'alp data build' makes one")
     return [*inside]
 
 
@@ -144,6 +148,6 @@ def baseline_models(
     yield UNTRAINED, frozen_model(config, params, f"{config.model.name} untrained, seed {config.seed}")
     folder = start or (config.init if config.init != "scratch" else None)
     if folder and start is None and not pathlib.Path(folder).exists():
-        say(f"evaluate: {folder}, which training began with, is not here: it is left out")
+        say(f"evaluate: {folder}, which training began with, was not found and is left out")
     elif folder:
         yield START, eval_model(folder)[0]

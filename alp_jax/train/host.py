@@ -137,7 +137,9 @@ def parse_steps(text: str) -> range:
         raise UserError(f"config.train.profile_steps={text!r} is not FIRST:END, two step numbers such as 100:105")
     first, end = int(match[1]), int(match[2])
     if end <= first:
-        raise UserError(f"config.train.profile_steps={text!r} ends before step {end} and begins with {first}: no steps")
+        raise UserError(
+            f"config.train.profile_steps={text!r} ends before step {end} but begins at {first}: it covers no steps"
+        )
     return range(first, end)
 
 

@@ -130,7 +130,7 @@ def _resume_clock(saved: dict[str, Any], new: str, path: pathlib.Path, accept: b
     if old != new and not accept:
         raise UserError(
             f"--workdir {path} was trained on data order {old}, this configuration gives {new}: the shards, the "
-            "tokenizer or settings of config.data changed; start a new run folder, or go on with the other data by "
+            "tokenizer or settings of config.data changed; start a new run folder, or continue on the new data with "
             "--config.train.accept_data_change=true"
         )
     if old != new and hosts.is_primary():

@@ -77,14 +77,14 @@ class RunDir:
         self.path.mkdir(parents=True, exist_ok=True)
         foreign = [p.name for p in self.path.iterdir()] if not (self.path / CONFIG).exists() else []
         if set(foreign) - {LOCK, LEASE, OUTPUT, LAUNCHES}:
-            raise UserError(f"--workdir {self.path} holds {sorted(foreign)[0]} and is no run folder: choose another")
+            raise UserError(f"--workdir {self.path} holds {sorted(foreign)[0]} and is not a run folder: choose another")
         lock = (self.path / LOCK).open("a")
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             lock.close()
             raise UserError(
-                f"--workdir {self.path} is in use by another process of this host: choose another, or stop it first"
+                f"--workdir {self.path} is in use by another process on this host: choose another, or stop it first"
             ) from None
         try:
             self._lease = Lease(self.path)
@@ -134,7 +134,7 @@ class RunDir:
         write_json(self.path / CONFIG, settings)
         if "note" in change:
             old, new = change["changed"]["config.train.steps"]
-            say(f"alp: {self.path}: {old} steps become {new}; {change['note']}")
+            say(f"alp: {self.path}: extended from {old} to {new} steps; {change['note']}")
 
     def _reopen(self, step: int) -> None:
         """Makes a run unfinished again and sets aside results measured up to ``step``, its old end.
@@ -217,6 +217,7 @@ class Lease:
         self._thread.start()
 
     def close(self) -> None:
+        """Gives the lease back; closing again does nothing."""
         if not self._closing.is_set():
             self._closing.set()
             self._thread.join()
@@ -258,15 +259,15 @@ def mark_done(path: str | os.PathLike) -> None:
 
 def _why_not(old: int, new: int) -> str:
     if new > old:
-        return f"--extend makes it longer and writes that down in {CONFIG_CHANGES}; or choose another folder"
-    return "a run cannot be made shorter, as its learning rate was laid out for them; choose another folder"
+        return f"--extend makes it longer and records that in {CONFIG_CHANGES}; or choose another folder"
+    return "a run cannot be made shorter, because its learning rate was scheduled for them; choose another folder"
 
 
 def _rate_note(config: RunConfig, old: int, step: int) -> str:
     """What a longer horizon does to the learning rate of ``step``, the next one, where the horizon was ``old``."""
     before, after = (float(learning_rate(config.optim, steps)(np.float32(step))) for steps in (old, config.train.steps))
     if math.isclose(before, after, rel_tol=1e-5):
-        return f"the learning rate goes on from {after:.3g} at step {step}"
+        return f"the learning rate continues from {after:.3g} at step {step}"
     return (
         f"config.optim.schedule={config.optim.schedule} depends on the length: at step {step} the learning rate goes "
         f"from {before:.3g} to {after:.3g}, that of a run of {config.train.steps} steps"

@@ -83,7 +83,7 @@ def _planned(path: pathlib.Path, devices: int) -> dict[tuple[int, int], float]:
         known = {(one["clips"], round(one["seconds"] * SAMPLE_RATE)): float(one["bytes"]) for one in plan["buckets"]}
         planned = plan["devices"]
     except (TypeError, KeyError, ValueError):
-        raise UserError(f"config.train.plan={path} is no plan; make one with 'alp plan --out {path}'") from None
+        raise UserError(f"config.train.plan={path} is not a plan; make one with 'alp plan --out {path}'") from None
     if planned != devices:
         raise UserError(f"config.train.plan={path} is for {planned} devices, the run has {devices}: plan for {devices}")
     return known
@@ -112,7 +112,9 @@ class Rates:
         if self._accelerator is None:
             return f"no published peaks of {self._kind!r} are known: no MFU and no share of the memory roofline"
         plan = self._config.train.plan
-        bytes_of = f"{plan}, other shapes XLA's cost analysis" if plan else "XLA's cost analysis of the compiled step"
+        bytes_of = (
+            f"{plan}, for other shapes XLA's cost analysis" if plan else "XLA's cost analysis of the compiled step"
+        )
         return f"peaks of {self._accelerator.name}: {self._accelerator.source}; bytes of a step: {bytes_of}"
 
     def since_last(self, work: Sequence[StepWork]) -> dict[str, float]:
@@ -176,8 +178,8 @@ class RunLog:
         if alone > ALONE and not self._told_alone:
             self._told_alone = True
             self._warn(
-                f"at step {step} {alone:.0%} of the clips have no negative in their batch: all others are of the same "
-                "recording or have the same caption. A contrastive loss teaches nothing about such clips: make "
+                f"at step {step} {alone:.0%} of the clips have no negative in their batch: all others come from the "
+                "same recording or have the same caption. A contrastive loss teaches nothing about such clips: make "
                 "batches larger, or captions more varied"
             )
         shown = values if negatives is None else values | {"negatives": negatives}

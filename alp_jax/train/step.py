@@ -187,8 +187,8 @@ def _cut(tree: Any, parts: int, mesh: Mesh) -> Any:
     def cut(x: jax.Array) -> jax.Array:
         if x.shape[0] % (devices * parts):
             raise UserError(
-                f"a batch of {x.shape[0]} clips cannot be cut in config.train.accumulate={parts} parts on {devices} "
-                f"devices: make config.data.clips_multiple a multiple of {devices * parts}"
+                f"a batch of {x.shape[0]} clips cannot be split into config.train.accumulate={parts} parts on "
+                f"{devices} devices: make config.data.clips_multiple a multiple of {devices * parts}"
             )
         split = x.reshape(devices, parts, -1, *x.shape[1:]).swapaxes(0, 1)
         return lax.with_sharding_constraint(split.reshape(parts, -1, *x.shape[1:]), sharding)

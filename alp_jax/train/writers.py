@@ -129,7 +129,7 @@ def parse_logs(text: str) -> tuple[str, ...]:
     names = tuple(name.strip() for name in text.split(",") if name.strip())
     for name in names:
         if name not in WRITERS:
-            raise UserError(f"config.train.logs={text!r}: {name!r} is none of {', '.join(WRITERS)}")
+            raise UserError(f"config.train.logs={text!r}: {name!r} is not one of {', '.join(WRITERS)}")
         if names.count(name) > 1:
             raise UserError(f"config.train.logs={text!r} names {name!r} twice: name it once")
         if name in PACKAGES and importlib.util.find_spec(name) is None:
@@ -171,7 +171,7 @@ class Writers:
 
     def close(self) -> None:
         """Everything taken is stored or sent."""
-        self._each(lambda writer: writer.close(), "as it was closed")
+        self._each(lambda writer: writer.close(), "while it was closed")
 
     def _each(self, call: Callable[[Writer], None], when: str) -> None:
         for name in list(self._open):
@@ -185,7 +185,9 @@ class Writers:
 
     def _left(self) -> str:
         return (
-            f"{' and '.join(self._open)} go{'es' * (len(self._open) == 1)} on" if self._open else "only log.txt is left"
+            f"{' and '.join(self._open)} continue{'s' * (len(self._open) == 1)}"
+            if self._open
+            else "only log.txt is left"
         )
 
 

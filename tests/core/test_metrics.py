@@ -47,7 +47,7 @@ def test_the_metrics_that_people_know():
     assert formulas == {"map": "1 - value", "cider_d": "10 - value", "median_rank": "value - 1", "loss": "value"}
     printed = {("map", 0.1234): "12.3", ("median_rank", 12.5): "12.5", ("wer", 0.5): "0.5", ("map", None): "\u2013"}
     assert {case: metrics.number(*case) for case in printed} == printed
-    assert sorted(["wer", "psds1", "map", "accuracy"], key=metrics.place) == ["accuracy", "map", "psds1", "wer"]
+    assert sorted(["wer", "psds1", "map", "accuracy"], key=metrics.sort_key) == ["accuracy", "map", "psds1", "wer"]
 
 
 def test_the_direction_of_a_metric_of_others_follows_from_its_best_value():

@@ -18,7 +18,7 @@ class NearestMean(Evaluator):
         table = setup.table
         train, test = table.rows("train"), table.rows("test")
         split = Split(**split_fields(table, train, test, *hold_out(table.groups(train))))
-        return cls.of_one(split, setup)
+        return cls.from_split(split, setup)
 
     @classmethod
     def identity(cls, setup):

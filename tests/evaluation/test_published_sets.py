@@ -105,7 +105,7 @@ def test_a_class_on_one_side_only_and_a_group_on_both_are_told(fsd50k):
     suite = paper_suite(fsd50k)
     assert "vggsound" not in build_tasks(one, suite.setup.config)[0]
     shared = dataclasses.replace(table, group=["one group"] * len(table.id))
-    with pytest.raises(DataError, match="'one group' is in training and test"):
+    with pytest.raises(DataError, match="'one group' is in both training and test"):
         build_tasks(shared, suite.setup.config)
 
 
@@ -116,4 +116,4 @@ def test_a_task_of_one_class_says_so(fsd50k, monkeypatch):
     setup = Setup(fsd50k, NoText(), EvalConfig(), DataConfig(), FeatureConfig(), ModelConfig())
     suite = Suite(setup, only=("vggsound",))
     assert suite.names == []
-    assert suite.shortages["vggsound"].reason.endswith("1 training clips each are needed, and 0 of 2 have that")
+    assert suite.shortages["vggsound"].reason.endswith("1 training clips each are needed, and 0 of 2 have enough")

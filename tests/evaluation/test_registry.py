@@ -79,10 +79,10 @@ def test_an_evaluator_that_lacks_a_method_is_refused(setup, monkeypatch):
     half = type("Half", (NearestMean,), {"__module__": "their.half"})
     half.__abstractmethods__ = frozenset({"floor", "poolings"})
     monkeypatch.setattr(plugins, "load", lambda group, built_in: {"half": half})
-    with pytest.raises(UserError, match=r"^evaluator 'half' \(their\.half\.Half\) has no floor, poolings: write it$"):
+    with pytest.raises(UserError, match=r"^evaluator 'half' \(their\.half\.Half\) does not implement floor, poolings$"):
         Suite(setup)
     monkeypatch.setattr(plugins, "load", lambda group, built_in: {"odd": np.mean})
-    with pytest.raises(UserError, match=r"^evaluator 'odd' \(alp_jax\.evaluators\): .* is no subclass of "):
+    with pytest.raises(UserError, match=r"^evaluator 'odd' \(alp_jax\.evaluators\): .* is not a subclass of "):
         Suite(setup)
 
 
@@ -99,8 +99,10 @@ def test_an_evaluator_that_names_no_task_is_refused(setup, monkeypatch, names):
 def test_two_evaluators_of_one_task_are_refused(setup, monkeypatch):
     thief = type("Thief", (NearestMean,), {"names": ("kind",)})
     monkeypatch.setattr(plugins, "load", lambda group, built_in: {"thief": thief})
-    with pytest.raises(UserError, match=r"^task 'kind' is of evaluators 'probes' and 'thief': rename it in one of"):
+    with pytest.raises(
+        UserError, match=r"^task 'kind' belongs to both evaluators 'probes' and 'thief': rename it in one of"
+    ):
         Suite(setup)
     monkeypatch.setattr(plugins, "load", lambda group, built_in: {"two": NearestMean, "twins": NearestMean})
-    with pytest.raises(UserError, match=r"^task 'nearest_mean' is of evaluators 'two' and 'twins'"):
+    with pytest.raises(UserError, match=r"^task 'nearest_mean' belongs to both evaluators 'two' and 'twins'"):
         Suite(setup)

@@ -147,7 +147,7 @@ def test_tasks_that_are_too_small_say_what_there_is_and_the_others_are_measured(
     tags = suite.shortages["tags"]
     assert re.fullmatch(
         r"too small: 18 test and 120 training clips; 2 tags with at least 10 test and 20 training clips each are "
-        r"needed, and 0 of \d+ have that",
+        r"needed, and 0 of \d+ have enough",
         str(tags),
     )
     assert (tags.have, tags.need) == (

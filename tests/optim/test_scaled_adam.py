@@ -79,7 +79,7 @@ def test_factors_multiply_along_a_path_and_zero_freezes():
 def test_malformed_factors_are_named():
     with pytest.raises(UserError, match="'encoder=fast' is not NAME=FACTOR"):
         make_optimizer(OptimConfig(lr_scale="encoder=fast"), 10)
-    with pytest.raises(UserError, match=r"no parameter below encode$"):
+    with pytest.raises(UserError, match=r"no parameter under encode$"):
         make_optimizer(OptimConfig(name="scaled_adam", lr_scale="encode=1"), 10).init({"encoder": jnp.ones(2)})
     with pytest.raises(UserError, match=r"config\.optim\.schedule 'eden4' \(did you mean 'eden'"):
         learning_rate(OptimConfig(schedule="eden4"), 10)

@@ -52,7 +52,7 @@ def test_places(config, environ, place):
         (ClusterConfig(), ENV | {"ALP_PROCESS_ID": "three"}, r"ALP_PROCESS_ID='three' is not a number"),
         (ClusterConfig(kind="slurm"), {}, r"--cluster slurm: SLURM_JOB_ID, SLURM_NTASKS, SLURM_PROCID is not set"),
         (ClusterConfig(kind="gke"), {"NNODES": "2"}, r"--cluster gke: .* needs --coordinator"),
-        (ClusterConfig(kind="tpu"), {}, r"--cluster tpu: this is no TPU VM"),
+        (ClusterConfig(kind="tpu"), {}, r"--cluster tpu: this is not a TPU VM"),
         (ClusterConfig(kind="mpi"), {}, r"unknown --cluster 'mpi'"),
     ],
 )

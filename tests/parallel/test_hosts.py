@@ -33,7 +33,7 @@ def test_four_processes_share_rows_where_the_tensor_axis_spans_them():
     ("mode", "code", "line"),
     [
         ("differ", 2, "config.optim.lr is 0.001 in process 0 on .* but 0.002 in process 1 on .*: start all"),
-        ("late", 43, "process 1 on .* did not come to 'save' within 1 s"),
+        ("late", 43, "process 1 on .* did not reach 'save' within 1 s"),
         ("bug", 1, "RuntimeError: a bug"),
     ],
 )

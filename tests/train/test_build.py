@@ -43,7 +43,7 @@ def test_the_copy_counts_whatever_became_of_the_data_set(run, data, tmp_path):
     found = run_tokenizer(copied, config, tmp_path)
     assert (found.sha256, found.encode(TEXT)) == (wanted.sha256, wanted.encode(TEXT))
     assert find_data(copied, config) is None
-    with pytest.raises(UserError, match=r"was trained on data set .*data, which is not here: name one by --data"):
+    with pytest.raises(UserError, match=r"was trained on data set .*data, which was not found: give one with --data"):
         require_data(copied, config)
 
 
@@ -56,7 +56,7 @@ def test_a_copied_run_is_evaluated_and_exported_without_its_data_set(run, data, 
     shutil.rmtree(data)
     suite = open_suite(copied, config, "mini", other)
     assert (suite.setup.tokenizer.sha256, suite.names) == (wanted, ["pitch"])
-    with pytest.raises(UserError, match="which is not here"):
+    with pytest.raises(UserError, match="which was not found"):
         open_suite(copied, config, "mini")
     clips, kind = parity_clips(parity_data(copied, config, None), 3, 1.0)
     assert (len(clips), kind) == (3, "made-up clips")

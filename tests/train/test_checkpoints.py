@@ -104,7 +104,7 @@ def test_what_no_rule_keeps_is_removed(tmp_path):
     with pytest.raises(ConfigError, match=r"config\.train\.keep is 0"):
         check_run(RunConfig(train=TrainConfig(keep=0)))
     with pytest.raises(
-        UserError, match=r"best_metric is contrastive/accuracy, of which higher is better: write \+contr"
+        UserError, match=r"best_metric is contrastive/accuracy, for which higher is better: write \+contr"
     ):
         Keep(best=1, metric="contrastive/accuracy")
     assert Keep(best=1, metric="+accuracy")
@@ -114,7 +114,7 @@ def test_what_no_rule_keeps_is_removed(tmp_path):
 def test_a_flipped_bit_is_named_and_the_step_before_taken(run, capsys):
     folder = run / "checkpoints" / "2"
     name = flip(folder)
-    with pytest.raises(StorageError, match=f"{name} has another SHA-256"):
+    with pytest.raises(StorageError, match=f"{name} does not have the SHA-256"):
         read_checkpoint(folder)
     assert latest(run) == 1
     line = capsys.readouterr().err
@@ -126,7 +126,7 @@ def test_a_flipped_bit_is_named_and_the_step_before_taken(run, capsys):
 def test_where_no_step_is_whole_the_run_does_not_start_anew(run):
     flip(run / "checkpoints" / "1")
     name = flip(run / "checkpoints" / "2")
-    with pytest.raises(StorageError, match=rf"{name} has another SHA-256.*no other step of .* is whole"):
+    with pytest.raises(StorageError, match=rf"{name} does not have the SHA-256.*no other step of .* is intact"):
         latest(run)
     assert numbered(run) == [1, 2]  # nothing was moved
 

@@ -20,7 +20,7 @@ def test_the_papers_suite_takes_every_data_set_of_a_folder_and_says_what_it_lack
     assert data_sets(str(tmp_path / "fsd50k"), "paper") == [tmp_path / "fsd50k"]
     assert data_sets(str(tmp_path), "mini") == [tmp_path]  # which is then refused as no data set
     assert data_sets(None, "paper") == [None]
-    with pytest.raises(UserError, match="holds none"):
+    with pytest.raises(UserError, match="contains none"):
         data_sets(str(tmp_path / "notes"), "paper")
     lines = not_measured(["fsd50k", "text_to_audio", "audio_to_text", "sound_event_detection"])
     assert "not measured: vggsound; needs alp data build vggsound" in lines

@@ -170,7 +170,7 @@ def test_bytes_are_those_of_the_compiled_step_or_of_a_plan(tmp_path):
     with pytest.raises(UserError, match=r"config\.train\.plan=.* is for 1 devices, the run has 8"):
         StepCosts(config(plan=str(plan)), DEVICES["h100"], 8)
     plan.write_text("[]")
-    with pytest.raises(UserError, match=r"config\.train\.plan=.* is no plan"):
+    with pytest.raises(UserError, match=r"config\.train\.plan=.* is not a plan"):
         StepCosts(config(plan=str(plan)), DEVICES["h100"], 1)
 
 
@@ -310,7 +310,7 @@ def test_a_sink_that_fails_as_it_is_closed_harms_no_run(tmp_path, wandb, monkeyp
     writers.write(0, {"loss": 1.0})
     writers.close()
     (warning,) = warnings
-    assert warning.startswith("wandb failed as it was closed and is left out")
+    assert warning.startswith("wandb failed while it was closed and is left out")
     assert json.loads((tmp_path / "metrics.jsonl").read_text()) == {"step": 0, "loss": 1.0}
 
 
@@ -356,7 +356,7 @@ def test_what_a_run_warns_of_stands_once_in_the_log(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("jsonl,tensorbord", r"'tensorbord' is none of jsonl, tensorboard, wandb"),
+        ("jsonl,tensorbord", r"'tensorbord' is not one of jsonl, tensorboard, wandb"),
         ("jsonl,jsonl", "'jsonl' twice"),
         ("jsonl,wandb", r"the package wandb is not installed: pip install 'alp_jax\[wandb\]'"),
     ],

@@ -193,7 +193,7 @@ def test_a_run_is_made_longer_by_a_flag_that_is_written_down(tiny, whole, tmp_pa
     assert json.loads((run / "config.json").read_text()) == to_dict(tiny())
     (change,) = [json.loads(line) for line in (run / "config_changes.jsonl").read_text().splitlines()]
     assert (change["step"], change["changed"]) == (0, {"config.train.steps": [0, 12]})
-    assert f"{run}: 0 steps become 12; {change['note']}" in capsys.readouterr().err
+    assert f"{run}: extended from 0 to 12 steps; {change['note']}" in capsys.readouterr().err
     with pytest.raises(UserError, match=r"holds a run of 12 steps, not 5: a run cannot be made shorter"):
         train(tiny(train={"steps": 5}), run, extend=True)
 

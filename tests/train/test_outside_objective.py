@@ -88,7 +88,9 @@ def test_it_is_chosen_by_name(match):
 
 def test_what_is_no_objective_fails_loudly(match, tiny):
     (match / "toy-1.dist-info" / "entry_points.txt").write_text("[alp_jax.objectives]\nmatch = toy_objective:TEXT\n")
-    with pytest.raises(UserError, match=r"entry point 'match' of alp_jax\.objectives is no ObjectiveSpec of that name"):
+    with pytest.raises(
+        UserError, match=r"entry point 'match' of alp_jax\.objectives is not an ObjectiveSpec of that name"
+    ):
         objective_spec("match")
     (match / "toy-1.dist-info" / "entry_points.txt").write_text("[alp_jax.objectives]\nhybrid = toy_objective:SPEC\n")
     with pytest.raises(UserError, match=r"entry point 'hybrid' of distribution 'toy' .* clashes with a built-in name"):

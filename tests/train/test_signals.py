@@ -76,7 +76,7 @@ def test_two_processes_stop_at_one_step_when_either_is_asked(tiny, config_file, 
 
 
 def test_a_folder_in_use_on_this_host_is_refused(tiny, tmp_path):
-    with RunDir(tmp_path / "run", tiny()), pytest.raises(UserError, match="in use by another process of this host"):
+    with RunDir(tmp_path / "run", tiny()), pytest.raises(UserError, match="in use by another process on this host"):
         RunDir(tmp_path / "run", tiny())
     RunDir(tmp_path / "run", tiny()).close()
     assert not (tmp_path / "run" / ".lease").exists()

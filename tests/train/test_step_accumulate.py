@@ -154,5 +154,5 @@ def test_memory_is_that_of_a_part():
 def test_a_batch_that_cannot_be_cut_is_refused():
     config = splits.config_for("contrastive", (8, 1, 1), "vit")
     config = dataclasses.replace(config, train=dataclasses.replace(config.train, accumulate=3))
-    with pytest.raises(UserError, match=r"16 clips cannot be cut in config.train.accumulate=3 parts on 8 devices"):
+    with pytest.raises(UserError, match=r"16 clips cannot be split into config.train.accumulate=3 parts on 8 devices"):
         splits.train(config, 1)

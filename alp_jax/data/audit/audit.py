@@ -54,7 +54,7 @@ class Audit:
       unspecific: number of training clips that share only captions too general to identify a clip.
       rejected: rows of the training metadata that could not be used, by reason.
       warnings: known overlaps, and near duplicates, that this audit could not look for.
-      unused: number of training clips found that earlier audits have already excluded.
+      already_excluded: number of training clips found that earlier audits have already excluded.
     """
 
     clips: Mapping[str, int]
@@ -67,7 +67,7 @@ class Audit:
     unspecific: int
     rejected: Mapping[str, int]
     warnings: Sequence[str]
-    unused: int = 0
+    already_excluded: int = 0
 
     def leaks(self, kinds: Sequence[str] = LEAK_KINDS) -> tuple[np.ndarray, list[str]]:
         """Rows of the training clips found by any of ``kinds``, and a reason such as ``leak:audio`` for each."""
@@ -83,7 +83,7 @@ class Audit:
         return {
             "clips": dict(self.clips),
             "leaks": len(self.leaks()[0]),
-            "out_of_use": self.unused,
+            "out_of_use": self.already_excluded,
             "sources": {name: self._of_source(name) for name in sorted(self.clips)},
             "sets": [self._of_set(number) for number in range(len(self.evaluation.sets))],
             "unspecific_captions": self.unspecific,
@@ -149,7 +149,7 @@ def audit(train: Dataset | Iterable[Clip | Rejected], against: Sequence[EvalSet]
     if isinstance(train, Dataset):
         rows = training_rows(train)
         audited = compare(columns.of_dataset(train, rows), against, total=len(rows))
-        return dataclasses.replace(audited, unused=int(_leaked(train)[audited.leaks()[0]].sum()))
+        return dataclasses.replace(audited, already_excluded=int(_leaked(train)[audited.leaks()[0]].sum()))
     rejected = Counter()
     return compare((block for block, _ in columns.of_clips(train, rejected)), against, rejected=rejected)
 

@@ -46,7 +46,7 @@ class TagList:
     names: tuple[str, ...]
 
     def __post_init__(self):
-        object.__setattr__(self, "_place", {name: i for i, name in enumerate(self.names)})
+        object.__setattr__(self, "_index", {name: i for i, name in enumerate(self.names)})
 
     def __len__(self) -> int:
         return len(self.names)
@@ -74,10 +74,10 @@ class TagList:
         content = {"kind": self.kind, "tags": list(self.names), "clips": [clips[name] for name in self.names]}
         write_json(pathlib.Path(path), content)
 
-    def of(self, record: Record) -> np.ndarray:
+    def mask(self, record: Record) -> np.ndarray:
         """bool[V]: which tags a clip has."""
         has_V = np.zeros(len(self.names), bool)
-        has_V[[self._place[name] for name in found_in(record, self.kind) if name in self._place]] = True
+        has_V[[self._index[name] for name in found_in(record, self.kind) if name in self._index]] = True
         return has_V
 
 

@@ -18,7 +18,7 @@ class CaptioningEvaluator(Evaluator):
 
     @classmethod
     def find(cls, setup: Setup) -> tuple[list[Evaluator], dict[str, Shortage]]:
-        return cls.of_one(setup.once(captioned_clips), setup)
+        return cls.from_split(setup.shared(captioned_clips), setup)
 
     def poolings(self, model: EvalModel) -> tuple[str, ...]:
         own = (DECODER,) if model.caption else ()

@@ -28,7 +28,7 @@ def score_captions(clips: CaptionedClips, captions: Sequence[str], selected: dic
         scored = {"cider_d": cider_d(words, references)} | scored
     else:
         skipped["cider_d"] = (
-            "not computable: every word of the references is in those of all clips, so all weigh nothing"
+            "not computable: every word in the references occurs in those of all clips, so none has any weight"
         )
     extra = extra_scores(captions, clips.references)
     skipped |= {name: reason for name, reason in extra.items() if isinstance(reason, str)}

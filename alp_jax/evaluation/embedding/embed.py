@@ -81,7 +81,8 @@ def check_pooling(model: EvalModel, pooling: str) -> None:
     """Raises UserError if the model does not support ``pooling``."""
     if pooling == JOINT and model.project_audio is None:
         raise UserError(
-            f"pooling joint needs the audio projection of a contrastive model, which {model.name} has not: use mean"
+            f"pooling joint needs the audio projection of a contrastive model, which {model.name} does not have: "
+            "use mean"
         )
 
 
@@ -131,7 +132,7 @@ def _batches(
     pending: list[list[tuple[int, np.ndarray]]] = [[] for _ in edges_K]
     for number, sound in sounds:
         if len(sound) < _SHORTEST:
-            raise UserError(f"sound {number} has {len(sound)} samples: {_SHORTEST} are the least")
+            raise UserError(f"sound {number} has {len(sound)} samples: at least {_SHORTEST} are needed")
         totals[number], frames[number] = 0.0, 0
         for start in window_starts(len(sound), settings):
             piece = sound[start : start + settings.window].copy()  # a view would keep the whole sound in memory

@@ -45,6 +45,7 @@ class Part:
 
     @property
     def count(self) -> int:
+        """Number of embedded files."""
         return len(self.path)
 
 
@@ -74,6 +75,7 @@ def _arrays(paths, seconds, embedding_ND, bad) -> dict[str, np.ndarray]:
 
 
 def read_part(path: pathlib.Path) -> Part:
+    """Reads what ``write_part`` wrote."""
     with np.load(path) as stored:
         bad = [list(row) for row in zip(*(stored[name].tolist() for name in _BAD), strict=True)]
         return Part(stored["path"], stored["seconds"], stored["embedding"], bad)

@@ -96,7 +96,7 @@ def describe(result: dict) -> str:
         lines.append(f"not embedded: {result['failed']} of {result['files']} files ({counts})")
     if result["others"]:
         counts = ", ".join(f"{count} {extension}" for extension, count in result["others"].items())
-        lines.append(f"passed over, no audio by extension: {counts}")
+        lines.append(f"skipped, not audio by their extension: {counts}")
     return "\n".join(lines)
 
 
@@ -105,7 +105,9 @@ def _check_same(where: pathlib.Path, stored: dict | None, identity: dict) -> Non
         raise UserError(f"{where} exists and is not from alp embed: choose another --out")
     differ = [name for name in identity if stored.get(name) != identity[name]]
     if differ:
-        raise UserError(f"{where} was made with other {' and '.join(differ)}: remove it or choose another --out")
+        raise UserError(
+            f"{where} was made by a job that differs in {' and '.join(differ)}: remove it or choose another --out"
+        )
 
 
 def _claim(parts_dir: pathlib.Path, identity: dict) -> None:

@@ -67,13 +67,13 @@ def _optimizer(setting_2: jax.Array, steps: int) -> optax.GradientTransformation
 
 
 @functools.partial(jax.jit, static_argnames="steps")
-def _round(carry_G, setting_G2, frames_NTD, len_N, onehot_NC, order, offset_C, multi, steps: int):
-    """One step per minibatch of ``order``: [S,B] shared by all probes, or [G,S,B]; here S counts the steps of a round.
+def _round(carry_G, setting_G2, frames_NTD, len_N, onehot_NC, chosen, offset_C, multi, steps: int):
+    """One step per minibatch of rows in ``chosen``: [R,B] shared by all probes, or [G,R,B].
 
     ``steps`` is the length of the whole schedule, not of the round: the state counts on from round to round.
     """
 
-    def one(params, state, setting_2, order_SB):
+    def one(params, state, setting_2, chosen_RB):
         optimizer = _optimizer(setting_2, steps)
 
         def step(carry, chosen_B):
@@ -86,9 +86,9 @@ def _round(carry_G, setting_G2, frames_NTD, len_N, onehot_NC, order, offset_C, m
             update, state = optimizer.update(jax.grad(objective)(params), state, params)
             return (optax.apply_updates(params, update), state), None
 
-        return jax.lax.scan(step, (params, state), order_SB)[0]
+        return jax.lax.scan(step, (params, state), chosen_RB)[0]
 
-    return jax.vmap(one, (0, 0, 0, 0 if order.ndim == 3 else None))(*carry_G, setting_G2, order)
+    return jax.vmap(one, (0, 0, 0, 0 if chosen.ndim == 3 else None))(*carry_G, setting_G2, chosen)
 
 
 @jax.jit
@@ -139,7 +139,7 @@ def attention_probe(
     onehot_NC = jnp.asarray(pad_to(data.onehot, rows, len(offset_C)))
 
     def start(seed: int, among: np.ndarray) -> tuple[dict, Iterator[np.ndarray]]:
-        """Initial values for one seed, and its minibatches [per_round, BATCH] of every round."""
+        """Initial values for one seed, and its minibatches [R,B] of every round."""
         rng = np.random.default_rng(seed)
         # initial values are drawn before the first permutation: results depend on the order of the two
         params, clips = init(rng, train_NTD.shape[2], len(offset_C)), permuted(rng, among, BATCH)
@@ -148,10 +148,10 @@ def attention_probe(
     def train(params_G, setting_G2: np.ndarray, orders: Iterator[np.ndarray], rounds: int, **options) -> Kept:
         """Trains all probes at once; a step of ``fit`` is a round."""
 
-        def update(params_G, state_G, order):
-            order = jnp.asarray(order, jnp.int32)
+        def update(params_G, state_G, chosen):
+            chosen = jnp.asarray(chosen, jnp.int32)
             carry = params_G, state_G
-            return _round(carry, setting_G2, frames_NTD, len_N, onehot_NC, order, offset_C, data.multi, steps)
+            return _round(carry, setting_G2, frames_NTD, len_N, onehot_NC, chosen, offset_C, data.multi, steps)
 
         # a schedule, though its value is never used: for a constant rate the state would have no step count and another
         # structure than the optimizer of ``_round`` expects

@@ -37,6 +37,7 @@ class ProbeData:
 
     @property
     def multi(self) -> bool:
+        """Whether a clip may have several labels."""
         return self.train_y.ndim == 2
 
     @property

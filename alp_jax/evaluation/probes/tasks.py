@@ -72,7 +72,7 @@ def _shortage(
     have = {"classes": len(classes), "train": len(sides["train"]), "test": len(sides["test"])}
     reason = (
         f"{have['test']} test and {have['train']} training clips; 2 {units} with at least {fewest[1]} test and "
-        f"{fewest[0]} training clips each are needed, and {len(classes)} of {every} have that"
+        f"{fewest[0]} training clips each are needed, and {len(classes)} of {every} have enough"
     )
     return Shortage(reason, have, {"classes": 2, "train": fewest[0], "test": fewest[1]})
 

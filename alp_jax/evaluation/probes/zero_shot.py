@@ -41,6 +41,7 @@ class Prompts:
     texts: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def sentences(self, template: str, classes: tuple[str, ...]) -> list[str]:
+        """``template`` filled with the words for each class, in the order of ``classes``."""
         return [template.replace("{}", self.texts.get(name, name.replace("_", " "))) for name in classes]
 
 
@@ -64,10 +65,12 @@ def read_prompts(file: str | pathlib.Path) -> dict[str, Prompts]:
             (entry.get(k, {}) for k in ("templates", "classes")) if isinstance(entry, dict) else ({}, {})
         )
         if not isinstance(templates, list) or not templates or not isinstance(classes, dict):
-            raise UserError(f"{file}: {name} needs a list 'templates', and 'classes' is a mapping of labels to words")
+            raise UserError(
+                f"{file}: {name} needs a list 'templates', and 'classes', if given, must map labels to words"
+            )
         bad = [t for t in templates if not isinstance(t, str) or t.count("{}") != 1]
         if bad:
-            raise UserError(f"{file}: {name}: template {bad[0]!r} must hold {{}} once")
+            raise UserError(f"{file}: {name}: template {bad[0]!r} must contain {{}} exactly once")
         known[name] = Prompts(tuple(templates), {str(label): str(text) for label, text in classes.items()})
     return known
 

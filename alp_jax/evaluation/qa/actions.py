@@ -50,6 +50,7 @@ class QaInputs:
 
     @property
     def origin(self) -> list[str]:
+        """Name and identity of the encoder, by which adapters and answers recognise it."""
         return [self.encoder.name, self.encoder.identity]
 
     def sounds(self, max_frames: int, cache: pathlib.Path) -> learn.Sounds:
@@ -77,7 +78,7 @@ def train_adapter(
 ) -> dict:
     """Trains an adapter into the folder ``out``; see ``learn.train``. Raises UserError if it holds one already."""
     if (out / SETTINGS).exists():  # before inputs are read, which takes minutes
-        raise UserError(f"{out} holds an adapter already: take another --out or remove it")
+        raise UserError(f"{out} already holds an adapter: choose another --out or remove it")
     inputs = read_inputs()
     second = np.zeros((1, SAMPLE_RATE), np.int16), np.array([SAMPLE_RATE], np.int32)
     width = inputs.encoder.frames(*second)[0].shape[-1]
@@ -87,7 +88,7 @@ def train_adapter(
     save_adapter(out, adapter)
     shutil.rmtree(out / "cache", ignore_errors=True)
     summary = {name: adapter.origin[name] for name in ("held_loss", "step", "history", "selection")}
-    loss = f"loss {summary['held_loss']:.3f} on held {summary['selection']}"
+    loss = f"loss {summary['held_loss']:.3f} on held-out {summary['selection']}"
     tell(f"{out}: {len(inputs.questions)} questions, {loss}")
     return {"out": str(out), "questions": len(inputs.questions)} | summary
 
@@ -117,7 +118,7 @@ def answer_questions(
     sounds = inputs.sounds(adapter.config.max_frames, cache)
     records, missing = answer_all(inputs.questions, sounds, answerer, journal)
     shutil.rmtree(cache, ignore_errors=True)
-    tell(f"{out}: {len(records)} answers" + f", {len(missing)} sounds are not there" * bool(missing))
+    tell(f"{out}: {len(records)} answers" + f", {len(missing)} sounds were not found" * bool(missing))
     return {"out": str(out), "answers": len(records), "missing": [question.path for question in missing]}
 
 
@@ -155,5 +156,5 @@ def _write(out: pathlib.Path, results: list[Result], tell: Tell) -> dict:
             line = f"{name:<16}{values['value']:>7.3f} [{low:.3f}, {high:.3f}]{chance}"
             tell(f"{result.task:<{width}}  {result.facts['n_test']:>6} answers  {line}")
         if result.facts.get("nonsense_replies"):
-            tell(f"{result.task:<{width}}  {result.facts['nonsense_replies']} replies of the judge are no two scores")
+            tell(f"{result.task:<{width}}  {result.facts['nonsense_replies']} replies of the judge are not two scores")
     return {"out": str(out), "results": [result.to_json() for result in results]}

@@ -31,7 +31,7 @@ class Answerer:
 
     def __init__(self, model: LanguageModel, adapter: Adapter, *, max_tokens: int, batch: int):
         if adapter.origin.get("language_model") != model.identity:
-            raise UserError("the adapter was trained with another language model: --qa_model must be the same")
+            raise UserError("the adapter was trained with another language model: give that one as --qa_model")
         self.model, self.adapter, self.max_tokens, self.batch = model, adapter, max_tokens, batch
         self.lm_params = jax.tree.map(jnp.asarray, model.params)
         apply, stack, tokenizer = language_apply(model), adapter.config.stack, model.tokenizer
@@ -84,6 +84,6 @@ def answer_all(
                 journal.add(q.record() | {"response": text} for q, text in zip(batch, responses, strict=True))
                 progress.update(len(batch))
     if len(missing) == len(questions):
-        raise UserError(f"none of the {len(questions)} sounds is there: the first is {missing[0].path}")
+        raise UserError(f"none of the {len(questions)} sounds was found: the first is {missing[0].path}")
     lost = {question.uniq_id for question in missing}
     return journal.finish(q.uniq_id for q in questions if q.uniq_id not in lost), missing

@@ -58,7 +58,7 @@ class LanguageModel:
         if self.tokenizer.vocab_size > self.config.vocab_size:
             raise UserError(
                 f"the tokenizer has {self.tokenizer.vocab_size} tokens, config.json says vocab_size = "
-                f"{self.config.vocab_size}: they are not of one model"
+                f"{self.config.vocab_size}: they do not belong to the same model"
             )
 
     @property

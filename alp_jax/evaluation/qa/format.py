@@ -92,14 +92,14 @@ def read_records(path: str | os.PathLike) -> list[dict[str, Any]]:
             try:
                 records.append(json.loads(line))
             except ValueError as error:
-                raise UserError(f"{path}: line {number} is no JSON: {error}") from None
+                raise UserError(f"{path}: line {number} is not JSON: {error}") from None
     else:
         records = read_json(path, "question file")
     if not isinstance(records, list) or not records:
-        raise UserError(f"{path} holds no list of records")
+        raise UserError(f"{path} does not hold a list of records")
     for number, record in enumerate(records, 1):
         if not isinstance(record, dict):
-            raise UserError(f"{path}: record {number} is no JSON object")
+            raise UserError(f"{path}: record {number} is not a JSON object")
     return records
 
 
@@ -108,21 +108,24 @@ def parse(record: dict[str, Any], where: str) -> Question:
     try:
         json.dumps(record, ensure_ascii=False).encode()
     except UnicodeEncodeError:
-        raise UserError(f"{where}: half of a surrogate pair, which is no text") from None
+        raise UserError(f"{where}: half of a surrogate pair, which is not valid text") from None
     for name in _TEXTS:
         if not isinstance(record.get(name), str) or not record[name].strip():
-            raise UserError(f"{where}: {name} is missing or no text")
+            raise UserError(f"{where}: {name} is missing, empty or not text")
     if type(record.get("uniq_id")) not in (int, str):
-        raise UserError(f"{where}: uniq_id is missing")
+        raise UserError(f"{where}: uniq_id is missing or is neither a number nor text")
     parts = pathlib.PurePosixPath(record["path"]).parts
     if pathlib.PurePosixPath(record["path"]).is_absolute() or ".." in parts:
-        raise UserError(f"{where}: path {record['path'][:80]!r} leads out of the audio folder")
+        raise UserError(f"{where}: path {record['path'][:80]!r} points outside the audio folder")
     listed = [record.get(name) for name in _CHOICES]
     choices = tuple(choice for choice in listed if choice is not None)
     if listed[: len(choices)] != list(choices) or not all(isinstance(choice, str) for choice in choices):
-        raise UserError(f"{where}: {', '.join(_CHOICES)} are not texts in that order")
+        raise UserError(f"{where}: {', '.join(_CHOICES)} must be texts, given in that order without gaps")
     if choices and (len(choices) < 2 or record["answer_gt"] not in choices):
-        raise UserError(f"{where}: answer_gt {record['answer_gt'][:80]!r} is none of the choices {list(choices)}")
+        raise UserError(
+            f"{where}: answer_gt {record['answer_gt'][:80]!r} must be one of at least two choices, not of "
+            f"{list(choices)}"
+        )
     optional = {name: record.get(name) or "" for name in ("meta_info", "group")}
     optional = {name: text if isinstance(text, str) else json.dumps(text) for name, text in optional.items()}
     return Question(uniq_id=record["uniq_id"], choices=choices, **{name: record[name] for name in _TEXTS}, **optional)
@@ -138,7 +141,7 @@ def read_questions(path: str | os.PathLike) -> list[Question]:
     seen: set[int | str] = set()
     for number, question in enumerate(questions, 1):
         if question.uniq_id in seen:
-            raise UserError(f"{path}: record {number} has uniq_id {question.uniq_id!r}, as an earlier one has")
+            raise UserError(f"{path}: record {number} repeats uniq_id {question.uniq_id!r} of an earlier one")
         seen.add(question.uniq_id)
     return questions
 

@@ -30,7 +30,7 @@ class Journal:
         origin = self.path.with_name(self.path.name + ".from.json")
         there = self.path.exists() or self.partial.exists()
         if there and (not origin.exists() or read_json(origin) != identity):
-            raise UserError(f"{self.path} was made from other inputs: take another --out or remove it")
+            raise UserError(f"{self.path} was made from other inputs: choose another --out or remove it")
         write_json(origin, identity)
         self.done: dict[int | str, dict] = {}
         for file in (self.path, self.partial):

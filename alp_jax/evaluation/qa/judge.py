@@ -90,9 +90,9 @@ def endpoint(environment: Mapping[str, str]) -> Endpoint:
             raise UserError(f"set {name}: the judge is any endpoint with OpenAI's chat completions")
     parts = urllib.parse.urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.netloc or parts.username or parts.query:
-        raise UserError(f"{URL} must be http(s)://HOST/PATH without a user and a query")
+        raise UserError(f"{URL} must be http(s)://HOST/PATH without a user name or a query")
     if not (key.isascii() and key.isprintable()):
-        raise UserError(f"{KEY} holds characters that no header may have")
+        raise UserError(f"{KEY} contains characters that are not allowed in a header")
     path = url.rstrip("/")
     return Endpoint(path if path.endswith("/chat/completions") else path + "/chat/completions", model, key)
 
@@ -125,7 +125,7 @@ def ask(judge: Endpoint, prompt: str, *, timeout_s: float = 60.0, sleep: Callabl
             problem = f"status {error.code}"
             if error.code != 429 and error.code < 500:
                 raise UserError(
-                    f"the judge at {judge.url} refuses with {problem}: check {URL}, {KEY}, {MODEL}"
+                    f"the judge at {judge.url} refused with {problem}: check {URL}, {KEY}, {MODEL}"
                 ) from None
             asked = error.headers.get("Retry-After", "")
             if asked.isdigit():
@@ -134,7 +134,7 @@ def ask(judge: Endpoint, prompt: str, *, timeout_s: float = 60.0, sleep: Callabl
             problem = type(getattr(error, "reason", error)).__name__
         if attempt + 1 < ATTEMPTS:
             sleep(wait_s)
-    raise NoReply(f"no reply after {ATTEMPTS} attempts, the last with {problem}")
+    raise NoReply(f"no reply after {ATTEMPTS} attempts, the last one with {problem}")
 
 
 def _content(data: bytes) -> str:
@@ -142,7 +142,7 @@ def _content(data: bytes) -> str:
         text = json.loads(data)["choices"][0]["message"]["content"]
         return text.encode("utf-8", "replace").decode()
     except (ValueError, LookupError, TypeError, AttributeError):
-        raise NoReply("the reply is no chat completion") from None
+        raise NoReply("the reply is not a chat completion") from None
 
 
 def scores(reply: str) -> tuple[int, int] | None:
@@ -195,7 +195,7 @@ def rate_all(
     if missed:
         left = len(answers) - len(journal.done)
         raise AlpError(
-            f"the judge rated all but {left} of {len(answers)} answers ({why}); the same command goes on there"
+            f"the judge rated all but {left} of {len(answers)} answers ({why}); the same command resumes there"
         )
     return journal.finish(question.uniq_id for question, _ in answers)
 
@@ -215,7 +215,7 @@ def measure(questions: Sequence[Question], records: Sequence[Mapping[str, Any]])
     drawn = bootstrap.Resamples([question.group or question.path for question in questions])
     right_N, ours_N = given_NS2.mean(1).T
     scored = {"score": ours_N, "reference_score": right_N, "win_rate": (given_NS2[..., 1] > given_NS2[..., 0]).mean(1)}
-    estimates = {name: [score.among(value_N, whole_N)] for name, value_N in scored.items()}
+    estimates = {name: [score.mean_of_counted(value_N, whole_N)] for name, value_N in scored.items()}
     estimates["readable"] = [metrics.mean(whole_N)]
     return from_estimates(estimates, drawn, {})
 
@@ -229,7 +229,7 @@ def results(questions: Sequence[Question], records: Sequence[dict], origin: dict
     for name, indices in sorted(members.items()):
         asked = [questions[i] for i in indices]
         rated = [records[i] for i in indices]
-        nonsense = sum(given is None for record in rated for given in record["scores"])
-        facts = origin | {"nonsense_replies": nonsense}
+        unreadable = sum(given is None for record in rated for given in record["scores"])
+        facts = origin | {"nonsense_replies": unreadable}
         written.append(score.result(name, JUDGED, measure(asked, rated), asked, facts))
     return written

@@ -118,7 +118,7 @@ def stack_sounds(
     frames_BTD = np.zeros((len(sounds), config.max_frames, config.frame_width), np.float32)
     for i, frames_TD in enumerate(sounds):
         if frames_TD is None:
-            raise UserError(f"question {questions[i].uniq_id!r}: its sound {questions[i].path} is not there")
+            raise UserError(f"question {questions[i].uniq_id!r}: its sound {questions[i].path} was not found")
         frames_BTD[i, : len(frames_TD)] = frames_TD
     return frames_BTD, np.array([len(frames_TD) for frames_TD in sounds], np.int32)
 

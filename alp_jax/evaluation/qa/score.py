@@ -42,7 +42,7 @@ def same_words(question: Question, response: str) -> bool:
     return normalise(response) == normalise(question.answer_gt)
 
 
-def among(value_n: np.ndarray, counted_N: np.ndarray) -> bootstrap.Estimate:
+def mean_of_counted(value_n: np.ndarray, counted_N: np.ndarray) -> bootstrap.Estimate:
     """The mean over the counted answers; ``value_n`` holds a value for each of those only."""
     value_N = np.zeros(len(counted_N))
     value_N[counted_N] = value_n
@@ -62,12 +62,12 @@ def measure(answers: Sequence[tuple[Question, str]]) -> Measured:
     if several.any():
         picked = [chosen(question, response) for question, response in _where(answers, several)]
         right = [question.choices.index(question.answer_gt) for question, _ in _where(answers, several)]
-        estimates["accuracy"] = [among(np.array(picked, object) == np.array(right, object), several)]
-        estimates["readable"] = [among(np.array([option is not None for option in picked]), several)]
+        estimates["accuracy"] = [mean_of_counted(np.array(picked, object) == np.array(right, object), several)]
+        estimates["readable"] = [mean_of_counted(np.array([option is not None for option in picked]), several)]
         chance["accuracy"] = _chance([question for question, _ in _where(answers, several)])
     if not several.all():
         right_words = [same_words(*answer) for answer in _where(answers, ~several)]
-        estimates["exact_match"] = [among(np.array(right_words), ~several)]
+        estimates["exact_match"] = [mean_of_counted(np.array(right_words), ~several)]
         chance["exact_match"] = _chance([question for question, _ in _where(answers, ~several)])
     return from_estimates(estimates, drawn, chance)
 

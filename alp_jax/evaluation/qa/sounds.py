@@ -36,7 +36,7 @@ class ClipSounds:
         row_of = {dataset.read(row, audio=False).id: row for row in range(dataset.num_clips)}
         lost = [question for question in questions if question.path not in row_of]
         if lost:
-            raise UserError(f"question {lost[0].uniq_id!r} is about {lost[0].path!r}, which the data set has not")
+            raise UserError(f"question {lost[0].uniq_id!r} is about {lost[0].path!r}, which the data set does not have")
         self.row = {question.path: row_of[question.path] for question in questions}
         rows, self.max_frames = np.array(sorted(set(self.row.values())), np.int64), max_frames
         self.features = extract(model, dataset, rows, folder, config, bucket_seconds=bucket_seconds)
@@ -77,7 +77,7 @@ class FileSounds:
         with contextlib.closing(decoded):
             for path, sound in zip(paths, decoded, strict=True):
                 if isinstance(sound, Failure):
-                    say(f"no sound: {path}: {sound.detail}")
+                    say(f"not a usable sound: {path}: {sound.detail}")
                 else:
                     yield path, sound[: self.edges_K[-1]]
 

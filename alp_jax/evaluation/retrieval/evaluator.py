@@ -20,7 +20,7 @@ class RetrievalEvaluator(Evaluator):
 
     @classmethod
     def find(cls, setup: Setup) -> tuple[list[Evaluator], dict[str, Shortage]]:
-        return cls.of_one(setup.once(captioned_clips), setup)
+        return cls.from_split(setup.shared(captioned_clips), setup)
 
     def poolings(self, model: EvalModel) -> tuple[str, ...]:
         own = (JOINT,) if model.compares_text else ()

@@ -34,7 +34,7 @@ class DetectionEvaluator(Evaluator):
 
     @classmethod
     def find(cls, setup: Setup) -> tuple[list[Evaluator], dict[str, Shortage]]:
-        return cls.of_one(sed_task(setup.dataset, setup.table, setup.config), setup)
+        return cls.from_split(sed_task(setup.dataset, setup.table, setup.config), setup)
 
     def rows(self) -> np.ndarray:
         """No rows: the audio is mixtures, or clips that are cut to another length than in other tasks."""

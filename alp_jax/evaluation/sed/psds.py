@@ -60,7 +60,7 @@ def stretches(events_E2: np.ndarray, seconds: float) -> np.ndarray:
     events_E2 = np.asarray(events_E2, np.float64).reshape(-1, 2)
     for onset, offset in events_E2:
         if not (np.isfinite(onset) and np.isfinite(offset) and onset <= offset):
-            raise ValueError(f"an event from {onset:g} s to {offset:g} s: it has to end after it begins")
+            raise ValueError(f"an event from {onset:g} s to {offset:g} s: it must end after it begins")
     inside_E2 = np.clip(events_E2, 0.0, seconds)
     inside_E2 = inside_E2[np.round(inside_E2[:, 1] - inside_E2[:, 0], _DECIMALS) > 0]
     inside_E2 = inside_E2[np.argsort(inside_E2[:, 0], kind="stable")]

@@ -84,7 +84,7 @@ def sed_task(dataset: Dataset, table: Table, config: EvalConfig) -> SedTask | Sh
         have = {"classes": len(classes)} | {"train": len(train.rows), "test": len(test.rows)}
         reason = (
             f"2 classes with at least {MIN_TEST} test and {MIN_TRAIN} training events each are needed, and "
-            f"{len(classes)} of {len(counts)} have that"
+            f"{len(classes)} of {len(counts)} have enough"
         )
         return Shortage(reason, have, {"classes": 2, "train": MIN_TRAIN, "test": MIN_TEST})
     held, selection = hold_out(train.groups)

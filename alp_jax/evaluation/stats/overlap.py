@@ -43,10 +43,10 @@ def shares(trained: Trained | None, dataset: Dataset, tests: Mapping[str, np.nda
     try:
         seen = _seen(trained, dataset, rows)
     except AlpError as error:
-        why = f"not known, as what the run was trained on cannot be read: {error}"
+        why = f"not known, because the data the run was trained on cannot be read: {error}"
         return {name: {UNKNOWN: why} for name in tests}
     if seen is None:
-        why = f"{trained.data.path} is not what the run was trained on: clips were excluded or it was built again"
+        why = f"{trained.data.path} is no longer what the run was trained on: clips were excluded or it was rebuilt"
         return {name: {UNKNOWN: why} for name in tests}
     return {
         name: {kind: float(np.mean(is_seen[np.searchsorted(rows, test)])) for kind, is_seen in seen.items()}

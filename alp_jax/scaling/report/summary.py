@@ -153,7 +153,7 @@ def make_panels(rows: list[dict[str, Any]]) -> list[Panel]:
         )
     return sorted(
         panels,
-        key=lambda p: (is_language(p.task), p.retrieval, p.pooling, p.task, metrics.place(p.metric)),
+        key=lambda p: (is_language(p.task), p.retrieval, p.pooling, p.task, metrics.sort_key(p.metric)),
     )
 
 

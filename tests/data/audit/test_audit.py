@@ -100,7 +100,7 @@ def test_excluded_leaks_leave_the_ladder_and_come_back(leaky, copy_of):
     assert (after.ladder[after.excluded != after.exclusions.index("")] == -1).all()
     assert len(after.ladder_rows()) == len(before.ladder_rows()) - 4
     again = audit(after, sets.of_splits(after, ("test",)))
-    assert again.unused == 4
+    assert again.already_excluded == 4
     assert {name: table.to_pydict() for name, table in again.matches.items()} == {
         name: table.to_pydict() for name, table in result.matches.items()
     }

@@ -217,12 +217,12 @@ def test_other_inputs_in_the_same_place_are_refused(encoder, sounds, tmp_path, i
         embed_folder(encoder, sounds, out, SHORT)
     where = tmp_path / "emb.parquet.parts" / "embed.json" if stopped else out
     before = where.read_bytes()
-    with pytest.raises(UserError, match="other model: "):
+    with pytest.raises(UserError, match="differs in model: "):
         embed_folder(dataclasses.replace(encoder, identity="new"), sounds, out, SHORT)
-    with pytest.raises(UserError, match="other settings: "):
+    with pytest.raises(UserError, match="differs in settings: "):
         embed_folder(encoder, sounds, out, dataclasses.replace(SHORT, stride_seconds=0.5))
     soundfile.write(sounds / "new.wav", make_sound(0.5), RATE)
-    with pytest.raises(UserError, match="other files: "):
+    with pytest.raises(UserError, match="differs in files: "):
         embed_folder(encoder, sounds, out, SHORT)
     assert where.read_bytes() == before
 

@@ -90,7 +90,7 @@ def test_prompts_come_from_a_file(tmp_path):
     assert found["kind"].sentences("hear {}", ("dog", "old_cat")) == ["hear a big dog", "hear old cat"]
     assert found.keys() == {*TEMPLATES, "kind"}
     for text, message in [
-        ('{"kind": {"templates": ["no place"]}}', "must hold {} once"),
+        ('{"kind": {"templates": ["no place"]}}', "must contain {} exactly once"),
         ('{"kind": {"templates": []}}', "needs a list"),
         ('{"kind": ["{}"]}', "needs a list"),
         ("[1]", "the file needs"),

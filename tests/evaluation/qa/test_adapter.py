@@ -165,7 +165,7 @@ def test_what_does_not_fit_is_said(language_model, trained, tmp_path):
     other = dataclasses.replace(trained, origin=trained.origin | {"language_model": "x"})
     with pytest.raises(UserError, match="another language model"):
         Answerer(language_model, other, max_tokens=8, batch=2)
-    with pytest.raises(UserError, match="question 99: its sound clip 99 is not there"):
+    with pytest.raises(UserError, match="question 99: its sound clip 99 was not found"):
         learn.train([question(i) for i in range(96, 100)], sounds, language_model, SIZES, LEARN, {})
     short = dataclasses.replace(language_model.config, max_position_embeddings=40)
     with pytest.raises(UserError, match="max_position_embeddings = 40: lower --max_frames"):

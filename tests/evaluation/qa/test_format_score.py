@@ -58,14 +58,14 @@ def test_published_records_are_read_and_asked_as_published(tmp_path):
 @pytest.mark.parametrize(
     ("record", "words"),
     [
-        ({**CHAT, "question": " "}, "record 2: question is missing or no text"),
+        ({**CHAT, "question": " "}, "record 2: question is missing, empty or not text"),
         ({**CHAT, "uniq_id": None}, "record 2: uniq_id is missing"),
-        (CHAT, "record 2 has uniq_id 5, as an earlier one has"),
-        ({**CHOICE, "answer_gt": "a horn"}, "answer_gt 'a horn' is none of the choices"),
-        ({**CHOICE, "choice_a": None}, "choice_a, choice_b, choice_c, choice_d are not texts in that order"),
-        ({**CHAT, "path": "../../etc/passwd"}, "leads out of the audio folder"),
+        (CHAT, "record 2 repeats uniq_id 5 of an earlier one"),
+        ({**CHOICE, "answer_gt": "a horn"}, "answer_gt 'a horn' must be one of at least two choices"),
+        ({**CHOICE, "choice_a": None}, "choice_a, choice_b, choice_c, choice_d must be texts, given in that order"),
+        ({**CHAT, "path": "../../etc/passwd"}, "points outside the audio folder"),
         ({**CHAT, "answer_gt": "\ud800"}, "half of a surrogate pair"),
-        ([1], "record 2 is no JSON object"),
+        ([1], "record 2 is not a JSON object"),
     ],
 )
 def test_what_is_no_question_is_named(tmp_path, record, words):
@@ -77,8 +77,8 @@ def test_what_is_no_question_is_named(tmp_path, record, words):
 
 def test_damaged_files_are_named(tmp_path):
     for name, text, words in (
-        ("a.json", "{}", "holds no list of records"),
-        ("b.jsonl", '{"a": 1}\n{"b"', "line 2 is no JSON"),
+        ("a.json", "{}", "does not hold a list of records"),
+        ("b.jsonl", '{"a": 1}\n{"b"', "line 2 is not JSON"),
         ("c.json", "[", "is not readable JSON"),
     ):
         (tmp_path / name).write_text(text)
@@ -150,7 +150,7 @@ def test_scores_have_intervals_and_chance():
 
 def test_only_the_answers_that_count_move_a_mean():
     counted = np.arange(40) % 20 < 8
-    found = score.among(np.arange(16) % 2, counted)
+    found = score.mean_of_counted(np.arange(16) % 2, counted)
     assert found.value == 0.5
     assert not found.influence_N[~counted].any()
     by_sound = Resamples([f"{i % 20}.wav" for i in range(40)])

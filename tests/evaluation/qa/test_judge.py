@@ -83,7 +83,7 @@ def test_busy_and_broken_servers_are_asked_again_with_growing_waits(server, ther
     assert 0.5 <= waits[0] <= 1.0 <= waits[1] <= 2.0 <= waits[2] <= 4.0
     assert waits[3:] == [3.0]  # as the server asks
     server.reply = lambda *_: 500
-    with pytest.raises(judge.NoReply, match="no reply after 6 attempts, the last with status 500"):
+    with pytest.raises(judge.NoReply, match="no reply after 6 attempts, the last one with status 500"):
         judge.ask(there, "again", sleep=waits.append)
     assert server.asked["again"] == 6
 
@@ -91,7 +91,7 @@ def test_busy_and_broken_servers_are_asked_again_with_growing_waits(server, ther
 def test_a_server_that_says_nothing_times_out(server, there):
     release = threading.Event()
     server.reply = lambda *_: release.wait(5) and "1 1"
-    with pytest.raises(judge.NoReply, match="the last with TimeoutError"):
+    with pytest.raises(judge.NoReply, match="the last one with TimeoutError"):
         judge.ask(there, "hello", timeout_s=0.05, sleep=lambda _: None)
     release.set()
 
@@ -99,7 +99,7 @@ def test_a_server_that_says_nothing_times_out(server, there):
 @pytest.mark.parametrize("status", [401, 404, 302])
 def test_refusals_and_redirects_end_at_once_and_never_show_the_key(server, there, status):
     server.reply = lambda *_: status
-    with pytest.raises(UserError, match=f"refuses with status {status}") as caught:
+    with pytest.raises(UserError, match=f"refused with status {status}") as caught:
         judge.ask(there, "hello", sleep=lambda _: None)
     assert [path for path, *_ in server.seen] == ["/v1/chat/completions"]
     assert KEY not in str(caught.value) + repr(there)
@@ -152,7 +152,7 @@ def test_a_dead_endpoint_is_left_after_a_few_and_a_refusal_keeps_the_rest(server
         judge.rate_all(there, ANSWERS, journal, swap=False, workers=1, sleep=lambda _: None)
     assert len(server.asked) < 12
     server.reply = lambda prompt, _: 401 if "in 6?" in prompt else "2 9"
-    with pytest.raises(UserError, match="refuses with status 401"):
+    with pytest.raises(UserError, match="refused with status 401"):
         judge.rate_all(there, ANSWERS, journal, swap=False, workers=1, sleep=lambda _: None)
     assert set(range(6)) <= set(Journal(tmp_path / "a.jsonl", {}).done) < set(range(12))
 
@@ -168,14 +168,14 @@ def test_what_was_being_asked_when_the_endpoint_refused_is_kept(server, there, t
         return "2 9"
 
     server.reply, journal = reply, Journal(tmp_path / "a.jsonl", {})
-    with pytest.raises(UserError, match="refuses"):
+    with pytest.raises(UserError, match="refused"):
         judge.rate_all(there, ANSWERS[:2], journal, swap=False, workers=2, sleep=lambda _: None)
     assert Journal(tmp_path / "a.jsonl", {}).done.keys() == {1}
 
 
 def test_answers_that_are_no_completion_and_no_scores_at_all(server, there):
     server.reply = lambda *_: "<html>"
-    with pytest.raises(judge.NoReply, match="no chat completion"):
+    with pytest.raises(judge.NoReply, match="not a chat completion"):
         judge.ask(there, "hello")
     with pytest.raises(AlpError, match="no reply of the judge was two scores"):
         judge.measure([GOOD], [{"scores": [None]}])

@@ -109,7 +109,7 @@ def test_clips_and_files_give_the_same_frames(dataset, encoder, config, tmp_path
     assert "lost.wav" in capsys.readouterr().err
     for one, other in zip(clips, found, strict=True):
         np.testing.assert_allclose(one, other, rtol=2e-3, atol=2e-3)  # the data set's are stored as float16
-    with pytest.raises(UserError, match="question 'x' is about 'nowhere', which the data set has not"):
+    with pytest.raises(UserError, match="question 'x' is about 'nowhere', which the data set does not have"):
         ClipSounds(encoder, dataset, [Question("x", "nowhere", "?", "a", "t", "d")], tmp_path, config, **options)
 
 
@@ -140,7 +140,7 @@ def test_from_labels_to_scores_by_the_command(command, tmp_path, capsys):
     assert command("train", "--questions", tmp_path / "train.jsonl", "--out", adapter, *small) == 0
     assert not (adapter / "cache").exists()
     assert command("train", "--questions", tmp_path / "train.jsonl", "--out", adapter, *small) == 2
-    assert "holds an adapter already" in capsys.readouterr().err
+    assert "already holds an adapter" in capsys.readouterr().err
     answers = tmp_path / "answers.jsonl"
     ask = ("--questions", tmp_path / "test.jsonl", "--adapter", adapter, "--max_tokens", 4)
     capsys.readouterr()
