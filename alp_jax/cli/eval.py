@@ -93,13 +93,13 @@ def run(args: argparse.Namespace) -> dict:
 def _follow(args: argparse.Namespace, tell: Callable[[str], None]) -> dict:
     from alp_jax.train.follow import follow_run
 
-    text = "--follow evaluates all checkpoints of --run with its own data: leave out --{}"
-    _refuse(args, "model hf step since data start", text)
+    text = "--follow evaluates all checkpoints of --run with its own data, without baselines: leave out --{}"
+    _refuse(args, "model hf step since data start no_baselines", text)
     out, floors = args.out or args.run / RESULTS / "steps", args.floors or args.run / FLOORS
-    return follow_run(args.run, args.suite, out, floors, tell)
+    return follow_run(args.run, args.suite, out, floors, tell, keep_features=args.keep_features)
 
 
 def _refuse(args: argparse.Namespace, names: str, text: str) -> None:
     for name in names.split():
-        if getattr(args, name) is not None:
+        if getattr(args, name) is not None and getattr(args, name) is not False:
             raise UserError(text.format(name))

@@ -25,6 +25,7 @@ def follow(
     out: pathlib.Path,
     floors: pathlib.Path,
     *,
+    keep_features: bool = False,
     poll_s: float = POLL_S,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[tuple[int, list[dict]]]:
@@ -32,7 +33,8 @@ def follow(
 
     Results of a step go to ``out/STEP``; those that exist for the same parameters and settings are not measured again,
     so a follower that was stopped can resume. ``out/curve.json`` holds value and interval by task, pooling and step,
-    ``out/tensorboard`` the values. A checkpoint that the run's retention removes first is skipped.
+    ``out/tensorboard`` the values. With ``keep_features`` the frame embeddings of a step stay in ``out/STEP/cache``. A
+    checkpoint that the run's retention removes first is skipped.
     """
     events = None
     try:
@@ -48,7 +50,7 @@ def follow(
                     if step in complete(run_dir):
                         raise
                     continue
-                results = run_suite(model, suite, out / f"{step:07}", floors_path=floors)
+                results = run_suite(model, suite, out / f"{step:07}", floors_path=floors, keep_features=keep_features)
                 _add_to_curve(out / CURVE, step, results)
                 events = events or EventFile(out / "tensorboard", step)
                 events.write(step, {f"{r['task']}/{r['pooling']}": r["value"] for r in results if "failed" not in r})
@@ -63,7 +65,13 @@ def follow(
 
 
 def follow_run(
-    run_dir: pathlib.Path, suite: str | None, out: pathlib.Path, floors: pathlib.Path, tell: Callable[[str], None]
+    run_dir: pathlib.Path,
+    suite: str | None,
+    out: pathlib.Path,
+    floors: pathlib.Path,
+    tell: Callable[[str], None],
+    *,
+    keep_features: bool = False,
 ) -> dict:
     """``follow`` with the tasks of ``suite`` on the run's own data; reports a table for every checkpoint."""
     tasks = open_suite(run_dir, read_config(run_dir), suite)
@@ -71,7 +79,7 @@ def follow_run(
     if tasks.shortages:
         tell("\n".join(too_small(tasks.shortages)))
     every = []
-    for step, results in follow(run_dir, tasks, out, floors):
+    for step, results in follow(run_dir, tasks, out, floors, keep_features=keep_features):
         every += [{"step": step, **result} for result in results]
         tell(f"step {step}\n{table(results, {})}")
     return {"out": str(out), "curve": str(out / CURVE), "results": every}

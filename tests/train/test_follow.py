@@ -1,6 +1,7 @@
 """A follower meets every checkpoint once, in order, and leaves when the run is done."""
 
 import json
+import types
 
 import pytest
 
@@ -14,7 +15,7 @@ class Run:
     """A run whose checkpoints appear and disappear while it is followed; ``sleep`` goes on to the next scene."""
 
     def __init__(self, folder, monkeypatch, scenes):
-        self.folder, self.scenes, self.evaluated = folder, list(scenes), []
+        self.folder, self.scenes, self.evaluated, self.kept = folder, list(scenes), [], []
         self.steps = self.scenes.pop(0)
         monkeypatch.setattr(module, "complete", lambda run_dir: self.steps)
         monkeypatch.setattr(module, "eval_model", self.model)
@@ -26,8 +27,9 @@ class Run:
             raise UserError(f"no checkpoint {step}")
         return step, None
 
-    def measure(self, model, suite, out, floors_path):
+    def measure(self, model, suite, out, floors_path, keep_features):
         self.evaluated.append(model)
+        self.kept.append(keep_features)
         assert out.name == f"{model:07}"
         return [
             {"task": "kind", "pooling": "mean", "metric": "accuracy", "value": model / 100, "interval": [0.0, 1.0]},
@@ -75,6 +77,20 @@ def test_a_checkpoint_that_is_there_and_cannot_be_read_is_no_silence(tmp_path, m
         list(follow(tmp_path, None, tmp_path / "steps", tmp_path / "floors.json", sleep=run.sleep))
 
 
-def test_following_takes_a_run_and_all_its_checkpoints(tmp_path, capsys):
-    assert main(["eval", "--run", str(tmp_path), "--follow", "--step", "3"]) == 2
-    assert "leave out --step" in capsys.readouterr().err
+@pytest.mark.parametrize("flag", [["--step", "3"], ["--no_baselines"]])
+def test_following_takes_a_run_and_all_its_checkpoints_and_has_no_baselines(tmp_path, capsys, flag):
+    assert main(["eval", "--run", str(tmp_path), "--follow", *flag]) == 2
+    assert f"leave out {flag[0]}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("flags", [[], ["--keep_features"]])
+def test_the_features_of_every_checkpoint_are_kept_if_asked(tmp_path, monkeypatch, flags):
+    (tmp_path / "DONE").touch()
+    run = Run(tmp_path, monkeypatch, [[5, 10], []])
+    dataset = types.SimpleNamespace(path="data")
+    suite = types.SimpleNamespace(names=["kind"], shortages={}, setup=types.SimpleNamespace(dataset=dataset))
+    monkeypatch.setattr(module, "read_config", lambda run_dir: None)
+    monkeypatch.setattr(module, "open_suite", lambda *of_run: suite)
+    monkeypatch.setattr(module, "table", lambda results, others: "")
+    assert main(["eval", "--run", str(tmp_path), "--follow", *flags]) == 0
+    assert run.kept == [bool(flags)] * 2
