@@ -69,6 +69,14 @@ def read_json(path: str | os.PathLike, label: str = "file") -> Any:
         raise UserError(f"{label} {path} is not readable JSON: {error}") from None
 
 
+def read_object(path: str | os.PathLike, label: str = "file") -> dict[str, Any]:
+    """As ``read_json``; raises UserError also when the file holds something other than a JSON object."""
+    content = read_json(path, label)
+    if not isinstance(content, dict):
+        raise UserError(f"{label} {path} is not a JSON object")
+    return content
+
+
 def sha256(path: str | os.PathLike) -> str:
     """Hex SHA-256 of a file's bytes."""
     with open(path, "rb") as file:

@@ -188,8 +188,8 @@ def run_suite(
 
 def _stored(out_dir: pathlib.Path, job: tuple[str, str], identity: str) -> dict | None:
     path = result_file(out_dir, *job)
-    content = files.read_json(path, "result") if path.exists() else {"fingerprint": ""}
-    return Result.from_json(content, path).to_json() if content["fingerprint"] == identity else None
+    content = files.read_object(path, "result") if path.exists() else {}
+    return Result.from_json(content, path).to_json() if content.get("fingerprint") == identity else None
 
 
 def _one(suite: Suite, name, pooling, measure, floor: dict[str, float], out_dir: pathlib.Path, common: dict) -> dict:

@@ -17,7 +17,7 @@ from alp_jax.config import RunConfig, resolve
 from alp_jax.config.schema.model import DECODER, TAGGER, TEXT
 from alp_jax.core import storage
 from alp_jax.core.errors import UserError
-from alp_jax.core.files import read_json
+from alp_jax.core.files import read_object
 from alp_jax.core.run_files import CONFIG, ENVIRONMENT
 from alp_jax.data.store.dataset import Dataset, open_dataset
 from alp_jax.data.store.schema import INFO
@@ -126,7 +126,7 @@ def open_data(config: RunConfig) -> tuple[Dataset, Tokenizer]:
 
 def read_config(run_dir: str | pathlib.Path) -> RunConfig:
     """The configuration a run was made with."""
-    return resolve(read_json(pathlib.Path(run_dir) / CONFIG, "run configuration"))
+    return resolve(read_object(pathlib.Path(run_dir) / CONFIG, "run configuration"))
 
 
 def find_data(run_dir: str | os.PathLike, config: RunConfig) -> str | None:
@@ -137,7 +137,10 @@ def find_data(run_dir: str | os.PathLike, config: RunConfig) -> str | None:
     stated = [config.data.path]
     environment = pathlib.Path(run_dir) / ENVIRONMENT
     if environment.exists():
-        stated.append(read_json(environment, "run environment").get("data", ""))
+        data = read_object(environment, "run environment").get("data", "")
+        if not isinstance(data, str):
+            raise UserError(f"run environment {environment}: data is {data!r}, not a path")
+        stated.append(data)
     return next((path for path in stated if path and storage.size(storage.join(path, INFO)) >= 0), None)
 
 

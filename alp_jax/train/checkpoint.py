@@ -17,7 +17,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from alp_jax.core.errors import StorageError, UserError
-from alp_jax.core.files import read_json
+from alp_jax.core.files import read_object
 from alp_jax.core.progress import say
 from alp_jax.core.run_files import CONFIG
 from alp_jax.optim.optimizer import range_average
@@ -270,7 +270,8 @@ def load_params(run_dir: str | pathlib.Path, step: int | None = None, since: int
     if since is None:
         return state.get("average", state["params"]), step
     require(run_dir, since)
-    kind = read_json(path.parent / CONFIG, "run config")["train"]["average"]
+    train = read_object(path.parent / CONFIG, "run configuration").get("train")
+    kind = train.get("average") if isinstance(train, dict) else None
     if kind != "running" or since >= step:
         raise UserError(f"{run_dir}: a mean since step {since} needs config.train.average=running and a later step")
     return range_average(read_checkpoint(path / str(since))["average"], since, state["average"], step), step

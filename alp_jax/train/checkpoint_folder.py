@@ -52,13 +52,37 @@ def read_manifest(folder: pathlib.Path) -> dict:
     """
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        if not isinstance(manifest["files"], dict) or manifest["files"].keys() <= {MANIFEST}:
-            raise ValueError("it lists no files")
+        _check_manifest(manifest)
         return manifest
     except FileNotFoundError:
         raise StorageError(f"checkpoint {folder} has no {MANIFEST}: it was not completed") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError) as error:
         raise StorageError(f"checkpoint {folder} is damaged: {MANIFEST}: {error}") from None
+
+
+def _check_manifest(manifest: Any) -> None:
+    """Raises ValueError that says what ``write_manifest`` would not have written."""
+    if not isinstance(manifest, dict):
+        raise ValueError("it is not a JSON object")
+    for name in ("files", "clock", "metrics"):
+        if not isinstance(manifest.get(name), dict):
+            raise ValueError(f"{name!r} is not a JSON object")
+    if not _is_number(manifest.get("saved")):
+        raise ValueError("'saved' is not a number")
+    if manifest["files"].keys() <= {MANIFEST}:
+        raise ValueError("it lists no files")
+    for name, entry in manifest["files"].items():
+        if not (isinstance(entry, list) and [type(part) for part in entry] == [int, str]):
+            raise ValueError(f"the entry of {name!r} is not its size and SHA-256")
+    for name, value in manifest["metrics"].items():
+        if not _is_number(value):
+            raise ValueError(f"metric {name!r} is not a number")
+    if not _is_number(manifest["clock"].get("train_seconds", 0.0)):
+        raise ValueError("'train_seconds' is not a number")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def verify(folder: pathlib.Path, *, contents: bool = True) -> dict:

@@ -14,7 +14,7 @@ from alp_jax.config import RunConfig
 from alp_jax.config.schema.model import DECODER, TEXT
 from alp_jax.core import storage
 from alp_jax.core.errors import UserError
-from alp_jax.core.files import read_json
+from alp_jax.core.files import read_object
 from alp_jax.core.names import choose
 from alp_jax.core.progress import say, stage
 from alp_jax.core.run_files import ENVIRONMENT, FLOORS, RESULTS
@@ -60,7 +60,10 @@ def trained_on(run_dir: str | pathlib.Path) -> Trained | None:
         return None
     config = read_config(run_dir)
     data = dataclasses.replace(config.data, path=find_data(run_dir, config) or config.data.path)
-    return Trained(data, read_json(path, "run environment")["data_fingerprint"])
+    fingerprint = read_object(path, "run environment").get("data_fingerprint")
+    if not isinstance(fingerprint, str):
+        raise UserError(f"run environment {path} has no data_fingerprint: give back the file that training wrote")
+    return Trained(data, fingerprint)
 
 
 def open_suite(

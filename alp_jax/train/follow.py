@@ -86,11 +86,16 @@ def follow_run(
 
 
 def _add_to_curve(path: pathlib.Path, step: int, results: list[dict]) -> None:
-    curve = files.read_json(path, "curve") if path.exists() else {}
+    curve = files.read_object(path, "curve") if path.exists() else {}
     for r in results:
         if "failed" not in r:
-            entry = curve.setdefault(f"{r['task']}-{r['pooling']}", {"metric": r["metric"], "points": []})
-            others = [point for point in entry["points"] if point["step"] != step]
-            point = {"step": step, "value": r["value"], "interval": r["interval"]}
-            entry["points"] = sorted([*others, point], key=lambda point: point["step"])
+            name, point = f"{r['task']}-{r['pooling']}", {"step": step, "value": r["value"], "interval": r["interval"]}
+            entry = curve.setdefault(name, {"metric": r["metric"], "points": []})
+            try:
+                others = [point for point in entry["points"] if point["step"] != step]
+                entry["points"] = sorted([*others, point], key=lambda point: point["step"])
+            except (TypeError, KeyError):
+                raise UserError(
+                    f"curve {path}: {name} is not what --follow writes: remove the file to begin a new one"
+                ) from None
     files.write_json(path, curve)

@@ -23,7 +23,7 @@ from alp_jax.config.domain import settings_of
 from alp_jax.core import storage
 from alp_jax.core.differences import first_difference
 from alp_jax.core.errors import UserError
-from alp_jax.core.files import read_json, write_bytes, write_json, write_text
+from alp_jax.core.files import read_object, write_bytes, write_json, write_text
 from alp_jax.core.progress import say
 from alp_jax.core.run_files import (
     CONFIG,
@@ -94,7 +94,7 @@ class RunDir:
         self._lock = lock
         settings = to_dict(config)
         if (self.path / CONFIG).exists():
-            held = read_json(self.path / CONFIG, "run configuration")
+            held = read_object(self.path / CONFIG, "run configuration")
             if held == settings:
                 return
             try:
@@ -107,7 +107,8 @@ class RunDir:
 
     def _difference(self, held: dict, config: RunConfig, extend: bool) -> dict:
         """The line of CONFIG_CHANGES from the settings ``held``; UserError where no run can go on with the new ones."""
-        old, new = held.get("train", {}).get("steps"), config.train.steps
+        train, new = held.get("train"), config.train.steps
+        old = train.get("steps") if isinstance(train, dict) else None
         longer = extend and isinstance(old, int) and new > old
         free = FREE | {"train.steps"} | ({"data"} if config.train.accept_data_change else set())
         settings = to_dict(config)

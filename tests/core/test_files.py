@@ -27,6 +27,13 @@ def test_unreadable_json_is_named(tmp_path, content):
         files.read_json(path)
 
 
+@pytest.mark.parametrize("content", ["[]", "3", "null"])
+def test_json_that_is_not_an_object_is_named(tmp_path, content):
+    (tmp_path / "plan.json").write_text(content)
+    with pytest.raises(UserError, match=r"^plan .*plan\.json is not a JSON object$"):
+        files.read_object(tmp_path / "plan.json", "plan")
+
+
 def test_a_folder_is_whole_or_absent_and_replaces_another(tmp_path):
     target = tmp_path / "deep" / "folder"
 

@@ -83,6 +83,33 @@ def test_a_flipped_bit_is_exit_45_and_the_file_is_named(run, capsys):
     assert call(capsys, "verify", run, "--step", 3)[0] == 0
 
 
+@pytest.mark.parametrize(
+    ("part", "value", "why"),
+    [
+        ("files", {"state/a": 3}, "the entry of 'state/a' is not its size and SHA-256"),
+        ("files", {"state/a": ["3", "00"]}, "the entry of 'state/a' is not its size and SHA-256"),
+        ("files", ["state/a"], "'files' is not a JSON object"),
+        ("files", {}, "it lists no files"),
+        ("clock", 3, "'clock' is not a JSON object"),
+        ("clock", {"train_seconds": None}, "'train_seconds' is not a number"),
+        ("metrics", {"loss": "low"}, "metric 'loss' is not a number"),
+        ("saved", "today", "'saved' is not a number"),
+        (None, [], "it is not a JSON object"),
+    ],
+)
+def test_a_manifest_of_another_form_is_a_damaged_checkpoint(run, capsys, part, value, why):
+    path = run / "checkpoints" / "6" / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {part: value} if part else value))
+    line = f"checkpoint {path.parent} is damaged: manifest.json: {why}"
+    for action in ("verify", "inspect"):
+        status, _, err = call(capsys, action, run)
+        assert (status, err.count("\n")) == (45, 1)
+        assert line in err
+    status, out, _ = call(capsys, "list", run)
+    assert status == 0
+    assert line in out
+
+
 def test_mistakes_are_exit_2(run, capsys, tmp_path):
     for argv, words in (
         (("list", tmp_path / "nope"), "nope does not exist"),

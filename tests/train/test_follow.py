@@ -66,6 +66,23 @@ def test_a_follower_that_comes_late_adds_to_the_curve(tmp_path, monkeypatch):
     assert points == [{"step": 20, "value": 0.2, "interval": [0.0, 1.0]}, {"step": 100}]
 
 
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        ("[]", "is not a JSON object"),
+        ('{"kind-mean": []}', "kind-mean is not what --follow writes"),
+        ('{"kind-mean": {"points": [20]}}', "kind-mean is not what --follow writes"),
+        ('{"kind-mean": {"points": [{"step": "20"}]}}', "kind-mean is not what --follow writes"),
+    ],
+)
+def test_a_curve_of_another_form_is_named(tmp_path, monkeypatch, content, why):
+    (tmp_path / "curve.json").write_text(content)
+    (tmp_path / "DONE").touch()
+    Run(tmp_path, monkeypatch, [[20]])
+    with pytest.raises(UserError, match=rf"curve .*curve\.json:? {why}"):
+        list(follow(tmp_path, None, tmp_path, tmp_path / "floors.json", sleep=pytest.fail))
+
+
 def test_a_checkpoint_that_is_there_and_cannot_be_read_is_no_silence(tmp_path, monkeypatch):
     run = Run(tmp_path, monkeypatch, [[5]])
 

@@ -114,7 +114,7 @@ def _claim(parts_dir: pathlib.Path, identity: dict) -> None:
     """Marks the folder of parts as belonging to this job; UserError if it belongs to another."""
     description = parts_dir / "embed.json"
     if description.exists():
-        _check_same(parts_dir, files.read_json(description), identity)
+        _check_same(parts_dir, files.read_object(description), identity)
     elif parts_dir.exists() and any(parts_dir.iterdir()):
         raise UserError(f"{parts_dir} exists and is not from alp embed: choose another --out")
     else:

@@ -11,7 +11,7 @@ import numpy as np
 from alp_jax.config.schema import EvalConfig
 from alp_jax.core.clip import SAMPLE_RATE
 from alp_jax.core.errors import UserError
-from alp_jax.core.files import read_json, sha256
+from alp_jax.core.files import read_object, sha256
 from alp_jax.core.hashing import fingerprint
 from alp_jax.core.run_files import Result
 from alp_jax.data.store.dataset import open_dataset
@@ -141,7 +141,7 @@ def judge_answers(path: pathlib.Path, out: pathlib.Path, *, swap: bool, workers:
 def _origin(path: pathlib.Path) -> dict:
     """Where answers come from, for results; of answers by another program only the file is known."""
     origin = path.with_name(path.name + ".from.json")
-    made = read_json(origin) if origin.exists() else {}
+    made = read_object(origin) if origin.exists() else {}
     return {"model": made.get("model", path.stem), "fingerprint": sha256(path), "answers": str(path)}
 
 

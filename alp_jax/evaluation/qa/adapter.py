@@ -108,6 +108,8 @@ def load_adapter(folder: str | pathlib.Path) -> Adapter:
     settings = files.read_json(folder / SETTINGS, "adapter")
     try:
         config, origin = AdapterConfig(**settings["config"]), settings["origin"]
+        if not isinstance(origin, dict):
+            raise TypeError(f"origin is {origin!r}, not a JSON object")
         tensors = load_file(folder / WEIGHTS)
     except (OSError, SafetensorError, TypeError, KeyError) as error:
         raise UserError(f"adapter {folder} is damaged: {type(error).__name__}: {error}") from None

@@ -10,6 +10,7 @@ import jax
 
 from alp_jax.config.schema import FeatureConfig
 from alp_jax.core import files
+from alp_jax.core.errors import UserError
 from alp_jax.evaluation.model import EvalModel
 from alp_jax.features.logmel import log_mel
 
@@ -27,9 +28,14 @@ def shared_floors(
     """Floors of ``names`` (task -> metric -> value), read from ``path``; those it lacks are computed and added to it.
 
     ``identity`` stands for data and settings; floors that the file holds for other identities are left alone.
+
+    Raises:
+      UserError: the file is not one of floors.
     """
-    stored = files.read_json(path, "floors file") if path.exists() else {}
+    stored = files.read_object(path, "floors file") if path.exists() else {}
     known = stored.get(identity, {})
+    if not isinstance(known, dict) or not all(isinstance(floor, dict) for floor in known.values()):
+        raise UserError(f"floors file {path}: {identity} does not hold floors by task: remove the file or name another")
     missing = [name for name in names if name not in known]
     if missing:
         known = {**known, **{name: {} for name in missing}, **compute(missing)}
