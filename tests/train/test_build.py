@@ -13,7 +13,7 @@ from alp_jax.data.text import training
 from alp_jax.data.text.open import open_tokenizer
 from alp_jax.interop.writing.compare import parity_clips, parity_data
 from alp_jax.train.build import find_data, require_data, run_tokenizer
-from alp_jax.train.evaluate import open_suite
+from alp_jax.train.evaluate import open_suite, trained_on
 from alp_jax.train.run_dir import RunDir
 
 TEXT = "a very high tone, take 7"
@@ -45,6 +45,17 @@ def test_the_copy_counts_whatever_became_of_the_data_set(run, data, tmp_path):
     assert find_data(copied, config) is None
     with pytest.raises(UserError, match=r"was trained on data set .*data, which was not found: give one with --data"):
         require_data(copied, config)
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [([], "is not a JSON object"), ({"data": 3}, ": data is 3, not a path"), ({}, "has no data_fingerprint")],
+)
+def test_an_environment_of_another_form_is_named(run, content, why):
+    folder, _ = run
+    (folder / "env.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match=rf"^run environment .*env\.json ?{why}"):
+        trained_on(folder)
 
 
 def test_a_copied_run_is_evaluated_and_exported_without_its_data_set(run, data, tmp_path):
