@@ -108,7 +108,7 @@ class RunDir:
     def _difference(self, held: dict, config: RunConfig, extend: bool) -> dict:
         """The line of CONFIG_CHANGES from the settings ``held``; UserError where no run can go on with the new ones."""
         train, new = held.get("train"), config.train.steps
-        old = train.get("steps") if isinstance(train, dict) else None
+        old: Any = train.get("steps") if isinstance(train, dict) else None
         longer = extend and isinstance(old, int) and new > old
         free = FREE | {"train.steps"} | ({"data"} if config.train.accept_data_change else set())
         settings = to_dict(config)
