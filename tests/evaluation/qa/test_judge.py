@@ -205,7 +205,7 @@ def test_the_command_rates_and_writes_results_without_the_key(server, there, tmp
         ({judge.URL: "ftp://host/v1"}, "must be http"),
         ({judge.URL: "file:///etc/passwd"}, "must be http"),
         ({judge.URL: "http://user:pass@host/v1"}, "without a user"),
-        ({judge.KEY: "sk-very\nsecret"}, "characters that no header may have"),
+        ({judge.KEY: "sk-very\nsecret"}, "characters that are not allowed in a header"),
     ],
 )
 def test_wrong_environments_name_the_variable_and_not_the_key(changes, words):
