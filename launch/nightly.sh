@@ -9,7 +9,7 @@ if [ ! -d "${ALP_GOLDEN:-}" ]; then
 fi
 vectors=$(cd "$ALP_GOLDEN" && pwd)
 cd "$(dirname "$0")/.."
-bash launch/setup.sh dev report torch onnx hf beam
+bash launch/setup.sh dev report torch onnx hf beam cloud
 failed=0
 table=$(printf '%-16s %-8s %8s' check result seconds)
 check() { # NAME COMMAND...

@@ -3,7 +3,7 @@
 # Arguments go to pytest. Tests marked nightly are left to nightly.sh.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-bash launch/setup.sh dev report torch onnx hf beam
+bash launch/setup.sh dev report torch onnx hf beam cloud
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
 .venv/bin/mypy

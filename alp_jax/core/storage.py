@@ -1,19 +1,22 @@
 """Files by path or URL: local ones through the operating system, ``gs://``, ``s3://``, ``memory://`` through fsspec.
 
-A URL's scheme needs the package that fsspec names for it (gcsfs for ``gs://``, s3fs for ``s3://``). Local paths may be
-given with or without ``file://``.
+A URL's scheme needs the package that fsspec names for it (gcsfs for ``gs://``, s3fs for ``s3://``: the extra
+``cloud``). Local paths may be given with or without ``file://``. What goes wrong at a remote place is an OSError that
+says where; a missing package, missing credentials or an unknown scheme is a UserError.
 """
 
 import contextlib
 import os
 import pathlib
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from alp_jax.core import files
 from alp_jax.core.errors import StorageError, UserError
+from alp_jax.core.object_store import STORES, reached, said, send
 
 Location = str | os.PathLike
 
@@ -41,22 +44,43 @@ def resolve(folder: Location, name: str) -> str:
     return name if "://" in name or os.path.isabs(name) else join(folder, name)
 
 
-def _remote(path: Location) -> tuple[Any, str]:
-    """(fsspec's file system, the name of ``path`` there)."""
-    import fsspec  # here: most commands name local paths only, and every command loads this file
+def location(path: str) -> Location:
+    """A command line's ``path``: a local one as a path, a remote one as the URL it is."""
+    return path if is_remote(path) else local(path)
 
+
+def check_run_folder(path: Location, knob: str) -> None:
+    """Checks that a run can be kept in ``path``: a local path, or a folder of a store that can be listed from here.
+
+    Raises:
+      UserError: another scheme, no package or credentials for it, no such bucket, or no right to look into it.
+    """
+    text = os.fspath(path)
+    if not is_remote(path):
+        if slip := re.match(rf"({'|'.join(STORES)}|gcs):/+", text):
+            raise UserError(f"{knob} {text} is no URL: write {slip[1]}://{text[slip.end() :]}")
+        return
+    scheme = text.partition("://")[0]
+    if scheme not in STORES:
+        raise UserError(
+            f"{knob} {text}: a run folder cannot be at {scheme}://: give a path, or a URL of gs:// or s3://"
+        )
     try:
-        return fsspec.core.url_to_fs(os.fspath(path))
-    except (ImportError, ValueError) as error:
-        raise UserError(f"{path} cannot be reached: {error}") from None
+        with reached(path) as (system, name):
+            system.ls(name, detail=False)
+    except FileNotFoundError as error:
+        if "bucket does not exist" in error.strerror:  # the folder need not
+            raise UserError(f"{knob} {text}: {error.strerror}") from None
+    except OSError as error:
+        raise UserError(f"{knob} {text} cannot be reached: {said(error)}") from None
 
 
 def size(path: Location) -> int:
     """Bytes of a file, -1 when there is none."""
     try:
         if is_remote(path):
-            system, name = _remote(path)
-            return int(system.size(name))
+            with reached(path) as (system, name):
+                return int(system.size(name))
         return os.stat(local(path)).st_size
     except OSError:
         return -1
@@ -65,8 +89,8 @@ def size(path: Location) -> int:
 def read(path: Location) -> bytes:
     """The whole file; FileNotFoundError or another OSError when it cannot be read."""
     if is_remote(path):
-        system, name = _remote(path)
-        return system.cat_file(name)
+        with reached(path) as (system, name):
+            return system.cat_file(name)
     return local(path).read_bytes()
 
 
@@ -75,18 +99,19 @@ def read_ranges(ranges: list[tuple[Location, int, int]]) -> list[bytes]:
 
     All are of one object store; the requests run side by side.
     """
-    system = _remote(ranges[0][0])[0]
-    names = [_remote(path)[1] for path, _, _ in ranges]
     starts, ends = [offset for _, offset, _ in ranges], [offset + length for _, offset, length in ranges]
-    return system.cat_ranges(names, starts, ends, on_error="raise")
+    with reached(ranges[0][0]) as (system, _):
+        # what url_to_fs does for each path, without looking for its file system again
+        names = [system._strip_protocol(os.fspath(path)) for path, _, _ in ranges]
+        return system.cat_ranges(names, starts, ends, on_error="raise")
 
 
 def sizes(folder: Location) -> dict[str, int]:
     """Bytes of every file in ``folder`` by name, with one request; empty when there is no such folder."""
     try:
         if is_remote(folder):
-            system, name = _remote(folder)
-            entries = system.ls(name, detail=True)
+            with reached(folder) as (system, name):
+                entries = system.ls(name, detail=True)
             return {entry["name"].rpartition("/")[2]: entry["size"] for entry in entries if entry["type"] == "file"}
         with os.scandir(local(folder)) as entries:
             return {entry.name: entry.stat().st_size for entry in entries if entry.is_file()}
@@ -94,11 +119,38 @@ def sizes(folder: Location) -> dict[str, int]:
         return {}
 
 
+def tree(folder: Location) -> dict[str, int]:
+    """Bytes of every file below ``folder`` by its path from there, in order; empty when there is no such folder.
+
+    Raises:
+      OSError: a remote folder cannot be listed.
+    """
+    if not is_remote(folder):
+        root = local(folder)
+        found = ((p.relative_to(root).as_posix(), p) for p in sorted(root.rglob("*")) if not p.is_dir())
+        return {name: p.stat().st_size for name, p in found}
+    try:
+        with reached(folder) as (system, name):
+            found = system.find(name, detail=True)
+    except FileNotFoundError:
+        return {}
+    root_name = name.rstrip("/") + "/"
+    return {full.removeprefix(root_name): entry["size"] for full, entry in sorted(found.items())}
+
+
+def modified(path: Location) -> float:
+    """When a file was last written, by the clock of the store that holds it; FileNotFoundError when there is none."""
+    if not is_remote(path):
+        return local(path).stat().st_mtime
+    with reached(path) as (system, name):
+        return system.modified(name).timestamp()
+
+
 def open_binary(path: Location) -> BinaryIO:
     """A seekable file to read from; of a remote one only what is read travels. OSError when it cannot be opened."""
     if is_remote(path):
-        system, name = _remote(path)
-        return system.open(name, "rb", cache_type="none")
+        with reached(path) as (system, name):
+            return system.open(name, "rb", cache_type="none")
     return open(local(path), "rb")
 
 
@@ -137,8 +189,8 @@ def write(path: Location, data: bytes) -> None:
     """
     try:
         if is_remote(path):
-            system, name = _remote(path)
-            system.pipe_file(name, data)
+            with reached(path) as (system, name):
+                system.pipe_file(name, data)
         else:
             files.write_bytes(local(path), data)
     except OSError as error:
@@ -153,8 +205,7 @@ def put(source: pathlib.Path, path: Location) -> None:
     """
     try:
         if is_remote(path):
-            system, name = _remote(path)
-            system.put_file(str(source), name)
+            send(source, os.fspath(path))
             source.unlink()
         else:
             shutil.move(source, local(path))
@@ -166,8 +217,8 @@ def names(folder: Location) -> list[str]:
     """Names of the files and folders in ``folder``, sorted; empty when there is no such folder."""
     try:
         if is_remote(folder):
-            system, name = _remote(folder)
-            return sorted(entry.rstrip("/").rpartition("/")[2] for entry in system.ls(name, detail=False))
+            with reached(folder) as (system, name):
+                return sorted(entry.rstrip("/").rpartition("/")[2] for entry in system.ls(name, detail=False))
         return sorted(os.listdir(local(folder)))
     except OSError:
         return []
@@ -176,11 +227,28 @@ def names(folder: Location) -> list[str]:
 def remove(path: Location) -> None:
     """Deletes a file if it is there."""
     if is_remote(path):
-        system, name = _remote(path)
-        if system.exists(name):
-            system.rm_file(name)
+        with reached(path) as (system, name):
+            if system.exists(name):
+                system.rm_file(name)
     else:
         local(path).unlink(missing_ok=True)
+
+
+def fetch(path: Location, target: pathlib.Path) -> None:
+    """Copies ``path`` to the local file ``target``, which is there whole or not at all; OSError when that fails."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, partial = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    os.close(handle)
+    try:
+        if is_remote(path):
+            with reached(path) as (system, name):
+                system.get_file(name, partial)
+        else:
+            shutil.copyfile(local(path), partial)
+        os.chmod(partial, 0o644)
+        os.replace(partial, target)
+    finally:
+        pathlib.Path(partial).unlink(missing_ok=True)
 
 
 def local_copy(path: Location, cache: pathlib.Path, name: str) -> pathlib.Path:
@@ -192,13 +260,5 @@ def local_copy(path: Location, cache: pathlib.Path, name: str) -> pathlib.Path:
         return local(path)
     copy = cache / name
     if not copy.exists():
-        cache.mkdir(parents=True, exist_ok=True)
-        system, remote = _remote(path)
-        handle, partial = tempfile.mkstemp(dir=cache, prefix=f".{name}.")
-        os.close(handle)
-        try:
-            system.get_file(remote, partial)
-            os.replace(partial, copy)
-        finally:
-            pathlib.Path(partial).unlink(missing_ok=True)
+        fetch(path, copy)
     return copy

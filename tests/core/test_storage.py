@@ -81,7 +81,7 @@ def test_names_in_a_folder_are_relative_or_stand_for_themselves():
     assert storage.local("file:///x/a.bin") == pathlib.Path("/x/a.bin")
     with pytest.raises(UserError, match="gs://b/a is remote"):
         storage.local("gs://b/a")
-    with pytest.raises(UserError, match="nosuch://x/a cannot be reached"):
+    with pytest.raises(UserError, match="nosuch:// is not known: use a path, or a URL"):
         storage.read("nosuch://x/a")
 
 
