@@ -74,8 +74,8 @@ def _verify(args: argparse.Namespace) -> dict:
     from alp_jax.train.checkpoint_folder import verify_all
 
     steps = []
-    for folder, files in verify_all(args.run, args.step):
-        steps.append(int(folder.name))
+    for step, folder, files in verify_all(args.run, args.step):
+        steps.append(step)
         if not args.json:
             print(f"{folder}: {len(files)} files, {sum(size for size, _ in files.values()) / 1e6:.3f} MB, all intact")
     return {"run": args.run, "verified": steps}

@@ -69,7 +69,7 @@ def check_run_folder(path: Location, knob: str) -> None:
         with reached(path) as (system, name):
             system.ls(name, detail=False)
     except FileNotFoundError as error:
-        if "bucket does not exist" in error.strerror:  # the folder need not
+        if "bucket does not exist" in str(error.strerror):  # the folder need not
             raise UserError(f"{knob} {text}: {error.strerror}") from None
     except OSError as error:
         raise UserError(f"{knob} {text} cannot be reached: {said(error)}") from None
@@ -214,13 +214,20 @@ def put(source: pathlib.Path, path: Location) -> None:
 
 
 def names(folder: Location) -> list[str]:
-    """Names of the files and folders in ``folder``, sorted; empty when there is no such folder."""
+    """Names of the files and folders in ``folder``, sorted; empty when there is no such folder.
+
+    Raises:
+      OSError: a remote folder cannot be listed.
+    """
+    if not is_remote(folder):
+        try:
+            return sorted(os.listdir(local(folder)))
+        except OSError:
+            return []
     try:
-        if is_remote(folder):
-            with reached(folder) as (system, name):
-                return sorted(entry.rstrip("/").rpartition("/")[2] for entry in system.ls(name, detail=False))
-        return sorted(os.listdir(local(folder)))
-    except OSError:
+        with reached(folder) as (system, name):
+            return sorted(entry.rstrip("/").rpartition("/")[2] for entry in system.ls(name, detail=False))
+    except FileNotFoundError:
         return []
 
 

@@ -32,6 +32,7 @@ from alp_jax.train.checkpoint_folder import (
     verify,
     write_manifest,
 )
+from alp_jax.train.uploads import Uploads
 
 logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax reports every save at INFO and WARNING
 
@@ -49,12 +50,14 @@ class Checkpoints:
     Args:
       run_dir: the run folder; checkpoints lie in its ``checkpoints/``.
       keep: which steps stay; a number N keeps the N latest.
+      uploads: of a run in an object store; it then decides which steps stay in the local folder.
 
     Attributes:
       in_flight: whether a save has begun that is not known to be complete, so ``poll`` may have something to raise.
     """
 
-    def __init__(self, run_dir: pathlib.Path, keep: Keep | int):
+    def __init__(self, run_dir: pathlib.Path, keep: Keep | int, uploads: Uploads | None = None):
+        self._uploads = uploads
         self._run = pathlib.Path(run_dir)
         self._keep = Keep(last=keep) if isinstance(keep, int) else keep
         self._path = checkpoints_dir(run_dir)
@@ -98,13 +101,19 @@ class Checkpoints:
                 bad.append((folder, str(error)))
                 continue
             self._set_aside(bad, f"falling back to step {step}")
+            self._begin(step)
             return {"step": step}
         # A step with a manifest was complete once: nothing is moved, and no run starts over in its place unasked.
         damaged = [why for folder, why in bad if (folder / MANIFEST).exists()]
         if damaged:
             return {"error": f"{damaged[0]}; no other step of {self._path} is intact: choose another --workdir"}
         self._set_aside(bad, "starting at step 0")  # a kill came before the first save was complete
+        self._begin(0)
         return {"step": None}
+
+    def _begin(self, step: int) -> None:
+        if self._uploads:
+            self._uploads.begin(step)
 
     def _set_aside(self, bad: list[tuple[pathlib.Path, str]], then: str) -> None:
         for folder, why in bad:
@@ -160,7 +169,10 @@ class Checkpoints:
                     return
             # In this order, a kill between the two leaves one step too many; in the other it could leave none.
             write_manifest(folder, clock, metrics)
-            remove_others(self._run, self._keep)
+            if self._uploads:
+                self._uploads.sealed(int(folder.name))
+            else:
+                remove_others(self._run, self._keep)
             self.in_flight = False
         except Exception as error:  # this is a thread: poll() or wait() raises it in the loop
             self._error = error
@@ -172,6 +184,13 @@ class Checkpoints:
           StorageError: it could not be written.
         """
         self._checked(self._writer.check_for_errors)
+        if self._uploads:
+            self._uploads.poll()
+
+    def reported(self, step: int) -> None:
+        """Says that the logs have the numbers of all steps before ``step``."""
+        if self._uploads:
+            self._uploads.reported = step
 
     def wait(self) -> None:
         """Returns when the last save is complete, its manifest included; raises as ``poll`` does."""

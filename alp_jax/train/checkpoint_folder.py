@@ -5,17 +5,18 @@ name is a number for a step. Here a step counts only when its manifest exists an
 """
 
 import dataclasses
+import hashlib
 import json
 import math
 import os
 import pathlib
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from alp_jax.config.schema import TrainConfig
-from alp_jax.core import files
+from alp_jax.core import files, storage
 from alp_jax.core.errors import StorageError, UserError
 from alp_jax.core.metrics import METRICS
 from alp_jax.core.run_files import CHECKPOINTS
@@ -24,8 +25,14 @@ MANIFEST = "manifest.json"
 
 
 def checkpoints_dir(run_dir: str | os.PathLike) -> pathlib.Path:
-    """Absolute path of the folder with the checkpoints of a run, whether it exists or not."""
-    return pathlib.Path(run_dir).absolute() / CHECKPOINTS
+    """Of a local run folder."""
+    return storage.local(run_dir).absolute() / CHECKPOINTS
+
+
+def step_folder(run_dir: storage.Location, step: int) -> str:
+    """Path or URL of a checkpoint of the run in a path or URL."""
+    root = run_dir if storage.is_remote(run_dir) else storage.local(run_dir).absolute()
+    return storage.join(root, f"{CHECKPOINTS}/{step}")
 
 
 def write_manifest(folder: pathlib.Path, clock: dict, metrics: dict[str, float]) -> None:
@@ -44,14 +51,14 @@ def write_manifest(folder: pathlib.Path, clock: dict, metrics: dict[str, float])
     _sync(folder.parent)
 
 
-def read_manifest(folder: pathlib.Path) -> dict:
+def read_manifest(folder: storage.Location) -> dict:
     """The manifest of a step.
 
     Raises:
       StorageError: there is none, so the step was never completed, or it is damaged.
     """
     try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        manifest = json.loads(storage.read(storage.join(folder, MANIFEST)))
         _check_manifest(manifest)
         return manifest
     except FileNotFoundError:
@@ -85,7 +92,7 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def verify(folder: pathlib.Path, *, contents: bool = True) -> dict:
+def verify(folder: storage.Location, *, contents: bool = True) -> dict:
     """Checks a step against its manifest and returns that; with ``contents`` False only names and sizes are compared.
 
     Raises:
@@ -101,25 +108,35 @@ def verify(folder: pathlib.Path, *, contents: bool = True) -> dict:
         size, digest = listed[name]
         if sizes[name] != size:
             raise StorageError(f"checkpoint {folder} is damaged: {name} has {sizes[name]} bytes, not {size}")
-        if contents and files.sha256(folder / name) != digest:
+        if contents and _sha256(storage.join(folder, name)) != digest:
             raise StorageError(f"checkpoint {folder} is damaged: {name} does not have the SHA-256 given in {MANIFEST}")
     return manifest
 
 
-def numbered(run_dir: str | os.PathLike) -> list[int]:
+def numbered(run_dir: storage.Location) -> list[int]:
     """Steps that have a folder, in order, intact or not."""
-    root = checkpoints_dir(run_dir)
-    names = (p.name for p in root.iterdir() if p.is_dir()) if root.is_dir() else ()
+    if storage.is_remote(run_dir):
+        names = {name.partition("/")[0] for name in _objects(run_dir)}
+    else:
+        root = checkpoints_dir(run_dir)
+        names = {p.name for p in root.iterdir() if p.is_dir()} if root.is_dir() else set()
     return sorted(int(name) for name in names if name.isdecimal() and str(int(name)) == name)
 
 
-def complete(run_dir: str | os.PathLike) -> list[int]:
+def complete(run_dir: storage.Location) -> list[int]:
     """Steps whose manifest is there, in order; file contents are not looked at."""
+    if storage.is_remote(run_dir):
+        there = _objects(run_dir)
+        return [step for step in numbered(run_dir) if f"{step}/{MANIFEST}" in there]
     root = checkpoints_dir(run_dir)
     return [step for step in numbered(run_dir) if (root / str(step) / MANIFEST).is_file()]
 
 
-def require(run_dir: str | os.PathLike, step: int | None) -> int:
+def _objects(url: storage.Location) -> dict[str, int]:
+    return storage.tree(storage.join(url, CHECKPOINTS))
+
+
+def require(run_dir: storage.Location, step: int | None) -> int:
     """``step``, or the last complete one.
 
     Raises:
@@ -133,13 +150,13 @@ def require(run_dir: str | os.PathLike, step: int | None) -> int:
     raise UserError(f"{run_dir} has no checkpoint{which}: {listed}")
 
 
-def require_any(run_dir: str | os.PathLike) -> list[int]:
+def require_any(run_dir: storage.Location) -> list[int]:
     """Steps that have a folder, intact or not.
 
     Raises:
       UserError: no such run, or it has none.
     """
-    if not pathlib.Path(run_dir).is_dir():
+    if not storage.names(run_dir) and not (storage.is_remote(run_dir) or storage.local(run_dir).is_dir()):
         raise UserError(f"{run_dir} does not exist or is not a folder: give the folder of a run")
     steps = numbered(run_dir)
     if not steps:
@@ -147,12 +164,12 @@ def require_any(run_dir: str | os.PathLike) -> list[int]:
     return steps
 
 
-def inventory(run_dir: str | os.PathLike) -> list[dict]:
+def inventory(run_dir: storage.Location) -> list[dict]:
     """Step, bytes, time and metrics of every checkpoint, and whether all its files are there, else the ``fault``."""
     rows = []
     for step in require_any(run_dir):
-        folder = checkpoints_dir(run_dir) / str(step)
-        size = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
+        folder = step_folder(run_dir, step)
+        size = sum(storage.tree(folder).values())
         row: dict[str, Any] = {"step": step, "bytes": size, "saved": None, "metrics": {}, "whole": False, "fault": ""}
         try:
             manifest = verify(folder, contents=False)
@@ -163,8 +180,8 @@ def inventory(run_dir: str | os.PathLike) -> list[dict]:
     return rows
 
 
-def verify_all(run_dir: str | os.PathLike, step: int | None = None) -> Iterator[tuple[pathlib.Path, dict]]:
-    """Reads every byte of every complete checkpoint, or of one, and yields (folder, its files) of each intact one.
+def verify_all(run_dir: storage.Location, step: int | None = None) -> Iterator[tuple[int, str, dict]]:
+    """Reads every byte of every complete checkpoint, or of one; yields (step, folder, its files) of each intact one.
 
     Raises:
       UserError: no such run or checkpoint.
@@ -174,26 +191,36 @@ def verify_all(run_dir: str | os.PathLike, step: int | None = None) -> Iterator[
     last = require(run_dir, step)
     steps, damaged = [last] if step is not None else complete(run_dir), []
     for one in steps:
-        folder = checkpoints_dir(run_dir) / str(one)
+        folder = step_folder(run_dir, one)
         try:
             files_of_step = verify(folder)["files"]
         except (StorageError, OSError) as error:
-            if folder.exists():  # otherwise a run that is still going removed it meanwhile
+            if storage.names(folder):  # otherwise a run that is still going removed it meanwhile
                 damaged.append(str(error))
             continue
-        yield folder, files_of_step
+        yield one, folder, files_of_step
     if damaged:
         more = f"; {len(damaged) - 1} more of {len(steps)} checkpoints are damaged" if damaged[1:] else ""
         raise StorageError(damaged[0] + more)
 
 
-def _sizes(folder: pathlib.Path) -> dict[str, int]:
+def _sizes(folder: storage.Location) -> dict[str, int]:
     """Bytes by relative path of all files except the manifest and interrupted writes."""
     return {
-        p.relative_to(folder).as_posix(): p.stat().st_size
-        for p in sorted(folder.rglob("*"))
-        if not p.is_dir() and p.parent / p.name != folder / MANIFEST and not p.name.startswith(f".{MANIFEST}.")
+        name: size
+        for name, size in storage.tree(folder).items()
+        if name != MANIFEST and not name.rpartition("/")[2].startswith(f".{MANIFEST}.")
     }
+
+
+def _sha256(path: str) -> str:
+    if not storage.is_remote(path):
+        return files.sha256(path)
+    digest = hashlib.sha256()
+    with storage.open_binary(path) as file:
+        while part := file.read(1 << 24):
+            digest.update(part)
+    return digest.hexdigest()
 
 
 def _sync(folder: pathlib.Path) -> None:
@@ -256,15 +283,15 @@ def kept(keep: Keep, manifests: dict[int, dict]) -> set[int]:
     return stay
 
 
-def remove_others(run_dir: pathlib.Path, keep: Keep) -> None:
-    """Removes complete steps that no rule keeps, and incomplete steps older than the last complete one.
+def remove_others(run_dir: pathlib.Path, keep: Keep, spared: Collection[int] = ()) -> None:
+    """Removes complete steps that no rule keeps, and incomplete steps older than the last complete one; not ``spared``.
 
     A step is renamed before it is removed, so that a kill never leaves half a step under its number.
     """
     root, whole = checkpoints_dir(run_dir), complete(run_dir)
     stay = kept(keep, {step: read_manifest(root / str(step)) for step in whole})
     for step in numbered(run_dir):
-        if step not in stay and whole and step < whole[-1]:
+        if step not in stay and step not in spared and whole and step < whole[-1]:
             gone = root / f"trash-{step}"
             shutil.rmtree(gone, ignore_errors=True)
             (root / str(step)).rename(gone)

@@ -60,8 +60,8 @@ def _train(config: RunConfig, workdir: str | pathlib.Path, stop: Stop, extend: b
     part, shares = batch_part(setup.mesh)
     hosts.require_same({"fingerprint": setup.batches.fingerprint}, "data order")
     with RunDir(workdir, config, extend=extend) as run:
-        stop.before_exit(run.close)
-        checkpoints = Checkpoints(run.path, setup.keep)
+        stop.before_exit(run.leave)
+        checkpoints = Checkpoints(run.path, setup.keep, run.uploads)
         try:
             state, clock, first = _start(config, run.path, checkpoints, setup)
             run.write_changes()
@@ -282,6 +282,7 @@ class _Loop:
     def _report(self, log: RunLog | None, dataset: Dataset, done: _Dispatched) -> None:
         """Looks at a finished step: logs it when due, names its clips when it was not finite."""
         step, metrics = done.step, done.metrics
+        self.checkpoints.reported(step)
         if log is not None:
             log.progress.done = step + 1
             log.work.append(done.work)

@@ -6,10 +6,9 @@ import math
 import os
 import pathlib
 import platform
+import shutil
 import subprocess
 import sys
-import tempfile
-import threading
 from collections.abc import Iterator
 from importlib import metadata
 from typing import Any, TextIO
@@ -22,9 +21,9 @@ from alp_jax.config import RunConfig, to_dict
 from alp_jax.config.domain import settings_of
 from alp_jax.core import storage
 from alp_jax.core.differences import first_difference
-from alp_jax.core.errors import UserError
-from alp_jax.core.files import read_object, write_bytes, write_json, write_text
-from alp_jax.core.progress import say
+from alp_jax.core.errors import AlpError, Preempted, StorageError, UserError
+from alp_jax.core.files import read_object, write_bytes, write_json
+from alp_jax.core.progress import say, stage
 from alp_jax.core.run_files import (
     CONFIG,
     CONFIG_CHANGES,
@@ -32,7 +31,6 @@ from alp_jax.core.run_files import (
     ENVIRONMENT,
     LAUNCHES,
     LEASE,
-    LEASE_S,
     LOCK,
     OUTPUT,
     RESULTS,
@@ -44,13 +42,18 @@ from alp_jax.data.store.dataset import Dataset
 from alp_jax.data.text.tokenizer import FILE_NAMES, Tokenizer
 from alp_jax.optim.optimizer import learning_rate
 from alp_jax.parallel import hosts
-from alp_jax.train.checkpoint_folder import complete
+from alp_jax.train.checkpoint_folder import Keep, complete
+from alp_jax.train.lease import Lease
+from alp_jax.train.remote_run import stage_of
+from alp_jax.train.uploads import Uploads
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "soundfile", "sentencepiece")
 
 # settings that may differ when a run goes on; those of the data leave its order as it is, which a fingerprint watches
 FREE = {one.name for one in settings_of(RunConfig) if one.domain.free}
-RENEW_S = 10.0  # of the lease
+
+_FETCH_S = 3600.0  # for process 0 to fetch a run from an object store
+_LEAVE_S = 10.0  # for uploads, when a run is told to go at once
 
 
 class RunDir:
@@ -59,49 +62,60 @@ class RunDir:
     A run may resume with other values of the ``FREE`` settings and, with ``extend``, for more steps; ``write_changes``
     records both.
 
+    Attributes:
+      path: the local folder; of a run in an object store that is its stage, see ``train.uploads``.
+      uploads: of a run in an object store, on process 0.
+
     Raises:
       UserError: the folder belongs to another configuration (the first setting that differs is named with both
-        values) or to a process that is still running.
+        values) or to a process that is still running, or is in a store that cannot be reached.
+      StorageError: the store cannot be read or written.
     """
 
-    def __init__(self, path: str | os.PathLike, config: RunConfig, *, extend: bool = False):
-        self.path = pathlib.Path(path)
+    def __init__(self, path: storage.Location, config: RunConfig, *, extend: bool = False):
+        self._given = os.fspath(path)
+        remote = storage.is_remote(path)
+        self.path = stage_of(self._given) if remote else storage.local(path)
+        self.uploads: Uploads | None = None
         self._lock: TextIO | None = None
         self._lease: Lease | None = None
         self._change: tuple[dict, dict] | None = None  # the line to write, and the settings
         if hosts.is_primary():
-            self._lock_folder(config, extend)
-        hosts.barrier("open the run folder")
+            storage.check_run_folder(path, "--workdir")
+            self._lock_folder()
+            try:
+                if remote:
+                    self.uploads = _uploads(self.path, self._given, config)
+                else:
+                    self._lease = Lease(self.path)
+                self._check_settings(config, extend)
+            except BaseException:
+                self.leave()
+                raise
+        hosts.barrier("open the run folder", _FETCH_S if remote else 60.0)
 
-    def _lock_folder(self, config: RunConfig, extend: bool) -> None:
+    def _lock_folder(self) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
-        foreign = [p.name for p in self.path.iterdir()] if not (self.path / CONFIG).exists() else []
-        if set(foreign) - {LOCK, LEASE, OUTPUT, LAUNCHES}:
-            raise UserError(f"--workdir {self.path} holds {sorted(foreign)[0]} and is not a run folder: choose another")
+        there = [] if storage.size(storage.join(self._given, CONFIG)) >= 0 else storage.names(self._given)
+        if foreign := set(there) - {LOCK, LEASE, OUTPUT, LAUNCHES}:
+            raise UserError(f"--workdir {self._given} holds {min(foreign)} and is not a run folder: choose another")
         lock = (self.path / LOCK).open("a")
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             lock.close()
             raise UserError(
-                f"--workdir {self.path} is in use by another process on this host: choose another, or stop it first"
+                f"--workdir {self._given} is in use by another process on this host: choose another, or stop it first"
             ) from None
-        try:
-            self._lease = Lease(self.path)
-        except UserError:
-            lock.close()
-            raise
         self._lock = lock
+
+    def _check_settings(self, config: RunConfig, extend: bool) -> None:
         settings = to_dict(config)
         if (self.path / CONFIG).exists():
             held = read_object(self.path / CONFIG, "run configuration")
             if held == settings:
                 return
-            try:
-                self._change = self._difference(held, config, extend), settings
-            except UserError:
-                self.close()
-                raise
+            self._change = self._difference(held, config, extend), settings
         else:
             write_json(self.path / CONFIG, settings)
 
@@ -115,9 +129,11 @@ class RunDir:
         different = first_difference(_without(held, free), _without(settings, free))
         if different:
             key, before, after = different
-            raise UserError(f"--workdir {self.path} holds a run with {key} = {before!r}, not {after!r}: choose another")
+            raise UserError(
+                f"--workdir {self._given} holds a run with {key} = {before!r}, not {after!r}: choose another"
+            )
         if new != old and not longer:
-            raise UserError(f"--workdir {self.path} holds a run of {old} steps, not {new}: {_why_not(old, new)}")
+            raise UserError(f"--workdir {self._given} holds a run of {old} steps, not {new}: {_why_not(old, new)}")
         done = complete(self.path)
         step = done[-1] if done else 0
         change: dict[str, Any] = {"step": step, "changed": dict(_changes(held, settings))}
@@ -130,12 +146,14 @@ class RunDir:
         change, settings = self._change
         if "note" in change:
             self._reopen(change["step"])
+            if self.uploads:
+                self.uploads.up_to_date()
         with open(self.path / CONFIG_CHANGES, "a", encoding="utf-8") as file:
             file.write(json.dumps(change) + "\n")
         write_json(self.path / CONFIG, settings)
         if "note" in change:
             old, new = change["changed"]["config.train.steps"]
-            say(f"alp: {self.path}: extended from {old} to {new} steps; {change['note']}")
+            say(f"alp: {self._given}: extended from {old} to {new} steps; {change['note']}")
 
     def _reopen(self, step: int) -> None:
         """Makes a run unfinished again and sets aside results measured up to ``step``, its old end.
@@ -153,7 +171,29 @@ class RunDir:
             path.replace(aside / path.name)
 
     def close(self) -> None:
-        """Releases the folder; may be called twice."""
+        """Releases the folder, once all of it is where it belongs; may be called twice.
+
+        Raises:
+          StorageError: a store could not be brought up to date.
+        """
+        try:
+            if self.uploads:
+                with stage("waiting for uploads", self._given, quiet=True):
+                    self.uploads.close()
+        finally:
+            self._release()
+
+    def leave(self) -> None:
+        """Releases the folder of a run that has failed or was told to go: for uploads it waits some seconds only."""
+        try:
+            if self.uploads:
+                self.uploads.close(_LEAVE_S)
+        except AlpError as error:
+            say(f"alp: {error}")
+        finally:
+            self._release()
+
+    def _release(self) -> None:
         if self._lease is not None:
             self._lease.close()
         if self._lock is not None:
@@ -162,8 +202,11 @@ class RunDir:
     def __enter__(self) -> "RunDir":
         return self
 
-    def __exit__(self, *exc: object) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
+        if kind is None or issubclass(kind, Preempted):
+            self.close()
+        else:
+            self.leave()
 
     def write_environment(self, dataset: Dataset, tokenizer: Tokenizer) -> None:
         """Writes ``env.json``, versions, devices, code and data this run was last started with, and its tokenizer."""
@@ -175,6 +218,8 @@ class RunDir:
         for name, content in tokenizer_files.items():
             write_bytes(self.path / name, content)
         data_path = str(dataset.path)
+        if self.uploads:
+            self.uploads.start()
         write_json(
             self.path / ENVIRONMENT,
             {
@@ -194,68 +239,18 @@ class RunDir:
         )
 
 
-class Lease:
-    """``.lease`` of a run folder, renewed by a thread until it is closed. Whoever takes it holds the lock of its host.
-
-    Ages are differences of the file system's own times, so that clocks of hosts need not agree.
-
-    Raises:
-      UserError: another host renewed its lease within the last ``LEASE_S`` seconds.
-    """
-
-    def __init__(self, folder: pathlib.Path):
-        self._path = folder / LEASE
-        held, age = _read_lease(self._path)
-        own = {"host": platform.node(), "boot": _boot(), "pid": os.getpid()}
-        if held and (held.get("host"), held.get("boot")) != (own["host"], own["boot"]) and age < LEASE_S:
-            raise UserError(
-                f"--workdir {folder} is in use by process {held.get('pid')} on {held.get('host')}, seen {age:.0f} s "
-                f"ago: choose another, or, if that host is gone, try again in {LEASE_S - age:.0f} s"
-            )
-        write_json(self._path, own)
-        self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
-        self._thread.start()
-
-    def close(self) -> None:
-        """Gives the lease back; closing again does nothing."""
-        if not self._closing.is_set():
-            self._closing.set()
-            self._thread.join()
-            self._path.unlink(missing_ok=True)
-
-    def _renew(self) -> None:
-        while not self._closing.wait(RENEW_S):
-            try:
-                os.utime(self._path)
-            except OSError:
-                continue  # storage may be away for a moment; the lease outlasts several tries
-
-
-def _read_lease(path: pathlib.Path) -> tuple[dict, float]:
-    """What the lease holds and its age in seconds; an unreadable one counts as held by nobody known."""
+def _uploads(folder: pathlib.Path, url: str, config: RunConfig) -> Uploads:
     try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f"{LEASE}.") as now:
-            age = os.stat(now.name).st_mtime - path.stat().st_mtime
-        held = json.loads(path.read_text(encoding="utf-8"))
-        return (held if isinstance(held, dict) else {"host": "an unknown host"}), age
-    except FileNotFoundError:
-        return {}, 0.0
-    except ValueError:
-        return {"host": "an unknown host"}, age
+        return Uploads(folder, url, Keep.of(config.train))
+    except OSError as error:
+        raise StorageError(f"--workdir {url} cannot be read: {error}") from None
 
 
-def _boot() -> str:
-    """Tells apart hosts of the same name, as containers often have."""
-    try:
-        return pathlib.Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        return ""
-
-
-def mark_done(path: str | os.PathLike) -> None:
+def mark_done(path: storage.Location) -> None:
     """Leaves ``DONE``: training, and evaluation where it was asked for, are complete."""
-    write_text(pathlib.Path(path) / DONE, "")
+    storage.write(storage.join(path, DONE), b"")
+    if storage.is_remote(path):
+        shutil.rmtree(stage_of(os.fspath(path)).parent, ignore_errors=True)
 
 
 def _why_not(old: int, new: int) -> str:

@@ -13,7 +13,7 @@ import pytest
 
 from alp_jax.core.errors import UserError
 from alp_jax.core.run_files import LEASE_S
-from alp_jax.train import run_dir as run_dir_module
+from alp_jax.train import lease as lease_module
 from alp_jax.train.checkpoint_folder import complete
 from alp_jax.train.run_dir import RunDir
 from tests import cluster
@@ -95,8 +95,8 @@ def test_a_folder_in_use_on_another_host_is_refused_until_its_lease_is_old(tiny,
 
 
 def test_a_lease_is_renewed(tmp_path, monkeypatch):
-    monkeypatch.setattr(run_dir_module, "RENEW_S", 0.05)
-    lease = run_dir_module.Lease(pathlib.Path(tmp_path))
+    monkeypatch.setattr(lease_module, "RENEW_S", 0.05)
+    lease = lease_module.Lease(pathlib.Path(tmp_path))
     os.utime(tmp_path / ".lease", (1, 1))
     deadline = time.monotonic() + 5
     while (tmp_path / ".lease").stat().st_mtime == 1:

@@ -1,0 +1,78 @@
+"""A local folder and a folder in an object store that are kept alike: what is written here goes there, file by file.
+
+Files here are appended to and replaced; an object is there whole or not at all. So a file that has changed is uploaded
+again, whole, and a file that says that others are there (``last``) goes after them and leaves before them.
+"""
+
+import concurrent.futures
+import contextlib
+import hashlib
+import pathlib
+from collections.abc import Callable, Sequence
+
+from alp_jax.core import object_store, storage
+from alp_jax.core.paths import cache_dir
+
+AT_ONCE = 8  # requests
+
+
+class Mirror:
+    """Both folders, as one thread sees them.
+
+    Args:
+      folder: the local one. url: the other.
+      wanted: whether a file belongs to both, by its path from the folder; hidden files and links never do.
+      last: paths of files in the order in which they go up, after all others.
+    """
+
+    def __init__(self, folder: pathlib.Path, url: str, wanted: Callable[[str], bool], last: Sequence[str] = ()):
+        self.folder, self.url, self._wanted, self._last = folder, url, wanted, list(last)
+        self._same: dict[str, tuple[int, int]] = {}  # what is alike on both sides: size and time of the local file
+
+    def pull(self, *, only_missing: bool = False) -> None:
+        """Makes the local folder as the other is, or adds what it lacks; OSError when the other cannot be read."""
+        there = [name for name in storage.tree(self.url) if self._belongs(name)]
+        if only_missing:
+            there = [name for name in there if not (self.folder / name).exists()]
+        else:
+            for name in self._here().keys() - set(there):
+                (self.folder / name).unlink()
+        with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
+            list(pool.map(lambda name: storage.fetch(storage.join(self.url, name), self.folder / name), there))
+        here = self._here()
+        self._same = {name: here[name] for name in there} if only_missing else here
+
+    def push(self) -> None:
+        """Removes there what is gone here, then uploads what has changed here since the last pull or push.
+
+        Raises:
+          OSError, StorageError: a file could not be written; it and those after it come with the next push.
+        """
+        here = self._here()
+        for name in sorted(self._same.keys() - here.keys(), key=self._rank, reverse=True):
+            storage.remove(storage.join(self.url, name))
+            del self._same[name]
+        for name in sorted((name for name in here if here[name] != self._same.get(name)), key=self._rank):
+            object_store.send(self.folder / name, storage.join(self.url, name))
+            self._same[name] = here[name]
+
+    def _here(self) -> dict[str, tuple[int, int]]:
+        found = {}
+        for path in self.folder.rglob("*"):
+            name = path.relative_to(self.folder).as_posix()
+            with contextlib.suppress(FileNotFoundError):  # written and renamed while this looks
+                if self._belongs(name) and path.is_file() and not path.is_symlink():
+                    found[name] = (path.stat().st_size, path.stat().st_mtime_ns)
+        return found
+
+    def _belongs(self, name: str) -> bool:
+        return not any(part.startswith(".") for part in name.split("/")) and self._wanted(name)
+
+    def _rank(self, name: str) -> int:
+        return self._last.index(name) if name in self._last else -1
+
+
+def place(kind: str, url: str) -> pathlib.Path:
+    """The local folder of a ``kind`` that stands for ``url`` on this host, in the cache, under its own name."""
+    url = url.rstrip("/")
+    return cache_dir() / kind / hashlib.sha256(url.encode()).hexdigest()[:12] / url.rpartition("/")[2]
