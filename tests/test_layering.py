@@ -37,6 +37,7 @@ ALLOWED = {
         "models",
         "train.build",
         "train.checkpoint",
+        "train.remote_run",
     },
     "golden": BASE | BELOW_TRAIN | {"evaluation.retrieval", "interop.formats"},
     "bench": BASE | {"data", "models", "objectives", "parallel", "planning", "train"},

@@ -55,12 +55,8 @@ def _inspect(args: argparse.Namespace) -> dict:
 
     jax.config.update("jax_platforms", "cpu")  # an accelerator may be busy with the run itself
     from alp_jax.train.checkpoint import stored_arrays
-    from alp_jax.train.checkpoint_folder import checkpoints_dir, read_manifest, require, require_any
 
-    require_any(args.run)
-    step = require(args.run, args.step)
-    folder = checkpoints_dir(args.run) / str(step)
-    arrays, clock = stored_arrays(folder), read_manifest(folder)["clock"]
+    step, arrays, clock = stored_arrays(args.run, args.step)
     if not args.json:
         for name, (shape, dtype) in arrays.items():
             print(f"{name}  {dtype}{shape}")

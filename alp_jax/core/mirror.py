@@ -8,7 +8,8 @@ import concurrent.futures
 import contextlib
 import hashlib
 import pathlib
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 
 from alp_jax.core import object_store, storage
 from alp_jax.core.paths import cache_dir
@@ -70,6 +71,29 @@ class Mirror:
 
     def _rank(self, name: str) -> int:
         return self._last.index(name) if name in self._last else -1
+
+
+@contextlib.contextmanager
+def copied(
+    url: str, wanted: Callable[[str], bool], last: Sequence[str] = (), *, write: bool = False
+) -> Iterator[pathlib.Path]:
+    """A local copy of what is ``wanted`` of the folder in ``url``, under its name; it is gone after the block.
+
+    With ``write``, what the block changes in it goes to the store when the block ends, however it does.
+
+    Raises:
+      OSError, StorageError: the store cannot be read or written.
+    """
+    cache_dir().mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache_dir(), prefix="copy-") as temporary:
+        copy = Mirror(pathlib.Path(temporary, url.rstrip("/").rpartition("/")[2]), url, wanted, last)
+        copy.folder.mkdir()
+        copy.pull()
+        try:
+            yield copy.folder
+        finally:
+            if write:
+                copy.push()
 
 
 def place(kind: str, url: str) -> pathlib.Path:

@@ -16,6 +16,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from alp_jax.core import storage
 from alp_jax.core.errors import StorageError, UserError
 from alp_jax.core.files import read_object
 from alp_jax.core.progress import say
@@ -27,11 +28,14 @@ from alp_jax.train.checkpoint_folder import (
     Keep,
     checkpoints_dir,
     numbered,
+    read_manifest,
     remove_others,
     require,
+    require_any,
     verify,
     write_manifest,
 )
+from alp_jax.train.remote_run import opened, steps_for
 from alp_jax.train.uploads import Uploads
 
 logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax reports every save at INFO and WARNING
@@ -246,19 +250,25 @@ def _same_arrays(folder: pathlib.Path, stored: Any, abstract: Any) -> None:
             raise StorageError(f"checkpoint {folder}: {name} is {there} there and {needed} in this configuration")
 
 
-def stored_arrays(folder: str | os.PathLike) -> dict[str, tuple[list[int], str]]:
-    """(shape, dtype) by path of every array of the checkpoint in ``folder``, from metadata alone.
+def stored_arrays(run_dir: storage.Location, step: int | None) -> tuple[int, dict[str, tuple[list[int], str]], dict]:
+    """A checkpoint (the last one for None): its step, (shape, dtype) of every array by path, from metadata, its clock.
 
     Raises:
+      UserError: no such run or complete checkpoint.
       StorageError: the metadata cannot be read.
     """
-    folder = pathlib.Path(folder)
+    require_any(run_dir)
+    if storage.is_remote(run_dir):
+        with opened(run_dir, [step]) as copy:
+            return stored_arrays(copy, step)
+    step = require(run_dir, step)
+    folder = checkpoints_dir(run_dir) / str(step)
     try:
         with ocp.StandardCheckpointer() as reader:
             stored = reader.metadata(folder / "state").item_metadata
     except (OSError, ValueError, KeyError) as error:
         raise StorageError(f"checkpoint {folder} is damaged: its metadata cannot be read: {error}") from error
-    return _arrays(dict(stored))
+    return step, _arrays(dict(stored)), read_manifest(folder)["clock"]
 
 
 def _arrays(tree: Any) -> dict[str, tuple[list[int], str]]:
@@ -269,13 +279,13 @@ def _arrays(tree: Any) -> dict[str, tuple[list[int], str]]:
     }
 
 
-def load_params(run_dir: str | pathlib.Path, step: int | None = None, since: int | None = None) -> tuple[dict, int]:
+def load_params(run_dir: storage.Location, step: int | None = None, since: int | None = None) -> tuple[dict, int]:
     """The parameters of a run as nested dictionaries of numpy arrays, and the step they are from.
 
     For a run that averages its parameters, this is the average.
 
     Args:
-      run_dir: a run folder.
+      run_dir: a run folder, or its URL.
       step: which checkpoint; None takes the latest.
       since: an earlier checkpoint of a run with a running average; gives the mean over the steps after it.
 
@@ -283,6 +293,9 @@ def load_params(run_dir: str | pathlib.Path, step: int | None = None, since: int
       UserError: the run has no such checkpoint, or no average.
       StorageError: it is damaged.
     """
+    if storage.is_remote(run_dir):
+        with opened(run_dir, steps_for(step, since)) as copy:
+            return load_params(copy, step, since)
     path = checkpoints_dir(run_dir)
     step = require(run_dir, step)
     state = read_checkpoint(path / str(step))

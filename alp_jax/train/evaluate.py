@@ -1,5 +1,6 @@
 """Hands the frozen encoder of a run to the evaluation."""
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -33,24 +34,26 @@ from alp_jax.objectives.registry import sides_of
 from alp_jax.parallel.rows import over_rows
 from alp_jax.train.build import find_data, make_model, read_config, require_data, run_tokenizer
 from alp_jax.train.checkpoint import load_params
+from alp_jax.train.remote_run import opened, steps_for
 
 
-def evaluate_run(run_dir: str | pathlib.Path, floors: str | None = None) -> list[dict]:
+def evaluate_run(run_dir: storage.Location, floors: str | None = None) -> list[dict]:
     """Evaluates the latest checkpoint of a run with its own suite; results go to ``eval/`` and are returned.
 
     Args:
       floors: file in which runs on the same data share the results of the log-mel floor; None keeps it in the run.
     """
-    run_dir = pathlib.Path(run_dir)
-    with stage("loading the encoder"):
-        model, config = eval_model(run_dir)
-    if config.evaluation.suite == "none":
-        return []
-    with stage("opening the tasks"):
-        suite = open_suite(run_dir, config)
-    for name, shortage in suite.shortages.items():
-        say(f"evaluate: {name}: {shortage}")
-    return run_suite(model, suite, run_dir / RESULTS, floors_path=pathlib.Path(floors or run_dir / FLOORS))
+    with contextlib.ExitStack() as stack:
+        with stage("loading the encoder"):
+            folder = stack.enter_context(opened(run_dir, [None], write=True))
+            model, config = eval_model(folder)
+        if config.evaluation.suite == "none":
+            return []
+        with stage("opening the tasks"):
+            suite = open_suite(folder, config)
+        for name, shortage in suite.shortages.items():
+            say(f"evaluate: {name}: {shortage}")
+        return run_suite(model, suite, folder / RESULTS, floors_path=pathlib.Path(floors or folder / FLOORS))
 
 
 def trained_on(run_dir: str | pathlib.Path) -> Trained | None:
@@ -119,18 +122,19 @@ def _part(folder: str, name: str, called: str, knob: str) -> dict:
 
 
 def eval_model(
-    run_dir: str | pathlib.Path, step: int | None = None, since: int | None = None
+    run_dir: storage.Location, step: int | None = None, since: int | None = None
 ) -> tuple[EvalModel, RunConfig]:
     """The frozen encoder of a run, ready for evaluation on the devices of this process, and the run's configuration.
 
     ``step`` and ``since`` as in ``load_params``.
     """
-    config = read_config(run_dir)
-    params, step = load_params(run_dir, step, since)
+    with opened(run_dir, steps_for(step, since)) as folder:
+        config = read_config(folder)
+        params, step = load_params(folder, step, since)
     if "encoder" not in params:
         raise UserError(f"{run_dir} holds a text tower only: there is no audio encoder to evaluate")
     when = step if since is None else f"{since}-{step}"
-    return frozen_model(config, params, f"{pathlib.Path(run_dir).name}@{when}"), config
+    return frozen_model(config, params, f"{folder.name}@{when}"), config
 
 
 def frozen_model(config: RunConfig, params: dict, name: str) -> EvalModel:

@@ -4,17 +4,16 @@ import concurrent.futures
 import contextlib
 import os
 import pathlib
-import tempfile
 from collections.abc import Iterator, Sequence
 
 from alp_jax.core import files, storage
-from alp_jax.core.errors import StorageError
-from alp_jax.core.mirror import AT_ONCE, Mirror, place
-from alp_jax.core.paths import cache_dir
+from alp_jax.core.errors import StorageError, UserError
+from alp_jax.core.mirror import AT_ONCE, Mirror, copied, place
 from alp_jax.core.progress import stage
 from alp_jax.core.run_files import (
     BAD_STEPS,
     CHECKPOINTS,
+    CONFIG,
     DONE,
     LAUNCHES,
     LOG,
@@ -81,10 +80,13 @@ def fetch_step(url: str, step: int, folder: pathlib.Path) -> None:
     files.write_bytes(pathlib.Path(here, MANIFEST), content)
 
 
+def steps_for(step: int | None, since: int | None) -> list[int | None]:
+    """The checkpoints that the parameters of ``step`` take, or their mean after ``since``."""
+    return [step] if since is None else [step, since]
+
+
 @contextlib.contextmanager
-def opened(
-    run: storage.Location, steps: Sequence[int | None] | None = None, *, write: bool = False
-) -> Iterator[pathlib.Path]:
+def opened(run: storage.Location, steps: Sequence[int | None] = (), *, write: bool = False) -> Iterator[pathlib.Path]:
     """The run folder ``run`` as a local one: itself, or of one in an object store a copy that is gone after the block.
 
     Args:
@@ -92,22 +94,21 @@ def opened(
       write: whether what the block writes goes to the store, at its end.
 
     Raises:
-      UserError: no such checkpoint. StorageError: what was written could not be uploaded; it is left where it is said.
+      UserError: no such run or checkpoint.
+      StorageError: the store cannot be read, or what was written could not be uploaded.
     """
     if not storage.is_remote(run):
         yield storage.local(run)
         return
     url = os.fspath(run)
-    cache_dir().mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=cache_dir(), prefix="run-") as temporary:
-        folder = pathlib.Path(temporary) / url.rstrip("/").rpartition("/")[2]
-        folder.mkdir()
-        copy = Mirror(folder, url, lambda name: not _apart(name) and name.split("/")[0] not in _NOT_READ, _MARKS)
-        copy.pull()
-        for step in steps or ():
-            fetch_step(url, require(url, step), folder)
-        try:
-            yield folder
-        finally:
-            if write:
-                copy.push()
+    try:
+        if storage.size(storage.join(url, CONFIG)) < 0:
+            raise UserError(f"{url} does not exist or is no run folder")
+        with copied(
+            url, lambda name: not _apart(name) and name.split("/")[0] not in _NOT_READ, _MARKS, write=write
+        ) as at:
+            for step in {require(url, step) for step in steps}:
+                fetch_step(url, step, at)
+            yield at
+    except OSError as error:
+        raise StorageError(f"{url}: {error}") from None

@@ -5,6 +5,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
+from alp_jax.core import storage
 from alp_jax.core.errors import UserError
 from alp_jax.core.names import choose
 from alp_jax.core.progress import Progress
@@ -17,10 +18,11 @@ from alp_jax.interop.writing.parity import ParityError, verify
 from alp_jax.interop.writing.run import open_run
 from alp_jax.interop.writing.torch_folder import check_export, remove_export, require_module, write_torch
 from alp_jax.interop.writing.whole_models import write_auden, write_hf
+from alp_jax.train.remote_run import opened, steps_for
 
 
 def export(
-    run_dir: str | os.PathLike,
+    run_dir: storage.Location,
     out_dir: str | os.PathLike,
     form: str = "torch",
     *,
@@ -57,12 +59,12 @@ def export(
         raise UserError(NO_DECODER)
     _check_arguments(form, num_clips)
     check_target(out_dir)
-    with Progress("export", 4, "stages", alike=False) as progress:
+    with opened(run_dir, steps_for(step, since)) as folder, Progress("export", 4, "stages", alike=False) as progress:
 
         def report(note: str) -> None:
             progress.update(note=note)
 
-        run = open_run(run_dir, step, since, data)
+        run = open_run(folder, step, since, data)
         if form == "hf":
             result = write_hf(out_dir, run, report)
         else:
@@ -89,7 +91,7 @@ def export(
 
 
 def verify_export(
-    run_dir: str | os.PathLike, model_dir: str | os.PathLike, *, data: str | None = None, num_clips: int = 8
+    run_dir: storage.Location, model_dir: str | os.PathLike, *, data: str | None = None, num_clips: int = 8
 ) -> dict[str, Any]:
     """Compares an export for PyTorch with the run that it is from; one that differs is deleted.
 
@@ -99,10 +101,11 @@ def verify_export(
     """
     _check_arguments("torch", num_clips)
     origin = check_export(model_dir)["alp"]
+    step, since = origin["step"], origin.get("since")
     if origin["run"] != pathlib.Path(run_dir).resolve().name:
         raise UserError(f"--model {model_dir} was exported from run {origin['run']}, not from {run_dir}")
-    with Progress("export", 4, "stages", alike=False) as progress:
-        run = open_run(run_dir, origin["step"], origin.get("since"), data)
+    with opened(run_dir, steps_for(step, since)) as folder, Progress("export", 4, "stages", alike=False) as progress:
+        run = open_run(folder, step, since, data)
         clips, compared_on = parity_clips(run.dataset, num_clips, run.config.evaluation.max_seconds)
         progress.update(note="clips read")
         expected = jax_results(run.config, run.params, clips)
