@@ -1,5 +1,6 @@
 """A server on this machine that speaks S3, with made-up credentials; import its fixture ``s3``."""
 
+import logging
 import os
 
 import boto3
@@ -14,6 +15,7 @@ NAMES = ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_
 def s3():
     """The URL of an empty bucket; this process and its children reach it as they would reach any other."""
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # a line for every request
     server.start()
     host, port = server.get_host_and_port()
     before = {name: os.environ.pop(name, None) for name in (*NAMES, "AWS_EC2_METADATA_DISABLED")}

@@ -3,12 +3,14 @@
 import argparse
 import pathlib
 
+from alp_jax.core.storage import location
+
 EXAMPLE = "alp embed --model runs/demo --audio my_audio --out emb.parquet"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--model", required=True, type=pathlib.Path, metavar="DIR", help="folder of a run or of an imported encoder"
+        "--model", required=True, type=location, metavar="DIR", help="folder of a run or of an imported encoder"
     )
     parser.add_argument("--step", type=int, metavar="N", help="which checkpoint; default: the latest")
     parser.add_argument(

@@ -5,7 +5,7 @@ import pathlib
 from collections.abc import Callable
 
 from alp_jax.core.errors import UserError
-from alp_jax.core.run_files import FLOORS, RESULTS
+from alp_jax.core.storage import location
 
 EXAMPLE = """alp eval --run runs/demo --suite mini
   alp eval --run runs/demo --suite paper --data data/benchmarks
@@ -16,8 +16,8 @@ EXAMPLE = """alp eval --run runs/demo --suite mini
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     model = parser.add_mutually_exclusive_group(required=True)
-    model.add_argument("--run", type=pathlib.Path, metavar="DIR", help="folder of a trained run")
-    model.add_argument("--model", type=pathlib.Path, metavar="DIR", help="folder that 'alp import' made")
+    model.add_argument("--run", type=location, metavar="DIR", help="folder of a trained run")
+    model.add_argument("--model", type=location, metavar="DIR", help="folder that 'alp import' made")
     model.add_argument(
         "--hf", type=pathlib.Path, metavar="DIR", help="folder of a transformers audio encoder, run by PyTorch"
     )
@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=pathlib.Path, metavar="DIR", help="where results go; by default RUN/eval")
     parser.add_argument(
         "--start",
-        type=pathlib.Path,
+        type=location,
         metavar="DIR",
         help="run or import to compare with; by default the encoder that training began with, if it did",
     )
@@ -95,8 +95,7 @@ def _follow(args: argparse.Namespace, tell: Callable[[str], None]) -> dict:
 
     text = "--follow evaluates all checkpoints of --run with its own data, without baselines: leave out --{}"
     _refuse(args, "model hf step since data start no_baselines", text)
-    out, floors = args.out or args.run / RESULTS / "steps", args.floors or args.run / FLOORS
-    return follow_run(args.run, args.suite, out, floors, tell, keep_features=args.keep_features)
+    return follow_run(args.run, args.suite, args.out, args.floors, tell, keep_features=args.keep_features)
 
 
 def _refuse(args: argparse.Namespace, names: str, text: str) -> None:

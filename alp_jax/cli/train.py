@@ -79,7 +79,7 @@ def _dry_run(config: "RunConfig", args: argparse.Namespace) -> dict:
     from alp_jax.parallel import hosts
     from alp_jax.train.setup import rehearse
 
-    report = rehearse(config)
+    report = rehearse(config, args.workdir)
     if not args.json and hosts.is_primary():
         print(
             f"{report['params']} parameters, {report['clips']} clips, {report['pairs']} pairs, {report['hours']:.2f} h"

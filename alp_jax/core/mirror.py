@@ -76,7 +76,7 @@ class Mirror:
 @contextlib.contextmanager
 def copied(
     url: str, wanted: Callable[[str], bool], last: Sequence[str] = (), *, write: bool = False
-) -> Iterator[pathlib.Path]:
+) -> Iterator[Mirror]:
     """A local copy of what is ``wanted`` of the folder in ``url``, under its name; it is gone after the block.
 
     With ``write``, what the block changes in it goes to the store when the block ends, however it does.
@@ -90,7 +90,7 @@ def copied(
         copy.folder.mkdir()
         copy.pull()
         try:
-            yield copy.folder
+            yield copy
         finally:
             if write:
                 copy.push()

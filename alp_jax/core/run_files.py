@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any, Self
 
+from alp_jax.core import storage
 from alp_jax.core.errors import UserError
 from alp_jax.core.files import read_json, write_json
 
@@ -153,9 +154,9 @@ def failure_files(results: pathlib.Path) -> Iterator[pathlib.Path]:
     return iter(sorted(results.glob("*.failed")))
 
 
-def is_done(folder: str | os.PathLike) -> bool:
+def is_done(folder: storage.Location) -> bool:
     """Whether a run is over, with everything that was to follow its training."""
-    return os.path.isfile(os.path.join(folder, DONE))
+    return storage.size(storage.join(folder, DONE)) >= 0
 
 
 def is_leased(folder: pathlib.Path) -> bool:

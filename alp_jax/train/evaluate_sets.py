@@ -1,15 +1,19 @@
 """Evaluates one encoder, and those it is compared with, on one data set or several, and reports the results."""
 
 import dataclasses
+import functools
+import os
 import pathlib
 import resource
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import jax
 
 from alp_jax.config import RunConfig
 from alp_jax.config.schema import DataConfig
+from alp_jax.core import storage
 from alp_jax.core.errors import AlpError, UserError
 from alp_jax.core.progress import say
 from alp_jax.core.run_files import FLOORS, RESULTS
@@ -20,10 +24,37 @@ from alp_jax.evaluation.stats.table import notes, overlaps, table, too_small
 from alp_jax.evaluation.suite import Suite, run_suite
 from alp_jax.train.build import make_model, read_config
 from alp_jax.train.evaluate import eval_model, frozen_model, open_suite
+from alp_jax.train.remote_run import opened, steps_for
 
 UNTRAINED, START = "untrained", "start"  # the encoders that a run is compared with
 
 
+def _wherever_it_lies(evaluate: Callable[..., dict]) -> Callable[..., dict]:
+    """``evaluate_sets`` for the URL of a run too: on a copy, whose results go up and whose name nobody sees."""
+
+    @functools.wraps(evaluate)
+    def evaluated(folder: storage.Location, **options: Any) -> dict:
+        if not storage.is_remote(folder):
+            return evaluate(folder, **options)
+        steps = steps_for(options.get("step"), options.get("since"))
+        tell = options.pop("tell", print)
+        with opened(folder, steps, write=options.get("out") is None) as copy:
+
+            def shown(text: str) -> str:
+                return text.replace(str(copy), os.fspath(folder))
+
+            try:
+                result = evaluate(copy, tell=lambda lines: tell(shown(lines)), **options)
+            except AlpError as error:
+                raise type(error)(shown(str(error))) from error
+        for one in result["sets"].values():
+            one["out"] = shown(one["out"])
+        return result
+
+    return evaluated
+
+
+@_wherever_it_lies
 def evaluate_sets(
     folder: pathlib.Path,
     *,
@@ -44,7 +75,8 @@ def evaluate_sets(
     Baselines go to OUT/untrained and OUT/start; results that exist and still apply are not measured again.
 
     Args:
-      folder: of the run or import, or of ``foreign``, an encoder that was not made here and has no baselines.
+      folder: of the run or import, or its URL; or of ``foreign``, an encoder that was not made here and has no
+        baselines.
       step, since: as in ``load_params``.
       suite: as in ``open_suite``.
       data: a data set, or with suite ``paper`` a folder of them; None takes the run's own.
@@ -147,7 +179,7 @@ def baseline_models(
     params = jax.jit(init)(jax.random.key(config.seed))
     yield UNTRAINED, frozen_model(config, params, f"{config.model.name} untrained, seed {config.seed}")
     folder = start or (config.init if config.init != "scratch" else None)
-    if folder and start is None and not pathlib.Path(folder).exists():
+    if folder and start is None and not (storage.is_remote(folder) or pathlib.Path(folder).exists()):
         say(f"evaluate: {folder}, which training began with, was not found and is left out")
     elif folder:
         yield START, eval_model(folder)[0]

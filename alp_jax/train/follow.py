@@ -1,26 +1,31 @@
 """Evaluates the checkpoints of a run as they appear, in a separate process, so that training never waits for it."""
 
+import contextlib
+import os
 import pathlib
 import time
 from collections.abc import Callable, Iterator
 
-from alp_jax.core import files
+from alp_jax.core import files, storage
 from alp_jax.core.errors import UserError
-from alp_jax.core.run_files import is_done
+from alp_jax.core.mirror import copied
+from alp_jax.core.run_files import FLOORS, RESULTS, is_done
 from alp_jax.evaluation.stats.table import table, too_small
 from alp_jax.evaluation.suite import Suite, run_suite
 from alp_jax.train.build import read_config
 from alp_jax.train.checkpoint_folder import complete
 from alp_jax.train.evaluate import eval_model, open_suite
 from alp_jax.train.evaluate_sets import require_tasks
+from alp_jax.train.remote_run import opened
 from alp_jax.train.writers import EventFile
 
 POLL_S = 10.0
 CURVE = "curve.json"
+_STEPS = f"{RESULTS}/steps"
 
 
 def follow(
-    run_dir: pathlib.Path,
+    run_dir: storage.Location,
     suite: Suite,
     out: pathlib.Path,
     floors: pathlib.Path,
@@ -65,24 +70,35 @@ def follow(
 
 
 def follow_run(
-    run_dir: pathlib.Path,
+    run_dir: storage.Location,
     suite: str | None,
-    out: pathlib.Path,
-    floors: pathlib.Path,
+    out: pathlib.Path | None,
+    floors: pathlib.Path | None,
     tell: Callable[[str], None],
     *,
     keep_features: bool = False,
 ) -> dict:
-    """``follow`` with the tasks of ``suite`` on the run's own data; reports a table for every checkpoint."""
-    tasks = open_suite(run_dir, read_config(run_dir), suite)
-    require_tasks(str(tasks.setup.dataset.path), tasks)
-    if tasks.shortages:
-        tell("\n".join(too_small(tasks.shortages)))
-    every = []
-    for step, results in follow(run_dir, tasks, out, floors, keep_features=keep_features):
-        every += [{"step": step, **result} for result in results]
-        tell(f"step {step}\n{table(results, {})}")
-    return {"out": str(out), "curve": str(out / CURVE), "results": every}
+    """``follow`` with the tasks of ``suite`` on the run's own data; reports a table for every checkpoint.
+
+    Without ``out`` results go to ``eval/steps`` of the run; of one in an object store they are uploaded step by step.
+    """
+    with opened(run_dir) as folder, contextlib.ExitStack() as stack:
+        tasks = open_suite(folder, read_config(folder), suite)
+        require_tasks(str(tasks.setup.dataset.path), tasks)
+        if tasks.shortages:
+            tell("\n".join(too_small(tasks.shortages)))
+        copy = None
+        if storage.is_remote(run_dir) and out is None:
+            copy = stack.enter_context(copied(os.fspath(run_dir), lambda name: name.startswith((FLOORS, _STEPS))))
+        root = copy.folder if copy else folder
+        out, floors, every = out or root / _STEPS, floors or root / FLOORS, []
+        for step, results in follow(run_dir, tasks, out, floors, keep_features=keep_features):
+            if copy:
+                copy.push()
+            every += [{"step": step, **result} for result in results]
+            tell(f"step {step}\n{table(results, {})}")
+    shown = storage.join(run_dir, _STEPS) if copy else out
+    return {"out": str(shown), "curve": storage.join(shown, CURVE), "results": every}
 
 
 def _add_to_curve(path: pathlib.Path, step: int, results: list[dict]) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from alp_jax.config import RunConfig
+from alp_jax.core import storage
 from alp_jax.core.accelerators import of_kind
 from alp_jax.core.clip import SAMPLE_RATE
 from alp_jax.core.errors import NumericsError, Preempted, UserError
@@ -36,10 +37,10 @@ from alp_jax.train.stopping import Stop
 _NOTHING = contextlib.nullcontext()
 
 
-def train(config: RunConfig, workdir: str | pathlib.Path, *, extend: bool = False) -> dict:
+def train(config: RunConfig, workdir: storage.Location, *, extend: bool = False) -> dict:
     """Trains ``config`` in run folder ``workdir``, from its last checkpoint if it has one; returns the summary.
 
-    ``extend`` allows an existing run to be made longer, up to ``config.train.steps``.
+    ``workdir`` is a path or a URL. ``extend`` allows an existing run to be made longer, up to ``config.train.steps``.
 
     Raises:
       ConfigError: a setting out of its range, or settings that do not go together.
@@ -49,12 +50,13 @@ def train(config: RunConfig, workdir: str | pathlib.Path, *, extend: bool = Fals
       StorageError: a checkpoint could not be written, is damaged, or does not fit on the disk.
       NumericsError: ``config.train.max_bad_steps`` non-finite steps in a row; a good checkpoint is left.
     """
+    storage.check_run_folder(workdir, "--workdir")  # now: nothing has been opened, planned or compiled
     with Stop() as stop:
         stop.leave_at_once(lambda: "before the first step: there is nothing to save; run it again")
         return _train(config, workdir, stop, extend)
 
 
-def _train(config: RunConfig, workdir: str | pathlib.Path, stop: Stop, extend: bool) -> dict:
+def _train(config: RunConfig, workdir: storage.Location, stop: Stop, extend: bool) -> dict:
     collector = Collector(config.train.gc_every)
     setup = prepare(config)
     part, shares = batch_part(setup.mesh)

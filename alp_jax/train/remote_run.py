@@ -101,14 +101,17 @@ def opened(run: storage.Location, steps: Sequence[int | None] = (), *, write: bo
         yield storage.local(run)
         return
     url = os.fspath(run)
-    try:
-        if storage.size(storage.join(url, CONFIG)) < 0:
-            raise UserError(f"{url} does not exist or is no run folder")
-        with copied(
-            url, lambda name: not _apart(name) and name.split("/")[0] not in _NOT_READ, _MARKS, write=write
-        ) as at:
+
+    def wanted(name: str) -> bool:
+        return not (_apart(name) or name.split("/")[0] in _NOT_READ)
+
+    with contextlib.ExitStack() as stack:
+        try:
+            if storage.size(storage.join(url, CONFIG)) < 0:
+                raise UserError(f"{url} does not exist or is not a run folder")
+            copy = stack.enter_context(copied(url, wanted, _MARKS, write=write))
             for step in {require(url, step) for step in steps}:
-                fetch_step(url, step, at)
-            yield at
-    except OSError as error:
-        raise StorageError(f"{url}: {error}") from None
+                fetch_step(url, step, copy.folder)
+        except OSError as error:
+            raise StorageError(f"{url}: {error}") from None
+        yield copy.folder

@@ -81,7 +81,6 @@ class RunDir:
         self._lease: Lease | None = None
         self._change: tuple[dict, dict] | None = None  # the line to write, and the settings
         if hosts.is_primary():
-            storage.check_run_folder(path, "--workdir")
             self._lock_folder()
             try:
                 if remote:

@@ -7,6 +7,7 @@ import jax
 from jax.sharding import Mesh
 
 from alp_jax.config import RunConfig, check_run
+from alp_jax.core import storage
 from alp_jax.core.clip import SAMPLE_RATE
 from alp_jax.core.errors import UserError
 from alp_jax.data.order.batch_plan import BatchPlan, plan
@@ -72,13 +73,14 @@ def prepare(config: RunConfig) -> Setup:
     return Setup(keep, dataset, tokenizer, mesh, parts, make_state, state, batches, step, shapes)
 
 
-def rehearse(config: RunConfig) -> dict:
+def rehearse(config: RunConfig, workdir: storage.Location = "") -> dict:
     """What ``alp train --dry_run`` reports; raises what ``train`` would before its first step, and writes nothing.
 
     Returns:
       ``params``, ``steps``, ``clips``, ``pairs``, ``hours``, ``epochs`` and ``batches`` (of every bucket: ``seconds``,
       ``clips`` in a batch, and the ``share`` of steps that take it).
     """
+    storage.check_run_folder(workdir, "--workdir")
     setup = prepare(config)
     batches = setup.batches
     block = sum(bucket.per_block for bucket in batches.buckets)

@@ -1,0 +1,82 @@
+"""``alp train`` with its run folder on a server that speaks S3: killed, taken up elsewhere, refused at once."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import pytest
+
+from alp_jax.cli import main as cli
+from alp_jax.core import storage
+from alp_jax.train import lease
+from alp_jax.train.checkpoint import read_checkpoint
+from alp_jax.train.checkpoint_folder import complete, inventory, verify_all
+from alp_jax.train.loop import train
+from alp_jax.train.remote_run import opened, stage_of
+from tests import cluster
+from tests.s3_server import s3  # noqa: F401
+from tests.train import counting
+
+
+def numbers(text):
+    """What does not depend on the time, of every line of metrics."""
+    return [{key: line[key] for key in ("step", "loss")} for line in map(json.loads, text.splitlines())]
+
+
+def test_a_run_that_was_killed_goes_on_from_an_empty_disk_to_the_same_bits(
+    s3,  # noqa: F811
+    tiny,
+    config_file,
+    tmp_path,
+    monkeypatch,
+):
+    run, config = storage.join(s3, "runs/killed"), tiny(train={"keep": 1, "keep_every": 6})
+    monkeypatch.setattr(lease, "LEASE_S", 2.0)
+    arguments = [sys.executable, "-m", "tests.train.counting", "0.3", "train", f"--workdir={run}"]
+    with subprocess.Popen(
+        [*arguments, f"--config={config_file(config)}"],
+        cwd=cluster.ROOT,
+        env=os.environ | {"ALP_CACHE": str(tmp_path / "first disk")},
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as child:
+        deadline = time.monotonic() + 100
+        while 6 not in complete(run):
+            assert child.poll() is None, child.stderr.read()
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        child.send_signal(signal.SIGKILL)
+    assert not storage.names(storage.join(run, "DONE"))
+    counting.install(monkeypatch.setattr)
+    monkeypatch.setenv("ALP_CACHE", str(tmp_path / "second disk"))
+    train(config, run)
+    assert storage.names(storage.join(run, ".lease")) == ["00000002"]
+    train(config, tmp_path / "whole")
+    assert complete(run) == complete(tmp_path / "whole") == [6, 12]
+    assert [row["whole"] for row in inventory(run)] == [True, True]
+    assert len(list(verify_all(run))) == 2
+    for step in (6, 12):
+        with opened(run, [step]) as folder:
+            ours, theirs = (read_checkpoint(f / "checkpoints" / str(step)) for f in (folder, tmp_path / "whole"))
+        assert jax.tree.all(jax.tree.map(lambda a, b: a.tobytes() == b.tobytes(), ours, theirs))
+    there = numbers(storage.read(storage.join(run, "metrics.jsonl")).decode())
+    assert there == numbers((tmp_path / "whole" / "metrics.jsonl").read_text())
+    assert complete(stage_of(run)) == [12]
+
+
+def test_where_no_run_can_be_nothing_is_compiled(s3, tiny, config_file, monkeypatch, capfd):  # noqa: F811
+    def refused(workdir):
+        assert cli.main(["train", f"--workdir={workdir}", f"--config={config_file(tiny())}", "--dry_run"]) == 2
+        (line,) = [line for line in capfd.readouterr().err.splitlines() if "--workdir" in line or "credentials" in line]
+        return line
+
+    monkeypatch.setattr("alp_jax.train.setup.prepare", lambda config: pytest.fail("it was begun"))
+    assert refused("s4://bucket/run") == (
+        "alp: --workdir s4://bucket/run: a run folder cannot be at s4://: give a path, or a URL of gs:// or s3://"
+    )
+    assert refused("gs:/bucket/run") == "alp: --workdir gs:/bucket/run is no URL: write gs://bucket/run"
+    assert refused("s3://nowhere/run") == "alp: --workdir s3://nowhere/run: The specified bucket does not exist"
