@@ -35,7 +35,7 @@ from alp_jax.train.checkpoint_folder import (
     verify,
     write_manifest,
 )
-from alp_jax.train.remote_run import opened, steps_for
+from alp_jax.train.remote_run import local_run, steps_for
 from alp_jax.train.uploads import Uploads
 
 logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax reports every save at INFO and WARNING
@@ -259,7 +259,7 @@ def stored_arrays(run_dir: storage.Location, step: int | None) -> tuple[int, dic
     """
     require_any(run_dir)
     if storage.is_remote(run_dir):
-        with opened(run_dir, [step]) as copy:
+        with local_run(run_dir, [step]) as copy:
             return stored_arrays(copy, step)
     step = require(run_dir, step)
     folder = checkpoints_dir(run_dir) / str(step)
@@ -294,7 +294,7 @@ def load_params(run_dir: storage.Location, step: int | None = None, since: int |
       StorageError: it is damaged.
     """
     if storage.is_remote(run_dir):
-        with opened(run_dir, steps_for(step, since)) as copy:
+        with local_run(run_dir, steps_for(step, since)) as copy:
             return load_params(copy, step, since)
     path = checkpoints_dir(run_dir)
     step = require(run_dir, step)

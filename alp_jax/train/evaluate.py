@@ -34,7 +34,7 @@ from alp_jax.objectives.registry import sides_of
 from alp_jax.parallel.rows import over_rows
 from alp_jax.train.build import find_data, make_model, read_config, require_data, run_tokenizer
 from alp_jax.train.checkpoint import load_params
-from alp_jax.train.remote_run import opened, steps_for
+from alp_jax.train.remote_run import local_run, steps_for
 
 
 def evaluate_run(run_dir: storage.Location, floors: str | None = None) -> list[dict]:
@@ -45,7 +45,7 @@ def evaluate_run(run_dir: storage.Location, floors: str | None = None) -> list[d
     """
     with contextlib.ExitStack() as stack:
         with stage("loading the encoder"):
-            folder = stack.enter_context(opened(run_dir, [None], write=True))
+            folder = stack.enter_context(local_run(run_dir, [None], write=True))
             model, config = eval_model(folder)
         if config.evaluation.suite == "none":
             return []
@@ -128,7 +128,7 @@ def eval_model(
 
     ``step`` and ``since`` as in ``load_params``.
     """
-    with opened(run_dir, steps_for(step, since)) as folder:
+    with local_run(run_dir, steps_for(step, since)) as folder:
         config = read_config(folder)
         params, step = load_params(folder, step, since)
     if "encoder" not in params:

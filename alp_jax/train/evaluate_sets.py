@@ -24,7 +24,7 @@ from alp_jax.evaluation.stats.table import notes, overlaps, table, too_small
 from alp_jax.evaluation.suite import Suite, run_suite
 from alp_jax.train.build import make_model, read_config
 from alp_jax.train.evaluate import eval_model, frozen_model, open_suite
-from alp_jax.train.remote_run import opened, steps_for
+from alp_jax.train.remote_run import local_run, steps_for
 
 UNTRAINED, START = "untrained", "start"  # the encoders that a run is compared with
 
@@ -38,7 +38,7 @@ def _wherever_it_lies(evaluate: Callable[..., dict]) -> Callable[..., dict]:
             return evaluate(folder, **options)
         steps = steps_for(options.get("step"), options.get("since"))
         tell = options.pop("tell", print)
-        with opened(folder, steps, write=options.get("out") is None) as copy:
+        with local_run(folder, steps, write=options.get("out") is None) as copy:
 
             def shown(text: str) -> str:
                 return text.replace(str(copy), os.fspath(folder))

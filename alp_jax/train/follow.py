@@ -16,7 +16,7 @@ from alp_jax.train.build import read_config
 from alp_jax.train.checkpoint_folder import complete
 from alp_jax.train.evaluate import eval_model, open_suite
 from alp_jax.train.evaluate_sets import require_tasks
-from alp_jax.train.remote_run import opened
+from alp_jax.train.remote_run import local_run
 from alp_jax.train.writers import EventFile
 
 POLL_S = 10.0
@@ -82,7 +82,7 @@ def follow_run(
 
     Without ``out`` results go to ``eval/steps`` of the run; of one in an object store they are uploaded step by step.
     """
-    with opened(run_dir) as folder, contextlib.ExitStack() as stack:
+    with local_run(run_dir) as folder, contextlib.ExitStack() as stack:
         tasks = open_suite(folder, read_config(folder), suite)
         require_tasks(str(tasks.setup.dataset.path), tasks)
         if tasks.shortages:

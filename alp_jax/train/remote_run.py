@@ -86,7 +86,9 @@ def steps_for(step: int | None, since: int | None) -> list[int | None]:
 
 
 @contextlib.contextmanager
-def opened(run: storage.Location, steps: Sequence[int | None] = (), *, write: bool = False) -> Iterator[pathlib.Path]:
+def local_run(
+    run: storage.Location, steps: Sequence[int | None] = (), *, write: bool = False
+) -> Iterator[pathlib.Path]:
     """The run folder ``run`` as a local one: itself, or of one in an object store a copy that is gone after the block.
 
     Args:

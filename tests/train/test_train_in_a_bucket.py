@@ -16,7 +16,7 @@ from alp_jax.train import lease
 from alp_jax.train.checkpoint import read_checkpoint
 from alp_jax.train.checkpoint_folder import complete, inventory, verify_all
 from alp_jax.train.loop import train
-from alp_jax.train.remote_run import opened, stage_of
+from alp_jax.train.remote_run import local_run, stage_of
 from tests import cluster
 from tests.s3_server import s3  # noqa: F401
 from tests.train import counting
@@ -60,7 +60,7 @@ def test_a_run_that_was_killed_goes_on_from_an_empty_disk_to_the_same_bits(
     assert [row["whole"] for row in inventory(run)] == [True, True]
     assert len(list(verify_all(run))) == 2
     for step in (6, 12):
-        with opened(run, [step]) as folder:
+        with local_run(run, [step]) as folder:
             ours, theirs = (read_checkpoint(f / "checkpoints" / str(step)) for f in (folder, tmp_path / "whole"))
         assert jax.tree.all(jax.tree.map(lambda a, b: a.tobytes() == b.tobytes(), ours, theirs))
     there = numbers(storage.read(storage.join(run, "metrics.jsonl")).decode())

@@ -13,7 +13,7 @@ from alp_jax.train import lease as lease_module
 from alp_jax.train import uploads as uploads_module
 from alp_jax.train.checkpoint_folder import Keep, complete, numbered, step_folder, verify, write_manifest
 from alp_jax.train.lease import StoreLease
-from alp_jax.train.remote_run import opened, stage_of
+from alp_jax.train.remote_run import local_run, stage_of
 from alp_jax.train.uploads import Uploads
 
 URL = "memory://bucket/runs/a"
@@ -241,14 +241,14 @@ def test_a_process_that_was_stalled_writes_nothing_more(monkeypatch):
 def test_a_copy_is_for_reading_unless_it_says_so():
     for name in ("config.json", "metrics.jsonl", "eval/a.json"):
         storage.write(storage.join(URL, name), b"{}")
-    with opened(URL) as run:
+    with local_run(URL) as run:
         assert run.name == "a"
         assert sorted(storage.tree(run)) == ["config.json", "eval/a.json"]
         (run / "eval" / "b.json").write_text("{}")
     assert not run.exists()
     assert storage.names(storage.join(URL, "eval")) == ["a.json"]
-    with opened(URL, write=True) as run:
+    with local_run(URL, write=True) as run:
         (run / "eval" / "b.json").write_text("{}")
     assert storage.names(storage.join(URL, "eval")) == ["a.json", "b.json"]
-    with pytest.raises(UserError, match="memory://bucket/runs/a has no checkpoint"), opened(URL, [None]):
+    with pytest.raises(UserError, match="memory://bucket/runs/a has no checkpoint"), local_run(URL, [None]):
         pass

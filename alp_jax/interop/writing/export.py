@@ -18,7 +18,7 @@ from alp_jax.interop.writing.parity import ParityError, verify
 from alp_jax.interop.writing.run import open_run
 from alp_jax.interop.writing.torch_folder import check_export, remove_export, require_module, write_torch
 from alp_jax.interop.writing.whole_models import write_auden, write_hf
-from alp_jax.train.remote_run import opened, steps_for
+from alp_jax.train.remote_run import local_run, steps_for
 
 
 def export(
@@ -59,7 +59,7 @@ def export(
         raise UserError(NO_DECODER)
     _check_arguments(form, num_clips)
     check_target(out_dir)
-    with opened(run_dir, steps_for(step, since)) as folder, Progress("export", 4, "stages", alike=False) as progress:
+    with local_run(run_dir, steps_for(step, since)) as folder, Progress("export", 4, "stages", alike=False) as progress:
 
         def report(note: str) -> None:
             progress.update(note=note)
@@ -104,7 +104,7 @@ def verify_export(
     step, since = origin["step"], origin.get("since")
     if origin["run"] != pathlib.Path(run_dir).resolve().name:
         raise UserError(f"--model {model_dir} was exported from run {origin['run']}, not from {run_dir}")
-    with opened(run_dir, steps_for(step, since)) as folder, Progress("export", 4, "stages", alike=False) as progress:
+    with local_run(run_dir, steps_for(step, since)) as folder, Progress("export", 4, "stages", alike=False) as progress:
         run = open_run(folder, step, since, data)
         clips, compared_on = parity_clips(run.dataset, num_clips, run.config.evaluation.max_seconds)
         progress.update(note="clips read")
