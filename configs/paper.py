@@ -246,7 +246,7 @@ def _train(source: str, started: bool) -> TrainConfig:
     return TrainConfig(
         # paper: training; code: num_steps
         steps={"paper": 200_000 if started else 600_000, "code": 300_000}[source],
-        accumulate=1,  # ours: the gradient is the same
+        accumulate=1,  # ours: the loss is the same, draws and statistics of regularisers are those of a part
         log_every=50,  # code: log_interval
         logs="jsonl",  # ours; code: TensorBoard
         plan="",  # ours

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from alp_jax.config.schema import ObjectiveConfig
+from alp_jax.config.schema import MeshConfig, ObjectiveConfig
 from alp_jax.config.schema.model import DECODER
 from alp_jax.golden.case import Case
 from alp_jax.golden.compare import Line, compare
@@ -20,6 +20,7 @@ from alp_jax.models.dual import AudioTextModel
 from alp_jax.models.functional import functionalize
 from alp_jax.objectives.base import Arrays, SpecialTokens
 from alp_jax.objectives.captioning import decoder_inputs, make_captioning
+from alp_jax.parallel.mesh import make_mesh
 
 MODES = {"ar": 1.0, "parallel": 0.0, "mixed": 0.5}  # share of autoregressive rows
 # Too large for the case, and the second name of a shared matrix.
@@ -53,7 +54,8 @@ def check(case: Case) -> Iterator[Line]:
         def total(params, mel):
             outputs = apply(params, mel, mel_len, inputs, padding="reference")
             batch = {"mask": jnp.ones(len(mel), bool)}
-            return _objective(case, tokens, mode).loss(outputs, inputs, batch)[0], outputs["logits_BLV"]
+            logits = outputs["decoded_BLD"] @ outputs["vocab_DV"]
+            return _objective(case, tokens, mode).loss(outputs, inputs, batch)[0], logits
 
         return jax.value_and_grad(total, argnums=(0, 1), has_aux=True)(params, mel)
 
@@ -81,7 +83,7 @@ def check(case: Case) -> Iterator[Line]:
 def _objective(case: Case, tokens: SpecialTokens, mode: str):
     smoothing = float(case.config["caption_config"]["label_smoothing"])
     config = ObjectiveConfig(name="captioning", autoregressive_share=MODES[mode], label_smoothing=smoothing)
-    return make_captioning(config, tokens)
+    return make_captioning(config, tokens, make_mesh(MeshConfig(), jax.devices()[:1]))
 
 
 def _inputs(case: Case, io: Arrays, tokens: SpecialTokens, mode: str) -> Arrays:

@@ -191,10 +191,13 @@ class CaptionDecoder(nnx.Module):
             x_BLD = recompute_if(self.remat, layer)(x_BLD, memory_BTD, allowed_BLL, allowed_B1T, layer_key)
         return x_BLD
 
+    def vocabulary(self) -> jax.Array:
+        """vocab_DV, what makes logits of states: a matrix of its own or the token embedding."""
+        return self.text_embed.embedding[...].T if self.output_proj is None else self.output_proj.kernel[...]
+
     def logits(self, hidden_BLD: jax.Array) -> jax.Array:
-        """logits_BLV float32, from a matrix of their own or the token embedding."""
-        table = self.text_embed.embedding[...].T if self.output_proj is None else self.output_proj.kernel[...]
-        return jnp.matmul(hidden_BLD, table.astype(self.dtype), preferred_element_type=jnp.float32)
+        """logits_BLV float32."""
+        return jnp.matmul(hidden_BLD, self.vocabulary().astype(self.dtype), preferred_element_type=jnp.float32)
 
     def __call__(
         self,

@@ -111,7 +111,9 @@ class FrameTextModel(nnx.Module):
                 outputs["logit_bias"] = self.logit_bias[...]
         if DECODER in self.sides:
             decoder_inputs = (inputs["decoder_in_BL"], inputs["decoder_len_B"], inputs["causal_B"])
-            outputs["logits_BLV"] = self.decoder(*decoder_inputs, frames_BTD, len_B, key=decoder_key)
+            memory_BTD = self.decoder.memory(frames_BTD)
+            outputs["decoded_BLD"] = self.decoder.hidden(*decoder_inputs, memory_BTD, len_B, decoder_key)
+            outputs["vocab_DV"] = self.decoder.vocabulary()
         if TAGGER in self.sides:
             # float32, as for every loss; with fewer tags than the layer has outputs, the extra ones learn nothing
             tags_BV = self.tagger(masked_mean(frames_BTD.astype(jnp.float32), len_B))
@@ -182,7 +184,8 @@ class AudioTextModel(FrameTextModel):
 
         Returns:
           contrastive ``audio_embed_BD`` and ``text_embed_BD`` (float32 unit vectors), ``logit_scale`` and, if there is
-          one, ``logit_bias``; captioning ``logits_BLV`` (float32); tagging ``tag_logits_BV`` (float32), the first V.
+          one, ``logit_bias``; captioning ``decoded_BLD`` and ``vocab_DV``, whose product would be the logits; tagging
+          ``tag_logits_BV`` (float32), the first V.
         """
         # always three keys, with or without a text side, so that an encoder draws the same under every objective
         audio_key, text_key, decoder_key = split_key(None if train is None else train.key, 3)

@@ -4,7 +4,8 @@ A batch may go through the model in parts. A contrastive loss depends on all emb
 the losses of its parts would compare fewer pairs. Instead all parts go through the model without gradients, the loss is
 differentiated by their embeddings, and every part goes through once more to carry its share of that gradient to the
 parameters (Gao et al. 2021, "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup"). Memory for
-activations is that of one part.
+activations is that of one part. Loss and gradient are those of the whole batch. What the model draws is not: each part
+has a key of its own, and the encoder's regularisers measure its rows alone, so a run in other parts is another run.
 """
 
 from collections.abc import Callable

@@ -12,7 +12,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from alp_jax.cli.main import main
-from alp_jax.config.schema import ObjectiveConfig
+from alp_jax.config.schema import MeshConfig, ObjectiveConfig
 from alp_jax.golden.compare import Line, compare, compare_gradient
 from alp_jax.interop.formats.names import from_torch, to_torch
 from alp_jax.interop.formats.reference import caption_config
@@ -21,6 +21,7 @@ from alp_jax.models.decoding import Ids
 from alp_jax.models.functional import functionalize
 from alp_jax.objectives.base import SpecialTokens
 from alp_jax.objectives.captioning import make_captioning
+from alp_jax.parallel.mesh import make_mesh
 
 GOLDEN = pathlib.Path(__file__).parent / "vectors"
 
@@ -48,7 +49,11 @@ def test_decoder_with_norms_first_biases_and_tied_embeddings_equals_the_referenc
     params = from_torch(weights, like, "audio-caption")["decoder"]
     frames, frames_len = jnp.asarray(io["mid.encoder_out"]), jnp.asarray((~io["mid.memory_key_padding_mask"]).sum(1))
     smoothing = settings["caption_config"]["label_smoothing"]
-    objective = make_captioning(ObjectiveConfig(label_smoothing=smoothing), SpecialTokens(**settings["special_ids"]))
+    objective = make_captioning(
+        ObjectiveConfig(label_smoothing=smoothing),
+        SpecialTokens(**settings["special_ids"]),
+        make_mesh(MeshConfig(), jax.devices()[:1]),
+    )
     for mode in ("ar", "mixed"):
         inside, causal = ~io[f"{mode}.tgt_pad_mask"], io[f"{mode}.tgt_mask"].any((1, 2))
         inputs = {
@@ -63,7 +68,9 @@ def test_decoder_with_norms_first_biases_and_tied_embeddings_equals_the_referenc
             decoder_inputs = (inputs["decoder_in_BL"], inputs["decoder_len_B"], inputs["causal_B"])
             logits = apply(params, *decoder_inputs, frames, frames_len)
             batch = {"mask": jnp.ones(len(logits), bool)}
-            return objective.loss({"logits_BLV": logits}, inputs, batch)[0], logits
+            return objective.loss({"decoded_BLD": logits, "vocab_DV": jnp.eye(logits.shape[2])}, inputs, batch)[
+                0
+            ], logits
 
         (value, logits), gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
         expected = io[f"{mode}.logits"]

@@ -121,10 +121,12 @@ def test_a_key_turns_dropout_on(contrastive):
 def test_captioning_gives_logits_and_captions(captioning):
     params, apply = captioning
     outputs = apply(params, MEL, LEN, CAPTIONING)
-    assert set(outputs) == {"logits_BLV"}
-    assert outputs["logits_BLV"].shape == (3, 4, 20)
-    assert outputs["logits_BLV"].dtype == jnp.float32
+    assert set(outputs) == {"decoded_BLD", "vocab_DV"}
     frames, frames_len = apply(params, MEL, LEN, method="encode")
+    logits = apply(params, *CAPTIONING.values(), frames, frames_len, method="decode")
+    assert logits.shape == (3, 4, 20)
+    assert logits.dtype == jnp.float32
+    np.testing.assert_allclose(logits, outputs["decoded_BLD"] @ outputs["vocab_DV"], atol=1e-5)
     tokens = apply(params, frames, frames_len, method="caption", max_length=5, ids=Ids(1, 2, 0))
     assert tokens.shape == (3, 5)
     assert frames.shape == (3, 8, 12)

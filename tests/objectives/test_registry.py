@@ -82,7 +82,7 @@ def test_an_objective_states_what_it_logs(settings):
     batch = shapes("int32", text=(4, 6), text_len=(4,), recording=(4,), caption_group=(4,))
     batch |= shapes("bool", mask=(4,), tags=(4, 5))
     outputs = shapes("float32", audio_embed_BD=(4, 8), text_embed_BD=(4, 8), logit_scale=(), logit_bias=())
-    outputs |= shapes("float32", logits_BLV=(4, 7, 9), tag_logits_BV=(4, 5))
+    outputs |= shapes("float32", decoded_BLD=(4, 7, 3), vocab_DV=(3, 9), tag_logits_BV=(4, 5))
 
     def loss(outputs, batch):
         return objective.loss(outputs, objective.prepare(batch, jax.random.key(0)), batch)

@@ -41,9 +41,9 @@ def linear_model(objective):
         hidden_BD = jnp.tanh(rows["x"] @ params["w"])
         outputs = {"audio_embed_BD": unit(hidden_BD), "text_embed_BD": unit(rows["x"][:, ::-1] @ params["w"])}
         outputs |= {"logit_scale": params["scale"], "logit_bias": params["bias"]}
-        outputs["logits_BLV"] = hidden_BD[:, None] * jnp.arange(1.0, 6)[None, :, None] @ params["out"] + params["bias"]
         # the state's gradient stands for what a part measured
-        outputs["logits_BLV"] += 0.0 * whitening.sum()
+        decoded_BLD = hidden_BD[:, None] * jnp.arange(1.0, 6)[None, :, None] + params["bias"]
+        outputs |= {"decoded_BLD": decoded_BLD + 0.0 * whitening.sum(), "vocab_DV": params["out"]}
         return objective.reduce(outputs, rows["inputs"])
 
     return reduced
@@ -122,8 +122,9 @@ def test_what_parts_measure_is_averaged_and_each_has_a_key():
 
     def reduced(params, whitening, rows, key):
         drawn = jax.random.uniform(key)
-        logits_BLV = params * rows["x"][:, :1, None] * jnp.ones((1, 5, 9)) + measure(whitening, rows["x"][:, 0] + drawn)
-        return objective.reduce({"logits_BLV": logits_BLV}, rows["inputs"])
+        decoded_BLD = params * rows["x"][:, :1, None] * jnp.ones((1, 5, 3))
+        decoded_BLD += measure(whitening, rows["x"][:, 0] + drawn)
+        return objective.reduce({"decoded_BLD": decoded_BLD, "vocab_DV": jnp.ones((3, 9))}, rows["inputs"])
 
     key, rows = jax.random.key(3), {"x": batch["x"], "inputs": inputs}
     run = jax.jit(value_and_grad(reduced, objective, 4, mesh))

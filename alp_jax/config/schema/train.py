@@ -47,7 +47,8 @@ class TrainConfig:
     )
     accumulate: int = setting(
         1,
-        "parts of a batch that go through the model one after the other; the gradient is the same",
+        "parts of a batch that go through the model one after the other, for less memory; loss and gradient are those "
+        "of the whole batch, except that dropout and the encoder's regularisers draw and measure part by part",
         unit="parts",
         low=1,
     )
