@@ -11,12 +11,15 @@ Arguments, all optional:
   pairs        400k | 1m | 4m | 10m, nested; all is the 10.7 M pairs of CaptionStew, which the paper calls 10M
   init         scratch, or the folder of "alp import" with the AudioSet classifier (mAP 0.46) whose encoder is the start
   source       paper: what the paper says. code: what the public recipes (examples/clap, examples/audio_caption) do
-  model        by_source, or a name of "alp models": which encoder
+  model        which encoder: by_source (that of init if that folder is here, else as the source says), a name of
+               "alp models", or the folder of a run or an import that has it
+  devices      64 | 32: most devices that share a batch, see below
+  precision    f32 | bf16: the type of matrix products; parameters, norms, softmax and losses are float32 in both
   text_budget  by_source, shared (both objectives keep 128 tokens) or reference (30 with special tokens, and 128)
 
 Where paper and code differ, both are here; every other setting holds for both, and any can be changed by a flag:
   setting                      paper                                 code
-  audio in a global batch      8 GPUs x 640 s                        8 GPUs x 600 s
+  audio in a global batch      8 GPUs x 640 s, on any devices        8 GPUs x 600 s
   steps                        600k; 200k from a start               300k
   encoder's widest stack       768                                   512
   vocabulary                   50k subwords; from a start that of    BERT's 30,522 or BART's 50,265
@@ -27,13 +30,17 @@ Where paper and code differ, both are here; every other setting holds for both, 
   contrastive loss             mean (not stated)                     sum over clips and both directions
   penalty on embeddings        0 (not mentioned)                     1
   tokens of a caption          128 (not stated)                      28 and 2 special ones; captioning 128
+With source=paper the batches of every bucket have exactly 5,120 s, and are the same on any number of devices that
+divides the argument devices. This decides where buckets can end: at whole parts of 80 s for 64 devices, so that clips
+of 30 s are in the bucket of 40 s; at whole parts of 160 s for 32, where they are in that of 32 s, with less padding.
 Some of the code cannot be had here. It fills 30 buckets clip by clip, we have 8 shapes; it drops clips below 1 s and
-above 60 s, we crop the latter; it draws data sets by hours, we shuffle all clips; it averages the captioning loss per
-GPU, we average over all tokens. No decoder starts from BART: its layers have parts that this one lacks.
+above 60 s, we crop what is longer than 40 s; it draws data sets by hours, we shuffle all clips; it averages the
+captioning loss per GPU, we average over all tokens. No decoder starts from BART: its layers have parts that this one
+lacks.
 
 Before: "alp tokenizer --data data/captionstew --vocab_size 50000" for source=paper from scratch; else
 "alp import hf bert-base-uncased --out runs/bert", or BART's tokenizer.json in data/bart-base. A start whose encoder is
-512 wide, as the public ones are, takes model=zipformer_m. The paper's 600k steps were 14 days on 8 V100.
+512 wide, as the public ones are, gives its own encoder to the run. The paper's 600k steps were 14 days on 8 V100.
 
 Which rows of the paper's tables a run is (frozen encoder, last layer; pairs=all, source=paper):
   mean-pooled probes        FSD50K  VGGSound  VoxCeleb2  CREMA-D   MTAG  NSynth  AudioSet-Strong
@@ -57,7 +64,7 @@ Which rows of the paper's tables a run is (frozen encoder, last layer; pairs=all
 
 import dataclasses
 
-from alp_jax.config import MODELS, RunConfig, parse_arguments, parse_count, to_config_dict
+from alp_jax.config import MODELS, RunConfig, model_in, parse_arguments, parse_count, to_config_dict
 from alp_jax.config.arguments import choose
 from alp_jax.config.schema import (
     DataConfig,
@@ -74,10 +81,13 @@ from alp_jax.config.schema import (
 )
 
 OBJECTIVES, SOURCES = ("contrastive", "captioning"), ("paper", "code")
+PRECISIONS = {"f32": "float32", "bf16": "bfloat16"}
 PAIRS = ("400k", "1m", "4m", "10m", "all")
 BY_SOURCE, SCRATCH = "by_source", "scratch"
 # Tokens before special ones. The code's tokenizers count BERT's two special tokens and not BART's.
 TEXT_BUDGETS = {"shared": {"contrastive": 128, "captioning": 128}, "reference": {"contrastive": 28, "captioning": 128}}
+# Lengths of which 5,120 s hold a multiple of so many clips.
+BUCKETS = {64: (2.5, 4.0, 5.0, 8.0, 10.0, 16.0, 20.0, 40.0), 32: (2.5, 5.0, 8.0, 10.0, 16.0, 20.0, 32.0, 40.0)}
 BERT, BART = "runs/bert", "data/bart-base"
 DEFAULTS = {
     "objective": "contrastive",
@@ -85,6 +95,8 @@ DEFAULTS = {
     "init": SCRATCH,
     "source": "paper",
     "model": BY_SOURCE,
+    "precision": "f32",
+    "devices": "64",
     "text_budget": BY_SOURCE,
 }
 
@@ -95,23 +107,25 @@ def get_config(arg: str | None = None):
     objective = choose(values["objective"], OBJECTIVES, "objective")
     source = choose(values["source"], SOURCES, "source")
     pairs = parse_count(choose(values["pairs"], PAIRS, "pairs"))
+    devices = choose(values["devices"], map(str, BUCKETS), "devices")
     started = values["init"] != SCRATCH
     public_text = source == "code" or started  # vocabulary and weights of a public text checkpoint
     by_source = {
         "paper": {"model": "zipformer_m_768", "text_budget": "shared"},
         "code": {"model": "zipformer_m", "text_budget": "reference"},
     }[source]
-    model, budget = (
-        by_source[name] if values[name] == BY_SOURCE else choose(values[name], (BY_SOURCE, *known), name)
-        for name, known in (("model", MODELS), ("text_budget", TEXT_BUDGETS))
-    )
+    budget = by_source["text_budget"]
+    if values["text_budget"] != BY_SOURCE:
+        budget = choose(values["text_budget"], (BY_SOURCE, *TEXT_BUDGETS), "text_budget")
+    asked, by_default = (values["init"], by_source["model"]) if values["model"] == BY_SOURCE else [values["model"]] * 2
+    model = model_in(asked) or MODELS[choose(by_default, (BY_SOURCE, *MODELS), "model")]
     config = RunConfig(
         seed=0,
         init=values["init"],
         init_text=BERT if public_text and objective == "contrastive" else SCRATCH,
-        data=_data(objective, source, pairs, public_text, TEXT_BUDGETS[budget][objective]),
+        data=_data(objective, source, pairs, public_text, TEXT_BUDGETS[budget][objective], int(devices)),
         features=_features(),
-        model=_model(MODELS[model], public_text),
+        model=_model(model, public_text, PRECISIONS[choose(values["precision"], PRECISIONS, "precision")]),
         objective=_objective(objective, source),
         optim=_optim(),
         mesh=MeshConfig(data=-1, fsdp=1, tensor=1, dcn_data=1, dcn_fsdp=1, dcn_tensor=1),  # both: data parallel
@@ -122,7 +136,7 @@ def get_config(arg: str | None = None):
     return to_config_dict(config)
 
 
-def _data(objective: str, source: str, pairs: int, public_text: bool, text_budget: int) -> DataConfig:
+def _data(objective: str, source: str, pairs: int, public_text: bool, text_budget: int, devices: int) -> DataConfig:
     public = {"contrastive": f"{BERT}/tokenizer.json", "captioning": f"{BART}/tokenizer.json"}[objective]
     return DataConfig(
         path="data/captionstew",
@@ -131,12 +145,12 @@ def _data(objective: str, source: str, pairs: int, public_text: bool, text_budge
         tokenizer=public if public_text else "",
         sources="",  # paper: all of them
         mixture="",  # paper: not stated; code: sampled by hours
-        bucket_seconds=(3.0, 5.0, 8.0, 10.0, 15.0, 20.0, 30.0, 60.0),  # ours; code: data_module.py keeps 1 to 60 s
-        crop_seconds=60.0,  # without effect beside these buckets, as max_padding
+        bucket_seconds=BUCKETS[devices],  # ours; code: data_module.py keeps 1 to 60 s
+        crop_seconds=40.0,  # without effect beside these buckets, as max_padding
         max_padding=0.1,
         batch_seconds={"paper": 8 * 640.0, "code": 8 * 600.0}[source],  # paper: training; code: data.sampler
         clips_per_batch=0,  # both: by seconds
-        clips_multiple=8,  # both: 8 GPUs
+        clips_multiple={"paper": devices, "code": 8}[source],  # paper: ours; code: 8 GPUs
         tags="",  # not used
         text_clean={"contrastive": "clap", "captioning": "audio_caption"}[objective],  # code: data_module.py
         text_budget=text_budget,  # code: clap/model.py, audio_caption's train.yaml
@@ -163,7 +177,7 @@ def _features() -> FeatureConfig:
     return FeatureConfig(num_mel_bins=80, low_hz=20.0, high_hz=7600.0, spec_augment=spec_augment)
 
 
-def _model(model: ModelConfig, public_text: bool) -> ModelConfig:
+def _model(model: ModelConfig, public_text: bool, compute_dtype: str) -> ModelConfig:
     text = TextTowerConfig(  # paper: BERT-base shape; code: bert-base-uncased
         vocab_size=30522 if public_text else 50000,
         hidden_size=768,
@@ -194,7 +208,7 @@ def _model(model: ModelConfig, public_text: bool) -> ModelConfig:
         decoder=decoder,
         shared_emb_dim=1024,  # code: clap/model_config.py
         num_tags=527,  # not used
-        compute_dtype="float32",  # code: use_fp16 False
+        compute_dtype=compute_dtype,  # code: use_fp16 False
         depthwise_form="auto",  # ours: the numbers are the same
         frontend_form="auto",
         position_form="auto",
@@ -253,8 +267,8 @@ def _train(source: str, started: bool) -> TrainConfig:
         profile_steps="",  # ours
         gc_every=100,  # ours
         save_every=4000,  # code: save_every_n x valid_interval
-        keep=30,  # code: keep_last_k
-        keep_every=0,
+        keep=3,  # ours, as the average is part of every checkpoint; code: keep_last_k 30
+        keep_every=100_000,  # ours: for curves
         keep_minutes=0.0,
         keep_best=0,
         best_metric="loss",  # not used

@@ -90,10 +90,11 @@ def _run(args: argparse.Namespace) -> dict:
         return result
     from alp_jax.scaling.sweep.status_table import plan_text
 
-    _show(args, plan_text(sweep.runs, selected, sweep.record, sweep.outlook(selected)))
+    _show(args, plan_text(sweep.runs, selected, sweep.record, sweep.outlook(selected), sweep.missing))
     if args.dry_run:
         sweep.check(selected, disk=False)
-        return {"planned": [{"id": run.id, "status": sweep.record(run)["status"]} for run in selected]}
+        planned = [{"id": run.id, "status": sweep.record(run)["status"]} for run in selected]
+        return {"planned": planned, "missing": sweep.missing}
     counts = sweep.run(selected)
     lines = [f"{counts['done']} done, {counts['failed']} failed, {counts['skipped']} skipped as finished before"]
     lines += [f"{duration(counts['seconds'])}; {counts['ledger_rows']} rows in {sweep.out / 'ledger.csv'}"]
@@ -126,7 +127,7 @@ def _open(args: argparse.Namespace) -> tuple:
     devices, jobs = args.gpus_per_run, _jobs(args)
     if jobs is not None:  # as many at a time as allowed, else all at once
         slots, devices = [Slot()] * (jobs.at_once or 1000), jobs.devices
-    asked = {"data": args.data, "only": args.only, "needs_data": jobs is None and not args.dry_run}
+    asked = {"data": args.data, "only": args.only, "needs_inputs": not args.dry_run and (jobs is None or jobs.local)}
     return jobs, *open_sweep(
         args.sweep, runs, args.out, slots=slots, devices=devices, rate=rate, budget=budget, **asked
     )

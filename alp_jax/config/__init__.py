@@ -6,6 +6,7 @@ from alp_jax.config.resolve import from_dict, resolve, to_config_dict, to_dict
 from alp_jax.config.rules import check_run
 from alp_jax.config.schema import RunConfig
 from alp_jax.config.sizes import MODELS
+from alp_jax.config.stored import model_in
 
 __all__ = [
     "MODELS",
@@ -14,6 +15,7 @@ __all__ = [
     "check_run",
     "format_count",
     "from_dict",
+    "model_in",
     "parse_arguments",
     "parse_count",
     "resolve",

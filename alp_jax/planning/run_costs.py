@@ -20,14 +20,15 @@ from alp_jax.data.store.schema import INFO
 from alp_jax.models.accounting import train_flops
 from alp_jax.objectives.registry import check_objective, sides_of
 from alp_jax.optim.optimizer import averages, make_optimizer
+from alp_jax.planning.inputs import missing_inputs
 from alp_jax.train.build import make_model
 from alp_jax.train.state import state_maker, state_shapes
 
 TYPICAL_SECONDS = 10.0  # length of a clip, where buckets depend on data that is not here
 
 
-def run_costs(runs: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """For every run, the ``flops`` of its training and the ``bytes`` of the checkpoints that it keeps.
+def run_costs(runs: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """For every run, the ``flops`` of its training, the ``bytes`` of the checkpoints that it keeps, ``missing`` inputs.
 
     Args:
       runs: name -> settings, resolved.
@@ -47,7 +48,7 @@ def run_costs(runs: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, float]]
                 seen[key] = _flops(config)
         except (ConfigError, UserError) as error:
             raise UserError(f"{name}: {error}") from None
-        costs[name] = {"flops": seen[key], "bytes": float(size)}
+        costs[name] = {"flops": seen[key], "bytes": float(size), "missing": missing_inputs(config)}
     return costs
 
 

@@ -9,11 +9,14 @@ import pathlib
 import pytest
 
 from alp_jax.cli.main import main
-from alp_jax.config import ConfigError, resolve, schema
+from alp_jax.config import MODELS, ConfigError, resolve, schema, to_dict
+from alp_jax.core.files import write_json
+from alp_jax.data.order.buckets import batch_size, edges
 from alp_jax.objectives.base import SpecialTokens
 from alp_jax.objectives.registry import make_objective
 from alp_jax.optim.optimizer import make_optimizer
 from alp_jax.parallel.mesh import make_mesh
+from alp_jax.scaling.sweep.plan import load_sweep, plan_runs
 
 FILE = pathlib.Path(__file__).parents[2] / "configs" / "paper.py"
 SPEC = importlib.util.spec_from_file_location("paper", FILE)
@@ -123,8 +126,42 @@ def test_every_run_has_its_settings(key, pairs):
     config = configure(f"objective={objective},pairs={pairs},init={init},source={source}")
     wanted = {**ALWAYS, **EXPECTED[key], "data.pairs": PAIRS[pairs], "objective.name": objective}
     assert {path: get(config, path) for path in wanted} == wanted
-    assert config.data.clips_multiple % 8 == 0
     assert 1 <= len(config.data.bucket_seconds) <= 8
+
+
+@pytest.mark.parametrize("precision", ["f32", "bf16"])
+@pytest.mark.parametrize(("devices", "longest"), [(64, 40.0), (32, 40.0)])
+def test_a_batch_has_the_papers_seconds_in_every_bucket_and_divides(precision, devices, longest):
+    config = configure(f"devices={devices},precision={precision}")
+    assert config.model.compute_dtype == {"f32": "float32", "bf16": "bfloat16"}[precision]
+    edges_K = edges(config.data.bucket_seconds)
+    batches = [batch_size(edge, config.data) for edge in edges_K.tolist()]
+    assert {edge * batch for edge, batch in zip(edges_K.tolist(), batches, strict=True)} == {5120 * 16_000}
+    assert all(batch % devices == 0 for batch in batches)
+    assert config.data.bucket_seconds[-1] == longest
+    assert 10.0 in config.data.bucket_seconds  # most clips
+
+
+def test_a_run_keeps_a_bounded_number_of_checkpoints():
+    for argument, most in (("", 9), (f"init={START}", 5), ("source=code", 6)):
+        train = configure(argument).train
+        assert train.keep + train.steps // train.keep_every + train.keep_best <= most
+        assert train.average == "running"  # in every checkpoint, so that none has to stay for it
+
+
+@pytest.mark.parametrize("preset", ["zipformer_m", "zipformer_m_768"])
+def test_a_start_of_either_width_brings_its_encoder(preset, tmp_path):
+    imported = dataclasses.replace(schema.RunConfig(), model=dataclasses.replace(MODELS[preset], name="imported"))
+    write_json(tmp_path / "start" / "config.json", to_dict(imported))
+    start = str(tmp_path / "start")
+    for argument in (f"init={start}", f"init={start},objective=captioning", f"model={start}"):
+        assert configure(argument).model.encoder == MODELS[preset].encoder
+    assert configure(f"init={start},model=zipformer_m_causal").model.encoder == MODELS["zipformer_m_causal"].encoder
+    runs = plan_runs(load_sweep(f"{FILE.parent}/sweeps/paper.py:init={start},precision=bf16"))
+    assert len(runs) == 16
+    found = [resolve(run.settings).model for run in runs]
+    assert {model.encoder for model in found} == {MODELS[preset].encoder}
+    assert {model.compute_dtype for model in found} == {"bfloat16"}
 
 
 def test_encoders_are_as_wide_as_their_sources_say():
@@ -151,6 +188,8 @@ def test_text_budgets_are_one_preset(source, preset, objective, budget):
         ("source=papr", "unknown source 'papr' (nearest: 'paper'"),
         ("model=zipformer_m_786", "unknown model 'zipformer_m_786' (nearest: 'zipformer_m_768'"),
         ("text_budget=referense", "unknown text_budget 'referense' (nearest: 'reference'"),
+        ("precision=fp16", "unknown precision 'fp16' (nearest: "),
+        ("devices=65", "unknown devices '65' (nearest: '64'"),
         ("initt=x", "unknown config argument 'initt' (nearest: 'init'"),
     ],
 )

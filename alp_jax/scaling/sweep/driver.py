@@ -68,6 +68,7 @@ class Sweep:
       estimates: of runs by id, as far as they are known.
       devices: held by each run. rate: operations per second (FLOP/s) expected of one device, None: unknown.
       budget: what may be spent, see ``check``.
+      missing: a line for each input of the runs that is not there.
 
     Raises:
       UserError: the folder holds another sweep.
@@ -86,8 +87,9 @@ class Sweep:
         devices: int = 1,
         rate: float | None = None,
         budget: Budget | None = None,
+        missing: Sequence[str] = (),
     ):
-        self.out, self.runs, self.name = pathlib.Path(out), runs, name
+        self.out, self.runs, self.name, self.missing = pathlib.Path(out), runs, name, missing
         self._command, self._grace_s, self._slots = command, grace_s, list(slots)
         self._budget, self._signal, self._excess = budget or Budget(), 0, ""
         before: dict[str, Any] = {"name": name, "seconds": 0.0, "runs": []}

@@ -4,7 +4,7 @@ import dataclasses
 import heapq
 import pathlib
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from alp_jax.core.errors import UserError
@@ -15,10 +15,17 @@ HOUR, GB = 3600.0, 1e9
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-    """What one run takes, from its configuration: operations of training, and bytes of the checkpoints it keeps."""
+    """What one run takes, from its configuration.
+
+    Attributes:
+      flops: operations of training.
+      bytes: of the checkpoints it keeps.
+      missing: a line for each of its inputs that is not there.
+    """
 
     flops: float
     bytes: float
+    missing: Sequence[str] = ()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -27,30 +27,35 @@ def open_sweep(
     devices: int,
     rate: float | None,
     budget: Budget,
-    needs_data: bool,
+    needs_inputs: bool,
 ) -> tuple[Sweep, list[PlannedRun]]:
     """The sweep in folder ``out``, with estimates of its runs, and the runs that were asked for.
 
     Args:
       spec: ``FILE:ARGUMENTS`` that ``runs`` come from. data: that they were planned with.
       only: text that the names of the runs asked for contain; None: all runs.
-      needs_data: whether the data sets have to be here, as runs start now.
+      needs_inputs: whether what runs read has to be here, as they start now. Otherwise the sweep says what is missing.
 
     Raises:
-      UserError: no such run or data set, or settings of a run that do not fit together.
+      UserError: no such run, settings of a run that do not fit together, or inputs that are missing: all are named.
     """
     selected = [run for run in runs if only is None or only in run.id]
     if not selected:
         raise UserError(f"--only {only}: no run of {len(runs)} has that in its name, such as {runs[0].id}")
-    if needs_data:
-        for path in dict.fromkeys(run.settings["data"]["path"] for run in selected):
-            if "://" not in path and not pathlib.Path(path).is_dir():
-                raise UserError(
-                    f"data set {path} does not exist: build it with 'alp data build', or name it with --data"
-                )
     unfinished = [run for run in selected if not is_done(pathlib.Path(out, RUNS, run.id))]
     estimates = estimate_in_own_process(spec, data) if unfinished else {}
-    settings = {"slots": slots, "estimates": estimates, "devices": devices, "rate": rate, "budget": budget}
+    known = [estimates[run.id].missing for run in unfinished if run.id in estimates]
+    missing = list(dict.fromkeys(line for lines in known for line in lines))
+    if missing and needs_inputs:
+        raise UserError(f"{len(missing)} inputs of the sweep are missing; nothing was started: {'; '.join(missing)}")
+    settings = {
+        "missing": missing,
+        "slots": slots,
+        "estimates": estimates,
+        "devices": devices,
+        "rate": rate,
+        "budget": budget,
+    }
     return Sweep(sweep_name(spec), runs, out, **settings), selected
 
 

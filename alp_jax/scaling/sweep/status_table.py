@@ -55,8 +55,9 @@ def plan_text(
     selected: Sequence[PlannedRun],
     record: Callable[[PlannedRun], Mapping[str, Any]],
     outlook: Outlook,
+    missing: Sequence[str],
 ) -> str:
-    """A header, a line for each of ``selected`` with what tells it from other runs of the sweep, and what they take."""
+    """A header, a line for each of ``selected`` with what tells it from other runs, what they take, what is missing."""
     width = max(len(run.id) for run in selected)
     # settings that differ between runs, except lengths and costs
     keys = dict.fromkeys(key for run in runs for key in run.overrides if key not in ("config.train.steps", "seconds"))
@@ -66,7 +67,13 @@ def plan_text(
         own = [f"{key.removeprefix('config.')}={run.overrides[key]}" for key in varied if key in run.overrides]
         steps = run.settings["train"]["steps"]
         lines.append(f"{run.id:<{width}}  {steps:>8}  {record(run)['status']:<8} {'  '.join(own)}")
-    return "\n".join([*lines, f"{len(selected)} runs; {describe(outlook)}"])
+    return "\n".join([*lines, f"{len(selected)} runs; {describe(outlook)}", *missing_lines(missing)])
+
+
+def missing_lines(missing: Sequence[str]) -> list[str]:
+    """What to print about inputs that are not there; nothing where all are."""
+    head = [f"missing here, without which nothing starts ({len(missing)}):"] if missing else []
+    return head + [f"  {line}" for line in missing]
 
 
 class StatusTable:

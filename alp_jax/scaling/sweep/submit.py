@@ -10,7 +10,7 @@ from alp_jax.launchers.call import need
 from alp_jax.launchers.jobs import Jobs
 from alp_jax.scaling.sweep.driver import Sweep, train_command
 from alp_jax.scaling.sweep.plan import PlannedRun
-from alp_jax.scaling.sweep.status_table import describe
+from alp_jax.scaling.sweep.status_table import describe, missing_lines
 
 
 def submit(
@@ -32,7 +32,8 @@ def submit(
     names, outlook = [run.id for run in todo], describe(sweep.outlook(selected))
     if dry_run:
         text = jobs.render(commands, str(pathlib.PurePath(sweep.out, LAUNCHES, "N")))
-        return {"kind": jobs.kind, "runs": names, "rendered": text}, f"{text}\n# {len(todo)} runs; {outlook}"
+        lines = [text, *(f"# {line}" for line in (f"{len(todo)} runs; {outlook}", *missing_lines(sweep.missing)))]
+        return {"kind": jobs.kind, "runs": names, "rendered": text, "missing": sweep.missing}, "\n".join(lines)
     # The order matters: nothing is marked as waiting unless the scheduler's program is there, and nothing is submitted
     # unless the driver's lock is free, since a run that a driver here works on would be done twice.
     program = need(jobs.program, jobs.hint)

@@ -166,7 +166,6 @@ def test_what_would_be_submitted_is_shown(no_estimates, capsys, tmp_path):
         (["--out", "s", "--sweep=configs/sweeps/mini.py", "--device", "h1000"], "did you mean 'h100'"),
         (["--out", "s", "--sweep=configs/sweeps/mini.py", "--device", "h100", "--share", "2"], "--share 2"),
         (["--out", "s", "--sweep=configs/sweeps/mini.py", "--gpus", "0", "--parallel", "2"], "give one of them"),
-        (["--out", "s", "--sweep=configs/sweeps/mini.py", "--data", "no/data"], "data set no/data does not exist"),
         (["--out", "s", "--sweep=configs/sweeps/mini.py", "--only", "x9"], "no run of 14"),
         (["--out", "s", "--sweep=configs/sweeps/mini.py", "--on", "gke"], "needs --topology"),
         (["--out", "s", "--sweep=configs/sweeps/mini.py", "--on", "slurm"], "sbatch is not installed"),
