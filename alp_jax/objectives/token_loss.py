@@ -11,7 +11,7 @@ logits would be placed.
 
 import math
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -34,10 +34,10 @@ class TokenLosses(NamedTuple):
 class _Statistics(NamedTuple):
     """Of the logits of every position: the largest, the sum of exponentials less that one, the target's, the sum."""
 
-    top: jax.Array
-    total: jax.Array
-    target: jax.Array
-    sum: jax.Array
+    top: Any  # arrays, or PartitionSpecs where this describes shardings
+    total: Any
+    target: Any
+    sum: Any
 
 
 def token_losses(
@@ -64,12 +64,13 @@ def token_losses(
     tokens = tensor if vocab_DV.shape[1] % mesh.shape[tensor] == 0 else None
     by_row, by_token = PartitionSpec(rows), PartitionSpec(None, tokens)
     across = partial(jax.shard_map, mesh=mesh, check_vma=False)
-    settings = {"tokens": tokens, "tile": tile}
     forward = across(
-        partial(_forward, **settings), in_specs=(by_row, by_token, by_row), out_specs=_Statistics(*[by_row] * 4)
+        partial(_forward, tokens=tokens, tile=tile),
+        in_specs=(by_row, by_token, by_row),
+        out_specs=_Statistics(by_row, by_row, by_row, by_row),
     )
     backward = across(
-        partial(_backward, **settings, rows=rows, smoothing=smoothing, vocabulary=vocab_DV.shape[1]),
+        partial(_backward, tokens=tokens, rows=rows, tile=tile, smoothing=smoothing, vocabulary=vocab_DV.shape[1]),
         in_specs=(by_row, by_token, by_row, by_row, by_row),
         out_specs=(by_row, by_token),
     )
