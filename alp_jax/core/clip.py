@@ -63,7 +63,8 @@ class Clip:
       group: what splits never divide (package, kit, persona, track).
       license: short licence name of the source.
       member: which record of ``audio_path`` holds the audio when that file is a container: a row number for .parquet,
-        a record number for .array_record, the byte where the file begins for .tar; "" for a plain audio file.
+        a record number for .array_record, the byte where the file begins for .tar, ``start:length`` for .zip (see
+        ``core/split_zip.py``); "" for a plain audio file.
       recording_start_s: where the clip starts in ``recording``, seconds; None when that is not known. It differs from
         ``start_s`` when the file itself was cut out of the recording.
       channel: which channel of the file is the clip, from 0; None mixes all of them down.

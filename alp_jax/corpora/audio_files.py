@@ -82,7 +82,7 @@ class AudioFiles:
         self._root, self._leave_out, self._keep = root, frozenset(leave_out), frozenset(keep)
         self._locations: dict[str, tuple[str, str]] | None = None  # stem -> (folder, extension), shared by many stems
         self._again: dict[str, list[tuple[str, str]]] = {}  # further locations of a stem
-        self._tables: list[pathlib.Path] = []
+        self._containers: dict[str, list[pathlib.Path]] = {".parquet": [], ".zip": []}
         self._composed: dict[str, list[str]] | None = None  # stems that are not ASCII by their composed form
 
     def path(self, stems: Iterable[str]) -> str:
@@ -131,11 +131,14 @@ class AudioFiles:
             check_utf8(path, "audio file")
         return path
 
-    def parquet(self) -> list[pathlib.Path]:
-        """The parquet files below the folder, sorted."""
+    def containers(self, extension: str) -> list[pathlib.Path]:
+        """The files below the folder that hold audio files, sorted: all that end in ``.parquet``, or ``.zip``.
+
+        Those named for what is left out are not among them.
+        """
         if self._locations is None:
             self._scan()
-        return self._tables
+        return self._containers[extension]
 
     def _best(self, stem: str, locations: list[tuple[str, str]]) -> tuple[str, str]:
         rank = min(_rank(extension) for _, extension in locations)
@@ -158,9 +161,10 @@ class AudioFiles:
                     location = location_of.setdefault(extension, (prefix, extension))
                     if self._locations.setdefault(stem, location) is not location:
                         self._again.setdefault(stem, []).append(location)
-                elif extension == ".parquet":
-                    self._tables.append(pathlib.Path(folder, name))
-        self._tables.sort()
+                elif extension in self._containers and self._enters(stem):
+                    self._containers[extension].append(pathlib.Path(folder, name))
+        for paths in self._containers.values():
+            paths.sort()
 
     def _folders(self) -> Iterator[tuple[str, list[str]]]:
         """(folder, names of its files) below the root, each folder once however many links lead to it."""

@@ -82,9 +82,9 @@ def run(args: argparse.Namespace) -> dict:
     from alp_jax.corpora.registry import get, read_spec
     from alp_jax.data.audit import report as audit_report
     from alp_jax.data.audit import run as audit
-    from alp_jax.data.building.build import Settings
     from alp_jax.data.building.filters import CaptionFilter
     from alp_jax.data.building.report import accounting_lines
+    from alp_jax.data.building.settings import Settings
 
     for name in ("workers", "shards"):
         if getattr(args, name) < 0:
@@ -129,7 +129,7 @@ def run(args: argparse.Namespace) -> dict:
 
 
 def _preview(args: argparse.Namespace, chosen) -> dict:
-    from alp_jax.data.building.build import preview
+    from alp_jax.data.building.preview import preview
     from alp_jax.data.building.report import accounting_lines, preview_lines
 
     for name in ("out", "against"):

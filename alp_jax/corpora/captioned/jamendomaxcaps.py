@@ -80,7 +80,7 @@ class _Tracks:
 
     def _index(self) -> None:
         self._rows = {}
-        for table, path in enumerate(self._files.parquet()):
+        for table, path in enumerate(self._files.containers(".parquet")):
             self._paths.append(os.path.abspath(path))
             with tables.open_parquet(path) as file:
                 columns = {column.path for column in map(file.schema.column, range(len(file.schema)))}

@@ -4,10 +4,10 @@ Published as one JSON file per source: ``as_final.json`` (AudioSet, strongly lab
 ``fsd_final.json`` (FreeSound) and ``sb_final.json`` (SoundBible), each
 ``{"num_captions_per_audio": 1, "data": [{id, caption, duration, audio, ...}]}``; ``audio`` and ``download_link`` are
 not used. The tree ``json_files`` has a folder for each source, and of FreeSound a second file, ``fsd_final_2s.json``,
-with the sounds of 2 s and more: it is read only if the first is not given. The audio is one flac file per id, below
-folders such as ``AudioSet_SL_flac`` as the zip files unpack. Ids of FreeSound and SoundBible are numbers that collide,
-so folders named after another source are not searched. The sources are mixed and counted as
-``wavcaps_<source>``.
+with the sounds of 2 s and more: it is read only if the first is not given. The audio is one flac file per id, in zip
+archives of several volumes (``FreeSound.z01``, ..., ``FreeSound.zip``), which are read where they lie, or unpacked,
+below folders such as ``AudioSet_SL_flac``. Ids of FreeSound and SoundBible are numbers that collide, so folders and
+archives named after another source are not searched. The sources are mixed and counted as ``wavcaps_<source>``.
 """
 
 import dataclasses
@@ -19,6 +19,7 @@ from alp_jax.core.clip import Clip
 from alp_jax.core.errors import UserError
 from alp_jax.core.progress import say
 from alp_jax.corpora import json_stream, youtube
+from alp_jax.corpora.archived import ArchivedFiles
 from alp_jax.corpora.audio_files import AudioFiles
 from alp_jax.corpora.corpus import Clips, Corpus, Option
 from alp_jax.corpora.rows import BadRow, captions, identifier, stated_seconds, tags, to_clips
@@ -53,7 +54,7 @@ def clips(
     for path in _files(metadata):
         name = part or _part_of(path)
         others = [word for other in _PARTS for word in _PARTS[other].words if other != name]
-        files = AudioFiles(audio, leave_out=others, keep=_PARTS[name].words)
+        files = ArchivedFiles(AudioFiles(audio, leave_out=others, keep=_PARTS[name].words))
         rows = json_stream.json_rows(path, "data", ("id", "caption"))
         yield from to_clips(f"{path} record", rows, _clip, name, split or "train", files)
 
@@ -88,7 +89,7 @@ def _part_of(path: pathlib.Path) -> str:
     return parts.pop()
 
 
-def _clip(record: dict, name: str, split: str, files: AudioFiles) -> Clip:
+def _clip(record: dict, name: str, split: str, files: ArchivedFiles) -> Clip:
     part, own = _PARTS[name], identifier(record)
     start = 0.0  # the files are whole recordings, except those of AudioSet
     if name == "audioset":
@@ -96,15 +97,17 @@ def _clip(record: dict, name: str, split: str, files: AudioFiles) -> Clip:
     elif not re.fullmatch(part.form, own):
         raise BadRow("bad_id", f"{own!r} is not an id of {name}")
     recording = f"{part.recording}:{own}"
+    path, member = files.place([*youtube.names(own)] if name == "audioset" else [own])
     return Clip(
         id=f"wavcaps_{name}:{own}",
         source=f"wavcaps_{name}",
         recording=recording,
-        audio_path=files.path(youtube.names(own) if name == "audioset" else [own]),
+        audio_path=path,
         captions=captions([record.get("caption")]),
         tags=tags(record.get("tags")),
         split=split,
         group=recording,
+        member=member,
         recording_start_s=start,
         stated_s=stated_seconds(record.get("duration")),
     )
@@ -115,6 +118,6 @@ CORPUS = Corpus(
     title="WavCaps: AudioSet, BBC, FreeSound and SoundBible with captions by a language model",
     read=clips,
     metadata="as_final.json, bbc_final.json, fsd_final.json, sb_final.json, or the folder json_files with them",
-    audio="one file per id, {id}.flac (AudioSet: Y{id} or {id}); folders may be named for the source, as unzipped",
+    audio="one file per id, {id}.flac (AudioSet: Y{id} or {id}); the published zip archives, or unpacked",
     options={"part": Option("the source, when the file name does not tell it", "", tuple(_PARTS))},
 )

@@ -1,5 +1,5 @@
-"""Audio inside a larger file: rows of parquet as the Hugging Face datasets library writes them, files in tar archives,
-and records of TensorFlow Datasets (TFDS)."""
+"""Audio inside a larger file: rows of parquet as the Hugging Face datasets library writes them, files in tar and zip
+archives, and records of TensorFlow Datasets (TFDS)."""
 
 import io
 import os
@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from alp_jax.core.clip import AUDIO_EXTENSIONS
 from alp_jax.core.errors import UserError
+from alp_jax.core.split_zip import Archive
 from alp_jax.data.audio import array_records
 from alp_jax.data.audio.decoders import sniff
 from alp_jax.data.audio.errors import BadAudio
@@ -34,10 +35,11 @@ class MemberReader:
         """The encoded audio of a member, and the extension of such a file (``.mp3``, ``.flac``, ``.wav``).
 
         Args:
-          path: a parquet file with a column ``audio`` of struct{bytes, path} or of bytes, a tar archive, or a shard of
-            a TFDS data set.
-          member: for parquet the row number from 0, followed by ``:<column>`` unless that is ``audio``; for an archive
-            the byte at which the file begins; for TFDS the record number from 0.
+          path: a parquet file with a column ``audio`` of struct{bytes, path} or of bytes, a tar archive, a zip archive
+            (of several volumes the last), or a shard of a TFDS data set.
+          member: for parquet the row number from 0, followed by ``:<column>`` unless that is ``audio``; for tar the
+            byte at which the file begins; for zip ``<start>:<length>`` of ``split_zip.Entry``; for TFDS the record
+            number from 0.
           max_bytes: larger audio is refused.
 
         Raises:
@@ -51,6 +53,8 @@ class MemberReader:
                 data, extension = array_records.read_audio(path, int(member))
             elif path.lower().endswith(".tar"):
                 data, extension = _file(path, int(member), max_bytes)
+            elif path.lower().endswith(".zip"):
+                data, extension = self._zipped(path, int(number), int(column), max_bytes)
             else:
                 data, extension = self._row(pathlib.Path(path), int(number), column or _COLUMN)
         except FileNotFoundError:
@@ -63,6 +67,13 @@ class MemberReader:
         if len(data) > max_bytes:
             raise BadAudio("too_large", f"{path} member {member}: {len(data)} bytes")
         return data, extension
+
+    def _zipped(self, path: str, start: int, length: int, max_bytes: int) -> tuple[bytes, str]:
+        if self._archive is None or self._archive[0] != path:
+            os.stat(path)  # one that is gone is missing, not damaged
+            self._archive = path, Archive(path)
+        name, data = self._archive[1].read(start, length, max_bytes)
+        return data, _extension(name, data) if data else ""
 
     def _row(self, path: pathlib.Path, row: int, column: str) -> tuple[bytes, str]:
         status = path.stat()
@@ -101,6 +112,7 @@ class MemberReader:
         self._place: tuple | None = None  # (path, column, size, modification time, row group) of _rows
         self._file: pq.ParquetFile | None = None
         self._rows, self._next = iter(()), 0
+        self._archive: tuple[str, Archive] | None = None
 
 
 def _file(path: str, start: int, max_bytes: int) -> tuple[bytes, str]:

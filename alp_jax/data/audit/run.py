@@ -6,6 +6,7 @@
 """
 
 import dataclasses
+import os
 from collections.abc import Callable, Iterable, Sequence
 
 from alp_jax.core import files, storage
@@ -15,6 +16,7 @@ from alp_jax.data.audit import planted, planted_rows, sets
 from alp_jax.data.audit.audit import audit, exclude, training_rows
 from alp_jax.data.audit.kinds import LEAK_KINDS
 from alp_jax.data.audit.sets import EvalSet
+from alp_jax.data.building import tables
 from alp_jax.data.building.build import build
 from alp_jax.data.store.dataset import Dataset, open_dataset
 
@@ -57,10 +59,10 @@ def run(
     dataset = None if metadata else open_dataset(data)
     if dataset is not None and not len(training_rows(dataset)):
         return {"data": data, "clips": {}, "leaks": 0}, ""
-    audited = audit(metadata[1] if metadata else dataset, eval_sets(against, dataset, published))
-    summary = {"data": data} | audited.summary()
+    found = audit(metadata[1] if metadata else dataset, eval_sets(against, dataset, published))
+    summary = {"data": data} | found.summary()
     if exclude_leaks:
-        summary["accounting"] = exclude(dataset, audited, kinds or LEAK_KINDS, replace=replace)
+        summary["accounting"] = exclude(dataset, found, kinds or LEAK_KINDS, replace=replace)
     if out:
         storage.write(out, files.json_text(summary).encode())
     elif dataset is not None:
@@ -95,17 +97,30 @@ def build_audited(
       the accounting, and the summary of the audit; None when there is nothing to compare: no training clips, or no
       evaluation set.
     """
-    accounting = build(clips, out, **settings)
+    return audited(out, build(clips, out, **settings), against, keep_leaks)
+
+
+def audited(
+    out: storage.Location, accounting: dict, against: Sequence[EvalSet], keep_leaks: bool
+) -> tuple[dict, dict | None]:
+    """Audits the data set ``out``, which has this ``accounting``; for the rest see ``build_audited``."""
     dataset = open_dataset(out)
     against = [*own_sets(dataset), *against]
     if not against or not len(training_rows(dataset)):
         return accounting, None
-    audited = audit(dataset, against)
-    summary = {"data": str(out)} | audited.summary()
+    found = audit(dataset, against)
+    summary = {"data": str(out)} | found.summary()
     if not keep_leaks:
-        accounting = summary["accounting"] = exclude(dataset, audited)
+        accounting = summary["accounting"] = exclude(dataset, found)
     _keep(out, summary)
     return accounting, summary
+
+
+def kept(folder: storage.Location) -> dict | None:
+    """The audit that was written into a data set's folder; None if there is none."""
+    if storage.size(storage.join(folder, RESULT)) < 0:
+        return None
+    return {"data": os.fspath(folder)} | tables.read_json(folder, RESULT)
 
 
 def _keep(folder: storage.Location, summary: dict) -> str:

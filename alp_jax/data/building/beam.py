@@ -32,13 +32,14 @@ def engine(options: Sequence[str], watch: Mapping[str, float]) -> Callable[[Sequ
         chosen = PipelineOptions(list(options))
         # Beam's own default fetches a program from the network when it runs
         runner = chosen.view_as(StandardOptions).runner or FnApiRunner()
-        pipeline = beam.Pipeline(runner, chosen)
+        beam.Pipeline(runner, chosen)
     except (ValueError, SystemExit) as error:
         raise UserError(f"--beam_options {' '.join(options)}: {error}") from None
 
     def run(tasks: Sequence[shard.Task]) -> None:
         if not tasks:
             return
+        pipeline = beam.Pipeline(runner, chosen)
         pipeline | beam.Create(list(tasks)) | beam.Reshuffle() | beam.Map(write, dict(watch))
         try:
             pipeline.run().wait_until_finish()

@@ -16,7 +16,7 @@ from alp_jax.data.store import ladder
 from alp_jax.data.store.dataset import Dataset, open_dataset
 
 
-def merge(folders: Sequence[storage.Location], out: storage.Location, *, dedupe: str = "source") -> dict:
+def merge(folders: Sequence[storage.Location], out: storage.Location, *, dedupe: str = "source", least=2) -> dict:
     """Makes ``out`` a data set of the clips of ``folders`` and returns its accounting; no audio is copied.
 
     The ladder is the one that a single build of all clips would have. What a set has excluded stays excluded. Of clips
@@ -25,17 +25,19 @@ def merge(folders: Sequence[storage.Location], out: storage.Location, *, dedupe:
 
     Args:
       dedupe: ``source``, ``all`` or ``none``: among which clips stretches and sounds are compared.
+      least: how many data sets there have to be.
 
     Raises:
-      UserError: fewer than two data sets, one given twice, ``out`` is not empty, or it is on another kind of storage.
+      UserError: fewer than ``least`` data sets, one given twice, ``out`` holds anything but them, or it is on another
+        kind of storage.
       DataError: a data set is damaged.
       StorageError: ``out`` cannot be written.
     """
     choose(dedupe, DEDUPE, "dedupe")
     sets = [open_dataset(folder) for folder in folders]
-    if len(sets) < 2 or len({s.fingerprint for s in sets}) < len(sets):
+    if len(sets) < least or len({s.fingerprint for s in sets}) < len(sets):
         raise UserError("merge needs two or more different data sets")
-    if storage.names(out):
+    if set(storage.names(out)) - {_inside(out, s.path) for s in sets}:
         raise UserError(f"{out} is not empty; choose an empty folder")
     starts = np.cumsum([0, *(len(s.info["shards"]) for s in sets)])
     indices = []
@@ -64,6 +66,13 @@ def merge(folders: Sequence[storage.Location], out: storage.Location, *, dedupe:
     }
     tables.write_info(out, info)
     return accounting
+
+
+def _inside(out: storage.Location, path: storage.Location) -> str:
+    """The name in ``out`` of the file or folder that leads to ``path``; "" if it lies elsewhere."""
+    whole = [os.fspath(one) if storage.is_remote(one) else os.path.abspath(storage.local(one)) for one in (out, path)]
+    top = f"{whole[0].rstrip('/')}/"
+    return whole[1].removeprefix(top).partition("/")[0] if whole[1].startswith(top) else ""
 
 
 def _without_repeats(index: pa.Table, compared: pa.Table, order: np.ndarray, dedupe: str) -> pa.Table:

@@ -9,6 +9,7 @@ import collections
 import dataclasses
 import hashlib
 import itertools
+import math
 import pathlib
 from collections.abc import Iterable, Sequence
 
@@ -57,6 +58,7 @@ class Spool:
       rank: int8[N], 0 for clips that duplicates never displace (test), up to 2 for those displaced first (train).
       source: int32[N], index into ``sources``.
       digest: uint8[N, 16].
+      seconds: float32[N], the length that the metadata states; NaN where it states none.
       expected: number of clips that came, by source.
       left_out: reason -> clips that were not spooled or are not built, and rows that never became clips.
       dropped_captions: number of captions that the filter dropped, by reason.
@@ -68,6 +70,7 @@ class Spool:
     rank: np.ndarray
     source: np.ndarray
     digest: np.ndarray
+    seconds: np.ndarray
     sources: list[str]
     expected: dict[str, int]
     left_out: dict[str, LeftOut]
@@ -75,6 +78,16 @@ class Spool:
 
     def __len__(self) -> int:
         return len(self.place)
+
+    def lengths(self, rows_n: np.ndarray) -> dict[str, tuple[int, float, int]]:
+        """Of ``rows_n`` by source: their number, the seconds that their metadata states, how many state none."""
+        source, seconds = self.source[rows_n], self.seconds[rows_n].astype(np.float64)
+        size = len(self.sources)
+        clips = np.bincount(source, minlength=size)
+        stated = np.bincount(source, np.nan_to_num(seconds), minlength=size)
+        unknown = np.bincount(source, np.isnan(seconds), minlength=size)
+        columns = zip(self.sources, clips.tolist(), stated.tolist(), unknown.astype(int).tolist(), strict=True)
+        return {name: (count, total, none) for name, count, total, none in columns if count}
 
     def gather(self, rows_N: np.ndarray) -> pa.RecordBatch:
         """The rows ``rows_N``, in that order; reads only the batches that hold them."""
@@ -95,7 +108,7 @@ class _Writer:
         self._file = pa.ipc.new_file(str(path), rows.SCHEMA)
         self._dedupe, self._filter = dedupe, captions
         self._rows: list[tuple] = []
-        self._columns: dict[str, list] = {name: [] for name in ("place", "stretch", "rank", "source")}
+        self._columns: dict[str, list] = {name: [] for name in ("place", "stretch", "rank", "source", "seconds")}
         self._digests, self._arrays = bytearray(), collections.defaultdict(list)
         self.sources: dict[str, int] = {}
         self.left_out: dict[str, LeftOut] = collections.defaultdict(LeftOut)
@@ -130,7 +143,8 @@ class _Writer:
             reason = "not_utf8" if isinstance(error, UnicodeEncodeError) else "bad_time"
             return self.left_out[reason].add(_name(ascii(clip.id), ascii(clip.audio_path)), clip.source)
         self._rows.append(values)
-        facts = (ladder.id_hash(clip.id), _stretch(clip, self._dedupe), _EVALUATION_FIRST[clip.split], source)
+        known = (source, math.nan if clip.known_s is None else clip.known_s)
+        facts = (ladder.id_hash(clip.id), _stretch(clip, self._dedupe), _EVALUATION_FIRST[clip.split], *known)
         for column, value in zip(self._columns.values(), facts, strict=True):
             column.append(value)
         if len(self._rows) == _BATCH:
@@ -138,7 +152,7 @@ class _Writer:
         return None
 
     def _flush(self) -> None:
-        types = {"place": np.uint64, "stretch": np.uint64, "rank": np.int8, "source": np.int32}
+        types = {"place": np.uint64, "stretch": np.uint64, "rank": np.int8, "source": np.int32, "seconds": np.float32}
         for name, column in self._columns.items():
             self._arrays[name].append(np.array(column, types[name]))
             column.clear()
@@ -256,17 +270,22 @@ def digest(spooled: Spool, order: np.ndarray) -> str:
     return hashed.hexdigest()
 
 
+def bounds(clips: int, shards: int) -> list[int]:
+    """Where each of ``shards`` begins in the order of ``clips`` clips, and the end."""
+    return [clips * s // shards for s in range(shards + 1)]
+
+
 def write(spooled: Spool, order: np.ndarray, shards: int, path: storage.Location) -> list[int]:
     """Writes the plan file, one record batch per shard; returns the number of clips of each."""
-    bounds = [len(order) * s // shards for s in range(shards + 1)]
+    at = bounds(len(order), shards)
     at_once = max(1, _BATCH * shards // len(order))  # shards gathered at a time
     with storage.partial(path) as partial, pa.ipc.new_file(str(partial), rows.SCHEMA) as file:
         for first in range(0, shards, at_once):
-            edges = bounds[first : first + at_once + 1]
+            edges = at[first : first + at_once + 1]
             batch = spooled.gather(order[edges[0] : edges[-1]])
             for start, end in itertools.pairwise(edges):
                 file.write_batch(batch.slice(start - edges[0], end - start))
-    return [end - start for start, end in itertools.pairwise(bounds)]
+    return [end - start for start, end in itertools.pairwise(at)]
 
 
 def read(path: storage.Location, shard: int) -> list[Clip]:

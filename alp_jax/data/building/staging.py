@@ -2,8 +2,8 @@
 
 A row of parquet is read together with its row group, and the clips of a shard, which come in the ladder's order, lie in
 about as many row groups as there are clips. So before shards are written, the row groups are read once in order, and
-the files that the shards need go into a tar file beside the data set, where workers find them by offset. If the disk
-has no room for all of them, shards are written in waves, each with its own pass over the parquet files.
+the files that the shards need go into a tar file beside them, where workers find them by offset. If the disk has no
+room for all of them, shards are written in waves, each with its own pass over the parquet files.
 """
 
 import contextlib
@@ -37,18 +37,17 @@ _MOST_WAVES = 16
 _TOLD = 1e9  # bytes from which it takes minutes, and is announced
 
 
-def waves(tasks: Sequence[shard.Task], out: storage.Location) -> Iterator[list[shard.Task]]:
-    """``tasks`` in their order, in one or more lists, with the audio of parquet rows laid out for each.
+def waves(tasks: Sequence[shard.Task], folder: pathlib.Path) -> Iterator[list[shard.Task]]:
+    """``tasks`` in their order, in one or more lists, with the audio of parquet rows laid out in ``folder`` for each.
 
     What was laid out is removed when the next list is requested, and at the end. Tasks come unchanged if nothing would
-    be saved: no parquet, a data set that is not on this machine's disk, or too little room.
+    be saved: no parquet, or too little room.
     """
-    needed = {} if storage.is_remote(out) else _needed(tasks)
+    needed = _needed(tasks)
     total = sum(needed.values())
     if not total:
         yield list(tasks)
         return
-    folder = storage.local(out)
     count = math.ceil(total / max(1.0, _ROOM * shutil.disk_usage(folder).free))
     if count > _MOST_WAVES:
         say(f"{folder}: no room to lay out {total / 1e9:.0f} GB of audio, so each clip is read with its row group")

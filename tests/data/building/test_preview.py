@@ -7,7 +7,8 @@ import pytest
 from alp_jax.cli.main import main
 from alp_jax.core.clip import Rejected
 from alp_jax.core.errors import UserError
-from alp_jax.data.building.build import Settings, preview
+from alp_jax.data.building.preview import preview
+from alp_jax.data.building.settings import Settings
 from tests.data.building.clips import clip, wav
 
 pytestmark = pytest.mark.usefixtures("inline")
