@@ -7,7 +7,8 @@ from alp_jax.cli.parsers import add_action, fields_of
 
 EXAMPLE = (
     "alp launch slurm --name c10m --nodes 2 -- train --workdir runs/c10m --config=configs/pretrain.py:pairs=10m\n"
-    "  alp launch local --processes 2 -- train --workdir runs/two --config=configs/pretrain.py"
+    "  alp launch local --processes 2 -- train --workdir runs/two --config=configs/pretrain.py\n"
+    "  alp launch slurm --nodes 8 -- data build captionstew --root downloads --out data/captionstew"
 )
 
 
@@ -67,9 +68,9 @@ def run(args: argparse.Namespace) -> dict:
       UserError: an invalid name, number or command, or a scheduler's program that is not installed.
       AlpError: the scheduler refused, or what was started here failed, with its exit code.
     """
-    from alp_jax.launchers.names import check_command
+    from alp_jax.launchers.names import LAUNCHED, check_command
 
-    command = check_command(args.command)
+    command = check_command(args.command, (*LAUNCHED, "data") if args.action == "slurm" else LAUNCHED)
     result, text = {"local": _local, "slurm": _slurm, "gke": _gke, "tpu": _tpu}[args.action](args, command)
     if text and not args.json:
         print(text)
@@ -84,9 +85,10 @@ def _local(args: argparse.Namespace, command: list[str]) -> tuple[dict, str]:
 
 
 def _slurm(args: argparse.Namespace, command: list[str]) -> tuple[dict, str]:
-    from alp_jax.launchers.slurm import Job, launch
+    from alp_jax.launchers import builds, slurm
 
-    return launch(Job(**fields_of(Job, args)).checked(), command, dry_run=args.dry_run)
+    launch = builds.launch_build if command[0] == "data" else slurm.launch
+    return launch(slurm.Job(**fields_of(slurm.Job, args)).checked(), command, dry_run=args.dry_run)
 
 
 def _gke(args: argparse.Namespace, command: list[str]) -> tuple[dict, str]:

@@ -85,7 +85,7 @@ class Found:
 
 
 def find(
-    root: storage.Location, *, only: Sequence[str] = (), options: Sequence[str] = ()
+    root: storage.Location | None, *, only: Sequence[str] = (), options: Sequence[str] = ()
 ) -> tuple[list[Found], dict[str, str]]:
     """The corpora below ``root``, and why each of the others is not there.
 
@@ -94,8 +94,10 @@ def find(
       options: settings of single corpora, ``CORPUS.KEY=VALUE`` each.
 
     Raises:
-      UserError: an unknown name.
+      UserError: an unknown name, or no root.
     """
+    if not root:
+        raise UserError(f"--root DIR is needed to build {NAME}: a folder with a folder for each corpus, named after it")
     names = [member.name for member in MEMBERS]
     for name in only:
         choose(name, names, "--only")
@@ -127,13 +129,14 @@ def require(found: Sequence[Found], missing: Mapping[str, str], allow_missing: b
 
 
 def blacklists(found: Sequence[Found]) -> list[str]:
-    """The published lists of evaluation clips among the files of WavCaps; empty if it is not among ``found``."""
+    """The published lists of evaluation clips among the files of WavCaps, as evaluation sets are named; empty if it is
+    not among ``found``."""
     for one in found:
         if one.name == "wavcaps":
             for folder in _BLACKLISTS:
                 home = storage.join(one.audio, folder) if folder else one.audio
                 if lists := _matching(home, storage.names(home), _EVALUATION):
-                    return lists
+                    return [f"blacklist:{path}" for path in lists]
     return []
 
 

@@ -126,6 +126,10 @@ class Opened:
     corpus: Corpus
     cache: str
 
+    def rule_facts(self) -> dict | None:
+        """The rule as ``dataset.json`` records it."""
+        return self.rule and self.rule.facts()
+
     def rule_lines(self, splits: Mapping[str, Mapping]) -> Iterator[str]:
         """How clips are split, as text; for ``splits`` see ``SplitRule.lines``."""
         if self.rule:

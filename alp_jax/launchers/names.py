@@ -42,7 +42,10 @@ def check_count(flag: str, value: int, most: int) -> int:
     return value
 
 
-def check_command(command: Sequence[str], verbs: Sequence[str] = ("train", "sweep", "eval", "doctor")) -> list[str]:
+LAUNCHED = ("train", "sweep", "eval", "doctor")  # that any launcher can start
+
+
+def check_command(command: Sequence[str], verbs: Sequence[str] = LAUNCHED) -> list[str]:
     """Returns the arguments of ``alp``, a verb first, with a ``--workdir`` where the verb writes into one.
 
     Raises:
@@ -70,5 +73,9 @@ def option(command: Sequence[str], flag: str) -> str | None:
 
 
 def for_cluster(command: Sequence[str], kind: str) -> list[str]:
-    """``command`` with ``--cluster``, which says how a process learns its number, unless it has that flag already."""
-    return list(command) if option(command, "--cluster") is not None else [*command, "--cluster", kind]
+    """``command`` with ``--cluster``, which says how a process learns its number, unless it has that flag already.
+
+    A build of data has no such flag: its processes need not know of each other.
+    """
+    alone = command[0] == "data" or option(command, "--cluster") is not None
+    return list(command) if alone else [*command, "--cluster", kind]

@@ -64,8 +64,10 @@ def launch(job: Job, command: list[str], *, dry_run: bool) -> tuple[dict, str]:
     return submitted(folder, "slurm", must([sbatch, str(folder / "job.sbatch")], folder))
 
 
-def render(job: Job, commands: Sequence[Sequence[str]], log: str) -> str:
-    """The batch script. A run that was stopped (exit code 42) is queued again; other failures end the job.
+def render(
+    job: Job, commands: Sequence[Sequence[str]], log: str, stopped: Sequence[int] = (Preempted.exit_code,)
+) -> str:
+    """The batch script. A command that was stopped (exit codes ``stopped``) is queued again; others end the job.
 
     ``log`` is the file for what it prints, in SLURM's notation.
     """
@@ -98,7 +100,7 @@ def render(job: Job, commands: Sequence[Sequence[str]], log: str) -> str:
         'srun --kill-on-bad-exit=0 --wait=120 "${command[@]}"',
         "status=$?",
         "job=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}",
-        f'if [ "$status" -eq {Preempted.exit_code} ]; then scontrol requeue "${{job:-$SLURM_JOB_ID}}"; fi',
+        f'case $status in {"|".join(map(str, stopped))}) scontrol requeue "${{job:-$SLURM_JOB_ID}}" ;; esac',
         'exit "$status"',
     ]
     return "\n".join(lines) + "\n"

@@ -83,11 +83,11 @@ def check_share(max_bad_share: float) -> None:
         raise UserError(f"max_bad_share = {max_bad_share}: must be between 0 and 1")
 
 
-def engine_of(name: str, workers: int, beam_options: Sequence[str], watch: Mapping[str, float]) -> Engine:
+def engine_of(engine: str, workers: int, beam_options: Sequence[str], watch: Mapping[str, float]) -> Engine:
     """What carries out tasks.
 
     Args:
-      name: ``pool``, processes on this machine, or ``beam``.
+      engine: ``pool``, processes on this machine, or ``beam``.
       workers: decoding processes of the pool; 0 takes one per core.
       beam_options: command line options of Apache Beam, such as ``--runner=DataflowRunner``.
       watch: keyword arguments of ``worker.run``.
@@ -95,7 +95,7 @@ def engine_of(name: str, workers: int, beam_options: Sequence[str], watch: Mappi
     Raises:
       UserError: an unknown name, Beam is not installed, or options that it rejects.
     """
-    if choose(name, ENGINES, "engine") == "beam":
+    if choose(engine, ENGINES, "engine") == "beam":
         from alp_jax.data.building import beam
 
         on_beam = beam.engine(beam_options, watch)

@@ -16,7 +16,9 @@ from alp_jax.data.store import ladder
 from alp_jax.data.store.dataset import Dataset, open_dataset
 
 
-def merge(folders: Sequence[storage.Location], out: storage.Location, *, dedupe: str = "source", least=2) -> dict:
+def merge(
+    folders: Sequence[storage.Location], out: storage.Location, *, dedupe: str = "source", least: int = 2
+) -> dict:
     """Makes ``out`` a data set of the clips of ``folders`` and returns its accounting; no audio is copied.
 
     The ladder is the one that a single build of all clips would have. What a set has excluded stays excluded. Of clips
@@ -37,7 +39,7 @@ def merge(folders: Sequence[storage.Location], out: storage.Location, *, dedupe:
     sets = [open_dataset(folder) for folder in folders]
     if len(sets) < least or len({s.fingerprint for s in sets}) < len(sets):
         raise UserError("merge needs two or more different data sets")
-    if set(storage.names(out)) - {_inside(out, s.path) for s in sets}:
+    if set(storage.names(out)) - {_inside(out, s.path).partition("/")[0] for s in sets}:
         raise UserError(f"{out} is not empty; choose an empty folder")
     starts = np.cumsum([0, *(len(s.info["shards"]) for s in sets)])
     indices = []
@@ -55,7 +57,7 @@ def merge(folders: Sequence[storage.Location], out: storage.Location, *, dedupe:
     info = tables.facts() | {
         "collection": "merged",
         "plan": fingerprint([content, dedupe]),
-        "merged": [{"path": os.fspath(s.path), "fingerprint": s.fingerprint} for s in sets],
+        "merged": [{"path": _inside(out, s.path) or os.fspath(s.path), "fingerprint": s.fingerprint} for s in sets],
         "dedupe": dedupe,
         "fingerprint": content,
         "num_clips": len(index),
@@ -69,10 +71,10 @@ def merge(folders: Sequence[storage.Location], out: storage.Location, *, dedupe:
 
 
 def _inside(out: storage.Location, path: storage.Location) -> str:
-    """The name in ``out`` of the file or folder that leads to ``path``; "" if it lies elsewhere."""
+    """``path`` relative to ``out``; "" if it lies elsewhere."""
     whole = [os.fspath(one) if storage.is_remote(one) else os.path.abspath(storage.local(one)) for one in (out, path)]
     top = f"{whole[0].rstrip('/')}/"
-    return whole[1].removeprefix(top).partition("/")[0] if whole[1].startswith(top) else ""
+    return whole[1].removeprefix(top) if whole[1].startswith(top) else ""
 
 
 def _without_repeats(index: pa.Table, compared: pa.Table, order: np.ndarray, dedupe: str) -> pa.Table:

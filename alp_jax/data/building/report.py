@@ -36,6 +36,12 @@ def accounting_lines(out: str, accounting: dict, names_in: str = "") -> Iterator
         yield f"  {entry['count']:>6} {reason}: {entry['meaning']}: {_first(entry, names)}"
 
 
+def part_line(name: str, told: dict) -> str:
+    """What ``build.written`` tells of a part."""
+    others = f"{told['left']} shards of other parts are not there yet" if told["left"] else "no other shard is missing"
+    return f"{name}, part {told['part']}: {told['shards']} shards, {told['written']} of them written now; {others}"
+
+
 def preview_lines(preview: dict) -> Iterator[str]:
     """What ``build.preview`` reports besides the account."""
     for source, count in preview["without_length"].items():

@@ -7,7 +7,7 @@ corpora, shards, the data set of each corpus, the merged one.
 import contextlib
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from alp_jax.core import files, storage
 from alp_jax.core.cores import usable_cores
@@ -48,7 +48,7 @@ def collect(
     *,
     chosen: Settings,
     run: build.Engine,
-    against: Callable[[], Sequence[audit.EvalSet]],
+    against: Sequence[audit.EvalSet],
     keep_leaks: bool,
     max_bad_share: float,
     cores: int = 0,
@@ -58,7 +58,7 @@ def collect(
 
     Args:
       run: as of ``build.engine_of``; ``cores``: how many it has, 0 for all of this machine.
-      against: reads the evaluation sets besides the corpora's own valid and test splits.
+      against: evaluation sets besides the corpora's own valid and test splits.
       keep_leaks: leave training clips that are evaluation clips in use.
       max_bad_share: as of ``build``, for each corpus.
       part: write only the shards of this part; when all parts are written, a call without it makes the collection.
@@ -88,7 +88,7 @@ def collect(
     if part is not None:
         return {"forecast": told, "parts": parts}
     folders = [storage.join(storage.join(out, FOLDER), one.name) for one in corpora]
-    accounting, audited = _merged(folders, out, chosen.dedupe, against(), keep_leaks)
+    accounting, audited = _merged(folders, out, chosen.dedupe, against, keep_leaks)
     return {"forecast": told, "accounting": accounting, "audit": audited}
 
 
@@ -103,6 +103,7 @@ def _merged(
     there = storage.size(storage.join(home, _MERGED)) >= 0 and storage.size(storage.join(out, INFO)) >= 0
     if there and tables.read_json(home, _MERGED).get("of") == wanted:
         return tables.read_json(out, INFO)["accounting"], audit.kept(out)
+    storage.remove(storage.join(home, _MERGED))
     for name in (INFO, *storage.names(out)):  # dataset.json first: from then on it is no data set
         if name in (INFO, AUDIT, audit.RESULT) or (name.startswith("index") and name.endswith(".arrow")):
             storage.remove(storage.join(out, name))
