@@ -28,7 +28,7 @@ class Entry(NamedTuple):
     length: int
 
 
-class Archive:
+class ZipArchive:
     """An archive; ``path`` is the volume that ends in ``.zip``, the others lie beside it.
 
     Raises:

@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 
 from alp_jax.core.clip import AUDIO_EXTENSIONS
-from alp_jax.core.split_zip import Archive
+from alp_jax.core.split_zip import ZipArchive
 from alp_jax.corpora.audio_files import AudioFiles
 
 
@@ -41,7 +41,7 @@ class ArchivedFiles:
         places: dict[str, tuple[int, int, int]] = {}
         for number, path in enumerate(self._files.containers(".zip")):
             self._paths.append(os.path.abspath(path))
-            for entry in Archive(path).entries():
+            for entry in ZipArchive(path).entries():
                 stem, extension = os.path.splitext(entry.name.rpartition("/")[2])
                 if extension.lower() in AUDIO_EXTENSIONS:
                     places.setdefault(stem, (number, entry.start, entry.length))

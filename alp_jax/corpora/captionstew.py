@@ -118,7 +118,7 @@ def find(
     return found, missing
 
 
-def require(found: Sequence[Found], missing: Mapping[str, str], allow_missing: bool) -> None:
+def require_found(found: Sequence[Found], missing: Mapping[str, str], allow_missing: bool) -> None:
     """Raises UserError if corpora are missing that may not be, or none is there."""
     why = "; ".join(f"{name} ({reason})" for name, reason in missing.items())
     if missing and not (found and allow_missing):

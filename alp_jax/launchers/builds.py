@@ -5,16 +5,16 @@ import signal
 from collections.abc import Sequence
 
 from alp_jax.core.errors import Preempted, UserError
+from alp_jax.launchers import slurm
 from alp_jax.launchers.call import must, need
 from alp_jax.launchers.names import option
 from alp_jax.launchers.record import new_folder, submitted, write_record
-from alp_jax.launchers.slurm import Job, render
 
 # A build keeps what it has finished at any moment, so one that was killed is queued again like one that stopped.
 _STOPPED = (Preempted.exit_code, 128 + signal.SIGTERM)
 
 
-def launch_build(job: Job, command: Sequence[str], *, dry_run: bool) -> tuple[dict, str]:
+def launch_build(job: slurm.Job, command: Sequence[str], *, dry_run: bool) -> tuple[dict, str]:
     """Submits ``data build ...`` on ``job.nodes`` nodes; the result, and lines to print.
 
     The launch is recorded in ``OUT-launch``, beside the data set. With ``dry_run`` both scripts are returned instead.
@@ -35,14 +35,17 @@ def launch_build(job: Job, command: Sequence[str], *, dry_run: bool) -> tuple[di
     one = dataclasses.replace(job, nodes=1, tasks_per_node=1, gpus_per_node=0)
     parts = [[*command, "--part", f"{number}/{job.nodes}"] for number in range(1, job.nodes + 1)]
     if dry_run:
-        scripts = [render(one, parts, "slurm-%A_%a.txt", _STOPPED), render(one, [command], "slurm-%j.txt", _STOPPED)]
+        scripts = [
+            slurm.render(one, parts, "slurm-%A_%a.txt", _STOPPED),
+            slurm.render(one, [command], "slurm-%j.txt", _STOPPED),
+        ]
         return {"kind": "slurm", "scripts": scripts}, "\n# and when all of its tasks have succeeded:\n".join(scripts)
     sbatch = need("sbatch", "run this where jobs are submitted")
     folder = new_folder(["data", "--workdir", f"{out.rstrip('/')}-launch"])
     task = "%A_%a" if job.nodes > 1 else "%j"
     scripts = {
-        "parts.sbatch": render(one, parts, f"{folder}/slurm-{task}.txt", _STOPPED),
-        "finish.sbatch": render(one, [command], f"{folder}/slurm-%j.txt", _STOPPED),
+        "parts.sbatch": slurm.render(one, parts, f"{folder}/slurm-{task}.txt", _STOPPED),
+        "finish.sbatch": slurm.render(one, [command], f"{folder}/slurm-%j.txt", _STOPPED),
     }
     write_record(folder, "slurm", [*parts, command], dataclasses.asdict(job), scripts)
     first = must([sbatch, "--parsable", str(folder / "parts.sbatch")], folder).partition(";")[0]

@@ -93,8 +93,8 @@ def run(args: argparse.Namespace) -> dict:
         _refuse(args, ("metadata", "audio", "split"), "is not for captionstew, whose files are below --root")
         found, missing = captionstew.find(args.root, only=args.only, options=args.option)
         if not args.dry_run:
-            captionstew.require(found, missing, args.allow_missing)
-        absent = forecast.published([one for one in captionstew.MEMBERS if one.name in missing])
+            captionstew.require_found(found, missing, args.allow_missing)
+        absent = forecast.published_loads([one for one in captionstew.MEMBERS if one.name in missing])
         lists = captionstew.blacklists(found)
         result, lines = request.several(asked, found, missing, absent, lists, registry.read_spec)
     else:

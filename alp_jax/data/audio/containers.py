@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from alp_jax.core.clip import AUDIO_EXTENSIONS
 from alp_jax.core.errors import UserError
-from alp_jax.core.split_zip import Archive
+from alp_jax.core.split_zip import ZipArchive
 from alp_jax.data.audio import array_records
 from alp_jax.data.audio.decoders import sniff
 from alp_jax.data.audio.errors import BadAudio
@@ -71,7 +71,7 @@ class MemberReader:
     def _zipped(self, path: str, start: int, length: int, max_bytes: int) -> tuple[bytes, str]:
         if self._archive is None or self._archive[0] != path:
             os.stat(path)  # one that is gone is missing, not damaged
-            self._archive = path, Archive(path)
+            self._archive = path, ZipArchive(path)
         name, data = self._archive[1].read(start, length, max_bytes)
         return data, _extension(name, data) if data else ""
 
@@ -112,7 +112,7 @@ class MemberReader:
         self._place: tuple | None = None  # (path, column, size, modification time, row group) of _rows
         self._file: pq.ParquetFile | None = None
         self._rows, self._next = iter(()), 0
-        self._archive: tuple[str, Archive] | None = None
+        self._archive: tuple[str, ZipArchive] | None = None
 
 
 def _file(path: str, start: int, max_bytes: int) -> tuple[bytes, str]:

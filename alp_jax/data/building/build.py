@@ -22,14 +22,14 @@ from alp_jax.core.names import choose
 from alp_jax.core.progress import Progress
 from alp_jax.data.building import shard, staging, tables, worker
 from alp_jax.data.building.account import account, bad, reasons_line
-from alp_jax.data.building.part import WHOLE, Part
-from alp_jax.data.building.planned import ROWS, WORK, Planned, prepare, work_folder
+from alp_jax.data.building.part import WHOLE_BUILD, BuildPart
+from alp_jax.data.building.planned import PLAN_ROWS, WORK, Planned, plan_build, work_folder
 from alp_jax.data.building.settings import Settings
 from alp_jax.data.store.schema import ACCOUNTING, AUDIT_SCHEMA, INDEX_SCHEMA, INFO, PLAN
 
 ENGINES = ("pool", "beam")
 Engine = Callable[
-    [Sequence[shard.Task], str, Part], None
+    [Sequence[shard.Task], str, BuildPart], None
 ]  # carries out the tasks of a part of the data set in a folder
 
 
@@ -39,7 +39,7 @@ def build(
     *,
     source_name: str,
     max_bad_share: float = 0.05,
-    part: Part | None = None,
+    part: BuildPart | None = None,
     split_rule: Mapping | None = None,
     engine: str = "pool",
     workers: int = 0,
@@ -63,21 +63,21 @@ def build(
       DataError: too many unusable clips; ``accounting.json`` in ``out_dir`` says which and why.
       StorageError: shards could not be written.
     """
-    check_share(max_bad_share)
+    check_bad_share(max_bad_share)
     run = engine_of(engine, workers, beam_options, watch or {})
     chosen = Settings.of(**settings)
     out = os.fspath(out_dir)
-    planned = prepare(clips, out, chosen, part or WHOLE)
+    planned = plan_build(clips, out, chosen, part or WHOLE_BUILD)
     if part is not None:
-        return written(planned, chosen, run, part)
+        return write_part(planned, chosen, run, part)
     if planned.complete:
         return tables.read_json(out, INFO)["accounting"]
-    written(planned, chosen, run)
+    write_part(planned, chosen, run)
     about = {"collection": source_name} | ({"split_rule": dict(split_rule)} if split_rule else {})
     return finish(planned, chosen, about, max_bad_share)
 
 
-def check_share(max_bad_share: float) -> None:
+def check_bad_share(max_bad_share: float) -> None:
     """Raises UserError unless ``max_bad_share`` is a share."""
     if not 0 <= max_bad_share <= 1:
         raise UserError(f"max_bad_share = {max_bad_share}: must be between 0 and 1")
@@ -100,7 +100,7 @@ def engine_of(engine: str, workers: int, beam_options: Sequence[str], watch: Map
 
         on_beam = beam.engine(beam_options, watch)
 
-        def run_beam(tasks: Sequence[shard.Task], out: str, part: Part) -> None:
+        def run_beam(tasks: Sequence[shard.Task], out: str, part: BuildPart) -> None:
             if storage.is_remote(out):  # audio laid out on this machine would be out of reach
                 on_beam(tasks)
                 return
@@ -112,7 +112,7 @@ def engine_of(engine: str, workers: int, beam_options: Sequence[str], watch: Map
     if beam_options:
         raise UserError(f"beam_options {' '.join(beam_options)}: they need engine = beam")
 
-    def run(tasks: Sequence[shard.Task], out: str, part: Part) -> None:
+    def run(tasks: Sequence[shard.Task], out: str, part: BuildPart) -> None:
         if not tasks:
             return
         with (
@@ -127,7 +127,7 @@ def engine_of(engine: str, workers: int, beam_options: Sequence[str], watch: Map
     return run
 
 
-def written(planned: Planned, chosen: Settings, run: Engine, part: Part = WHOLE) -> dict:
+def write_part(planned: Planned, chosen: Settings, run: Engine, part: BuildPart = WHOLE_BUILD) -> dict:
     """Writes the shards of a part that are not finished.
 
     Returns:
@@ -180,7 +180,7 @@ def finish(planned: Planned, chosen: Settings, about: dict, max_bad_share: float
     }
     tables.write_info(out, info)  # from here on it is a data set, and the plan is no longer needed
     for name in storage.names(out):
-        if name in (PLAN, ROWS, ACCOUNTING) or name.startswith((".clips-", ".index.", ".plan.", ".staged.")):
+        if name in (PLAN, PLAN_ROWS, ACCOUNTING) or name.startswith((".clips-", ".index.", ".plan.", ".staged.")):
             storage.remove(storage.join(out, name))  # the latter are left by killed workers
         elif name.startswith(WORK):
             shutil.rmtree(storage.local(storage.join(out, name)))  # by a killed part

@@ -10,14 +10,14 @@ T = TypeVar("T")
 _MOST = 10_000
 
 
-class Part(NamedTuple):
+class BuildPart(NamedTuple):
     """Part ``number`` (from 1) of ``of``. Its shards are every ``of``-th, so parts cost about the same."""
 
     number: int
     of: int
 
     @classmethod
-    def parse(cls, text: str) -> "Part":
+    def parse(cls, text: str) -> "BuildPart":
         """``3/8`` as the third of eight parts.
 
         Raises:
@@ -42,4 +42,4 @@ class Part(NamedTuple):
         return f"{self.number}/{self.of}"
 
 
-WHOLE = Part(1, 1)
+WHOLE_BUILD = BuildPart(1, 1)

@@ -14,11 +14,11 @@ from alp_jax.core.clip import Clip, Rejected
 from alp_jax.core.errors import StorageError, UserError
 from alp_jax.core.hashing import fingerprint
 from alp_jax.data.building import plan, shard, staging, tables
-from alp_jax.data.building.part import WHOLE, Part
+from alp_jax.data.building.part import WHOLE_BUILD, BuildPart
 from alp_jax.data.building.settings import Settings
 from alp_jax.data.store.schema import INFO, PLAN, SCHEMA_VERSION
 
-ROWS = "plan.arrow"
+PLAN_ROWS = "plan.arrow"
 WORK = ".part"  # begins the names of the folders in which parts keep what they need for a while
 _SPOOL = ".plan.spool"
 _CLIPS_PER_SHARD, _MAX_SHARDS = 256, 1024
@@ -53,7 +53,7 @@ class Planned:
             shard.Task(
                 storage.join(self.out, shard.name(number, len(self.counts))),
                 self.identity,
-                storage.join(self.out, ROWS),
+                storage.join(self.out, PLAN_ROWS),
                 number,
                 count,
                 chosen.codec,
@@ -63,7 +63,7 @@ class Planned:
         ]
 
 
-def prepare(clips: Iterable[Clip | Rejected], out: str, chosen: Settings, part: Part = WHOLE) -> Planned:
+def plan_build(clips: Iterable[Clip | Rejected], out: str, chosen: Settings, part: BuildPart = WHOLE_BUILD) -> Planned:
     """Plans a build and claims its folder; writes the plan unless it is there.
 
     Every part of a build plans all of it. The plans are the same, so it does no harm that each writes it.
@@ -75,7 +75,7 @@ def prepare(clips: Iterable[Clip | Rejected], out: str, chosen: Settings, part: 
     if not storage.is_remote(out) and storage.local(out).exists() and not storage.local(out).is_dir():
         raise UserError(f"{out} is a file; choose a folder for the data set")
     names = set(storage.names(out))
-    own = {_SPOOL, ROWS, staging.NAME, staging.OFFSETS}
+    own = {_SPOOL, PLAN_ROWS, staging.NAME, staging.OFFSETS}
     if not names & {INFO, PLAN} and any(name not in own and not name.startswith((WORK, ".plan.")) for name in names):
         raise UserError(f"{out} is not empty and is not a data set; choose an empty folder")
     with work_folder(out, part) as work:
@@ -89,8 +89,8 @@ def prepare(clips: Iterable[Clip | Rejected], out: str, chosen: Settings, part: 
             complete = _claimed(out, identity) == INFO
             if not complete:
                 # The order makes a stopped build safe to repeat: the plan is there before the claim that promises it.
-                if PLAN not in names or ROWS not in names:
-                    plan.write(spooled, order, shards, storage.join(out, ROWS))
+                if PLAN not in names or PLAN_ROWS not in names:
+                    plan.write(spooled, order, shards, storage.join(out, PLAN_ROWS))
                 storage.write(storage.join(out, PLAN), files.json_text({"plan": identity}).encode())
         finally:
             (work / _SPOOL).unlink(missing_ok=True)
@@ -107,7 +107,7 @@ def prepare(clips: Iterable[Clip | Rejected], out: str, chosen: Settings, part: 
 
 
 @contextlib.contextmanager
-def work_folder(out: str, part: Part = WHOLE) -> Iterator[pathlib.Path]:
+def work_folder(out: str, part: BuildPart = WHOLE_BUILD) -> Iterator[pathlib.Path]:
     """A folder on this machine for what a part needs for a while: the data set's own, or one inside it for a part.
 
     Folders that are left empty are removed again.

@@ -17,17 +17,17 @@ from alp_jax.core.progress import say
 from alp_jax.data.audit import run as audit
 from alp_jax.data.building import build, tables
 from alp_jax.data.building.merge import merge
-from alp_jax.data.building.part import WHOLE, Part
+from alp_jax.data.building.part import WHOLE_BUILD, BuildPart
 from alp_jax.data.building.preview import preview
 from alp_jax.data.building.settings import Settings
-from alp_jax.data.collection.forecast import Load, forecast, forecast_lines
-from alp_jax.data.collection.member import FOLDER, Corpus, plan_member
+from alp_jax.data.collection.forecast import Load, cost_forecast, cost_lines
+from alp_jax.data.collection.member import PARTS, CorpusOnDisk, plan_member
 from alp_jax.data.store.schema import AUDIT, INFO
 
-_MERGED = "merged.json"  # in FOLDER: of what the collection was last made
+_MERGED = "merged.json"  # in PARTS: of what the collection was last made
 
 
-def look(corpora: Sequence[Corpus], absent: Mapping[str, Load], chosen: Settings) -> dict:
+def preview_collection(corpora: Sequence[CorpusOnDisk], absent: Mapping[str, Load], chosen: Settings) -> dict:
     """What a build would do, without writing anything.
 
     Returns:
@@ -39,11 +39,11 @@ def look(corpora: Sequence[Corpus], absent: Mapping[str, Load], chosen: Settings
         accounts[corpus.name] = account = preview(corpus.clips(), chosen)
         hours = sum(split["hours"] for split in account["splits"].values())
         loads[corpus.name] = Load(account["usable"], hours, sum(account["without_length"].values()), cost=corpus.cost)
-    return {"forecast": forecast(loads, chosen.codec), "accounts": accounts}
+    return {"forecast": cost_forecast(loads, chosen.codec), "accounts": accounts}
 
 
-def collect(
-    corpora: Sequence[Corpus],
+def build_collection(
+    corpora: Sequence[CorpusOnDisk],
     out: storage.Location,
     *,
     chosen: Settings,
@@ -52,7 +52,7 @@ def collect(
     keep_leaks: bool,
     max_bad_share: float,
     cores: int = 0,
-    part: Part | None = None,
+    part: BuildPart | None = None,
 ) -> dict:
     """Builds, merges and audits the corpora.
 
@@ -70,24 +70,24 @@ def collect(
     Raises:
       UserError, DataError, StorageError: as ``build``; ``out`` holds something else.
     """
-    build.check_share(max_bad_share)
+    build.check_bad_share(max_bad_share)
     out = os.fspath(out)
     _check(out)
-    plans = {one.name: plan_member(one, out, chosen, part or WHOLE) for one in corpora}
-    told = forecast({one.name: Load.of(plans[one.name].lengths, one.cost) for one in corpora}, chosen.codec)
+    plans = {one.name: plan_member(one, out, chosen, part or WHOLE_BUILD) for one in corpora}
+    told = cost_forecast({one.name: Load.of(plans[one.name].lengths, one.cost) for one in corpora}, chosen.codec)
     todo = [name for name, planned in plans.items() if not planned.complete]
     if todo:
-        for line in forecast_lines(told, cores or len(usable_cores()), part.of if part else 1, _free(out)):
+        for line in cost_lines(told, cores or len(usable_cores()), part.of if part else 1, _free(out)):
             say(line)
     parts = {}
     for name in todo:
         say(f"{name}: {'part ' + str(part) if part else 'builds its shards'}")
-        parts[name] = build.written(plans[name], chosen, run, part or WHOLE)
+        parts[name] = build.write_part(plans[name], chosen, run, part or WHOLE_BUILD)
         if part is None:
             build.finish(plans[name], chosen, {"collection": name}, max_bad_share)
     if part is not None:
         return {"forecast": told, "parts": parts}
-    folders = [storage.join(storage.join(out, FOLDER), one.name) for one in corpora]
+    folders = [storage.join(storage.join(out, PARTS), one.name) for one in corpora]
     accounting, audited = _merged(folders, out, chosen.dedupe, against, keep_leaks)
     return {"forecast": told, "accounting": accounting, "audit": audited}
 
@@ -99,7 +99,7 @@ def _merged(
     infos = [tables.read_json(folder, INFO) for folder in folders]
     sets = [[one.name, len(one.clips), list(one.covers)] for one in against]
     wanted = fingerprint([[info["fingerprint"] for info in infos], dedupe, sets, keep_leaks])
-    home = storage.join(out, FOLDER)
+    home = storage.join(out, PARTS)
     there = storage.size(storage.join(home, _MERGED)) >= 0 and storage.size(storage.join(out, INFO)) >= 0
     if there and tables.read_json(home, _MERGED).get("of") == wanted:
         return tables.read_json(out, INFO)["accounting"], audit.kept(out)
@@ -115,7 +115,7 @@ def _merged(
 
 def _check(out: str) -> None:
     names = storage.names(out)
-    if names and FOLDER not in names:
+    if names and PARTS not in names:
         raise UserError(f"{out} is not empty and is not a collection; choose an empty folder")
 
 

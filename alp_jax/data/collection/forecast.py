@@ -59,14 +59,14 @@ def costs(load: Load, codec: str) -> dict:
     }
 
 
-def forecast(loads: Mapping[str, Load], codec: str) -> dict:
+def cost_forecast(loads: Mapping[str, Load], codec: str) -> dict:
     """``costs`` of each corpus under ``corpora``, and their sums."""
     corpora = {name: costs(load, codec) for name, load in loads.items()}
     keys = ("clips", "hours", "core_hours", "bytes", "temporary_bytes")
     return {"corpora": corpora} | {key: round(sum(one[key] for one in corpora.values()), 4) for key in keys}
 
 
-def forecast_lines(told: Mapping, cores: int, parts: int, free: int | None) -> Iterator[str]:
+def cost_lines(told: Mapping, cores: int, parts: int, free: int | None) -> Iterator[str]:
     """``forecast`` as a table, and what it means for ``cores`` cores on each of ``parts`` machines.
 
     Args:
@@ -92,6 +92,6 @@ def _note(one: Mapping) -> str:
     return f"{one['unknown']:,} clips of unstated length" if one.get("unknown") else ""
 
 
-def published(members: Sequence) -> dict[str, Load]:
+def published_loads(members: Sequence) -> dict[str, Load]:
     """The published figures of corpora (``corpora.captionstew.Member``), of those that state any."""
     return {one.name: Load(one.clips, one.hours, 0, True, one.cost) for one in members if one.clips}

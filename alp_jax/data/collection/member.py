@@ -10,15 +10,15 @@ from alp_jax.core.errors import UserError
 from alp_jax.core.hashing import fingerprint
 from alp_jax.core.progress import say
 from alp_jax.data.building import plan, planned, tables
-from alp_jax.data.building.part import Part
+from alp_jax.data.building.part import BuildPart
 from alp_jax.data.building.settings import Settings
 from alp_jax.data.store.schema import INFO, PLAN, SCHEMA_VERSION
 
-FOLDER = "parts"  # of a collection, in which each corpus is a data set
+PARTS = "parts"  # of a collection, in which each corpus is a data set
 _KEPT = ("identity", "counts", "expected", "dropped_captions", "lengths")  # of a plan, besides what it leaves out
 
 
-class Corpus(Protocol):
+class CorpusOnDisk(Protocol):
     """A corpus whose files are there."""
 
     @property
@@ -34,15 +34,15 @@ class Corpus(Protocol):
         """Identity of the files that ``clips`` reads."""
 
 
-def plan_member(corpus: Corpus, out: str, chosen: Settings, part: Part) -> planned.Planned:
+def plan_member(corpus: CorpusOnDisk, out: str, chosen: Settings, part: BuildPart) -> planned.Planned:
     """Plans the data set of one corpus of the collection ``out``, or takes the plan that was made of the same files.
 
     What is kept of a plan lies beside the data set, so that neither its files nor its bytes depend on it.
 
     Raises:
-      UserError: as ``planned.prepare``.
+      UserError: as ``planned.plan_build``.
     """
-    home = storage.join(out, FOLDER)
+    home = storage.join(out, PARTS)
     folder, note = storage.join(home, corpus.name), f"{corpus.name}.json"
     inputs = fingerprint([SCHEMA_VERSION, corpus.state(), dataclasses.asdict(chosen)])
     kept = _kept(home, note, folder, inputs)
@@ -50,7 +50,7 @@ def plan_member(corpus: Corpus, out: str, chosen: Settings, part: Part) -> plann
         return kept
     say(f"{corpus.name}: reads its metadata")
     try:
-        made = planned.prepare(corpus.clips(), folder, chosen, part)
+        made = planned.plan_build(corpus.clips(), folder, chosen, part)
     except UserError as error:
         hint = f"; or remove {folder} to build {corpus.name} again" if "a different build" in str(error) else ""
         raise UserError(f"{error}{hint}") from None
@@ -71,7 +71,7 @@ def _kept(home: str, note: str, folder: str, inputs: str) -> planned.Planned | N
     name = INFO if INFO in names else PLAN
     if name not in names or tables.read_json(folder, name).get("plan") != told["identity"]:
         return None
-    if name == PLAN and planned.ROWS not in names:
+    if name == PLAN and planned.PLAN_ROWS not in names:
         return None
     left_out = {reason: _left_out(entry) for reason, entry in told["left_out"].items()}
     kept = {field: told[field] for field in _KEPT} | {"left_out": left_out}

@@ -14,13 +14,13 @@ from alp_jax.data.audit import run as audit
 from alp_jax.data.audit.report import audit_lines
 from alp_jax.data.building.build import build, engine_of
 from alp_jax.data.building.filters import CaptionFilter
-from alp_jax.data.building.part import Part
+from alp_jax.data.building.part import BuildPart
 from alp_jax.data.building.preview import preview
 from alp_jax.data.building.report import accounting_lines, part_line, preview_lines
 from alp_jax.data.building.settings import Settings
-from alp_jax.data.collection.collect import collect, look
-from alp_jax.data.collection.forecast import Load, forecast_lines
-from alp_jax.data.collection.member import Corpus
+from alp_jax.data.collection.collect import build_collection, preview_collection
+from alp_jax.data.collection.forecast import Load, cost_lines
+from alp_jax.data.collection.member import CorpusOnDisk
 
 _BAD_SHARE, _BAD_SHARE_OF_SEVERAL = 0.05, 0.5  # videos disappear, and a collection cannot help it
 
@@ -113,7 +113,7 @@ def one(request: Request, opened: Opened, published: audit.Published, looked_at:
     settings = request.settings() | request.how() | {"source_name": request.corpus, "split_rule": rule}
     settings["max_bad_share"] = _BAD_SHARE if request.max_bad_share is None else request.max_bad_share
     if request.part:
-        told = build(opened.clips, request.out, part=Part.parse(request.part), **settings)
+        told = build(opened.clips, request.out, part=BuildPart.parse(request.part), **settings)
         return {"out": request.out, "parts": {request.corpus: told}}, part_lines({request.corpus: told})
     accounting, audited = audit.build_audited(
         opened.clips, request.out, against=against, keep_leaks=request.keep_leaks, **settings
@@ -126,7 +126,7 @@ def one(request: Request, opened: Opened, published: audit.Published, looked_at:
 
 def several(
     request: Request,
-    corpora: Sequence[Corpus],
+    corpora: Sequence[CorpusOnDisk],
     missing: Mapping[str, str],
     absent: Mapping[str, Load],
     lists: Sequence[str],
@@ -142,20 +142,20 @@ def several(
     chosen = Settings.of(**request.settings())
     notes = [f"missing: {name}: {why}" for name, why in missing.items()]
     if request.dry_run:
-        told = look(corpora, absent, chosen)
+        told = preview_collection(corpora, absent, chosen)
         lines = []
         for name, account in told["accounts"].items():
             lines += [*accounting_lines(name, account, "the JSON line of --json"), *preview_lines(account)]
         lines += [
             f"forecast of {request.corpus}:",
-            *forecast_lines(told["forecast"], request.workers or len(usable_cores()), 1, None),
+            *cost_lines(told["forecast"], request.workers or len(usable_cores()), 1, None),
             *notes,
         ]
         return {"out": None, "missing": dict(missing)} | told, [*lines, "nothing was written"]
     assert request.out is not None
-    part = Part.parse(request.part) if request.part else None
+    part = BuildPart.parse(request.part) if request.part else None
     sets = audit.eval_sets([*request.against, *lists], None, published)
-    result = collect(
+    result = build_collection(
         corpora,
         request.out,
         chosen=chosen,

@@ -9,7 +9,7 @@ from alp_jax.core.errors import DataError, UserError
 from alp_jax.data.building import build as building
 from alp_jax.data.building import shard
 from alp_jax.data.building.build import build
-from alp_jax.data.building.part import Part
+from alp_jax.data.building.part import BuildPart
 from tests.data.building.clips import clip, wav
 
 
@@ -29,14 +29,14 @@ def test_the_union_of_parts_is_the_single_build(clips, tmp_path):
     settings = {"source_name": "a", "shards": 7, "workers": 1, "max_bad_share": 0.5}
     build(clips, tmp_path / "one", **settings)
     out = tmp_path / "parts"
-    told = [build(clips, out, part=Part(number, 3), **settings) for number in (2, 1, 3)]
+    told = [build(clips, out, part=BuildPart(number, 3), **settings) for number in (2, 1, 3)]
     assert told == [
         {"part": "2/3", "shards": 2, "written": 2, "left": 5},
         {"part": "1/3", "shards": 3, "written": 3, "left": 2},
         {"part": "3/3", "shards": 2, "written": 2, "left": 0},
     ]
     assert not (out / "dataset.json").exists()
-    assert build(clips, out, part=Part(1, 3), **settings)["written"] == 0  # resumed: nothing is left
+    assert build(clips, out, part=BuildPart(1, 3), **settings)["written"] == 0  # resumed: nothing is left
     (out / ".part-2-of-3").mkdir()
     (out / ".part-2-of-3" / ".plan.spool").touch()  # of a part that was killed
     build(clips, out, **settings)
@@ -57,15 +57,15 @@ def test_a_part_touches_no_shard_of_another(clips, tmp_path, monkeypatch):
 
     real = shard.write
     monkeypatch.setattr(building.worker, "run", inline)
-    build(clips, tmp_path / "set", source_name="a", shards=7, part=Part(2, 3))
+    build(clips, tmp_path / "set", source_name="a", shards=7, part=BuildPart(2, 3))
     assert seen == [1, 4]
     for number in (1, 3):
-        build(clips, tmp_path / "set", source_name="a", shards=7, part=Part(number, 3))
+        build(clips, tmp_path / "set", source_name="a", shards=7, part=BuildPart(number, 3))
     assert sorted(seen) == list(range(7))
     with pytest.raises(UserError, match="a different build"):
-        build(clips[:-1], tmp_path / "set", source_name="a", shards=7, part=Part(1, 3))
+        build(clips[:-1], tmp_path / "set", source_name="a", shards=7, part=BuildPart(1, 3))
     next((tmp_path / "set").glob("*.index")).unlink()
-    planned = building.prepare(clips, str(tmp_path / "set"), building.Settings(shards=7))
+    planned = building.plan_build(clips, str(tmp_path / "set"), building.Settings(shards=7))
     with pytest.raises(DataError, match="missing or damaged"):
         building.finish(planned, building.Settings(shards=7), {}, 0.5)
 
@@ -73,7 +73,7 @@ def test_a_part_touches_no_shard_of_another(clips, tmp_path, monkeypatch):
 @pytest.mark.parametrize("text", ["0/3", "4/3", "3", "1/0", "a/b", "1/2/3", "-1/3", "1/10001"])
 def test_a_part_that_is_none_is_a_user_error(text):
     with pytest.raises(UserError, match=r"--part .*: give NUMBER/OF"):
-        Part.parse(text)
+        BuildPart.parse(text)
 
 
 @pytest.mark.usefixtures("inline")

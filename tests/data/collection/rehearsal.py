@@ -25,10 +25,10 @@ import pyarrow.parquet as pq
 
 from alp_jax.core.hashing import hash64
 from alp_jax.corpora import captionstew, registry
-from alp_jax.data.building.build import engine_of, written
-from alp_jax.data.building.part import WHOLE, Part
+from alp_jax.data.building.build import engine_of, write_part
+from alp_jax.data.building.part import WHOLE_BUILD, BuildPart
 from alp_jax.data.building.settings import Settings
-from alp_jax.data.collection.forecast import Load, forecast, forecast_lines
+from alp_jax.data.collection.forecast import Load, cost_forecast, cost_lines
 from alp_jax.data.collection.member import plan_member
 from tests.corpora.stew import put, sound, table
 from tests.data.sounds import coded
@@ -143,15 +143,15 @@ def work(root: pathlib.Path, part: str) -> dict:
         Heard(one, tuple(str(p) for p in sorted((root / "sounds").iterdir()))) for one in captionstew.find(root)[0]
     ]
     chosen, begin = Settings(), time.monotonic()
-    which = Part.parse(part) if part else WHOLE
+    which = BuildPart.parse(part) if part else WHOLE_BUILD
     plans = {one.name: plan_member(one, str(root / "out"), chosen, which) for one in corpora}
     told = {"plan_s": round(time.monotonic() - begin, 1), "clips": sum(sum(p.counts) for p in plans.values())}
     loads = {one.name: Load.of(plans[one.name].lengths, one.cost) for one in corpora}
-    print(*forecast_lines(forecast(loads, "flac"), 16, 8, None), sep="\n")
+    print(*cost_lines(cost_forecast(loads, "flac"), 16, 8, None), sep="\n")
     if part:
         begin = time.monotonic()
         run = engine_of("pool", 0, (), {})
-        parts = [written(plan, chosen, run, which) for plan in plans.values()]
+        parts = [write_part(plan, chosen, run, which) for plan in plans.values()]
         told |= {key: sum(one[key] for one in parts) for key in ("shards", "written", "left")}
         told["part_s"] = round(time.monotonic() - begin, 1)
     return told
