@@ -116,7 +116,7 @@ def audited(
     return accounting, summary
 
 
-def kept(folder: storage.Location) -> dict | None:
+def kept_audit(folder: storage.Location) -> dict | None:
     """The audit that was written into a data set's folder; None if there is none."""
     if storage.size(storage.join(folder, RESULT)) < 0:
         return None

@@ -102,7 +102,7 @@ def _merged(
     home = storage.join(out, PARTS)
     there = storage.size(storage.join(home, _MERGED)) >= 0 and storage.size(storage.join(out, INFO)) >= 0
     if there and tables.read_json(home, _MERGED).get("of") == wanted:
-        return tables.read_json(out, INFO)["accounting"], audit.kept(out)
+        return tables.read_json(out, INFO)["accounting"], audit.kept_audit(out)
     storage.remove(storage.join(home, _MERGED))
     for name in (INFO, *storage.names(out)):  # dataset.json first: from then on it is no data set
         if name in (INFO, AUDIT, audit.RESULT) or (name.startswith("index") and name.endswith(".arrow")):
