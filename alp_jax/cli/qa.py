@@ -60,7 +60,7 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
         help="Qwen2.5 as published: config.json, tokenizer.json, model*.safetensors",
     )  # fmt: skip
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="bfloat16", help="of the language model")
-    parser.add_argument("--questions", type=pathlib.Path, required=True, metavar="FILE", help="JSON or JSON lines")
+    parser.add_argument("--questions", type=pathlib.Path, required=True, metavar="FILE", help="JSON, or a folder of it")
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--data", metavar="DIR", help="data set with the clips; by default the encoder's own")
     where.add_argument("--audio", type=pathlib.Path, metavar="DIR", help="AIR-Bench's Chat or Foundation folder")

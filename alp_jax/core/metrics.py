@@ -124,8 +124,9 @@ METRICS = {
         *_shares(0.0, psds_mean="PSDS1 without class deviation"),
         *_shares(frame_map="mAP of frames"),
         # captioning
+        Metric("rouge_l", "ROUGE-L", headline=True),
         Metric("cider_d", "CIDEr-D", SCORE, high=10.0, chance=0.0, headline=True),
-        *_shares(rouge_l="ROUGE-L", bleu_1="BLEU-1", bleu_2="BLEU-2", bleu_3="BLEU-3", bleu_4="BLEU-4"),
+        *_shares(bleu_1="BLEU-1", bleu_2="BLEU-2", bleu_3="BLEU-3", bleu_4="BLEU-4"),
         *_shares(meteor_nltk="METEOR (nltk)", spice="SPICE"),
         Metric("fense", "FENSE", low=-1.0),
         # questions about sounds

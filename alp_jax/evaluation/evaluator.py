@@ -65,13 +65,23 @@ class Setup:
         return SpecialTokens.of(self.tokenizer)
 
     def encode(self, text: str) -> list[int]:
-        """Token ids of a caption, cleaned and cut as in training, without special tokens."""
-        return caption_ids(text, self.tokenizer, self.data_config)[0]
+        """Token ids of a caption for a text side that is trained here, without special tokens.
+
+        It is cleaned up as in the model's training, and cut to ``config.lit_tokens``.
+        """
+        budget = self.config.lit_tokens or self.data_config.text_budget
+        return self._ids(text, dataclasses.replace(self.data_config, text_budget=budget))
+
+    def _ids(self, text: str, config: DataConfig) -> list[int]:
+        return caption_ids(text, self.tokenizer, config)[0]
 
     def embed_texts(self, model: EvalModel, texts: list[str]) -> np.ndarray:
-        """text_ME of M captions; each distinct caption is embedded once, and all batches have the same shape."""
+        """text_ME of M captions, cut as in the model's training.
+
+        Each distinct caption is embedded once, and all batches have the same shape.
+        """
         distinct = sorted(set(texts))
-        encoded = [self.encode(text) for text in distinct]
+        encoded = [self._ids(text, self.data_config) for text in distinct]
         longest = max(1, *map(len, encoded))
         width = min(self.data_config.text_budget, -(-longest // TEXT_MULTIPLE) * TEXT_MULTIPLE)
         embedded = []

@@ -1,6 +1,5 @@
 """All tasks on one frozen encoder: a JSON file per (task, pooling), written when it is done and not measured again."""
 
-import dataclasses
 import difflib
 import functools
 import pathlib
@@ -11,8 +10,8 @@ from collections.abc import Iterable
 import numpy as np
 
 from alp_jax.config import to_dict
-from alp_jax.config.schema import EvalConfig
 from alp_jax.core import files
+from alp_jax.core.clip import SAMPLE_RATE
 from alp_jax.core.errors import UserError
 from alp_jax.core.hashing import fingerprint
 from alp_jax.core.progress import Progress, say, stage
@@ -24,19 +23,9 @@ from alp_jax.evaluation.model import EvalModel
 from alp_jax.evaluation.registry import open_evaluators
 from alp_jax.evaluation.stats import floors, overlap
 from alp_jax.evaluation.stats.completeness import completeness
-from alp_jax.evaluation.stats.published import PAPER_TASKS, published
+from alp_jax.evaluation.stats.published import PAPER_TASKS, published_facts
 
-VERSION = 6  # of the results: raised when a metric or an interval is added or changes
-
-
-def task_names(suite: str) -> tuple[str, ...]:
-    """The tasks that a ``suite`` setting names; empty for ``mini``, which runs every task of the data set.
-
-    ``paper`` gives all tasks of the paper's protocol; ``Suite`` leaves out those that the data set does not have.
-    """
-    if suite == "paper":
-        return PAPER_TASKS
-    return () if suite == "mini" else tuple(suite.split(","))
+VERSION = 7  # of the results: raised when a metric or an interval is added or changes
 
 
 def _wanted(only: tuple[str, ...], known: list[str], labels: set[str], strict: bool) -> list[str]:
@@ -55,13 +44,6 @@ def _wanted(only: tuple[str, ...], known: list[str], labels: set[str], strict: b
         has = f"the data set has {', '.join(known)}" if known else "the data set has no labels, tags or captions"
         raise UserError(f"unknown task {unknown[0]!r}{hint}: {has}")
     return present + [name for name in known if unknown and name in labels]
-
-
-def protocol(suite: str, config: EvalConfig) -> EvalConfig:
-    """``config`` as ``suite`` needs it: ``paper`` lifts every limit on the number of clips."""
-    if suite != "paper":
-        return config
-    return dataclasses.replace(config, max_train_clips=0, max_test_clips=0, retrieval_clips=0, alignment_clips=0)
 
 
 class Suite:
@@ -212,10 +194,17 @@ def _one(suite: Suite, name, pooling, measure, floor: dict[str, float], out_dir:
         "data_fingerprint": dataset.fingerprint,
         "overlap": suite.overlaps[name],
         "missing": completeness(dataset.info.get("accounting"), sources),
-        "published": published(name, pooling, sources),
+        "sources": sorted(sources),
+        "cut": _cut(dataset.num_samples[evaluator.rows()], suite.setup.config.max_seconds),
+        **published_facts(name, pooling, sources),
         **measured.notes,
     }
     result = measured.result(name, pooling, floor, facts)
     result.write(out_dir)
     failed.unlink(missing_ok=True)
     return result.to_json()
+
+
+def _cut(samples: np.ndarray, seconds: float) -> dict:
+    """How many clips are cut to the length at which the suite reads them, and that length."""
+    return {"seconds": seconds, "clips": int((samples > round(seconds * SAMPLE_RATE)).sum())}

@@ -18,7 +18,11 @@ SEED = 7
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """What the records hold besides audio; every field is indexed by the row of the data set."""
+    """What the records hold besides audio; every field is indexed by the row of the data set.
+
+    Attributes:
+      used: bool, False for clips that an audit or a user has excluded.
+    """
 
     id: list[str]
     source: list[str]
@@ -28,10 +32,11 @@ class Table:
     tags: list[tuple[str, ...]]
     captions: list[tuple[str, ...]]
     events: list[tuple[Event, ...]]
+    used: np.ndarray
 
     def rows(self, split: str) -> np.ndarray:
-        """int64 rows of the clips in ``split``, ascending."""
-        return np.flatnonzero(self.split == SPLITS.index(split))
+        """int64 rows of the clips in ``split`` that are in use, ascending."""
+        return np.flatnonzero((self.split == SPLITS.index(split)) & self.used)
 
     def groups(self, rows: np.ndarray) -> tuple[str, ...]:
         """The group of every one of ``rows``."""
@@ -106,6 +111,7 @@ def read_table(dataset: Dataset) -> Table:
         tags=[tuple(record.tags) for record in records],
         captions=[tuple(record.captions) for record in records],
         events=[tuple(record.events) for record in records],
+        used=np.array([not reason for reason in dataset.exclusions], bool)[dataset.excluded],
     )
 
 

@@ -24,8 +24,9 @@ from alp_jax.data.text.open import open_tokenizer, tokenizer_path
 from alp_jax.evaluation.captioning.locked_decoder import TRAINS
 from alp_jax.evaluation.evaluator import Setup
 from alp_jax.evaluation.model import EvalModel
+from alp_jax.evaluation.protocol import protocol, task_names
 from alp_jax.evaluation.stats.overlap import Trained
-from alp_jax.evaluation.suite import Suite, protocol, run_suite, task_names
+from alp_jax.evaluation.suite import Suite, run_suite
 from alp_jax.features.logmel import log_mel
 from alp_jax.models.decoding import Ids
 from alp_jax.objectives.base import SpecialTokens
@@ -100,11 +101,12 @@ def open_suite(
             "config.evaluation.lit_decoder_trains = cross_attention leaves the rest of the decoder at its random "
             "start: name a trained one, config.evaluation.lit_decoder=FOLDER"
         )
+    evaluation, data_config = protocol(chosen, config.evaluation, config.data)
     setup = Setup(
         dataset,
         tokenizer,
-        protocol(chosen, config.evaluation),
-        config.data,
+        evaluation,
+        data_config,
         config.features,
         config.model,
         text_start=None if start == "scratch" else _part(start, "text", "text tower", "lit_text"),

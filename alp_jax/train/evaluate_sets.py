@@ -19,7 +19,8 @@ from alp_jax.core.progress import say
 from alp_jax.core.run_files import FLOORS, RESULTS
 from alp_jax.data.store.dataset import INFO
 from alp_jax.evaluation.model import EvalModel
-from alp_jax.evaluation.stats.published import not_measured
+from alp_jax.evaluation.protocol import PAPER
+from alp_jax.evaluation.stats.published import not_measured, published_table
 from alp_jax.evaluation.stats.table import notes, overlaps, table, too_small
 from alp_jax.evaluation.suite import Suite, run_suite
 from alp_jax.train.build import make_model, read_config
@@ -87,6 +88,11 @@ def evaluate_sets(
     Raises:
       UserError: no such run, data set or task.
       AlpError: a result failed; the others are written.
+
+    Returns:
+      ``sets``: data set -> where its results are, the results, those of baselines, and tasks it is too small for;
+      ``left_out``: data set of several -> why nothing is measured on it; ``not_measured``: lines about the parts of the
+      paper's protocol that are missing; time and memory.
     """
     began = time.monotonic()
     paths = data_sets(data, suite)
@@ -94,11 +100,18 @@ def evaluate_sets(
         model, config = foreign, RunConfig(data=DataConfig(path=str(paths[0])))
     else:
         model, config = eval_model(folder, step, since)
-    sets = {}
+    sets, left_out = {}, {}
     for path in paths:
-        tasks = open_suite(None if foreign else folder, config, suite, path)
-        name = str(tasks.setup.dataset.path)
-        require_tasks(name, tasks)
+        try:
+            tasks = open_suite(None if foreign else folder, config, suite, path)
+            name = str(tasks.setup.dataset.path)
+            require_tasks(name, tasks)
+        except UserError as error:
+            if len(paths) == 1:
+                raise
+            left_out[str(path)] = str(error)  # one set that is too small does not keep the others from being measured
+            tell(f"left out: {error}")
+            continue
         own_out = out or folder / RESULTS
         # Never inside the folder of results, where every .json file counts as a result.
         own_floors = floors or own_out.parent / FLOORS
@@ -112,13 +125,17 @@ def evaluate_sets(
         short = {task: dataclasses.asdict(shortage) for task, shortage in tasks.shortages.items()}
         sets[name] = {"out": str(own_out), "results": results, "baselines": others, "too_small": short}
         lines = [name, table(results, others), *too_small(tasks.shortages), *notes(results), *overlaps(results)]
-        tell("\n".join(lines))
-    return _summary(sets, suite, began, tell)
+        tell("\n".join([*lines, *(published_table(results) if suite == PAPER else ())]))
+    if left_out and not sets:
+        raise UserError(next(iter(left_out.values())))
+    return _summary(sets, left_out, suite, began, tell)
 
 
-def _summary(sets: dict[str, dict], suite: str | None, began: float, tell: Callable[[str], None]) -> dict:
-    measured = [result["task"] for one in sets.values() for result in one["results"]]
-    lacking = not_measured(measured) if suite == "paper" else []
+def _summary(
+    sets: dict[str, dict], left_out: dict[str, str], suite: str | None, began: float, tell: Callable[[str], None]
+) -> dict:
+    measured = [result for one in sets.values() for result in one["results"]]
+    lacking = not_measured(measured) if suite == PAPER else []
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     summary = {"seconds": round(time.monotonic() - began, 1), "peak_gib": round(peak, 2), "not_measured": lacking}
     outs = ", ".join(one["out"] for one in sets.values())
@@ -131,7 +148,7 @@ def _summary(sets: dict[str, dict], suite: str | None, began: float, tell: Calla
     failed = [f"{r['task']}-{r['pooling']}" for r in every if "failed" in r]
     if failed:
         raise AlpError(f"{len(failed)} results failed: {', '.join(failed)}; reasons are in {outs}")
-    return {"sets": sets} | summary
+    return {"sets": sets, "left_out": left_out} | summary
 
 
 def data_sets(data: str | None, suite: str | None) -> list[pathlib.Path | None]:
@@ -143,7 +160,7 @@ def data_sets(data: str | None, suite: str | None) -> list[pathlib.Path | None]:
     if data is None:
         return [None]
     folder = pathlib.Path(data)
-    if suite != "paper" or (folder / INFO).exists():
+    if suite != PAPER or (folder / INFO).exists():
         return [folder]
     inside = sorted(path.parent for path in folder.glob(f"*/{INFO}"))
     if not inside:

@@ -40,7 +40,7 @@ def test_the_metrics_that_people_know():
     lower = {name for name, metric in METRICS.items() if metric.direction < 0}
     assert lower == {"median_rank", "loss", "loss_autoregressive", "loss_parallel", "embedding_penalty"}
     headlines = [name for name in METRICS if metrics.is_headline(name)]
-    assert headlines == ["accuracy", "map", "recall_at_10", "psds1", "cider_d", "exact_match", "score"]
+    assert headlines == ["accuracy", "map", "recall_at_10", "psds1", "rouge_l", "cider_d", "exact_match", "score"]
     assert (METRICS["median_rank"].best, METRICS["median_rank"].error(5.0)) == (1.0, 4.0)
     assert (METRICS["score"].low, METRICS["score"].high, METRICS["cider_d"].high) == (1.0, 10.0, 10.0)
     formulas = {name: METRICS[name].formula for name in ("map", "cider_d", "median_rank", "loss")}

@@ -24,6 +24,7 @@ class FakeDataset:
         self.num_samples = np.array([record.num_samples for record in records], np.int32)
         self.split = np.array([SPLITS.index(record.split) for record in records], np.int8)
         self.sources, self.source = ("fake",), np.zeros(len(records), np.int32)
+        self.exclusions, self.excluded = ("", "leak:audio"), np.zeros(len(records), np.int8)
         self.info = {"accounting": {"sources": {"fake": {"expected": 300, "unusable": {"missing": 9}}}}}
 
     def read(self, row, audio=True):

@@ -10,7 +10,7 @@ class EvalConfig:
     """The frozen-encoder evaluation after training."""
 
     suite: str = setting(
-        "mini", "tasks measured after the last step: mini (every task of the data set), none, or TASK,..."
+        "mini", "tasks measured after the last step: mini (every task of the data set), paper, none, or TASK,..."
     )
     batch_seconds: float = setting(240.0, "padded audio in a batch of the evaluation", unit="s", above=0)
     max_seconds: float = setting(10.0, "length to which longer clips are cut for evaluation", unit="s", low=0.025)
@@ -39,6 +39,9 @@ class EvalConfig:
         "all",
         "which part of that decoder is trained; cross_attention leaves the rest of it as it started",
         choices=("all", "cross_attention"),
+    )
+    lit_tokens: int = setting(
+        0, "longest caption that both are trained on; 0 takes config.data.text_budget", unit="tokens", low=0
     )
     caption_beams: int = setting(
         4, "beam width of the search for captions; 1 takes the likeliest token each time", unit="beams", low=1

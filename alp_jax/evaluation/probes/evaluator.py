@@ -11,8 +11,9 @@ from alp_jax.evaluation.measured import Measured, from_estimates
 from alp_jax.evaluation.model import EvalModel
 from alp_jax.evaluation.probes.attention_probe import attention_probe
 from alp_jax.evaluation.probes.linear_probe import ProbeData, linear_probe
+from alp_jax.evaluation.probes.prompts import Prompts, read_prompts
 from alp_jax.evaluation.probes.tasks import Task, build_tasks
-from alp_jax.evaluation.probes.zero_shot import Prompts, read_prompts, zero_shot
+from alp_jax.evaluation.probes.zero_shot import zero_shot
 from alp_jax.evaluation.stats import bootstrap, metrics
 from alp_jax.evaluation.table import Shortage
 

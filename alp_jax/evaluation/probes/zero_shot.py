@@ -5,74 +5,16 @@ prompts' embeddings (Radford et al. 2021, arXiv 2103.00020, section 3.1.4), and 
 training clips. The order of classes does not matter: classes that tie share the answer.
 """
 
-import dataclasses
-import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import numpy as np
 
-from alp_jax.core.errors import UserError
-from alp_jax.core.files import read_json
 from alp_jax.evaluation.measured import Measured, from_estimates
+from alp_jax.evaluation.probes.prompts import Prompts
 from alp_jax.evaluation.probes.tasks import Task
 from alp_jax.evaluation.stats import bootstrap, metrics
 
 _DECIMALS = 6  # of similarities: further digits depend on the order in which a matrix product adds
-_ANY = ("{}", "a recording of {}", "this is a sound of {}", "{} can be heard")
-# tasks whose classes are not words (names of voices, releases) have no prompts
-TEMPLATES: Mapping[str, tuple[str, ...]] = {
-    "sound_event": ("the sound of {}", *_ANY),
-    "drum": ("a drum sound, {}", "a single hit of a {}", "{}"),
-    "instrument": ("the sound of a {}", "a note played on a {}", "{}"),
-    "language": ("a person speaking {}", "speech in {}", "{}"),
-    "emotion": ("a person speaking in a {} voice", "{} speech", "{}"),
-    "tone": ("a syllable with {}", "{}"),
-    "music_genre": ("{} music", "a piece of {}", "{}"),
-    "genre": ("{} music", "a piece of {}", "{}"),
-    "tags": _ANY,
-}
-
-
-@dataclasses.dataclass(frozen=True)
-class Prompts:
-    """``templates`` with one ``{}`` each, and ``texts`` for classes whose names do not read well."""
-
-    templates: tuple[str, ...]
-    texts: Mapping[str, str] = dataclasses.field(default_factory=dict)
-
-    def sentences(self, template: str, classes: tuple[str, ...]) -> list[str]:
-        """``template`` filled with the words for each class, in the order of ``classes``."""
-        return [template.replace("{}", self.texts.get(name, name.replace("_", " "))) for name in classes]
-
-
-def read_prompts(file: str | pathlib.Path) -> dict[str, Prompts]:
-    """The prompts of ``config.evaluation.prompts``; an empty name gives those of ``TEMPLATES``.
-
-    The file is JSON: task -> ``{"templates": ["the sound of {}", ...], "classes": {"label": "words", ...}}``, the
-    second part optional. Its tasks replace built-in ones of the same name.
-
-    Raises:
-      UserError: the file does not exist or does not have that form.
-    """
-    known = {name: Prompts(templates) for name, templates in TEMPLATES.items()}
-    if not file:
-        return known
-    if not pathlib.Path(file).is_file():
-        raise UserError(f"config.evaluation.prompts: {file} does not exist")
-    stored = read_json(file, "prompt file")
-    for name, entry in stored.items() if isinstance(stored, dict) else [("the file", stored)]:
-        templates, classes = (
-            (entry.get(k, {}) for k in ("templates", "classes")) if isinstance(entry, dict) else ({}, {})
-        )
-        if not isinstance(templates, list) or not templates or not isinstance(classes, dict):
-            raise UserError(
-                f"{file}: {name} needs a list 'templates', and 'classes', if given, must map labels to words"
-            )
-        bad = [t for t in templates if not isinstance(t, str) or t.count("{}") != 1]
-        if bad:
-            raise UserError(f"{file}: {name}: template {bad[0]!r} must contain {{}} exactly once")
-        known[name] = Prompts(tuple(templates), {str(label): str(text) for label, text in classes.items()})
-    return known
 
 
 def zero_shot(

@@ -23,6 +23,7 @@ from alp_jax.evaluation.qa.chat import LanguageModel
 from alp_jax.evaluation.qa.format import Question, read_answers
 from alp_jax.evaluation.qa.journal import Journal
 from alp_jax.evaluation.qa.sounds import ClipSounds, FileSounds
+from alp_jax.evaluation.stats.published import published_table
 
 Tell = Callable[[str], None]
 
@@ -157,4 +158,7 @@ def _write(out: pathlib.Path, results: list[Result], tell: Tell) -> dict:
             tell(f"{result.task:<{width}}  {result.facts['n_test']:>6} answers  {line}")
         if result.facts.get("nonsense_replies"):
             tell(f"{result.task:<{width}}  {result.facts['nonsense_replies']} replies of the judge are not two scores")
-    return {"out": str(out), "results": [result.to_json() for result in results]}
+    written = [result.to_json() for result in results]
+    for line in published_table(written):
+        tell(line)
+    return {"out": str(out), "results": written}

@@ -1,7 +1,9 @@
 """Questions and answers as AIR-Bench publishes them: Yang et al., "AIR-Bench", ACL 2024 (github.com/OFA-Sys/AIR-Bench).
 
-Questions are a JSON array (``Chat_meta.json``, ``Foundation_meta.json``) or JSON lines; answers are JSON lines with the
-fields of the question and ``response``. A record of the foundation benchmark has ``choice_a`` to ``choice_d``.
+Questions are a JSON array (``Chat/Chat_meta.json``, ``Foundation/Foundation_meta.json``) or JSON lines; answers are
+JSON lines with the fields of the question and ``response``. A record of the foundation benchmark has ``choice_a`` to
+``choice_d``. The same questions are also published as instructions, in one file without ids: ``audio_id``
+(``sound_QA_clotho/1.wav``, folder and file of the layout above), ``instruction``, ``input``, ``output``, ``dataset``.
 """
 
 import dataclasses
@@ -17,6 +19,8 @@ from alp_jax.core.files import read_json, write_text
 LETTERS = "ABCD"
 _TEXTS = ("path", "question", "answer_gt", "task_name", "dataset_name")
 _CHOICES = tuple(f"choice_{letter.lower()}" for letter in LETTERS)
+_INSTRUCTION = ("audio_id", "instruction", "output", "dataset")
+_METADATA = ("Chat_meta.json", "Foundation_meta.json")
 _FLAC = "Audio_Grounding"  # published records of this task say .wav, but the published files are .flac
 
 
@@ -76,12 +80,12 @@ def audio_path(root: pathlib.Path, question: Question) -> pathlib.Path:
 
 
 def read_records(path: str | os.PathLike) -> list[dict[str, Any]]:
-    """The objects of a JSON array, or of JSON lines if the name ends in ``.jsonl``.
+    """The objects of a JSON array, or of JSON lines if the name ends in ``.jsonl``; of a folder, its ``_METADATA``.
 
     Raises:
       UserError: the file cannot be read, has no records, or has a damaged one, which the message names.
     """
-    path = pathlib.Path(path)
+    path = _metadata(pathlib.Path(path))
     if path.suffix == ".jsonl":
         try:
             lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")  # a text may hold other breaks
@@ -103,8 +107,38 @@ def read_records(path: str | os.PathLike) -> list[dict[str, Any]]:
     return records
 
 
-def parse(record: dict[str, Any], where: str) -> Question:
-    """The question of a published record; unknown fields are ignored. Raises UserError that begins with ``where``."""
+def _metadata(path: pathlib.Path) -> pathlib.Path:
+    if not path.is_dir():
+        return path
+    there = [path / name for name in _METADATA if (path / name).is_file()]
+    if len(there) != 1:
+        raise UserError(f"{path} has {len(there)} of {' and '.join(_METADATA)}: give AIR-Bench's Chat or Foundation")
+    return there[0]
+
+
+def _of_instruction(record: dict[str, Any], number: int, where: str) -> dict[str, Any]:
+    """An instruction as a record of the benchmark; ``number`` becomes its id. Other records stay as they are."""
+    if any(name not in record for name in _INSTRUCTION):
+        return record
+    for name in _INSTRUCTION:
+        if not isinstance(record[name], str):
+            raise UserError(f"{where}: {name} is not text")
+    folder, _, file = record["audio_id"].partition("/")
+    task = folder.removesuffix(f"_{record['dataset']}")
+    if not file or task == folder:
+        raise UserError(f"{where}: audio_id {record['audio_id'][:80]!r} is not TASK_{record['dataset']}/FILE")
+    asked = "\n".join(text for text in (record["instruction"], record.get("input")) if text)
+    named = {"path": file, "question": asked, "answer_gt": record["output"], "task_name": task}
+    return {"uniq_id": number, "meta_info": record.get("meta_info"), "dataset_name": record["dataset"], **named}
+
+
+def parse(record: dict[str, Any], where: str, number: int = 0) -> Question:
+    """The question of a published record; unknown fields are ignored. Raises UserError that begins with ``where``.
+
+    Args:
+      number: of the record in its file; it becomes the id of an instruction, which has none of its own.
+    """
+    record = _of_instruction(record, number, where)
     try:
         json.dumps(record, ensure_ascii=False).encode()
     except UnicodeEncodeError:
@@ -137,7 +171,7 @@ def read_questions(path: str | os.PathLike) -> list[Question]:
     Raises:
       UserError: as ``read_records`` and ``parse``, or two records have the same ``uniq_id``.
     """
-    questions = [parse(record, f"{path}: record {i}") for i, record in enumerate(read_records(path), 1)]
+    questions = [parse(record, f"{path}: record {i}", i) for i, record in enumerate(read_records(path), 1)]
     seen: set[int | str] = set()
     for number, question in enumerate(questions, 1):
         if question.uniq_id in seen:

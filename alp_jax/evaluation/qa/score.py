@@ -12,6 +12,7 @@ from alp_jax.data.text.normalise import normalise
 from alp_jax.evaluation.measured import Measured, from_estimates
 from alp_jax.evaluation.qa.format import LETTERS, Question
 from alp_jax.evaluation.stats import bootstrap, metrics
+from alp_jax.evaluation.stats.published import published_facts
 
 _END = r"(?=\W*$|[.):,*\n])"  # what may follow a letter that stands for an option: "A drum" begins with an article
 _FIRST = re.compile(rf"\W*([A-D]){_END}")
@@ -115,4 +116,5 @@ def result(
         "interval_over": measured.resampled,
         "sources": sorted({question.dataset_name for question in questions}),
     }
-    return measured.result(f"qa_{task}", pooling, {}, origin | facts)
+    published = published_facts(f"qa_{task}", pooling, facts["sources"])
+    return measured.result(f"qa_{task}", pooling, {}, origin | facts | published)

@@ -18,6 +18,7 @@ from alp_jax.evaluation.table import Shortage, Split, Table, assert_disjoint, ho
 LABEL = "sound_event"  # the label of clips that mixtures are made from
 MIN_TRAIN, MIN_TEST = 8, 4  # events that a class needs in each split
 MIN_CLIPS = 20  # clips with events in each split; with fewer, mixtures are used
+LONGEST_S = 30.0  # of a clip; that of AudioSet-Strong is 10 s
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +48,8 @@ class SedTask(Split):
 
     Attributes:
       kind: ``events of the data set`` or ``mixtures``.
-      seconds: longer clips are cut to this.
+      seconds: longer clips are cut to this. It does not depend on the length at which other tasks read clips, because
+        an event that is cut away could not be found.
     """
 
     train: Side
@@ -101,9 +103,13 @@ def sed_task(dataset: Dataset, table: Table, config: EvalConfig) -> SedTask | Sh
         train=train,
         test=test,
         kind=kind,
-        seconds=SECONDS if kind == "mixtures" else config.max_seconds,
+        seconds=min(LONGEST_S, max(_longest_s(train), _longest_s(test))),
         dropped=dropped,
     )
+
+
+def _longest_s(side: Side) -> float:
+    return float(side.dataset.num_samples[side.rows].max()) / SAMPLE_RATE
 
 
 def _real(dataset: Dataset, table: Table, config: EvalConfig, split: str) -> Side:

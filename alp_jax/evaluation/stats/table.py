@@ -3,7 +3,10 @@
 from collections.abc import Mapping
 
 from alp_jax.core.metrics import is_headline, title
+from alp_jax.evaluation.stats.completeness import completeness_lines
 from alp_jax.evaluation.table import Shortage
+
+_SHOWN = 3  # classes that a line names
 
 
 def table(results: list[dict], baselines: dict[str, list[dict]]) -> str:
@@ -36,13 +39,18 @@ def _interval(interval: list[float] | None) -> str:
 
 
 def notes(results: list[dict]) -> list[str]:
-    """A line for every task with missing test clips, or with a headline metric that could not be computed."""
-    incomplete = {r["task"]: r["missing"] for r in results if r.get("missing", {}).get("missing")}
+    """Lines for every task that lacks clips or classes, reads clips short or has a headline metric not computed."""
+    by_task = {r["task"]: r for r in results if "failed" not in r}
     lines = []
-    for task, m in incomplete.items():
-        reasons = ", ".join(f"{count} {reason}" for reason, count in m["reasons"].items())
-        mark = "INCOMPLETE, " if m["incomplete"] else ""
-        lines.append(f"{task}: {mark}{m['missing']} of {m['expected']} clips of its sources are not stored ({reasons})")
+    for task, r in by_task.items():
+        lines += completeness_lines(task, r.get("missing", {"unknown": ""}))
+        cut = r.get("cut", {"clips": 0})
+        if cut["clips"]:
+            lines.append(f"{task}: {cut['clips']} clips are longer than {cut['seconds']:g} s and cut to it")
+        if r.get("dropped"):
+            names = ", ".join(f"{name} ({why})" for name, why in list(r["dropped"].items())[:_SHOWN])
+            more = f" and {len(r['dropped']) - _SHOWN} more" if len(r["dropped"]) > _SHOWN else ""
+            lines.append(f"{task}: too small to count: {names}{more}")
     skipped = {(r["task"], name, why) for r in results for name, why in r.get("skipped", {}).items()}
     return lines + [f"{task}: no {title(name)}: {why}" for task, name, why in sorted(skipped) if is_headline(name)]
 

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from alp_jax.core.errors import UserError
+from alp_jax.evaluation.probes.prompts import PROMPTS, Prompts, read_prompts
 from alp_jax.evaluation.probes.tasks import build_tasks
-from alp_jax.evaluation.probes.zero_shot import TEMPLATES, Prompts, read_prompts, zero_shot
+from alp_jax.evaluation.probes.zero_shot import zero_shot
 from alp_jax.evaluation.table import read_table
 
 WIDTH = 16
@@ -88,7 +89,7 @@ def test_prompts_come_from_a_file(tmp_path):
     path.write_text(json.dumps({"kind": {"templates": ["hear {}"], "classes": {"dog": "a big dog"}}}))
     found = read_prompts(path)
     assert found["kind"].sentences("hear {}", ("dog", "old_cat")) == ["hear a big dog", "hear old cat"]
-    assert found.keys() == {*TEMPLATES, "kind"}
+    assert found.keys() == {*PROMPTS, "kind"}
     for text, message in [
         ('{"kind": {"templates": ["no place"]}}', "must contain {} exactly once"),
         ('{"kind": {"templates": []}}', "needs a list"),

@@ -1,6 +1,9 @@
-"""A tiny Qwen2.5 with a byte-level vocabulary of its own, which knows how to repeat a word that it is shown."""
+"""A tiny Qwen2.5 with a byte-level vocabulary of its own, which knows how to repeat a word; and a judge's server."""
 
+import collections
+import http.server
 import json
+import threading
 
 import jax
 import jax.numpy as jnp
@@ -87,3 +90,42 @@ def _schooled(config, tokenizer):
 @pytest.fixture(scope="session")
 def language_model(qwen_folder):
     return LanguageModel(*load_qwen(qwen_folder), read_chat_tokenizer(qwen_folder))
+
+
+class Stub(http.server.BaseHTTPRequestHandler):
+    """Answers with what ``reply(prompt, how often it was asked)`` gives: a text, a status, or None for a hang-up."""
+
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        prompt = body["messages"][0]["content"]
+        with self.server.lock:
+            self.server.asked[prompt] += 1
+            self.server.seen.append((self.path, self.headers.get("Authorization"), body["model"], prompt))
+        found = self.server.reply(prompt, self.server.asked[prompt])
+        if found is None:
+            self.connection.close()
+            return
+        status, text = (found, "") if isinstance(found, int) else (200, found)
+        data = json.dumps({"choices": [{"message": {"content": text}}]}).encode() if text != "<html>" else b"<html>"
+        self.send_response(status)
+        if status == 302:
+            self.send_header("Location", "/elsewhere")
+        if status == 429:
+            self.send_header("Retry-After", "3")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def server():
+    made = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Stub)
+    made.handle_error = lambda *_: None  # a client that no longer waits
+    made.asked, made.seen, made.lock = collections.Counter(), [], threading.Lock()
+    threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+    yield made
+    made.shutdown()
+    made.server_close()

@@ -2,8 +2,8 @@
 
 import pytest
 
-from alp_jax.evaluation.stats.completeness import completeness
-from alp_jax.evaluation.stats.published import ROWS, TABLES, published
+from alp_jax.evaluation.stats.completeness import OFFICIAL, completeness, completeness_lines
+from alp_jax.evaluation.stats.published import ROWS, TABLES, published, published_facts, published_table
 
 ACCOUNT = {
     "sources": {
@@ -28,11 +28,65 @@ def test_sources_are_added_up_and_choices_are_no_faults():
     assert "unknown" in completeness(ACCOUNT, ["a", "other"])
 
 
+def built(source, excluded=None, **clips):
+    """The accounting of a data set whose metadata was stored without loss."""
+    splits = {split: {"clips": count} for split, count in clips.items()}
+    return {"sources": {source: {"expected": 1, "unusable": {}, "splits": splits, "excluded": excluded or {}}}}
+
+
+def test_a_set_is_held_to_its_official_count_and_dropped_clips_are_told():
+    official = OFFICIAL["fsd50k"]
+    whole = completeness(built("fsd50k", **official), ["fsd50k"])
+    assert (whole["incomplete"], completeness_lines("fsd50k", whole)) == (False, [])
+    short = completeness(built("fsd50k", **official | {"test": 10_000}), ["fsd50k"])
+    assert short["incomplete"]
+    assert short["official"]["fsd50k"]["test"] == [10_000, 10_231]
+    assert completeness_lines("fsd50k", short) == [
+        "fsd50k: INCOMPLETE, fsd50k as published has more clips: here are 10000 of 10231 in test"
+    ]
+    dropped = {"leak:recording": 3_000, "leak:audio": 7, "user": 5}
+    fewer = completeness(built("fsd50k", dropped, **official | {"train": 36_796 - 3_012}), ["fsd50k"])
+    assert (fewer["leaks"], fewer["incomplete"]) == (3_007, False)
+    assert completeness_lines("fsd50k", fewer)[1] == (
+        "fsd50k: 3007 training clips were dropped, as they are evaluation clips"
+    )
+    any_split = completeness(built("crema_d", train=5_000, test=2_442), ["crema_d"])
+    assert any_split["official"] == {"crema_d": {"any split": [7_442, 7_442]}}
+
+
+def test_language_figures_belong_to_a_data_set_and_say_what_is_not_stated():
+    assert published("captioning", "lit", ["audiocaps_v2"])["captioning, scratch"] == 0.467
+    assert published("captioning", "lit", ["audiocaps", "musiccaps"]) == {}
+    assert published("captioning", "lit", []) == published("captioning", "decoder", ["audiocaps"]) == {}
+    both = [published_facts(task, "lit", ["musiccaps"]) for task in ("text_to_audio", "audio_to_text")]
+    assert both[0] == both[1]
+    assert both[0]["published"] == dict(zip(ROWS[:4], (0.246, 0.274, 0.230, 0.294), strict=True))
+    assert both[0]["published_as"].startswith("recall; K and direction not stated; ")
+    assert published("qa_music", "judge", [])["captioning, scratch"] == 5.97
+
+
+def test_the_table_has_every_encoder_of_the_paper_beside_what_was_measured():
+    measured = [
+        {"task": "captioning", "pooling": "lit", "sources": ["audiocaps"]},
+        {"task": "fsd50k", "pooling": "attention", "sources": ["fsd50k"]},
+        {"task": "kind", "pooling": "mean", "sources": ["fake"]},
+        {"task": "fsd50k", "pooling": "mean", "failed": "why"},
+    ]
+    head, first, second, third = published_table(measured)
+    assert head.split("  ")[0] == "the paper reports for"
+    assert first.split()[:7] == ["captioning", "lit", "46.7", "46.6", "46.7", "47.2", "\u2013"]
+    assert first.split("  ")[-1] == "audio-language alignment, frozen audio encoder"
+    assert second.split()[2:7] == ["\u2013", "64.0", "61.9", "67.0", "\u2013"]
+    assert third.split()[:3] == ["fsd50k", "mean", "65.6"]
+    assert published_table(measured[2:3]) == []
+
+
 def test_the_paper_is_quoted_for_its_own_tasks():
     assert published("vggsound", "mean", {"vggsound"})["captioning, scratch"] == 0.4779
     assert published("vggsound", "attention", {"vggsound"}).keys() == set(ROWS[1:4])
     assert published("sound_event_detection", "frames", {"mini-sounds"}) == {}
     assert published("sound_event_detection", "frames", {"audioset_strong"})["supervised"] == 0.216
     assert published("kind", "mean", {"fake"}) == {}
-    assert all(0 < v < 1 for entry in TABLES.values() for v in entry.values if v is not None)
+    of_shares = [entry for entry in TABLES.values() if entry.metric != "score"]
+    assert all(0 < v < 1 for entry in of_shares for v in entry.values if v is not None)
     assert all(len(entry.values) == len(ROWS) for entry in TABLES.values())
