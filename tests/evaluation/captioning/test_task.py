@@ -60,8 +60,9 @@ def test_a_model_with_a_decoder_and_a_decoder_on_frozen_frames_say_what_is_heard
     by_pooling = {result["pooling"]: result for result in results}
     assert by_pooling.keys() == {"decoder", "lit"}
     own, learnt = by_pooling["decoder"], by_pooling["lit"]
-    assert own["metric"] == "cider_d"
-    assert METRICS["cider_d"].headline
+    assert own["metric"] == "rouge_l"  # as in the paper
+    assert METRICS["rouge_l"].headline
+    assert 0 < own["chance"] < own["value"]  # captions of other clips share a word or two
     assert own["metrics"]["bleu_2"]["value"] == pytest.approx(1.0)  # every word is in one of the two references
     assert {f"bleu_{n}" for n in (1, 2, 3, 4)} | {"rouge_l", "cider_d"} <= own["metrics"].keys()
     assert own["interval"][0] <= own["value"] <= own["interval"][1]

@@ -37,6 +37,15 @@ def test_missing_clips_are_told():
     whole = RESULT["missing"] | {"missing": 1, "incomplete": False, "reasons": {"missing": 1}}
     assert notes([RESULT | {"missing": whole}])[0].startswith("kind: 1 of 100")
     assert notes([RESULT | {"missing": {"unknown": "why"}}]) == []
+    assert notes([{"task": "kind", "pooling": "mean", "failed": "why"}]) == []
+    known = {"task": "kind", "missing": {"unknown": "why"}}
+    assert notes([known | {"cut": {"seconds": 30.0, "clips": 7}}]) == [
+        "kind: 7 clips are longer than 30 s and cut to it"
+    ]
+    dropped = {f"class {k}": f"{k} training and 0 test clips" for k in range(5)}
+    (line,) = notes([known | {"cut": {"seconds": 30.0, "clips": 0}, "dropped": dropped}])
+    assert line.startswith("kind: too small to count: class 0 (0 training and 0 test clips), class 1 (")
+    assert line.endswith(" and 2 more")
     skipped = {"cider_d": "not computable: why", "spice": "needs Java"}
     said = {"task": "captioning", "skipped": skipped}
     assert notes([said, said]) == ["captioning: no CIDEr-D: not computable: why"]
