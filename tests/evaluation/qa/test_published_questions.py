@@ -83,7 +83,7 @@ def qwen(tmp_path_factory):
     made.decoder = tokenizers.decoders.ByteLevel()
     made.post_processor = tokenizers.processors.ByteLevel(trim_offsets=False)
     alphabet = tokenizers.pre_tokenizers.ByteLevel.alphabet()
-    trainer = tokenizers.trainers.BpeTrainer(vocab_size=300, initial_alphabet=alphabet, show_progress=False)
+    trainer = tokenizers.trainers.BpeTrainer(vocab_size=1500, initial_alphabet=alphabet, show_progress=False)
     made.train_from_iterator([PUBLISHED.read_text()], trainer)
     made.add_special_tokens([tokenizers.AddedToken(name, special=True) for name in ADDED])  # behind the vocabulary
     made.save(str(folder / "tokenizer.json"))
