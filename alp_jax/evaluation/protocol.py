@@ -12,7 +12,7 @@ PAPER = "paper"
 # No published clip of the paper's sets is longer, MagnaTagATune's 29 s included, apart from some of VoxCeleb: those are
 # cut, and results count them. 10.1 holds ten-second cuts of videos, which mostly end a little late.
 LONGEST_S = 30.0
-EDGES_S = (1.0, 2.0, 4.0, 6.0, 8.0, 10.1, 20.0, LONGEST_S)
+PAPER_EDGES_S = (1.0, 2.0, 4.0, 6.0, 8.0, 10.1, 20.0, LONGEST_S)
 CAPTION_TOKENS = 128  # of the public recipe for captions: learnt, and written at most
 # settings of a run that are about its machine, or name files that a user chose
 _KEPT = ("batch_seconds", "prompts", "lit_text", "lit_decoder", "lit_decoder_trains")
@@ -38,4 +38,4 @@ def protocol(suite: str, config: EvalConfig, data: DataConfig) -> tuple[EvalConf
         suite=PAPER, max_seconds=LONGEST_S, lit_tokens=CAPTION_TOKENS, caption_tokens=CAPTION_TOKENS, **everything
     )
     kept = {name: getattr(config, name) for name in _KEPT}
-    return dataclasses.replace(fixed, **kept), dataclasses.replace(data, bucket_seconds=EDGES_S)
+    return dataclasses.replace(fixed, **kept), dataclasses.replace(data, bucket_seconds=PAPER_EDGES_S)

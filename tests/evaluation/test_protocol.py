@@ -12,7 +12,7 @@ from alp_jax.core.clip import SAMPLE_RATE, Event
 from alp_jax.core.run_files import DETECTION
 from alp_jax.evaluation.evaluator import Setup
 from alp_jax.evaluation.model import EvalModel
-from alp_jax.evaluation.protocol import EDGES_S, protocol, task_names
+from alp_jax.evaluation.protocol import PAPER_EDGES_S, protocol, task_names
 from alp_jax.evaluation.suite import Suite, run_suite
 from alp_jax.evaluation.table import read_table
 from tests.evaluation.conftest import FakeDataset, make_records
@@ -72,7 +72,7 @@ def test_every_run_gets_the_same_settings_but_for_its_machine_and_its_files():
     assert (a.batch_seconds, a.prompts, b.batch_seconds) == (240.0, "mine.json", 60.0)
     assert dataclasses.replace(a, batch_seconds=60.0, prompts="") == b
     assert data_a == data_b
-    assert data_a.bucket_seconds == EDGES_S
+    assert data_a.bucket_seconds == PAPER_EDGES_S
     assert a.max_seconds == 30
     assert {a.max_train_clips, a.max_test_clips, a.retrieval_clips, a.alignment_clips} == {0}
     assert a.lit_steps == EvalConfig().lit_steps > 0

@@ -11,6 +11,7 @@ from alp_jax.core.errors import DataError
 from alp_jax.core.hashing import fingerprint
 from alp_jax.core.run_files import DETECTION
 from alp_jax.data.store.dataset import Dataset
+from alp_jax.evaluation.protocol import LONGEST_S
 from alp_jax.evaluation.sed.mixtures import SECONDS, Mixtures
 from alp_jax.evaluation.sed.psds import stretches
 from alp_jax.evaluation.table import Shortage, Split, Table, assert_disjoint, hold_out, subset
@@ -18,7 +19,6 @@ from alp_jax.evaluation.table import Shortage, Split, Table, assert_disjoint, ho
 LABEL = "sound_event"  # the label of clips that mixtures are made from
 MIN_TRAIN, MIN_TEST = 8, 4  # events that a class needs in each split
 MIN_CLIPS = 20  # clips with events in each split; with fewer, mixtures are used
-LONGEST_S = 30.0  # of a clip; that of AudioSet-Strong is 10 s
 
 
 @dataclasses.dataclass(frozen=True)

@@ -30,7 +30,7 @@ ROWS = (
     "contrastive, supervised start",
     "captioning, supervised start",
 )
-PROBED, POOLED, LANGUAGE, QUESTIONS = (
+_PROBED, _POOLED, _LANGUAGE, _QUESTIONS = (
     "linear probes, mean pooling",
     "probes, attention pooling",
     "audio-language alignment, frozen audio encoder",
@@ -62,46 +62,46 @@ def _percent(metric: str, place: str, *values: float | None, stated: str = "") -
 
 
 def _recall(*values: float | None) -> Published:
-    return _percent("recall_at_10", LANGUAGE, *values, stated=_RECALL)
+    return _percent("recall_at_10", _LANGUAGE, *values, stated=_RECALL)
 
 
 # (task, pooling, data set; "" where the name of the task tells it) -> what the paper has
 TABLES: dict[tuple[str, str, str], Published] = {
-    ("fsd50k", MEAN, ""): Published("map", (0.656, 0.625, 0.580, 0.664, 0.652), PROBED),
-    ("vggsound", MEAN, ""): _percent("accuracy", PROBED, 56.46, 50.87, 47.79, 54.70, 53.13),
-    ("voxceleb2", MEAN, ""): _percent("accuracy", PROBED, 18.84, 46.67, 33.43, 38.17, 26.23),
-    ("crema_d", MEAN, ""): _percent("accuracy", PROBED, 67.14, 67.71, 63.60, 68.84, 65.86),
-    ("magnatagatune", MEAN, ""): Published("map", (0.407, 0.406, 0.401, 0.406, 0.410), PROBED),
-    ("nsynth_instrument", MEAN, ""): _percent("accuracy", PROBED, 67.19, 67.30, 63.10, 69.38, 67.16),
-    (DETECTION, FRAMES, "audioset_strong"): Published("psds1", (0.216, 0.132, 0.124, 0.187, 0.145), PROBED),
-    ("fsd50k", ATTENTION, ""): Published("map", (None, 0.640, 0.619, 0.670, None), POOLED),
-    ("vggsound", ATTENTION, ""): _percent("accuracy", POOLED, None, 52.81, 50.97, 54.89, None),
-    ("voxceleb2", ATTENTION, ""): _percent("accuracy", POOLED, None, 72.86, 56.64, 72.24, None),
-    ("crema_d", ATTENTION, ""): _percent("accuracy", POOLED, None, 74.50, 70.40, 73.09, None),
-    ("magnatagatune", ATTENTION, ""): Published("map", (None, 0.406, 0.406, 0.412, None), POOLED),
-    ("nsynth_instrument", ATTENTION, ""): _percent("accuracy", POOLED, None, 75.00, 72.10, 76.70, None),
-    (CAPTIONING, LOCKED, "audiocaps"): _percent("rouge_l", LANGUAGE, 46.7, 46.6, 46.7, 47.2, None),
-    (CAPTIONING, LOCKED, "paraspeechcaps"): _percent("rouge_l", LANGUAGE, 45.5, 46.3, 46.5, 46.2, None),
-    (CAPTIONING, LOCKED, "musiccaps"): _percent("rouge_l", LANGUAGE, 22.9, 22.1, 22.9, 22.5, None),
+    ("fsd50k", MEAN, ""): Published("map", (0.656, 0.625, 0.580, 0.664, 0.652), _PROBED),
+    ("vggsound", MEAN, ""): _percent("accuracy", _PROBED, 56.46, 50.87, 47.79, 54.70, 53.13),
+    ("voxceleb2", MEAN, ""): _percent("accuracy", _PROBED, 18.84, 46.67, 33.43, 38.17, 26.23),
+    ("crema_d", MEAN, ""): _percent("accuracy", _PROBED, 67.14, 67.71, 63.60, 68.84, 65.86),
+    ("magnatagatune", MEAN, ""): Published("map", (0.407, 0.406, 0.401, 0.406, 0.410), _PROBED),
+    ("nsynth_instrument", MEAN, ""): _percent("accuracy", _PROBED, 67.19, 67.30, 63.10, 69.38, 67.16),
+    (DETECTION, FRAMES, "audioset_strong"): Published("psds1", (0.216, 0.132, 0.124, 0.187, 0.145), _PROBED),
+    ("fsd50k", ATTENTION, ""): Published("map", (None, 0.640, 0.619, 0.670, None), _POOLED),
+    ("vggsound", ATTENTION, ""): _percent("accuracy", _POOLED, None, 52.81, 50.97, 54.89, None),
+    ("voxceleb2", ATTENTION, ""): _percent("accuracy", _POOLED, None, 72.86, 56.64, 72.24, None),
+    ("crema_d", ATTENTION, ""): _percent("accuracy", _POOLED, None, 74.50, 70.40, 73.09, None),
+    ("magnatagatune", ATTENTION, ""): Published("map", (None, 0.406, 0.406, 0.412, None), _POOLED),
+    ("nsynth_instrument", ATTENTION, ""): _percent("accuracy", _POOLED, None, 75.00, 72.10, 76.70, None),
+    (CAPTIONING, LOCKED, "audiocaps"): _percent("rouge_l", _LANGUAGE, 46.7, 46.6, 46.7, 47.2, None),
+    (CAPTIONING, LOCKED, "paraspeechcaps"): _percent("rouge_l", _LANGUAGE, 45.5, 46.3, 46.5, 46.2, None),
+    (CAPTIONING, LOCKED, "musiccaps"): _percent("rouge_l", _LANGUAGE, 22.9, 22.1, 22.9, 22.5, None),
     (TEXT_TO_AUDIO, LOCKED, "audiocaps"): _recall(40.5, 39.3, 36.9, 42.8, None),
     (TEXT_TO_AUDIO, LOCKED, "paraspeechcaps"): _recall(49.2, 63.2, 60.2, 60.6, None),
     (TEXT_TO_AUDIO, LOCKED, "musiccaps"): _recall(24.6, 27.4, 23.0, 29.4, None),
-    ("qa_sound", JUDGED, ""): Published("score", (7.01, 6.65, 6.69, 6.73, None), QUESTIONS),
+    ("qa_sound", JUDGED, ""): Published("score", (7.01, 6.65, 6.69, 6.73, None), _QUESTIONS),
     ("qa_Speaker_Gender_Recognition", ANSWERS, ""): _percent(
-        "accuracy", QUESTIONS, 36.5, 37.9, 44.2, 35.1, None, stated=_SPEAKER
+        "accuracy", _QUESTIONS, 36.5, 37.9, 44.2, 35.1, None, stated=_SPEAKER
     ),
     ("qa_Speaker_Age_Prediction", ANSWERS, ""): _percent(
-        "accuracy", QUESTIONS, 46.2, 81.3, 65.4, 67.3, None, stated=_SPEAKER
+        "accuracy", _QUESTIONS, 46.2, 81.3, 65.4, 67.3, None, stated=_SPEAKER
     ),
     # the published name of the task
     ("qa_Speaker_Emotion_Recontion", ANSWERS, ""): _percent(
-        "accuracy", QUESTIONS, 37.2, 63.4, 69.0, 64.5, None, stated=_SPEAKER
+        "accuracy", _QUESTIONS, 37.2, 63.4, 69.0, 64.5, None, stated=_SPEAKER
     ),
-    ("qa_music", JUDGED, ""): Published("score", (5.61, 5.86, 5.97, 5.63, None), QUESTIONS),
+    ("qa_music", JUDGED, ""): Published("score", (5.61, 5.86, 5.97, 5.63, None), _QUESTIONS),
 }
-CAPTIONED = ("audiocaps", "paraspeechcaps", "musiccaps")  # the data sets of the paper's language tasks
-QA_TASKS = tuple(task for task, _, _ in TABLES if task.startswith("qa_"))
-_ONE_SET = tuple(dict.fromkeys(task for task, _, where in TABLES if not where and task not in QA_TASKS))
+_CAPTIONED = ("audiocaps", "paraspeechcaps", "musiccaps")  # the data sets of the paper's language tasks
+_QA_TASKS = tuple(task for task, _, _ in TABLES if task.startswith("qa_"))
+_ONE_SET = tuple(dict.fromkeys(task for task, _, where in TABLES if not where and task not in _QA_TASKS))
 PAPER_TASKS = (*_ONE_SET, DETECTION, "voxceleb1", *RETRIEVAL, CAPTIONING)
 # task -> what to pass to 'alp data build' for its data set, if that differs from the task's name
 _BUILT_AS = {
@@ -110,10 +110,10 @@ _BUILT_AS = {
     "nsynth_instrument": "nsynth",
 }
 # the parts of the protocol: what makes each data set, and its tasks
-PARTS: dict[str, tuple[str, ...]] = {
+_PARTS: dict[str, tuple[str, ...]] = {
     **{_BUILT_AS.get(task, task): (task,) for task in (*_ONE_SET, "voxceleb1")},
     "audioset_strong": (DETECTION,),
-    **dict.fromkeys(CAPTIONED, (*RETRIEVAL, CAPTIONING)),
+    **dict.fromkeys(_CAPTIONED, (*RETRIEVAL, CAPTIONING)),
 }
 
 
@@ -167,15 +167,15 @@ def not_measured(results: Iterable[Mapping[str, Any]]) -> list[str]:
     """A line for every part of the paper's protocol that is missing from ``results``, and how to add it."""
     measured = {(result["task"], source) for result in results for source in result.get("sources", ())}
     lines = []
-    for built, tasks in PARTS.items():
-        where = built if built == "audioset_strong" or built in CAPTIONED else None
+    for built, tasks in _PARTS.items():
+        where = built if built == "audioset_strong" or built in _CAPTIONED else None
         lacking = [
             task
             for task in tasks
             if not any(task == name and (where is None or _is_from((source,), where)) for name, source in measured)
         ]
         if lacking:
-            on = f" on {built}" if built in CAPTIONED else ""
+            on = f" on {built}" if built in _CAPTIONED else ""
             lines.append(f"not measured{on}: {', '.join(lacking)}; needs alp data build {built}")
-    asked = [task for task in QA_TASKS if all(task != name for name, _ in measured)]
+    asked = [task for task in _QA_TASKS if all(task != name for name, _ in measured)]
     return [*lines, *([f"not measured: {', '.join(asked)}; needs alp qa and AIR-Bench"] if asked else [])]
