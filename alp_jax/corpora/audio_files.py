@@ -6,8 +6,10 @@ import re
 import unicodedata
 from collections.abc import Collection, Iterable, Iterator
 
+from alp_jax.core import storage
 from alp_jax.core.clip import AUDIO_EXTENSIONS, OTHER_EXTENSIONS, TAKEN_LAST
 from alp_jax.core.errors import UserError
+from alp_jax.corpora import objects
 from alp_jax.corpora.rows import BadRow, check_utf8
 
 _SOUND = AUDIO_EXTENSIONS | OTHER_EXTENSIONS
@@ -71,11 +73,11 @@ class AudioFiles:
     reported as missing) only if there is none of these either.
     """
 
-    def __init__(self, root: pathlib.Path | None, leave_out: Collection[str] = (), keep: Collection[str] = ()):
+    def __init__(self, root: pathlib.Path | str | None, leave_out: Collection[str] = (), keep: Collection[str] = ()):
         """Prepares a scan.
 
         Args:
-          root: the folder; None for use without audio: every path is then "".
+          root: the folder, or its URL; None for use without audio: every path is then "".
           leave_out: words; folders with one of them in their name are not searched.
           keep: words; folders with one of them in their name are searched all the same.
         """
@@ -135,10 +137,16 @@ class AudioFiles:
         """The files below the folder that hold audio files, sorted: all that end in ``.parquet``, or ``.zip``.
 
         Those named for what is left out are not among them.
+
+        Raises:
+          UserError: there are some, and the folder is remote: only single files are read from there.
         """
         if self._locations is None:
             self._scan()
-        return self._containers[extension]
+        found = self._containers[extension]
+        if found and storage.is_remote(self._root):
+            raise UserError(f"{self._root} holds audio in {extension} files ({found[0].name}): copy or mount it")
+        return found
 
     def _best(self, stem: str, locations: list[tuple[str, str]]) -> tuple[str, str]:
         rank = min(_rank(extension) for _, extension in locations)
@@ -152,7 +160,9 @@ class AudioFiles:
         self._locations = {}
         if self._root is None:
             return
-        for folder, names in self._folders():
+        for folder, names in objects.folders(self._root) if storage.is_remote(self._root) else self._folders():
+            if storage.is_remote(folder) and not all(map(self._enters, folder[len(str(self._root)) :].split("/"))):
+                continue
             prefix = os.path.join(folder, "")
             location_of = {}
             for name in names:
@@ -196,8 +206,8 @@ def _rank(extension: str) -> int:
     return (extension in TAKEN_LAST) + 2 * (extension in OTHER_EXTENSIONS)
 
 
-def below(root: pathlib.Path | None, name: str) -> str:
-    """The path ``root/name`` (``name`` may be absolute and below ``root``), "" without a root.
+def below(root: pathlib.Path | str | None, name: str) -> str:
+    """The path or URL ``root/name`` (``name`` may be absolute and below ``root``), "" without a root.
 
     Raises:
       BadRow: ``name`` leads out of ``root``.
@@ -208,6 +218,10 @@ def below(root: pathlib.Path | None, name: str) -> str:
         if os.path.normpath(name).split(os.sep)[0] == os.pardir:
             raise BadRow("outside_folder", f"{name!r} lies outside the audio folder")
         return ""
+    if storage.is_remote(root):
+        if (inside := os.path.normpath(name)).split(os.sep)[0] in (os.pardir, ""):
+            raise BadRow("outside_folder", f"{name!r} lies outside {root}")
+        return storage.join(root, inside)
     top = os.path.join(os.path.abspath(root), "")
     path = os.path.normpath(os.path.join(top, name))
     if not path.startswith(top):

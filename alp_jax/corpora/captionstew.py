@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from alp_jax.core import storage
 from alp_jax.core.errors import UserError
 from alp_jax.core.names import choose
-from alp_jax.corpora import registry
+from alp_jax.corpora import objects, registry
 from alp_jax.corpora.corpus import Clips
 from alp_jax.corpora.state import state_of
 
@@ -110,7 +110,7 @@ def find(
         metadata = _metadata(home, member)
         if metadata:
             found.append(Found(member, metadata, home, settings.get(member.name, {})))
-        elif storage.names(home):
+        elif objects.names(home):
             where = ", ".join(f"{folder}/" for folder in METADATA if folder)
             missing[member.name] = f"no {' or '.join(member.needed)} in {home} or its {where}"
         else:
@@ -135,17 +135,17 @@ def blacklists(found: Sequence[Found]) -> list[str]:
         if one.name == "wavcaps":
             for folder in _BLACKLISTS:
                 home = storage.join(one.audio, folder) if folder else one.audio
-                if lists := _matching(home, storage.names(home), _EVALUATION):
+                if lists := _matching(home, objects.names(home), _EVALUATION):
                     return [f"blacklist:{path}" for path in lists]
     return []
 
 
 def _metadata(home: str, member: Member) -> list[str]:
-    if member.folder and storage.names(storage.join(home, member.folder)):
+    if member.folder and objects.names(storage.join(home, member.folder)):
         return [storage.join(home, member.folder)]
     for folder in METADATA:
         here = storage.join(home, folder) if folder else home
-        names = storage.names(here)
+        names = objects.names(here)
         if needed := _matching(here, names, member.needed):
             return needed + _matching(here, names, member.more)
     return []

@@ -58,6 +58,7 @@ class Corpus:
         or None``; None for published corpora, which have splits.
       containers: suffixes of files that hold metadata and audio; a folder may then hold both, too.
       download: for a corpus without ``read``.
+      remote_audio: whether ``read`` takes the URL of an audio folder, as text, in place of a path.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Corpus:
     split_rule: Callable[..., SplitRule | None] | None = None
     containers: tuple[str, ...] = ()
     download: Download | None = None
+    remote_audio: bool = False
 
     def __post_init__(self):
         for member in ("name", "title", "metadata"):

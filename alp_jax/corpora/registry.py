@@ -12,6 +12,7 @@ from alp_jax.core import plugins, storage
 from alp_jax.core.clip import SPLITS, Clip, Rejected
 from alp_jax.core.errors import UserError
 from alp_jax.core.names import choose
+from alp_jax.corpora import objects
 from alp_jax.corpora.catalog import GROUP, modules, names, outside
 from alp_jax.corpora.corpus import Clips, Corpus, split_words
 from alp_jax.corpora.splits import SplitRule
@@ -57,9 +58,9 @@ def read(
 
     Args:
       name: one of ``names``.
-      metadata: the published files, folders that hold them, or patterns of their names. For a user's own data: empty
-        if they lie in the audio folder.
-      audio: the audio folder; None for caption statistics and audits, where ``Clip.audio_path`` is "".
+      metadata: the published files, folders that hold them, or patterns of their names; URLs are copied to the cache
+        first. For a user's own data: empty if they lie in the audio folder.
+      audio: the audio folder, a path or a URL; None for caption statistics and audits, where ``Clip.audio_path`` is "".
       split: the split of every clip; None: as the metadata or its file names state.
       options: settings of the corpus.
 
@@ -86,12 +87,24 @@ def read(
         metadata, audio = [audio], None
     if corpus.containers and audio is None and _is_one_folder(metadata):
         audio = metadata[0]
-    root = None
-    if audio is not None:
-        root = pathlib.Path(os.path.abspath(storage.local(audio)))
-        if not root.is_dir():
-            raise UserError(f"audio folder {root} does not exist")
-    return corpus.read(_metadata_files(metadata, corpus.suffixes), root, split, **options)
+    return corpus.read(_metadata_files(metadata, corpus.suffixes), _audio_root(corpus, audio), split, **options)
+
+
+def _audio_root(corpus: Corpus, audio: str | os.PathLike | None) -> pathlib.Path | str | None:
+    if audio is None:
+        return None
+    if storage.is_remote(audio):
+        if not corpus.remote_audio:
+            raise UserError(
+                f"{audio} is remote, and {corpus.name} is read from a local folder of audio: copy or mount it"
+            )
+        if not objects.names(audio):
+            raise UserError(f"audio folder {audio} does not exist, or is empty")
+        return os.fspath(audio).rstrip("/")
+    root = pathlib.Path(os.path.abspath(storage.local(audio)))
+    if not root.is_dir():
+        raise UserError(f"audio folder {root} does not exist")
+    return root
 
 
 def split_rule(
@@ -248,7 +261,8 @@ def _metadata_files(locations: Sequence[str | os.PathLike], suffixes: Sequence[s
     """The files that paths and patterns (``*``, ``?``, ``[...]``) name; for a folder its files with ``suffixes``,
     sorted."""
     files = []
-    for path in itertools.chain.from_iterable(_matches(storage.local(location)) for location in locations):
+    local = (objects.fetched(one, suffixes) if storage.is_remote(one) else [storage.local(one)] for one in locations)
+    for path in itertools.chain.from_iterable(map(_matches, itertools.chain.from_iterable(local))):
         if path.is_dir() and suffixes:
             try:
                 inside = sorted(path / name for name in os.listdir(path) if name.endswith(tuple(suffixes)))

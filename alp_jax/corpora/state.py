@@ -7,12 +7,14 @@ from alp_jax.core import storage
 from alp_jax.core.clip import AUDIO_EXTENSIONS
 from alp_jax.core.errors import UserError
 from alp_jax.core.hashing import fingerprint
+from alp_jax.corpora import objects
 
 
 def state_of(folder: storage.Location, settings: Mapping[str, str]) -> str:
     """Identity of the settings and of everything below a folder: it changes when files are added, removed or replaced.
 
-    Of audio files only their folder is looked at, whose time changes with the names in it: there may be ten million.
+    Of local audio files only their folder is looked at, whose time changes with the names in it: there may be ten
+    million. Of remote files it is names and sizes.
 
     Raises:
       UserError: the folder cannot be read.
@@ -21,6 +23,10 @@ def state_of(folder: storage.Location, settings: Mapping[str, str]) -> str:
 
 
 def _entries(folder: storage.Location) -> Iterator[list]:
+    if storage.is_remote(folder):
+        for name, size in objects.tree(folder).items():
+            yield [name, 0, size]
+        return
     top = str(storage.local(folder))
     waiting = [top]
     while waiting:

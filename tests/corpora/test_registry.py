@@ -23,7 +23,7 @@ def table(tmp_path):
         ("clotho", {"version": "1"}, "clotho has no options, not 'version'"),
         ("audiocaps", {"split": "val"}, "unknown split 'val'"),
         ("audiocaps", {"audio": "/no/such/folder"}, "audio folder /no/such/folder does not exist"),
-        ("audiocaps", {"audio": "gs://bucket/audio"}, "is remote; a local path is needed"),
+        ("vggsound", {"audio": "gs://bucket/audio"}, "is remote, and vggsound is read from a local folder of audio"),
         ("audiocaps", {"metadata": []}, "audiocaps needs --metadata: train.csv, val.csv, test.csv"),
         ("audiocaps", {"metadata": ["/no/such.csv"]}, "metadata /no/such.csv does not exist"),
     ],

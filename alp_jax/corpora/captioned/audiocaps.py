@@ -21,7 +21,7 @@ _TRAIN_ROWS_V1 = 49_838
 
 def clips(
     metadata: Sequence[pathlib.Path],
-    audio: pathlib.Path | None = None,
+    audio: pathlib.Path | str | None = None,
     split: str | None = None,
     version: str = "1",
     names: str = "youtube",
@@ -90,4 +90,5 @@ CORPUS = Corpus(
         "version": Option("version of AudioCaps", "1", ("1", "2")),
         "names": Option("what the audio files are named after", "youtube", ("youtube", "audiocap_id")),
     },
+    remote_audio=True,
 )

@@ -26,7 +26,7 @@ _SECONDS = 10.0  # length of clips whose id does not state it
 _SOURCES = ("audioset", "vggsound", "youtube8m")
 
 
-def clips(metadata: Sequence[pathlib.Path], audio: pathlib.Path | None = None, split: str | None = None) -> Clips:
+def clips(metadata: Sequence[pathlib.Path], audio: pathlib.Path | str | None = None, split: str | None = None) -> Clips:
     """One clip per row, all ``train`` unless a split is given; UserError for unexpected columns."""
     files = AudioFiles(audio)
     for path in metadata:
@@ -62,4 +62,5 @@ CORPUS = Corpus(
     metadata="AudioSetCaps_caption.csv, VGGSound_AudioSetCaps_caption.csv, YouTube-8M_AudioSetCaps_caption.csv",
     audio=f"one file per clip, named by its published id or {youtube.PATTERNS}",
     suffixes=("_caption.csv",),
+    remote_audio=True,
 )

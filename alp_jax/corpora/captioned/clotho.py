@@ -26,7 +26,7 @@ _RATE = 44_100
 _WORDS = {"development": "train", "dev": "train"}
 
 
-def clips(metadata: Sequence[pathlib.Path], audio: pathlib.Path | None = None, split: str | None = None) -> Clips:
+def clips(metadata: Sequence[pathlib.Path], audio: pathlib.Path | str | None = None, split: str | None = None) -> Clips:
     """The clips of each captions table; metadata tables are joined by split and file name.
 
     Raises:
@@ -88,4 +88,5 @@ CORPUS = Corpus(
     metadata="clotho_captions_*.csv, and clotho_metadata_*.csv for Freesound ids, tags and licences",
     audio="the published wav files by file_name (folders may be named development, validation, evaluation)",
     suffixes=(".csv",),
+    remote_audio=True,
 )

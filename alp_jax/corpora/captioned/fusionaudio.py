@@ -19,7 +19,7 @@ _SECONDS = 10.0  # of an AudioSet clip
 _REQUIRED = ("audio_id", "task", "output")
 
 
-def clips(metadata: Sequence[pathlib.Path], audio: pathlib.Path | None = None, split: str | None = None) -> Clips:
+def clips(metadata: Sequence[pathlib.Path], audio: pathlib.Path | str | None = None, split: str | None = None) -> Clips:
     """One clip per caption record, all ``train`` unless a split is given; UserError for an unexpected structure."""
     files = AudioFiles(audio)
     for path in metadata:
@@ -55,4 +55,5 @@ CORPUS = Corpus(
     metadata="the JSON list of instruction records",
     audio="one file per clip, named {id} or Y{id}",
     suffixes=(".json", ".jsonl"),
+    remote_audio=True,
 )

@@ -19,7 +19,7 @@ _REQUIRED = ("ytid", "start_s", "end_s", "aspect_list", "caption", "is_audioset_
 _LONGEST_LIST = 10_000
 
 
-def clips(metadata: Sequence[pathlib.Path], audio: pathlib.Path | None = None, split: str | None = None) -> Clips:
+def clips(metadata: Sequence[pathlib.Path], audio: pathlib.Path | str | None = None, split: str | None = None) -> Clips:
     """One clip per row; UserError for unexpected columns."""
     files = AudioFiles(audio)
     for path in metadata:
@@ -65,4 +65,5 @@ CORPUS = Corpus(
     metadata="musiccaps-public.csv",
     audio=f"one file per clip, named {youtube.PATTERNS}",
     suffixes=(".csv",),
+    remote_audio=True,
 )

@@ -10,9 +10,10 @@ import os
 import pathlib
 from collections.abc import Mapping, Sequence
 
+from alp_jax.core import storage
 from alp_jax.core.clip import Clip
 from alp_jax.core.errors import UserError
-from alp_jax.corpora import tables, youtube
+from alp_jax.corpora import objects, tables, youtube
 from alp_jax.corpora.audio_files import below
 from alp_jax.corpora.corpus import Clips, Corpus, Option, split_of
 from alp_jax.corpora.rows import BadRow, captions, check_utf8, stated_seconds, tags, to_clips
@@ -25,7 +26,7 @@ _OPTIONAL = ("all_tags", "gender", "accent", "duration")
 
 def clips(
     metadata: Sequence[pathlib.Path],
-    audio: pathlib.Path | None = None,
+    audio: pathlib.Path | str | None = None,
     split: str | None = None,
     **roots: str,
 ) -> Clips:
@@ -37,19 +38,19 @@ def clips(
     Raises:
       UserError: another schema, a root that is not a folder, or a file name without a split.
     """
-    folders: dict[str, pathlib.Path | None] = {}
+    folders: dict[str, str | None] = {}
     for source in _SOURCES:
         root = roots.get(f"{source}_root")
-        if root and not os.path.isdir(root):
-            raise UserError(f"--option {source}_root={root}: no such folder")
-        folders[source] = pathlib.Path(root) if root else audio and audio / source
+        if root and not objects.names(root):
+            raise UserError(f"--option {source}_root={root}: no such folder, or nothing in it")
+        folders[source] = root or (None if audio is None else storage.join(audio, source))
     for path in metadata:
         file_split = split_of(path, split, None)
         rows = tables.parquet_rows(path, _REQUIRED, _OPTIONAL, _LISTS)
         yield from to_clips(f"{path} row", rows, _clip, file_split, folders)
 
 
-def _clip(row: tuple, split: str, folders: Mapping[str, pathlib.Path | None]) -> Clip:
+def _clip(row: tuple, split: str, folders: Mapping[str, str | None]) -> Clip:
     origin, relative, descriptions, speaker, words, gender, accent, duration = row
     source = origin.lower() if isinstance(origin, str) else ""
     if source not in folders:
@@ -97,4 +98,5 @@ CORPUS = Corpus(
     options={
         f"{source}_root": Option(f"folder of the {source} audio (default: AUDIO/{source})") for source in _SOURCES
     },
+    remote_audio=True,
 )

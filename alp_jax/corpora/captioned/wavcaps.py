@@ -44,7 +44,7 @@ _FREESOUND, _LONGER = "fsd_final.json", "fsd_final_2s.json"
 
 
 def clips(
-    metadata: Sequence[pathlib.Path], audio: pathlib.Path | None = None, split: str | None = None, part: str = ""
+    metadata: Sequence[pathlib.Path], audio: pathlib.Path | str | None = None, split: str | None = None, part: str = ""
 ) -> Clips:
     """One clip per record; the split is ``train`` unless one is given.
 
@@ -120,4 +120,5 @@ CORPUS = Corpus(
     metadata="as_final.json, bbc_final.json, fsd_final.json, sb_final.json, or the folder json_files with them",
     audio="one file per id, {id}.flac (AudioSet: Y{id} or {id}); the published zip archives, or unpacked",
     options={"part": Option("the source, when the file name does not tell it", "", tuple(_PARTS))},
+    remote_audio=True,
 )
