@@ -1,6 +1,8 @@
 """Evaluation sets to compare training clips with: splits of built data sets, published metadata, blacklists."""
 
+import csv
 import dataclasses
+import io
 import json
 import os
 from collections import Counter
@@ -80,6 +82,8 @@ def of_clips(name: str, clips: Iterable[Clip | Rejected], covers: tuple[str, ...
 def of_blacklist(path: str | os.PathLike) -> EvalSet:
     """Recordings that WavCaps lists for exclusion: ``{"AudioSet": ["Y<YouTube id>.wav"], "FreeSound": [ids]}``.
 
+    The list of DCASE's task on language-based retrieval, a table whose first column is Freesound ids, is read too.
+
     The lists give no times: any stretch of a listed Freesound recording counts as an evaluation clip, and for a video
     the clip that AudioSet has of it. Entries that are not ids (the published lists contain ``Not found``) are counted
     as rejected.
@@ -88,8 +92,10 @@ def of_blacklist(path: str | os.PathLike) -> EvalSet:
       UserError: the file has another form.
     """
     problem = f"blacklist {path}: expected {{{', '.join(f'{key!r}: [ids]' for key in BLACKLISTED)}}}"
+    name = os.path.basename(os.fspath(path))
     try:
-        lists = json.loads(storage.read(path))
+        text = storage.read(path).decode()
+        lists = {"FreeSound": _first_column(text)} if name.endswith(".csv") else json.loads(text)
     except FileNotFoundError:
         raise UserError(f"blacklist {path} does not exist") from None
     except (OSError, ValueError) as error:
@@ -108,12 +114,18 @@ def of_blacklist(path: str | os.PathLike) -> EvalSet:
                 )
             else:
                 clips.append(Rejected(f"{path} {key}[{number}]", "bad_id", repr(text)))
-    name = os.path.basename(os.fspath(path))
     # the evaluation sets that the words of a published blacklist's file name stand for
     words = {"ac": ("audiocaps", "clotho"), "ub8k": ("urbansound8k",), "esc50": ("esc50",), "vggsound": ("vggsound",)}
+    words["task6"] = ("clotho",)  # of dcase2024_task6_excluded_freesound_ids.csv
     stem = name.rpartition(".")[0].lower()
     covered = tuple(corpus for word in stem.split("_") for corpus in words.get(word, ()))
     return of_clips(f"blacklist:{name}", clips, covered)
+
+
+def _first_column(text: str) -> list[str]:
+    """The cells of the first column of a table, without its heading."""
+    cells = [row[0] for row in csv.reader(io.StringIO(text)) if row]
+    return cells if cells and cells[0].isdecimal() else cells[1:]
 
 
 def _listed(key: str, value: object) -> str:

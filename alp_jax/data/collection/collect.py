@@ -37,8 +37,7 @@ def preview_collection(corpora: Sequence[CorpusOnDisk], absent: Mapping[str, Loa
     accounts, loads = {}, dict(absent)
     for corpus in corpora:
         accounts[corpus.name] = account = preview(corpus.clips(), chosen)
-        hours = sum(split["hours"] for split in account["splits"].values())
-        loads[corpus.name] = Load(account["usable"], hours, sum(account["without_length"].values()), cost=corpus.cost)
+        loads[corpus.name] = Load.of_account(account, corpus.cost)
     return {"forecast": cost_forecast(loads, chosen.codec), "accounts": accounts}
 
 

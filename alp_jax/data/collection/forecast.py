@@ -39,6 +39,12 @@ class Load:
         clips, seconds, unknown = (sum(entry[part] for entry in lengths.values()) for part in range(3))
         return cls(int(clips), seconds / 3600, int(unknown), cost=cost)
 
+    @classmethod
+    def of_account(cls, account: Mapping, cost: float = 1.0) -> "Load":
+        """From the account of ``preview``."""
+        hours = sum(split["hours"] for split in account["splits"].values())
+        return cls(account["usable"], hours, sum(account["without_length"].values()), cost=cost)
+
 
 def costs(load: Load, codec: str) -> dict:
     """``hours`` (clips of unknown length as long as the others), ``core_hours`` and ``bytes``; ``temporary_bytes``

@@ -19,7 +19,7 @@ from alp_jax.data.building.preview import preview
 from alp_jax.data.building.report import accounting_lines, part_line, preview_lines
 from alp_jax.data.building.settings import Settings
 from alp_jax.data.collection.collect import build_collection, preview_collection
-from alp_jax.data.collection.forecast import Load, cost_lines
+from alp_jax.data.collection.forecast import Load, cost_forecast, cost_lines
 from alp_jax.data.collection.member import CorpusOnDisk
 
 _BAD_SHARE, _BAD_SHARE_OF_SEVERAL = 0.05, 0.5  # videos disappear, and a collection cannot help it
@@ -89,6 +89,10 @@ class Request:
         options = shlex.split(self.beam_options)
         return {"engine": self.engine, "workers": self.workers, "beam_options": options}
 
+    def cores(self) -> int:
+        """How many cores decode on this machine."""
+        return self.workers or len(usable_cores())
+
 
 def one(request: Request, opened: Opened, published: audit.Published, looked_at: str) -> tuple[dict, list[str]]:
     """Builds, or with ``dry_run`` previews, one corpus: the result, and lines that tell it.
@@ -99,14 +103,17 @@ def one(request: Request, opened: Opened, published: audit.Published, looked_at:
     """
     if request.dry_run:
         accounting = preview(opened.clips, Settings.of(**request.settings()))
+        told = cost_forecast({request.corpus: Load.of_account(accounting)}, request.codec)
         lines = [
             *accounting_lines(f"{request.corpus}, {looked_at}", accounting, "the JSON line of --json"),
             *opened.rule_lines(accounting["splits"]),
             *preview_lines(accounting),
             *opened.left_out_lines(),
+            *cost_lines(told, request.cores(), 1, None),
             f"a build would write {accounting['shards']} shards; nothing was written",
         ]
-        return {"out": None, "accounting": accounting, "left_out": opened.left_out, "audit": None}, lines
+        result = {"out": None, "accounting": accounting, "left_out": opened.left_out, "audit": None}
+        return result | {"forecast": told}, lines
     assert request.out is not None
     against = audit.eval_sets(request.against, None, published)  # before anything is built: a name may be misspelt
     rule = opened.rule_facts()
@@ -148,7 +155,7 @@ def several(
             lines += [*accounting_lines(name, account, "the JSON line of --json"), *preview_lines(account)]
         lines += [
             f"forecast of {request.corpus}:",
-            *cost_lines(told["forecast"], request.workers or len(usable_cores()), 1, None),
+            *cost_lines(told["forecast"], request.cores(), 1, None),
             *notes,
         ]
         return {"out": None, "missing": dict(missing)} | told, [*lines, "nothing was written"]

@@ -40,6 +40,19 @@ def test_blacklists_name_recordings_and_the_sets_they_stand_for(tmp_path):
     assert {"audiocaps", "clotho"} <= set(found.covers)
 
 
+@pytest.mark.parametrize("head", ["id\n", ""])
+def test_a_table_of_freesound_ids_is_a_blacklist(tmp_path, head):
+    path = tmp_path / "dcase2024_task6_excluded_freesound_ids.csv"
+    path.write_text(f"{head}156\n17,x\n\nNot found\n")
+    found = sets.of_blacklist(path)
+    assert found.clips.recording.to_pylist() == ["freesound:156", "freesound:17"]
+    assert found.rejected == {"bad_id": 1}
+    assert "clotho" in found.covers
+    path.write_bytes(b"\xff")
+    with pytest.raises(UserError, match="excluded_freesound_ids"):
+        sets.of_blacklist(path)
+
+
 @pytest.mark.parametrize(
     "content", ["[]", "{}", '{"AudioSet": "Yabc.wav"}', '{"Sounds": []}', '{"AudioSet": []}', "not JSON"]
 )

@@ -37,6 +37,7 @@ def test_a_dry_run_gives_the_account_of_a_build_without_decoding(tmp_path, capsy
     text = capsys.readouterr().out
     assert "folder, metadata: 7 of 10 clips" in text  # whether files are there is not known
     assert "nothing was written" in text
+    assert "core-hours" in text
     assert main([*argv, *audio, "--dry_run", "--out", "x"]) == 2
     assert "--out does not go with --dry_run" in capsys.readouterr().err
     assert main([*argv, *audio]) == 2
