@@ -41,8 +41,8 @@ def clips(
     folders: dict[str, str | None] = {}
     for source in _SOURCES:
         root = roots.get(f"{source}_root")
-        if root and not objects.names(root):
-            raise UserError(f"--option {source}_root={root}: no such folder, or nothing in it")
+        if root and not (objects.names(root) if storage.is_remote(root) else os.path.isdir(root)):
+            raise UserError(f"--option {source}_root={root}: no such folder")
         folders[source] = root or (None if audio is None else storage.join(audio, source))
     for path in metadata:
         file_split = split_of(path, split, None)

@@ -77,6 +77,9 @@ class Request:
                 raise UserError(f"--{name} does not go with --dry_run, which writes and compares nothing")
         if not self.dry_run and not self.out:
             raise UserError(f"--out DIR is needed to build {self.corpus} (or --dry_run)")
+        Settings.of(**self.settings())  # what is wrong is said before any file is looked at
+        if self.part:
+            BuildPart.parse(self.part)
 
     def settings(self) -> dict:
         """The keywords of ``Settings.of``."""
