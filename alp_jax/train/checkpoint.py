@@ -35,6 +35,7 @@ from alp_jax.train.checkpoint_folder import (
     verify,
     write_manifest,
 )
+from alp_jax.train.parts import FETCH_S, Parts
 from alp_jax.train.remote_run import local_run, steps_for
 from alp_jax.train.uploads import Uploads
 
@@ -48,6 +49,34 @@ _WAIT_S = 600  # for process 0 to hash what is restored, and for the slowest wri
 _MARGIN = 1 << 20  # bytes of metadata beside the arrays
 
 
+def _through_store(handler: ocp.CompositeCheckpointHandler, parts: Parts) -> None:
+    """Lets what other hosts write come to process 0 between the last write and the commit."""
+    write, commit = handler.async_save, handler.finalize
+
+    async def async_save(directory: Any, args: Any) -> Any:
+        futures = await write(directory, args)
+        return [_Sent(futures or [], lambda: parts.send(pathlib.Path(directory)))] if parts.apart else futures
+
+    def finalize(directory: Any) -> None:
+        parts.collect(pathlib.Path(directory))
+        commit(directory)
+
+    # on the object: Orbax finds the arguments of a handler by its class
+    handler.async_save, handler.finalize = async_save, finalize
+
+
+class _Sent:
+    """A future of Orbax that ends when ``futures`` have and ``send`` has been called."""
+
+    def __init__(self, futures: list, send: Callable[[], None]):
+        self._futures, self._send = futures, send
+
+    def result(self, timeout: int | None = None) -> None:
+        for future in self._futures:
+            future.result(timeout=timeout)
+        self._send()
+
+
 class Checkpoints:
     """The checkpoints of one run; all processes make the same calls.
 
@@ -55,13 +84,16 @@ class Checkpoints:
       run_dir: the run folder; checkpoints lie in its ``checkpoints/``.
       keep: which steps stay; a number N keeps the N latest.
       uploads: of a run in an object store; it then decides which steps stay in the local folder.
+      parts: of such a run on several hosts.
 
     Attributes:
       in_flight: whether a save has begun that is not known to be complete, so ``poll`` may have something to raise.
     """
 
-    def __init__(self, run_dir: pathlib.Path, keep: Keep | int, uploads: Uploads | None = None):
-        self._uploads = uploads
+    def __init__(
+        self, run_dir: pathlib.Path, keep: Keep | int, uploads: Uploads | None = None, parts: Parts | None = None
+    ):
+        self._uploads, self._parts = uploads, parts if parts and parts.any else None
         self._run = pathlib.Path(run_dir)
         self._keep = Keep(last=keep) if isinstance(keep, int) else keep
         self._path = checkpoints_dir(run_dir)
@@ -73,6 +105,8 @@ class Checkpoints:
         handler = ocp.CompositeCheckpointHandler(
             state=ocp.StandardCheckpointHandler(), clock=ocp.JsonCheckpointHandler()
         )
+        if self._parts:
+            _through_store(handler, self._parts)
         self._writer = ocp.AsyncCheckpointer(handler, timeout_secs=_WAIT_S)
         self._sealing: threading.Thread | None = None
         self._error: BaseException | None = None
@@ -90,9 +124,13 @@ class Checkpoints:
         # Process 0 decides for all: if each looked for itself, they could resume from different steps while one of them
         # moves folders.
         outcome = self._newest_whole() if hosts.is_primary() else None
-        outcome = hosts.broadcast(outcome, "the checkpoint to resume from", _WAIT_S)
+        if self._uploads and self._parts:
+            self._uploads.up_to_date()  # the other hosts have nothing but the store
+        outcome = hosts.broadcast(outcome, "the checkpoint to resume from", FETCH_S if self._parts else _WAIT_S)
         if "error" in outcome:
             raise StorageError(outcome["error"])
+        if self._parts:
+            self._parts.fetch(outcome["step"])
         return outcome["step"]
 
     def _newest_whole(self) -> dict:
@@ -204,6 +242,8 @@ class Checkpoints:
             self._sealing.join()
             self._sealing = None
         self.poll()
+        if self._parts:
+            self._parts.forget()
         self.in_flight = False
 
     def _checked(self, call: Callable[[], Any]) -> None:
@@ -228,6 +268,8 @@ class Checkpoints:
             restored = self._writer.restore(folder, args=arguments)
         except (OSError, ValueError, KeyError) as error:
             raise StorageError(f"checkpoint {folder} cannot be restored: {error}") from error
+        if self._parts:
+            self._parts.forget()
         return restored["state"], restored["clock"]
 
     def close(self) -> None:

@@ -63,7 +63,7 @@ def _train(config: RunConfig, workdir: storage.Location, stop: Stop, extend: boo
     hosts.require_same({"fingerprint": setup.batches.fingerprint}, "data order")
     with RunDir(workdir, config, extend=extend) as run:
         stop.before_exit(run.leave)
-        checkpoints = Checkpoints(run.path, setup.keep, run.uploads)
+        checkpoints = Checkpoints(run.path, setup.keep, run.uploads, run.parts)
         try:
             state, clock, first = _start(config, run.path, checkpoints, setup)
             run.write_changes()

@@ -44,15 +44,15 @@ from alp_jax.optim.optimizer import learning_rate
 from alp_jax.parallel import hosts
 from alp_jax.train.checkpoint_folder import Keep, complete
 from alp_jax.train.lease import Lease
+from alp_jax.train.parts import FETCH_S, Parts
 from alp_jax.train.remote_run import stage_of
-from alp_jax.train.uploads import Uploads
+from alp_jax.train.uploads import IDENTITY, Uploads
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "soundfile", "sentencepiece")
 
 # settings that may differ when a run goes on; those of the data leave its order as it is, which a fingerprint watches
 FREE = {one.name for one in settings_of(RunConfig) if one.domain.free}
 
-_FETCH_S = 3600.0  # for process 0 to fetch a run from an object store
 _LEAVE_S = 10.0  # for uploads, when a run is told to go at once
 
 
@@ -65,6 +65,7 @@ class RunDir:
     Attributes:
       path: the local folder; of a run in an object store that is its stage, see ``train.uploads``.
       uploads: of a run in an object store, on process 0.
+      parts: of a run in an object store: how checkpoints come from and go to other hosts.
 
     Raises:
       UserError: the folder belongs to another configuration (the first setting that differs is named with both
@@ -77,6 +78,7 @@ class RunDir:
         remote = storage.is_remote(path)
         self.path = stage_of(self._given) if remote else storage.local(path)
         self.uploads: Uploads | None = None
+        self.parts: Parts | None = None
         self._lock: TextIO | None = None
         self._lease: Lease | None = None
         self._change: tuple[dict, dict] | None = None  # the line to write, and the settings
@@ -91,7 +93,10 @@ class RunDir:
             except BaseException:
                 self.leave()
                 raise
-        hosts.barrier("open the run folder", _FETCH_S if remote else 60.0)
+        hosts.barrier("open the run folder", FETCH_S if remote else 60.0)
+        if remote:
+            identity = hosts.broadcast(self.uploads.identity if self.uploads else "", "which run folder is the run's")
+            self.parts = Parts(self._given, self.path, self.path / IDENTITY, identity)
 
     def _lock_folder(self) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
@@ -193,6 +198,8 @@ class RunDir:
             self._release()
 
     def _release(self) -> None:
+        if self.parts is not None:
+            self.parts.close()
         if self._lease is not None:
             self._lease.close()
         if self._lock is not None:

@@ -35,7 +35,7 @@ from alp_jax.train.remote_run import fetch_run, mirror
 EVERY_S = 30.0  # between uploads of what has changed, checkpoints aside
 RETRY_S = (1.0, 60.0)  # the first wait after a failure, and the longest: each is twice the one before
 AT_EXIT_S = 600.0  # how long the end of a run goes on trying
-_IDENTITY = ".stage"  # in a stage, and in the lease of the run that was last written from it
+IDENTITY = ".stage"  # in a stage, and in the lease of the run that was last written from it
 
 
 class Uploads:
@@ -50,6 +50,7 @@ class Uploads:
       keep: which checkpoints stay there.
 
     Attributes:
+      identity: of the stage.
       reported: steps whose numbers are in the logs. A checkpoint counts in the store only when those before it are.
 
     Raises:
@@ -60,17 +61,17 @@ class Uploads:
     def __init__(self, stage: pathlib.Path, url: str, keep: Keep):
         self._stage, self._url, self._keep = stage, url, keep
         self._mirror = mirror(stage, url)
-        named = stage / _IDENTITY
-        identity = named.read_text() if named.exists() else uuid.uuid4().hex
-        self._lease = StoreLease(url, identity)
+        named = stage / IDENTITY
+        self.identity = named.read_text() if named.exists() else uuid.uuid4().hex
+        self._lease = StoreLease(url, self.identity)
         try:
-            self._catch_up(identity)
+            self._catch_up(self.identity)
         except BaseException:
             self._lease.close()
             raise
 
     def _catch_up(self, identity: str) -> None:
-        named, stage, url = self._stage / _IDENTITY, self._stage, self._url
+        named, stage, url = self._stage / IDENTITY, self._stage, self._url
         if self._lease.last_stage == identity:
             self._mirror.pull(only_missing=True)
         else:

@@ -20,7 +20,7 @@ def install(patch, pause_s: float = 0.0) -> None:
 
     def state_maker(*arguments):
         zero = jnp.zeros((), jnp.int32)
-        start = {"norm": {"scale": jnp.ones((8,))}}
+        start = {"norm": {"scale": jnp.ones((8,))}, "out": {"kernel": jnp.ones((1024, 64))}}
         return lambda seed, start_=None: {"params": start, "seed": seed, "step": zero, "bad_steps": zero}
 
     def make_step(apply, objective, optimizer, config, mesh, shardings):

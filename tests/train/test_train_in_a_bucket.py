@@ -8,6 +8,7 @@ import sys
 import time
 
 import jax
+import numpy as np
 import pytest
 
 from alp_jax.cli import main as cli
@@ -80,3 +81,30 @@ def test_where_no_run_can_be_nothing_is_compiled(s3, tiny, config_file, monkeypa
     )
     assert refused("gs:/bucket/run") == "alp: --workdir gs:/bucket/run is no URL: write gs://bucket/run"
     assert refused("s3://nowhere/run") == "alp: --workdir s3://nowhere/run: The specified bucket does not exist"
+
+
+@pytest.mark.nightly  # its short form: test_parts.py
+def test_two_hosts_that_do_not_see_each_others_disks(s3, tiny, config_file, tmp_path, monkeypatch):  # noqa: F811
+    run = storage.join(s3, "runs/two")
+
+    def train_for(steps, disk):
+        config = tiny(mesh={"data": 1, "fsdp": 8, "tensor": 1}, train={"steps": steps})
+        arguments = ["-m", "tests.train.counting", "0", "train", f"--workdir={run}", "--extend"]
+        disks = [{"ALP_CACHE": str(tmp_path / disk / str(process))} for process in range(2)]
+        ended = cluster.run([*arguments, f"--config={config_file(config)}"], 2, timeout_s=200, environ=disks)
+        assert [one.code for one in ended] == [0, 0], ended
+        assert not list(tmp_path.glob(f"{disk}/*/runs/*"))
+
+    train_for(6, "first disks")
+    train_for(12, "other disks")
+    assert complete(run)[-1] == 12
+    ((_, _, files),) = verify_all(run, 12)
+    assert {name.split("/")[1] for name in files if "ocdbt.process" in name} == {"ocdbt.process_0", "ocdbt.process_1"}
+    assert not storage.names(storage.join(run, ".parts"))
+    counting.install(monkeypatch.setattr)
+    train(tiny(), tmp_path / "whole")
+    with local_run(run, [12]) as folder:
+        ours, theirs = (read_checkpoint(f / "checkpoints" / "12")["params"] for f in (folder, tmp_path / "whole"))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), ours, theirs)
+    lines = numbers(storage.read(storage.join(run, "metrics.jsonl")).decode())
+    assert [line["step"] for line in lines] == list(range(12))
