@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import pathlib
 
 from alp_jax.cli.parsers import fields_of
 from alp_jax.core.errors import AlpError, UserError
@@ -76,7 +75,10 @@ def run(args: argparse.Namespace) -> dict:
         return _estimate(args)
     if not args.out:
         raise UserError("--out DIR is missing: the sweep folder")
-    return {"run": _run, "status": _status, "table": _table}[args.action](args)
+    from alp_jax.scaling.sweep.folder import local_sweep
+
+    with local_sweep(args.out, write=args.action != "status" and not args.dry_run) as args.out:
+        return {"run": _run, "status": _status, "table": _table}[args.action](args)
 
 
 def _run(args: argparse.Namespace) -> dict:
@@ -172,7 +174,7 @@ def _status(args: argparse.Namespace) -> dict:
     from alp_jax.scaling.sweep.scheduler import status
     from alp_jax.scaling.sweep.status_table import table_lines
 
-    records = status(pathlib.Path(args.out))
+    records = status(args.out)
     _show(args, "\n".join(table_lines(records, {record["id"]: record["note"] for record in records}, 200)))
     return {"runs": records}
 
@@ -181,8 +183,7 @@ def _table(args: argparse.Namespace) -> dict:
     """Collects finished runs, whoever started them, and writes ``ledger.csv`` and ``ledger.parquet``."""
     from alp_jax.scaling.sweep.scheduler import collect_finished
 
-    out = pathlib.Path(args.out)
-    records, ledger = collect_finished(out)
+    records, ledger = collect_finished(out := args.out)
     done, rows = sum(record["status"] == "done" for record in records), len(ledger.table())
     failed = {record["id"]: record["cause"] for record in records if record["status"] == "failed"}
     lines = [f"{done} of {len(records)} runs, {rows} rows in {out / 'ledger.csv'}, .parquet"]

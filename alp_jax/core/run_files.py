@@ -159,9 +159,14 @@ def is_done(folder: storage.Location) -> bool:
     return storage.size(storage.join(folder, DONE)) >= 0
 
 
-def is_leased(folder: pathlib.Path) -> bool:
+def is_leased(folder: storage.Location) -> bool:
     """Whether a process of any host is at work in a run folder, by the clock of this one."""
     try:
+        if storage.is_remote(folder):
+            claims = storage.join(folder, LEASE)
+            last = storage.join(claims, max((name for name in storage.names(claims) if name.isdecimal()), default=""))
+            return b'"released": true' not in storage.read(last) and time.time() - storage.modified(last) < LEASE_S
+        folder = storage.local(folder)
         return time.time() - (folder / LEASE).stat().st_mtime < LEASE_S
     except FileNotFoundError:
         return False

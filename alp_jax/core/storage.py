@@ -55,16 +55,10 @@ def check_run_folder(path: Location, knob: str) -> None:
     Raises:
       UserError: another scheme, no package or credentials for it, no such bucket, or no right to look into it.
     """
-    text = os.fspath(path)
+    check_scheme(path, knob)
     if not is_remote(path):
-        if slip := re.match(rf"({'|'.join(STORES)}|gcs):/+", text):
-            raise UserError(f"{knob} {text} is no URL: write {slip[1]}://{text[slip.end() :]}")
         return
-    scheme = text.partition("://")[0]
-    if scheme not in STORES:
-        raise UserError(
-            f"{knob} {text}: a run folder cannot be at {scheme}://: give a path, or a URL of gs:// or s3://"
-        )
+    text = os.fspath(path)
     try:
         with reached(path) as (system, name):
             system.ls(name, detail=False)
@@ -73,6 +67,24 @@ def check_run_folder(path: Location, knob: str) -> None:
             raise UserError(f"{knob} {text}: {error.strerror}") from None
     except OSError as error:
         raise UserError(f"{knob} {text} cannot be reached: {said(error)}") from None
+
+
+def check_scheme(path: Location, knob: str) -> None:
+    """Checks that a run can be kept in a place like ``path``, without going there.
+
+    Raises:
+      UserError: it is a URL of another scheme, or nearly a URL.
+    """
+    text = os.fspath(path)
+    if not is_remote(path):
+        if slip := re.match(rf"({'|'.join(STORES)}|gcs):/+", text):
+            raise UserError(f"{knob} {text} is not a URL: write {slip[1]}://{text[slip.end() :]}")
+        return
+    scheme = text.partition("://")[0]
+    if scheme not in STORES:
+        raise UserError(
+            f"{knob} {text}: a run folder cannot be at {scheme}://: give a path, or a URL of gs:// or s3://"
+        )
 
 
 def size(path: Location) -> int:

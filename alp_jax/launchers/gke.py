@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from alp_jax.core import storage
 from alp_jax.core.errors import UserError
 from alp_jax.launchers.call import must, need
 from alp_jax.launchers.names import check, check_count, for_cluster, option
@@ -193,5 +194,5 @@ def xpk_argv(xpk: str, work: Workload, command: Sequence[str], *, cluster: str, 
 def check_workdir(command: Sequence[str], claim: str) -> None:
     """Raises UserError where the run folder would be lost with the pod."""
     workdir = option(command, "--workdir") or ""
-    if claim and not workdir.startswith("/runs/"):
+    if claim and not (workdir.startswith("/runs/") or storage.is_remote(workdir)):
         raise UserError(f"--workdir {workdir} would be lost with the pod: the volume of --claim {claim} is at /runs")

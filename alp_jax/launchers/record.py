@@ -4,8 +4,10 @@ import datetime
 import pathlib
 from collections.abc import Mapping, Sequence
 
+from alp_jax.core import storage
 from alp_jax.core.errors import UserError
 from alp_jax.core.files import read_json, write_json, write_text
+from alp_jax.core.mirror import place
 from alp_jax.core.run_files import LAUNCH, LAUNCHES
 from alp_jax.launchers.names import option
 
@@ -13,13 +15,17 @@ from alp_jax.launchers.names import option
 def new_folder(command: Sequence[str]) -> pathlib.Path:
     """Makes ``launch/N`` in the ``--workdir`` of a command, with the next free N.
 
+    Of a run in an object store it is in the cache of this host: schedulers write their logs there.
+
     Raises:
-      UserError: the command names no ``--workdir``, or it cannot be written.
+      UserError: the command names no ``--workdir``, none can be there, or it cannot be written.
     """
     workdir = option(command, "--workdir")
     if workdir is None:
         raise UserError("the command names no --workdir, where the launch is recorded")
-    root, number = pathlib.Path(workdir) / LAUNCHES, 1
+    storage.check_scheme(workdir, "--workdir")
+    home = place("launches", workdir) if storage.is_remote(workdir) else storage.local(workdir)
+    root, number = home / LAUNCHES, 1
     try:
         root.mkdir(parents=True, exist_ok=True)
         while True:

@@ -59,7 +59,7 @@ def test_a_place_where_no_run_can_be_is_refused_in_one_line(s3, monkeypatch):  #
         storage.check_run_folder(good, "--workdir")
     assert "--workdir s4://b/r: a run folder cannot be at s4://: give a path, or a URL" in refused("s4://b/r")
     assert "cannot be at https://" in refused("https://host/r")
-    assert refused("gs:/b/r") == "--workdir gs:/b/r is no URL: write gs://b/r"
+    assert refused("gs:/b/r") == "--workdir gs:/b/r is not a URL: write gs://b/r"
     assert "bucket does not exist" in refused("s3://nowhere/r")
     monkeypatch.setitem(sys.modules, "s3fs", None)
     monkeypatch.delitem(sys.modules["fsspec.registry"]._registry, "s3")

@@ -79,7 +79,7 @@ def test_where_no_run_can_be_nothing_is_compiled(s3, tiny, config_file, monkeypa
     assert refused("s4://bucket/run") == (
         "alp: --workdir s4://bucket/run: a run folder cannot be at s4://: give a path, or a URL of gs:// or s3://"
     )
-    assert refused("gs:/bucket/run") == "alp: --workdir gs:/bucket/run is no URL: write gs://bucket/run"
+    assert refused("gs:/bucket/run") == "alp: --workdir gs:/bucket/run is not a URL: write gs://bucket/run"
     assert refused("s3://nowhere/run") == "alp: --workdir s3://nowhere/run: The specified bucket does not exist"
 
 

@@ -1,19 +1,20 @@
 """Reads a ledger, or any CSV (comma-separated values) with a header, and names what is missing from it."""
 
 import csv
+import os
 import pathlib
 from typing import Any
 
+from alp_jax.core import storage
 from alp_jax.core.errors import UserError
 from alp_jax.core.files import read_json
 from alp_jax.core.run_files import SWEEP
 from alp_jax.scaling.laws.curves import state_best
+from alp_jax.scaling.sweep.folder import local_sweep
 from alp_jax.scaling.sweep.ledger import Ledger
 
 
-def read_table(
-    path: str | pathlib.Path, best: dict[str, float] | None = None
-) -> tuple[list[dict[str, Any]], list[str]]:
+def read_table(path: storage.Location, best: dict[str, float] | None = None) -> tuple[list[dict[str, Any]], list[str]]:
     """Rows of ``ledger.jsonl`` or of a CSV with a header, and the problems met on the way.
 
     Runs that the ``sweep.json`` beside a ledger calls anything but done are among the problems: their points are
@@ -25,6 +26,10 @@ def read_table(
     Raises:
       UserError: no such file, a column named twice, a row whose number of cells differs from the header's, or no rows.
     """
+    if storage.is_remote(path):
+        parent, _, name = os.fspath(path).rpartition("/")
+        with local_sweep(parent) as folder:
+            return read_table(folder / name, best)
     path = pathlib.Path(path)
     if not path.is_file():
         raise UserError(f"--ledger {path} does not exist")

@@ -1,15 +1,16 @@
 """Which run of a sweep has the best encoder, by a mean over results that all runs have, and which come next."""
 
 import dataclasses
-import pathlib
 from collections import Counter
 from collections.abc import Mapping
 from statistics import fmean
 from typing import Any
 
+from alp_jax.core import storage
 from alp_jax.core.errors import UserError
 from alp_jax.core.metrics import METRICS, Metric, foreign
-from alp_jax.core.run_files import LEDGER, RUNS
+from alp_jax.core.run_files import LEDGER
+from alp_jax.scaling.sweep.folder import local_sweep, run_home
 from alp_jax.scaling.sweep.ledger import Ledger
 
 NEXT = 2  # runs that are named after the best
@@ -80,8 +81,8 @@ class BestRun:
         return own | {"lacking": self.lacking, "left_out": self.left_out}
 
 
-def best_run(sweep: str | pathlib.Path, best: Mapping[str, float] | None = None) -> tuple[pathlib.Path, BestRun]:
-    """The folder of the best trained run in the ledger of a sweep, and how it was chosen.
+def best_run(sweep: storage.Location, best: Mapping[str, float] | None = None) -> tuple[storage.Location, BestRun]:
+    """The path or URL of the best trained run in the ledger of a sweep, and how it was chosen.
 
     Args:
       best: metrics of other tools that count as well, with the value of a perfect result.
@@ -89,14 +90,14 @@ def best_run(sweep: str | pathlib.Path, best: Mapping[str, float] | None = None)
     Raises:
       UserError: there is no ledger; also as ``rank_runs``.
     """
-    path = pathlib.Path(sweep) / LEDGER
-    if not path.is_file():
-        raise UserError(f"--sweep {sweep} has no ledger.jsonl: is it a sweep folder?")
-    try:
-        order = rank_runs(Ledger(path).table(), best)
-    except UserError as error:
-        raise UserError(f"--sweep {sweep}: {error}") from None
-    return path.parent / RUNS / order.run, order
+    with local_sweep(sweep) as folder:
+        if not (folder / LEDGER).is_file():
+            raise UserError(f"--sweep {sweep} has no ledger.jsonl: is it a sweep folder?")
+        try:
+            order = rank_runs(Ledger(folder / LEDGER).table(), best)
+        except UserError as error:
+            raise UserError(f"--sweep {sweep}: {error}") from None
+        return run_home(folder, order.run), order
 
 
 def rank_runs(rows: list[dict[str, Any]], best: Mapping[str, float] | None = None) -> BestRun:

@@ -29,6 +29,7 @@ from alp_jax.scaling.report.sections import (
     words,
 )
 from alp_jax.scaling.report.study import Study, read_study
+from alp_jax.scaling.sweep.folder import local_sweep
 
 DASH, MINUS = "\u2013", "\u2212"
 
@@ -75,7 +76,8 @@ def write_report(
     Raises:
       UserError: no such sweep, no results in it, or a file that is not what those commands write.
     """
-    study = read_study(pathlib.Path(sweep), stats, captions)
+    with local_sweep(sweep) as folder:
+        study = read_study(folder, stats, captions)
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("alp_jax.scaling.report"),
         autoescape=jinja2.select_autoescape(["html"]),

@@ -9,10 +9,12 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from alp_jax.core import storage
 from alp_jax.core.errors import AlpError, Preempted, UserError
 from alp_jax.core.files import read_json, write_json
 from alp_jax.core.run_files import DONE, FLOORS, LEDGER, LOCK, OUTPUT, RUNS, SWEEP, is_done
 from alp_jax.scaling.sweep.child import Child, Lock, Slot
+from alp_jax.scaling.sweep.folder import fetch_results, run_home
 from alp_jax.scaling.sweep.forecast import (
     Budget,
     Estimate,
@@ -34,10 +36,14 @@ class OverBudget(AlpError):
     """Finished runs took so much that the rest would exceed the budget; no other run was started."""
 
 
-def train_command(run: PlannedRun, folder: pathlib.Path) -> list[str]:
-    """``alp train --evaluate`` for one run; results that need no encoder are computed once and shared by all runs."""
-    floors = folder.parent.parent / FLOORS
-    command = [sys.executable, "-m", "alp_jax", "train", f"--workdir={folder}", "--evaluate", f"--floors={floors}"]
+def train_command(run: PlannedRun, folder: storage.Location) -> list[str]:
+    """``alp train --evaluate`` for one run; results that need no encoder are computed once and shared by all runs.
+
+    Runs in an object store compute them each: nobody can add to a file there while others do.
+    """
+    command = [sys.executable, "-m", "alp_jax", "train", f"--workdir={folder}", "--evaluate"]
+    if not storage.is_remote(folder):
+        command.append(f"--floors={storage.local(folder).parent.parent / FLOORS}")
     return [*command, f"--config={run.config}", *run.flags]
 
 
@@ -79,7 +85,7 @@ class Sweep:
         name: str,
         runs: list[PlannedRun],
         out: str | pathlib.Path,
-        command: Callable[[PlannedRun, pathlib.Path], list[str]] = train_command,
+        command: Callable[[PlannedRun, storage.Location], list[str]] = train_command,
         *,
         grace_s: float = 120.0,
         slots: Sequence[Slot] = (Slot(),),
@@ -101,7 +107,7 @@ class Sweep:
         known = {record["id"]: record for record in before["runs"]}
         self._records: dict[str, dict[str, Any]] = {}
         for run in runs:
-            fixed = {"id": run.id, "kind": run.kind, "command": command(run, self.folder(run))[1:]}
+            fixed = {"id": run.id, "kind": run.kind, "command": command(run, self.home(run))[1:]}
             self._records[run.id] = _FRESH | known.get(run.id, {}) | fixed
             self._mend(self._records[run.id], self.folder(run) / OUTPUT)
         hardware = Hardware(len(self._slots), devices, rate)
@@ -112,9 +118,13 @@ class Sweep:
         """The folder of a run."""
         return self.out / RUNS / run.id
 
+    def home(self, run: PlannedRun) -> storage.Location:
+        """Where it writes: ``folder``, or its place in an object store."""
+        return run_home(self.out, run.id)
+
     def finished(self, run: PlannedRun) -> bool:
         """Whether the run has left its marker of success."""
-        return is_done(self.folder(run))
+        return is_done(self.home(run))
 
     @staticmethod
     def _mend(record: dict[str, Any], output: pathlib.Path) -> None:
@@ -126,7 +136,7 @@ class Sweep:
     def _look(self) -> None:
         for run in self.runs:
             if self.finished(run) and self.record(run)["status"] != "done":
-                stored = folder_bytes(self.folder(run))
+                stored = self._stored(run)
                 self.record(run).update(status="done", cause="", exit_code=0, bytes=stored)
 
     def record(self, run: PlannedRun) -> dict[str, Any]:
@@ -141,7 +151,7 @@ class Sweep:
         """Raises UserError where budget or (``disk``) disk do not suffice for ``selected``, or that cannot be told."""
         outlook = self.outlook(selected)
         check_budget(outlook, self._budget)
-        if disk:
+        if disk and isinstance(self.home(self.runs[0]), pathlib.Path):
             check_disk(outlook, self.out)
 
     def hand_over(self, selected: Iterable[PlannedRun]) -> None:
@@ -191,7 +201,12 @@ class Sweep:
             "seconds": round(time.monotonic() - self._began, 1),
         }
 
+    def _stored(self, run: PlannedRun) -> int:
+        home = self.home(run)
+        return folder_bytes(home) if isinstance(home, pathlib.Path) else sum(storage.tree(home).values())
+
     def _collect(self) -> Ledger:
+        fetch_results(self.out)
         return collect(self.out / LEDGER, [self.folder(run) for run in self.runs if self.finished(run)])
 
     def _all(self, waiting: collections.deque[PlannedRun], asked: list[dict[str, Any]], lock_fd: int) -> None:
@@ -235,7 +250,7 @@ class Sweep:
             status="running", attempts=record["attempts"] + 1, exit_code=None, cause="", since=round(time.time(), 3)
         )
         self._save()
-        child = Child(self._command(run, self.folder(run)), self.folder(run) / OUTPUT, lock_fd, slot)
+        child = Child(self._command(run, self.home(run)), self.folder(run) / OUTPUT, lock_fd, slot)
         before = record["seconds"]
         return _Active(run, child, slot, before, None if expected is None else max(expected - before, 0.0))
 
@@ -243,7 +258,7 @@ class Sweep:
         """Writes down how a run ended."""
         record = self._records[one.run.id]
         record.update(seconds=round(one.before + one.child.seconds(), 3), exit_code=status)
-        record.update(bytes=folder_bytes(self.folder(one.run)))
+        record.update(bytes=self._stored(one.run))
         if status == 0 and self.finished(one.run):  # both: a run that ends well without its ``DONE`` has failed
             record.update(status="done")
             self._collect()

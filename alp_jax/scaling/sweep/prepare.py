@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from alp_jax.core.accelerators import DEVICES
 from alp_jax.core.errors import AlpError, UserError
 from alp_jax.core.names import choose
-from alp_jax.core.run_files import RUNS, is_done
+from alp_jax.core.run_files import is_done
 from alp_jax.scaling.sweep.child import Slot
 from alp_jax.scaling.sweep.driver import Sweep
+from alp_jax.scaling.sweep.folder import run_home
 from alp_jax.scaling.sweep.forecast import Budget, Estimate
 from alp_jax.scaling.sweep.plan import PlannedRun, sweep_name
 
@@ -42,7 +43,7 @@ def open_sweep(
     selected = [run for run in runs if only is None or only in run.id]
     if not selected:
         raise UserError(f"--only {only}: no run of {len(runs)} has that in its name, such as {runs[0].id}")
-    unfinished = [run for run in selected if not is_done(pathlib.Path(out, RUNS, run.id))]
+    unfinished = [run for run in selected if not is_done(run_home(pathlib.Path(out), run.id))]
     estimates = estimate_in_own_process(spec, data) if unfinished else {}
     known = [estimates[run.id].missing for run in unfinished if run.id in estimates]
     missing = list(dict.fromkeys(line for lines in known for line in lines))

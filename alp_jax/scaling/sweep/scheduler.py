@@ -8,6 +8,7 @@ from alp_jax.core.errors import Preempted
 from alp_jax.core.files import read_json, write_json
 from alp_jax.core.run_files import LAUNCH, LAUNCHES, LEDGER, LOCK, OUTPUT, RUNS, SWEEP, is_done, is_leased
 from alp_jax.scaling.sweep.child import Lock, latest_line
+from alp_jax.scaling.sweep.folder import fetch_results, run_home
 from alp_jax.scaling.sweep.ledger import Ledger, collect
 
 _EXIT = re.compile(r"exit code (\d+)\s*$", re.IGNORECASE)  # of srun: "srun: error: n1: task 0: Exited with exit code 2"
@@ -21,7 +22,7 @@ def observe(out: pathlib.Path, records: list[dict[str, Any]]) -> None:
     """
     logs = _logs(out)
     for record in records:
-        folder = out / RUNS / record["id"]
+        folder = run_home(out, record["id"])
         if is_done(folder):
             record.update(status="done", cause="", exit_code=0)
         elif record["id"] not in logs:
@@ -49,6 +50,7 @@ def collect_finished(out: pathlib.Path) -> tuple[list[dict[str, Any]], Ledger]:
     with Lock(out / LOCK, 0.0, f"--out {out}: a driver is running this sweep and collects it: try again later"):
         state = read_json(out / SWEEP, "sweep state")  # again: a driver that has just ended may have changed it
         observe(out, state["runs"])
+        fetch_results(out)
         done = [out / RUNS / record["id"] for record in state["runs"] if record["status"] == "done"]
         ledger = collect(out / LEDGER, done)
         ledger.write_parquet(out / "ledger.parquet")

@@ -28,7 +28,7 @@ def submit(
     if not todo:
         raise UserError(f"--out {sweep.out}: all {len(selected)} runs are finished; nothing to submit")
     sweep.check(selected, disk=jobs.local and not dry_run)
-    commands = [train_command(run, sweep.folder(run))[3:] for run in todo]  # without python -m alp_jax
+    commands = [train_command(run, sweep.home(run))[3:] for run in todo]  # without python -m alp_jax
     names, outlook = [run.id for run in todo], describe(sweep.outlook(selected))
     if dry_run:
         text = jobs.render(commands, str(pathlib.PurePath(sweep.out, LAUNCHES, "N")))
