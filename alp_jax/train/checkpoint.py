@@ -55,6 +55,8 @@ def _through_store(handler: ocp.CompositeCheckpointHandler, parts: Parts) -> Non
 
     async def async_save(directory: Any, args: Any) -> Any:
         futures = await write(directory, args)
+        if parts.apart:  # Orbax waits until it sees this folder, which process 0 makes on its own host
+            pathlib.Path(handler._current_temporary_paths["state"].get(), "array_metadatas").mkdir(parents=True)
         return [_Sent(futures or [], lambda: parts.send(pathlib.Path(directory)))] if parts.apart else futures
 
     def finalize(directory: Any) -> None:
