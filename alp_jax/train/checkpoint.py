@@ -35,7 +35,7 @@ from alp_jax.train.checkpoint_folder import (
     verify,
     write_manifest,
 )
-from alp_jax.train.parts import FETCH_S, Parts
+from alp_jax.train.parts import FETCH_S, HostParts, through_store
 from alp_jax.train.remote_run import local_run, steps_for
 from alp_jax.train.uploads import Uploads
 
@@ -47,36 +47,6 @@ logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax reports every save at
 ocp.type_handlers.get_type_handler(jax.Array)._min_slice_bytes_for_replica_parallel = 1 << 20
 _WAIT_S = 600  # for process 0 to hash what is restored, and for the slowest writer of a save
 _MARGIN = 1 << 20  # bytes of metadata beside the arrays
-
-
-def _through_store(handler: ocp.CompositeCheckpointHandler, parts: Parts) -> None:
-    """Lets what other hosts write come to process 0 between the last write and the commit."""
-    write, commit = handler.async_save, handler.finalize
-
-    async def async_save(directory: Any, args: Any) -> Any:
-        futures = await write(directory, args)
-        if parts.apart:  # Orbax waits until it sees this folder, which process 0 makes on its own host
-            pathlib.Path(handler._current_temporary_paths["state"].get(), "array_metadatas").mkdir(parents=True)
-        return [_Sent(futures or [], lambda: parts.send(pathlib.Path(directory)))] if parts.apart else futures
-
-    def finalize(directory: Any) -> None:
-        parts.collect(pathlib.Path(directory))
-        commit(directory)
-
-    # on the object: Orbax finds the arguments of a handler by its class
-    handler.async_save, handler.finalize = async_save, finalize
-
-
-class _Sent:
-    """A future of Orbax that ends when ``futures`` have and ``send`` has been called."""
-
-    def __init__(self, futures: list, send: Callable[[], None]):
-        self._futures, self._send = futures, send
-
-    def result(self, timeout: int | None = None) -> None:
-        for future in self._futures:
-            future.result(timeout=timeout)
-        self._send()
 
 
 class Checkpoints:
@@ -93,7 +63,7 @@ class Checkpoints:
     """
 
     def __init__(
-        self, run_dir: pathlib.Path, keep: Keep | int, uploads: Uploads | None = None, parts: Parts | None = None
+        self, run_dir: pathlib.Path, keep: Keep | int, uploads: Uploads | None = None, parts: HostParts | None = None
     ):
         self._uploads, self._parts = uploads, parts if parts and parts.any else None
         self._run = pathlib.Path(run_dir)
@@ -108,7 +78,7 @@ class Checkpoints:
             state=ocp.StandardCheckpointHandler(), clock=ocp.JsonCheckpointHandler()
         )
         if self._parts:
-            _through_store(handler, self._parts)
+            through_store(handler, self._parts)
         self._writer = ocp.AsyncCheckpointer(handler, timeout_secs=_WAIT_S)
         self._sealing: threading.Thread | None = None
         self._error: BaseException | None = None

@@ -9,7 +9,8 @@ import fcntl
 import pathlib
 import platform
 import shutil
-from typing import TextIO
+from collections.abc import Callable
+from typing import Any, TextIO
 
 from alp_jax.core import object_store, storage
 from alp_jax.core.errors import StorageError
@@ -23,7 +24,7 @@ _PARTS = ".parts"
 FETCH_S = 3600.0  # for a host to fetch a checkpoint
 
 
-class Parts:
+class HostParts:
     """The part of this process; all processes of the run make one, once process 0 has opened its folder.
 
     Args:
@@ -107,3 +108,33 @@ class Parts:
             shutil.rmtree(self._stage.parent, ignore_errors=True)
             self._lock.close()
             self._lock = None
+
+
+def through_store(handler: Any, parts: HostParts) -> None:
+    """Lets what other hosts write come to process 0 between the last write and the commit of Orbax's ``handler``."""
+    write, commit = handler.async_save, handler.finalize
+
+    async def async_save(directory: Any, args: Any) -> Any:
+        futures = await write(directory, args)
+        if parts.apart:  # Orbax waits until it sees this folder, which process 0 makes on its own host
+            pathlib.Path(handler._current_temporary_paths["state"].get(), "array_metadatas").mkdir(parents=True)
+        return [_Sent(futures or [], lambda: parts.send(pathlib.Path(directory)))] if parts.apart else futures
+
+    def finalize(directory: Any) -> None:
+        parts.collect(pathlib.Path(directory))
+        commit(directory)
+
+    # on the object: Orbax finds the arguments of a handler by its class
+    handler.async_save, handler.finalize = async_save, finalize
+
+
+class _Sent:
+    """A future of Orbax that ends when ``futures`` have and ``send`` has been called."""
+
+    def __init__(self, futures: list, send: Callable[[], None]):
+        self._futures, self._send = futures, send
+
+    def result(self, timeout: int | None = None) -> None:
+        for future in self._futures:
+            future.result(timeout=timeout)
+        self._send()

@@ -44,7 +44,7 @@ from alp_jax.optim.optimizer import learning_rate
 from alp_jax.parallel import hosts
 from alp_jax.train.checkpoint_folder import Keep, complete
 from alp_jax.train.lease import Lease
-from alp_jax.train.parts import FETCH_S, Parts
+from alp_jax.train.parts import FETCH_S, HostParts
 from alp_jax.train.remote_run import stage_of
 from alp_jax.train.uploads import IDENTITY, Uploads
 
@@ -78,7 +78,7 @@ class RunDir:
         remote = storage.is_remote(path)
         self.path = stage_of(self._given) if remote else storage.local(path)
         self.uploads: Uploads | None = None
-        self.parts: Parts | None = None
+        self.parts: HostParts | None = None
         self._lock: TextIO | None = None
         self._lease: Lease | None = None
         self._change: tuple[dict, dict] | None = None  # the line to write, and the settings
@@ -96,7 +96,7 @@ class RunDir:
         hosts.barrier("open the run folder", FETCH_S if remote else 60.0)
         if remote:
             identity = hosts.broadcast(self.uploads.identity if self.uploads else "", "which run folder is the run's")
-            self.parts = Parts(self._given, self.path, self.path / IDENTITY, identity)
+            self.parts = HostParts(self._given, self.path, self.path / IDENTITY, identity)
 
     def _lock_folder(self) -> None:
         self.path.mkdir(parents=True, exist_ok=True)

@@ -7,14 +7,14 @@ import pytest
 
 from alp_jax.core import storage
 from alp_jax.parallel import hosts
-from alp_jax.train.parts import Parts
+from alp_jax.train.parts import HostParts
 
 URL = "memory://bucket/runs/parts"
 
 
 @pytest.fixture
 def host(monkeypatch, tmp_path):
-    """``host(number)``: the stage and ``Parts`` of a process, of which 0 and 1 share a disk, and 2 and 3 another."""
+    """``host(number)``: the stage and the parts of a process, of which 0 and 1 share a disk, and 2 and 3 another."""
     fsspec.filesystem("memory").store.clear()
     stages = [tmp_path / disk / "parts" for disk in ("a", "a", "b", "b")]
     for stage in stages:
@@ -29,7 +29,7 @@ def host(monkeypatch, tmp_path):
     def make(number):
         monkeypatch.setattr(hosts, "process_index", lambda: number)
         monkeypatch.setattr(hosts, "gather", lambda own, *rest: [[apart, f"host {at}"] for apart, at in everywhere])
-        return stages[number], Parts(URL, stages[number], stages[number] / ".stage", "of process 0")
+        return stages[number], HostParts(URL, stages[number], stages[number] / ".stage", "of process 0")
 
     return make
 
