@@ -153,6 +153,7 @@ def _data(objective: str, source: str, pairs: int, public_text: bool, text_budge
         clips_multiple={"paper": devices, "code": 8}[source],  # paper: ours; code: 8 GPUs
         tags="",  # not used
         text_clean={"contrastive": "clap", "captioning": "audio_caption"}[objective],  # code: data_module.py
+        text_widths=(),  # ours: chosen for the captions; where the data set is not there, text_budget
         text_budget=text_budget,  # code: clap/model.py, audio_caption's train.yaml
         read="random",  # this and the following: the numbers are the same
         window_shards=8,

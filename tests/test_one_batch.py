@@ -25,8 +25,9 @@ import pytest
 import alp_jax
 from alp_jax.config.schema import MeshConfig
 from alp_jax.core import progress
+from alp_jax.data.order.forecast import ShapeUse
 from alp_jax.parallel.mesh import make_mesh
-from alp_jax.planning.program import Bucket, make_program
+from alp_jax.planning.program import make_program
 from alp_jax.train import loop as loop_module
 from alp_jax.train import setup
 from alp_jax.train.loop import train
@@ -70,7 +71,7 @@ def one_device(monkeypatch):
 def trace_the_step(watch, config, mesh):
     """jax calls the step's Python once, here."""
     program = make_program(config, mesh)
-    batch = program.batch(Bucket(1.2, 16))
+    batch = program.batch(ShapeUse(1.2, 12, 16))
     jax.clear_caches()  # parts that another test has traced would not be traced again
     watch.on = True
     program.step.trace(program.state, batch)

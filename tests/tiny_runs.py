@@ -96,7 +96,12 @@ def tiny(tones):
         decoder = DecoderConfig(vocab_size=304, d_model=16, num_decoder_layers=1, decoder_nhead=2, dim_feedforward=32)
         config = RunConfig(
             data=DataConfig(
-                path=str(tones), bucket_seconds=(1.2,), clips_per_batch=16, text_budget=12, batch_seconds=20.0
+                path=str(tones),
+                bucket_seconds=(1.2,),
+                clips_per_batch=16,
+                text_budget=12,
+                batch_seconds=20.0,
+                text_widths=(12,),
             ),
             model=ModelConfig(
                 name="tiny",

@@ -160,10 +160,10 @@ def _hosts_agree(dataset: Dataset, config: DataConfig, steps: int, hosts: tuple[
     for turn, count in enumerate(hosts):
         parts = [GlobalBatches(dataset, config, _NoTokens(), 0, host, count) for host in range(count)]
         for step in range(turn * steps, (turn + 1) * steps):
-            width, *want = alone.clips(step)
+            shape, *want = alone.clips(step)
             got = [part.clips(step) for part in parts]
             together = [np.concatenate(piece) for piece in zip(*(g[1:] for g in got), strict=True)]
-            if {g[0] for g in got} != {width} or not all(map(np.array_equal, together, want)):
+            if {g[0] for g in got} != {shape} or not all(map(np.array_equal, together, want)):
                 return False
     return True
 

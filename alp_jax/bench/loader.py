@@ -110,9 +110,9 @@ def stages(dataset: Dataset, config: DataConfig, tokenizer: Tokenizer, clips: in
         if done >= clips:
             break
         with clock("look"):
-            width, rows, crops, choices = source.clips(step)
+            shape, rows, crops, choices = source.clips(step)
         with clock("batch"):
-            batch = source.blank(rows, width)
+            batch = source.blank(rows, *shape)
         for i, row in enumerate(rows.tolist()):
             with clock("read"):
                 frame = dataset.frame(row)
@@ -122,7 +122,7 @@ def stages(dataset: Dataset, config: DataConfig, tokenizer: Tokenizer, clips: in
             with clock("parse"):
                 records.decode(data, "", audio=False)
             with clock("decode"):
-                record = records.decode(data, "", Crop(crops[i], width))
+                record = records.decode(data, "", Crop(crops[i], shape[0]))
             with clock("crop"):
                 put_audio(batch, i, row, record.audio)
             with clock("text"):

@@ -13,11 +13,12 @@ from alp_jax.config import RunConfig
 from alp_jax.core.accelerators import of_kind
 from alp_jax.core.clip import SAMPLE_RATE
 from alp_jax.core.names import choose
+from alp_jax.data.order.forecast import ShapeUse
 from alp_jax.models.accounting import train_flops
 from alp_jax.models.forms import CHOICES, PLAIN
 from alp_jax.objectives.registry import sides_of
 from alp_jax.parallel.mesh import make_mesh
-from alp_jax.planning.program import Bucket, Program, make_program
+from alp_jax.planning.program import Program, make_program
 from alp_jax.planning.traffic import traffic
 from alp_jax.train.host import bytes_accessed
 from alp_jax.train.state import create_state
@@ -111,7 +112,7 @@ def time_variants(
     Returns:
       The figures of our own step, and under ``against`` those of every variant.
     """
-    bucket = Bucket(seconds, clips)
+    bucket = ShapeUse(seconds, config.data.text_budget, clips)
     changes = {"": lambda config: config} | {name: VARIANTS[name] for name in against}
     variants = {name: _prepare(change(config), bucket) for name, change in changes.items()}
     for variant in variants.values():
@@ -130,7 +131,7 @@ def time_variants(
     return result
 
 
-def _prepare(config: RunConfig, bucket: Bucket) -> _Variant:
+def _prepare(config: RunConfig, bucket: ShapeUse) -> _Variant:
     mesh = make_mesh(config.mesh)
     program = make_program(config, mesh)
     began, processor = time.perf_counter(), time.process_time()
@@ -147,7 +148,7 @@ def _prepare(config: RunConfig, bucket: Bucket) -> _Variant:
     return _Variant(program, compiled, state, _clips(program, bucket, rng), costs)
 
 
-def _clips(program: Program, bucket: Bucket, rng: np.random.Generator) -> dict[str, jax.Array]:
+def _clips(program: Program, bucket: ShapeUse, rng: np.random.Generator) -> dict[str, jax.Array]:
     """Noise with random words, of full length, no two of the same recording."""
     made, model = {}, program.config.model
     for name, shape in program.batch(bucket).items():
@@ -158,7 +159,7 @@ def _clips(program: Program, bucket: Bucket, rng: np.random.Generator) -> dict[s
         elif name == "audio_len":
             value = np.full(shape.shape, round(bucket.seconds * SAMPLE_RATE))
         elif name == "text_len":
-            value = np.full(shape.shape, program.config.data.text_budget)
+            value = np.full(shape.shape, bucket.tokens)
         elif name in ("mask", "tags"):
             value = np.ones(shape.shape)
         else:
@@ -167,13 +168,11 @@ def _clips(program: Program, bucket: Bucket, rng: np.random.Generator) -> dict[s
     return made
 
 
-def _described(variant: _Variant, bucket: Bucket) -> dict[str, Any]:
+def _described(variant: _Variant, bucket: ShapeUse) -> dict[str, Any]:
     config, devices = variant.program.config, variant.program.mesh.size
     median = statistics.median(variant.seconds)
     memory, accelerator = variant.compiled.memory_analysis(), of_kind(jax.devices()[0].device_kind)
-    flops = (
-        train_flops(config.model, sides_of(config.objective), bucket.seconds, config.data.text_budget) * bucket.clips
-    )
+    flops = train_flops(config.model, sides_of(config.objective), bucket.seconds, bucket.tokens) * bucket.clips
     report = {
         "median_s": round(median, 5),
         "spread_s": [round(min(variant.seconds), 5), round(max(variant.seconds), 5)],

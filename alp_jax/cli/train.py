@@ -85,6 +85,7 @@ def _dry_run(config: "RunConfig", args: argparse.Namespace) -> dict:
             f"{report['params']} parameters, {report['clips']} clips, {report['pairs']} pairs, {report['hours']:.2f} h"
         )
         for batch in report["batches"]:
-            print(f"  {batch['share']:.1%} of the steps: {batch['clips']} clips of up to {batch['seconds']:g} s")
+            up_to = f"{batch['seconds']:g} s and {batch['tokens']} tokens"
+            print(f"  {batch['share']:.1%} of the steps: {batch['clips']} clips of up to {up_to}")
         print(f"{report['steps']} steps, {report['epochs']:.4g} epochs; nothing was computed or written")
     return report

@@ -1,6 +1,7 @@
 """Data settings of a run as ``KEY=VALUE`` texts, for commands that look at data without a whole configuration."""
 
 import math
+import typing
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,7 +10,8 @@ from alp_jax.config.errors import ConfigError
 from alp_jax.config.resolve import from_dict, to_dict
 from alp_jax.config.schema import DataConfig
 
-_AUTO = "auto"  # bucket_seconds that are chosen
+_AUTO = "auto"  # bucket_seconds or text_widths that are chosen
+_WHOLE = {name for name, hint in typing.get_type_hints(DataConfig).items() if hint == tuple[int, ...]}
 
 
 def data_settings(items: Sequence[str], data: DataConfig) -> DataConfig:
@@ -29,7 +31,8 @@ def _value(key: str, text: str, like: Any) -> Any:
         return parse_count(text)
     try:
         if isinstance(like, list):
-            return [] if text == _AUTO else [_finite(part) for part in text.strip("()").split(",") if part.strip()]
+            number = int if key in _WHOLE else _finite
+            return [] if text == _AUTO else [number(part) for part in text.strip("()").split(",") if part.strip()]
         if isinstance(like, float):
             return _finite(text)
         return int(text) if isinstance(like, int) else text

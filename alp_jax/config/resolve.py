@@ -55,6 +55,14 @@ def resolve(values: Mapping[str, Any]) -> RunConfig:
     return from_dict(RunConfig, values)
 
 
+def as_stored(values: Any) -> Any:
+    """Settings of a run folder, with those that did not exist when it was made as they were then."""
+    data = values.get("data") if isinstance(values, Mapping) else None
+    if isinstance(data, Mapping) and "text_budget" in data and "text_widths" not in data:  # all batches had one width
+        return {**values, "data": {**data, "text_widths": [data["text_budget"]]}}
+    return values
+
+
 def from_dict(kind: type, values: Mapping[str, Any], where: str = "config") -> Any:
     """Builds dataclass ``kind`` from ``values``; ``where`` is the dotted path named in errors."""
     if not isinstance(values, Mapping):

@@ -16,7 +16,7 @@ from absl import flags
 from alp_jax.config.schema import DataConfig
 from alp_jax.core import storage
 from alp_jax.core.cores import usable_cores
-from alp_jax.core.errors import UserError
+from alp_jax.core.errors import DataError, UserError
 from alp_jax.core.hashing import hash64
 from alp_jax.core.processes import die_with_parent, quiet_tracker
 from alp_jax.data.order import compose
@@ -66,11 +66,11 @@ class GlobalBatches(grain.sources.RandomAccessDataSource):
     def batch_bytes(self) -> int:
         """Bytes of this host's part of the largest batch."""
         rung, recipe = self._parts
-        row = [2 * edge + 4 * self._config.text_budget + 64 for edge in rung.summary.edges]
+        row = [2 * edge + 4 * width + 64 for edge, width in zip(rung.summary.edges, rung.summary.tokens, strict=True)]
         return max(batch // self._hosts * size for batch, size in zip(recipe.batch_K, row, strict=True))
 
-    def clips(self, step: int) -> tuple[int, np.ndarray, np.ndarray, np.ndarray]:
-        """Samples per row of global batch ``step``; and for this host's clips their index rows, crops and captions."""
+    def clips(self, step: int) -> tuple[tuple[int, int], np.ndarray, np.ndarray, np.ndarray]:
+        """(samples, tokens) of a row of global batch ``step``; of this host's clips the index rows, crops, captions."""
         rung, recipe = self._parts
         content = compose.compose(recipe, self._seed, step)
         share = recipe.batch_K[content.bucket] // self._hosts
@@ -88,7 +88,8 @@ class GlobalBatches(grain.sources.RandomAccessDataSource):
         if recipe.in_passes and recipe.windows is not None and self._shards is not None:
             windows = recipe.windows.around(content.bucket, self._seed, content.first)
             self._shards.ahead(tuple(shard for window in windows for shard in self._near(window)))
-        return rung.summary.edges[content.bucket], row_B[own], content.crop_B[own], content.caption_B[own]
+        shape = rung.summary.edges[content.bucket], rung.summary.tokens[content.bucket]
+        return shape, row_B[own], content.crop_B[own], content.caption_B[own]
 
     def _near(self, window: list[int]) -> list[int]:
         """The shards of a window that this host's stretch of a sorted batch lies in, and one more on either side."""
@@ -97,9 +98,9 @@ class GlobalBatches(grain.sources.RandomAccessDataSource):
         return window[max(0, first) : last]
 
     def __getitem__(self, step: int) -> dict[str, np.ndarray]:
-        width, row, crop, caption = self.clips(int(step))
-        batch = self.blank(row, width)
-        crops = [Crop(at, width) for at in crop]
+        shape, row, crop, caption = self.clips(int(step))
+        batch = self.blank(row, *shape)
+        crops = [Crop(at, shape[0]) for at in crop]
         for i, record in enumerate(self._dataset.read_many(row, shards=self._shards, audio=crops)):
             assert record.audio is not None, "a crop was asked for"
             put_audio(batch, i, int(row[i]), record.audio)
@@ -108,14 +109,14 @@ class GlobalBatches(grain.sources.RandomAccessDataSource):
                 batch["tags"][i] = self._tags.mask(record)
         return batch
 
-    def blank(self, row: np.ndarray, width: int) -> dict[str, np.ndarray]:
+    def blank(self, row: np.ndarray, samples: int, tokens: int) -> dict[str, np.ndarray]:
         """A batch for the clips at ``row``, still without their sounds and captions."""
         tags = {"tags": np.zeros((len(row), len(self._tags)), bool)} if self._tags else {}
         return (
-            empty_batch(len(row), width)
+            empty_batch(len(row), samples)
             | tags
             | {
-                "text": np.full((len(row), self._config.text_budget), self._tokenizer.pad_id, np.int32),
+                "text": np.full((len(row), tokens), self._tokenizer.pad_id, np.int32),
                 "text_len": np.zeros(len(row), np.int32),
                 "text_cut": np.zeros(len(row), bool),
                 "recording": np.zeros(len(row), np.int32),
@@ -128,6 +129,11 @@ class GlobalBatches(grain.sources.RandomAccessDataSource):
         """Fills row ``i`` with one of the captions, picked by ``choice`` in [0, 1), and ids that tell duplicates."""
         caption = record.captions[int(choice * len(record.captions))]
         ids, batch["text_cut"][i] = caption_ids(caption, self._tokenizer, self._config)
+        if len(ids) > batch["text"].shape[1]:
+            raise DataError(
+                f"clip {record.id} has a caption of {len(ids)} tokens in a batch for {batch['text'].shape[1]}: delete "
+                f"the tokens-*.arrow of {self._dataset.path}, whose lengths are not of these captions"
+            )
         batch["text"][i, : len(ids)] = ids
         batch["text_len"][i] = len(ids)
         batch["recording"][i] = stable_id(record.recording)
@@ -180,7 +186,8 @@ def train_batches(
 
     Returns dicts of numpy arrays, B the host's rows, S the bucket's samples (the same on all hosts at one step):
     ``audio`` int16[B,S], ``audio_len`` int32[B], ``text`` int32[B,L] without special tokens and padded with
-    ``pad_id``, ``text_len`` int32[B], ``text_cut`` bool[B] (the caption was longer than the budget), ``recording`` and
+    ``pad_id``, L the bucket's tokens, ``text_len`` int32[B], ``text_cut`` bool[B] (the caption was longer than the
+    budget), ``recording`` and
     ``caption_group`` int32[B] (equal ids: same recording, same normalised caption), ``mask`` bool[B] (False: padding
     row), ``source`` int32[B], ``row`` int64[B], and, with ``config.tags``, ``tags`` bool[B,V].
 

@@ -36,14 +36,14 @@ def encoder_flops(config: ModelConfig, seconds: float) -> float:
     return 2.0 * encoder_cost(config, _mel_frames(seconds)).macs
 
 
-def text_flops(config: TextTowerConfig, tokens: int) -> float:
+def text_flops(config: TextTowerConfig, tokens: float) -> float:
     """Forward FLOPs of the text tower on one caption of ``tokens``, special tokens included."""
     width = config.hidden_size
     layer = 4 * width * width + 2 * width * config.intermediate_size + 2 * tokens * width
     return 2.0 * tokens * config.num_hidden_layers * layer
 
 
-def decoder_flops(config: DecoderConfig, encoder_dim: int, frames: int, tokens: int) -> float:
+def decoder_flops(config: DecoderConfig, encoder_dim: int, frames: int, tokens: float) -> float:
     """Forward FLOPs of the caption decoder on one caption of ``tokens`` that looks at ``frames``."""
     width = config.d_model
     project = frames * encoder_dim * width if encoder_dim != width else 0
@@ -52,8 +52,8 @@ def decoder_flops(config: DecoderConfig, encoder_dim: int, frames: int, tokens: 
     return 2.0 * (project + config.num_decoder_layers * layer + tokens * width * config.vocab_size)
 
 
-def train_flops(config: ModelConfig, sides: tuple[str, ...], seconds: float, tokens: int) -> float:
-    """Forward and backward FLOPs of training on one clip of ``seconds`` with a caption of ``tokens``.
+def train_flops(config: ModelConfig, sides: tuple[str, ...], seconds: float, tokens: float) -> float:
+    """Forward and backward FLOPs of training on one clip of ``seconds`` with a caption of ``tokens``, or averages.
 
     ``sides`` lists what the objective needs besides the encoder: TEXT, DECODER, TAGGER. The loss itself is left out:
     similarities between the clips of a batch are below one per cent up to batches of 65,536.

@@ -19,6 +19,7 @@ from alp_jax.config.schema import RunConfig
 from alp_jax.config.schema.model import DECODER, TEXT
 from alp_jax.core.clip import SAMPLE_RATE
 from alp_jax.core.errors import UserError
+from alp_jax.data.order.forecast import ShapeUse
 from alp_jax.features.logmel import log_mel, num_frames
 from alp_jax.features.spec_augment import spec_augment
 from alp_jax.models.dual import FrameTextModel, compute_dtype
@@ -31,7 +32,7 @@ from alp_jax.optim.optimizer import make_optimizer
 from alp_jax.parallel.mesh import batch_sharding, on_mesh, replicated
 from alp_jax.parallel.rules import infer_shardings
 from alp_jax.planning.compiled import Compiled, compile_for
-from alp_jax.planning.program import TOKENS, Bucket, Program, state_bytes
+from alp_jax.planning.program import TOKENS, Program, state_bytes
 from alp_jax.planning.topology import Target
 from alp_jax.planning.traffic import Traffic
 
@@ -47,7 +48,7 @@ class Piece:
 
 
 def by_layers(
-    config: RunConfig, target: Target, program: Program, bucket: Bucket, say: Callable[[str], None]
+    config: RunConfig, target: Target, program: Program, bucket: ShapeUse, say: Callable[[str], None]
 ) -> Compiled:
     """The sum of the compiled pieces; ``say`` is called with the name of each before it is compiled.
 
@@ -71,7 +72,7 @@ def by_layers(
     return _sum(program, programs)
 
 
-def pieces(config: RunConfig, program: Program, bucket: Bucket) -> Iterator[Piece]:
+def pieces(config: RunConfig, program: Program, bucket: ShapeUse) -> Iterator[Piece]:
     """The pieces of a step; layers that are alike share one."""
     shapes = _Shapes(program, bucket)
     for part in encoder_spec(config.model).parts(config.model, shapes.mel_frames):
@@ -88,7 +89,7 @@ def pieces(config: RunConfig, program: Program, bucket: Bucket) -> Iterator[Piec
 class _Shapes:
     """Shapes of a step's arrays with their shardings."""
 
-    def __init__(self, program: Program, bucket: Bucket):
+    def __init__(self, program: Program, bucket: ShapeUse):
         self.program, self.mesh, self.bucket = program, program.mesh, bucket
         self.clips = bucket.clips
         self.mel_frames = num_frames(round(bucket.seconds * SAMPLE_RATE))

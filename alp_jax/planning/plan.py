@@ -12,13 +12,14 @@ from alp_jax.core.errors import UserError
 from alp_jax.core.files import read_json, write_json
 from alp_jax.core.progress import say, stage
 from alp_jax.core.target import planned_for
+from alp_jax.data.order.forecast import ShapeUse
 from alp_jax.models.accounting import train_flops
 from alp_jax.objectives.registry import sides_of
 from alp_jax.parallel.mesh import make_mesh
 from alp_jax.planning.compiled import Compiled, compile_for
 from alp_jax.planning.flops import flops
 from alp_jax.planning.layers import by_layers
-from alp_jax.planning.program import Bucket, Program, buckets, make_program, state_bytes
+from alp_jax.planning.program import Program, buckets, make_program, state_bytes
 from alp_jax.planning.roofline import projection, roofline
 from alp_jax.planning.topology import Target, devices
 
@@ -38,7 +39,7 @@ def plan(
     """The plan as a dictionary that goes into JSON; ``alp_jax.planning.report`` prints it.
 
     Args:
-      config: of the run; its data set and tokenizer are not read.
+      config: of the run; where its data set is not here, ``shape_uses`` says what is planned.
       target: what to compile for.
       bucket_s: one batch shape by its seconds; None takes all.
       layers: compile layer by layer and add up, where the whole step takes the compiler too long.
@@ -55,7 +56,7 @@ def plan(
         known = _finished(out)
         result = {**_header(config, target, program, layers), "buckets": []}
         for i, bucket in enumerate(shapes):
-            label = f"bucket {bucket.seconds:g} s, {bucket.clips} clips ({i + 1} of {len(shapes)})"
+            label = f"{bucket.clips} clips of {bucket.seconds:g} s, {bucket.tokens} tokens ({i + 1} of {len(shapes)})"
             with stage(f"compile for {target.name}:", label):
                 entry = _bucket(config, target, program, bucket, layers, known)
             result["buckets"].append(entry)
@@ -113,7 +114,7 @@ def versions(target: Target) -> dict[str, str]:
 
 
 def _bucket(
-    config: RunConfig, target: Target, program: Program, bucket: Bucket, layers: bool, known: dict[str, dict]
+    config: RunConfig, target: Target, program: Program, bucket: ShapeUse, layers: bool, known: dict[str, dict]
 ) -> dict[str, Any]:
     began = time.monotonic()
     traced = program.step.trace(program.state, program.batch(bucket))
@@ -124,18 +125,18 @@ def _bucket(
     fingerprint = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
     if fingerprint in known:
         _say("already in the file", target)
-        return known[fingerprint]
+        return known[fingerprint] | {"share": bucket.share}
     if layers:
         compiled = by_layers(config, target, program, bucket, lambda name: _say(name, target))
     else:
         compiled = compile_for(target, lowered)
-    model = (
-        train_flops(config.model, sides_of(config.objective), bucket.seconds, config.data.text_budget) * bucket.clips
-    )
+    model = train_flops(config.model, sides_of(config.objective), bucket.seconds, bucket.tokens) * bucket.clips
     entry = {
         "fingerprint": fingerprint,
         "seconds": bucket.seconds,
+        "tokens": bucket.tokens,
         "clips": bucket.clips,
+        "share": bucket.share,
         "audio_s": bucket.audio_s,
         "flops": operations / target.count,
         "model_flops": model / target.count,
@@ -157,9 +158,11 @@ def _bucket(
 
 
 def _run(config: RunConfig, target: Target, buckets: list[dict], share: float) -> dict[str, Any]:
+    uses = [bucket["share"] for bucket in buckets]
+
     def projected(entries) -> dict[str, float]:
         steps = [entry["roofline"]["step_s"] for entry in entries]
-        return projection(steps, config.train.steps, target.count, share)
+        return projection(steps, config.train.steps, target.count, share, uses)
 
     return {**projected(buckets), "least": projected(entry["least"] for entry in buckets)}
 

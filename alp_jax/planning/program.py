@@ -12,7 +12,7 @@ from alp_jax.config.schema import RunConfig
 from alp_jax.config.schema.model import TAGGER
 from alp_jax.core.clip import SAMPLE_RATE
 from alp_jax.core.errors import UserError
-from alp_jax.data.order.buckets import batch_size, edges
+from alp_jax.data.order.forecast import ShapeUse, shape_uses
 from alp_jax.models.accounting import parameters
 from alp_jax.objectives.base import SpecialTokens
 from alp_jax.objectives.registry import check_objective, make_objective, sides_of
@@ -24,19 +24,6 @@ from alp_jax.train.state import abstract_state, state_maker
 from alp_jax.train.step import make_train_step
 
 TOKENS = SpecialTokens(pad=0, bos=2, eos=3, mask=4)  # ids change no shape
-
-
-@dataclasses.dataclass(frozen=True)
-class Bucket:
-    """A batch shape: ``clips`` of ``seconds`` in a global batch."""
-
-    seconds: float
-    clips: int
-
-    @property
-    def audio_s(self) -> float:
-        """Seconds of audio in a global batch, padding included."""
-        return self.seconds * self.clips
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,30 +44,37 @@ class Program:
         """The number of trained parameters."""
         return parameters(self.state["params"])
 
-    def batch(self, bucket: Bucket) -> Shapes:
+    def batch(self, bucket: ShapeUse) -> Shapes:
         """The arrays that the loop hands to the step for ``bucket``."""
-        return batch_shapes(self.config, self.mesh, round(bucket.seconds * SAMPLE_RATE), bucket.clips)
+        size = bucket.clips, round(bucket.seconds * SAMPLE_RATE), bucket.tokens
+        return batch_shapes(self.config, self.mesh, size)
 
 
-def buckets(config: RunConfig, mesh: Mesh, seconds: float | None = None) -> list[Bucket]:
-    """The batch shapes of ``config``, or the one of ``seconds``.
+def buckets(config: RunConfig, mesh: Mesh, seconds: float | None = None) -> list[ShapeUse]:
+    """The batch shapes of ``config`` on its data set or, where that is not here, as the settings name them.
+
+    Args:
+      seconds: takes only those of that length.
 
     Raises:
-      UserError: no such bucket, buckets that depend on the data, or a batch that does not divide over the mesh.
+      UserError: no such bucket, buckets that depend on data that is not here, or a batch that does not divide over the
+        mesh.
     """
-    data = config.data
-    if not data.bucket_seconds:
-        raise UserError("config.data.bucket_seconds is empty, so buckets depend on the data; name them for a plan")
-    wanted = data.bucket_seconds if seconds is None else (seconds,)
-    if seconds is not None and seconds not in data.bucket_seconds:
-        known = ", ".join(f"{edge:g}" for edge in data.bucket_seconds)
-        raise UserError(f"--bucket {seconds:g} is not one of config.data.bucket_seconds: {known}")
-    planned = [Bucket(edge / SAMPLE_RATE, batch_size(edge, data)) for edge in edges(wanted).tolist()]
+    shapes = [one for one in shape_uses(config.data, seed=config.seed, steps=config.train.steps) if one.share]
+    if not shapes:
+        raise UserError(
+            f"config.data.bucket_seconds is empty, so buckets depend on the data, and {config.data.path} is not here: "
+            "name them for a plan, or the data set by config.data.path"
+        )
+    planned = [one for one in shapes if seconds is None or math.isclose(one.seconds, seconds, abs_tol=5e-4)]
+    if not planned:
+        known = ", ".join(f"{length:g}" for length in dict.fromkeys(one.seconds for one in shapes))
+        raise UserError(f"--bucket {seconds:g} is none of the lengths of batches: {known}")
     for bucket in planned:
         if bucket.clips % batch_shards(mesh):
             raise UserError(
                 f"batches of {bucket.clips} clips do not divide over {batch_shards(mesh)} devices: "
-                f"set config.data.clips_multiple = {data.clips_multiple} to a multiple of {batch_shards(mesh)}"
+                f"set config.data.clips_multiple = {config.data.clips_multiple} to a multiple of {batch_shards(mesh)}"
             )
     return planned
 

@@ -37,7 +37,7 @@ def largest(plan: dict[str, Any], number: int) -> str:
     lines = []
     for bucket in plan["buckets"]:
         lines += [
-            f"largest kernels of {bucket['seconds']:g} s",
+            f"largest kernels of {bucket['seconds']:g} s, {bucket['tokens']} tokens",
             "",
             "| GB | times | kind | from |",
             "|--:|--:|---|---|",
@@ -51,34 +51,36 @@ def largest(plan: dict[str, Any], number: int) -> str:
 
 def _programs(plan: dict[str, Any]) -> list[str]:
     lines = [
-        "| bucket s | clips | per device: TFLOP | peak GB | temporary GB | moved GB (least) | kernels (least) "
-        "| compile s |",
-        "|--:|--:|--:|--:|--:|--:|--:|--:|",
+        "| bucket s | tokens | clips | of steps | per device: TFLOP | peak GB | temporary GB | moved GB (least) "
+        "| kernels (least) | compile s |",
+        "|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for bucket in plan["buckets"]:
         memory = bucket["memory"]
         least = bucket["least"]
         fits = "" if bucket.get("fits", True) else " (too much)"
         lines.append(
-            f"| {bucket['seconds']:g} | {bucket['clips']} | {bucket['flops'] / 1e12:.3f} "
+            f"| {bucket['seconds']:g} | {bucket['tokens']} | {bucket['clips']} | {bucket['share']:.1%} "
+            f"| {bucket['flops'] / 1e12:.3f} "
             f"| {memory['peak'] / 1e9:.2f}{fits} | {memory['temporary'] / 1e9:.2f} "
             f"| {bucket['bytes'] / 1e9:.2f} ({least['bytes'] / 1e9:.2f}) "
             f"| {bucket['kernels']:,.0f} ({least['kernels']:,.0f}) "
             f"| {bucket['compile_s']:.0f} |"
         )
-    return lines
+    programs, seconds = len(plan["buckets"]), sum(bucket["compile_s"] for bucket in plan["buckets"])
+    return [*lines, "", f"{programs} programs to compile: {seconds:.0f} s here, one after the other"]
 
 
 def _collectives(plan: dict[str, Any]) -> list[str]:
     lines = [
-        "| bucket s | collective | number (least) | result MB (least) | sent MB per device |",
-        "|--:|---|--:|--:|--:|",
+        "| bucket s | tokens | collective | number (least) | result MB (least) | sent MB per device |",
+        "|--:|--:|---|--:|--:|--:|",
     ]
     for bucket in plan["buckets"]:
         for kind, one in bucket["collectives"].items():
             least = bucket["least"]["collectives"].get(kind, {"count": 0, "bytes": 0})
             lines.append(
-                f"| {bucket['seconds']:g} | {kind} | {one['count']:,.0f} ({least['count']:,.0f}) "
+                f"| {bucket['seconds']:g} | {bucket['tokens']} | {kind} | {one['count']:,.0f} ({least['count']:,.0f}) "
                 f"| {one['bytes'] / 1e6:.2f} ({least['bytes'] / 1e6:.2f}) | {one['wire_bytes'] / 1e6:.2f} |"
             )
     return lines if len(lines) > 2 else ["no collectives"]
@@ -86,14 +88,15 @@ def _collectives(plan: dict[str, Any]) -> list[str]:
 
 def _speed(plan: dict[str, Any]) -> list[str]:
     lines = [
-        "| bucket s | arithmetic ms | memory ms | links ms | bound by | audio-s/s (least traffic) | MFU ceiling |",
-        "|--:|--:|--:|--:|---|--:|--:|",
+        "| bucket s | tokens | arithmetic ms | memory ms | links ms | bound by | audio-s/s (least traffic) "
+        "| MFU ceiling |",
+        "|--:|--:|--:|--:|--:|---|--:|--:|",
     ]
     for bucket in plan["buckets"]:
         roof, least = bucket["roofline"], bucket["least"]["roofline"]
         times = " | ".join(f"{1e3 * roof[f'{name}_s']:.2f}" for name in ("arithmetic", "memory", "links"))
         lines.append(
-            f"| {bucket['seconds']:g} | {times} | {roof['bound']} "
+            f"| {bucket['seconds']:g} | {bucket['tokens']} | {times} | {roof['bound']} "
             f"| {roof['audio_s_per_s']:,.0f} ({least['audio_s_per_s']:,.0f}) | {100 * roof['mfu_ceiling']:.0f} % |"
         )
     return lines
@@ -101,7 +104,9 @@ def _speed(plan: dict[str, Any]) -> list[str]:
 
 def _run(plan: dict[str, Any]) -> list[str]:
     run, least, shapes = plan["run"], plan["run"]["least"], len(plan["buckets"])
-    turns = "" if shapes == 1 else f", {shapes} buckets in equal numbers of steps"
+    equal = len({bucket["share"] for bucket in plan["buckets"]}) == 1
+    how = "in equal numbers of steps" if equal else "as often as the data asks for them"
+    turns = "" if shapes == 1 else f", {shapes} shapes {how}"
     return [
         f"the run: {run['steps']:,} steps{turns} at {100 * run['share_of_roofline']:g} % of the roofline: "
         f"{run['days']:.2f} days ({least['days']:.2f} with the least traffic), {run['device_hours']:,.0f} device-hours",

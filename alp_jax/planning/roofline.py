@@ -3,7 +3,7 @@
 Real steps are slower: peaks are not reached, kernels wait for each other, and launching them takes time as well.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from alp_jax.core.accelerators import Device
@@ -53,9 +53,9 @@ def roofline(
     }
 
 
-def projection(step_s: list[float], steps: int, devices: int, share: float) -> dict[str, float]:
-    """Days and device-hours of a run whose steps take turns through ``step_s``, at ``share`` of the roofline."""
-    seconds = steps * sum(step_s) / len(step_s) / share
+def projection(step_s: list[float], steps: int, devices: int, share: float, uses: Sequence[float]) -> dict[str, float]:
+    """Days and device-hours of a run at ``share`` of the roofline; the steps that take ``step_s`` are as ``uses``."""
+    seconds = steps * sum(time * use for time, use in zip(step_s, uses, strict=True)) / sum(uses) / share
     return {
         "steps": steps,
         "share_of_roofline": share,

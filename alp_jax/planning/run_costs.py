@@ -1,8 +1,8 @@
 """What a run computes and stores, from its configuration and, if it is on this machine, its data set."""
 
+import dataclasses
 import functools
 import math
-import pathlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,13 +10,9 @@ import jax
 
 from alp_jax.config import ConfigError, RunConfig, resolve
 from alp_jax.config.schema import TrainConfig
-from alp_jax.core.clip import SAMPLE_RATE
 from alp_jax.core.errors import UserError
 from alp_jax.core.hashing import fingerprint
-from alp_jax.data.order.buckets import batch_size
-from alp_jax.data.order.forecast import forecast
-from alp_jax.data.store.dataset import open_dataset
-from alp_jax.data.store.schema import INFO
+from alp_jax.data.order.forecast import shape_uses
 from alp_jax.models.accounting import train_flops
 from alp_jax.objectives.registry import check_objective, sides_of
 from alp_jax.optim.optimizer import averages, make_optimizer
@@ -75,22 +71,14 @@ def _checkpoints(config: RunConfig) -> int:
 
 
 def _flops(config: RunConfig) -> float:
-    """Operations of all steps of a run, with captions as long as they may be."""
-    if not config.train.steps:
+    """Operations of all steps of a run, padding included."""
+    data, steps = config.data, config.train.steps
+    if not steps:
         return 0.0
-    tokens = config.data.text_budget
-    per_step = sum(
-        share * batch * train_flops(config.model, sides_of(config.objective), seconds, tokens)
-        for seconds, batch, share in _buckets(config)
+    shapes = shape_uses(data, seed=config.seed, steps=steps)
+    if not shapes:
+        shapes = shape_uses(dataclasses.replace(data, bucket_seconds=(TYPICAL_SECONDS,)), seed=config.seed, steps=steps)
+    sides = sides_of(config.objective)
+    return steps * sum(
+        one.share * one.clips * train_flops(config.model, sides, one.seconds, one.tokens) for one in shapes
     )
-    return config.train.steps * per_step
-
-
-def _buckets(config: RunConfig) -> list[tuple[float, int, float]]:
-    """(seconds, clips in a batch, share of the steps) from the data; without it, every bucket equally often."""
-    data = config.data
-    if "://" in data.path or (pathlib.Path(data.path) / INFO).is_file():
-        described = forecast(open_dataset(data.path), data, seed=config.seed, steps=config.train.steps)
-        return [(b["seconds"], b["batch"], b["steps_share"]) for b in described["buckets"] if b["steps_share"]]
-    seconds = data.bucket_seconds or (TYPICAL_SECONDS,)
-    return [(s, batch_size(round(s * SAMPLE_RATE), data), 1 / len(seconds)) for s in seconds]

@@ -14,6 +14,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from alp_jax.config import RunConfig, resolve
+from alp_jax.config.resolve import as_stored
 from alp_jax.config.schema.model import DECODER, TAGGER, TEXT
 from alp_jax.core import storage
 from alp_jax.core.errors import UserError
@@ -126,7 +127,7 @@ def open_data(config: RunConfig) -> tuple[Dataset, Tokenizer]:
 
 def read_config(run_dir: str | pathlib.Path) -> RunConfig:
     """The configuration a run was made with."""
-    return resolve(read_object(pathlib.Path(run_dir) / CONFIG, "run configuration"))
+    return resolve(as_stored(read_object(pathlib.Path(run_dir) / CONFIG, "run configuration")))
 
 
 def find_data(run_dir: str | os.PathLike, config: RunConfig) -> str | None:

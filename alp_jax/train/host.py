@@ -5,7 +5,7 @@ import gc
 import math
 import pathlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -26,11 +26,21 @@ _COMPILED = "/jax/core/compile/backend_compile_duration"  # an event of jax, onc
 _COMPILED_WITHIN_S = 3600.0
 
 
-def batch_shapes(config: RunConfig, mesh: Mesh, samples: int, clips: int) -> Shapes:
-    """The arrays that the loop hands to the step: ``clips`` rows of ``samples``, placed on ``mesh``."""
+Size = tuple[int, int, int]  # clips, samples and tokens of a batch
+
+
+def size_of(batch: Mapping[str, Any]) -> Size:
+    """The shape of a batch, by which its program is known."""
+    clips, samples = batch["audio"].shape
+    return clips, samples, batch["text"].shape[1]
+
+
+def batch_shapes(config: RunConfig, mesh: Mesh, size: Size) -> Shapes:
+    """The arrays that the loop hands to the step for a global batch of ``size``, placed on ``mesh``."""
+    clips, samples, tokens = size
     sharding = batch_sharding(mesh)
     shapes: dict[str, tuple[tuple[int, ...], Any]] = {}
-    shapes |= {"audio": ((clips, samples), jnp.int16), "text": ((clips, config.data.text_budget), jnp.int32)}
+    shapes |= {"audio": ((clips, samples), jnp.int16), "text": ((clips, tokens), jnp.int32)}
     for name in ("audio_len", "text_len", "recording", "caption_group", "source"):
         shapes[name] = ((clips,), jnp.int32)
     shapes["mask"] = ((clips,), jnp.bool_)
@@ -52,7 +62,7 @@ class CompiledSteps:
       shapes: those of all batches to come, from ``batch_shapes``.
 
     Attributes:
-      ready: the programs that ``program`` has given out, by the shape of ``audio``.
+      ready: the programs that ``program`` has given out, by ``size_of`` their batches.
     """
 
     def __init__(self, step: jax.stages.Wrapped, state: State, shapes: Sequence[Shapes]):
@@ -61,12 +71,12 @@ class CompiledSteps:
         self._in_order = hosts.process_count() > 1
         threads = 1 if self._in_order else max(1, min(len(shapes), len(usable_cores())))
         self._pool = concurrent.futures.ThreadPoolExecutor(threads, thread_name_prefix="compile")
-        self._shapes = {one["audio"].shape: one for one in shapes}
-        self.ready: dict[tuple[int, ...], jax.stages.Compiled] = {}
+        self._shapes = {size_of(one): one for one in shapes}
+        self.ready: dict[Size, jax.stages.Compiled] = {}
         self._futures = {size: self._pool.submit(self._compile, size) for size in self._shapes}
 
-    def program(self, size: tuple[int, ...]) -> jax.stages.Compiled:
-        """The program for batches whose ``audio`` has the shape ``size``; waits until all processes have compiled it.
+    def program(self, size: Size) -> jax.stages.Compiled:
+        """The program for batches of ``size``; waits until all processes have compiled it.
 
         Raises:
           ValueError: no such shape was announced.
@@ -75,13 +85,14 @@ class CompiledSteps:
             return self.ready[size]
         if size not in self._shapes:
             known = ", ".join(map(str, self._shapes))
-            raise ValueError(f"a batch of {size} samples was not announced for compilation; known: {known}")
+            raise ValueError(f"a batch of {size} was not announced for compilation; known: {known}")
         future = self._futures[size]
         not_begun = not self._in_order and future.cancel()  # this thread is free, so it compiles the program itself
         if future.done() and not not_begun:
             program = future.result()
         else:
-            with hosts.stage("compiling the step", f"for {size[0]} clips of {size[1] / SAMPLE_RATE:g} s"):
+            label = f"for {size[0]} clips of {size[1] / SAMPLE_RATE:g} s, {size[2]} tokens"
+            with hosts.stage("compiling the step", label):
                 program = self._compile(size) if not_begun else future.result()
         if self._in_order:
             # The first collective of a program waits only 30 s for other processes, which may compile for longer.
@@ -94,7 +105,7 @@ class CompiledSteps:
         """Cancels compilations that have not begun and waits for those that have."""
         self._pool.shutdown(cancel_futures=True)
 
-    def _compile(self, size: tuple[int, ...]) -> jax.stages.Compiled:
+    def _compile(self, size: Size) -> jax.stages.Compiled:
         return self._step.lower(self._state, self._shapes[size]).compile()
 
 

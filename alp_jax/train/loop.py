@@ -27,7 +27,7 @@ from alp_jax.parallel import hosts
 from alp_jax.parallel.mesh import batch_part, put_batch
 from alp_jax.train.checkpoint import Checkpoints
 from alp_jax.train.checkpoint_folder import complete
-from alp_jax.train.host import Collector, CompileCount, CompiledSteps, Profile, parse_steps
+from alp_jax.train.host import Collector, CompileCount, CompiledSteps, Profile, parse_steps, size_of
 from alp_jax.train.run_dir import RunDir
 from alp_jax.train.run_log import Rates, RunLog, StepCosts, StepWork
 from alp_jax.train.setup import Setup, prepare
@@ -226,7 +226,7 @@ class _Loop:
                 work = self._count(batch, waited, int(cut.sum()), costs, steps)
                 placed = put_batch(batch, mesh)
                 # 6. The step is handed to the device, and this returns at once. The old state is gone from here on.
-                size = placed["audio"].shape
+                size = size_of(placed)
                 program = steps.ready.get(size) or steps.program(size)
                 state, metrics = program(state, placed)
                 # 7. Only now look at the step before: reading its metrics waits for it, while the device has this one
@@ -271,15 +271,19 @@ class _Loop:
         self, batch: dict[str, np.ndarray], waited: float, cut: int, costs: StepCosts, steps: CompiledSteps
     ) -> StepWork:
         """Adds a batch to the clock; returns its work over all processes."""
-        shares, (rows, samples) = self._shares, batch["audio"].shape
+        shares, (rows, samples, width) = self._shares, size_of(batch)
         clips = int(batch["mask"].sum()) * shares
         seconds = float(batch["audio_len"].sum()) / SAMPLE_RATE * shares
-        size = rows * shares, samples
+        tokens = int(batch["text_len"].sum()) * shares
+        rows *= shares
+        size = rows, samples, width
         flops, moved = costs.known.get(size) or costs.of(size, steps)
+        useful = costs.flops(clips, seconds / max(1, clips), tokens / max(1, clips))
         self.clock["samples_seen"] += clips
         self.clock["audio_seconds"] += seconds
         self.clock["flops"] += flops
-        return StepWork(waited, clips, seconds, rows * shares * (samples / SAMPLE_RATE), cut * shares, flops, moved)
+        padded_s, cut = rows * (samples / SAMPLE_RATE), cut * shares
+        return StepWork(waited, clips, seconds, padded_s, tokens, rows * width, cut, flops, flops - useful, moved)
 
     def _report(self, log: RunLog | None, dataset: Dataset, done: _Dispatched) -> None:
         """Looks at a finished step: logs it when due, names its clips when it was not finite."""

@@ -19,6 +19,7 @@ import numpy as np
 import alp_jax
 from alp_jax.config import RunConfig, to_dict
 from alp_jax.config.domain import settings_of
+from alp_jax.config.resolve import as_stored
 from alp_jax.core import storage
 from alp_jax.core.differences import first_difference
 from alp_jax.core.errors import AlpError, Preempted, StorageError, UserError
@@ -116,7 +117,7 @@ class RunDir:
     def _check_settings(self, config: RunConfig, extend: bool) -> None:
         settings = to_dict(config)
         if (self.path / CONFIG).exists():
-            held = read_object(self.path / CONFIG, "run configuration")
+            held = as_stored(read_object(self.path / CONFIG, "run configuration"))
             if held == settings:
                 return
             self._change = self._difference(held, config, extend), settings

@@ -16,7 +16,7 @@ from alp_jax.core.progress import Progress, say
 from alp_jax.core.run_files import LOG
 from alp_jax.models.accounting import train_flops
 from alp_jax.objectives.registry import sides_of
-from alp_jax.train.host import CompiledSteps, bytes_accessed
+from alp_jax.train.host import CompiledSteps, Size, bytes_accessed
 from alp_jax.train.writers import Writers
 
 # value -> how a line shows it, where the run has it; a terminal shows as many, from the first, as it is wide
@@ -40,8 +40,11 @@ class StepWork:
     clips: int
     audio_s: float  # of clips
     padded_s: float  # of the batch as it is computed
+    tokens: int  # of captions
+    padded_tokens: int
     cut: int  # captions cut short
     flops: float = 0.0  # of the model, padding included
+    padding_flops: float = 0.0  # of them, those of padding
     moved: float | None = None  # bytes that one device reads and writes in its memory; None: not known
 
 
@@ -54,8 +57,8 @@ class StepCosts:
     XLA is not asked and the bytes are None.
 
     Attributes:
-      known: FLOPs of the model and bytes of a step by (clips, samples) of all processes, as ``of`` gave them: padding
-        costs what audio costs.
+      known: FLOPs of the model and bytes of a step by the size of its batch over all processes, as ``of`` gave them:
+        padding costs what audio and text cost.
 
     Raises:
       UserError: ``config.train.plan`` is not a plan, or is for another number of devices.
@@ -63,13 +66,17 @@ class StepCosts:
 
     def __init__(self, config: RunConfig, accelerator: Device | None, devices: int):
         self._config, self._accelerator = config, accelerator
-        self._planned = _planned(pathlib.Path(config.train.plan), devices) if config.train.plan else {}
-        self.known: dict[tuple[int, int], tuple[float, float | None]] = {}
+        budget = config.data.text_budget
+        self._planned = _planned(pathlib.Path(config.train.plan), devices, budget) if config.train.plan else {}
+        self.known: dict[Size, tuple[float, float | None]] = {}
 
-    def of(self, size: tuple[int, int], steps: CompiledSteps) -> tuple[float, float | None]:
+    def flops(self, clips: int, seconds: float, tokens: float) -> float:
+        """FLOPs of the model on ``clips`` of ``seconds`` with captions of ``tokens``, on average."""
+        return clips * train_flops(self._config.model, sides_of(self._config.objective), seconds, tokens)
+
+    def of(self, size: Size, steps: CompiledSteps) -> tuple[float, float | None]:
         """What ``known`` has of ``size`` from now on; may wait until the step is compiled."""
-        model, sides, text = self._config.model, sides_of(self._config.objective), self._config.data.text_budget
-        flops = size[0] * train_flops(model, sides, size[1] / SAMPLE_RATE, text)
+        flops = self.flops(size[0], size[1] / SAMPLE_RATE, size[2])
         moved = self._planned.get(size) if self._accelerator else None
         if self._accelerator and moved is None:
             moved = bytes_accessed(steps.program(size))
@@ -77,10 +84,13 @@ class StepCosts:
         return flops, moved
 
 
-def _planned(path: pathlib.Path, devices: int) -> dict[tuple[int, int], float]:
+def _planned(path: pathlib.Path, devices: int, budget: int) -> dict[Size, float]:
     plan = read_json(path, "config.train.plan")
     try:
-        known = {(one["clips"], round(one["seconds"] * SAMPLE_RATE)): float(one["bytes"]) for one in plan["buckets"]}
+        known = {
+            (one["clips"], round(one["seconds"] * SAMPLE_RATE), one.get("tokens", budget)): float(one["bytes"])
+            for one in plan["buckets"]
+        }
         planned = plan["devices"]
     except (TypeError, KeyError, ValueError):
         raise UserError(f"config.train.plan={path} is not a plan; make one with 'alp plan --out {path}'") from None
@@ -127,7 +137,9 @@ class Rates:
             "audio_seconds_per_second": audio_s / seconds,
             "clips_per_second": clips / seconds,
             "data_wait_share": min(1.0, sum(one.wait_s for one in work) / seconds),
-            "padding_share": 1 - audio_s / max(sum(one.padded_s for one in work), 1e-9),
+            "padding_share": sum(one.padding_flops for one in work) / max(sum(one.flops for one in work), 1e-9),
+            "audio_padding_share": 1 - audio_s / max(sum(one.padded_s for one in work), 1e-9),
+            "text_padding_share": 1 - sum(one.tokens for one in work) / max(sum(one.padded_tokens for one in work), 1),
             "truncated_caption_share": sum(one.cut for one in work) / max(clips, 1),
             "device_hours": (self._before_s + now - self._begin) / 3600 * self._devices,
         }

@@ -69,7 +69,7 @@ def prepare(config: RunConfig) -> Setup:
         batches = plan(dataset, config.data, seed=config.seed, devices=batch_shards(mesh))
         check_batches(config, [(bucket.batch, bucket.edge / SAMPLE_RATE) for bucket in batches.buckets])
     step = make_train_step(parts.apply, parts.objective, optimizer, config, mesh, infer_shardings(state, mesh))
-    shapes = [batch_shapes(config, mesh, bucket.edge, bucket.batch) for bucket in batches.buckets]
+    shapes = [batch_shapes(config, mesh, (bucket.batch, bucket.edge, bucket.tokens)) for bucket in batches.buckets]
     return Setup(keep, dataset, tokenizer, mesh, parts, make_state, state, batches, step, shapes)
 
 
@@ -78,7 +78,7 @@ def rehearse(config: RunConfig, workdir: storage.Location = "") -> dict:
 
     Returns:
       ``params``, ``steps``, ``clips``, ``pairs``, ``hours``, ``epochs`` and ``batches`` (of every bucket: ``seconds``,
-      ``clips`` in a batch, and the ``share`` of steps that take it).
+      ``tokens``, ``clips`` in a batch, and the ``share`` of steps that take it).
     """
     storage.check_run_folder(workdir, "--workdir")
     setup = prepare(config)
@@ -92,7 +92,12 @@ def rehearse(config: RunConfig, workdir: storage.Location = "") -> dict:
         "hours": batches.hours,
         "epochs": config.train.steps / batches.batches_per_epoch,
         "batches": [
-            {"seconds": bucket.edge / SAMPLE_RATE, "clips": bucket.batch, "share": bucket.per_block / block}
+            {
+                "seconds": bucket.edge / SAMPLE_RATE,
+                "tokens": bucket.tokens,
+                "clips": bucket.batch,
+                "share": bucket.per_block / block,
+            }
             for bucket in batches.buckets
         ],
     }

@@ -82,7 +82,7 @@ def test_a_plan_says_what_batches_hold(small):
     drawn, uses, widths, heard, room = collections.Counter(), collections.Counter(), collections.Counter(), 0, 0
     ran_out = {}
     for step in range(steps):
-        width, rows, _, _ = batches.clips(step)
+        (width, _), rows, _, _ = batches.clips(step)
         widths[width] += 1
         heard, room = heard + int(np.minimum(small.num_samples[rows], width).sum()), room + width * len(rows)
         uses.update(rows.tolist())

@@ -38,7 +38,7 @@ def test_the_real_step_is_reported(planned):
     (bucket,) = plan["buckets"]
     assert plan["devices"] == 8
     assert plan["executed"] is False
-    assert (bucket["seconds"], bucket["clips"], bucket["audio_s"]) == (1.0, 16, 16.0)
+    assert (bucket["seconds"], bucket["tokens"], bucket["clips"], bucket["audio_s"]) == (1.0, 6, 16, 16.0)
     # parameters and two statistics each, in float32
     assert plan["state_bytes"] == pytest.approx(12 * plan["parameters"], rel=0.01)
     assert bucket["memory"]["arguments"] >= plan["state_bytes"]
@@ -81,7 +81,7 @@ def test_a_plan_goes_on_where_it_stopped(planned, capsys):
         (["--topology", "v5e:4x4x4"], "v5e:8x8 or v6e:8x8"),
         (["--topology", "v5e:32x32"], "the largest slice of v5e has 256 chips"),
         (["--topology", "cpu:0"], "1 to 16384 devices"),
-        (["--topology", "cpu:8", "--bucket", "3"], "--bucket 3 is not one of config.data.bucket_seconds: 0.5, 1"),
+        (["--topology", "cpu:8", "--bucket", "3"], "--bucket 3 is none of the lengths of batches: 0.5, 1"),
         (["--topology", "cpu:8", "--share", "1.5"], "--share 1.5"),
         (["--topology", "cpu:8", "--config.mesh.data=3"], "does not cover 8 devices"),
         (
@@ -145,6 +145,6 @@ def test_a_ring_over_nodes_shares_their_ways_out():
 
 
 def test_days_and_device_hours():
-    found = projection([0.1, 0.3], steps=432_000, devices=8, share=0.5)
+    found = projection([0.1, 0.5], steps=432_000, devices=8, share=0.5, uses=[0.75, 0.25])
     assert found["days"] == pytest.approx(2.0)
     assert found["device_hours"] == pytest.approx(2 * 24 * 8)

@@ -18,10 +18,11 @@ def entry(moved):
 def test_a_printed_plan_has_every_number_and_its_least():
     memory = {"peak": 90e9, "temporary": 8e9}
     largest = [{"kind": "fusion loop", "bytes": 2e9, "times": 4, "source": "models/layers.py:5 jvp()/add"}]
-    bucket = {"seconds": 10.0, "clips": 64, "flops": 9.89e12, "memory": memory, "compile_s": 7.0, "fits": False}
+    bucket = {"seconds": 10.0, "tokens": 32, "clips": 64, "share": 0.2, "flops": 9.89e12, "memory": memory}
+    bucket |= {"compile_s": 7.0, "fits": False}
     bucket |= {**entry(67e9), "least": entry(33.5e9), "largest": largest}
     times = [one["roofline"]["step_s"] for one in (bucket, bucket["least"])]
-    days = [projection([time], 4_320_000, 8, 1.0) for time in times]
+    days = [projection([time], 4_320_000, 8, 1.0, [0.2]) for time in times]
     plan = {
         "model": "zipformer_m",
         "objective": "contrastive",
@@ -38,8 +39,9 @@ def test_a_printed_plan_has_every_number_and_its_least():
     }
     printed = report.text(plan)
     assert "nothing was executed" in printed
-    assert "| 10 | 64 | 9.890 | 90.00 (too much) | 8.00 | 67.00 (33.50) | 6,700 (3,350) | 7 |" in printed
-    assert "| 10 | all-reduce | 3 (3) | 45.00 (45.00) | 78.75 |" in printed
-    assert "| 10 | 10.00 | 20.00 | 0.17 | memory | 32,000 (64,000) | 50 % |" in printed
+    assert "| 10 | 32 | 64 | 20.0% | 9.890 | 90.00 (too much) | 8.00 | 67.00 (33.50) | 6,700 (3,350) | 7 |" in printed
+    assert "| 10 | 32 | all-reduce | 3 (3) | 45.00 (45.00) | 78.75 |" in printed
+    assert "| 10 | 32 | 10.00 | 20.00 | 0.17 | memory | 32,000 (64,000) | 50 % |" in printed
+    assert "1 programs to compile: 7 s here" in printed
     assert "1.00 days (0.50 with the least traffic), 192 device-hours" in printed
     assert "| 2.000 | 4 | fusion loop | models/layers.py:5 jvp()/add |" in report.largest(plan, 1)

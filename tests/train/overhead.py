@@ -69,7 +69,12 @@ def prepared(encoder: str):
     step = make_train_step(apply, objective, optimizer, config, mesh, infer_shardings(state_shapes(make), mesh))
     state = create_state(make, config.seed, mesh)
     samples = splits.batch(0)["audio"].shape[1]
-    return config, mesh, CompiledSteps(step, state, [batch_shapes(config, mesh, samples, splits.ROWS)]), make
+    return (
+        config,
+        mesh,
+        CompiledSteps(step, state, [batch_shapes(config, mesh, (splits.ROWS, samples, splits.TOKENS))]),
+        make,
+    )
 
 
 def seconds(parts, folder: pathlib.Path, steps: int, save_every: int, log_every: int, logs: str) -> float:

@@ -9,14 +9,14 @@ import pytest
 
 from alp_jax.config.schema import DataConfig, MeshConfig, RunConfig
 from alp_jax.parallel.mesh import batch_sharding, make_mesh, put_batch, replicated
-from alp_jax.train.host import CompileCount, CompiledSteps, batch_shapes, bytes_accessed
+from alp_jax.train.host import CompileCount, CompiledSteps, batch_shapes, bytes_accessed, size_of
 
 SIZES = [(800, 8), (1600, 8), (2400, 16)]
 
 
 def take(steps, state, batch):
     """One step, as the loop takes it."""
-    return steps.program(batch["audio"].shape)(state, batch)
+    return steps.program(size_of(batch))(state, batch)
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def made():
 
     whole = replicated(mesh)
     jitted = jax.jit(step, donate_argnums=0, in_shardings=(whole, batch_sharding(mesh)), out_shardings=(whole, whole))
-    shapes = [batch_shapes(config, mesh, samples, clips) for samples, clips in SIZES]
+    shapes = [batch_shapes(config, mesh, (clips, samples, 3)) for samples, clips in SIZES]
     batches = [
         put_batch({name: np.ones(shape.shape, shape.dtype) for name, shape in one.items()}, mesh) for one in shapes
     ]
@@ -43,7 +43,7 @@ def test_every_shape_is_compiled_once_and_nothing_after_that(made):
     with CompileCount() as compiles:
         steps = CompiledSteps(jitted, state, shapes)
         for one in shapes:
-            steps.program(one["audio"].shape)
+            steps.program(size_of(one))
         assert compiles.programs == len(SIZES)
         assert compiles.seconds > 0
         with jax.transfer_guard("disallow"):  # neither a batch that has to move nor a value that is waited for
@@ -94,11 +94,13 @@ def test_what_a_step_waits_for_is_said(made, capsys, monkeypatch):
 
     steps = CompiledSteps(Slow(), state, shapes[1:])
     threading.Timer(0.3, ready.set).start()
-    steps.program(shapes[2]["audio"].shape)
-    assert capsys.readouterr().err == "compiling the step for 16 clips of 0.15 s ...\n"  # and no time below a second
-    steps.program(shapes[2]["audio"].shape)
+    steps.program(size_of(shapes[2]))
+    assert (
+        capsys.readouterr().err == "compiling the step for 16 clips of 0.15 s, 3 tokens ...\n"
+    )  # and no time below a second
+    steps.program(size_of(shapes[2]))
     steps.close()
-    steps.program(shapes[1]["audio"].shape)
+    steps.program(size_of(shapes[1]))
     assert capsys.readouterr().err == ""  # was compiled in the background
 
 
@@ -112,14 +114,14 @@ def test_processes_wait_for_each_other_before_the_first_step_of_a_program(made, 
     for number in (0, 1, 0, 1, 0):
         state, metrics = take(steps, state, batches[number])
         jax.block_until_ready(metrics)
-    assert met == ["the program for (8, 800) is compiled", "the program for (8, 1600) is compiled"]
+    assert met == ["the program for (8, 800, 3) is compiled", "the program for (8, 1600, 3) is compiled"]
     steps.close()
 
 
 def test_a_shape_that_was_not_announced_is_an_error(made):
     jitted, state, shapes, batches = made
     steps = CompiledSteps(jitted, state, shapes[:2])
-    with pytest.raises(ValueError, match=r"\(16, 2400\) samples was not announced .* \(8, 800\), \(8, 1600\)"):
+    with pytest.raises(ValueError, match=r"\(16, 2400, 3\) was not announced .* \(8, 800, 3\), \(8, 1600, 3\)"):
         take(steps, state, batches[2])
     steps.close()
 

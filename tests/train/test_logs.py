@@ -35,13 +35,15 @@ def write_steps(run_dir, logs, first, steps):
 def test_shares_are_those_of_the_steps_since_the_last_line(tmp_path):
     log = RunLog(tmp_path, config(), 0, Rates(config(), 1, "cpu"), io.StringIO())
     for step, (clips, cut) in enumerate([(8, 2), (8, 0), (4, 4), (8, 2)]):
-        log.work.append(StepWork(0.0, clips, 5.0, 8.0 if step < 2 else 10.0, cut))
+        log.work.append(StepWork(0.0, clips, 5.0, 8.0 if step < 2 else 10.0, 30, 40, cut, 10.0, 2.0 + step))
         if step % 2:
             log.write(step, {"loss": 1.0})
     log.close()
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [line["truncated_caption_share"] for line in lines] == [2 / 16, 6 / 12]
-    assert [line["padding_share"] for line in lines] == [1 - 10 / 16, 1 - 10 / 20]
+    assert [line["audio_padding_share"] for line in lines] == [1 - 10 / 16, 1 - 10 / 20]
+    assert [line["text_padding_share"] for line in lines] == [1 - 60 / 80] * 2
+    assert [line["padding_share"] for line in lines] == [(2 + 3) / 20, (4 + 5) / 20]  # of the operations
 
 
 @pytest.fixture
@@ -55,7 +57,7 @@ def now(monkeypatch):
 def test_rates_are_work_over_time_and_peaks(now):
     rates = Rates(config(), 4, "NVIDIA H100 80GB HBM3", before_s=1800.0)
     now[0] += 4.0
-    found = rates.since_last([StepWork(0.5, 6, 30.0, 40.0, 0, flops=67e12, moved=3.35e12)] * 2)
+    found = rates.since_last([StepWork(0.5, 6, 30.0, 40.0, 60, 90, 0, flops=67e12, moved=3.35e12)] * 2)
     assert found["seconds_per_step"] == 2.0
     assert found["audio_seconds_per_second"] == 15.0
     assert found["clips_per_second"] == 3.0
@@ -64,12 +66,12 @@ def test_rates_are_work_over_time_and_peaks(now):
     assert found["mfu"] == pytest.approx(2 / (4 * 4))  # one device-second of float32 in each of two steps
     assert found["memory_roofline_share"] == pytest.approx(2 / 4)
     now[0] += 1.0
-    unknown = StepWork(0.0, 6, 30.0, 40.0, 0, flops=67e12)
+    unknown = StepWork(0.0, 6, 30.0, 40.0, 60, 90, 0, flops=67e12)
     assert "memory_roofline_share" not in rates.since_last([unknown])  # the bytes of a step are not known
     assert "H100 data sheet" in rates.sources()
     other = Rates(config(), 1, "NVIDIA H100 PCIe")
     now[0] += 1.0
-    known = StepWork(0.0, 6, 30.0, 40.0, 0, flops=67e12, moved=1.0)
+    known = StepWork(0.0, 6, 30.0, 40.0, 60, 90, 0, flops=67e12, moved=1.0)
     assert not {"mfu", "memory_roofline_share"} & set(other.since_last([known]))
     assert "'NVIDIA H100 PCIe'" in other.sources()
 
@@ -83,7 +85,7 @@ class Screen(io.StringIO):
 
 def count(log, step):
     """What the loop does after a step, and then the thread that shows progress."""
-    log.work.append(StepWork(0.0, 8, 5.0, 8.0, 0))
+    log.work.append(StepWork(0.0, 8, 5.0, 8.0, 60, 90, 0))
     log.progress.done = step + 1
     log.progress.look()
 
@@ -146,7 +148,8 @@ def first_line_of_a_run_that_logs_every_step(run_dir, now):
 
 
 def test_bytes_are_those_of_the_compiled_step_or_of_a_plan(tmp_path):
-    state, batches = jnp.zeros(()), [{"audio": jnp.ones((4, length))} for length in (16_000, 32_000)]
+    state, text = jnp.zeros(()), {"text": jnp.ones((4, 9))}
+    batches = [{"audio": jnp.ones((4, length))} | text for length in (16_000, 32_000)]
     shapes = [jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), batch) for batch in batches]
     step = CompiledSteps(jax.jit(lambda state, batch: state + batch["audio"].sum()), state, shapes)
     compiled = []
@@ -154,19 +157,19 @@ def test_bytes_are_those_of_the_compiled_step_or_of_a_plan(tmp_path):
         lambda event, seconds, **extra: compiled.append(event) if "backend_compile" in event else None
     )
     costs = StepCosts(config(), DEVICES["h100"], 1)
-    assert 4 * 16_000 * 4 <= costs.of((4, 16_000), step)[1] < 2 * 4 * 16_000 * 4
-    step.program((4, 32_000))
+    assert 4 * 16_000 * 4 <= costs.of((4, 16_000, 9), step)[1] < 2 * 4 * 16_000 * 4
+    step.program((4, 32_000, 9))
     once = len(compiled)
     assert once == 2
-    step.program((4, 16_000))(state, batches[0])
+    step.program((4, 16_000, 9))(state, batches[0])
     step.close()
     assert len(compiled) == once, "the step was compiled a second time"
     plan = tmp_path / "plan.json"
-    plan.write_text(json.dumps({"devices": 1, "buckets": [{"clips": 4, "seconds": 1.0, "bytes": 7.0}]}))
+    plan.write_text(json.dumps({"devices": 1, "buckets": [{"clips": 4, "seconds": 1.0, "tokens": 9, "bytes": 7.0}]}))
     costs = StepCosts(config(plan=str(plan)), DEVICES["h100"], 1)
-    assert costs.of((4, 16_000), step)[1] == 7.0
-    assert costs.of((4, 32_000), step)[1] >= 4 * 32_000 * 4  # not in the plan
-    assert StepCosts(config(plan=str(plan)), of_kind("cpu"), 1).of((4, 16_000), step)[1] is None
+    assert costs.of((4, 16_000, 9), step)[1] == 7.0
+    assert costs.of((4, 32_000, 9), step)[1] >= 4 * 32_000 * 4  # not in the plan
+    assert StepCosts(config(plan=str(plan)), of_kind("cpu"), 1).of((4, 16_000, 9), step)[1] is None
     with pytest.raises(UserError, match=r"config\.train\.plan=.* is for 1 devices, the run has 8"):
         StepCosts(config(plan=str(plan)), DEVICES["h100"], 8)
     plan.write_text("[]")
@@ -341,7 +344,7 @@ def test_what_a_run_warns_of_stands_once_in_the_log(tmp_path):
     shares = (0.5, 0.75, 1.0, 0.0)
     for step, share in enumerate(shares):
         log.progress.done = step + 1
-        log.work.append(StepWork(0.0, 8, 5.0, 8.0, 2))
+        log.work.append(StepWork(0.0, 8, 5.0, 8.0, 60, 90, 2))
         metrics = {"loss": 1.0, "learning_rate": 3e-4, "contrastive/negatives": 6.5}
         log.write(step, {**metrics, "contrastive/no_negatives_share": share})
     log.close()

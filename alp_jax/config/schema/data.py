@@ -26,8 +26,9 @@ class DataConfig:
         free=True,
     )
     bucket_seconds: tuple[float, ...] = setting(
-        (2.0, 4.0, 6.0, 8.0, 10.0, 15.0, 20.0, 30.0),
-        "lengths of the rows of a batch, increasing; longer clips are cropped; () chooses them from the data",
+        (),
+        "lengths of the rows of a batch, increasing; longer clips are cropped; () chooses them for the lengths that "
+        "the data set has",
         unit="s",
         low=0.025,
     )
@@ -35,8 +36,8 @@ class DataConfig:
         30.0, "longest row where the buckets are chosen: longer clips are cropped to it", unit="s", low=0.025
     )
     max_padding: float = setting(
-        0.1,
-        "share of padding above which clips are cropped a little, where the buckets are chosen",
+        0.08,
+        "share of padding in the audio above which clips are cropped a little, where the buckets are chosen",
         low=0,
         high=1,
     )
@@ -58,6 +59,13 @@ class DataConfig:
         "none",
         "what the reference's recipes do to captions before they become tokens",
         choices=("none", "clap", "audio_caption"),
+    )
+    text_widths: tuple[int, ...] = setting(
+        (),
+        "widths of the text of a batch, increasing up to text_budget; clips are grouped by their longest caption; () "
+        "chooses them for the captions that the data set has, text_budget alone gives all batches one width",
+        unit="tokens",
+        low=1,
     )
     text_budget: int = setting(
         128, "longest caption, before special tokens; what is longer is cut off", unit="tokens", low=1

@@ -12,6 +12,7 @@ from alp_jax.core.hashing import fingerprint, hash64
 from alp_jax.core.names import choose
 from alp_jax.data.order import compose, mixture
 from alp_jax.data.order.buckets import Bucket, batch_size
+from alp_jax.data.order.shapes import TOKEN_SAMPLES
 from alp_jax.data.order.subset import Rung, open_rung
 from alp_jax.data.order.windows import Windows
 from alp_jax.data.store.dataset import Dataset
@@ -30,6 +31,8 @@ class BatchPlan:
       buckets: the shapes in use, see ``Bucket``.
       pairs, clips, hours: of the rung.
       padding: share of padding among the samples of batches in the first stage.
+      text_padding: the same among their tokens; None where captions were not measured, see ``Captions``.
+      waste: the same among what rows cost, see ``shapes.TOKEN_SAMPLES``; None as ``text_padding``.
       cropped: share of the rung's audio that one pass leaves out because clips are longer than their bucket.
       batches_per_epoch: steps after which as many clips were taken as the rung has.
     """
@@ -40,6 +43,8 @@ class BatchPlan:
     clips: int
     hours: float
     padding: float
+    text_padding: float | None
+    waste: float | None
     cropped: float
     batches_per_epoch: float
 
@@ -50,15 +55,15 @@ def plan(dataset: Dataset, config: DataConfig, *, seed: int, devices: int = 1) -
     Raises:
       UserError: names the setting, also if ``devices`` could not share every batch evenly.
     """
-    if config.text_budget < 1:
-        raise UserError(f"data.text_budget = {config.text_budget} leaves no room for a caption")
     rung = open_rung(dataset, config)
     recipe = make_recipe(rung, dataset, config)
     check_share(recipe, config, devices, "devices")
     summary, steps_K = rung.summary, recipe.stages[0].steps_K
     buckets = tuple(
-        Bucket(edge, batch, sum(clips), int(steps))
-        for edge, batch, clips, steps in zip(summary.edges, recipe.batch_K, summary.clips, steps_K, strict=True)
+        Bucket(edge, tokens, batch, sum(clips), int(steps))
+        for edge, tokens, batch, clips, steps in zip(
+            summary.edges, summary.tokens, recipe.batch_K, summary.clips, steps_K, strict=True
+        )
     )
     samples, kept = np.array(summary.source_samples).sum(), np.array(summary.source_kept).sum()
     per_step = sum(bucket.per_block * bucket.batch for bucket in buckets) / compose.BLOCK
@@ -68,7 +73,7 @@ def plan(dataset: Dataset, config: DataConfig, *, seed: int, devices: int = 1) -
         pairs=int(np.array(summary.source_pairs).sum()),
         clips=len(rung),
         hours=float(samples / SAMPLE_RATE / 3600),
-        padding=padding(rung, recipe.stages[0].entries_KC),
+        **padding(rung, recipe.stages[0].entries_KC),
         cropped=float(1 - kept / samples),
         batches_per_epoch=float(len(rung) / per_step),
     )
@@ -127,18 +132,32 @@ def check_share(recipe: compose.Recipe, config: DataConfig, parts: int, label: s
             )
 
 
-def padding(rung: Rung, entries_KC: np.ndarray) -> float:
-    """Share of padding in batches that take ``entries_KC`` clips from every (bucket, component)."""
+def padding(rung: Rung, entries_KC: np.ndarray) -> dict[str, float | None]:
+    """``padding``, ``text_padding`` and ``waste`` of batches that take so many clips from every (bucket, component)."""
     summary = rung.summary
-    kept = np.array(summary.source_kept, float)
-    if len(summary.components) == 1:
-        kept = kept.sum(1, keepdims=True)
-    else:
-        kept = kept[:, np.array(summary.source_clips).any(0)]
-    clips = np.array(summary.clips)
-    heard = (entries_KC * kept / np.maximum(1, clips)).sum()
-    room = (entries_KC.sum(1) * summary.edges).sum()
-    return float(1 - heard / room) if room else 0.0
+    rate_KC = entries_KC / np.maximum(1, np.array(summary.clips))
+    rows_K = entries_KC.sum(1)
+
+    def taken(by_source: list) -> float:
+        table = np.array(by_source, float)
+        mixed = len(summary.components) > 1
+        table = table[:, np.array(summary.source_clips).any(0)] if mixed else table.sum(1, keepdims=True)
+        return float((rate_KC * table).sum())
+
+    room, text_room = float(rows_K @ np.array(summary.edges)), float(rows_K @ np.array(summary.tokens))
+    if not room:
+        return {"padding": 0.0, "text_padding": 0.0, "waste": 0.0}
+    heard = taken(summary.source_kept)
+    if summary.source_tokens is None:
+        return {"padding": 1 - heard / room, "text_padding": None, "waste": None}
+    said = taken(summary.source_tokens)
+    waste = 1 - (heard + TOKEN_SAMPLES * said) / (room + TOKEN_SAMPLES * text_room)
+    return {"padding": 1 - heard / room, "text_padding": 1 - said / text_room, "waste": waste}
+
+
+def _without_tokens(bucket: Bucket) -> dict[str, int]:
+    """A bucket as fingerprints have it; runs of one width have those from before there were several."""
+    return {name: value for name, value in dataclasses.asdict(bucket).items() if name != "tokens"}
 
 
 def _identity(dataset, config: DataConfig, seed: int, rung: Rung, recipe: compose.Recipe, buckets) -> dict:
@@ -150,15 +169,17 @@ def _identity(dataset, config: DataConfig, seed: int, rung: Rung, recipe: compos
         "data": dataset.fingerprint,
         "seed": seed,
         "pairs": config.pairs,
-        "buckets": [dataclasses.asdict(bucket) for bucket in buckets],
+        "buckets": [_without_tokens(bucket) for bucket in buckets],
         "text_clean": choose(config.text_clean, CLEAN_UPS, "config.data.text_clean"),
         "text_budget": config.text_budget,
         "tokenizer": files.sha256(vocabulary) if vocabulary.exists() else "",
     }
     if len(sources := mixture.select(config.sources, dataset.sources)) < len(dataset.sources):
         identity["sources"] = sources
-    if rung.summary.crop_percent:
-        identity["crop_percent"] = rung.summary.crop_percent
+    if rung.summary.longest != rung.summary.edges:
+        identity["longest"] = rung.summary.longest
+    if set(rung.summary.tokens) != {config.text_budget}:
+        identity["tokens"] = rung.summary.tokens
     if len(recipe.component_C) > 1:
         stages = [[stage.start, stage.steps_K.tolist(), stage.entries_KC.tolist()] for stage in recipe.stages]
         identity["mixture"] = [rung.summary.components, stages]

@@ -1,6 +1,7 @@
 """Forecasts what a run will see of its data, per source and bucket, from the plan alone and without reading data."""
 
 import dataclasses
+import pathlib
 
 import numpy as np
 
@@ -9,8 +10,10 @@ from alp_jax.core.clip import SAMPLE_RATE
 from alp_jax.core.errors import UserError
 from alp_jax.data.order import compose
 from alp_jax.data.order.batch_plan import make_recipe, padding, plan
+from alp_jax.data.order.buckets import batch_size, edges, widths
 from alp_jax.data.order.subset import Rung, open_rung
-from alp_jax.data.store.dataset import Dataset
+from alp_jax.data.store.dataset import Dataset, open_dataset
+from alp_jax.data.store.schema import INFO
 
 RUNGS = {"400k": 400_000, "1m": 1_000_000, "4m": 4_000_000, "10m": 10_000_000}
 
@@ -39,8 +42,10 @@ def forecast(dataset: Dataset, config: DataConfig, *, seed: int, steps: int, dev
     """A run of ``steps`` on one rung, in numbers.
 
     Returns:
-      ``fingerprint``, ``pairs``, ``clips``, ``hours``, ``padding`` and ``cropped`` (shares), ``batches_per_epoch``;
-      ``buckets``: per shape ``seconds``, ``batch``, ``clips``, ``steps_share``, ``padding``, ``megabytes``;
+      ``fingerprint``, ``pairs``, ``clips``, ``hours``, ``batches_per_epoch``, and as shares ``cropped``, ``padding``,
+      ``text_padding`` and ``waste``, see ``BatchPlan``;
+      ``buckets``: per shape ``seconds``, ``tokens``, ``batch``, ``clips``, ``steps_share``, the three kinds of padding,
+      ``megabytes`` of audio;
       ``sources``: by name ``pairs``, ``clips``, ``hours``, ``share`` (of the rung's clips), ``drawn`` (share of the
       clips that the run takes), ``epochs`` (times that the run takes as many clips as there are), ``repeats`` (most
       often that one clip is taken), ``runs_out`` (step after which as many clips were taken as there are; None if the
@@ -55,21 +60,56 @@ def forecast(dataset: Dataset, config: DataConfig, *, seed: int, steps: int, dev
     buckets = [
         {
             "seconds": round(float(seconds[k]), 3),
+            "tokens": rung.summary.tokens[k],
             "batch": batch,
             "clips": described.buckets[k].clips,
             "steps_share": float(used[k] / used.sum()) if used.sum() else 0.0,
-            "padding": padding(rung, np.where(np.arange(len(seconds))[:, None] == k, np.maximum(taken_KC, 0), 0)),
+            **padding(rung, np.where(np.arange(len(seconds))[:, None] == k, np.maximum(taken_KC, 0), 0)),
             "megabytes": round(2e-6 * batch * rung.summary.edges[k], 3),
         }
         for k, batch in enumerate(recipe.batch_K)
     ]
     return dataclasses.asdict(described) | {
         "steps": steps,
-        "padding": padding(rung, taken_KC),
+        **padding(rung, taken_KC),
         "stages": [stage.start for stage in recipe.stages],
         "buckets": buckets,
         "sources": _sources(dataset, rung, recipe, steps),
     }
+
+
+@dataclasses.dataclass(frozen=True)
+class ShapeUse:
+    """A batch shape, ``clips`` of ``seconds`` with captions of ``tokens``, and the share of the steps that take it."""
+
+    seconds: float
+    tokens: int
+    clips: int
+    share: float = 1.0
+
+    @property
+    def audio_s(self) -> float:
+        """Seconds of audio in a global batch, padding included."""
+        return self.seconds * self.clips
+
+
+def shape_uses(config: DataConfig, *, seed: int, steps: int) -> list[ShapeUse]:
+    """The shapes of a run of ``steps`` on its data set or, if that is not here, those that the settings name.
+
+    Of the latter, each is taken equally often; there are none where the data decides.
+    """
+    if "://" in config.path or (pathlib.Path(config.path) / INFO).is_file():
+        rows = forecast(open_dataset(config.path), config, seed=seed, steps=steps)["buckets"]
+        return [ShapeUse(row["seconds"], row["tokens"], row["batch"], row["steps_share"]) for row in rows]
+    if not config.bucket_seconds:
+        return []
+    lengths, tokens = edges(config.bucket_seconds).tolist(), widths(config).tolist()
+    share = 1 / (len(lengths) * len(tokens))
+    return [
+        ShapeUse(length / SAMPLE_RATE, width, batch_size(length, config), share)
+        for length in lengths
+        for width in tokens
+    ]
 
 
 def taken(recipe: compose.Recipe, steps: int) -> np.ndarray:

@@ -27,6 +27,7 @@ _LABEL = "labels/"
 HEADER = 12  # bytes before the data
 FOOTER = 4  # bytes after it
 _MASK_DELTA = 0xA282EAD8
+_SKIMMED, _AUDIO_KEY = 64, b"\n\x05audio"  # bytes in which the first feature's name lies, and that name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -213,6 +214,49 @@ def _read(path: storage.Location, offset: int, length: int) -> bytes:
         return os.pread(descriptor, length, offset)
     finally:
         os.close(descriptor)
+
+
+def open_shard(frame: Frame) -> int:
+    """A descriptor of the local shard that holds ``frame``, to be closed; DataError when it cannot be opened."""
+    try:
+        return os.open(frame.path, os.O_RDONLY)
+    except OSError as error:
+        raise DataError(f"{frame} cannot be read: {error.strerror or error}") from None
+
+
+def skim(descriptor: int, frame: Frame) -> tuple[str, tuple[str, ...]] | None:
+    """Id and captions of a record in an open file, without reading its audio, and so without its checksum.
+
+    None where the audio is not the first feature, as it is in everything that ``encode`` made.
+
+    Raises:
+      DataError: it is not a record.
+    """
+    start = frame.offset + HEADER
+    try:
+        head, at = os.pread(descriptor, min(_SKIMMED, frame.length), start), 0
+        for tag in (b"\n", b"\n"):  # Example.features, and its first entry
+            if head[at : at + 1] != tag:
+                return None
+            size, at = _varint(head, at + 1)
+        if head[at : at + len(_AUDIO_KEY)] != _AUDIO_KEY:
+            return None
+        rest = os.pread(descriptor, frame.length - at - size, start + at + size)
+        features = tf_example_generated_pb2.Example().features
+        features.MergeFromString(rest)
+        feature = features.feature
+        (name,) = feature["id"].bytes_list.value
+        return name.decode(), tuple(caption.decode() for caption in feature["captions"].bytes_list.value)
+    except (DecodeError, ValueError, IndexError, OSError) as error:
+        raise DataError(f"{frame}: not a record of this project: {error}") from None
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    """A number of a protocol buffer at byte ``at``, and the byte after it."""
+    value = shift = 0
+    while data[at] & 0x80:
+        value, shift, at = value | (data[at] & 0x7F) << shift, shift + 7, at + 1
+    return value | data[at] << shift, at + 1
 
 
 def unpack(block: bytes, frame: Frame) -> bytes:

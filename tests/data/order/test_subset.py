@@ -7,7 +7,6 @@ import pytest
 
 from alp_jax.config.schema import DataConfig
 from alp_jax.core.errors import UserError
-from alp_jax.data.order import buckets
 from alp_jax.data.order import subset as rungs
 from alp_jax.data.store.ladder import rung as prefix
 
@@ -72,10 +71,10 @@ def test_rows_are_sorted_by_bucket_and_keep_their_stored_order():
     for bucket, edge in enumerate(rung.summary.edges):
         rows = rung.rows[bucket, 0]
         assert (np.diff(rows) > 0).all()
-        below = rung.summary.edges[bucket - 1] if bucket else 0
+        below = rung.summary.longest[bucket - 1] if bucket else 0
         samples = index.num_samples[rows]
         assert (samples > below).all()
-        assert bucket == len(rung.summary.edges) - 1 or (samples <= edge).all()
+        assert bucket == len(rung.summary.edges) - 1 or (samples <= rung.summary.longest[bucket]).all()
         kept = np.minimum(samples, edge)
         assert rung.summary.source_kept[bucket][0] == kept[index.source[rows] == 0].sum()
         assert rung.summary.source_samples[bucket][1] == samples[index.source[rows] == 1].sum()
@@ -143,37 +142,3 @@ def test_a_cache_that_cannot_be_written_is_done_without(monkeypatch, tmp_path):
 def test_wrong_settings_name_the_knob(settings, problem):
     with pytest.raises(UserError, match=problem):
         rungs.open_rung(Index(600), DataConfig(**settings))
-
-
-@pytest.mark.parametrize("median", [4, 8, 12])
-@pytest.mark.parametrize("spread", [0.4, 0.6, 0.9])
-def test_chosen_buckets_pad_little_and_crop_less(median, spread):
-    rng = np.random.default_rng(1)
-    samples = (np.clip(np.exp(rng.normal(np.log(median), spread, 20_000)), 1, 30) * RATE).astype(np.int32)
-    lengths = buckets.LengthHistogram(30 * RATE)
-    for piece in np.split(samples, 4):
-        lengths.add(piece)
-    edges, crop = lengths.choose(max_padding=0.1)
-    assert 1 < len(edges) <= 8
-    edge = edges[buckets.assign(samples, edges, crop)]
-    kept = np.minimum(samples, edge)
-    assert 1 - kept.sum() / edge.sum() <= 0.1
-    assert 1 - kept.sum() / samples.sum() < 0.03
-    assert (kept >= samples * (100 - crop) / 100 - 1).all()
-    assert crop == 0 or buckets.LengthHistogram.choose(lengths, max_padding=1.0)[1] == 0
-
-
-def test_chosen_edges_are_the_best():
-    rng = np.random.default_rng(2)
-    for _ in range(40):
-        samples = rng.integers(1, 9, rng.integers(1, 30)) * 160
-        lengths = buckets.LengthHistogram(2400)
-        lengths.add(samples)
-        edges, crop = lengths.choose(max_padding=1.0, most=2)
-        known = np.unique(samples)
-        ways = [np.array([known[i], known[-1]]) for i in range(len(known))]
-        assert crop == 0
-        assert edges[buckets.assign(samples, edges)].sum() == min(w[buckets.assign(samples, w)].sum() for w in ways)
-    lengths = buckets.LengthHistogram(30 * RATE)
-    lengths.add(np.full(5, 10 * RATE))
-    assert lengths.choose(max_padding=0.0)[0].tolist() == [10 * RATE]
