@@ -45,8 +45,10 @@ def measure_grown(
       folder: where the index is kept; None: a temporary one.
 
     Raises:
-      UserError: an unknown or invalid setting, or a system without /proc.
+      UserError: an unknown or invalid setting or number, or a system without /proc.
     """
+    if batches < 0:
+        raise UserError(f"--batches {batches}: must not be negative")
     if not pathlib.Path("/proc/self/smaps_rollup").exists():
         raise UserError("alp bench index measures memory with /proc, which this system does not have")
     base, config = open_dataset(path), data_settings(settings, DataConfig(bucket_seconds=()))

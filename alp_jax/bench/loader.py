@@ -18,7 +18,7 @@ from alp_jax.core.errors import UserError
 from alp_jax.core.processes import in_fresh_process
 from alp_jax.data.order.batch_plan import plan
 from alp_jax.data.order.subset import open_rung
-from alp_jax.data.pipeline import GlobalBatches, put_audio, train_batches
+from alp_jax.data.pipeline import GlobalBatches, train_batches
 from alp_jax.data.store import records
 from alp_jax.data.store.dataset import Dataset, open_dataset
 from alp_jax.data.store.records import Crop
@@ -26,9 +26,9 @@ from alp_jax.data.text.open import open_tokenizer, tokenizer_path
 from alp_jax.data.text.tokenizer import Tokenizer
 
 # look: what is in the batch; read: bytes of the frame; crc: both checksums; parse: the record without its sound;
-# decode: the part of the sound that is kept; crop: into its row; text: token ids; batch: the empty arrays
+# decode: the part of the sound that is kept, into its row; text: token ids; batch: the empty arrays
 _ROUNDS = 3  # of a comparison, taken in turns
-STAGES = ("look", "read", "crc", "parse", "decode", "crop", "text", "batch")
+STAGES = ("look", "read", "crc", "parse", "decode", "text", "batch")
 
 
 def measure_loader(
@@ -44,8 +44,10 @@ def measure_loader(
       against_torch: also time a PyTorch DataLoader over the same FLAC files, in turns.
 
     Raises:
-      UserError: an unknown or invalid setting, or a comparison over a data set that is not FLAC.
+      UserError: an unknown or invalid setting or size, or a comparison over a data set that is not FLAC.
     """
+    if batch < 0:
+        raise UserError(f"--batch {batch}: must not be negative")
     dataset = open_dataset(path)
     config = data_settings(settings, DataConfig(path=path))
     if against_torch and dataset.info["codec"] != "flac":
@@ -112,7 +114,7 @@ def stages(dataset: Dataset, config: DataConfig, tokenizer: Tokenizer, clips: in
         with clock("look"):
             shape, rows, crops, choices = source.clips(step)
         with clock("batch"):
-            batch = source.blank(rows, *shape)
+            batch = source.blank(len(rows), *shape)
         for i, row in enumerate(rows.tolist()):
             with clock("read"):
                 frame = dataset.frame(row)
@@ -122,12 +124,11 @@ def stages(dataset: Dataset, config: DataConfig, tokenizer: Tokenizer, clips: in
             with clock("parse"):
                 records.decode(data, "", audio=False)
             with clock("decode"):
-                record = records.decode(data, "", Crop(crops[i], shape[0]))
-            with clock("crop"):
-                put_audio(batch, i, row, record.audio)
+                record = records.decode(data, "", Crop(crops[i], shape[0], batch["audio"][i]))
+            kept += len(record.audio)
             with clock("text"):
                 source.put_text(batch, i, record, choices[i])
-        done, kept = done + len(rows), kept + int(batch["audio_len"].sum())
+        done += len(rows)
     clock.seconds["decode"] -= clock.seconds["parse"]  # which decoding repeats
     per_clip = {name: 1e3 * max(0.0, seconds) / done for name, seconds in clock.seconds.items()}
     return {

@@ -90,8 +90,6 @@ def _data(args: argparse.Namespace) -> dict:
     from alp_jax.bench.loader import measure_loader
 
     _positive(args, "clips", "step_seconds")
-    if args.batch < 0:
-        raise UserError(f"--batch {args.batch}: must not be negative")
     sizes = {"clips": args.clips, "step_seconds": args.step_seconds, "batch": args.batch}
     return measure_loader(args.data, args.settings, **sizes, against_torch=args.against == "torch")
 
@@ -100,8 +98,6 @@ def _index(args: argparse.Namespace) -> dict:
     from alp_jax.bench.index import measure_grown
 
     _positive(args, "lookups")
-    if args.batches < 0:
-        raise UserError(f"--batches {args.batches}: must not be negative")
     clips = parse_count(args.clips)
     return measure_grown(args.data, args.settings, clips, args.out, lookups=args.lookups, batches=args.batches)
 

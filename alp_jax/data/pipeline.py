@@ -3,11 +3,19 @@
 ``train_batches`` yields this host's rows of the global batches ``start_step``, ``start_step + 1``, ... The content of a
 global batch follows from the plan's fingerprint and the step alone (``order/compose.py``); hosts, workers and threads
 only decide who reads it. So to resume is to start at a step.
+
+Threads or processes share the examples of a batch: each reads a few neighbouring rows at a time and puts them in their
+places, in the order in which they are needed. grain hands out that work; a thread here gathers what is complete.
 """
 
+import atexit
+import contextlib
 import functools
 import os
+import queue
 import sys
+import threading
+from collections.abc import Iterator
 
 import grain
 import numpy as np
@@ -15,13 +23,14 @@ from absl import flags
 
 from alp_jax.config.schema import DataConfig
 from alp_jax.core import storage
-from alp_jax.core.cores import usable_cores
 from alp_jax.core.errors import DataError, UserError
 from alp_jax.core.hashing import hash64
 from alp_jax.core.processes import die_with_parent, quiet_tracker
 from alp_jax.data.order import compose
 from alp_jax.data.order.batch_plan import check_share, make_recipe
 from alp_jax.data.order.subset import Rung, open_rung
+from alp_jax.data.read_ahead import QUEUED, ReadAhead, read_ahead
+from alp_jax.data.shared_batches import SharedBatches
 from alp_jax.data.store.dataset import Dataset
 from alp_jax.data.store.records import Crop, Record
 from alp_jax.data.store.shard_cache import ShardCache
@@ -29,7 +38,11 @@ from alp_jax.data.text.normalise import caption_ids, normalise
 from alp_jax.data.text.tags import TagList
 from alp_jax.data.text.tokenizer import Tokenizer
 
-_AHEAD = 4  # batches ready ahead per process, if memory allows
+_CLOSE_S = 30.0  # to wait for a part that is being read
+_LOOKED_UP = 4  # batches whose clips are kept in mind
+
+_Batch = dict[str, np.ndarray]
+_Clips = tuple[tuple[int, int], np.ndarray, np.ndarray, np.ndarray]
 
 
 def stable_id(text: str) -> int:
@@ -37,8 +50,8 @@ def stable_id(text: str) -> int:
     return hash64(0, text) & 0x7FFFFFFF
 
 
-class GlobalBatches(grain.sources.RandomAccessDataSource):
-    """Element ``step`` is one host's rows of global batch ``step``, see ``train_batches``."""
+class GlobalBatches:
+    """One host's rows of global batches, by step; see ``train_batches``. Threads may share it."""
 
     def __init__(self, dataset: Dataset, config: DataConfig, tokenizer: Tokenizer, seed: int, host: int, hosts: int):
         self._dataset, self._config, self._tokenizer = dataset, config, tokenizer
@@ -46,9 +59,13 @@ class GlobalBatches(grain.sources.RandomAccessDataSource):
         check_share(self._parts[1], config, hosts, "hosts")
         self._shards = _shard_cache(dataset, config) if config.read == "sequential" else None
         self._tags = TagList.load(config.tags) if config.tags else None
+        self._lock, self._found = threading.Lock(), dict[int, _Clips]()
 
     def __getstate__(self) -> dict[str, object]:
-        return {name: value for name, value in vars(self).items() if name != "_parts"}
+        return {name: value for name, value in vars(self).items() if name not in ("_parts", "_lock", "_found")}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        vars(self).update(state, _lock=threading.Lock(), _found={})
 
     @functools.cached_property
     def _parts(self) -> tuple[Rung, compose.Recipe]:
@@ -56,21 +73,38 @@ class GlobalBatches(grain.sources.RandomAccessDataSource):
         rung = open_rung(self._dataset, self._config)
         return rung, make_recipe(rung, self._dataset, self._config)
 
-    def __len__(self) -> int:
-        return sys.maxsize // 2
-
     def __repr__(self) -> str:
         return f"GlobalBatches({self._dataset!r}, host {self._host} of {self._hosts})"
+
+    @property
+    def most_rows(self) -> int:
+        """Rows of this host's part of the batch that has the most."""
+        return max(self._parts[1].batch_K) // self._hosts
 
     @property
     def batch_bytes(self) -> int:
         """Bytes of this host's part of the largest batch."""
         rung, recipe = self._parts
-        row = [2 * edge + 4 * width + 64 for edge, width in zip(rung.summary.edges, rung.summary.tokens, strict=True)]
-        return max(batch // self._hosts * size for batch, size in zip(recipe.batch_K, row, strict=True))
+        more = 64 + (len(self._tags) if self._tags else 0)
+        sizes = zip(recipe.batch_K, rung.summary.edges, rung.summary.tokens, strict=True)
+        return max(batch // self._hosts * (2 * edge + 4 * width + more) for batch, edge, width in sizes)
 
-    def clips(self, step: int) -> tuple[tuple[int, int], np.ndarray, np.ndarray, np.ndarray]:
+    def shape(self, step: int) -> tuple[int, int, int]:
+        """Rows of this host's part of global batch ``step``, and the samples and tokens that a row has room for."""
+        rung, recipe = self._parts
+        bucket, _ = compose.schedule(recipe, self._seed, step)
+        return recipe.batch_K[bucket] // self._hosts, rung.summary.edges[bucket], rung.summary.tokens[bucket]
+
+    def clips(self, step: int) -> _Clips:
         """(samples, tokens) of a row of global batch ``step``; of this host's clips the index rows, crops, captions."""
+        with self._lock:
+            if step not in self._found:
+                self._found[step] = self._look_up(step)
+                for old in list(self._found)[:-_LOOKED_UP]:
+                    del self._found[old]
+            return self._found[step]
+
+    def _look_up(self, step: int) -> _Clips:
         rung, recipe = self._parts
         content = compose.compose(recipe, self._seed, step)
         share = recipe.batch_K[content.bucket] // self._hosts
@@ -97,33 +131,40 @@ class GlobalBatches(grain.sources.RandomAccessDataSource):
         last = -(-(self._host + 1) * len(window) // self._hosts) + 1
         return window[max(0, first) : last]
 
-    def __getitem__(self, step: int) -> dict[str, np.ndarray]:
-        shape, row, crop, caption = self.clips(int(step))
-        batch = self.blank(row, *shape)
-        crops = [Crop(at, shape[0]) for at in crop]
+    def __getitem__(self, step: int) -> _Batch:
+        batch = self.blank(*self.shape(step))
+        self.fill(batch, step, 0)
+        return batch
+
+    def blank(self, rows: int, samples: int, tokens: int) -> _Batch:
+        """A batch of that shape in which every row is still padding."""
+        tags = {"tags": np.zeros((rows, len(self._tags)), bool)} if self._tags else {}
+        return (
+            empty_batch(rows, samples)
+            | tags
+            | {
+                "text": np.full((rows, tokens), self._tokenizer.pad_id, np.int32),
+                "text_len": np.zeros(rows, np.int32),
+                "text_cut": np.zeros(rows, bool),
+                "recording": np.zeros(rows, np.int32),
+                "caption_group": np.zeros(rows, np.int32),
+                "source": np.zeros(rows, np.int32),
+            }
+        )
+
+    def fill(self, batch: _Batch, step: int, first: int) -> None:
+        """Reads the clips of the rows from ``first`` on into a blank batch that has as many rows as shall be read."""
+        own = slice(first, first + len(batch["row"]))
+        row, crop, caption = (column[own] for column in self.clips(step)[1:])
+        batch["source"][:] = self._dataset.values("source", row)
+        crops = [Crop(at, len(into), into) for at, into in zip(crop, batch["audio"], strict=True)]
         for i, record in enumerate(self._dataset.read_many(row, shards=self._shards, audio=crops)):
-            assert record.audio is not None, "a crop was asked for"
-            put_audio(batch, i, int(row[i]), record.audio)
+            batch["audio_len"][i] = min(record.num_samples, crops[i].width)
+            batch["mask"][i] = True
+            batch["row"][i] = row[i]
             self.put_text(batch, i, record, caption[i])
             if self._tags:
                 batch["tags"][i] = self._tags.mask(record)
-        return batch
-
-    def blank(self, row: np.ndarray, samples: int, tokens: int) -> dict[str, np.ndarray]:
-        """A batch for the clips at ``row``, still without their sounds and captions."""
-        tags = {"tags": np.zeros((len(row), len(self._tags)), bool)} if self._tags else {}
-        return (
-            empty_batch(len(row), samples)
-            | tags
-            | {
-                "text": np.full((len(row), tokens), self._tokenizer.pad_id, np.int32),
-                "text_len": np.zeros(len(row), np.int32),
-                "text_cut": np.zeros(len(row), bool),
-                "recording": np.zeros(len(row), np.int32),
-                "caption_group": np.zeros(len(row), np.int32),
-                "source": self._dataset.values("source", row).astype(np.int32),
-            }
-        )
 
     def put_text(self, batch: dict[str, np.ndarray], i: int, record: Record, choice: float) -> None:
         """Fills row ``i`` with one of the captions, picked by ``choice`` in [0, 1), and ids that tell duplicates."""
@@ -168,6 +209,99 @@ def put_audio(batch: dict[str, np.ndarray], i: int, row: int, sound: np.ndarray)
     batch["row"][i] = row
 
 
+class _OwnBatches:
+    """Batches that threads of this process fill together."""
+
+    def __init__(self, batches: GlobalBatches):
+        self._batches, self._open, self._lock = batches, dict[int, _Batch](), threading.Lock()
+
+    @contextlib.contextmanager
+    def rows(self, step: int, first: int, last: int) -> Iterator[_Batch]:
+        with self._lock:
+            if step not in self._open:
+                self._open[step] = self._batches.blank(*self._batches.shape(step))
+            batch = self._open[step]
+        yield {name: array[first:last] for name, array in batch.items()}
+
+    def take(self, step: int) -> _Batch:
+        with self._lock:
+            return self._open.pop(step)
+
+    def close(self) -> None:
+        self._open.clear()
+
+
+class _Parts(grain.sources.RandomAccessDataSource):
+    """Element ``step * parts + part`` is that part of a batch: reading it fills its rows; it gives their number."""
+
+    def __init__(self, batches: GlobalBatches, memory: _OwnBatches | SharedBatches, parts: int):
+        self._batches, self._memory, self._parts = batches, memory, parts
+
+    def __len__(self) -> int:
+        return sys.maxsize // 2
+
+    def __getitem__(self, index: int) -> int:
+        step, part = divmod(int(index), self._parts)
+        rows = self._batches.shape(step)[0]
+        first, last = part * rows // self._parts, (part + 1) * rows // self._parts
+        if first < last:
+            with self._memory.rows(step, first, last) as batch:
+                self._batches.fill(batch, step, first)
+        return last - first
+
+
+class TrainBatches(Iterator[_Batch]):
+    """What ``train_batches`` returns. Batches are gathered in the background until ``close()``.
+
+    Attributes:
+      ahead: how far.
+    """
+
+    def __init__(self, parts: grain.DatasetIterator, memory: _OwnBatches | SharedBatches, step: int, ahead: ReadAhead):
+        self.ahead = ahead
+        self._parts, self._memory = parts, memory
+        self._ready = queue.SimpleQueue[_Batch | Exception]()
+        self._room, self._closed = threading.Semaphore(ahead.batches), threading.Event()
+        self._thread = threading.Thread(target=self._gather, args=(step,), daemon=True)
+        self._thread.start()
+        atexit.register(self.close)
+
+    def _gather(self, step: int) -> None:
+        try:
+            while self._room.acquire():
+                for _ in range(self.ahead.parts):
+                    if self._closed.is_set():
+                        return
+                    next(self._parts)
+                self._ready.put(self._memory.take(step))
+                step += 1
+        except Exception as error:  # the caller of next() sees it, once it has the batches before
+            self._ready.put(error)
+
+    def __next__(self) -> _Batch:
+        if self._closed.is_set():
+            raise StopIteration
+        batch = self._ready.get()
+        if isinstance(batch, Exception):
+            self._ready.put(batch)  # for whoever asks again
+            raise batch
+        self._room.release()
+        return batch
+
+    def close(self) -> None:
+        """Ends reading, and the processes that do it; the end of the program does so, too."""
+        atexit.unregister(self.close)
+        if self._closed.is_set():
+            return
+        self._closed.set()
+        self._room.release()
+        self._thread.join(_CLOSE_S)
+        self._parts.close()
+        self._memory.close()
+        # grain closes once more when it is collected, and ends in a traceback if modules have gone by then
+        del self._parts
+
+
 def _start_worker(parent: int, index: int, count: int) -> None:
     die_with_parent(parent)
 
@@ -181,44 +315,31 @@ def train_batches(
     start_step: int = 0,
     host: int = 0,
     hosts: int = 1,
-) -> grain.DatasetIterator:
+) -> TrainBatches:
     """Endless iterator over this host's rows of global batches, from ``start_step`` on; call ``close()`` at the end.
 
     Returns dicts of numpy arrays, B the host's rows, S the bucket's samples (the same on all hosts at one step):
     ``audio`` int16[B,S], ``audio_len`` int32[B], ``text`` int32[B,L] without special tokens and padded with
     ``pad_id``, L the bucket's tokens, ``text_len`` int32[B], ``text_cut`` bool[B] (the caption was longer than the
-    budget), ``recording`` and
-    ``caption_group`` int32[B] (equal ids: same recording, same normalised caption), ``mask`` bool[B] (False: padding
-    row), ``source`` int32[B], ``row`` int64[B], and, with ``config.tags``, ``tags`` bool[B,V].
+    budget), ``recording`` and ``caption_group`` int32[B] (equal ids: same recording, same normalised caption),
+    ``mask`` bool[B] (False: padding row), ``source`` int32[B], ``row`` int64[B], and, with ``config.tags``, ``tags``
+    bool[B,V].
 
     Raises:
       UserError: names the setting if the rung or the batch sizes are impossible.
       DataError: while iterating, if a record is damaged.
     """
-    source = GlobalBatches(dataset, config, tokenizer, seed, host, hosts)
-    threads, ahead = _ahead(config, source.batch_bytes)
-    batches = grain.MapDataset.source(source)[start_step:]
-    if not config.workers:
-        return iter(batches.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=ahead)))
-    if not flags.FLAGS.is_parsed():  # grain's workers read absl flags, which only absl's own main parses
-        flags.FLAGS.mark_as_parsed()
-    quiet_tracker()
-    one_by_one = batches.to_iter_dataset(grain.ReadOptions(num_threads=0, prefetch_buffer_size=0))
-    options = grain.MultiprocessingOptions(num_workers=config.workers, per_worker_buffer_size=ahead)
-    return iter(one_by_one.mp_prefetch(options, worker_init_fn=functools.partial(_start_worker, os.getpid())))
-
-
-def _ahead(config: DataConfig, batch_bytes: int) -> tuple[int, int]:
-    """Number of threads, and how far to read ahead (each worker of ``data.workers``), within ``data.prefetch_mb``."""
-    room = config.prefetch_mb * 10**6 // batch_bytes
-    # grain keeps `ahead` batches on both sides of a worker's queue, and holds three more: made, copied, handed over
-    least = config.workers * 5 or 1
-    if room < least:
-        raise UserError(
-            f"data.prefetch_mb = {config.prefetch_mb} has room for {room} batches of {batch_bytes / 1e6:.1f} MB; "
-            f"{least} are needed with data.workers = {config.workers}"
-        )
+    batches = GlobalBatches(dataset, config, tokenizer, seed, host, hosts)
+    ahead = read_ahead(config, batches.batch_bytes, batches.most_rows)
+    slots = 2 + ahead.begun // ahead.parts
+    memory = SharedBatches(batches, start_step, slots) if config.workers else _OwnBatches(batches)
+    parts = grain.MapDataset.source(_Parts(batches, memory, ahead.parts))[start_step * ahead.parts :]
+    reading = grain.ReadOptions(num_threads=ahead.threads, prefetch_buffer_size=2 * ahead.threads)
+    read = parts.to_iter_dataset(reading)
     if config.workers:
-        return 0, min(_AHEAD, (room // config.workers - 3) // 2)
-    ahead = min(_AHEAD, room)
-    return min(ahead, len(usable_cores())), ahead
+        if not flags.FLAGS.is_parsed():  # grain's workers read absl flags, which only absl's own main parses
+            flags.FLAGS.mark_as_parsed()
+        quiet_tracker()
+        options = grain.MultiprocessingOptions(num_workers=config.workers, per_worker_buffer_size=QUEUED)
+        read = read.mp_prefetch(options, worker_init_fn=functools.partial(_start_worker, os.getpid()))
+    return TrainBatches(iter(read), memory, start_step, ahead)

@@ -1,11 +1,14 @@
 """Order, batches and the ladder: pure functions of (clips, seed, step) whatever the hosts and workers."""
 
+import collections
 import dataclasses
 import itertools
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -16,8 +19,8 @@ from hypothesis import strategies as st
 
 from alp_jax.config.schema import DataConfig
 from alp_jax.core.clip import Clip
-from alp_jax.core.errors import UserError
-from alp_jax.data import pipeline
+from alp_jax.core.errors import DataError, UserError
+from alp_jax.data import pipeline, read_ahead
 from alp_jax.data.building.build import build
 from alp_jax.data.eval_pipeline import eval_batches
 from alp_jax.data.order import batch_plan
@@ -95,13 +98,21 @@ def test_any_number_of_hosts_makes_the_same_global_batches(made, reference, host
     assert_equal(take(made, 6, hosts=hosts), reference[:6])
 
 
-def test_loader_processes_make_the_same_rows_of_a_host(made, reference):
+@pytest.fixture
+def small_parts(monkeypatch):
+    """Batches are read in many parts, as they are where clips are long."""
+    monkeypatch.setattr(read_ahead, "_PART_BYTES", 20_000)
+
+
+def test_loader_processes_share_the_rows_of_a_host(made, reference, small_parts):
     config = dataclasses.replace(CONFIG, workers=2)
     batches = pipeline.train_batches(made[0], config, made[1], seed=3, start_step=1, host=1, hosts=2)
-    got = [next(batches) for _ in range(5)]
+    assert batches.ahead.parts == 4
+    got = [next(batches) for _ in range(8)]  # more than are filled at a time: what was handed out stays as it is
     batches.close()
-    halves = [{key: value[len(value) // 2 :] for key, value in batch.items()} for batch in reference[1:6]]
+    halves = [{key: value[len(value) // 2 :] for key, value in batch.items()} for batch in reference[1:9]]
     assert_equal(got, halves)
+    got[0]["audio"] += 1  # they are the receiver's
 
 
 @pytest.mark.parametrize("start", [1, 7, 17])
@@ -109,33 +120,59 @@ def test_starting_at_a_step_is_resuming_there(made, reference, start):
     assert_equal(take(made, 4, start=start, hosts=2), reference[start : start + 4])
 
 
-def test_batches_read_ahead_are_bounded_in_bytes(made, monkeypatch):
-    config = dataclasses.replace(CONFIG, batch_seconds=30.0, prefetch_mb=2)  # 0.96 MB of sound and the texts
-    started, real = [], pipeline.GlobalBatches.__getitem__
-    monkeypatch.setattr(
-        pipeline.GlobalBatches, "__getitem__", lambda self, step: started.append(step) or real(self, step)
-    )
-    batches = pipeline.train_batches(made[0], config, made[1], seed=3)
-    for taken in range(1, 5):
-        next(batches)
-        time.sleep(0.05)
-        assert len(started) <= taken + 2
+def test_threads_share_batches_and_bytes_ahead_are_bounded(made, reference, small_parts, monkeypatch):
+    monkeypatch.setattr(read_ahead, "usable_cores", lambda: [0, 1, 2])
+    filled, real = [], pipeline.GlobalBatches.fill
+
+    def fill(self, batch, step, first):
+        real(self, batch, step, first)
+        filled.append((step, threading.get_ident(), sum(array.nbytes for array in batch.values())))
+
+    monkeypatch.setattr(pipeline.GlobalBatches, "fill", fill)
+    batches = pipeline.train_batches(made[0], dataclasses.replace(CONFIG, prefetch_mb=1), made[1], seed=3)
+    assert (batches.ahead.threads, batches.ahead.parts, batches.ahead.batches) == (3, 7, 4)
+    for taken in range(6):
+        assert_equal([next(batches)], [reference[taken]])
+        time.sleep(0.1)
+        assert sum(size for step, _, size in filled if step > taken) <= batches.ahead.bytes < 10**6
+    assert len({thread for _, thread, _ in filled}) > 1
+    pieces = collections.Counter(step for step, _, _ in filled)
+    assert {pieces[step] for step in range(6)} == {4, 7}  # a batch of four rows has no more
     batches.close()
-    size = pipeline.GlobalBatches(made[0], config, made[1], 3, 0, 1).batch_bytes
-    assert (
-        max(
-            sum(a.nbytes for a in real(pipeline.GlobalBatches(made[0], config, made[1], 3, 0, 1), s).values())
-            for s in range(8)
-        )
-        <= size
-        < 10**6
-    )
-    for workers, megabytes in ((0, 0), (2, 9)):
-        tight = dataclasses.replace(config, workers=workers, prefetch_mb=megabytes)
-        with pytest.raises(UserError, match=rf"data\.prefetch_mb = {megabytes} .* are needed"):
-            pipeline.train_batches(made[0], tight, made[1], seed=3)
-    assert pipeline._ahead(dataclasses.replace(config, workers=2, prefetch_mb=10), 10**6) == (0, 1)
-    assert pipeline._ahead(dataclasses.replace(config, workers=2, prefetch_mb=99), 10**6) == (0, 4)
+    with pytest.raises(StopIteration):
+        next(batches)
+
+
+@pytest.mark.parametrize(("clips", "workers", "batches"), [(512, 0, 4), (512, 8, 4), (4096, 0, 1), (4096, 16, 1)])
+def test_batches_of_true_size_fit_the_default_memory(clips, workers, batches):
+    config = DataConfig(workers=workers)
+    ahead = read_ahead.read_ahead(config, clips * (2 * 160_000 + 4 * config.text_budget + 64), clips)
+    assert (ahead.batches, ahead.parts) == (batches, clips // 512 * 165 - (clips == 4096) * 6)
+    assert ahead.bytes <= 1e6 * config.prefetch_mb
+
+
+@pytest.mark.parametrize(("workers", "megabytes"), [(0, 1), (2, 5)])
+def test_too_little_memory_names_the_knob(made, workers, megabytes):
+    tight = dataclasses.replace(CONFIG, batch_seconds=32.0, workers=workers, prefetch_mb=megabytes)
+    with pytest.raises(UserError, match=rf"data\.prefetch_mb = {megabytes}: \d+ are needed for a batch of 1\.. MB"):
+        pipeline.train_batches(made[0], tight, made[1], seed=3)
+
+
+def test_a_damaged_record_is_told_after_the_batches_before_it(made, reference, tmp_path):
+    shutil.copytree(made[0].path, tmp_path / "set")
+    dataset = open_dataset(tmp_path / "set")
+    bad = int(reference[2]["row"][0])
+    assert not any(bad in batch["row"] for batch in reference[:2])
+    frame = dataset.frame(bad)
+    with open(frame.path, "r+b") as file:
+        file.seek(frame.offset + 40)
+        file.write(b"\0\0\0\0")
+    batches = pipeline.train_batches(dataset, CONFIG, made[1], seed=3)
+    assert_equal([next(batches), next(batches)], reference[:2])
+    for _ in range(2):
+        with pytest.raises(DataError, match=f"record {frame.record}: "):
+            next(batches)
+    batches.close()
 
 
 def test_what_a_batch_holds(made, reference):
@@ -272,7 +309,8 @@ def test_rungs_are_nested_and_new_sources_change_no_order(clips):
     assert old == sorted(old, key=lambda row: again[row])
 
 
-def test_workers_die_with_their_parent(made):
+@pytest.mark.parametrize("end", ["killed", "of itself"])
+def test_workers_end_with_their_parent_and_nothing_is_left(made, end):
     code = f"""
 import sys, time
 from alp_jax.config.schema import DataConfig
@@ -284,23 +322,28 @@ if __name__ == "__main__":
     vocabulary = open_tokenizer({str(made[0].path / "tokenizer.model")!r})
     config = DataConfig(bucket_seconds=(0.5,), batch_seconds=4.0, workers=1)
     it = pipeline.train_batches(dataset, config, vocabulary, seed=0)
-    next(it)
+    kept = next(it)
     import multiprocessing
     print(*[p.pid for p in multiprocessing.active_children()], flush=True)
-    time.sleep(60)
+    time.sleep({60 if end == "killed" else 0})
 """
     script = made[0].path.parent / "parent.py"
     script.write_text(code)
+    there = set(pathlib.Path("/dev/shm").iterdir())
     parent = subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     children = [int(pid) for pid in parent.stdout.readline().split()]
     assert children
-    parent.send_signal(signal.SIGKILL)
+    if end == "killed":
+        parent.send_signal(signal.SIGKILL)
     parent.wait()
     deadline = time.monotonic() + 10
     while any(pathlib.Path(f"/proc/{pid}/cmdline").exists() and _alive(pid) for pid in children):
         assert time.monotonic() < deadline, "a loader worker survived its parent"
         time.sleep(0.1)
-    assert "leaked" not in parent.stderr.read()  # batches that nobody took are freed without an alarm
+    assert parent.stderr.read() == ""  # no traceback, and no alarm about memory that nobody freed
+    assert not [
+        path for path in pathlib.Path("/dev/shm").iterdir() if path not in there and path.name.startswith("psm")
+    ]
 
 
 def _alive(pid):

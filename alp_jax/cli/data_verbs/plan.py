@@ -13,7 +13,7 @@ from alp_jax.config.flags import given_config
 def add(action: Callable[..., argparse.ArgumentParser]) -> None:
     plan = action(
         "plan",
-        "pairs, hours, epochs and repeats of every source and rung, buckets and padding, before training",
+        "pairs, hours, epochs and repeats of every source and rung, buckets, padding, memory and cores to read with",
         "alp data plan data/mine batch_seconds=64\n"
         "  alp data plan data/all batch_seconds=640 mixture=audiocaps=2,clotho=1\n"
         "  alp data plan data/captionstew --config=configs/paper.py:pairs=all --config.data.bucket_seconds='()'",
@@ -33,6 +33,7 @@ def add(action: Callable[..., argparse.ArgumentParser]) -> None:
 def run(args: argparse.Namespace) -> dict:
     from alp_jax.data.order.forecast import forecasts
     from alp_jax.data.order.forecast_report import forecast_lines
+    from alp_jax.data.reading import ahead_line, measure_reading, reading_lines
     from alp_jax.data.store.dataset import open_dataset
 
     config = given_config(args.config, args.overrides) or RunConfig()
@@ -45,8 +46,10 @@ def run(args: argparse.Namespace) -> dict:
 
         batches = [(bucket["batch"], bucket["seconds"]) for rung in rungs.values() for bucket in rung["buckets"]]
         check_batches(dataclasses.replace(config, data=data), batches)
+    reading = measure_reading(dataset)
     if not args.json:
         print(f"{args.path}: {steps} steps, read {data.read}, seed {config.seed}")
         for name, rung in rungs.items():
             print(*forecast_lines(name, rung), sep="\n")
-    return {"path": args.path, "steps": steps, "rungs": rungs}
+        print("", ahead_line(data, rungs), *reading_lines(reading), sep="\n")
+    return {"path": args.path, "steps": steps, "rungs": rungs, "reading": reading}

@@ -81,5 +81,7 @@ class DataConfig:
     shard_cache_gb: float = setting(
         64.0, "disk for shards of a remote data set on a host, in sequential reading", unit="GB", above=0, free=True
     )
-    prefetch_mb: int = setting(2048, "memory of a host for batches read ahead", unit="MB", low=1, free=True)
+    prefetch_mb: int = setting(
+        2048, "memory of a host for batches read ahead of the one in use", unit="MB", low=1, free=True
+    )
     workers: int = setting(0, "loader processes per host; 0 reads in threads", unit="processes", low=0, free=True)

@@ -21,6 +21,8 @@ from alp_jax.data.building.settings import Settings
 from alp_jax.data.collection.collect import build_collection, preview_collection
 from alp_jax.data.collection.forecast import Load, cost_forecast, cost_lines
 from alp_jax.data.collection.member import CorpusOnDisk
+from alp_jax.data.reading import measure_reading, reading_lines
+from alp_jax.data.store.dataset import open_dataset
 
 _BAD_SHARE, _BAD_SHARE_OF_SEVERAL = 0.05, 0.5  # videos disappear, and a collection cannot help it
 
@@ -131,7 +133,7 @@ def one(request: Request, opened: Opened, published: audit.Published, looked_at:
     opened.write_credits(storage.local(request.out) / "CREDITS")
     notes = [*opened.rule_lines(accounting["splits"]), *opened.left_out_lines()]
     result = {"out": request.out, "accounting": accounting, "left_out": opened.left_out, "audit": audited}
-    return result | {"split_rule": rule}, _built(request.out, accounting, notes, audited)
+    return _built(result | {"split_rule": rule}, notes)
 
 
 def several(
@@ -179,7 +181,7 @@ def several(
     result |= {"out": request.out, "missing": dict(missing)}
     if part:
         return result, [*part_lines(result["parts"]), *notes]
-    return result, _built(request.out, result["accounting"], notes, result["audit"])
+    return _built(result, notes)
 
 
 def part_lines(parts: Mapping[str, Mapping]) -> list[str]:
@@ -190,9 +192,14 @@ def part_lines(parts: Mapping[str, Mapping]) -> list[str]:
     return lines
 
 
-def _built(out: str, accounting: dict, notes: Iterable[str], audited: dict | None) -> list[str]:
+def _built(result: dict, notes: Iterable[str]) -> tuple[dict, list[str]]:
+    """The result of a build with what reading its data set takes, and lines that tell it."""
+    out, accounting = result["out"], result["accounting"]
     lines = [*accounting_lines(out, accounting), *notes]
-    if audited:
-        lines += audit_lines(audited)
-    trained = "train" in accounting["splits"]
-    return [*lines, f"next: alp tokenizer --data {shlex.quote(out)}" if trained else audit.NOTHING]
+    if result["audit"]:
+        lines += audit_lines(result["audit"])
+    if "train" not in accounting["splits"]:
+        return result, [*lines, audit.NOTHING]
+    reading = measure_reading(open_dataset(out))
+    lines += [*reading_lines(reading), f"next: alp tokenizer --data {shlex.quote(out)}"]
+    return result | {"reading": reading}, lines

@@ -16,6 +16,7 @@ import google_crc32c
 import numpy as np
 import soundfile
 from google.protobuf.message import DecodeError
+from miniaudio import ffi, lib
 from tensorflow_datasets.proto import tf_example_generated_pb2
 
 from alp_jax.core import storage
@@ -59,10 +60,14 @@ def encode_audio(audio: np.ndarray, codec: str) -> bytes:
 
 @dataclasses.dataclass(frozen=True)
 class Crop:
-    """A stretch of up to ``width`` samples; ``at`` in [0, 1) says where in a longer clip it lies."""
+    """A stretch of up to ``width`` samples; ``at`` in [0, 1) says where in a longer clip it lies.
+
+    It is decoded straight into the beginning of ``into``, int16[width], where there is one.
+    """
 
     at: float
     width: int
+    into: np.ndarray | None = None
 
     def first(self, num_samples: int) -> int:
         """First sample of the stretch."""
@@ -75,20 +80,42 @@ def decode_audio(data: bytes, codec: str, num_samples: int, crop: Crop | None = 
     Raises:
       ValueError: ``data`` does not hold ``num_samples`` samples.
     """
-    first, width = (crop.first(num_samples), crop.width) if crop else (0, num_samples)
+    crop = crop or Crop(0.0, num_samples)
+    first, count = crop.first(num_samples), min(crop.width, num_samples)
+    sound = np.empty(count, np.int16) if crop.into is None else crop.into[:count]
     if codec == "pcm":
-        sound = np.frombuffer(data, "<i2").astype(np.int16)
-        held, sound = len(sound), sound[first : first + width]
+        stored = np.frombuffer(data, "<i2")
+        held, stretch = len(stored), stored[first : first + count]
+        if held == num_samples:
+            sound[:] = stretch
     else:
-        with soundfile.SoundFile(io.BytesIO(data)) as file:
-            held = file.frames
-            if first:
-                file.seek(first)
-            sound = file.read(width, dtype="int16")
-    # ``held`` of FLAC is what its header states; a stream that ends early shows in what was decoded
-    if held != num_samples or len(sound) != min(width, num_samples):
+        held = _decode_flac(data, num_samples, first, sound)
+    if held != num_samples:
         raise ValueError(f"it holds {held} samples but states {num_samples}")
     return sound
+
+
+def _decode_flac(data: bytes, num_samples: int, first: int, sound: np.ndarray) -> int:
+    """Fills ``sound`` with the samples from ``first`` on, and returns how many ``data`` holds.
+
+    dr_flac takes half the time of libFLAC for the same samples, and lets other threads run meanwhile: libsndfile would
+    call back into Python for every few kilobytes of a file in memory.
+    """
+    stream = lib.ma_dr_flac_open_memory(ffi.from_buffer(data), len(data), ffi.NULL)
+    if not stream:
+        raise ValueError("its audio is not FLAC")
+    try:
+        if stream.channels != 1:
+            raise ValueError(f"its audio has {stream.channels} channels")
+        if stream.totalPCMFrameCount != num_samples:
+            return stream.totalPCMFrameCount
+        if first and not lib.ma_dr_flac_seek_to_pcm_frame(stream, first):
+            return first
+        read = lib.ma_dr_flac_read_pcm_frames_s16(stream, len(sound), ffi.from_buffer("short[]", sound))
+        # the header states how many there are; a stream that ends early shows only here
+        return num_samples if read == len(sound) else first + read
+    finally:
+        lib.ma_dr_flac_close(stream)
 
 
 def encode(clip: Clip, audio: np.ndarray, codec: str) -> bytes:
@@ -145,7 +172,7 @@ def decode(data: bytes, where: str, audio: bool | Crop = True) -> Record:
             labels={name[len(_LABEL) :]: texts(name)[0] for name in sorted(feature) if name.startswith(_LABEL)},
             events=tuple(Event(*event) for event in zip(onsets, offsets, texts("events/label"), strict=True)),
         )
-    except (DecodeError, ValueError, IndexError, soundfile.LibsndfileError) as error:
+    except (DecodeError, ValueError, IndexError) as error:
         raise DataError(f"{where}: not a record of this project: {error}") from None
 
 
