@@ -143,6 +143,7 @@ def _data(objective: str, source: str, pairs: int, public_text: bool, text_budge
         pairs=pairs,  # paper: nested subsets
         # paper: 50k subwords, here trained on the captions; code: train.yaml
         tokenizer=public if public_text else "",
+        held_out=0.001,  # ours: recordings for the validation loss, about 9,000 clips
         sources="",  # paper: all of them
         mixture="",  # paper: not stated; code: sampled by hours
         bucket_seconds=BUCKETS[devices],  # ours; code: data_module.py keeps 1 to 60 s
@@ -267,6 +268,8 @@ def _train(source: str, started: bool) -> TrainConfig:
         plan="",  # ours
         profile_steps="",  # ours
         gc_every=100,  # ours
+        validate_every=4000,  # ours: beside probes, an axis for scaling; code: valid_interval
+        validate_clips=2048,
         save_every=4000,  # code: save_every_n x valid_interval
         keep=3,  # ours, as the average is part of every checkpoint; code: keep_last_k 30
         keep_every=100_000,  # ours: for curves

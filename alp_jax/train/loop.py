@@ -19,7 +19,7 @@ from alp_jax.core.accelerators import of_kind
 from alp_jax.core.clip import SAMPLE_RATE
 from alp_jax.core.errors import NumericsError, Preempted, UserError
 from alp_jax.core.files import write_json
-from alp_jax.core.run_files import BAD_STEPS, DATA_CHANGES, SUMMARY, RunSummary
+from alp_jax.core.run_files import BAD_STEPS, DATA_CHANGES, RESULTS, SUMMARY, RunSummary
 from alp_jax.data.pipeline import train_batches
 from alp_jax.data.store.dataset import Dataset
 from alp_jax.models.accounting import parameters
@@ -33,6 +33,7 @@ from alp_jax.train.run_log import Rates, RunLog, StepCosts, StepWork
 from alp_jax.train.setup import Setup, prepare
 from alp_jax.train.state import State, abstract_state, create_state
 from alp_jax.train.stopping import Stop
+from alp_jax.train.validation import Validation
 
 _NOTHING = contextlib.nullcontext()
 
@@ -68,7 +69,7 @@ def _train(config: RunConfig, workdir: storage.Location, stop: Stop, extend: boo
             state, clock, first = _start(config, run.path, checkpoints, setup)
             run.write_changes()
             run.write_environment(setup.dataset, setup.tokenizer)
-            loop = _Loop(config, run.path, checkpoints, clock, first, shares, stop)
+            loop = _Loop(config, run.path, checkpoints, clock, first, shares, stop, setup.validation)
             if first < config.train.steps:
                 batches = train_batches(
                     setup.dataset,
@@ -163,12 +164,15 @@ class _Loop:
         first: int,
         shares: int,
         stop: Stop,
+        validation: Validation | None = None,
     ):
         self.config, self.path, self.checkpoints, self.clock, self.first = config, path, checkpoints, clock, first
         self._shares = shares  # in how many parts processes read a batch
         self._stop = stop
         self._began, self._seconds_before = time.monotonic(), clock["train_seconds"]
         self.compiles = CompileCount()
+        self.validation = validation
+        self._validated: dict[int, dict[str, float]] = {}  # step -> what is not yet written
         self._sums: dict[str, float] = {}  # of the finite steps since the last save
         self._finite = 0
 
@@ -193,8 +197,9 @@ class _Loop:
                 lambda: f"before the first step after step {self.first}, which is saved; run it again"
             )
         previous: _Dispatched | None = None
-        # The order of what follows is a contract: each comment says what breaks if its lines move. Evaluation has no
-        # line here: it reads what 3 saved (``alp eval --follow``, or after the last step), the state before a step.
+        # The order of what follows is a contract: each comment says what breaks if its lines move. Evaluation of tasks
+        # has no line here: it reads what 3 saved (``alp eval --follow``, or after the last step), the state before a
+        # step. The validation loss is of that state too, and so comparable with the loss that the step reports.
         try:
             for step in range(self.first, total):
                 # 1. An error of the save in flight is raised first. Without this, training would go on with a full disk
@@ -214,6 +219,7 @@ class _Loop:
                     if stopping:
                         self._report(log, dataset, previous)
                         self._leave(step)
+                self._validate(step, state)
                 # 4. Take the next batch, while the device is busy with the step before. Before 3, a stop would wait for
                 #    a batch that nobody trains on; after 7, the device would wait for the loader.
                 waited = time.monotonic()
@@ -242,6 +248,7 @@ class _Loop:
                     gc.collect()
             if previous:
                 self._report(log, dataset, previous)
+            self._validate_last(log, state)
             self.save(total, state)
             if self._asks_to_stop(total):
                 self._leave(total)
@@ -250,6 +257,21 @@ class _Loop:
             if log is not None:
                 log.close()
         return state
+
+    def _validate(self, step: int, state: State) -> None:
+        """Measures the validation loss of the state before ``step`` where it is due; written beside that step's."""
+        if self.validation and step % self.config.train.validate_every == 0:
+            self._validated[step] = self.validation.of(state)
+
+    def _validate_last(self, log: RunLog | None, state: State) -> None:
+        """The validation loss of the last state, as a line of its own and as results."""
+        if self.validation is None:
+            return
+        values, step = self.validation.of(state), self.config.train.steps
+        if log is not None:
+            log.write_validation(step, values)
+            for result in self.validation.results(values, step):
+                result.write(self.path / RESULTS)
 
     def save(self, step: int, state: State) -> None:
         self.clock["train_seconds"] = self._seconds_before + time.monotonic() - self._began
@@ -307,7 +329,8 @@ class _Loop:
             self._finite += 1
             for name, value in metrics.items():
                 self._sums[name] = self._sums.get(name, 0.0) + float(value)
-        due = step % self.config.train.log_every == 0 or step + 1 == self.config.train.steps
+        measured = self._validated.pop(step, {})
+        due = step % self.config.train.log_every == 0 or step + 1 == self.config.train.steps or bool(measured)
         if log is not None and due:
-            values = {name: float(value) for name, value in metrics.items()}
+            values = {name: float(value) for name, value in metrics.items()} | measured
             log.write(step, values | {"compiles": float(self.compiles.programs)})

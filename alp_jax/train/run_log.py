@@ -17,11 +17,13 @@ from alp_jax.core.run_files import LOG
 from alp_jax.models.accounting import train_flops
 from alp_jax.objectives.registry import sides_of
 from alp_jax.train.host import CompiledSteps, Size, bytes_accessed
+from alp_jax.train.validation import LOSS
 from alp_jax.train.writers import Writers
 
 # value -> how a line shows it, where the run has it; a terminal shows as many, from the first, as it is wide
 CONSOLE = {
     "loss": "loss {:.4f}",
+    LOSS: "validation loss {:.4f}",
     "learning_rate": "lr {:.2e}",
     "negatives": "{:.1f} negatives",
     "audio_seconds_per_second": "{:.0f} audio-s/s",
@@ -198,6 +200,11 @@ class RunLog:
         self.progress.values = [text.format(shown[name]) for name, text in CONSOLE.items() if name in shown]
         self._text.write(self.progress.line() + "\n")
         self._text.flush()
+
+    def write_validation(self, step: int, values: dict[str, float]) -> None:
+        """Writes the validation loss after the last step, ``step``, which has no other metrics."""
+        self._writers.write(step, values)
+        self._text.write(f"after step {step}: {CONSOLE[LOSS].format(values[LOSS])}\n")
 
     def close(self) -> None:
         """Closes all writers and shows the last line."""

@@ -24,6 +24,7 @@ from alp_jax.train.checkpoint_folder import Keep
 from alp_jax.train.host import Shapes, batch_shapes, parse_steps
 from alp_jax.train.state import State, state_maker, state_shapes
 from alp_jax.train.step import STEP_METRICS, make_train_step
+from alp_jax.train.validation import Validation
 from alp_jax.train.writers import parse_logs
 
 
@@ -41,6 +42,7 @@ class Setup:
     batches: BatchPlan
     step: jax.stages.Wrapped  # from ``make_train_step``
     shapes: list[Shapes]  # of the batches of each bucket
+    validation: Validation | None  # what measures the validation loss, if any
 
 
 def prepare(config: RunConfig) -> Setup:
@@ -70,7 +72,11 @@ def prepare(config: RunConfig) -> Setup:
         check_batches(config, [(bucket.batch, bucket.edge / SAMPLE_RATE) for bucket in batches.buckets])
     step = make_train_step(parts.apply, parts.objective, optimizer, config, mesh, infer_shardings(state, mesh))
     shapes = [batch_shapes(config, mesh, (bucket.batch, bucket.edge, bucket.tokens)) for bucket in batches.buckets]
-    return Setup(keep, dataset, tokenizer, mesh, parts, make_state, state, batches, step, shapes)
+    validation = None
+    if config.train.validate_every:
+        with hosts.stage("choosing the clips of the validation loss"):
+            validation = Validation(config, dataset, tokenizer, parts, mesh)
+    return Setup(keep, dataset, tokenizer, mesh, parts, make_state, state, batches, step, shapes, validation)
 
 
 def rehearse(config: RunConfig, workdir: storage.Location = "") -> dict:

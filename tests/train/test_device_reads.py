@@ -44,9 +44,9 @@ def test_numbers_are_read_while_the_next_step_runs_and_only_those_that_are_logge
     batch |= {"row": np.arange(8), "text_cut": np.zeros(8, bool)}
     config = RunConfig(train=TrainConfig(steps=STEPS, log_every=EVERY, save_every=100, logs=logs))
     clock = {"samples_seen": 0, "audio_seconds": 0.0, "flops": 0.0, "train_seconds": 0.0}
-    checkpoints = types.SimpleNamespace(in_flight=False, save=lambda *args: None)
+    checkpoints = types.SimpleNamespace(in_flight=False, save=lambda *args: None, reported=lambda step: None)
     stop = types.SimpleNamespace(leave_at_once=lambda why: None, number=0, alone=True)
-    steps = types.SimpleNamespace(ready={batch["audio"].shape: step_fn})
+    steps = types.SimpleNamespace(ready={(8, 1600, 4): step_fn})
     loop = _Loop(config, tmp_path, checkpoints, clock, 0, 1, stop)
     loop.run(None, steps, (dict(batch) for _ in range(STEPS)), make_mesh(MeshConfig()), None, Collector(EVERY))
     logged = [step for step in range(STEPS) if step % EVERY == 0 or step == STEPS - 1]

@@ -16,6 +16,13 @@ class DataConfig:
         unit="audio-caption pairs",
         low=0,
     )
+    held_out: float = setting(
+        0.0,
+        "share of the recordings, by the hash of their names, that no rung trains on: train.validate_every measures "
+        "the loss on them",
+        low=0,
+        below=1,
+    )
     sources: str = setting("", "sources of the data set: NAME,... takes only these, -NAME,... all but these; empty all")
     mixture: str = setting(
         "", "shares of the sources: NAME=WEIGHT,..., or in stages STEP:NAME=WEIGHT,...;STEP:... ; empty as stored"

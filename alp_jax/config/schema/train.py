@@ -65,6 +65,17 @@ class TrainConfig:
     gc_every: int = setting(
         100, "time between collections of Python's garbage; 0 leaves them to Python", unit="steps", low=0, free=True
     )
+    validate_every: int = setting(
+        0,
+        "time between two measurements of the loss on clips that are not trained on (the validation split, and what "
+        "data.held_out holds out); the last step has one too; 0: none",
+        unit="steps",
+        low=0,
+        free=True,
+    )
+    validate_clips: int = setting(
+        1024, "clips of all sources together that such a loss is measured on", unit="clips", low=1, free=True
+    )
     save_every: int = setting(
         4000, "time between two checkpoints; the last step has one too", unit="steps", low=1, free=True
     )

@@ -174,6 +174,8 @@ def _identity(dataset, config: DataConfig, seed: int, rung: Rung, recipe: compos
         "text_budget": config.text_budget,
         "tokenizer": files.sha256(vocabulary) if vocabulary.exists() else "",
     }
+    if config.held_out:
+        identity["held_out"] = config.held_out
     if len(sources := mixture.select(config.sources, dataset.sources)) < len(dataset.sources):
         identity["sources"] = sources
     if rung.summary.longest != rung.summary.edges:

@@ -22,6 +22,7 @@ from alp_jax.core.hashing import fingerprint
 from alp_jax.core.paths import cache_dir
 from alp_jax.data.order import buckets, mixture
 from alp_jax.data.order.compose import BLOCK
+from alp_jax.data.order.held_out import trainable
 from alp_jax.data.order.shapes import MAX_SHAPES, LengthHistogram, Shapes, shapes_of, text_widths
 from alp_jax.data.store.dataset import Dataset
 from alp_jax.data.store.mapped import MappedTable, write_table
@@ -83,14 +84,15 @@ def open_rung(dataset: Dataset, config: DataConfig) -> Rung:
     """
     chosen = mixture.select(config.sources, dataset.sources)
     captions = Captions(dataset, config)
+    held_out = [config.held_out] if config.held_out else []
     settings = [list(config.bucket_seconds), config.crop_seconds, config.max_padding, config.batch_seconds]
     settings += [config.clips_per_batch, config.clips_multiple, config.text_budget, captions.identity]
-    identity = [_FORMAT, dataset.fingerprint, config.pairs, chosen, settings, bool(config.mixture)]
+    identity = [_FORMAT, dataset.fingerprint, config.pairs, chosen, settings, bool(config.mixture), *held_out]
     path = cache_dir() / "rungs" / f"{fingerprint(identity)}.arrow"
     kept = _load(path)
     if kept:
         return kept
-    rung = _make(dataset, config, chosen, captions)
+    rung = _make(trainable(dataset, config), config, chosen, captions)
     if len(rung) >= BIG:
         try:
             write_table(path, _table(rung))
