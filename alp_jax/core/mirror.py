@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 
 from alp_jax.core import object_store, storage
+from alp_jax.core.errors import StorageError
 from alp_jax.core.paths import cache_dir
 
 AT_ONCE = 8  # requests
@@ -47,11 +48,14 @@ class Mirror:
         """Removes there what is gone here, then uploads what has changed here since the last pull or push.
 
         Raises:
-          OSError, StorageError: a file could not be written; it and those after it come with the next push.
+          StorageError: a file could not be written or removed; it and those after it come with the next push.
         """
         here = self._here()
         for name in sorted(self._same.keys() - here.keys(), key=self._rank, reverse=True):
-            storage.remove(storage.join(self.url, name))
+            try:
+                storage.remove(storage.join(self.url, name))
+            except OSError as error:
+                raise StorageError(f"{self.url}/{name} could not be removed: {error}") from None
             del self._same[name]
         for name in sorted((name for name in here if here[name] != self._same.get(name)), key=self._rank):
             object_store.send(self.folder / name, storage.join(self.url, name))

@@ -227,6 +227,7 @@ class RunDir:
         data_path = str(dataset.path)
         if self.uploads:
             self.uploads.start()
+            say(f"alp: {self._given} is written in {self.path}, and uploaded from there")
         write_json(
             self.path / ENVIRONMENT,
             {

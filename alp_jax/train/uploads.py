@@ -171,17 +171,24 @@ class Uploads:
         """Brings the store up to date; "" or why that failed."""
         try:
             self.up_to_date()
-        except (OSError, AlpError) as error:  # credentials may be renewed, too
+        except AlpError as error:  # credentials may be renewed, too
             return str(error)
         return ""
 
     def up_to_date(self) -> None:
-        """Uploads what has changed since the last call, and removes checkpoints that need not stay."""
-        self._lease.check()
-        self._mirror.push()
-        while (step := self._next()) is not None:
-            self._upload(step)
-        self._remove_others()
+        """Uploads what has changed since the last call, and removes checkpoints that need not stay.
+
+        Raises:
+          StorageError: something could not be written; the next call does it.
+        """
+        try:
+            self._lease.check()
+            self._mirror.push()
+            while (step := self._next()) is not None:
+                self._upload(step)
+            self._remove_others()
+        except OSError as error:
+            raise StorageError(f"{self._url}: {error}") from None
 
     def _next(self) -> int | None:
         with self._lock:

@@ -68,6 +68,7 @@ def test_another_host_goes_on_from_what_is_up(tmp_path, monkeypatch):
         (stage / "metrics.jsonl").write_text(f"{step}\n")
         save(stage, step)
         uploads.sealed(step)
+        time.sleep(0.1)  # several turns of the thread
         assert complete(URL) == ([3] if step == 6 else [])  # not before the numbers of its steps are in the log
         uploads.reported = step
         wait_until(lambda step=step: complete(URL) == [step])
