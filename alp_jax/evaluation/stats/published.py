@@ -102,16 +102,16 @@ TABLES: dict[tuple[str, str, str], Published] = {
 _CAPTIONED = ("audiocaps", "paraspeechcaps", "musiccaps")  # the data sets of the paper's language tasks
 _QA_TASKS = tuple(task for task, _, _ in TABLES if task.startswith("qa_"))
 _ONE_SET = tuple(dict.fromkeys(task for task, _, where in TABLES if not where and task not in _QA_TASKS))
+# voxceleb1 is not the paper's, but unlike voxceleb2 it has an official split
 PAPER_TASKS = (*_ONE_SET, DETECTION, "voxceleb1", *RETRIEVAL, CAPTIONING)
 # task -> what to pass to 'alp data build' for its data set, if that differs from the task's name
 _BUILT_AS = {
-    "voxceleb1": "voxceleb",
     "voxceleb2": "voxceleb --option version=2",
     "nsynth_instrument": "nsynth",
 }
 # the parts of the protocol: what makes each data set, and its tasks
 _PARTS: dict[str, tuple[str, ...]] = {
-    **{_BUILT_AS.get(task, task): (task,) for task in (*_ONE_SET, "voxceleb1")},
+    **{_BUILT_AS.get(task, task): (task,) for task in _ONE_SET},
     "audioset_strong": (DETECTION,),
     **dict.fromkeys(_CAPTIONED, (*RETRIEVAL, CAPTIONING)),
 }
