@@ -74,7 +74,10 @@ def plan_build(clips: Iterable[Clip | Rejected], out: str, chosen: Settings, par
     """
     if not storage.is_remote(out) and storage.local(out).exists() and not storage.local(out).is_dir():
         raise UserError(f"{out} is a file; choose a folder for the data set")
-    names = set(storage.names(out))
+    try:
+        names = set(storage.names(out))
+    except OSError as error:
+        raise UserError(f"{out} cannot be listed: {error}") from None
     own = {_SPOOL, PLAN_ROWS, staging.NAME, staging.OFFSETS}
     if not names & {INFO, PLAN} and any(name not in own and not name.startswith((WORK, ".plan.")) for name in names):
         raise UserError(f"{out} is not empty and is not a data set; choose an empty folder")
@@ -125,7 +128,7 @@ def work_folder(out: str, part: BuildPart = WHOLE_BUILD) -> Iterator[pathlib.Pat
     except PermissionError as error:
         raise UserError(f"{folder} cannot be written: {error}") from None
     except OSError as error:
-        raise StorageError(f"the plan of {folder} could not be written: {error}") from None
+        raise StorageError(f"{folder} could not be written: {error}") from None
     finally:
         for one in [work] * (work != folder) + made:
             with contextlib.suppress(OSError):  # not empty, or removed by another part

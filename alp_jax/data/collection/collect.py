@@ -113,7 +113,10 @@ def _merged(
 
 
 def _check(out: str) -> None:
-    names = storage.names(out)
+    try:
+        names = storage.names(out)
+    except OSError as error:
+        raise UserError(f"{out} cannot be listed: {error}") from None
     if names and PARTS not in names:
         raise UserError(f"{out} is not empty and is not a collection; choose an empty folder")
 

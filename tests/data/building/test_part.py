@@ -94,3 +94,14 @@ def test_parts_from_the_command_line(clips, tmp_path, capsys):
     assert contents(tmp_path / "set") == contents(tmp_path / "one")
     assert main([*argv, "--dry_run", "--part", "1/2"]) == 2
     assert "--part does not go with --dry_run" in capsys.readouterr().err
+
+
+def test_a_store_that_cannot_be_listed_is_one_line(clips, monkeypatch, capsys):
+    def names(folder):
+        raise OSError(f"{folder}: the host did not answer")
+
+    monkeypatch.setattr("alp_jax.core.storage.names", names)
+    with pytest.raises(UserError, match="memory://m cannot be listed: memory://m: the host did not answer"):
+        build(clips, "memory://m", source_name="a")
+    assert main(["data", "build", "captionstew", "--root", "memory://r", "--dry_run"]) == 2
+    assert capsys.readouterr().err == "alp: memory://r/audiocaps: the host did not answer\n"
