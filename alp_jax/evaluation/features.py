@@ -1,12 +1,14 @@
 """Frame embeddings of a frozen encoder, computed once and read by every task.
 
-A folder holds them in parts. Part ``k`` is ``frames-k.bin`` (float16 rows of D, memory-mapped) and ``index-k.npz`` (the
-place of each clip and its pooled vectors), written in that order: a part is complete once its index exists, so an
-extraction that was interrupted continues with the first part that has none.
+A folder holds them in two files that are memory-mapped, so that only what is asked for is read: ``frames.bin`` has
+float16 rows of D, ``pooled.bin`` a float32 row per clip with the mean, the deviation and the joint embedding. They grow
+part by part. ``index-k.npz`` (rows and lengths of the clips of part ``k``) is written last: what the files hold beyond
+the clips of all indices belongs to an extraction that was interrupted, which continues from there.
 """
 
 import dataclasses
 import io
+import os
 import pathlib
 import shutil
 from collections.abc import Callable, Iterator
@@ -20,12 +22,13 @@ from alp_jax.core.hashing import fingerprint
 from alp_jax.core.progress import Progress
 from alp_jax.data.eval_pipeline import eval_batches
 from alp_jax.data.store.dataset import Dataset
+from alp_jax.evaluation.fit_state import Saves
 from alp_jax.evaluation.model import EvalModel
 
 PART_CLIPS = 4096
-VERSION = 1
-_POOLED = dict.fromkeys(("mean", "std", "joint"), np.float32)
-_KINDS = {"row": np.int64, **_POOLED, "length": np.int32, "offset": np.int64}  # column of an index -> dtype
+VERSION = 2
+FRAMES, POOLED = "frames.bin", "pooled.bin"
+FITS = "fits"  # folder beside that of the features, with the states of fits that go on
 
 
 def reduce_frames(frames_TD: np.ndarray, most: int) -> np.ndarray:
@@ -48,17 +51,20 @@ class Features:
       row: int64[N], the rows that were extracted, ascending.
       elsewhere: (data set, rows, seconds, name) -> the features of other audio by the same encoder, cut to ``seconds``;
         they are kept in the folder ``name`` beside this one.
+      identity: changes with the model, the clips and the settings of the extraction.
+      folder: where they lie.
     """
 
     row: np.ndarray
     elsewhere: Callable[[Any, np.ndarray, float, str], "Features"]
-    _mean: np.ndarray
-    _std: np.ndarray
-    _joint: np.ndarray
+    identity: str
+    folder: pathlib.Path
+    _width: int
+    _place: np.ndarray
     _length: np.ndarray
-    _part: np.ndarray
     _offset: np.ndarray
-    _frames: tuple[np.ndarray, ...]
+    _pooled: np.ndarray
+    _frames: np.ndarray
 
     def _index(self, rows: np.ndarray) -> np.ndarray:
         at = np.searchsorted(self.row, rows)
@@ -66,35 +72,46 @@ class Features:
             raise KeyError("rows that were not extracted")
         return at
 
+    def _columns(self, rows: np.ndarray, columns: slice) -> np.ndarray:
+        # first the columns, which reads nothing, then the rows: the other columns stay on disk
+        return self._pooled[:, columns][self._place[self._index(rows)]]
+
     def mean(self, rows: np.ndarray) -> np.ndarray:
         """float32[n,D], the mean over each clip's frames."""
-        return self._mean[self._index(rows)]
+        return self._columns(rows, slice(self._width))
 
     def moments(self, rows: np.ndarray) -> np.ndarray:
         """float32[n,2D], mean and standard deviation over each clip's frames."""
-        at = self._index(rows)
-        return np.concatenate([self._mean[at], self._std[at]], axis=1)
+        return self._columns(rows, slice(2 * self._width))
 
     def joint(self, rows: np.ndarray) -> np.ndarray:
         """float32[n,E], what ``EvalModel.pool_audio`` gave."""
-        return self._joint[self._index(rows)]
+        return self._columns(rows, slice(2 * self._width, None))
 
     def length(self, rows: np.ndarray) -> np.ndarray:
         """int32[n], number of frames of each clip."""
         return self._length[self._index(rows)]
 
+    def longest(self, *rows: np.ndarray) -> int:
+        """Frames of the longest of some clips."""
+        return int(self.length(np.concatenate(rows)).max())
+
+    def saves(self, *identity: Any) -> Saves:
+        """Where fits to these features that also depend on ``identity`` keep their states."""
+        return Saves(self.folder.parent / FITS, (self.identity, *identity))
+
     def frames(self, rows: np.ndarray, max_frames: int) -> tuple[np.ndarray, np.ndarray]:
         """(frames_NTD float32, len_N int32) of ``rows``, T = ``max_frames``.
 
         A clip with more frames is reduced to ``max_frames`` by averaging neighbours. With 0, T is the length of the
-        longest clip, and nothing is reduced.
+        longest of these clips, and nothing is reduced.
         """
         at = self._index(rows)
         width = max_frames or int(self._length[at].max())
-        out = np.zeros((len(at), width, self._mean.shape[1]), np.float32)
+        out = np.zeros((len(at), width, self._width), np.float32)
         for i, k in enumerate(at):
             length, offset = int(self._length[k]), int(self._offset[k])
-            clip = reduce_frames(self._frames[self._part[k]][offset : offset + length], width)
+            clip = reduce_frames(self._frames[offset : offset + length], width)
             out[i, : len(clip)] = clip
         return out, np.minimum(self._length[at], width).astype(np.int32)
 
@@ -119,8 +136,6 @@ def extract(
         cut = dataclasses.replace(config, max_seconds=seconds)
         return extract(model, other, rows, folder.parent / name, cut, bucket_seconds=(seconds,))
 
-    if not len(rows):
-        return _open(folder, 0, elsewhere)
     identity = {
         "version": VERSION,
         "model": [model.name, model.identity],
@@ -129,6 +144,8 @@ def extract(
         "seconds": [list(bucket_seconds), config.batch_seconds, config.max_seconds],
         "frames": keep_frames,
     }
+    if not len(rows):
+        return _open(folder, 0, elsewhere, fingerprint(identity))
     description = folder / "features.json"
     if not (description.exists() and files.read_json(description) == identity):
         shutil.rmtree(folder, ignore_errors=True)
@@ -147,7 +164,7 @@ def extract(
                 max_seconds=config.max_seconds,
             )
             _write_part(model, batches, folder, number, keep_frames, progress)
-    return _open(folder, len(parts), elsewhere)
+    return _open(folder, len(parts), elsewhere, fingerprint(identity))
 
 
 def _encoded(model: EvalModel, batches: Iterator[dict]) -> Iterator[tuple]:
@@ -172,41 +189,65 @@ def _rows(batch, frames_BTD, len_B, joint_BE) -> Iterator[tuple]:
 
 
 def _write_part(model, batches, folder: pathlib.Path, number: int, keep_frames: bool, progress: Progress) -> None:
-    columns: dict[str, list] = {name: [] for name in _KINDS}
-    path, offset = folder / f"frames-{number:05}.bin", 0
-    partial = path.with_suffix(".partial")
-    with partial.open("wb") as file:
+    rows, lengths, widths = [], [], (0, 0)
+    complete = [_read_index(folder, k) for k in range(number)]
+    with (folder / FRAMES).open("ab") as frames_file, (folder / POOLED).open("ab") as pooled_file:
+        if complete:
+            frames, clips = (
+                sum(int(part["length"].sum()) for part in complete),
+                sum(len(part["row"]) for part in complete),
+            )
+            width, joint = complete[0]["widths"]
+            frames_file.truncate(2 * width * frames * keep_frames)
+            pooled_file.truncate(4 * (2 * width + joint) * clips)
+        else:
+            frames_file.truncate(0)
+            pooled_file.truncate(0)
         for row, frames_TD, length, joint_E in _encoded(model, batches):
             if keep_frames:
                 # 65504 is the largest float16: larger values are clipped, as casting would make them infinite
-                file.write(np.clip(frames_TD, -65504, 65504).astype("<f2").tobytes())
-            entry = (row, frames_TD.mean(0), frames_TD.std(0), joint_E, length, offset)
-            for column, value in zip(columns.values(), entry, strict=True):
-                column.append(value)
-            offset += length
+                frames_file.write(np.clip(frames_TD, -65504, 65504).astype("<f2").tobytes())
+            pooled = np.concatenate([frames_TD.mean(0), frames_TD.std(0), joint_E])
+            pooled_file.write(pooled.astype("<f4").tobytes())
+            rows.append(row)
+            lengths.append(length)
+            widths = frames_TD.shape[1], len(joint_E)
             progress.update()
-    partial.replace(path)
+        for file in (frames_file, pooled_file):  # what the index names must be there even after a power failure
+            file.flush()
+            os.fsync(file.fileno())
     buffer = io.BytesIO()
-    np.savez(buffer, **{name: np.asarray(values, _KINDS[name]) for name, values in columns.items()})
+    np.savez(buffer, row=np.array(rows, np.int64), length=np.array(lengths, np.int32), widths=np.array(widths))
     files.write_bytes(folder / f"index-{number:05}.npz", buffer.getvalue())
 
 
-def _open(folder: pathlib.Path, num_parts: int, elsewhere: Callable) -> Features:
-    parts, frames = [], []
-    for number in range(num_parts):
-        with np.load(folder / f"index-{number:05}.npz") as stored:
-            parts.append(dict(stored))
-        path, width = folder / f"frames-{number:05}.bin", parts[-1]["mean"].shape[1]
-        count = path.stat().st_size // (2 * width)
-        frames.append(np.memmap(path, "<f2", "r", shape=(count, width)) if count else np.zeros((0, width), "<f2"))
-    column = {
-        name: np.concatenate([part[name] for part in parts] or [np.zeros(0, kind)]) for name, kind in _KINDS.items()
-    }
-    order = np.argsort(column["row"], kind="stable")
+def _read_index(folder: pathlib.Path, number: int) -> dict[str, np.ndarray]:
+    with np.load(folder / f"index-{number:05}.npz") as stored:
+        return dict(stored)
+
+
+def _open(folder: pathlib.Path, num_parts: int, elsewhere: Callable, identity: str) -> Features:
+    parts = [_read_index(folder, number) for number in range(num_parts)]
+    row = np.concatenate([np.zeros(0, np.int64), *(part["row"] for part in parts)])
+    length = np.concatenate([np.zeros(0, np.int32), *(part["length"] for part in parts)])
+    width, joint = parts[0]["widths"].tolist() if parts else (0, 0)
+    order = np.argsort(row, kind="stable")
     return Features(
-        column.pop("row")[order],
+        row[order],
         elsewhere,
-        **{f"_{name}": values[order] for name, values in column.items()},
-        _part=np.repeat(np.arange(num_parts), [len(part["row"]) for part in parts])[order],
-        _frames=tuple(frames),
+        identity,
+        folder,
+        width,
+        order,
+        length[order],
+        (np.cumsum(length, dtype=np.int64) - length)[order],
+        _mapped(folder / POOLED, "<f4", 2 * width + joint),
+        _mapped(folder / FRAMES, "<f2", width),
     )
+
+
+def _mapped(path: pathlib.Path, kind: str, width: int) -> np.ndarray:
+    """[n,width], read when it is used; nothing can be mapped of a file that is empty or absent."""
+    if not (width and path.exists() and path.stat().st_size):
+        return np.zeros((0, width), kind)
+    return np.asarray(np.memmap(path, kind, "r")).reshape(-1, width)

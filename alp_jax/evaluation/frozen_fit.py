@@ -20,8 +20,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from alp_jax.config.schema import MeshConfig, ModelConfig, ObjectiveConfig
+from alp_jax.config.schema import EvalConfig, MeshConfig, ModelConfig, ObjectiveConfig
 from alp_jax.core.progress import Progress
+from alp_jax.evaluation.fit_state import State
 from alp_jax.models.decoding import Ids
 from alp_jax.models.dual import FrameTextModel
 from alp_jax.models.functional import functionalize
@@ -31,6 +32,7 @@ from alp_jax.optim.stacks import decay_mask
 from alp_jax.parallel.mesh import make_mesh
 
 BATCH, LOOKS = 32, 4  # clips in a batch; how often the loss on the held-out clips is checked
+EPOCH_STEPS = 1024  # of a large set, at most, while its batches may grow
 RATE, WARMUP, DECAY, CLIP_NORM = 1e-3, 0.05, 0.01, 1.0  # AdamW; the warm-up is a share of the steps
 
 Frames = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]  # positions of clips -> (frames_NTD, len_N)
@@ -44,6 +46,27 @@ class Kept(NamedTuple):
     params: Any
 
 
+@dataclasses.dataclass(frozen=True)
+class Schedule:
+    """A fit of ``steps`` batches of ``batch`` clips, with looks at the held-out clips after the steps in ``looks``."""
+
+    steps: int
+    batch: int
+    looks: tuple[int, ...]
+
+    @classmethod
+    def of(cls, clips: int, epochs: float, least: int, batch: int, most_batch: int, *, looks: int) -> "Schedule":
+        """At least ``least`` steps, and ``epochs`` passes over ``clips``, with ``looks`` evenly spaced looks.
+
+        An epoch of a large set has few steps of large batches: the batch doubles, up to ``most_batch``, while an epoch
+        would have more than EPOCH_STEPS.
+        """
+        while batch < most_batch and clips > batch * EPOCH_STEPS:
+            batch *= 2
+        steps = max(least, math.ceil(epochs * clips / batch))
+        return cls(steps, batch, evenly(steps, looks))
+
+
 def fit(
     update: Callable[[Any, Any, Any], tuple[Any, Any]],
     params: Any,
@@ -55,31 +78,38 @@ def fit(
     looks: Container[int] = (),
     start_loss: float = math.inf,
     label: str = "",
+    saved: State | None = None,
 ) -> Kept:
     """Trains on ``steps`` batches and keeps the best of the states that ``look`` saw; among equals, the earliest.
 
     Args:
       update: (params, state, batch) -> new parameters and optimizer state.
+      batches: cheap to draw, as a fit that goes on draws the earlier ones again: ``update`` reads what they name.
       look: params -> loss on held-out clips, called after the steps in ``looks``. None keeps the last parameters.
       start_loss: loss of the initial ``params``; infinite means that untrained parameters are never kept.
       label: title of the progress bar; empty for none.
+      saved: where the state is written now and then, and from which the fit goes on; None keeps it in memory alone.
     """
     kept = Kept(start_loss, 0, params)
-    progress = Progress(label, steps, "steps") if label else contextlib.nullcontext()
+    begun = saved.read((0, kept, params, state)) if saved else None
+    done, kept, params, state = begun or (0, kept, params, state)
+    progress = Progress(label, steps, "steps", initial=int(done)) if label else contextlib.nullcontext()
     with progress:
-        for number, batch in enumerate(itertools.islice(batches, steps), 1):
+        for number, batch in enumerate(itertools.islice(batches, int(done), steps), int(done) + 1):
             params, state = update(params, state, batch)
             if label:
                 progress.update()
             # Strictly below: a NaN never wins, and a tie keeps the shorter training.
             if number in looks and (loss := look(params)) < kept.loss:
                 kept = Kept(loss, number, params)
-    return kept if look else Kept(math.nan, steps, params)
+            if saved and saved.due():
+                saved.write((number, kept, params, state))
+    return Kept(float(kept.loss), int(kept.step), kept.params) if look else Kept(math.nan, steps, params)
 
 
-def evenly(steps: int, count: int) -> set[int]:
-    """``count`` evenly spaced step numbers, ending with ``steps``."""
-    return {round(steps * (k + 1) / count) for k in range(count)}
+def evenly(steps: int, count: int) -> tuple[int, ...]:
+    """``count`` evenly spaced step numbers, ending with ``steps``; fewer if there are fewer steps."""
+    return tuple(sorted({max(1, round(steps * (k + 1) / count)) for k in range(count)}))
 
 
 def permuted(rng: np.random.Generator, among: np.ndarray, size: int) -> Iterator[np.ndarray]:
@@ -90,12 +120,6 @@ def permuted(rng: np.random.Generator, among: np.ndarray, size: int) -> Iterator
             order = np.concatenate([order, rng.permutation(among)])
         yield order[:size]
         order = order[size:]
-
-
-def sampled(rng: np.random.Generator, among: np.ndarray, size: int) -> Iterator[np.ndarray]:
-    """Endless independent draws of ``size`` distinct ones of ``among``, ascending; all of them if there are fewer."""
-    while True:
-        yield np.sort(rng.choice(among, min(size, len(among)), replace=False))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,6 +164,7 @@ def fit_text_side(
     start: dict | None = None,
     only: str = "",
     seed: int = 0,
+    saved: State | None = None,
 ) -> Fitted:
     """Trains the text side that ``objective`` needs (a text tower, a decoder or both) and keeps its best state.
 
@@ -149,6 +174,7 @@ def fit_text_side(
       start: part (``text``, for instance) -> its initial parameters; the other parts start at random.
       only: train only parameters with this name on their path; empty trains all of them.
       seed: for initial values, batches and the choice among a clip's captions.
+      saved: as in ``fit``.
 
     Raises:
       ValueError: ``start`` has a part that the text side lacks, or one of another shape.
@@ -185,27 +211,43 @@ def fit_text_side(
     # The key never changes: what the objective draws is the same at every look, so that looks differ in the parameters
     # alone. A new key each time would let noise pick the state.
     @jax.jit
-    def held_loss(params, batch):
+    def measured(params, batch):
+        """The mean loss of a batch, and over how much it is a mean: tokens of captions, or clips."""
         inputs = parts.prepare(batch, jax.random.key(0))
         outputs = apply(params, batch["frames"], batch["frames_len"], inputs, method="compare")
-        return parts.loss(outputs, inputs, batch)[0]
+        counted = jnp.sum(batch["mask"] * inputs.get("decoder_len_B", 1))
+        return parts.loss(outputs, inputs, batch)[0], counted
 
-    make = _batcher(data, tokens.pad, np.random.default_rng(seed))
+    make = _batcher(data, tokens.pad)
     fitted, held = np.flatnonzero(~data.held), np.flatnonzero(data.held)
-    # first=True draws nothing, so the training batches do not depend on how many clips are held out
-    held_batches = [make(held[i : i + BATCH], first=True) for i in range(0, len(held), BATCH)]
-    clips = enumerate(sampled(np.random.default_rng(seed + 1), fitted, BATCH), 1)
+
+    def held_loss(params) -> float:
+        found = [measured(params, make(held[i : i + BATCH])) for i in range(0, len(held), BATCH)]
+        return float(sum(float(loss) * float(count) for loss, count in found) / sum(float(n) for _, n in found))
+
+    def update(params, state, numbered: tuple[int, np.ndarray]):
+        number, some = numbered
+        # keyed by the step, so that a fit that goes on draws what it would have drawn
+        batch = make(some, np.random.default_rng([seed, number]))
+        return step(params, state, batch, jax.random.fold_in(jax.random.key(seed), number))
+
     kept = fit(
-        lambda params, state, batch: step(params, state, *batch),
+        update,
         params,
         optimizer.init(params),
-        ((make(some), jax.random.fold_in(jax.random.key(seed), number)) for number, some in clips),
+        enumerate(permuted(np.random.default_rng(seed + 1), fitted, BATCH), 1),
         steps=steps,
-        look=lambda params: float(np.mean([held_loss(params, batch) for batch in held_batches])),
+        look=held_loss,
         looks=evenly(steps, LOOKS),
         label=f"align {objective.name}",
+        saved=saved,
     )
     return Fitted(apply, kept.params, {"selection_loss": kept.loss, "step": kept.step, "steps": steps})
+
+
+def text_steps(config: EvalConfig, held: np.ndarray) -> int:
+    """Steps of ``fit_text_side`` on the clips that are not ``held``, as the settings have it."""
+    return Schedule.of(int((~held).sum()), config.lit_epochs, config.lit_steps, BATCH, BATCH, looks=LOOKS).steps
 
 
 def in_batches(call: Callable[[np.ndarray, np.ndarray], Any], frames: Frames, clips: int) -> np.ndarray:
@@ -230,17 +272,20 @@ def _started(params: dict, start: dict) -> dict:
     return {**params, **{name: jax.tree.map(jnp.asarray, part) for name, part in start.items()}}
 
 
-def _batcher(data: Captioned, pad: int, rng: np.random.Generator) -> Callable[..., dict[str, np.ndarray]]:
-    """(clips, first) -> a batch of BATCH rows, always of one shape; ``first`` takes every clip's first caption."""
+def _batcher(data: Captioned, pad: int) -> Callable[..., dict[str, np.ndarray]]:
+    """(clips, rng) -> a batch of BATCH rows, always of one shape; ``rng`` draws a caption per clip, else the first."""
     longest = max(len(ids) for captions in data.ids for ids in captions)
 
-    def make(clips: np.ndarray, first: bool = False) -> dict[str, np.ndarray]:
+    def make(clips: np.ndarray, rng: np.random.Generator | None = None) -> dict[str, np.ndarray]:
         frames_NTD, frames_len_N = data.frames(clips)
         text_BL, text_len_B = np.full((BATCH, longest), pad, np.int32), np.zeros(BATCH, np.int32)
-        # padding rows get groups of their own, all negative: with 0 they would share the group of a real caption
+        # padding rows get groups and recordings of their own, all negative: with 0 they would share those of a real row
         group_B = -1 - np.arange(BATCH, dtype=np.int32)
+        recording_B = group_B.copy()
+        # a set of fewer clips than a batch has rows repeats them: their captions are not each other's negatives
+        recording_B[: len(clips)] = clips
         for i, clip in enumerate(clips):
-            chosen = 0 if first else int(rng.integers(len(data.ids[clip])))
+            chosen = 0 if rng is None else int(rng.integers(len(data.ids[clip])))
             ids = data.ids[clip][chosen]
             text_BL[i, : len(ids)], text_len_B[i], group_B[i] = ids, len(ids), data.groups[clip][chosen]
         missing = BATCH - len(clips)
@@ -249,7 +294,7 @@ def _batcher(data: Captioned, pad: int, rng: np.random.Generator) -> Callable[..
             "frames_len": np.pad(frames_len_N, (0, missing)).astype(np.int32),
             "text": text_BL,
             "text_len": text_len_B,
-            "recording": np.arange(BATCH, dtype=np.int32),
+            "recording": recording_B,
             "caption_group": group_B,
             "mask": np.arange(BATCH) < len(clips),
         }

@@ -17,7 +17,7 @@ from alp_jax.core.hashing import fingerprint
 from alp_jax.core.progress import Progress, say, stage
 from alp_jax.core.run_files import Result, failure_file, result_file
 from alp_jax.evaluation.evaluator import Setup
-from alp_jax.evaluation.features import Features, extract
+from alp_jax.evaluation.features import FITS, Features, extract
 from alp_jax.evaluation.measured import Measured
 from alp_jax.evaluation.model import EvalModel
 from alp_jax.evaluation.registry import open_evaluators
@@ -165,6 +165,7 @@ def run_suite(
             progress.note("")
     if not keep_features:
         shutil.rmtree(out_dir / "cache", ignore_errors=True)
+    shutil.rmtree(out_dir / "cache" / FITS, ignore_errors=True)
     return list(results.values())
 
 

@@ -169,15 +169,16 @@ def hold_out(groups: Sequence[str], classes: Sequence | None = None) -> tuple[np
     for i, group in enumerate(groups):
         members[group].append(i)
     left = collections.Counter(classes)
-    held = np.zeros(len(groups), bool)
+    held, count = np.zeros(len(groups), bool), 0
     for group in sorted(members, key=lambda name: hash64(SEED, name)):
-        if held.mean() >= HELD_SHARE:
+        if count / len(groups) >= HELD_SHARE:
             break
         taken = collections.Counter(classes[i] for i in members[group])
-        fits = held.sum() + len(members[group]) <= MAX_HELD_SHARE * len(groups)
+        fits = count + len(members[group]) <= MAX_HELD_SHARE * len(groups)
         if fits and all(left[name] - n >= MIN_FIT for name, n in taken.items()):
             held[members[group]] = True
-            left -= taken
+            count += len(members[group])
+            left.subtract(taken)
     if held.mean() >= HELD_SHARE / 2:
         return held, "training groups"
     order = np.argsort([hash64(SEED, f"{group}/{i}") for i, group in enumerate(groups)], kind="stable")

@@ -8,7 +8,9 @@ import pytest
 
 from alp_jax.config.schema import DecoderConfig, EvalConfig, ModelConfig, ObjectiveConfig, TextTowerConfig
 from alp_jax.core.hashing import fingerprint
-from alp_jax.evaluation.frozen_fit import Captioned, Kept, evenly, fit, fit_text_side, permuted, sampled
+from alp_jax.evaluation import fit_state
+from alp_jax.evaluation.fit_state import Saves
+from alp_jax.evaluation.frozen_fit import Captioned, Kept, Schedule, evenly, fit, fit_text_side, permuted
 from alp_jax.evaluation.retrieval.task import captioned_clips
 from alp_jax.evaluation.retrieval.text_tower import search
 from alp_jax.evaluation.table import Table
@@ -60,14 +62,16 @@ def setup(planted):
 
 def test_a_text_tower_learns_what_locked_frames_say(planted, setup):
     _, frames_NTD, len_N = planted
-    features = types.SimpleNamespace(frames=lambda rows, max_frames: (frames_NTD[rows], len_N[rows]))
+    features = types.SimpleNamespace(
+        frames=lambda rows, max_frames: (frames_NTD[rows], len_N[rows]), saves=lambda *identity: Saves()
+    )
     clips = captioned_clips(setup)
     found = search(clips, setup, features)
     assert found["text_to_audio"].values["recall_at_1"]["value"] > 0.9
     assert found["audio_to_text"].values["recall_at_1"]["value"] > 0.9
     selected = found["text_to_audio"].selected
     assert 0 < selected["step"] <= selected["steps"] == 120
-    setup.config = EvalConfig(lit_steps=4)
+    setup.config = EvalConfig(lit_steps=4, lit_epochs=0.1)
     start = search(clips, setup, features)
     assert start["text_to_audio"].values["recall_at_1"]["value"] < 0.6
 
@@ -127,16 +131,70 @@ def test_the_earliest_of_the_best_states_is_kept():
     assert kept_of([5.0, 3.0, 4.0], start_loss=3.0) == Kept(3.0, 0, 0)  # training that helps nothing is not kept
     last = fit(lambda params, state, batch: (params + batch, state), 0, None, itertools.count(), steps=4)
     assert (last.step, last.params) == (4, 0 + 1 + 2 + 3)
-    assert evenly(10, 4) == {2, 5, 8, 10}
+    assert evenly(10, 4) == (2, 5, 8, 10)
+    assert evenly(2, 4) == (1, 2)
+
+
+def test_a_fit_takes_epochs_of_large_sets_and_the_fewest_steps_of_small_ones():
+    assert Schedule.of(300, 10, 204, 64, 512, looks=3) == Schedule(204, 64, (68, 136, 204))
+    assert Schedule.of(40_000, 10, 204, 64, 512, looks=1) == Schedule(6250, 64, (6250,))
+    assert Schedule.of(1_092_009, 0.5, 204, 64, 512, looks=1) == Schedule(1067, 512, (1067,))
 
 
 def test_the_draws_of_every_fit_are_those_of_earlier_results():
-    """Attention probes and adapters take permutations, text sides and frame probes draw anew for every step."""
+    """Every fit takes permutations, so that an epoch sees each clip once."""
     among = np.arange(3, 50)
     permutations = list(itertools.islice(permuted(np.random.default_rng(0), among, 32), 4))
     assert sorted(np.concatenate(permutations)[:47]) == among.tolist()
-    draws = list(itertools.islice(sampled(np.random.default_rng(1), among, 32), 4))
-    assert all((np.diff(draw) > 0).all() for draw in draws)
-    assert [len(draw) for draw in itertools.islice(sampled(np.random.default_rng(1), among[:5], 32), 2)] == [5, 5]
-    digests = [fingerprint([draw.tolist() for draw in drawn]) for drawn in (permutations, draws)]
-    assert digests == ["ac723c1e44fef279", "5db0a3b1404a88b3"]
+    assert fingerprint([draw.tolist() for draw in permutations]) == "ac723c1e44fef279"
+
+
+def test_a_fit_that_was_stopped_goes_on_and_ends_as_it_would_have(tmp_path, monkeypatch):
+    monkeypatch.setattr(fit_state, "EVERY_S", 0.0)
+    rng = np.random.default_rng(0)
+    truth_D, x_ND = rng.standard_normal(4), rng.standard_normal((40, 4))
+
+    def run(state, stop=None):
+        seen = []
+
+        def update(params, state, at):
+            if len(seen) == stop:
+                raise KeyboardInterrupt
+            seen.append(at)
+            slope_D = x_ND[at].T @ (x_ND[at] @ (params["w"] - truth_D)) / len(at)
+            state = 0.9 * state + slope_D
+            return {"w": params["w"] - 0.1 * state}, state
+
+        def loss(params):
+            return float(np.abs(params["w"] - truth_D).sum())
+
+        batches = permuted(np.random.default_rng(1), np.arange(40), 8)
+        kept = fit(
+            update, {"w": np.zeros(4)}, np.zeros(4), batches, steps=30, look=loss, looks={7, 15, 30}, saved=state
+        )
+        return kept, len(seen)
+
+    whole, steps = run(None)
+    assert steps == 30
+    saves = Saves(tmp_path, ("model", "task"))
+    with pytest.raises(KeyboardInterrupt):
+        run(saves.state(), stop=17)
+    kept, steps = run(saves.state())
+    assert steps == 13
+    assert (kept.loss, kept.step) == (whole.loss, whole.step)
+    np.testing.assert_array_equal(kept.params["w"], whole.params["w"])
+    assert run(saves.of("other settings").state())[1] == 30  # another fit does not take it
+
+
+def test_every_held_clip_counts_the_same(captioned):
+    """The held-out loss is that of all tokens, though the last batch holds a single clip."""
+    objective = ObjectiveConfig(name="captioning", autoregressive_share=1.0, label_smoothing=0.0)
+    ids = [[encode("a dog")] for _ in range(CLIPS)]
+    ids[-1] = [encode("rain rain rain rain rain rain")]  # never trained on, and in a short last batch
+    held = np.arange(CLIPS) >= CLIPS - 33
+    odd = Captioned(captioned.frames, ids, captioned.groups, held)
+    selected = fit_text_side(odd, MODEL, objective, TOKENS, steps=120).selected
+    alone = Captioned(captioned.frames, ids, captioned.groups, np.arange(CLIPS) == CLIPS - 1)
+    worst = fit_text_side(alone, MODEL, objective, TOKENS, steps=120).selected["selection_loss"]
+    # 7 of 32 x 3 + 7 tokens are the odd clip's; the mean over batches would give them a half
+    assert selected["selection_loss"] < 0.25 * worst

@@ -96,10 +96,11 @@ def test_floors_are_shared_and_a_failing_task_stops_nobody(suite, encoder, tmp_p
     assert {*suite.names} == {"kind", "tags", "text_to_audio", "audio_to_text", "captioning"}
     stored, reads = floors.read_text(), suite.setup.dataset.reads
 
-    def broken(data, train_len, test_len, steps):
+    def broken(data, *, least, **options):
         if not data.multi:
             raise ValueError("planted failure")
-        return linear_probe(dataclasses.replace(data, train_x=data.train_x.mean(1), test_x=data.test_x.mean(1)))
+        readers = [lambda at, read=read: read(at)[0].mean(1) for read in (data.train, data.test)]
+        return linear_probe(dataclasses.replace(data, train=readers[0], test=readers[1]), **options)
 
     with monkeypatch.context() as patch:
         patch.setattr(probes, "attention_probe", broken)

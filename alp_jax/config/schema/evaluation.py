@@ -27,11 +27,25 @@ class EvalConfig:
         unit="clips",
         low=0,
     )
+    host_gib: float = setting(2.0, "memory of the host that a probe may take", unit="GiB", low=0.25)
+    device_gib: float = setting(
+        4.0,
+        "memory of a device that a probe may take: settings and seeds that do not fit side by side run one after "
+        "another, and a linear probe that is too large to be fitted exactly is fitted in minibatches",
+        unit="GiB",
+        low=0.25,
+    )
+    probe_epochs: float = setting(
+        10.0, "passes of a probe that is fitted in minibatches over its training clips", unit="epochs", above=0
+    )
+    lit_epochs: float = setting(
+        10.0,
+        "passes of a text tower and of a decoder on the frozen frames over their training clips",
+        unit="epochs",
+        above=0,
+    )
     lit_steps: int = setting(
-        400,
-        "training of a text tower and of a decoder on the frozen frames; 0 leaves them out",
-        unit="steps",
-        low=0,
+        400, "their fewest steps, for small sets; 0 leaves tower and decoder out", unit="steps", low=0
     )
     lit_text: str = setting("scratch", "where that text tower begins: scratch, or the folder of a run or an import")
     lit_decoder: str = setting("scratch", "where that decoder begins: scratch, or the folder of a run or an import")
@@ -50,7 +64,7 @@ class EvalConfig:
     prompts: str = setting(
         "", "JSON file of zero-shot prompts, in addition to or in place of the built-in ones; empty none"
     )
-    attention_steps: int = setting(204, "training of the attention probe", unit="steps", low=1)
+    attention_steps: int = setting(204, "fewest steps of the attention probe, for small sets", unit="steps", low=1)
     attention_frames: int = setting(
         64,
         "length to which longer clips are reduced for the attention probe, by averaging neighbours; 0 reduces nothing",

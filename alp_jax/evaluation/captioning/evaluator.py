@@ -28,14 +28,17 @@ class CaptioningEvaluator(Evaluator):
         clips, config = self.split, self.setup.config
         options = self.setup.special, config.caption_beams, config.caption_tokens
         if pooling == DECODER:
-            most, selected = int(features.length(clips.test_row).max()), {}  # one shape for all batches
+            most, selected = features.longest(clips.test_row), {}  # one shape for all batches
 
             def decode(frames_BTD, len_B):
                 return model.caption(frames_BTD, len_B, *options)
 
         else:
-            most = config.attention_frames
-            fitted = fit_decoder(clips, lambda chosen: features.frames(clips.train_row[chosen], most), self.setup)
+            most = config.attention_frames or features.longest(clips.train_row, clips.test_row)
+            saves = features.saves("decoder", clips.split_hash, most)
+            fitted = fit_decoder(
+                clips, lambda chosen: features.frames(clips.train_row[chosen], most), self.setup, saves
+            )
             decode, selected = fitted.decoder(*options), fitted.selected
         captions = generate(
             decode,

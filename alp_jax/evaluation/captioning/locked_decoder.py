@@ -8,7 +8,8 @@ import numpy as np
 from alp_jax.config.schema import ObjectiveConfig
 from alp_jax.data.text.tokenizer import Tokenizer
 from alp_jax.evaluation.evaluator import Setup
-from alp_jax.evaluation.frozen_fit import Captioned, Fitted, Frames, fit_text_side, in_batches
+from alp_jax.evaluation.fit_state import Saves
+from alp_jax.evaluation.frozen_fit import Captioned, Fitted, Frames, fit_text_side, in_batches, text_steps
 from alp_jax.evaluation.retrieval.task import CaptionedClips
 
 # every token is predicted from the earlier ones, as in generation
@@ -18,11 +19,12 @@ TRAINS = {"all": "", "cross_attention": "multihead_attn"}  # setting -> name on 
 Decode = Callable[[np.ndarray, np.ndarray], Any]  # (frames_BTD, len_B) -> tokens_BL, PAD from the end on
 
 
-def fit_decoder(clips: CaptionedClips, frames: Frames, setup: Setup) -> Fitted:
+def fit_decoder(clips: CaptionedClips, frames: Frames, setup: Setup, saves: Saves) -> Fitted:
     """Trains a decoder on the training clips; the encoder stays as it is.
 
     Args:
       frames: reads training clips by position, padded to the same number of frames in every call.
+      saves: keeps the state of the fit, so that it can go on.
     """
     data = Captioned(
         frames,
@@ -35,9 +37,10 @@ def fit_decoder(clips: CaptionedClips, frames: Frames, setup: Setup) -> Fitted:
         setup.model_config,
         OBJECTIVE,
         setup.special,
-        steps=setup.config.lit_steps,
+        steps=(steps := text_steps(setup.config, clips.held)),
         start={"decoder": setup.decoder_start} if setup.decoder_start else None,
         only=TRAINS[setup.config.lit_decoder_trains],
+        saved=saves.of(steps, setup.config.lit_decoder, setup.config.lit_decoder_trains).state(),
     )
 
 

@@ -1,11 +1,12 @@
 """Probe with multi-head attention pooling over frames, for several settings and seeds at once.
 
 Each head has a learned query, a small key projection and a value projection; the heads' pooled values go through one
-linear layer. As in arXiv 2511.16757, it shows how much of a result is lost by averaging the frames.
+linear layer. As in arXiv 2511.16757, it shows how much of a result is lost by averaging the frames. Frames are read
+from disk batch by batch, and settings and seeds run side by side as far as the memory budget allows.
 """
 
 import functools
-import itertools
+import math
 from collections.abc import Iterator
 
 import jax
@@ -13,13 +14,25 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from alp_jax.evaluation.frozen_fit import Kept, fit, permuted
-from alp_jax.evaluation.probes.linear_probe import ROWS_MULTIPLE, ProbeData, class_offset, losses, pad_to, padded, score
+from alp_jax.evaluation.budget import Budget
+from alp_jax.evaluation.fit_state import Saves
+from alp_jax.evaluation.frozen_fit import Frames, Kept, Schedule, fit, permuted
+from alp_jax.evaluation.probes.data import (
+    ProbeData,
+    answers,
+    chunks,
+    class_offset,
+    losses,
+    one_hot,
+    pad_to,
+    padded_classes,
+    score,
+)
 
 HEADS, KEY_WIDTH, VALUE_WIDTH = 4, 16, 32
 SEEDS = (0, 1, 2)  # for initial values and minibatches
 SETTINGS = tuple((lr, decay) for lr in (3e-3, 1e-2) for decay in (1e-2, 1.0))  # AdamW: learning rate, weight decay
-BATCH = 64
+BATCH, MOST_BATCH = 64, 512  # clips in a minibatch: of a small set and at most
 ROUNDS = 6  # settings are scored on the held-out clips this often, at equal distances
 WARMUP = 20  # steps
 MAX_FRAME_SCALE = 4.0  # largest deviation of standardised frames
@@ -57,6 +70,27 @@ def logits(params: dict, frames_BTD: jax.Array, len_B: jax.Array) -> jax.Array:
     return value_BF @ params["out_FC"] + params["bias_C"]
 
 
+def schedule(clips: int, epochs: float, least: int) -> Schedule:
+    """The minibatches of a fit of ``clips``: at least ``least``, and as many as ROUNDS equal rounds have."""
+    plan = Schedule.of(clips, epochs, least, BATCH, MOST_BATCH, looks=ROUNDS)
+    # rounded up: the last round may run a few steps beyond the schedule, where the rate is near 0
+    per_round = -(-plan.steps // ROUNDS)
+    return Schedule(plan.steps, plan.batch, tuple(per_round * (k + 1) for k in range(ROUNDS)))
+
+
+def fit_bytes(frames: int, width: int, num_classes: int, batch: int, own_batches: bool) -> tuple[int, int]:
+    """Bytes on a device: those that all fits of a step share, and those of each.
+
+    Args:
+      frames: per clip. own_batches: whether every fit has its own minibatches, as seeds have and settings have not.
+    """
+    batch, classes = max(batch, CHUNK), padded_classes(num_classes)
+    read = 4 * 3 * batch * frames * width
+    weights = width * HEADS * (KEY_WIDTH + VALUE_WIDTH) + HEADS * VALUE_WIDTH * classes
+    each = 4 * (10 * weights + 8 * batch * HEADS * (frames + width) + 6 * batch * classes)
+    return (0, each + read) if own_batches else (read, each)
+
+
 def _optimizer(setting_2: jax.Array, steps: int) -> optax.GradientTransformation:
     """AdamW with warm-up and cosine decay over ``steps``; learning rate and weight decay may be traced values."""
 
@@ -66,121 +100,150 @@ def _optimizer(setting_2: jax.Array, steps: int) -> optax.GradientTransformation
     return optax.adamw(rate, b2=0.99, weight_decay=setting_2[1])
 
 
-@functools.partial(jax.jit, static_argnames="steps")
-def _round(carry_G, setting_G2, frames_NTD, len_N, onehot_NC, chosen, offset_C, multi, steps: int):
-    """One step per minibatch of rows in ``chosen``: [R,B] shared by all probes, or [G,R,B].
+@functools.partial(jax.jit, static_argnames=("multi", "steps"))
+def step(carry_G, setting_G2, batch, given, *, multi: bool, steps: int):
+    """One step of every probe; ``batch`` is (frames_BTD, len_B, target), shared by all of them or [G,...] each.
 
-    ``steps`` is the length of the whole schedule, not of the round: the state counts on from round to round.
+    ``steps`` is the length of the schedule.
     """
 
-    def one(params, state, setting_2, chosen_RB):
-        optimizer = _optimizer(setting_2, steps)
+    def one(params, state, setting_2, batch):
+        frames_BTD, len_B, target = batch
+        onehot_BC = one_hot(target, len(given["offset_C"]))
 
-        def step(carry, chosen_B):
-            params, state = carry
+        def objective(p):
+            logits_BC = logits(p, _scaled(frames_BTD, given), len_B)
+            return jnp.mean(losses(logits_BC + given["offset_C"], onehot_BC, multi))
 
-            def objective(p):
-                logits_BC = logits(p, frames_NTD[chosen_B], len_N[chosen_B])
-                return jnp.mean(losses(logits_BC + offset_C, onehot_NC[chosen_B], multi))
+        update, state = _optimizer(setting_2, steps).update(jax.grad(objective)(params), state, params)
+        return optax.apply_updates(params, update), state
 
-            update, state = optimizer.update(jax.grad(objective)(params), state, params)
-            return (optax.apply_updates(params, update), state), None
-
-        return jax.lax.scan(step, (params, state), chosen_RB)[0]
-
-    return jax.vmap(one, (0, 0, 0, 0 if chosen.ndim == 3 else None))(*carry_G, setting_G2, chosen)
+    return jax.vmap(one, (0, 0, 0, 0 if batch[0].ndim == 4 else None))(*carry_G, setting_G2, batch)
 
 
 @jax.jit
-def _predict(params_G, frames_BTD, len_B):
-    return jax.vmap(lambda params: logits(params, frames_BTD, len_B))(params_G)
+def predict(params_G, frames_BTD, len_B, given):
+    """logits_GBC of every probe."""
+    return jax.vmap(lambda params: logits(params, _scaled(frames_BTD, given), len_B))(params_G)
 
 
-def _predict_all(params_G, frames_NTD: np.ndarray, len_N: np.ndarray) -> np.ndarray:
-    """logits_GNC, in chunks of one shape so that one program serves them all."""
-    chunks = []
-    for start in range(0, len(len_N), CHUNK):
-        part = slice(start, start + CHUNK)
-        chunks.append(np.asarray(_predict(params_G, pad_to(frames_NTD[part], CHUNK), pad_to(len_N[part], CHUNK))))
-    return np.concatenate(chunks, axis=1)[:, : len(len_N)]
+def _scaled(frames_BTD: jax.Array, given: dict) -> jax.Array:
+    return (frames_BTD - given["mean_D"]) * given["scale_D"]
 
 
-def _standardise(train_NTD, train_len_N, test_NTD):
-    """Both with mean 0 over the valid training frames, and scaled so that the clips' means have deviation 1.
+def _answers(params_G, read: Frames, rows: np.ndarray, given: dict, num_classes: int, multi: bool) -> np.ndarray:
+    """int32[G,N], the likeliest classes, or logits_GNC if ``multi``; in chunks of one shape, for one program."""
+    parts = []
+    for at in chunks(rows, CHUNK):
+        frames_NTD, len_N = read(at)
+        logits_GBC = predict(params_G, pad_to(frames_NTD, CHUNK), pad_to(len_N, CHUNK), given)
+        logits_GNC = np.asarray(logits_GBC)[:, : len(at), :num_classes]
+        parts.append(logits_GNC if multi else answers(logits_GNC))
+    return np.concatenate(parts, axis=1)
+
+
+def frame_moments(read: Frames, clips: int) -> tuple[np.ndarray, np.ndarray]:
+    """(mean_D, scale_D) float32: of all valid frames the mean, and what scales clips' means to a deviation of 1.
 
     Means over clips vary less than single frames do, so scaling by the frames would leave the classifier, which sees
     near-means at first, with small inputs that it learns last. The scale is bounded: a feature that varies between
     frames but hardly between clips would explode otherwise.
     """
-    valid_NT = np.arange(train_NTD.shape[1]) < train_len_N[:, None]
-    frames = train_NTD[valid_NT]
-    clip_means = np.where(valid_NT[:, :, None], train_NTD, 0).sum(1) / np.maximum(train_len_N, 1)[:, None]
-    deviation = np.maximum(clip_means.std(0), frames.std(0) / MAX_FRAME_SCALE)
-    scale = 1 / np.maximum(deviation, 1e-6)
-    return (train_NTD - frames.mean(0)) * scale, (test_NTD - frames.mean(0)) * scale
+    count, sums, squares, means = 0, 0.0, 0.0, []
+    for at in chunks(np.arange(clips), CHUNK):
+        frames_NTD, len_N = read(at)
+        valid_NT = np.arange(frames_NTD.shape[1]) < len_N[:, None]
+        frames_MD = frames_NTD[valid_NT].astype(np.float64)
+        count, sums, squares = count + len(frames_MD), sums + frames_MD.sum(0), squares + (frames_MD**2).sum(0)
+        of_clips = np.where(valid_NT[:, :, None], frames_NTD, 0).sum(1) / np.maximum(len_N, 1)[:, None]
+        means.append((len(at), of_clips.mean(0, np.float64), (of_clips.astype(np.float64) ** 2).sum(0)))
+    mean_D = sums / count
+    clip_mean_D = sum(n * mean for n, mean, _ in means) / clips
+    clip_std_D = np.sqrt(np.maximum(sum(square for *_, square in means) / clips - clip_mean_D**2, 0))
+    frame_std_D = np.sqrt(np.maximum(squares / count - mean_D**2, 0))
+    scale_D = 1 / np.maximum(np.maximum(clip_std_D, frame_std_D / MAX_FRAME_SCALE), 1e-6)
+    return mean_D.astype(np.float32), scale_D.astype(np.float32)
 
 
 def attention_probe(
-    data: ProbeData, train_len_N: np.ndarray, test_len_N: np.ndarray, *, steps: int
+    data: ProbeData, *, epochs: float, least: int, budget: Budget, saves: Saves
 ) -> tuple[np.ndarray, dict]:
     """Trains every setting without the held-out rows, which then select a setting and a stopping point.
 
-    The selected setting is trained for as long on all training rows, once for each of SEEDS. ``data.train_x`` and
-    ``data.test_x`` are frames [N,T,D], valid up to the given lengths. Equal inputs give equal results on one machine.
+    The selected setting is trained for as long on all training rows, once for each of SEEDS. Equal inputs give equal
+    results on one machine.
+
+    Args:
+      epochs, least: passes over the training clips, and the fewest steps.
+      saves: keeps the states of fits, so that they can go on.
 
     Returns:
-      logits_SNC float32 of the test rows, one set per seed, and what was selected.
+      What the test rows get, one set per seed (int32[S,N], the class; for a multi-label task float32[S,N,C] logits),
+      and what was selected.
+
+    Raises:
+      UserError: the memory budget of a device is too small for a single probe.
     """
-    train_NTD, test_NTD = _standardise(data.train_x, train_len_N, data.test_x)
-    rows, offset_C = padded(len(train_NTD), ROWS_MULTIPLE), class_offset(data.num_classes)
-    # rounded up: the last round may run a few steps beyond the schedule, where the rate is near 0
-    per_round = -(-steps // ROUNDS)
-    frames_NTD, len_N = jnp.asarray(pad_to(train_NTD, rows)), jnp.asarray(pad_to(train_len_N, rows))
-    onehot_NC = jnp.asarray(pad_to(data.onehot, rows, len(offset_C)))
+    offset_C, every, held = class_offset(data.num_classes), np.arange(len(data.held)), np.flatnonzero(data.held)
+    own = np.flatnonzero(~data.held)
+    mean_D, scale_D = frame_moments(data.train, len(every))
+    given = {"mean_D": mean_D, "scale_D": scale_D, "offset_C": offset_C}
+    plan = schedule(len(own), epochs, least)
+    frames = data.train(every[:1])[0].shape[1]
+
+    def side_by_side(fits: int, own_batches: bool) -> int:
+        sizes = fit_bytes(frames, len(mean_D), data.num_classes, plan.batch, own_batches)
+        return budget.side_by_side(fits, *sizes)
 
     def start(seed: int, among: np.ndarray) -> tuple[dict, Iterator[np.ndarray]]:
-        """Initial values for one seed, and its minibatches [R,B] of every round."""
+        """Initial values for one seed, and its minibatches."""
         rng = np.random.default_rng(seed)
         # initial values are drawn before the first permutation: results depend on the order of the two
-        params, clips = init(rng, train_NTD.shape[2], len(offset_C)), permuted(rng, among, BATCH)
-        return params, (np.stack(list(itertools.islice(clips, per_round))) for _ in range(ROUNDS))
+        return init(rng, len(mean_D), len(offset_C)), permuted(rng, among, plan.batch)
 
-    def train(params_G, setting_G2: np.ndarray, orders: Iterator[np.ndarray], rounds: int, **options) -> Kept:
-        """Trains all probes at once; a step of ``fit`` is a round."""
+    def read(at: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        return (*data.train(at), data.target(at, len(offset_C)))
 
-        def update(params_G, state_G, chosen):
-            chosen = jnp.asarray(chosen, jnp.int32)
-            carry = params_G, state_G
-            return _round(carry, setting_G2, frames_NTD, len_N, onehot_NC, chosen, offset_C, data.multi, steps)
+    def train(params_G, settings: list[tuple[float, float]], batches: Iterator, steps: int, *named, **options) -> Kept:
+        """Trains all probes at once; a batch holds clips for all of them, or a row of clips for each."""
+        setting_G2 = np.array(settings, np.float32)
+
+        def update(params_G, state_G, at):
+            each = [read(row) for row in at] if at.ndim == 2 else None
+            batch = tuple(np.stack(part) for part in zip(*each, strict=True)) if each else read(at)
+            return step((params_G, state_G), setting_G2, batch, given, multi=data.multi, steps=plan.steps)
 
         # a schedule, though its value is never used: for a constant rate the state would have no step count and another
-        # structure than the optimizer of ``_round`` expects
+        # structure than the optimizer of ``step`` expects
         state_G = jax.vmap(optax.adamw(lambda _: 0.0).init)(params_G)
-        return fit(update, params_G, state_G, orders, steps=rounds, **options)
+        saved = saves.of("attention", settings, steps, plan.steps, plan.batch, *named).state()
+        options |= {"saved": saved, "label": "attention probe"}
+        return fit(update, params_G, state_G, batches, steps=steps, **options)
 
-    held_NTD, held_len_N, held_y = train_NTD[data.held], train_len_N[data.held], data.train_y[data.held]
-    best_setting: dict[float, int] = {}
+    def scores(params_G) -> list[float]:
+        found = _answers(params_G, data.train, held, given, data.num_classes, data.multi)
+        return [score(one, data.train_y[held]) for one in found]
 
-    def look(params_G) -> float:
-        """Minus the best score of any setting, as ``fit`` keeps the lowest."""
-        logits_GNC = _predict_all(params_G, held_NTD, held_len_N)[..., : data.num_classes]
-        scores = [score(logits_NC, held_y) for logits_NC in logits_GNC]
-        best_setting.setdefault(-max(scores), int(np.argmax(scores)))  # of equal scores the earliest round counts
-        return -max(scores)
-
-    params, orders = start(SEEDS[0], np.flatnonzero(~data.held))
-    # every setting starts from the same values and sees the same minibatches, so that they differ in nothing else
-    params_G = jax.tree.map(lambda x: np.repeat(x[None], len(SETTINGS), axis=0), params)
-    looks = range(1, ROUNDS + 1)
-    kept = train(params_G, np.array(SETTINGS, np.float32), orders, ROUNDS, look=look, looks=looks)
-    setting = SETTINGS[best_setting[kept.loss]]
-    starts, orders = zip(*(start(seed, np.arange(len(train_NTD))) for seed in SEEDS), strict=True)
-    params_S = jax.tree.map(lambda *x: np.stack(x), *starts)
-    orders_S = (np.stack(of_seeds) for of_seeds in zip(*orders, strict=True))
-    # The same schedule of ``steps`` as in the selection, stopped after the same round: a shorter schedule would end at
-    # another learning rate than the state that was selected.
-    final = train(params_S, np.array([setting] * len(SEEDS), np.float32), orders_S, kept.step)
-    logits_SNC = _predict_all(final.params, test_NTD, test_len_N)[..., : data.num_classes]
+    best, setting = Kept(math.inf, 0, None), SETTINGS[0]
+    side = side_by_side(len(SETTINGS), own_batches=False)
+    for some in (SETTINGS[first : first + side] for first in range(0, len(SETTINGS), side)):
+        # every setting starts from the same values and sees the same minibatches, so that they differ in nothing else
+        params, batches = start(SEEDS[0], own)
+        params_G = jax.tree.map(lambda x, some=some: np.repeat(x[None], len(some), axis=0), params)
+        options = {"look": lambda params_G: -max(scores(params_G)), "looks": plan.looks}
+        kept = train(params_G, list(some), batches, plan.looks[-1], **options)
+        if kept.loss < best.loss:
+            best, setting = kept, some[int(np.argmax(scores(kept.params)))]
+    found, side = [], side_by_side(len(SEEDS), own_batches=True)
+    for some in (SEEDS[first : first + side] for first in range(0, len(SEEDS), side)):
+        starts, orders = zip(*(start(seed, every) for seed in some), strict=True)
+        params_S = jax.tree.map(lambda *x: np.stack(x), *starts)
+        orders_S = (np.stack(of_seeds) for of_seeds in zip(*orders, strict=True))
+        # The same schedule as in the selection, stopped after the same step: a shorter schedule would end at another
+        # learning rate than the state that was selected.
+        final = train(params_S, [setting] * len(some), orders_S, best.step, some)
+        at = np.arange(data.num_test)
+        found.append(_answers(final.params, data.test, at, given, data.num_classes, data.multi))
     rate, decay = setting
-    selected = {"learning_rate": rate, "weight_decay": decay, "steps": kept.step * per_round, "seeds": list(SEEDS)}
-    return logits_SNC, {**selected, "selection_score": -kept.loss}
+    selected = {"learning_rate": rate, "weight_decay": decay, "steps": best.step, "seeds": list(SEEDS)}
+    return np.concatenate(found), {**selected, "batch": plan.batch, "selection_score": -best.loss}

@@ -1,6 +1,9 @@
-"""Linear probe: logistic regression by L-BFGS, for a grid of penalties at once; held-out rows choose the penalty."""
+"""Linear probe: logistic regressions with a grid of penalties, of which held-out rows choose one.
 
-import dataclasses
+Where all of them fit into the memory budget at once they are fitted exactly, by L-BFGS; otherwise in minibatches that
+are read from disk, see ``streamed_linear``. Both minimise the same objective.
+"""
+
 import functools
 
 import jax
@@ -8,69 +11,27 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from alp_jax.evaluation.stats.metrics import mean_average_precision, standardise
+from alp_jax.evaluation.budget import Budget
+from alp_jax.evaluation.fit_state import Saves
+from alp_jax.evaluation.probes.data import (
+    ROWS_MULTIPLE,
+    ProbeData,
+    Reader,
+    answers,
+    chunks,
+    class_offset,
+    losses,
+    moments,
+    padded,
+    padded_classes,
+    score,
+)
+from alp_jax.evaluation.probes.streamed_linear import Linear, fit_streamed
 
 # the objective adds 0.5 * penalty * |w|^2 to the mean loss; features are standardised
 PENALTIES = tuple(10.0**k for k in (-4, -3, -2, -1, 0, 1))
 MAX_ITERATIONS = 60
 GRADIENT_NORM = 1e-3
-ROWS_MULTIPLE, CLASSES_MULTIPLE = 512, 32  # sizes are padded up to these, so that tasks share compiled programs
-_ABSENT = -1e9  # logit of a padding class
-
-
-@dataclasses.dataclass(frozen=True)
-class ProbeData:
-    """The data of a probe.
-
-    Attributes:
-      train_x, test_x: float32[N,...] features.
-      train_y: int32[N] classes, or float32[N,C] with 1 for each label of a multi-label task.
-      held: bool[N], training rows that only select settings.
-      num_classes: C.
-    """
-
-    train_x: np.ndarray
-    train_y: np.ndarray
-    held: np.ndarray
-    test_x: np.ndarray
-    num_classes: int
-
-    @property
-    def multi(self) -> bool:
-        """Whether a clip may have several labels."""
-        return self.train_y.ndim == 2
-
-    @property
-    def onehot(self) -> np.ndarray:
-        """``train_y`` as float32[N,C]."""
-        return self.train_y if self.multi else np.eye(self.num_classes, dtype=np.float32)[self.train_y]
-
-
-def padded(size: int, multiple: int) -> int:
-    """The smallest product of ``multiple`` and a power of two that is at least ``size``."""
-    while multiple < size:
-        multiple *= 2
-    return multiple
-
-
-def pad_to(array: np.ndarray, *sizes: int) -> np.ndarray:
-    """``array`` with its leading axes padded with zeros to ``sizes``."""
-    widths = [(0, size - have) for size, have in zip(sizes, array.shape, strict=False)]
-    return np.pad(array, widths + [(0, 0)] * (array.ndim - len(widths)))
-
-
-def class_offset(num_classes: int) -> np.ndarray:
-    """What to add to logits so that padding classes are never chosen; float32[padded C]."""
-    total = padded(num_classes, CLASSES_MULTIPLE)
-    return np.where(np.arange(total) < num_classes, 0.0, _ABSENT).astype(np.float32)
-
-
-def losses(logits_NC: jax.Array, onehot_NC: jax.Array, multi) -> jax.Array:
-    """loss_N: softmax cross-entropy or, if ``multi``, sigmoid cross-entropy summed over classes."""
-    # where instead of *: nothing of a padding class, whose log-probability is near -1e9, enters the sum or its gradient
-    one = -jnp.sum(jnp.where(onehot_NC > 0, onehot_NC * jax.nn.log_softmax(logits_NC), 0.0), axis=-1)
-    many = jnp.sum(jax.nn.softplus(logits_NC) - jnp.where(onehot_NC > 0, onehot_NC * logits_NC, 0.0), axis=-1)
-    return jnp.where(multi, many, one)
 
 
 @functools.partial(jax.jit, static_argnames="iterations")
@@ -105,40 +66,72 @@ def fit_grid(x_ND, onehot_NC, weight_GN, penalty_G, offset_C, multi, iterations:
     return jax.vmap(one)(weight_GN, penalty_G)
 
 
-def score(logits_NC: np.ndarray, target: np.ndarray) -> float:
-    """The score that selects settings: accuracy, or mean average precision for a multi-label ``target`` [N,C]."""
-    if target.ndim == 2:
-        value = mean_average_precision(logits_NC, target).value
-        return -1.0 if np.isnan(value) else value
-    return float((logits_NC.argmax(1) == target).mean())
+def exact_bytes(rows: int, width: int, num_classes: int) -> tuple[int, int]:
+    """Bytes that the exact fits of ``rows`` training clips take: on the host, and on a device, all at once.
+
+    The device holds features and targets, and for every fit about fourteen tables of logits and thirty of weights (ten
+    steps of L-BFGS with their gradients among them); that the compiled program takes no more is tested.
+    """
+    rows, classes = padded(rows, ROWS_MULTIPLE), padded_classes(num_classes)
+    given = 4 * rows * (width + classes)
+    return 2 * given, given + 4 * 2 * len(PENALTIES) * (14 * rows * classes + 30 * (width + 1) * classes)
 
 
-def linear_probe(data: ProbeData) -> tuple[np.ndarray, dict]:
-    """Fits every penalty without the held-out rows and again with them, in one program; the held-out rows select.
+def is_exact(rows: int, width: int, num_classes: int, budget: Budget) -> bool:
+    """Whether the fits are exact."""
+    host, device = exact_bytes(rows, width, num_classes)
+    return host <= budget.host and device <= budget.device
+
+
+def linear_probe(data: ProbeData, *, epochs: float, budget: Budget, saves: Saves) -> tuple[np.ndarray, dict]:
+    """Fits every penalty without the held-out rows, which select one, and that one again with them.
 
     The largest penalty wins a tie. Deterministic.
 
+    Args:
+      epochs: passes over the training rows, where the fit is streamed.
+      saves: keeps the state of a streamed fit, so that it can go on.
+
     Returns:
-      logits_NC float32 of the test rows, with the selected penalty fitted to all training rows, and what was selected.
+      What the selected penalty answers on the test rows (int32[N], the class; for a multi-label task float32[N,C]
+      logits), and what was selected.
     """
-    train_x, test_x = standardise(data.train_x, data.test_x)
-    rows = padded(len(train_x), ROWS_MULTIPLE)
+    fitted, selected = fit_linear(data, epochs=epochs, budget=budget, saves=saves)
+    return np.concatenate([_answers(fitted, data.test, at, data.multi) for at in chunks(np.arange(data.num_test))]), (
+        selected
+    )
+
+
+def fit_linear(data: ProbeData, *, epochs: float, budget: Budget, saves: Saves) -> tuple[Linear, dict]:
+    """The classifier of ``linear_probe``, and what was selected."""
+    width = data.train(np.arange(1)).shape[1]
+    if not is_exact(len(data.train_y), width, data.num_classes, budget):
+        return fit_streamed(data, tuple(reversed(PENALTIES)), epochs=epochs, budget=budget, saves=saves)
+    every = np.arange(len(data.train_y))
+    mean_D, scale_D = moments(data.train, every)
     offset_C = class_offset(data.num_classes)
+    x_ND = np.zeros((padded(len(every), ROWS_MULTIPLE), width), np.float32)
+    onehot_NC = np.zeros((len(x_ND), len(offset_C)), np.float32)
+    for at in chunks(every):
+        x_ND[at] = (data.train(at) - mean_D) * scale_D
+        if data.multi:
+            onehot_NC[at, : data.num_classes] = data.train_y[at]
+        else:
+            onehot_NC[at, data.train_y[at]] = 1
     # Rows are left out by a weight of 0, as padding rows are, so that every fit has one shape and they share a program.
     # The first half of G is fitted without the held-out rows, the second with them.
-    weight_GN = np.repeat([~data.held, np.ones(len(data.held), bool)], len(PENALTIES), axis=0).astype(np.float32)
-    w_GDC, b_GC = fit_grid(
-        pad_to(train_x, rows),
-        pad_to(data.onehot, rows, len(offset_C)),
-        np.pad(weight_GN, [(0, 0), (0, rows - len(train_x))]),
-        np.array(PENALTIES * 2, np.float32),
-        offset_C,
-        data.multi,
-    )
+    weight_GN = np.zeros((2 * len(PENALTIES), len(x_ND)), np.float32)
+    weight_GN[:, every] = np.repeat([~data.held, np.ones(len(every), bool)], len(PENALTIES), axis=0)
+    w_GDC, b_GC = fit_grid(x_ND, onehot_NC, weight_GN, np.array(PENALTIES * 2, np.float32), offset_C, data.multi)
     w_GDC, b_GC = np.asarray(w_GDC)[..., : data.num_classes], np.asarray(b_GC)[:, : data.num_classes]
-    held_x, held_y = train_x[data.held], data.train_y[data.held]
-    scores = [score(held_x @ w_GDC[g] + b_GC[g], held_y) for g in range(len(PENALTIES))]
+    fits = [Linear(mean_D, scale_D, w_DC, b_C) for w_DC, b_C in zip(w_GDC, b_GC, strict=True)]
+    held = np.flatnonzero(data.held)
+    scores = [score(_answers(fits[g], data.train, held, data.multi), data.train_y[held]) for g in range(len(PENALTIES))]
     best = max(range(len(PENALTIES)), key=lambda g: (scores[g], PENALTIES[g]))
-    refit = best + len(PENALTIES)  # the same penalty, fitted to the held-out rows too
-    logits = test_x @ w_GDC[refit] + b_GC[refit]
-    return logits, {"penalty": PENALTIES[best], "selection_score": scores[best]}
+    # the same penalty, fitted to the held-out rows too
+    return fits[best + len(PENALTIES)], {"penalty": PENALTIES[best], "selection_score": scores[best]}
+
+
+def _answers(fitted: Linear, read: Reader, at: np.ndarray, multi: bool) -> np.ndarray:
+    logits_NC = fitted.logits(read(at))
+    return logits_NC if multi else answers(logits_NC)

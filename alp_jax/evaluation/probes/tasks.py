@@ -86,13 +86,13 @@ def _single(table: Table, name: str, config: EvalConfig) -> Task | Shortage:
     classes = tuple(sorted(set(counts["train"]) - set(dropped)))
     if len(classes) < 2:
         return _shortage(classes, counts, sides, fewest, "classes")
-    kept = {split: rows[[label_of[row] in classes for row in rows.tolist()]] for split, rows in sides.items()}
+    index = {name: i for i, name in enumerate(classes)}
+    kept = {split: rows[[label_of[row] in index for row in rows.tolist()]] for split, rows in sides.items()}
     train = subset(table, kept["train"], config.max_train_clips, label_of)
     valid = subset(table, kept["valid"], config.max_train_clips // 4, label_of)
     test = subset(table, kept["test"], config.max_test_clips, label_of)
     if len({label_of[row] for row in valid.tolist()}) * 2 < len(classes):
         valid = valid[:0]  # under half of the classes occur in it: too few to select by
-    index = {name: i for i, name in enumerate(classes)}
 
     def target(rows):
         return np.array([index[label_of[row]] for row in rows.tolist()], np.int32)

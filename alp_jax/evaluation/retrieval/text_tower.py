@@ -9,7 +9,15 @@ from alp_jax.config.schema import ObjectiveConfig
 from alp_jax.data.text.normalise import normalise
 from alp_jax.evaluation.evaluator import Setup
 from alp_jax.evaluation.features import Features
-from alp_jax.evaluation.frozen_fit import BATCH, Captioned, Fitted, Frames, fit_text_side, in_batches
+from alp_jax.evaluation.frozen_fit import (
+    BATCH,
+    Captioned,
+    Fitted,
+    Frames,
+    fit_text_side,
+    in_batches,
+    text_steps,
+)
 from alp_jax.evaluation.measured import Measured
 from alp_jax.evaluation.retrieval.task import CaptionedClips, score_retrieval
 from alp_jax.objectives.base import SpecialTokens
@@ -23,8 +31,11 @@ def search(clips: CaptionedClips, setup: Setup, features: Features) -> dict[str,
     texts = sorted({normalise(text) for captions in clips.train_captions for text in captions})
     number = {text: k for k, text in enumerate(texts)}
 
+    config = setup.config
+    most = config.attention_frames or features.longest(clips.train_row, clips.test_row)
+
     def reader(rows: np.ndarray) -> Frames:
-        return lambda chosen: features.frames(rows[chosen], setup.config.attention_frames)
+        return lambda chosen: features.frames(rows[chosen], most)
 
     data = Captioned(
         reader(clips.train_row),
@@ -34,7 +45,13 @@ def search(clips: CaptionedClips, setup: Setup, features: Features) -> dict[str,
     )
     start = {"text": setup.text_start} if setup.text_start else None
     fitted = fit_text_side(
-        data, setup.model_config, OBJECTIVE, setup.special, steps=setup.config.lit_steps, start=start
+        data,
+        setup.model_config,
+        OBJECTIVE,
+        setup.special,
+        steps=(steps := text_steps(config, clips.held)),
+        start=start,
+        saved=features.saves("text tower", clips.split_hash, steps, config.lit_text, most).state(),
     )
     audio_AE = embed_frames(fitted, reader(clips.test_row), len(clips.test_row))
     text_ME = embed_ids(fitted, [setup.encode(text) for text in clips.test_captions], setup.special)

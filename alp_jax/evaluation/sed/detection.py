@@ -8,9 +8,11 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from alp_jax.config.schema import EvalConfig
 from alp_jax.core.clip import SAMPLE_RATE, Event
 from alp_jax.core.metrics import METRICS
 from alp_jax.core.run_files import DETECTION, FRAMES
+from alp_jax.evaluation.budget import Budget
 from alp_jax.evaluation.evaluator import Evaluator, Setup
 from alp_jax.evaluation.features import Features
 from alp_jax.evaluation.measured import Measured
@@ -44,10 +46,10 @@ class DetectionEvaluator(Evaluator):
         return (FRAMES,)
 
     def measure(self, features: Features, model: EvalModel, pooling: str) -> dict[str, Measured]:
-        return {DETECTION: detect(self.split, features)}
+        return {DETECTION: detect(self.split, features, self.setup.config)}
 
     def floor(self, features: Features) -> dict[str, Measured]:
-        return {DETECTION: detect(self.split, features)}
+        return {DETECTION: detect(self.split, features, self.setup.config)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +60,7 @@ class _Frames:
     hop_N: np.ndarray
 
 
-def detect(task: SedTask, features: Features) -> Measured:
+def detect(task: SedTask, features: Features, config: EvalConfig) -> Measured:
     """Fits a linear frame probe and scores it: values with intervals over test clips, and the selected setting.
 
     ``psds1`` is the headline. Small encoders seldom score above zero there, so two easier metrics stand beside it:
@@ -70,7 +72,15 @@ def detect(task: SedTask, features: Features) -> Measured:
     def targets(clips: np.ndarray, frames: int) -> np.ndarray:
         return np.stack([_active(task.train.events[n], task.classes, frames, train.hop_N[n]) for n in clips])
 
-    weight_DC, bias_C, selected = fit_frame_probe(train.read, targets, task.held, len(task.classes))
+    weight_DC, bias_C, selected = fit_frame_probe(
+        train.read,
+        targets,
+        task.held,
+        len(task.classes),
+        epochs=config.probe_epochs,
+        budget=Budget.of(config),
+        saves=features.saves(DETECTION, task.split_hash, task.seconds),
+    )
     drawn = bootstrap.Resamples(task.test.groups, count=RESAMPLES)
     weight_RN = np.concatenate([np.ones((1, len(drawn.member_N))), drawn.apply(lambda weight_rN: weight_rN)])
     changes = _changes(task, test, weight_DC, bias_C)

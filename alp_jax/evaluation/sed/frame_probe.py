@@ -1,6 +1,11 @@
-"""A linear probe on single frames, fitted for several settings at once; clips are read in batches to bound memory."""
+"""A linear probe on single frames, fitted for several settings at once, as many as the memory budget allows.
 
+Clips are read in batches, so that only the frames of one batch are in memory.
+"""
+
+import dataclasses
 import functools
+import math
 from collections.abc import Callable, Iterator
 
 import jax
@@ -9,11 +14,15 @@ import numpy as np
 import optax
 from scipy.ndimage import median_filter
 
-from alp_jax.evaluation.frozen_fit import Frames, fit, sampled
+from alp_jax.evaluation.budget import Budget
+from alp_jax.evaluation.fit_state import Saves
+from alp_jax.evaluation.frozen_fit import Frames, Kept, Schedule, fit, permuted
 from alp_jax.evaluation.stats.metrics import mean_average_precision
 
 SETTINGS = tuple((lr, decay) for lr in (3e-3, 1e-2, 3e-2) for decay in (1e-3, 1e-1))  # AdamW: rate, weight decay
-STEPS, WARMUP, BATCH = 400, 20, 32  # clips in a batch
+STEPS, WARMUP = 400, 20  # the fewest steps, for small sets
+BATCH, MOST_BATCH = 32, 64  # clips in a batch: of a small set and at most
+LOOKS = 4  # at the held-out frames
 SCORED_FRAMES = 20_000  # held-out frames, spread evenly, on which settings are compared
 
 
@@ -29,42 +38,93 @@ def moments(frames: Frames, clips: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return mean_D.astype(np.float32), scale_D.astype(np.float32)
 
 
+def schedule(clips: int, epochs: float) -> Schedule:
+    """The batches of a fit of ``clips``."""
+    return Schedule.of(clips, epochs, STEPS, BATCH, MOST_BATCH, looks=LOOKS)
+
+
+def fit_bytes(frames: int, width: int, classes: int, batch: int) -> tuple[int, int]:
+    """Bytes on a device: those that all settings of a step share, and those of each."""
+    rows = batch * frames
+    return 4 * rows * (2 * width + 2 * classes), 4 * (10 * width * classes + 6 * rows * classes)
+
+
 def fit_frame_probe(
-    frames: Frames, targets: Callable[[np.ndarray, int], np.ndarray], held: np.ndarray, classes: int, seed: int = 0
+    frames: Frames,
+    targets: Callable[[np.ndarray, int], np.ndarray],
+    held: np.ndarray,
+    classes: int,
+    *,
+    epochs: float,
+    budget: Budget,
+    saves: Saves,
+    seed: int = 0,
 ) -> tuple[np.ndarray, np.ndarray, dict]:
-    """Fits sigmoid classifiers of single frames; mean average precision over held-out frames selects a setting.
+    """Fits sigmoid classifiers of single frames; mean average precision over held-out frames selects setting and step.
 
     Args:
-      frames: reads clips by position, 0 to ``len(held)``.
+      frames: reads clips by position, 0 to ``len(held)``, always with the same number of frames.
       targets: (clips, T) -> float32[N,T,C], 1 where a class sounds.
-      held: bool[clips], True for clips that only select a setting.
+      held: bool[clips], True for clips that only select.
       classes: C.
+      epochs: passes over the clips that are not held.
+      saves: keeps the states of fits, so that they can go on.
 
     Returns:
       weight_DC and bias_C, which apply to frames that are not standardised, and what was selected.
+
+    Raises:
+      UserError: the memory budget of a device is too small for a single setting.
     """
     fitted = np.flatnonzero(~held)
     mean_D, scale_D = moments(frames, fitted)
-    setting_G2 = jnp.asarray(SETTINGS, jnp.float32)
-    params = {
-        "w": jnp.zeros((len(SETTINGS), len(mean_D), classes)),
-        "b": jnp.full((len(SETTINGS), classes), -3.0),  # most frames of most classes are silent
-    }
-    start, update = _trainer()
+    plan = schedule(len(fitted), epochs)
+    start, update = _trainer(plan.steps)
+    held_FD, held_FC = _held_frames(frames, targets, np.flatnonzero(held))
+    held_FD = (held_FD - mean_D) * scale_D
 
-    def step(params, state, clips: np.ndarray):
-        x_NTD, len_N = frames(clips)
-        x_NTD = (x_NTD - mean_D) * scale_D
-        return update(params, state, setting_G2, x_NTD, len_N, targets(clips, x_NTD.shape[1]))
+    def scores(params) -> list[float]:
+        each = zip(np.asarray(params["w"]), np.asarray(params["b"]), strict=True)
+        values = [mean_average_precision(held_FD @ w + b, held_FC).value for w, b in each]
+        return [-1.0 if np.isnan(value) else value for value in values]  # NaN: no class sounds in any frame
 
-    clips = sampled(np.random.default_rng(seed), fitted, BATCH)
-    params = fit(step, params, start(params, setting_G2), clips, steps=STEPS, label="frame probe").params
-    weight_GDC = np.asarray(params["w"]) * scale_D[None, :, None]
-    bias_GC = np.asarray(params["b"]) - np.einsum("d,gdc->gc", mean_D, weight_GDC)
-    scores = _select(frames, targets, np.flatnonzero(held), weight_GDC, bias_GC)
-    best = int(np.argmax(scores))
-    lr, decay = SETTINGS[best]
-    return weight_GDC[best], bias_GC[best], {"lr": lr, "weight_decay": decay, "selection_score": scores[best]}
+    def train(settings: tuple[tuple[float, float], ...]) -> Kept:
+        setting_G2 = jnp.asarray(settings, jnp.float32)
+        params = {
+            "w": jnp.zeros((len(settings), len(mean_D), classes)),
+            "b": jnp.full((len(settings), classes), -3.0),  # most frames of most classes are silent
+        }
+
+        def step(params, state, clips: np.ndarray):
+            x_NTD, len_N = frames(clips)
+            x_NTD = (x_NTD - mean_D) * scale_D
+            return update(params, state, setting_G2, x_NTD, len_N, targets(clips, x_NTD.shape[1]))
+
+        return fit(
+            step,
+            params,
+            start(params, setting_G2),
+            permuted(np.random.default_rng(seed), fitted, plan.batch),
+            steps=plan.steps,
+            look=lambda params: -max(scores(params)),
+            looks=plan.looks,
+            label="frame probe",
+            saved=saves.of("frame probe", settings, dataclasses.astuple(plan), seed).state(),
+        )
+
+    best, setting, chosen = Kept(math.inf, 0, None), SETTINGS[0], 0
+    width = frames(fitted[:1])[0].shape[1]
+    side = budget.side_by_side(len(SETTINGS), *fit_bytes(width, len(mean_D), classes, plan.batch))
+    for some in (SETTINGS[first : first + side] for first in range(0, len(SETTINGS), side)):
+        kept = train(some)
+        if kept.loss < best.loss:
+            best, chosen = kept, int(np.argmax(scores(kept.params)))
+            setting = some[chosen]
+    weight_DC = np.asarray(best.params["w"][chosen]) * scale_D[:, None]
+    bias_C = np.asarray(best.params["b"][chosen]) - mean_D @ weight_DC
+    lr, decay = setting
+    selected = {"lr": lr, "weight_decay": decay, "selection_score": -best.loss, "step": best.step, "batch": plan.batch}
+    return weight_DC, bias_C, selected
 
 
 def frame_scores(
@@ -75,9 +135,7 @@ def frame_scores(
     for x_NTD, len_N in _batches(frames, clips):
         batches.append(1 / (1 + np.exp(-np.clip(x_NTD @ weight_DC + bias_C, -60, 60))))
         lengths.append(len_N)
-    width = max(scores.shape[1] for scores in batches)
-    padded = [np.pad(scores, [(0, 0), (0, width - scores.shape[1]), (0, 0)]) for scores in batches]
-    return np.concatenate(padded).astype(np.float32), np.concatenate(lengths)
+    return np.concatenate(batches).astype(np.float32, copy=False), np.concatenate(lengths)
 
 
 def smoothed(scores_NTC: np.ndarray, len_N: np.ndarray, width: int) -> np.ndarray:
@@ -94,11 +152,11 @@ def _batches(frames: Frames, clips: np.ndarray) -> Iterator[tuple[np.ndarray, np
 
 
 @functools.cache
-def _trainer() -> tuple[Callable, Callable]:
-    """(start, update) for all settings at once; cached, so that all tasks and models of a process share them."""
+def _trainer(steps: int) -> tuple[Callable, Callable]:
+    """(start, update) for several settings at once; cached, so that all tasks and models of a process share them."""
 
     def optimizer(setting_2):
-        rate = optax.warmup_cosine_decay_schedule(0.0, 1.0, WARMUP, STEPS)
+        rate = optax.warmup_cosine_decay_schedule(0.0, 1.0, WARMUP, steps)
         return optax.chain(
             optax.scale_by_adam(),
             optax.add_decayed_weights(setting_2[1]),
@@ -121,17 +179,15 @@ def _trainer() -> tuple[Callable, Callable]:
     return start, jax.jit(jax.vmap(one, in_axes=(0, 0, 0, None, None, None)))
 
 
-def _select(frames: Frames, targets, clips: np.ndarray, weight_GDC, bias_GC) -> list[float]:
-    """Mean average precision over frames of ``clips`` for every setting."""
+def _held_frames(frames: Frames, targets, clips: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(x_FD, target_FC) of at most about SCORED_FRAMES frames of ``clips``."""
     xs, ys = [], []
     for start in range(0, len(clips), BATCH):
         some = clips[start : start + BATCH]
         x_NTD, len_N = frames(some)
         inside_NT = np.arange(x_NTD.shape[1]) < len_N[:, None]
         stride = max(1, len(clips) * x_NTD.shape[1] // SCORED_FRAMES)
-        xs.append(x_NTD[inside_NT][::stride])
-        ys.append(targets(some, x_NTD.shape[1])[inside_NT][::stride])
-    y_FC = np.concatenate(ys)
-    x_FD = np.concatenate(xs)
-    values = [mean_average_precision(x_FD @ w + b, y_FC).value for w, b in zip(weight_GDC, bias_GC, strict=True)]
-    return [-1.0 if np.isnan(value) else value for value in values]  # NaN: no class sounds in any frame
+        # a copy: a view would keep every frame in memory
+        xs.append(x_NTD[inside_NT][::stride].copy())
+        ys.append(targets(some, x_NTD.shape[1])[inside_NT][::stride].copy())
+    return np.concatenate(xs), np.concatenate(ys)

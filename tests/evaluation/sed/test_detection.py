@@ -119,7 +119,7 @@ def test_the_probe_finds_planted_events(records, spectral_encoder, config, tmp_p
 
     def detect(model, name):
         features = extract(model, data, [], tmp_path / name / "frames", config, bucket_seconds=(10.0,))
-        return detection.detect(task, features)
+        return detection.detect(task, features, config)
 
     found = detect(spectral_encoder, "spectral")
     assert found.values["psds1"]["value"] > 0.9
