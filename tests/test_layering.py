@@ -40,7 +40,7 @@ ALLOWED = {
         "train.remote_run",
     },
     "golden": BASE | BELOW_TRAIN | {"evaluation.retrieval", "interop.formats"},
-    "bench": BASE | {"data", "models", "objectives", "parallel", "planning", "train"},
+    "bench": BASE | {"data", "evaluation", "models", "objectives", "parallel", "planning", "train"},
     "cli": None,  # anything
 }
 # library -> where it may be imported, as path prefixes under alp_jax/

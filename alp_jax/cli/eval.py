@@ -38,15 +38,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--data", metavar="DIR", help="data set, or with --suite paper a folder of them; by default the run's own"
     )
     parser.add_argument("--out", type=pathlib.Path, metavar="DIR", help="where results go; by default RUN/eval")
-    parser.add_argument(
-        "--start",
-        type=location,
-        metavar="DIR",
-        help="run or import to compare with; by default the encoder that training began with, if it did",
-    )
-    parser.add_argument(
-        "--no_baselines", action="store_true", help="leave out the untrained encoder and the one training began with"
-    )
+    start = "run or import to compare with; by default the encoder that training began with, if it did"
+    parser.add_argument("--start", type=location, metavar="DIR", help=start)
+    none = "leave out the untrained encoder and the one training began with"
+    parser.add_argument("--no_baselines", action="store_true", help=none)
+    dry = "only tell what memory, disk and hours it will take, here and on an H100"
+    parser.add_argument("--dry_run", action="store_true", help=dry)
     parser.add_argument(
         "--floors", type=pathlib.Path, metavar="FILE", help="file in which runs on the same data share floors"
     )
@@ -86,6 +83,7 @@ def run(args: argparse.Namespace) -> dict:
         baselines=not args.no_baselines,
         floors=args.floors,
         keep_features=args.keep_features,
+        dry_run=args.dry_run,
         tell=tell,
     )
 

@@ -20,6 +20,7 @@ from alp_jax.data.text.tokenizer import Tokenizer
 from alp_jax.evaluation.features import Features
 from alp_jax.evaluation.measured import Measured
 from alp_jax.evaluation.model import EvalModel
+from alp_jax.evaluation.probes.sizes import Size
 from alp_jax.evaluation.table import Shortage, Split, Table, read_table
 from alp_jax.objectives.base import SpecialTokens
 
@@ -149,6 +150,10 @@ class Evaluator(abc.ABC):
     @abc.abstractmethod
     def floor(self, features: Features) -> dict[str, Measured]:
         """Task name -> result without any network, from log-mel ``features``; tasks without a floor are left out."""
+
+    def size(self) -> Size | None:
+        """Clips and classes, from which the time and memory of a probe are predicted; None where no probe is fitted."""
+        return None
 
     def facts(self) -> dict:
         """What every result says about the task."""

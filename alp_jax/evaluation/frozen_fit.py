@@ -186,16 +186,7 @@ def fit_text_side(
     params = _started(jax.jit(init)(jax.random.key(seed)), start or {})
     mesh = make_mesh(MeshConfig(), jax.devices()[:1])
     parts = make_objective(objective, tokens, mesh)
-    rate = optax.warmup_cosine_decay_schedule(0.0, RATE, max(1, round(WARMUP * steps)), steps)
-    # the clip comes first: behind AdamW it would bound the update, and one huge gradient would stay in the moments
-    optimizer = optax.chain(
-        optax.clip_by_global_norm(CLIP_NORM), optax.adamw(rate, b2=0.98, weight_decay=DECAY, mask=decay_mask)
-    )
-    if only:
-        # the whole chain is wrapped, so the clipped norm is that of the trained parameters, and the others do not decay
-        learns = jax.tree_util.tree_map_with_path(lambda path, _: f"'{only}'" in jax.tree_util.keystr(path), params)
-        labels = jax.tree.map(lambda yes: "learns" if yes else "stays", learns)
-        optimizer = optax.multi_transform({"learns": optimizer, "stays": optax.set_to_zero()}, labels)
+    optimizer = _text_optimizer(params, steps, only)
 
     def loss(params, batch, key):
         objective_key, *side_keys = jax.random.split(key, 3)
@@ -243,6 +234,20 @@ def fit_text_side(
         saved=saved,
     )
     return Fitted(apply, kept.params, {"selection_loss": kept.loss, "step": kept.step, "steps": steps})
+
+
+def _text_optimizer(params: dict, steps: int, only: str) -> optax.GradientTransformation:
+    rate = optax.warmup_cosine_decay_schedule(0.0, RATE, max(1, round(WARMUP * steps)), steps)
+    # the clip comes first: behind AdamW it would bound the update, and one huge gradient would stay in the moments
+    optimizer = optax.chain(
+        optax.clip_by_global_norm(CLIP_NORM), optax.adamw(rate, b2=0.98, weight_decay=DECAY, mask=decay_mask)
+    )
+    if only:
+        # the whole chain is wrapped, so the clipped norm is that of the trained parameters, and the others do not decay
+        learns = jax.tree_util.tree_map_with_path(lambda path, _: f"'{only}'" in jax.tree_util.keystr(path), params)
+        labels = jax.tree.map(lambda yes: "learns" if yes else "stays", learns)
+        optimizer = optax.multi_transform({"learns": optimizer, "stays": optax.set_to_zero()}, labels)
+    return optimizer
 
 
 def text_steps(config: EvalConfig, held: np.ndarray) -> int:

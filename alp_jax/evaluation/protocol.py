@@ -15,7 +15,7 @@ LONGEST_S = 30.0
 PAPER_EDGES_S = (1.0, 2.0, 4.0, 6.0, 8.0, 10.1, 20.0, LONGEST_S)
 CAPTION_TOKENS = 128  # of the public recipe for captions: learnt, and written at most
 # settings of a run that are about its machine, or name files that a user chose
-_KEPT = ("batch_seconds", "prompts", "lit_text", "lit_decoder", "lit_decoder_trains")
+_KEPT = ("batch_seconds", "host_gib", "device_gib", "prompts", "lit_text", "lit_decoder", "lit_decoder_trains")
 
 
 def task_names(suite: str) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from alp_jax.core.progress import Progress, say, stage
 from alp_jax.core.run_files import Result, failure_file, result_file
 from alp_jax.evaluation.evaluator import Setup
 from alp_jax.evaluation.features import FITS, Features, extract
+from alp_jax.evaluation.forecast import Ahead, Encoder, lines
 from alp_jax.evaluation.measured import Measured
 from alp_jax.evaluation.model import EvalModel
 from alp_jax.evaluation.registry import open_evaluators
@@ -25,6 +26,7 @@ from alp_jax.evaluation.stats import floors, overlap
 from alp_jax.evaluation.stats.completeness import completeness
 from alp_jax.evaluation.stats.published import PAPER_TASKS, published_facts
 
+FORECAST_CLIPS = 20_000  # in a suite of more clips, the forecast is printed before it starts
 VERSION = 7  # of the results: raised when a metric or an interval is added or changes
 
 
@@ -110,6 +112,22 @@ class Suite:
             **options,
         )
 
+    @functools.cached_property
+    def ahead(self) -> Ahead:
+        """What there is to encode and to fit."""
+        dataset, config = self.setup.dataset, self.setup.config
+        evaluators = dict.fromkeys(self.evaluators.values())
+        rows = np.unique(np.concatenate([np.zeros(0, np.int64), *(one.rows() for one in evaluators)]))
+        seconds = float(np.minimum(dataset.num_samples[rows] / SAMPLE_RATE, config.max_seconds).sum())
+        sizes = {name: size for name, one in self.evaluators.items() if (size := one.size())}
+        events = [size for size in sizes.values() if size.events]  # their audio is encoded by itself
+        clips = len(rows) + sum(size.clips for size in events)
+        return Ahead(clips, seconds + sum(size.clips * size.mean_seconds for size in events), sizes)
+
+    def forecast(self, model: EvalModel) -> list[str]:
+        """What ``run_suite`` will take, as lines; see ``forecast``."""
+        return lines({str(self.setup.dataset.path): self.ahead}, Encoder.of(model), self.setup.config)
+
     def floors(self, path: pathlib.Path, folder: pathlib.Path) -> dict[str, dict[str, float]]:
         """Task -> metric -> floor; see ``floors.shared_floors``."""
 
@@ -150,6 +168,8 @@ def run_suite(
     results = {job: _stored(out_dir, job, identity) for job in jobs}
     todo = [job for job in jobs if results[job] is None]
     if todo:
+        if suite.ahead.clips > FORECAST_CLIPS:
+            say("\n".join(suite.forecast(model)))
         with stage("measuring the log-mel floor", quiet=True):
             floor_of = suite.floors(pathlib.Path(floors_path), out_dir / "cache" / "floors")
         started = time.monotonic()

@@ -18,9 +18,11 @@ from alp_jax.core.errors import AlpError, UserError
 from alp_jax.core.progress import say
 from alp_jax.core.run_files import FLOORS, RESULTS
 from alp_jax.data.store.dataset import INFO
+from alp_jax.evaluation.forecast import Encoder, published_lines
 from alp_jax.evaluation.model import EvalModel
-from alp_jax.evaluation.protocol import PAPER
-from alp_jax.evaluation.stats.published import not_measured, published_table
+from alp_jax.evaluation.probes.sizes import SIZES
+from alp_jax.evaluation.protocol import PAPER, protocol
+from alp_jax.evaluation.stats.published import BUILT_AS, not_measured, published_table
 from alp_jax.evaluation.stats.table import notes, overlaps, table, too_small
 from alp_jax.evaluation.suite import Suite, run_suite
 from alp_jax.train.build import make_model, read_config
@@ -69,6 +71,7 @@ def evaluate_sets(
     baselines: bool = True,
     floors: pathlib.Path | None = None,
     keep_features: bool = False,
+    dry_run: bool = False,
     tell: Callable[[str], None] = print,
 ) -> dict:
     """A table of results for every data set; see ``run_suite`` for the files.
@@ -83,6 +86,7 @@ def evaluate_sets(
       data: a data set, or with suite ``paper`` a folder of them; None takes the run's own.
       out: where results go, OUT; by default ``folder``/eval, with a folder in it for each of several data sets.
       start: as in ``baseline_models``.
+      dry_run: only tell what it will take; with suite ``paper`` also for sets that are not there, at their true sizes.
       tell: receives lines for people.
 
     Raises:
@@ -100,7 +104,7 @@ def evaluate_sets(
         model, config = foreign, RunConfig(data=DataConfig(path=str(paths[0])))
     else:
         model, config = eval_model(folder, step, since)
-    sets, left_out = {}, {}
+    sets, left_out, planned = {}, {}, []
     for path in paths:
         try:
             tasks = open_suite(None if foreign else folder, config, suite, path)
@@ -111,6 +115,10 @@ def evaluate_sets(
                 raise
             left_out[str(path)] = str(error)  # one set that is too small does not keep the others from being measured
             tell(f"left out: {error}")
+            continue
+        if dry_run:
+            tell("\n".join(tasks.forecast(model)))
+            planned += tasks.names
             continue
         own_out = out or folder / RESULTS
         # Never inside the folder of results, where every .json file counts as a result.
@@ -126,9 +134,24 @@ def evaluate_sets(
         sets[name] = {"out": str(own_out), "results": results, "baselines": others, "too_small": short}
         lines = [name, table(results, others), *too_small(tasks.shortages), *notes(results), *overlaps(results)]
         tell("\n".join([*lines, *(published_table(results) if suite == PAPER else ())]))
-    if left_out and not sets:
+    if left_out and not sets and not planned:
         raise UserError(next(iter(left_out.values())))
+    if dry_run:
+        return _planned(planned, suite, Encoder.of(model), config, tell)
     return _summary(sets, left_out, suite, began, tell)
+
+
+def _planned(
+    planned: list[str], suite: str | None, encoder: Encoder, config: RunConfig, tell: Callable[[str], None]
+) -> dict:
+    """Tells what the labelled sets of the paper that are not here would take, at their true sizes."""
+    absent = [
+        name for name in SIZES if suite == PAPER and name not in planned and name not in map(BUILT_AS.get, planned)
+    ]
+    if absent:
+        settings = protocol(PAPER, config.evaluation, config.data)[0]
+        tell("\n".join(["not here, at their true sizes:", *published_lines(encoder, settings, absent)]))
+    return {"planned": planned, "absent": absent}
 
 
 def _summary(

@@ -91,6 +91,11 @@ def fit_bytes(frames: int, width: int, num_classes: int, batch: int, own_batches
     return (0, each + read) if own_batches else (read, each)
 
 
+def host_bytes(frames: int, width: int, batch: int, own_batches: int) -> int:
+    """Bytes of the host: the minibatches of a step, stacked, those of the next, and a chunk with what is made of it."""
+    return 4 * frames * width * (3 * own_batches * batch + 4 * CHUNK)
+
+
 def _optimizer(setting_2: jax.Array, steps: int) -> optax.GradientTransformation:
     """AdamW with warm-up and cosine decay over ``steps``; learning rate and weight decay may be traced values."""
 
@@ -129,17 +134,6 @@ def predict(params_G, frames_BTD, len_B, given):
 
 def _scaled(frames_BTD: jax.Array, given: dict) -> jax.Array:
     return (frames_BTD - given["mean_D"]) * given["scale_D"]
-
-
-def _answers(params_G, read: Frames, rows: np.ndarray, given: dict, num_classes: int, multi: bool) -> np.ndarray:
-    """int32[G,N], the likeliest classes, or logits_GNC if ``multi``; in chunks of one shape, for one program."""
-    parts = []
-    for at in chunks(rows, CHUNK):
-        frames_NTD, len_N = read(at)
-        logits_GBC = predict(params_G, pad_to(frames_NTD, CHUNK), pad_to(len_N, CHUNK), given)
-        logits_GNC = np.asarray(logits_GBC)[:, : len(at), :num_classes]
-        parts.append(logits_GNC if multi else answers(logits_GNC))
-    return np.concatenate(parts, axis=1)
 
 
 def frame_moments(read: Frames, clips: int) -> tuple[np.ndarray, np.ndarray]:
@@ -184,66 +178,90 @@ def attention_probe(
     Raises:
       UserError: the memory budget of a device is too small for a single probe.
     """
-    offset_C, every, held = class_offset(data.num_classes), np.arange(len(data.held)), np.flatnonzero(data.held)
-    own = np.flatnonzero(~data.held)
-    mean_D, scale_D = frame_moments(data.train, len(every))
-    given = {"mean_D": mean_D, "scale_D": scale_D, "offset_C": offset_C}
-    plan = schedule(len(own), epochs, least)
-    frames = data.train(every[:1])[0].shape[1]
+    probes = _Probes(data, epochs, least, saves)
+    best, setting = Kept(math.inf, 0, None), SETTINGS[0]
+    side = budget.side_by_side(len(SETTINGS), *probes.fit_bytes(own_batches=False))
+    for some in (SETTINGS[first : first + side] for first in range(0, len(SETTINGS), side)):
+        kept = probes.select(some)
+        if kept.loss < best.loss:
+            best, setting = kept, some[int(np.argmax(probes.scores(kept.params)))]
+    side = budget.side_by_side(len(SEEDS), *probes.fit_bytes(own_batches=True))
+    found = [probes.refit(setting, SEEDS[at : at + side], best.step) for at in range(0, len(SEEDS), side)]
+    rate, decay = setting
+    selected = {"learning_rate": rate, "weight_decay": decay, "steps": best.step, "seeds": list(SEEDS)}
+    return np.concatenate(found), {**selected, "batch": probes.plan.batch, "selection_score": -best.loss}
 
-    def side_by_side(fits: int, own_batches: bool) -> int:
-        sizes = fit_bytes(frames, len(mean_D), data.num_classes, plan.batch, own_batches)
-        return budget.side_by_side(fits, *sizes)
 
-    def start(seed: int, among: np.ndarray) -> tuple[dict, Iterator[np.ndarray]]:
+class _Probes:
+    """Attention probes of one task, several trained at once."""
+
+    def __init__(self, data: ProbeData, epochs: float, least: int, saves: Saves):
+        self.data, self._saves = data, saves
+        self._every, self._own, self._held = np.arange(len(data.held)), *map(np.flatnonzero, (~data.held, data.held))
+        self.plan = schedule(len(self._own), epochs, least)
+        mean_D, scale_D = frame_moments(data.train, len(self._every))
+        self._given = {"mean_D": mean_D, "scale_D": scale_D, "offset_C": class_offset(data.num_classes)}
+
+    def fit_bytes(self, *, own_batches: bool) -> tuple[int, int]:
+        """``fit_bytes`` of these frames and classes."""
+        frames, width = self.data.train(self._every[:1])[0].shape[1:]
+        return fit_bytes(frames, width, self.data.num_classes, self.plan.batch, own_batches)
+
+    def _start(self, seed: int, among: np.ndarray) -> tuple[dict, Iterator[np.ndarray]]:
         """Initial values for one seed, and its minibatches."""
         rng = np.random.default_rng(seed)
         # initial values are drawn before the first permutation: results depend on the order of the two
-        return init(rng, len(mean_D), len(offset_C)), permuted(rng, among, plan.batch)
+        params = init(rng, len(self._given["mean_D"]), len(self._given["offset_C"]))
+        return params, permuted(rng, among, self.plan.batch)
 
-    def read(at: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        return (*data.train(at), data.target(at, len(offset_C)))
-
-    def train(params_G, settings: list[tuple[float, float]], batches: Iterator, steps: int, *named, **options) -> Kept:
+    def _train(self, params_G, settings: list[tuple[float, float]], batches: Iterator, steps: int, named, **options):
         """Trains all probes at once; a batch holds clips for all of them, or a row of clips for each."""
         setting_G2 = np.array(settings, np.float32)
 
+        def read(at: np.ndarray) -> tuple[np.ndarray, ...]:
+            return (*self.data.train(at), self.data.target(at, len(self._given["offset_C"])))
+
         def update(params_G, state_G, at):
-            each = [read(row) for row in at] if at.ndim == 2 else None
-            batch = tuple(np.stack(part) for part in zip(*each, strict=True)) if each else read(at)
-            return step((params_G, state_G), setting_G2, batch, given, multi=data.multi, steps=plan.steps)
+            batch = read(at) if at.ndim == 1 else tuple(map(np.stack, zip(*map(read, at), strict=True)))
+            carry_G = params_G, state_G
+            return step(carry_G, setting_G2, batch, self._given, multi=self.data.multi, steps=self.plan.steps)
 
         # a schedule, though its value is never used: for a constant rate the state would have no step count and another
         # structure than the optimizer of ``step`` expects
         state_G = jax.vmap(optax.adamw(lambda _: 0.0).init)(params_G)
-        saved = saves.of("attention", settings, steps, plan.steps, plan.batch, *named).state()
+        saved = self._saves.of("attention", settings, named, steps, self.plan.steps, self.plan.batch).state()
         options |= {"saved": saved, "label": "attention probe"}
         return fit(update, params_G, state_G, batches, steps=steps, **options)
 
-    def scores(params_G) -> list[float]:
-        found = _answers(params_G, data.train, held, given, data.num_classes, data.multi)
-        return [score(one, data.train_y[held]) for one in found]
-
-    best, setting = Kept(math.inf, 0, None), SETTINGS[0]
-    side = side_by_side(len(SETTINGS), own_batches=False)
-    for some in (SETTINGS[first : first + side] for first in range(0, len(SETTINGS), side)):
+    def select(self, settings: tuple[tuple[float, float], ...]) -> Kept:
+        """Trains ``settings`` without the held-out clips."""
         # every setting starts from the same values and sees the same minibatches, so that they differ in nothing else
-        params, batches = start(SEEDS[0], own)
-        params_G = jax.tree.map(lambda x, some=some: np.repeat(x[None], len(some), axis=0), params)
-        options = {"look": lambda params_G: -max(scores(params_G)), "looks": plan.looks}
-        kept = train(params_G, list(some), batches, plan.looks[-1], **options)
-        if kept.loss < best.loss:
-            best, setting = kept, some[int(np.argmax(scores(kept.params)))]
-    found, side = [], side_by_side(len(SEEDS), own_batches=True)
-    for some in (SEEDS[first : first + side] for first in range(0, len(SEEDS), side)):
-        starts, orders = zip(*(start(seed, every) for seed in some), strict=True)
+        params, batches = self._start(SEEDS[0], self._own)
+        params_G = jax.tree.map(lambda x: np.repeat(x[None], len(settings), axis=0), params)
+        options = {"look": lambda params_G: -max(self.scores(params_G)), "looks": self.plan.looks}
+        return self._train(params_G, list(settings), batches, self.plan.looks[-1], "select", **options)
+
+    def scores(self, params_G) -> list[float]:
+        """The score of every probe on the held-out clips."""
+        target = self.data.train_y[self._held]
+        return [score(found, target) for found in self._answers(params_G, self.data.train, self._held)]
+
+    def refit(self, setting: tuple[float, float], seeds: tuple[int, ...], steps: int) -> np.ndarray:
+        """What the test clips get from probes of one setting that learn from all training clips."""
+        starts, orders = zip(*(self._start(seed, self._every) for seed in seeds), strict=True)
         params_S = jax.tree.map(lambda *x: np.stack(x), *starts)
         orders_S = (np.stack(of_seeds) for of_seeds in zip(*orders, strict=True))
         # The same schedule as in the selection, stopped after the same step: a shorter schedule would end at another
         # learning rate than the state that was selected.
-        final = train(params_S, [setting] * len(some), orders_S, best.step, some)
-        at = np.arange(data.num_test)
-        found.append(_answers(final.params, data.test, at, given, data.num_classes, data.multi))
-    rate, decay = setting
-    selected = {"learning_rate": rate, "weight_decay": decay, "steps": best.step, "seeds": list(SEEDS)}
-    return np.concatenate(found), {**selected, "batch": plan.batch, "selection_score": -best.loss}
+        final = self._train(params_S, [setting] * len(seeds), orders_S, steps, seeds)
+        return self._answers(final.params, self.data.test, np.arange(self.data.num_test))
+
+    def _answers(self, params_G, read: Frames, rows: np.ndarray) -> np.ndarray:
+        """int32[G,N], the likeliest classes, or logits_GNC of a multi-label task; one program serves all chunks."""
+        parts = []
+        for at in chunks(rows, CHUNK):
+            frames_NTD, len_N = read(at)
+            logits_GBC = predict(params_G, pad_to(frames_NTD, CHUNK), pad_to(len_N, CHUNK), self._given)
+            logits_GNC = np.asarray(logits_GBC)[:, : len(at), : self.data.num_classes]
+            parts.append(logits_GNC if self.data.multi else answers(logits_GNC))
+        return np.concatenate(parts, axis=1)

@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 
+from alp_jax.core.clip import SAMPLE_RATE
 from alp_jax.core.run_files import ATTENTION, MEAN, ZERO_SHOT
 from alp_jax.evaluation.budget import Budget
 from alp_jax.evaluation.evaluator import Evaluator, Setup
@@ -14,6 +15,7 @@ from alp_jax.evaluation.probes.attention_probe import attention_probe
 from alp_jax.evaluation.probes.data import ProbeData, Reader
 from alp_jax.evaluation.probes.linear_probe import linear_probe
 from alp_jax.evaluation.probes.prompts import Prompts, read_prompts
+from alp_jax.evaluation.probes.sizes import Size, size_of
 from alp_jax.evaluation.probes.tasks import Task, build_tasks
 from alp_jax.evaluation.probes.zero_shot import zero_shot
 from alp_jax.evaluation.stats import bootstrap, metrics
@@ -75,6 +77,14 @@ class ProbeEvaluator(Evaluator):
             saves=features.saves(task.name, task.split_hash),
         )
         return {task.name: score_probe(task, found, selected)}
+
+    def size(self) -> Size:
+        task, setup = self.split, self.setup
+        train_s, test_s = (
+            np.minimum(setup.dataset.num_samples[rows] / SAMPLE_RATE, setup.config.max_seconds)
+            for rows in (task.train_row, task.test_row)
+        )
+        return size_of(task.held, len(task.classes), train_s, test_s, multi=task.train_y.ndim == 2)
 
     def floor(self, features: Features) -> dict[str, Measured]:
         return self._linear(features, features.moments)

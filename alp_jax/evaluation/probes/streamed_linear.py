@@ -20,6 +20,7 @@ from alp_jax.evaluation.budget import Budget
 from alp_jax.evaluation.fit_state import Saves
 from alp_jax.evaluation.frozen_fit import Kept, Schedule, fit, permuted
 from alp_jax.evaluation.probes.data import (
+    CHUNK,
     ProbeData,
     chunks,
     class_offset,
@@ -68,6 +69,11 @@ def fit_bytes(width: int, num_classes: int, batch: int, devices: int = 1) -> tup
     classes = padded_classes(num_classes)
     shared = 4 * (3 * batch * width + 2 * width**2 + batch * classes)
     return shared, 4 * (10 * (width + 1) * classes + 6 * batch * classes) // devices
+
+
+def host_bytes(rows: int, width: int, batch: int) -> int:
+    """Bytes of the host: a chunk of features and what is made of it, minibatches to come, and the order of the rows."""
+    return 4 * (4 * min(rows, CHUNK) * width + 4 * batch * width) + 3 * 8 * rows
 
 
 def class_devices(num_classes: int) -> int:

@@ -17,7 +17,8 @@ from alp_jax.evaluation.evaluator import Evaluator, Setup
 from alp_jax.evaluation.features import Features
 from alp_jax.evaluation.measured import Measured
 from alp_jax.evaluation.model import EvalModel
-from alp_jax.evaluation.sed.frame_probe import fit_frame_probe, frame_scores, smoothed
+from alp_jax.evaluation.probes.sizes import Size, size_of
+from alp_jax.evaluation.sed.frame_probe import CLASS_BLOCK, fit_frame_probe, frame_scores, smoothed
 from alp_jax.evaluation.sed.psds import ALPHA_ST, Changes, class_changes, psds
 from alp_jax.evaluation.sed.task import SedTask, Side, sed_task
 from alp_jax.evaluation.stats import bootstrap
@@ -26,7 +27,6 @@ from alp_jax.evaluation.table import Shortage
 
 RESAMPLES = 100  # for the interval; few, as each takes a whole score
 MEDIAN_S = 0.44  # of the running median over a clip's scores
-CLASS_BLOCK = 16  # classes whose scores are in memory at a time
 
 
 class DetectionEvaluator(Evaluator):
@@ -47,6 +47,11 @@ class DetectionEvaluator(Evaluator):
 
     def measure(self, features: Features, model: EvalModel, pooling: str) -> dict[str, Measured]:
         return {DETECTION: detect(self.split, features, self.setup.config)}
+
+    def size(self) -> Size:
+        task = self.split
+        train_s, test_s = (_seconds(side, task.seconds) for side in (task.train, task.test))
+        return size_of(task.held, len(task.classes), train_s, test_s, multi=True, events=True)
 
     def floor(self, features: Features) -> dict[str, Measured]:
         return {DETECTION: detect(self.split, features, self.setup.config)}

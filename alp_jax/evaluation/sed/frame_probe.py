@@ -23,6 +23,7 @@ SETTINGS = tuple((lr, decay) for lr in (3e-3, 1e-2, 3e-2) for decay in (1e-3, 1e
 STEPS, WARMUP = 400, 20  # the fewest steps, for small sets
 BATCH, MOST_BATCH = 32, 64  # clips in a batch: of a small set and at most
 LOOKS = 4  # at the held-out frames
+CLASS_BLOCK = 16  # classes whose scores of all test clips are in memory at a time
 SCORED_FRAMES = 20_000  # held-out frames, spread evenly, on which settings are compared
 
 
@@ -38,7 +39,7 @@ def moments(frames: Frames, clips: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return mean_D.astype(np.float32), scale_D.astype(np.float32)
 
 
-def schedule(clips: int, epochs: float) -> Schedule:
+def frame_schedule(clips: int, epochs: float) -> Schedule:
     """The batches of a fit of ``clips``."""
     return Schedule.of(clips, epochs, STEPS, BATCH, MOST_BATCH, looks=LOOKS)
 
@@ -47,6 +48,11 @@ def fit_bytes(frames: int, width: int, classes: int, batch: int) -> tuple[int, i
     """Bytes on a device: those that all settings of a step share, and those of each."""
     rows = batch * frames
     return 4 * rows * (2 * width + 2 * classes), 4 * (10 * width * classes + 6 * rows * classes)
+
+
+def host_bytes(tests: int, frames: int, width: int) -> int:
+    """Bytes of the host: batches to come and, when it is scored, CLASS_BLOCK classes of all test clips."""
+    return 4 * (4 * MOST_BATCH * frames * width + 4 * tests * frames * CLASS_BLOCK + 2 * SCORED_FRAMES * width)
 
 
 def fit_frame_probe(
@@ -78,8 +84,8 @@ def fit_frame_probe(
     """
     fitted = np.flatnonzero(~held)
     mean_D, scale_D = moments(frames, fitted)
-    plan = schedule(len(fitted), epochs)
-    start, update = _trainer(plan.steps)
+    plan = frame_schedule(len(fitted), epochs)
+    start, update = trainer(plan.steps)
     held_FD, held_FC = _held_frames(frames, targets, np.flatnonzero(held))
     held_FD = (held_FD - mean_D) * scale_D
 
@@ -152,7 +158,7 @@ def _batches(frames: Frames, clips: np.ndarray) -> Iterator[tuple[np.ndarray, np
 
 
 @functools.cache
-def _trainer(steps: int) -> tuple[Callable, Callable]:
+def trainer(steps: int) -> tuple[Callable, Callable]:
     """(start, update) for several settings at once; cached, so that all tasks and models of a process share them."""
 
     def optimizer(setting_2):
