@@ -22,17 +22,17 @@ from alp_jax.core.accelerators import GIB
 from alp_jax.evaluation.forecast import Encoder, published_lines
 from alp_jax.evaluation.probes import attention_probe as attention
 from alp_jax.evaluation.probes import streamed_linear as streamed
-from alp_jax.evaluation.probes.costs import Cost, attention_cost, linear_cost
+from alp_jax.evaluation.probes.costs import Cost, attention_probe_cost, linear_probe_cost
 from alp_jax.evaluation.probes.data import ROWS_MULTIPLE, padded, padded_classes
 from alp_jax.evaluation.probes.linear_probe import fit_grid
 from alp_jax.evaluation.probes.sizes import SIZES, Size
-from alp_jax.evaluation.sed.cost import detection_cost
+from alp_jax.evaluation.sed.cost import frame_probe_cost
 from alp_jax.evaluation.sed.frame_probe import trainer
 
 FRAME_RATE = 25  # frames per second of the paper's encoder
 
 
-class Compiled(NamedTuple):
+class ProbeProgram(NamedTuple):
     """One probe on one set: its plan, and the bytes that its program takes on a device."""
 
     cost: Cost
@@ -52,27 +52,29 @@ def _target(size: Size, rows: int) -> jax.ShapeDtypeStruct:
     return _shape(rows, padded_classes(size.classes)) if size.multi else _shape(rows, dtype=jnp.int32)
 
 
-def linear_probe(size: Size, width: int, config: EvalConfig) -> Compiled:
+def compile_linear(size: Size, width: int, config: EvalConfig) -> ProbeProgram:
     """The linear probe on means over frames."""
-    cost, classes = linear_cost(size, width, config), padded_classes(size.classes)
+    cost, classes = linear_probe_cost(size, width, config), padded_classes(size.classes)
     (fits,), plan = cost.sides, cost.schedule
     if plan is None:
         rows = padded(size.train, ROWS_MULTIPLE)
         given = (_shape(rows, width), _shape(rows, classes), _shape(fits, rows), _shape(fits), _shape(classes))
-        return Compiled(cost, _bytes(fit_grid.lower(*given, size.multi)))
+        return ProbeProgram(cost, _bytes(fit_grid.lower(*given, size.multi)))
     params = {"w": _shape(fits, width, classes), "b": _shape(fits, classes)}
     given = {"mean_D": _shape(width), "scale_D": _shape(width), "basis_DD": _shape(width, width)}
     given |= {"scale_GD1": _shape(fits, width, 1), "penalty_G": _shape(fits), "offset_C": _shape(classes)}
-    state = jax.eval_shape(streamed.optimizer(plan).init, params)
+    state = jax.eval_shape(streamed.adam(plan).init, params)
     batch = _shape(plan.batch, width), _target(size, plan.batch)
     step = streamed.step.lower(params, state, *batch, given, multi=size.multi, plan=plan)
-    return Compiled(cost, max(_bytes(step), _bytes(streamed.predict.lower(params, batch[0], given, multi=size.multi))))
+    return ProbeProgram(
+        cost, max(_bytes(step), _bytes(streamed.answer.lower(params, batch[0], given, multi=size.multi)))
+    )
 
 
-def attention_probe(size: Size, width: int, config: EvalConfig) -> Compiled:
+def compile_attention(size: Size, width: int, config: EvalConfig) -> ProbeProgram:
     """The attention probe: the larger of selecting a setting and of training the seeds."""
     frames, classes = config.attention_frames or round(size.seconds * FRAME_RATE), padded_classes(size.classes)
-    cost, program = attention_cost(size, frames, width, config), 0
+    cost, program = attention_probe_cost(size, frames, width, config), 0
     given = {"mean_D": _shape(width), "scale_D": _shape(width), "offset_C": _shape(classes)}
     for fits, own_batches in zip(cost.sides, (False, True), strict=True):
         batch = _shape(cost.schedule.batch, frames, width), _shape(cost.schedule.batch, dtype=jnp.int32)
@@ -84,8 +86,8 @@ def attention_probe(size: Size, width: int, config: EvalConfig) -> Compiled:
         options = {"multi": size.multi, "steps": cost.schedule.steps}
         step = attention.step.lower((params, state), _shape(fits, 2), batch, given, **options)
         chunk = _shape(attention.CHUNK, frames, width), _shape(attention.CHUNK, dtype=jnp.int32)
-        program = max(program, _bytes(step), _bytes(attention.predict.lower(params, *chunk, given)))
-    return Compiled(cost, program)
+        program = max(program, _bytes(step), _bytes(attention.clip_logits.lower(params, *chunk, given)))
+    return ProbeProgram(cost, program)
 
 
 def _attention_params(fits: int, width: int, classes: int) -> dict[str, jax.Array]:
@@ -99,21 +101,21 @@ def _attention_params(fits: int, width: int, classes: int) -> dict[str, jax.Arra
     }
 
 
-def detection_probe(size: Size, width: int, config: EvalConfig) -> Compiled:
+def compile_frames(size: Size, width: int, config: EvalConfig) -> ProbeProgram:
     """The frame probe of sound event detection."""
     frames = round(size.seconds * FRAME_RATE)
-    cost = detection_cost(size, frames, width, config)
+    cost = frame_probe_cost(size, frames, width, config)
     (fits,), batch = cost.sides, cost.schedule.batch
     start, update = trainer(cost.schedule.steps)
     params = {"w": _shape(fits, width, size.classes), "b": _shape(fits, size.classes)}
     state = jax.eval_shape(start, params, _shape(fits, 2))
     clips = _shape(batch, frames, width), _shape(batch, dtype=jnp.int32), _shape(batch, frames, size.classes)
-    return Compiled(cost, _bytes(update.lower(params, state, _shape(fits, 2), *clips)))
+    return ProbeProgram(cost, _bytes(update.lower(params, state, _shape(fits, 2), *clips)))
 
 
 def probes_of(size: Size) -> dict[str, Any]:
     """Name -> function that compiles it, of the probes that are measured on a set."""
-    return {"frames": detection_probe} if size.events else {"mean": linear_probe, "attention": attention_probe}
+    return {"frames": compile_frames} if size.events else {"mean": compile_linear, "attention": compile_attention}
 
 
 def main() -> None:

@@ -8,14 +8,14 @@ from alp_jax.core.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
-class Budget:
+class MemoryBudget:
     """Bytes that a fit may take on the host and on each device; where the host is the device, both count."""
 
     host: int
     device: int
 
     @classmethod
-    def of(cls, config: EvalConfig) -> "Budget":
+    def of(cls, config: EvalConfig) -> "MemoryBudget":
         return cls(round(config.host_gib * GIB), round(config.device_gib * GIB))
 
     def side_by_side(self, fits: int, shared: int, each: int) -> int:

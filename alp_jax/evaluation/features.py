@@ -27,7 +27,7 @@ from alp_jax.evaluation.model import EvalModel
 
 PART_CLIPS = 4096
 VERSION = 2
-FRAMES, POOLED = "frames.bin", "pooled.bin"
+FRAMES_FILE, POOLED_FILE = "frames.bin", "pooled.bin"
 FITS = "fits"  # folder beside that of the features, with the states of fits that go on
 
 
@@ -191,7 +191,7 @@ def _rows(batch, frames_BTD, len_B, joint_BE) -> Iterator[tuple]:
 def _write_part(model, batches, folder: pathlib.Path, number: int, keep_frames: bool, progress: Progress) -> None:
     rows, lengths, widths = [], [], (0, 0)
     complete = [_read_index(folder, k) for k in range(number)]
-    with (folder / FRAMES).open("ab") as frames_file, (folder / POOLED).open("ab") as pooled_file:
+    with (folder / FRAMES_FILE).open("ab") as frames_file, (folder / POOLED_FILE).open("ab") as pooled_file:
         if complete:
             frames, clips = (
                 sum(int(part["length"].sum()) for part in complete),
@@ -241,8 +241,8 @@ def _open(folder: pathlib.Path, num_parts: int, elsewhere: Callable, identity: s
         order,
         length[order],
         (np.cumsum(length, dtype=np.int64) - length)[order],
-        _mapped(folder / POOLED, "<f4", 2 * width + joint),
-        _mapped(folder / FRAMES, "<f2", width),
+        _mapped(folder / POOLED_FILE, "<f4", 2 * width + joint),
+        _mapped(folder / FRAMES_FILE, "<f2", width),
     )
 
 

@@ -30,12 +30,12 @@ class Saves:
         """The same place for fits that also depend on ``identity``."""
         return Saves(self.folder, (*self.identity, *identity))
 
-    def state(self) -> "State":
+    def state(self) -> "FitState":
         """The state of the fit with this identity."""
-        return State(None if self.folder is None else self.folder / f"{fingerprint(list(self.identity))}.npz")
+        return FitState(None if self.folder is None else self.folder / f"{fingerprint(list(self.identity))}.npz")
 
 
-class State:
+class FitState:
     """One fit's file, written every ``EVERY_S`` seconds; the time of an instance runs from its creation."""
 
     def __init__(self, path: pathlib.Path | None):

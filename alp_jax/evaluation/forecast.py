@@ -20,9 +20,9 @@ from alp_jax.core.clip import SAMPLE_RATE
 from alp_jax.core.pace import duration
 from alp_jax.core.run_files import ATTENTION, DETECTION, FRAMES, MEAN
 from alp_jax.evaluation.model import EvalModel
-from alp_jax.evaluation.probes.costs import Cost, attention_cost, linear_cost
+from alp_jax.evaluation.probes.costs import Cost, attention_probe_cost, linear_probe_cost
 from alp_jax.evaluation.probes.sizes import SIZES, Size
-from alp_jax.evaluation.sed.cost import detection_cost
+from alp_jax.evaluation.sed.cost import frame_probe_cost
 
 PROBE_SHARE, TRAFFIC_SHARE = 0.3, 0.6  # of an accelerator's peaks that the small products of probes reach
 ENCODER_SHARE = 0.08  # of its bfloat16 peak: encoders are bound by memory traffic, see 13,000 s of audio per second
@@ -112,11 +112,11 @@ def costs_of(name: str, size: Size, encoder: Encoder, config: EvalConfig) -> dic
     """Result (``TASK-POOLING``) -> cost, of the probes of one task."""
     frames = round(size.seconds * encoder.rate)
     if size.events:
-        return {f"{name}-{FRAMES}": detection_cost(size, frames, encoder.width, config)}
+        return {f"{name}-{FRAMES}": frame_probe_cost(size, frames, encoder.width, config)}
     reduced = min(frames, config.attention_frames or frames)
     return {
-        f"{name}-{MEAN}": linear_cost(size, encoder.width, config),
-        f"{name}-{ATTENTION}": attention_cost(size, reduced, encoder.width, config),
+        f"{name}-{MEAN}": linear_probe_cost(size, encoder.width, config),
+        f"{name}-{ATTENTION}": attention_probe_cost(size, reduced, encoder.width, config),
     }
 
 

@@ -22,7 +22,7 @@ import optax
 
 from alp_jax.config.schema import EvalConfig, MeshConfig, ModelConfig, ObjectiveConfig
 from alp_jax.core.progress import Progress
-from alp_jax.evaluation.fit_state import State
+from alp_jax.evaluation.fit_state import FitState
 from alp_jax.models.decoding import Ids
 from alp_jax.models.dual import FrameTextModel
 from alp_jax.models.functional import functionalize
@@ -47,7 +47,7 @@ class Kept(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Schedule:
+class FitSchedule:
     """A fit of ``steps`` batches of ``batch`` clips, with looks at the held-out clips after the steps in ``looks``."""
 
     steps: int
@@ -55,7 +55,7 @@ class Schedule:
     looks: tuple[int, ...]
 
     @classmethod
-    def of(cls, clips: int, epochs: float, least: int, batch: int, most_batch: int, *, looks: int) -> "Schedule":
+    def of(cls, clips: int, epochs: float, least: int, batch: int, most_batch: int, *, looks: int) -> "FitSchedule":
         """At least ``least`` steps, and ``epochs`` passes over ``clips``, with ``looks`` evenly spaced looks.
 
         An epoch of a large set has few steps of large batches: the batch doubles, up to ``most_batch``, while an epoch
@@ -78,7 +78,7 @@ def fit(
     looks: Container[int] = (),
     start_loss: float = math.inf,
     label: str = "",
-    saved: State | None = None,
+    saved: FitState | None = None,
 ) -> Kept:
     """Trains on ``steps`` batches and keeps the best of the states that ``look`` saw; among equals, the earliest.
 
@@ -164,7 +164,7 @@ def fit_text_side(
     start: dict | None = None,
     only: str = "",
     seed: int = 0,
-    saved: State | None = None,
+    saved: FitState | None = None,
 ) -> Fitted:
     """Trains the text side that ``objective`` needs (a text tower, a decoder or both) and keeps its best state.
 
@@ -252,7 +252,7 @@ def _text_optimizer(params: dict, steps: int, only: str) -> optax.GradientTransf
 
 def text_steps(config: EvalConfig, held: np.ndarray) -> int:
     """Steps of ``fit_text_side`` on the clips that are not ``held``, as the settings have it."""
-    return Schedule.of(int((~held).sum()), config.lit_epochs, config.lit_steps, BATCH, BATCH, looks=LOOKS).steps
+    return FitSchedule.of(int((~held).sum()), config.lit_epochs, config.lit_steps, BATCH, BATCH, looks=LOOKS).steps
 
 
 def in_batches(call: Callable[[np.ndarray, np.ndarray], Any], frames: Frames, clips: int) -> np.ndarray:

@@ -10,7 +10,7 @@ from alp_jax.config.schema import DecoderConfig, EvalConfig, ModelConfig, Object
 from alp_jax.core.hashing import fingerprint
 from alp_jax.evaluation import fit_state
 from alp_jax.evaluation.fit_state import Saves
-from alp_jax.evaluation.frozen_fit import Captioned, Kept, Schedule, evenly, fit, fit_text_side, permuted
+from alp_jax.evaluation.frozen_fit import Captioned, FitSchedule, Kept, evenly, fit, fit_text_side, permuted
 from alp_jax.evaluation.retrieval.task import captioned_clips
 from alp_jax.evaluation.retrieval.text_tower import search
 from alp_jax.evaluation.table import Table
@@ -136,9 +136,9 @@ def test_the_earliest_of_the_best_states_is_kept():
 
 
 def test_a_fit_takes_epochs_of_large_sets_and_the_fewest_steps_of_small_ones():
-    assert Schedule.of(300, 10, 204, 64, 512, looks=3) == Schedule(204, 64, (68, 136, 204))
-    assert Schedule.of(40_000, 10, 204, 64, 512, looks=1) == Schedule(6250, 64, (6250,))
-    assert Schedule.of(1_092_009, 0.5, 204, 64, 512, looks=1) == Schedule(1067, 512, (1067,))
+    assert FitSchedule.of(300, 10, 204, 64, 512, looks=3) == FitSchedule(204, 64, (68, 136, 204))
+    assert FitSchedule.of(40_000, 10, 204, 64, 512, looks=1) == FitSchedule(6250, 64, (6250,))
+    assert FitSchedule.of(1_092_009, 0.5, 204, 64, 512, looks=1) == FitSchedule(1067, 512, (1067,))
 
 
 def test_the_draws_of_every_fit_are_those_of_earlier_results():

@@ -14,14 +14,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from alp_jax.evaluation.budget import Budget
+from alp_jax.evaluation.budget import MemoryBudget
 from alp_jax.evaluation.fit_state import Saves
-from alp_jax.evaluation.frozen_fit import Frames, Kept, Schedule, fit, permuted
+from alp_jax.evaluation.frozen_fit import FitSchedule, Frames, Kept, fit, permuted
 from alp_jax.evaluation.probes.data import (
     ProbeData,
     answers,
-    chunks,
     class_offset,
+    in_chunks,
     losses,
     one_hot,
     pad_to,
@@ -70,12 +70,12 @@ def logits(params: dict, frames_BTD: jax.Array, len_B: jax.Array) -> jax.Array:
     return value_BF @ params["out_FC"] + params["bias_C"]
 
 
-def schedule(clips: int, epochs: float, least: int) -> Schedule:
+def schedule(clips: int, epochs: float, least: int) -> FitSchedule:
     """The minibatches of a fit of ``clips``: at least ``least``, and as many as ROUNDS equal rounds have."""
-    plan = Schedule.of(clips, epochs, least, BATCH, MOST_BATCH, looks=ROUNDS)
+    plan = FitSchedule.of(clips, epochs, least, BATCH, MOST_BATCH, looks=ROUNDS)
     # rounded up: the last round may run a few steps beyond the schedule, where the rate is near 0
     per_round = -(-plan.steps // ROUNDS)
-    return Schedule(plan.steps, plan.batch, tuple(per_round * (k + 1) for k in range(ROUNDS)))
+    return FitSchedule(plan.steps, plan.batch, tuple(per_round * (k + 1) for k in range(ROUNDS)))
 
 
 def fit_bytes(frames: int, width: int, num_classes: int, batch: int, own_batches: bool) -> tuple[int, int]:
@@ -127,7 +127,7 @@ def step(carry_G, setting_G2, batch, given, *, multi: bool, steps: int):
 
 
 @jax.jit
-def predict(params_G, frames_BTD, len_B, given):
+def clip_logits(params_G, frames_BTD, len_B, given):
     """logits_GBC of every probe."""
     return jax.vmap(lambda params: logits(params, _scaled(frames_BTD, given), len_B))(params_G)
 
@@ -144,7 +144,7 @@ def frame_moments(read: Frames, clips: int) -> tuple[np.ndarray, np.ndarray]:
     frames but hardly between clips would explode otherwise.
     """
     count, sums, squares, means = 0, 0.0, 0.0, []
-    for at in chunks(np.arange(clips), CHUNK):
+    for at in in_chunks(np.arange(clips), CHUNK):
         frames_NTD, len_N = read(at)
         valid_NT = np.arange(frames_NTD.shape[1]) < len_N[:, None]
         frames_MD = frames_NTD[valid_NT].astype(np.float64)
@@ -160,7 +160,7 @@ def frame_moments(read: Frames, clips: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def attention_probe(
-    data: ProbeData, *, epochs: float, least: int, budget: Budget, saves: Saves
+    data: ProbeData, *, epochs: float, least: int, budget: MemoryBudget, saves: Saves
 ) -> tuple[np.ndarray, dict]:
     """Trains every setting without the held-out rows, which then select a setting and a stopping point.
 
@@ -259,9 +259,9 @@ class _Probes:
     def _answers(self, params_G, read: Frames, rows: np.ndarray) -> np.ndarray:
         """int32[G,N], the likeliest classes, or logits_GNC of a multi-label task; one program serves all chunks."""
         parts = []
-        for at in chunks(rows, CHUNK):
+        for at in in_chunks(rows, CHUNK):
             frames_NTD, len_N = read(at)
-            logits_GBC = predict(params_G, pad_to(frames_NTD, CHUNK), pad_to(len_N, CHUNK), self._given)
+            logits_GBC = clip_logits(params_G, pad_to(frames_NTD, CHUNK), pad_to(len_N, CHUNK), self._given)
             logits_GNC = np.asarray(logits_GBC)[:, : len(at), : self.data.num_classes]
             parts.append(logits_GNC if self.data.multi else answers(logits_GNC))
         return np.concatenate(parts, axis=1)

@@ -15,8 +15,8 @@ Written down once, so that a plan, a forecast and the check against compiled pro
 import dataclasses
 
 from alp_jax.config.schema import EvalConfig
-from alp_jax.evaluation.budget import Budget
-from alp_jax.evaluation.frozen_fit import Schedule
+from alp_jax.evaluation.budget import MemoryBudget
+from alp_jax.evaluation.frozen_fit import FitSchedule
 from alp_jax.evaluation.probes import attention_probe as attention
 from alp_jax.evaluation.probes import linear_probe as linear
 from alp_jax.evaluation.probes import streamed_linear as streamed
@@ -38,7 +38,7 @@ class Cost:
     """
 
     how: str
-    schedule: Schedule | None
+    schedule: FitSchedule | None
     sides: tuple[int, ...]
     host: int
     device: int
@@ -48,9 +48,9 @@ class Cost:
     steps: int
 
 
-def linear_cost(size: Size, width: int, config: EvalConfig) -> Cost:
+def linear_probe_cost(size: Size, width: int, config: EvalConfig) -> Cost:
     """The linear probe on vectors of ``width``."""
-    budget, classes, penalties = Budget.of(config), padded_classes(size.classes), len(linear.PENALTIES)
+    budget, classes, penalties = MemoryBudget.of(config), padded_classes(size.classes), len(linear.PENALTIES)
     answered, row = 2 * size.test * width * classes, 4 * width
     if linear.is_exact(size.train, width, size.classes, budget):
         rows = padded(size.train, ROWS_MULTIPLE)
@@ -73,9 +73,9 @@ def linear_cost(size: Size, width: int, config: EvalConfig) -> Cost:
     return Cost(how, plan, (side,), host, shared + side * each, flops + answered, traffic, read, steps)
 
 
-def attention_cost(size: Size, frames: int, width: int, config: EvalConfig) -> Cost:
+def attention_probe_cost(size: Size, frames: int, width: int, config: EvalConfig) -> Cost:
     """The attention probe on at most ``frames`` frames of ``width`` per clip."""
-    budget, classes = Budget.of(config), padded_classes(size.classes)
+    budget, classes = MemoryBudget.of(config), padded_classes(size.classes)
     plan = attention.schedule(size.own, config.probe_epochs, config.attention_steps)
     settings, seeds = len(attention.SETTINGS), len(attention.SEEDS)
     sides, device = [], 0

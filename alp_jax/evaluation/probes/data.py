@@ -12,7 +12,7 @@ from alp_jax.evaluation.stats.metrics import mean_average_precision
 
 ROWS_MULTIPLE, CLASSES_MULTIPLE = 512, 32  # sizes are padded up to these, so that tasks share compiled programs
 MOST_DOUBLED = 16  # times that a multiple is doubled at most: padding stays below a half, and small where it costs
-CHUNK = 1 << 16  # rows of pooled features that are in memory at a time
+ROWS_AT_ONCE = 1 << 16  # rows of pooled features that are in memory at a time
 _ABSENT = -1e9  # logit of a padding class
 
 Reader = Callable[[np.ndarray], Any]  # positions of clips -> their features
@@ -85,7 +85,7 @@ def losses(logits_NC: jax.Array, onehot_NC: jax.Array, multi) -> jax.Array:
     return jnp.where(multi, many, one)
 
 
-def chunks(positions: np.ndarray, size: int = CHUNK) -> Iterator[np.ndarray]:
+def in_chunks(positions: np.ndarray, size: int = ROWS_AT_ONCE) -> Iterator[np.ndarray]:
     """``positions``, ``size`` at a time."""
     return (positions[start : start + size] for start in range(0, len(positions), size))
 
@@ -105,10 +105,10 @@ def answers(logits_NC: np.ndarray) -> np.ndarray:
     return logits_NC.argmax(-1).astype(np.int32)
 
 
-def moments(read: Reader, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def feature_moments(read: Reader, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(mean_D, scale_D) float32 that bring features to mean 0 and deviation 1 over ``rows``; 0 for a constant one."""
     count, mean_D, square_D, largest = 0, 0.0, 0.0, 1.0
-    for some in chunks(rows):
+    for some in in_chunks(rows):
         x_ND = read(some)
         total, mean, variance = count + len(x_ND), x_ND.mean(0).astype(np.float64), x_ND.var(0).astype(np.float64)
         # Chan's formula; of a single chunk exactly its own mean and variance

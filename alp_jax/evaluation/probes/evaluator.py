@@ -6,7 +6,7 @@ import numpy as np
 
 from alp_jax.core.clip import SAMPLE_RATE
 from alp_jax.core.run_files import ATTENTION, MEAN, ZERO_SHOT
-from alp_jax.evaluation.budget import Budget
+from alp_jax.evaluation.budget import MemoryBudget
 from alp_jax.evaluation.evaluator import Evaluator, Setup
 from alp_jax.evaluation.features import Features
 from alp_jax.evaluation.measured import Measured, from_estimates
@@ -52,7 +52,7 @@ class ProbeEvaluator(Evaluator):
                 self._data(lambda rows: features.frames(rows, most)),
                 epochs=config.probe_epochs,
                 least=config.attention_steps,
-                budget=Budget.of(config),
+                budget=MemoryBudget.of(config),
                 saves=features.saves(task.name, task.split_hash, most),
             )
             return {task.name: score_probe(task, found, selected)}
@@ -73,7 +73,7 @@ class ProbeEvaluator(Evaluator):
         found, selected = linear_probe(
             self._data(read),
             epochs=config.probe_epochs,
-            budget=Budget.of(config),
+            budget=MemoryBudget.of(config),
             saves=features.saves(task.name, task.split_hash),
         )
         return {task.name: score_probe(task, found, selected)}

@@ -11,17 +11,17 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from alp_jax.evaluation.budget import Budget
+from alp_jax.evaluation.budget import MemoryBudget
 from alp_jax.evaluation.fit_state import Saves
 from alp_jax.evaluation.probes.data import (
     ROWS_MULTIPLE,
     ProbeData,
     Reader,
     answers,
-    chunks,
     class_offset,
+    feature_moments,
+    in_chunks,
     losses,
-    moments,
     padded,
     padded_classes,
     score,
@@ -77,13 +77,13 @@ def exact_bytes(rows: int, width: int, num_classes: int) -> tuple[int, int]:
     return 2 * given, given + 4 * 2 * len(PENALTIES) * (20 * rows * classes + 30 * (width + 1) * classes)
 
 
-def is_exact(rows: int, width: int, num_classes: int, budget: Budget) -> bool:
+def is_exact(rows: int, width: int, num_classes: int, budget: MemoryBudget) -> bool:
     """Whether the fits are exact."""
     host, device = exact_bytes(rows, width, num_classes)
     return host <= budget.host and device <= budget.device
 
 
-def linear_probe(data: ProbeData, *, epochs: float, budget: Budget, saves: Saves) -> tuple[np.ndarray, dict]:
+def linear_probe(data: ProbeData, *, epochs: float, budget: MemoryBudget, saves: Saves) -> tuple[np.ndarray, dict]:
     """Fits every penalty without the held-out rows, which select one, and that one again with them.
 
     The largest penalty wins a tie. Deterministic.
@@ -97,22 +97,22 @@ def linear_probe(data: ProbeData, *, epochs: float, budget: Budget, saves: Saves
       logits), and what was selected.
     """
     fitted, selected = fit_linear(data, epochs=epochs, budget=budget, saves=saves)
-    return np.concatenate([_answers(fitted, data.test, at, data.multi) for at in chunks(np.arange(data.num_test))]), (
-        selected
-    )
+    return np.concatenate(
+        [_answers(fitted, data.test, at, data.multi) for at in in_chunks(np.arange(data.num_test))]
+    ), (selected)
 
 
-def fit_linear(data: ProbeData, *, epochs: float, budget: Budget, saves: Saves) -> tuple[Linear, dict]:
+def fit_linear(data: ProbeData, *, epochs: float, budget: MemoryBudget, saves: Saves) -> tuple[Linear, dict]:
     """The classifier of ``linear_probe``, and what was selected."""
     width = data.train(np.arange(1)).shape[1]
     if not is_exact(len(data.train_y), width, data.num_classes, budget):
         return fit_streamed(data, tuple(reversed(PENALTIES)), epochs=epochs, budget=budget, saves=saves)
     every = np.arange(len(data.train_y))
-    mean_D, scale_D = moments(data.train, every)
+    mean_D, scale_D = feature_moments(data.train, every)
     offset_C = class_offset(data.num_classes)
     x_ND = np.zeros((padded(len(every), ROWS_MULTIPLE), width), np.float32)
     onehot_NC = np.zeros((len(x_ND), len(offset_C)), np.float32)
-    for at in chunks(every):
+    for at in in_chunks(every):
         x_ND[at] = (data.train(at) - mean_D) * scale_D
         if data.multi:
             onehot_NC[at, : data.num_classes] = data.train_y[at]

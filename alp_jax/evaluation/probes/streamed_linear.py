@@ -16,16 +16,16 @@ import optax
 from jax.sharding import NamedSharding, PartitionSpec
 
 from alp_jax.config.schema import MeshConfig
-from alp_jax.evaluation.budget import Budget
+from alp_jax.evaluation.budget import MemoryBudget
 from alp_jax.evaluation.fit_state import Saves
-from alp_jax.evaluation.frozen_fit import Kept, Schedule, fit, permuted
+from alp_jax.evaluation.frozen_fit import FitSchedule, Kept, fit, permuted
 from alp_jax.evaluation.probes.data import (
-    CHUNK,
+    ROWS_AT_ONCE,
     ProbeData,
-    chunks,
     class_offset,
+    feature_moments,
+    in_chunks,
     losses,
-    moments,
     one_hot,
     pad_to,
     padded_classes,
@@ -55,9 +55,9 @@ class Linear:
         return ((x_ND - self.mean_D) * self.scale_D) @ self.w_DC + self.b_C
 
 
-def schedule(rows: int, epochs: float) -> Schedule:
+def schedule(rows: int, epochs: float) -> FitSchedule:
     """The minibatches of a fit of ``rows``, with as many looks at the held-out rows as there are epochs."""
-    return Schedule.of(rows, epochs, LEAST, BATCH, MOST_BATCH, looks=max(1, math.ceil(epochs)))
+    return FitSchedule.of(rows, epochs, LEAST, BATCH, MOST_BATCH, looks=max(1, math.ceil(epochs)))
 
 
 def fit_bytes(width: int, num_classes: int, batch: int, devices: int = 1) -> tuple[int, int]:
@@ -73,7 +73,7 @@ def fit_bytes(width: int, num_classes: int, batch: int, devices: int = 1) -> tup
 
 def host_bytes(rows: int, width: int, batch: int) -> int:
     """Bytes of the host: a chunk of features and what is made of it, minibatches to come, and the order of the rows."""
-    return 4 * (4 * min(rows, CHUNK) * width + 4 * batch * width) + 3 * 8 * rows
+    return 4 * (4 * min(rows, ROWS_AT_ONCE) * width + 4 * batch * width) + 3 * 8 * rows
 
 
 def class_devices(num_classes: int) -> int:
@@ -84,7 +84,7 @@ def class_devices(num_classes: int) -> int:
 
 
 def fit_streamed(
-    data: ProbeData, penalties: tuple[float, ...], *, epochs: float, budget: Budget, saves: Saves
+    data: ProbeData, penalties: tuple[float, ...], *, epochs: float, budget: MemoryBudget, saves: Saves
 ) -> tuple[Linear, dict]:
     """Fits all ``penalties`` without the held-out rows, which select one of them and an epoch; of equals the earliest.
 
@@ -132,9 +132,9 @@ class _Frame:
 
     @classmethod
     def of(cls, data: ProbeData, rows: np.ndarray) -> "_Frame":
-        mean_D, scale_D = moments(data.train, rows)
+        mean_D, scale_D = feature_moments(data.train, rows)
         covariance_DD = np.zeros((len(mean_D), len(mean_D)))
-        for at in chunks(rows):
+        for at in in_chunks(rows):
             x_ND = (data.train(at) - mean_D) * scale_D
             covariance_DD += x_ND.T @ x_ND
         variance_D, basis_DD = np.linalg.eigh(covariance_DD / len(rows))
@@ -153,7 +153,7 @@ class _Frame:
 class _Fits:
     """Several penalties, fitted side by side: ``w`` [G,D,C] in the scaled directions of a frame, and ``b`` [G,C]."""
 
-    def __init__(self, data: ProbeData, frame: _Frame, penalty_G: tuple[float, ...], plan: Schedule, split: int):
+    def __init__(self, data: ProbeData, frame: _Frame, penalty_G: tuple[float, ...], plan: FitSchedule, split: int):
         self.data, self.frame, self.penalty_G, self.plan = data, frame, penalty_G, plan
         self._mesh = make_mesh(MeshConfig(data=1, tensor=split), jax.local_devices()[:split]) if split > 1 else None
         self._offset_C = class_offset(data.num_classes)
@@ -187,7 +187,7 @@ class _Fits:
             "b": np.tile(bias_C.astype(np.float32), (fits, 1)),
         }
         params = jax.tree.map(self._place, params)
-        return params, jax.tree.map(self._place, optimizer(self.plan).init(params))
+        return params, jax.tree.map(self._place, adam(self.plan).init(params))
 
     def update(self, params: dict, state: optax.OptState, at: np.ndarray) -> tuple[dict, optax.OptState]:
         """One step of all fits on the training rows ``at``."""
@@ -197,9 +197,9 @@ class _Fits:
     def scores(self, params: dict, held: np.ndarray) -> list[float]:
         """The score of every fit on the training rows ``held``."""
         parts = []
-        for at in chunks(held, self.plan.batch):
+        for at in in_chunks(held, self.plan.batch):
             x_BD = pad_to(self.data.train(at), self.plan.batch)
-            answer_GB = np.asarray(predict(params, x_BD, self._given, multi=self.data.multi))[:, : len(at)]
+            answer_GB = np.asarray(answer(params, x_BD, self._given, multi=self.data.multi))[:, : len(at)]
             parts.append(answer_GB[..., : self.data.num_classes] if self.data.multi else answer_GB)
         return [score(answer, self.data.train_y[held]) for answer in np.concatenate(parts, axis=1)]
 
@@ -210,14 +210,14 @@ class _Fits:
         return Linear(self.frame.mean_D, self.frame.scale_D, self.frame.basis_DD @ scaled_DC, b_C)
 
 
-def optimizer(plan: Schedule) -> optax.GradientTransformation:
+def adam(plan: FitSchedule) -> optax.GradientTransformation:
     """Adam with warm-up and cosine decay to zero."""
     warm = max(1, round(WARMUP * plan.steps))
     return optax.adam(optax.warmup_cosine_decay_schedule(0.0, RATE, warm, max(plan.steps, warm + 1)), b2=0.99)
 
 
 @functools.partial(jax.jit, static_argnames=("multi", "plan"))
-def step(params, state, x_BD, target, given, *, multi: bool, plan: Schedule):
+def step(params, state, x_BD, target, given, *, multi: bool, plan: FitSchedule):
     """One step of all fits on one minibatch: (params, state) as before it."""
 
     def objective(params):
@@ -226,12 +226,12 @@ def step(params, state, x_BD, target, given, *, multi: bool, plan: Schedule):
         # the fits do not see each other, so the gradient of the sum is that of each
         return jnp.sum(loss_GB.mean(1) + 0.5 * given["penalty_G"] * jnp.sum(w_GDC**2, (1, 2)))
 
-    updates, state = optimizer(plan).update(jax.grad(objective)(params), state, params)
+    updates, state = adam(plan).update(jax.grad(objective)(params), state, params)
     return optax.apply_updates(params, updates), state
 
 
 @functools.partial(jax.jit, static_argnames="multi")
-def predict(params, x_BD, given, *, multi: bool):
+def answer(params, x_BD, given, *, multi: bool):
     """int32[G,B], the likeliest class for every fit and row; if ``multi`` logits_GBC."""
     logits_GBC = _logits(given["scale_GD1"] * params["w"], params["b"], x_BD, given)
     return logits_GBC if multi else logits_GBC.argmax(-1)

@@ -1,17 +1,17 @@
 """What the frame probe will take, by the arithmetic of ``probes.costs``."""
 
 from alp_jax.config.schema import EvalConfig
-from alp_jax.evaluation.budget import Budget
+from alp_jax.evaluation.budget import MemoryBudget
 from alp_jax.evaluation.probes.costs import ADAM_BYTES, Cost
 from alp_jax.evaluation.probes.sizes import Size
 from alp_jax.evaluation.sed import frame_probe
 
 
-def detection_cost(size: Size, frames: int, width: int, config: EvalConfig) -> Cost:
+def frame_probe_cost(size: Size, frames: int, width: int, config: EvalConfig) -> Cost:
     """The frame probe on clips of ``frames`` frames of ``width``; the test clips are scored twice, block by block."""
     plan, settings = frame_probe.frame_schedule(size.own, config.probe_epochs), len(frame_probe.SETTINGS)
     shared, each = frame_probe.fit_bytes(frames, width, size.classes, plan.batch)
-    side = Budget.of(config).side_by_side(settings, shared, each)
+    side = MemoryBudget.of(config).side_by_side(settings, shared, each)
     groups, seen = -(-settings // side), plan.steps * plan.batch
     one = width * size.classes
     scored = 2 * -(-size.classes // frame_probe.CLASS_BLOCK)

@@ -12,7 +12,7 @@ from alp_jax.config.schema import EvalConfig
 from alp_jax.core.clip import SAMPLE_RATE, Event
 from alp_jax.core.metrics import METRICS
 from alp_jax.core.run_files import DETECTION, FRAMES
-from alp_jax.evaluation.budget import Budget
+from alp_jax.evaluation.budget import MemoryBudget
 from alp_jax.evaluation.evaluator import Evaluator, Setup
 from alp_jax.evaluation.features import Features
 from alp_jax.evaluation.measured import Measured
@@ -83,7 +83,7 @@ def detect(task: SedTask, features: Features, config: EvalConfig) -> Measured:
         task.held,
         len(task.classes),
         epochs=config.probe_epochs,
-        budget=Budget.of(config),
+        budget=MemoryBudget.of(config),
         saves=features.saves(DETECTION, task.split_hash, task.seconds),
     )
     drawn = bootstrap.Resamples(task.test.groups, count=RESAMPLES)

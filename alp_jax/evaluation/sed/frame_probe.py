@@ -14,9 +14,9 @@ import numpy as np
 import optax
 from scipy.ndimage import median_filter
 
-from alp_jax.evaluation.budget import Budget
+from alp_jax.evaluation.budget import MemoryBudget
 from alp_jax.evaluation.fit_state import Saves
-from alp_jax.evaluation.frozen_fit import Frames, Kept, Schedule, fit, permuted
+from alp_jax.evaluation.frozen_fit import FitSchedule, Frames, Kept, fit, permuted
 from alp_jax.evaluation.stats.metrics import mean_average_precision
 
 SETTINGS = tuple((lr, decay) for lr in (3e-3, 1e-2, 3e-2) for decay in (1e-3, 1e-1))  # AdamW: rate, weight decay
@@ -39,9 +39,9 @@ def moments(frames: Frames, clips: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return mean_D.astype(np.float32), scale_D.astype(np.float32)
 
 
-def frame_schedule(clips: int, epochs: float) -> Schedule:
+def frame_schedule(clips: int, epochs: float) -> FitSchedule:
     """The batches of a fit of ``clips``."""
-    return Schedule.of(clips, epochs, STEPS, BATCH, MOST_BATCH, looks=LOOKS)
+    return FitSchedule.of(clips, epochs, STEPS, BATCH, MOST_BATCH, looks=LOOKS)
 
 
 def fit_bytes(frames: int, width: int, classes: int, batch: int) -> tuple[int, int]:
@@ -62,7 +62,7 @@ def fit_frame_probe(
     classes: int,
     *,
     epochs: float,
-    budget: Budget,
+    budget: MemoryBudget,
     saves: Saves,
     seed: int = 0,
 ) -> tuple[np.ndarray, np.ndarray, dict]:

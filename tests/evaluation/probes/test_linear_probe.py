@@ -5,7 +5,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score
 
-from alp_jax.evaluation.budget import Budget
+from alp_jax.evaluation.budget import MemoryBudget
 from alp_jax.evaluation.fit_state import Saves
 from alp_jax.evaluation.probes import attention_probe as attention
 from alp_jax.evaluation.probes import linear_probe as probe
@@ -24,7 +24,7 @@ def planted(seed=0, noise=0.0):
     return (x * np.linspace(0.01, 100, D) + 7).astype(np.float32), y.astype(np.int32)
 
 
-AMPLE = {"budget": Budget(2 << 30, 4 << 30), "saves": Saves()}
+AMPLE = {"budget": MemoryBudget(2 << 30, 4 << 30), "saves": Saves()}
 
 
 def data_of(x, y, held_share=0.2, classes=C, length=None):

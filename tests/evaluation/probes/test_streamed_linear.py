@@ -6,14 +6,14 @@ import pytest
 
 from alp_jax.core.errors import UserError
 from alp_jax.evaluation import fit_state
-from alp_jax.evaluation.budget import Budget
+from alp_jax.evaluation.budget import MemoryBudget
 from alp_jax.evaluation.fit_state import Saves
 from alp_jax.evaluation.probes import linear_probe as probe
 from alp_jax.evaluation.probes import streamed_linear as streamed
 from alp_jax.evaluation.probes.data import ProbeData, score
 from alp_jax.evaluation.stats import bootstrap, metrics
 
-AMPLE, SMALL = Budget(1 << 30, 1 << 32), Budget(1 << 30, 4 << 20)
+AMPLE, SMALL = MemoryBudget(1 << 30, 1 << 32), MemoryBudget(1 << 30, 4 << 20)
 TRAIN, TEST, WIDTH, CLASSES = 500, 600, 24, 8
 
 
@@ -78,13 +78,13 @@ def test_penalties_in_sequence_select_what_they_select_side_by_side(planted, mon
     assert set(calls) == {6, 1}
     calls.clear()
     shared, each = streamed.fit_bytes(WIDTH, CLASSES, streamed.BATCH)
-    apart, second = run(data_of(x, y), Budget(1 << 30, shared + 2 * each))
+    apart, second = run(data_of(x, y), MemoryBudget(1 << 30, shared + 2 * each))
     assert set(calls) == {2, 1}
     assert (apart == together).mean() > 0.995
     assert second["penalty"] == first["penalty"]
     assert second["selection_score"] == pytest.approx(first["selection_score"], abs=0.01)
     with pytest.raises(UserError, match=r"one fit takes .* raise config.evaluation.device_gib"):
-        run(data_of(x, y), Budget(1 << 30, shared))
+        run(data_of(x, y), MemoryBudget(1 << 30, shared))
 
 
 def test_a_fit_that_was_killed_goes_on_and_gives_the_same_result(planted, monkeypatch, tmp_path):
