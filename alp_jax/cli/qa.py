@@ -71,7 +71,8 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
 
 def _add_train(parser: argparse.ArgumentParser) -> None:
     _add_model(parser)
-    parser.add_argument("--steps", type=int, default=1000, help="(default 1000)")
+    parser.add_argument("--steps", type=int, default=1000, help="the fewest (default 1000)")
+    parser.add_argument("--epochs", type=float, default=1.0, help="passes of a set that is larger (default 1)")
     parser.add_argument("--rate", type=float, default=1e-3, help="highest learning rate (default 0.001)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--stack", type=int, default=5, help="frames that become one position (default 5)")
@@ -89,7 +90,7 @@ def _add_answer(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict:
     """Runs the action; answers and ratings that already exist are kept."""
-    for name in ("batch", "workers", "steps", "max_tokens", "max_seconds", "timeout"):
+    for name in ("batch", "workers", "steps", "epochs", "max_tokens", "max_seconds", "timeout"):
         if getattr(args, name, 1) <= 0:
             raise UserError(f"--{name} = {getattr(args, name)} must be above 0")
     actions = {"questions": _questions, "train": _train, "answer": _answer, "score": _score, "judge": _judge}
@@ -139,7 +140,8 @@ def _train(args: argparse.Namespace, tell: Callable[[str], None]) -> dict:
     from alp_jax.evaluation.qa.actions import train_adapter
     from alp_jax.evaluation.qa.learn import LearnConfig
 
-    settings = LearnConfig(steps=args.steps, batch=args.batch, rate=args.rate, seed=args.seed)
+    chosen = {name: getattr(args, name) for name in ("steps", "epochs", "batch", "rate", "seed")}
+    settings = LearnConfig(**chosen)
     return train_adapter(lambda: _inputs(args), settings, args.stack, args.hidden, args.max_frames, args.out, tell)
 
 

@@ -1,11 +1,12 @@
 """Frame embeddings of a frozen encoder, computed once and read by every task.
 
-A folder holds them in two files that are memory-mapped, so that only what is asked for is read: ``frames.bin`` has
-float16 rows of D, ``pooled.bin`` a float32 row per clip with the mean, the deviation and the joint embedding. They grow
-part by part. ``index-k.npz`` (rows and lengths of the clips of part ``k``) is written last: what the files hold beyond
-the clips of all indices belongs to an extraction that was interrupted, which continues from there.
+A folder holds them in files that are memory-mapped, so that only what is asked for is read: ``frames.bin`` has float16
+rows of D; ``mean.bin``, ``std.bin`` and ``joint.bin`` have a float32 row per clip. They grow part by part.
+``index-k.npz`` (rows and lengths of the clips of part ``k``) is written last: what the files hold beyond the clips of
+all indices belongs to an extraction that was interrupted, which continues from there.
 """
 
+import contextlib
 import dataclasses
 import io
 import os
@@ -27,7 +28,8 @@ from alp_jax.evaluation.model import EvalModel
 
 PART_CLIPS = 4096
 VERSION = 2
-FRAMES_FILE, POOLED_FILE = "frames.bin", "pooled.bin"
+FRAMES_FILE = "frames.bin"
+POOLED = ("mean", "std", "joint")  # each in a file of its own
 FITS = "fits"  # folder beside that of the features, with the states of fits that go on
 
 
@@ -63,7 +65,7 @@ class Features:
     _place: np.ndarray
     _length: np.ndarray
     _offset: np.ndarray
-    _pooled: np.ndarray
+    _pooled: dict[str, np.ndarray]
     _frames: np.ndarray
 
     def _index(self, rows: np.ndarray) -> np.ndarray:
@@ -72,21 +74,20 @@ class Features:
             raise KeyError("rows that were not extracted")
         return at
 
-    def _columns(self, rows: np.ndarray, columns: slice) -> np.ndarray:
-        # first the columns, which reads nothing, then the rows: the other columns stay on disk
-        return self._pooled[:, columns][self._place[self._index(rows)]]
+    def _pool(self, name: str, rows: np.ndarray) -> np.ndarray:
+        return self._pooled[name][self._place[self._index(rows)]]
 
     def mean(self, rows: np.ndarray) -> np.ndarray:
         """float32[n,D], the mean over each clip's frames."""
-        return self._columns(rows, slice(self._width))
+        return self._pool("mean", rows)
 
     def moments(self, rows: np.ndarray) -> np.ndarray:
         """float32[n,2D], mean and standard deviation over each clip's frames."""
-        return self._columns(rows, slice(2 * self._width))
+        return np.concatenate([self._pool("mean", rows), self._pool("std", rows)], axis=1)
 
     def joint(self, rows: np.ndarray) -> np.ndarray:
         """float32[n,E], what ``EvalModel.pool_audio`` gave."""
-        return self._columns(rows, slice(2 * self._width, None))
+        return self._pool("joint", rows)
 
     def length(self, rows: np.ndarray) -> np.ndarray:
         """int32[n], number of frames of each clip."""
@@ -145,7 +146,7 @@ def extract(
         "frames": keep_frames,
     }
     if not len(rows):
-        return _open(folder, 0, elsewhere, fingerprint(identity))
+        return open_features(folder, 0, elsewhere, fingerprint(identity))
     description = folder / "features.json"
     if not (description.exists() and files.read_json(description) == identity):
         shutil.rmtree(folder, ignore_errors=True)
@@ -164,7 +165,7 @@ def extract(
                 max_seconds=config.max_seconds,
             )
             _write_part(model, batches, folder, number, keep_frames, progress)
-    return _open(folder, len(parts), elsewhere, fingerprint(identity))
+    return open_features(folder, len(parts), elsewhere, fingerprint(identity))
 
 
 def _encoded(model: EvalModel, batches: Iterator[dict]) -> Iterator[tuple]:
@@ -191,31 +192,27 @@ def _rows(batch, frames_BTD, len_B, joint_BE) -> Iterator[tuple]:
 def _write_part(model, batches, folder: pathlib.Path, number: int, keep_frames: bool, progress: Progress) -> None:
     rows, lengths, widths = [], [], (0, 0)
     complete = [_read_index(folder, k) for k in range(number)]
-    with (folder / FRAMES_FILE).open("ab") as frames_file, (folder / POOLED_FILE).open("ab") as pooled_file:
-        if complete:
-            frames, clips = (
-                sum(int(part["length"].sum()) for part in complete),
-                sum(len(part["row"]) for part in complete),
-            )
-            width, joint = complete[0]["widths"]
-            frames_file.truncate(2 * width * frames * keep_frames)
-            pooled_file.truncate(4 * (2 * width + joint) * clips)
-        else:
-            frames_file.truncate(0)
-            pooled_file.truncate(0)
+    clips, frames = sum(len(part["row"]) for part in complete), sum(int(part["length"].sum()) for part in complete)
+    width, joint = complete[0]["widths"].tolist() if complete else (0, 0)
+    sizes = {FRAMES_FILE: 2 * width * frames * keep_frames, "mean.bin": 4 * width * clips, "std.bin": 4 * width * clips}
+    sizes["joint.bin"] = 4 * joint * clips
+    with contextlib.ExitStack() as stack:
+        file = {name: stack.enter_context((folder / name).open("ab")) for name in sizes}
+        for name, size in sizes.items():  # what an interrupted extraction wrote beyond its last index
+            file[name].truncate(size)
         for row, frames_TD, length, joint_E in _encoded(model, batches):
             if keep_frames:
                 # 65504 is the largest float16: larger values are clipped, as casting would make them infinite
-                frames_file.write(np.clip(frames_TD, -65504, 65504).astype("<f2").tobytes())
-            pooled = np.concatenate([frames_TD.mean(0), frames_TD.std(0), joint_E])
-            pooled_file.write(pooled.astype("<f4").tobytes())
+                file[FRAMES_FILE].write(np.clip(frames_TD, -65504, 65504).astype("<f2").tobytes())
+            for name, pooled in zip(POOLED, (frames_TD.mean(0), frames_TD.std(0), joint_E), strict=True):
+                file[f"{name}.bin"].write(np.asarray(pooled, "<f4").tobytes())
             rows.append(row)
             lengths.append(length)
             widths = frames_TD.shape[1], len(joint_E)
             progress.update()
-        for file in (frames_file, pooled_file):  # what the index names must be there even after a power failure
-            file.flush()
-            os.fsync(file.fileno())
+        for one in file.values():  # what the index names must be there even after a power failure
+            one.flush()
+            os.fsync(one.fileno())
     buffer = io.BytesIO()
     np.savez(buffer, row=np.array(rows, np.int64), length=np.array(lengths, np.int32), widths=np.array(widths))
     files.write_bytes(folder / f"index-{number:05}.npz", buffer.getvalue())
@@ -226,7 +223,8 @@ def _read_index(folder: pathlib.Path, number: int) -> dict[str, np.ndarray]:
         return dict(stored)
 
 
-def _open(folder: pathlib.Path, num_parts: int, elsewhere: Callable, identity: str) -> Features:
+def open_features(folder: pathlib.Path, num_parts: int, elsewhere: Callable, identity: str) -> Features:
+    """The features in ``folder``, of which ``num_parts`` are complete; nothing but their index is read."""
     parts = [_read_index(folder, number) for number in range(num_parts)]
     row = np.concatenate([np.zeros(0, np.int64), *(part["row"] for part in parts)])
     length = np.concatenate([np.zeros(0, np.int32), *(part["length"] for part in parts)])
@@ -241,13 +239,16 @@ def _open(folder: pathlib.Path, num_parts: int, elsewhere: Callable, identity: s
         order,
         length[order],
         (np.cumsum(length, dtype=np.int64) - length)[order],
-        _mapped(folder / POOLED_FILE, "<f4", 2 * width + joint),
-        _mapped(folder / FRAMES_FILE, "<f2", width),
+        {
+            name: _mapped(folder / f"{name}.bin", "<f4", joint if name == "joint" else width, len(row))
+            for name in POOLED
+        },
+        _mapped(folder / FRAMES_FILE, "<f2", width, int(length.sum())),
     )
 
 
-def _mapped(path: pathlib.Path, kind: str, width: int) -> np.ndarray:
-    """[n,width], read when it is used; nothing can be mapped of a file that is empty or absent."""
-    if not (width and path.exists() and path.stat().st_size):
-        return np.zeros((0, width), kind)
+def _mapped(path: pathlib.Path, kind: str, width: int, rows: int) -> np.ndarray:
+    """[rows,width], read when it is used; where the file is empty or absent there is nothing to map."""
+    if not (path.exists() and path.stat().st_size):
+        return np.zeros((rows, 0), kind)
     return np.asarray(np.memmap(path, kind, "r")).reshape(-1, width)

@@ -42,12 +42,14 @@ class FitState:
         self.path, self._written = path, time.monotonic()
 
     def read(self, like: Any) -> Any:
-        """The arrays of an earlier ``write``, placed as those of ``like``; None if there are none."""
+        """The arrays of an earlier ``write``, placed as those of ``like``; None if there are none of these shapes."""
         if self.path is None or not self.path.exists():
             return None
         leaves, structure = jax.tree.flatten(like)
         with np.load(self.path) as stored:
-            arrays = [stored[str(i)] for i in range(len(leaves))]
+            arrays = [stored[name] for name in sorted(stored.files, key=int)]
+        if [array.shape for array in arrays] != [np.shape(leaf) for leaf in leaves]:
+            return None
         placed = [
             jax.device_put(array, leaf.sharding) if isinstance(leaf, jax.Array) else array
             for leaf, array in zip(leaves, arrays, strict=True)

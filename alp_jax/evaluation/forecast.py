@@ -26,8 +26,7 @@ from alp_jax.evaluation.sed.cost import frame_probe_cost
 
 PROBE_SHARE, TRAFFIC_SHARE = 0.3, 0.6  # of an accelerator's peaks that the small products of probes reach
 ENCODER_SHARE = 0.08  # of its bfloat16 peak: encoders are bound by memory traffic, see 13,000 s of audio per second
-READ = 1e9  # bytes per second from disk
-HOST_READ = 0.4e9  # bytes per second of frames that one process makes batches of
+READ = 0.4e9  # bytes per second of features that one process reads and makes batches of
 DECODE_S = 2.4e-4  # seconds that a second of audio takes to be read and decoded
 FIRST_S = 10.0  # of audio that the encoder is asked about
 
@@ -63,8 +62,8 @@ class Machine:
 
     def seconds(self, cost: Cost) -> float:
         """Of one probe."""
-        reading = cost.read * max(1 / READ, 1 / HOST_READ)
-        return cost.flops / self.probe + cost.traffic / self.traffic + reading + cost.steps * self.step_s
+        computing = cost.flops / self.probe + cost.traffic / self.traffic
+        return computing + cost.read / READ + cost.steps * self.step_s
 
 
 def _fastest(call, times: int = 5) -> float:

@@ -96,7 +96,9 @@ def fit(
     progress = Progress(label, steps, "steps", initial=int(done)) if label else contextlib.nullcontext()
     with progress:
         for number, batch in enumerate(itertools.islice(batches, int(done), steps), int(done) + 1):
+            before = params
             params, state = update(params, state, batch)
+            jax.block_until_ready(before)  # two steps at most are under way, and in memory with their batches
             if label:
                 progress.update()
             # Strictly below: a NaN never wins, and a tie keeps the shorter training.

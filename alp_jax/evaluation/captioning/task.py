@@ -12,6 +12,7 @@ from alp_jax.evaluation.measured import Measured, from_estimates
 from alp_jax.evaluation.retrieval.task import CaptionedClips
 from alp_jax.evaluation.stats import bootstrap, metrics
 
+CELLS = 1 << 26  # most distances in memory at a time (256 MB), unless a single clip has more
 SAMPLES = 10  # generated captions that a result shows
 
 
@@ -53,8 +54,10 @@ def nearest_captions(clips: CaptionedClips, train_x: np.ndarray, test_x: np.ndar
     """The floor: a caption of the nearest training clip, with every dimension scaled to unit deviation."""
     scale = np.maximum(train_x.std(0), 1e-6)
     train, test = train_x / scale, test_x / scale
-    distance = (train**2).sum(1) - 2 * test @ train.T
-    return [_plainest(clips.train_captions[i]) for i in distance.argmin(1)]
+    square_N = (train**2).sum(1)
+    rows = max(1, CELLS // len(train))
+    nearest = [(square_N - 2 * test[first : first + rows] @ train.T).argmin(1) for first in range(0, len(test), rows)]
+    return [_plainest(clips.train_captions[i]) for i in np.concatenate(nearest)]
 
 
 def _plainest(captions: Sequence[str]) -> str:

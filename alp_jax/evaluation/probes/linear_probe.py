@@ -32,6 +32,7 @@ from alp_jax.evaluation.probes.streamed_linear import Linear, fit_streamed
 PENALTIES = tuple(10.0**k for k in (-4, -3, -2, -1, 0, 1))
 MAX_ITERATIONS = 60
 GRADIENT_NORM = 1e-3
+CELLS = 1 << 24  # most logits in memory at a time (64 MB)
 
 
 @functools.partial(jax.jit, static_argnames="iterations")
@@ -97,9 +98,7 @@ def linear_probe(data: ProbeData, *, epochs: float, budget: MemoryBudget, saves:
       logits), and what was selected.
     """
     fitted, selected = fit_linear(data, epochs=epochs, budget=budget, saves=saves)
-    return np.concatenate(
-        [_answers(fitted, data.test, at, data.multi) for at in in_chunks(np.arange(data.num_test))]
-    ), (selected)
+    return _answers(fitted, data, data.test, np.arange(data.num_test)), selected
 
 
 def fit_linear(data: ProbeData, *, epochs: float, budget: MemoryBudget, saves: Saves) -> tuple[Linear, dict]:
@@ -126,12 +125,16 @@ def fit_linear(data: ProbeData, *, epochs: float, budget: MemoryBudget, saves: S
     w_GDC, b_GC = np.asarray(w_GDC)[..., : data.num_classes], np.asarray(b_GC)[:, : data.num_classes]
     fits = [Linear(mean_D, scale_D, w_DC, b_C) for w_DC, b_C in zip(w_GDC, b_GC, strict=True)]
     held = np.flatnonzero(data.held)
-    scores = [score(_answers(fits[g], data.train, held, data.multi), data.train_y[held]) for g in range(len(PENALTIES))]
+    scores = [score(_answers(fits[g], data, data.train, held), data.train_y[held]) for g in range(len(PENALTIES))]
     best = max(range(len(PENALTIES)), key=lambda g: (scores[g], PENALTIES[g]))
     # the same penalty, fitted to the held-out rows too
     return fits[best + len(PENALTIES)], {"penalty": PENALTIES[best], "selection_score": scores[best]}
 
 
-def _answers(fitted: Linear, read: Reader, at: np.ndarray, multi: bool) -> np.ndarray:
-    logits_NC = fitted.logits(read(at))
-    return logits_NC if multi else answers(logits_NC)
+def _answers(fitted: Linear, data: ProbeData, read: Reader, rows: np.ndarray) -> np.ndarray:
+    """int32[N], the likeliest classes of ``rows``, or logits_NC of a multi-label task."""
+    parts = []
+    for at in in_chunks(rows, max(1, CELLS // data.num_classes)):
+        logits_NC = fitted.logits(read(at))
+        parts.append(logits_NC if data.multi else answers(logits_NC))
+    return np.concatenate(parts)

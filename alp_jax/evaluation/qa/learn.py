@@ -15,7 +15,7 @@ import optax
 
 from alp_jax.core.errors import NumericsError, UserError
 from alp_jax.core.hashing import fingerprint
-from alp_jax.evaluation.frozen_fit import evenly, fit, permuted
+from alp_jax.evaluation.frozen_fit import FitSchedule, fit, permuted
 from alp_jax.evaluation.qa import adapter as adapters
 from alp_jax.evaluation.qa.adapter import Adapter, AdapterConfig
 from alp_jax.evaluation.qa.chat import Batch, Dialogue, LanguageModel, dialogue, lay_out
@@ -32,9 +32,13 @@ MULTIPLE = 32  # rows are padded to multiples of this length
 
 @dataclasses.dataclass(frozen=True)
 class LearnConfig:
-    """How an adapter is trained: AdamW with warm-up and cosine decay to zero; the best of ``looks`` states is kept."""
+    """How an adapter is trained: AdamW with warm-up and cosine decay to zero; the best of ``looks`` states is kept.
+
+    ``steps`` are the fewest; more questions than those take ``epochs`` passes.
+    """
 
     steps: int = 1000
+    epochs: float = 1.0
     batch: int = 16
     rate: float = 1e-3
     decay: float = 0.01
@@ -159,6 +163,9 @@ def train(
         raise UserError(f"{len(questions)} questions are too few to train on")
     lessons = Lessons(questions, sounds, model, config)
     held, selection = hold_out([question.group or question.path for question in questions])
+    asked = int((~held).sum())
+    plan = FitSchedule.of(asked, learn.epochs, learn.steps, learn.batch, learn.batch, looks=learn.looks)
+    learn = dataclasses.replace(learn, steps=plan.steps)
     held_rows, rows = np.flatnonzero(held)[: 4 * learn.batch], np.flatnonzero(~held)
     fixed, tune = _fixed(lessons, model), optimizer(learn)
     loss, lm_params = make_loss(model, config.stack), jax.tree.map(jnp.asarray, model.params)
@@ -197,7 +204,7 @@ def train(
         permuted(np.random.default_rng(learn.seed), rows, learn.batch),
         steps=learn.steps,
         look=look,
-        looks=evenly(learn.steps, learn.looks),
+        looks=plan.looks,
         start_loss=held_loss(params),
         label="train adapter",
     )

@@ -1,0 +1,47 @@
+"""Every probe at the true size of every set of the paper: its program takes no more memory than the budget allows."""
+
+import pytest
+
+from alp_jax.bench import probes as bench
+from alp_jax.config.schema import EvalConfig
+from alp_jax.evaluation.budget import MemoryBudget
+from alp_jax.evaluation.forecast import Encoder, Machine, lines, published_lines
+from alp_jax.evaluation.probes.costs import linear_probe_cost
+from alp_jax.evaluation.probes.sizes import SIZES
+
+CONFIG = EvalConfig()
+BUDGET = MemoryBudget.of(CONFIG)
+EVERY = [(name, probe) for name, size in SIZES.items() for probe in bench.probes_of(size)]
+
+
+@pytest.mark.parametrize(("name", "probe"), EVERY)
+def test_a_compiled_probe_takes_no_more_than_its_plan_and_the_budget(name, probe):
+    cost, program = bench.probes_of(SIZES[name])[probe](SIZES[name], 512, CONFIG)
+    assert program <= cost.device <= BUDGET.device
+    assert cost.host <= BUDGET.host
+
+
+def test_exact_fits_stay_where_they_fit_and_streamed_ones_take_epochs():
+    how = {name: linear_probe_cost(size, 512, CONFIG) for name, size in SIZES.items() if not size.events}
+    assert {name for name, cost in how.items() if cost.schedule is None} == {"crema_d", "magnatagatune"}
+    for name, cost in how.items():
+        if cost.schedule:
+            assert cost.schedule.steps * cost.schedule.batch >= 10 * SIZES[name].own
+    # a smaller budget, and the same penalties run in sequence
+    small = linear_probe_cost(SIZES["voxceleb2"], 512, EvalConfig(device_gib=1.0))
+    assert small.sides[0] < how["voxceleb2"].sides[0] == 6
+
+
+def test_the_forecast_names_every_set_with_hours():
+    encoder = Encoder(512, 25.0, 2e9)
+    table = published_lines(encoder, CONFIG)
+    assert [line.split()[0] for line in table if "-attention" in line] == [
+        f"{name}-attention" for name, size in SIZES.items() if not size.events
+    ]
+    assert "5994" in next(line for line in table if line.startswith("voxceleb2-mean"))
+    # twice the rate, half the time: the hours are those of the machine that is asked about
+    slow, fast = (Machine("m", rate, rate, rate, 0.0) for rate in (1e12, 2e12))
+    cost = linear_probe_cost(SIZES["crema_d"], 512, CONFIG)
+    reading = slow.seconds(cost) - 2 * (slow.seconds(cost) - fast.seconds(cost))
+    assert slow.seconds(cost) > fast.seconds(cost) > reading > 0
+    assert len(lines({}, encoder, CONFIG, (slow,))) == 2
