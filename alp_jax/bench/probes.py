@@ -53,8 +53,8 @@ def _target(size: Size, rows: int) -> jax.ShapeDtypeStruct:
 
 
 def compile_linear(size: Size, width: int, config: EvalConfig) -> ProbeProgram:
-    """The linear probe on means over frames."""
-    cost, classes = linear_probe_cost(size, width, config), padded_classes(size.classes)
+    """The linear probe on means over frames, on one device."""
+    cost, classes = linear_probe_cost(size, width, config, devices=1), padded_classes(size.classes)
     (fits,), plan = cost.sides, cost.schedule
     if plan is None:
         rows = padded(size.train, ROWS_MULTIPLE)

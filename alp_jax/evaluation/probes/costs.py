@@ -48,8 +48,8 @@ class Cost:
     steps: int
 
 
-def linear_probe_cost(size: Size, width: int, config: EvalConfig) -> Cost:
-    """The linear probe on vectors of ``width``."""
+def linear_probe_cost(size: Size, width: int, config: EvalConfig, devices: int = 0) -> Cost:
+    """The linear probe on vectors of ``width``, over so many devices (0: those that the probe takes here)."""
     budget, classes, penalties = MemoryBudget.of(config), padded_classes(size.classes), len(linear.PENALTIES)
     answered, row = 2 * size.test * width * classes, 4 * width
     if linear.is_exact(size.train, width, size.classes, budget):
@@ -59,7 +59,7 @@ def linear_probe_cost(size: Size, width: int, config: EvalConfig) -> Cost:
         traffic = 2 * penalties * EVALUATIONS * 4 * (rows * width + 10 * rows * classes)
         return Cost("exact", None, (2 * penalties,), host, device, flops, traffic, 2 * size.clips * row, EVALUATIONS)
     plan = streamed.schedule(size.own, config.probe_epochs)
-    devices = streamed.class_devices(size.classes)
+    devices = devices or streamed.class_devices(size.classes)
     shared, each = streamed.fit_bytes(width, size.classes, plan.batch, devices)
     side = budget.side_by_side(penalties, shared, each)
     groups, seen, looks = -(-penalties // side), plan.steps * plan.batch, len(plan.looks) + 1

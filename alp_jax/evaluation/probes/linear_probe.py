@@ -70,12 +70,12 @@ def fit_grid(x_ND, onehot_NC, weight_GN, penalty_G, offset_C, multi, iterations:
 def exact_bytes(rows: int, width: int, num_classes: int) -> tuple[int, int]:
     """Bytes that the exact fits of ``rows`` training clips take: on the host, and on a device, all at once.
 
-    The device holds features and targets, and for every fit about twenty tables of logits and thirty of weights (ten
+    The device holds features and targets, and for every fit about thirty tables of logits and of weights (ten
     steps of L-BFGS with their gradients among them); that the compiled program takes no more is tested.
     """
     rows, classes = padded(rows, ROWS_MULTIPLE), padded_classes(num_classes)
     given = 4 * rows * (width + classes)
-    return 2 * given, given + 4 * 2 * len(PENALTIES) * (20 * rows * classes + 30 * (width + 1) * classes)
+    return 2 * given, given + 4 * 2 * len(PENALTIES) * (30 * rows * classes + 30 * (width + 1) * classes)
 
 
 def is_exact(rows: int, width: int, num_classes: int, budget: MemoryBudget) -> bool:

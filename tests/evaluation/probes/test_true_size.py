@@ -22,13 +22,13 @@ def test_a_compiled_probe_takes_no_more_than_its_plan_and_the_budget(name, probe
 
 
 def test_exact_fits_stay_where_they_fit_and_streamed_ones_take_epochs():
-    how = {name: linear_probe_cost(size, 512, CONFIG) for name, size in SIZES.items() if not size.events}
+    how = {name: linear_probe_cost(size, 512, CONFIG, devices=1) for name, size in SIZES.items() if not size.events}
     assert {name for name, cost in how.items() if cost.schedule is None} == {"crema_d", "magnatagatune"}
     for name, cost in how.items():
         if cost.schedule:
             assert cost.schedule.steps * cost.schedule.batch >= 10 * SIZES[name].own
     # a smaller budget, and the same penalties run in sequence
-    small = linear_probe_cost(SIZES["voxceleb2"], 512, EvalConfig(device_gib=1.0))
+    small = linear_probe_cost(SIZES["voxceleb2"], 512, EvalConfig(device_gib=1.0), devices=1)
     assert small.sides[0] < how["voxceleb2"].sides[0] == 6
 
 
