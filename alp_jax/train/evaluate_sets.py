@@ -16,13 +16,13 @@ from alp_jax.config.schema import DataConfig
 from alp_jax.core import storage
 from alp_jax.core.errors import AlpError, UserError
 from alp_jax.core.progress import say
-from alp_jax.core.run_files import FLOORS, RESULTS
+from alp_jax.core.run_files import DETECTION, FLOORS, RESULTS
 from alp_jax.data.store.dataset import INFO
 from alp_jax.evaluation.forecast import Encoder, published_lines
 from alp_jax.evaluation.model import EvalModel
 from alp_jax.evaluation.probes.sizes import SIZES
 from alp_jax.evaluation.protocol import PAPER, protocol
-from alp_jax.evaluation.stats.published import BUILT_AS, not_measured, published_table
+from alp_jax.evaluation.stats.published import not_measured, published_table
 from alp_jax.evaluation.stats.table import notes, overlaps, table, too_small
 from alp_jax.evaluation.suite import Suite, run_suite
 from alp_jax.train.build import make_model, read_config
@@ -145,9 +145,8 @@ def _planned(
     planned: list[str], suite: str | None, encoder: Encoder, config: RunConfig, tell: Callable[[str], None]
 ) -> dict:
     """Tells what the labelled sets of the paper that are not here would take, at their true sizes."""
-    absent = [
-        name for name in SIZES if suite == PAPER and name not in planned and name not in map(BUILT_AS.get, planned)
-    ]
+    present = {"audioset_strong" if task == DETECTION else task for task in planned}
+    absent = [name for name in SIZES if suite == PAPER and name not in present]
     if absent:
         settings = protocol(PAPER, config.evaluation, config.data)[0]
         tell("\n".join(["not here, at their true sizes:", *published_lines(encoder, settings, absent)]))
