@@ -13,6 +13,7 @@ from alp_jax.config.schema import DataConfig, FeatureConfig, ModelConfig
 from alp_jax.core.errors import UserError
 from alp_jax.core.metrics import METRICS
 from alp_jax.evaluation.evaluator import Setup
+from alp_jax.evaluation.forecast import Encoder
 from alp_jax.evaluation.probes import evaluator as probes
 from alp_jax.evaluation.probes.linear_probe import linear_probe
 from alp_jax.evaluation.registry import BUILT_IN
@@ -114,6 +115,20 @@ def test_floors_are_shared_and_a_failing_task_stops_nobody(suite, encoder, tmp_p
     again = run_suite(encoder, suite, tmp_path / "eval", floors_path=floors)
     assert not any("failed" in r for r in again)
     assert not list((tmp_path / "eval").glob("*.failed"))
+
+
+def test_a_suite_tells_what_it_will_take(suite, encoder):
+    suite.setup.dataset.path = "planted"
+    found = Encoder.of(encoder)
+    assert (found.width, found.rate) == (6, 40.0)
+    assert found.flops > 0
+    assert Encoder.of(dataclasses.replace(encoder, frames=lambda *b: encoder.frames(*map(np.array, b)))).flops is None
+    head, encode, *results, total = suite.forecast(encoder)
+    assert [line.split()[0] for line in results] == ["kind-mean", "kind-attention", "tags-mean", "tags-attention"]
+    assert encode.startswith("planted: encode")
+    assert "h100" in head
+    assert results[0].endswith("exact")
+    assert total.startswith("all ")
 
 
 def opened(dataset, config, **options):
