@@ -25,7 +25,7 @@ from alp_jax.evaluation.probes import streamed_linear as streamed
 from alp_jax.evaluation.probes.costs import Cost, attention_probe_cost, linear_probe_cost
 from alp_jax.evaluation.probes.data import ROWS_MULTIPLE, padded, padded_classes
 from alp_jax.evaluation.probes.linear_probe import fit_grid
-from alp_jax.evaluation.probes.sizes import SIZES, Size
+from alp_jax.evaluation.probes.sizes import SIZES, TaskSize
 from alp_jax.evaluation.sed.cost import frame_probe_cost
 from alp_jax.evaluation.sed.frame_probe import trainer
 
@@ -48,11 +48,11 @@ def _bytes(lowered: jax.stages.Lowered) -> int:
     return memory.temp_size_in_bytes + memory.argument_size_in_bytes + memory.output_size_in_bytes
 
 
-def _target(size: Size, rows: int) -> jax.ShapeDtypeStruct:
+def _target(size: TaskSize, rows: int) -> jax.ShapeDtypeStruct:
     return _shape(rows, padded_classes(size.classes)) if size.multi else _shape(rows, dtype=jnp.int32)
 
 
-def compile_linear(size: Size, width: int, config: EvalConfig) -> ProbeProgram:
+def compile_linear(size: TaskSize, width: int, config: EvalConfig) -> ProbeProgram:
     """The linear probe on means over frames, on one device."""
     cost, classes = linear_probe_cost(size, width, config, devices=1), padded_classes(size.classes)
     (fits,), plan = cost.sides, cost.schedule
@@ -71,7 +71,7 @@ def compile_linear(size: Size, width: int, config: EvalConfig) -> ProbeProgram:
     )
 
 
-def compile_attention(size: Size, width: int, config: EvalConfig) -> ProbeProgram:
+def compile_attention(size: TaskSize, width: int, config: EvalConfig) -> ProbeProgram:
     """The attention probe: the larger of selecting a setting and of training the seeds."""
     frames, classes = config.attention_frames or round(size.seconds * FRAME_RATE), padded_classes(size.classes)
     cost, program = attention_probe_cost(size, frames, width, config), 0
@@ -101,7 +101,7 @@ def _attention_params(fits: int, width: int, classes: int) -> dict[str, jax.Arra
     }
 
 
-def compile_frames(size: Size, width: int, config: EvalConfig) -> ProbeProgram:
+def compile_frames(size: TaskSize, width: int, config: EvalConfig) -> ProbeProgram:
     """The frame probe of sound event detection."""
     frames = round(size.seconds * FRAME_RATE)
     cost = frame_probe_cost(size, frames, width, config)
@@ -113,7 +113,7 @@ def compile_frames(size: Size, width: int, config: EvalConfig) -> ProbeProgram:
     return ProbeProgram(cost, _bytes(update.lower(params, state, _shape(fits, 2), *clips)))
 
 
-def probes_of(size: Size) -> dict[str, Any]:
+def probes_of(size: TaskSize) -> dict[str, Any]:
     """Name -> function that compiles it, of the probes that are measured on a set."""
     return {"frames": compile_frames} if size.events else {"mean": compile_linear, "attention": compile_attention}
 

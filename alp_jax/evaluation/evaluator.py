@@ -20,7 +20,7 @@ from alp_jax.data.text.tokenizer import Tokenizer
 from alp_jax.evaluation.features import Features
 from alp_jax.evaluation.measured import Measured
 from alp_jax.evaluation.model import EvalModel
-from alp_jax.evaluation.probes.sizes import Size
+from alp_jax.evaluation.probes.sizes import TaskSize
 from alp_jax.evaluation.table import Shortage, Split, Table, read_table
 from alp_jax.objectives.base import SpecialTokens
 
@@ -151,7 +151,7 @@ class Evaluator(abc.ABC):
     def floor(self, features: Features) -> dict[str, Measured]:
         """Task name -> result without any network, from log-mel ``features``; tasks without a floor are left out."""
 
-    def size(self) -> Size | None:
+    def size(self) -> TaskSize | None:
         """Clips and classes, from which the time and memory of a probe are predicted; None where no probe is fitted."""
         return None
 

@@ -21,7 +21,7 @@ from alp_jax.core.pace import duration
 from alp_jax.core.run_files import ATTENTION, DETECTION, FRAMES, MEAN
 from alp_jax.evaluation.model import EvalModel
 from alp_jax.evaluation.probes.costs import Cost, attention_probe_cost, linear_probe_cost
-from alp_jax.evaluation.probes.sizes import SIZES, Size
+from alp_jax.evaluation.probes.sizes import SIZES, TaskSize
 from alp_jax.evaluation.sed.cost import frame_probe_cost
 
 PROBE_SHARE, TRAFFIC_SHARE = 0.3, 0.6  # of an accelerator's peaks that the small products of probes reach
@@ -104,10 +104,10 @@ class Ahead:
 
     clips: int
     seconds: float
-    tasks: dict[str, Size]
+    tasks: dict[str, TaskSize]
 
 
-def costs_of(name: str, size: Size, encoder: Encoder, config: EvalConfig) -> dict[str, Cost]:
+def costs_of(name: str, size: TaskSize, encoder: Encoder, config: EvalConfig) -> dict[str, Cost]:
     """Result (``TASK-POOLING``) -> cost, of the probes of one task."""
     frames = round(size.seconds * encoder.rate)
     if size.events:

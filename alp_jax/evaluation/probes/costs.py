@@ -21,7 +21,7 @@ from alp_jax.evaluation.probes import attention_probe as attention
 from alp_jax.evaluation.probes import linear_probe as linear
 from alp_jax.evaluation.probes import streamed_linear as streamed
 from alp_jax.evaluation.probes.data import ROWS_MULTIPLE, padded, padded_classes
-from alp_jax.evaluation.probes.sizes import Size
+from alp_jax.evaluation.probes.sizes import TaskSize
 
 EVALUATIONS = 4 * linear.MAX_ITERATIONS  # of L-BFGS with its line search, at most about
 ADAM_BYTES = 40  # read and written per weight and step
@@ -48,7 +48,7 @@ class Cost:
     steps: int
 
 
-def linear_probe_cost(size: Size, width: int, config: EvalConfig, devices: int = 0) -> Cost:
+def linear_probe_cost(size: TaskSize, width: int, config: EvalConfig, devices: int = 0) -> Cost:
     """The linear probe on vectors of ``width``, over so many devices (0: those that the probe takes here)."""
     budget, classes, penalties = MemoryBudget.of(config), padded_classes(size.classes), len(linear.PENALTIES)
     answered, row = 2 * size.test * width * classes, 4 * width
@@ -73,7 +73,7 @@ def linear_probe_cost(size: Size, width: int, config: EvalConfig, devices: int =
     return Cost(how, plan, (side,), host, shared + side * each, flops + answered, traffic, read, steps)
 
 
-def attention_probe_cost(size: Size, frames: int, width: int, config: EvalConfig) -> Cost:
+def attention_probe_cost(size: TaskSize, frames: int, width: int, config: EvalConfig) -> Cost:
     """The attention probe on at most ``frames`` frames of ``width`` per clip."""
     budget, classes = MemoryBudget.of(config), padded_classes(size.classes)
     plan = attention.schedule(size.own, config.probe_epochs, config.attention_steps)

@@ -15,7 +15,7 @@ from alp_jax.evaluation.probes.attention_probe import attention_probe
 from alp_jax.evaluation.probes.data import ProbeData, Reader
 from alp_jax.evaluation.probes.linear_probe import linear_probe
 from alp_jax.evaluation.probes.prompts import Prompts, read_prompts
-from alp_jax.evaluation.probes.sizes import Size, size_of
+from alp_jax.evaluation.probes.sizes import TaskSize, task_size
 from alp_jax.evaluation.probes.tasks import Task, build_tasks
 from alp_jax.evaluation.probes.zero_shot import zero_shot
 from alp_jax.evaluation.stats import bootstrap, metrics
@@ -78,13 +78,13 @@ class ProbeEvaluator(Evaluator):
         )
         return {task.name: score_probe(task, found, selected)}
 
-    def size(self) -> Size:
+    def size(self) -> TaskSize:
         task, setup = self.split, self.setup
         train_s, test_s = (
             np.minimum(setup.dataset.num_samples[rows] / SAMPLE_RATE, setup.config.max_seconds)
             for rows in (task.train_row, task.test_row)
         )
-        return size_of(task.held, len(task.classes), train_s, test_s, multi=task.train_y.ndim == 2)
+        return task_size(task.held, len(task.classes), train_s, test_s, multi=task.train_y.ndim == 2)
 
     def floor(self, features: Features) -> dict[str, Measured]:
         return self._linear(features, features.moments)

@@ -3,11 +3,11 @@
 from alp_jax.config.schema import EvalConfig
 from alp_jax.evaluation.budget import MemoryBudget
 from alp_jax.evaluation.probes.costs import ADAM_BYTES, Cost
-from alp_jax.evaluation.probes.sizes import Size
+from alp_jax.evaluation.probes.sizes import TaskSize
 from alp_jax.evaluation.sed import frame_probe
 
 
-def frame_probe_cost(size: Size, frames: int, width: int, config: EvalConfig) -> Cost:
+def frame_probe_cost(size: TaskSize, frames: int, width: int, config: EvalConfig) -> Cost:
     """The frame probe on clips of ``frames`` frames of ``width``; the test clips are scored twice, block by block."""
     plan, settings = frame_probe.frame_schedule(size.own, config.probe_epochs), len(frame_probe.SETTINGS)
     shared, each = frame_probe.fit_bytes(frames, width, size.classes, plan.batch)

@@ -17,7 +17,7 @@ from alp_jax.evaluation.evaluator import Evaluator, Setup
 from alp_jax.evaluation.features import Features
 from alp_jax.evaluation.measured import Measured
 from alp_jax.evaluation.model import EvalModel
-from alp_jax.evaluation.probes.sizes import Size, size_of
+from alp_jax.evaluation.probes.sizes import TaskSize, task_size
 from alp_jax.evaluation.sed.frame_probe import CLASS_BLOCK, fit_frame_probe, frame_scores, smoothed
 from alp_jax.evaluation.sed.psds import ALPHA_ST, Changes, class_changes, psds
 from alp_jax.evaluation.sed.task import SedTask, Side, sed_task
@@ -48,10 +48,10 @@ class DetectionEvaluator(Evaluator):
     def measure(self, features: Features, model: EvalModel, pooling: str) -> dict[str, Measured]:
         return {DETECTION: detect(self.split, features, self.setup.config)}
 
-    def size(self) -> Size:
+    def size(self) -> TaskSize:
         task = self.split
         train_s, test_s = (_seconds(side, task.seconds) for side in (task.train, task.test))
-        return size_of(task.held, len(task.classes), train_s, test_s, multi=True, events=True)
+        return task_size(task.held, len(task.classes), train_s, test_s, multi=True, events=True)
 
     def floor(self, features: Features) -> dict[str, Measured]:
         return {DETECTION: detect(self.split, features, self.setup.config)}
