@@ -39,7 +39,7 @@ def is_number(setting):
 
 
 def test_every_setting_has_a_meaning_and_every_number_a_range():
-    assert len(SETTINGS) == 183 + 6
+    assert len(SETTINGS) == 187 + 6
     for setting in SETTINGS:
         assert len(setting.domain.meaning) > 8, setting.name
         if is_number(setting):
