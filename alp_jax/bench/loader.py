@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import os
 import pathlib
 import tempfile
 import time
@@ -146,7 +147,8 @@ def time_loader(dataset: Dataset, config: DataConfig, tokenizer: Tokenizer, clip
     """The loader as training uses it, over at least ``clips`` clips once its first batch is there.
 
     Returns:
-      ``workers``, ``clips``, ``clips_per_s``, ``audio_s_per_s`` and, of this process and its workers together,
+      ``workers``, ``threads``, ``ahead_mb`` (memory for what is read ahead, at most), ``load`` (of the machine, a
+      minute's mean), ``clips``, ``clips_per_s``, ``audio_s_per_s`` and, of this process and its workers together,
       ``processor_ms`` per clip (None on systems that do not report it).
     """
     batches = train_batches(dataset, config, tokenizer, seed=seed)
@@ -162,6 +164,9 @@ def time_loader(dataset: Dataset, config: DataConfig, tokenizer: Tokenizer, clip
         batches.close()
     return {
         "workers": config.workers,
+        "threads": batches.ahead.threads,
+        "ahead_mb": round(batches.ahead.bytes / 1e6, 1),
+        "load": round(os.getloadavg()[0], 1),
         "clips": done,
         "clips_per_s": round(done / seconds, 1),
         "audio_s_per_s": round(kept / SAMPLE_RATE / seconds, 1),

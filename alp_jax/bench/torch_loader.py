@@ -16,7 +16,7 @@ def time_torch_loader(
 ) -> dict:
     """The figures of ``loader.time_loader`` for a DataLoader, and its share of padding, from the first batch on.
 
-    Decoding is what our loader does: int16 through libsndfile, token ids of the caption.
+    It reads as most people write it: the whole file as int16 through libsndfile, and the caption's token ids.
 
     Args:
       files: (path, caption) of every clip.

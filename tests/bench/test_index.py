@@ -189,6 +189,7 @@ def test_reading_is_measured_by_stage(small, capsys):
     assert found["ms"] == pytest.approx(sum(stage["ms"] for stage in found["stages"].values()), abs=0.01)
     assert found["step"]["cores_needed"] == pytest.approx(100 * found["ms"] / 1e3 / 0.5, abs=0.01)
     assert found["loader"]["clips_per_s"] > 0
+    assert 0 < found["loader"]["ahead_mb"] < DataConfig().prefetch_mb
     assert found["loader"]["processor_ms"] > 0
     assert main([*command, "--clips", "0"]) == 2
     assert "--clips 0" in capsys.readouterr().err
