@@ -68,6 +68,14 @@ def test_the_data_set_is_whole_and_its_clips_are_read(made):
         assert record.group == f"group {number // 2}"
 
 
+def test_its_data_set_is_audited_by_the_landmarks_that_it_has(made, tmp_path, capsys):
+    shutil.copytree("data", tmp_path / "data")
+    alp("data", "audit", str(tmp_path / "data"))
+    text = capsys.readouterr().out
+    for side in ("training", "evaluation"):
+        assert f" {side} clips with sound were built before there were elastic landmarks" in text
+
+
 def test_the_run_is_evaluated_with_the_results_it_had(made):
     alp("eval", "--run", RUN, "--suite", "text_to_audio", "--no_baselines", "--out", "again")
     before, after = (results(made / folder) for folder in (f"{RUN}/eval", "again"))

@@ -10,6 +10,8 @@ Only fingerprints made with the same constants can be compared: whoever changes 
 ``data.store.schema.SCHEMA_VERSION``.
 """
 
+import dataclasses
+
 import numpy as np
 import scipy.fft
 
@@ -34,15 +36,34 @@ _HANN = np.hanning(_WINDOW).astype(np.float32)
 _J, _K = (n + 1 for n in np.triu_indices(_AHEAD, 1))
 
 
-def fingerprint(audio: np.ndarray) -> np.ndarray:
-    """Landmarks of int16[n] at 16 kHz: uint32[k], ascending, ``hash << 8 | time``, hashes distinct within the clip.
+@dataclasses.dataclass(frozen=True)
+class Peaks:
+    """The n peaks of a spectrogram, by time.
+
+    Attributes:
+      t: float64[n], times in frames of 16 ms.
+      f: int64[n], frequencies in bins of 15.6 Hz.
+      fine_f: float64[n], the same, interpolated between bins.
+      level: float64[n], power relative to the loudest within half a second.
+      samples: length of the sound, at 16 kHz.
+    """
+
+    t: np.ndarray
+    f: np.ndarray
+    fine_f: np.ndarray
+    level: np.ndarray
+    samples: int
+
+
+def fingerprint(peaks: Peaks) -> np.ndarray:
+    """The landmarks of a sound: uint32[k], ascending, ``hash << 8 | time``, hashes distinct within the clip.
 
     k is at most 64 for every half minute or part of it; fewer for sounds with few peaks, 0 for a steady tone or near
     silence.
     """
-    hashes, weights, times = _landmarks(*_peaks(audio))
+    hashes, weights, times = _landmarks(peaks.t, peaks.f, peaks.level)
     mixed, first = np.unique(mix(hashes), return_index=True)
-    limit = PER_STRETCH * -(-len(audio) // STRETCH)
+    limit = PER_STRETCH * -(-peaks.samples // STRETCH)
     if len(mixed) > limit:
         # The smallest of exponential variates with these rates are a weighted sample. It draws on the upper 24 bits of
         # the hash; the lower 24, which are stored, stay unbiased. The 0.5 keeps the logarithm finite.
@@ -56,8 +77,8 @@ def fingerprint(audio: np.ndarray) -> np.ndarray:
     return ordered[np.flatnonzero(np.diff(ordered >> TIME_BITS, prepend=1 << HASH_BITS))]
 
 
-def _peaks(audio: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Times (frames of _HOP, float64), frequencies (bins, int64) and relative levels of the peaks, by time."""
+def find_peaks(audio: np.ndarray) -> Peaks:
+    """The peaks of int16[n] at 16 kHz, between 125 Hz and 3.75 kHz."""
     finer = _FINER if len(audio) <= _SHORT else 1
     samples = audio.astype(np.float32)
     if len(samples) < _WINDOW:
@@ -69,11 +90,11 @@ def _peaks(audio: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     for start in range(0, len(power_TF), _BLOCK):
         begin = max(0, start - halo)
         inside = slice(start - begin, start - begin + _BLOCK)
-        t, f, level = _peaks_of(power_TF[begin : start + _BLOCK + halo], inside, finer)
-        parts.append((t + begin, f + _LOW, level))
-    t, f, level = (np.concatenate(column) for column in zip(*parts, strict=True))
+        t, f, fine, level = _peaks_of(power_TF[begin : start + _BLOCK + halo], inside, finer)
+        parts.append((t + begin, f + _LOW, f + fine + _LOW, level))
+    t, f, fine_f, level = (np.concatenate(column) for column in zip(*parts, strict=True))
     order = np.argsort(t, kind="stable")
-    return t[order] / finer, f[order], level[order]
+    return Peaks(t[order] / finer, f[order], fine_f[order], level[order], len(audio))
 
 
 def _power(frames: np.ndarray) -> np.ndarray:
@@ -85,20 +106,30 @@ def _power(frames: np.ndarray) -> np.ndarray:
     return power_TF
 
 
-def _peaks_of(power_TF: np.ndarray, inside: slice, finer: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _peaks_of(power_TF: np.ndarray, inside: slice, finer: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     largest = _running_max(_running_max(power_TF.T, _AROUND_F).T, _AROUND_T * finer)[inside]
     loudest = _running_max(power_TF.max(1, keepdims=True), _LEVEL_T * finer)[inside]
     here = power_TF[inside]
     t, f = np.nonzero((here == largest) & (here > np.maximum(_FAINTEST * loudest, _NOISE)))
     value, level = here[t, f], here[t, f] / loudest[t, 0]
     t = t + inside.start
-    before, after = (np.log(power_TF[np.clip(t + d, 0, len(power_TF) - 1), f] + 1e-3) for d in (-1, 1))
-    # The vertex of a parabola through three log powers. The bounds guard against a plateau (division by 0) and against
-    # a vertex outside the frame; the first and last frame lack a neighbour and stay where they are.
+    frames, bins = (size - 1 for size in power_TF.shape)
+    late = _vertex(power_TF[np.maximum(t - 1, 0), f], value, power_TF[np.minimum(t + 1, frames), f])
+    high = _vertex(power_TF[t, np.maximum(f - 1, 0)], value, power_TF[t, np.minimum(f + 1, bins)])
+    late[(t == 0) | (t == frames)] = 0
+    high[(f == 0) | (f == bins)] = 0
+    return t + late.astype(np.float64), f, high.astype(np.float64), level.astype(np.float64)
+
+
+def _vertex(before: np.ndarray, value: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """Where a parabola through three log powers has its vertex, in steps from the middle one, -0.5 to 0.5.
+
+    The bounds guard against a plateau (division by 0) and against a vertex outside the step; the first and last step
+    lack a neighbour, so the caller leaves them where they are.
+    """
+    before, after = np.log(before + 1e-3), np.log(after + 1e-3)
     curve = np.minimum(before - 2 * np.log(value) + after, -1e-6)
-    shift = np.clip((before - after) / (2 * curve), -0.5, 0.5)
-    shift[(t == 0) | (t == len(power_TF) - 1)] = 0
-    return t + shift.astype(np.float64), f, level.astype(np.float64)
+    return np.clip((before - after) / (2 * curve), -0.5, 0.5)
 
 
 def _running_max(values: np.ndarray, reach: int) -> np.ndarray:

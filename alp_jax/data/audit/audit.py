@@ -16,7 +16,7 @@ from alp_jax.core.clip import Clip, Rejected
 from alp_jax.core.errors import UserError
 from alp_jax.core.names import choose
 from alp_jax.core.progress import Progress
-from alp_jax.data.audit import columns, known
+from alp_jax.data.audit import columns, known, reach
 from alp_jax.data.audit.columns import Columns
 from alp_jax.data.audit.kinds import (
     CAPTION,
@@ -90,6 +90,7 @@ class Audit:
             "without_length": dict(self.without_length),
             "rejected": dict(self.rejected),
             "warnings": list(self.warnings),
+            "near_recall": {way: {"planted": n, "found": found} for way, (found, n) in reach.RECALL.items()},
         }
 
     def _of_source(self, source: str) -> dict:
@@ -173,10 +174,12 @@ def compare(
     clips, parts = Counter(), {kind: [] for kind in (*LEAK_KINDS, SAME_RECORDING)}
     unsized = {"training": 0, "evaluation": _without_length(evaluation.clips)}
     sides = {"training": [0, 0], "evaluation": _sounds(evaluation.clips)}
+    older = {"training": 0, "evaluation": _before_elastic(evaluation.clips)}
     with Progress(label, total, "clips") as progress:
         for block in _counted(blocks, clips):
             sides["training"] = [a + b for a, b in zip(sides["training"], _sounds(block), strict=True)]
             unsized["training"] += _without_length(block)
+            older["training"] += _before_elastic(block)
             for kind, by in kinds.items():
                 if kind == RECORDING:
                     for name, some in zip((RECORDING, SAME_RECORDING), by.match(block), strict=True):
@@ -206,12 +209,22 @@ def compare(
             f"near-duplicate sound could not be searched for: none of {sounds} {side} clips with sound has landmarks"
             for side, (sounds, landmarks) in sides.items()
             if sounds and not landmarks
+        ]
+        + [
+            f"{before} of {sides[side][0]} {side} clips with sound were built before there were elastic landmarks: at "
+            "another speed or pitch, or as a short stretch of a long clip, they are not found; build them again"
+            for side, before in older.items()
+            if before
         ],
     )
 
 
 def _without_length(clips: Columns) -> int:
     return int((clips.placed & (clips.end_s == columns.ALWAYS)).sum())
+
+
+def _before_elastic(clips: Columns) -> int:
+    return int((clips.has_audio & ~clips.stored_elastic).sum())
 
 
 def _sounds(clips: Columns) -> list[int]:

@@ -16,7 +16,7 @@ from alp_jax.core.hashing import hash64
 from alp_jax.core.paths import cache_dir
 from alp_jax.data.audit import known
 from alp_jax.data.store.dataset import Dataset
-from alp_jax.data.store.schema import AUDIT_SCHEMA
+from alp_jax.data.store.schema import AUDIT_SCHEMA, ELASTIC
 from alp_jax.data.text.normalise import normalise
 
 BLOCK = 50_000  # clips
@@ -62,6 +62,8 @@ class Columns:
       audio_hash: uint64[N].
       caption: uint64 hashes of the normalised captions.
       fingerprint: uint32, see ``data/audio/fingerprint.py``.
+      elastic: uint64, see ``data/audio/elastic.py``; empty for clips of data sets that were built before there was it.
+      stored_elastic: bool[N], False for the clips of such data sets.
     """
 
     row: np.ndarray
@@ -78,6 +80,8 @@ class Columns:
     audio_hash: np.ndarray
     caption: Ragged
     fingerprint: Ragged
+    elastic: Ragged
+    stored_elastic: np.ndarray
 
     def __len__(self) -> int:
         return len(self.row)
@@ -88,7 +92,7 @@ def concat(parts: Sequence[Columns]) -> Columns:
     sources = tuple(sorted({name for part in parts for name in part.sources}))
     joined = {
         name: np.concatenate([getattr(part, name) for part in parts])
-        for name in ("row", "begin_s", "end_s", "placed", "part", "whole", "has_audio", "audio_hash")
+        for name in ("row", "begin_s", "end_s", "placed", "part", "whole", "has_audio", "audio_hash", "stored_elastic")
     }
     numbers = [np.array([sources.index(name) for name in part.sources], np.int32) for part in parts]
     return Columns(
@@ -98,6 +102,7 @@ def concat(parts: Sequence[Columns]) -> Columns:
         sources=sources,
         caption=_concat([part.caption for part in parts]),
         fingerprint=_concat([part.fingerprint for part in parts]),
+        elastic=_concat([part.elastic for part in parts]),
         **joined,
     )
 
@@ -158,7 +163,14 @@ def of_dataset(dataset: Dataset, rows: np.ndarray, block: int = BLOCK) -> Iterat
             audio_hash=column["audio_hash"].to_numpy(),
             caption=Ragged.of_arrow(column["caption_hashes"]),
             fingerprint=Ragged.of_arrow(column["fingerprint"]),
+            **_elastic(column.get(ELASTIC), len(part)),
         )
+
+
+def _elastic(column: pa.ListArray | None, count: int) -> dict:
+    if column is None:
+        return {"elastic": Ragged.of([()] * count, np.uint64), "stored_elastic": np.zeros(count, bool)}
+    return {"elastic": Ragged.of_arrow(column), "stored_elastic": column.is_valid().to_numpy(zero_copy_only=False)}
 
 
 def _audit_table(dataset: Dataset) -> pa.Table:
@@ -169,7 +181,7 @@ def _audit_table(dataset: Dataset) -> pa.Table:
         table = pa.ipc.open_file(pa.memory_map(str(local))).read_all()
     except (OSError, pa.ArrowInvalid) as error:
         raise DataError(f"{path} cannot be read: {error}") from None
-    if len(table) != len(dataset) or not set(AUDIT_SCHEMA.names) <= set(table.column_names):
+    if len(table) != len(dataset) or not set(AUDIT_SCHEMA.names) - {ELASTIC} <= set(table.column_names):
         raise DataError(f"{path} does not have the rows and columns that dataset.json states")
     return table
 
@@ -219,6 +231,8 @@ def without_audio(count: int) -> dict:
         "has_audio": np.zeros(count, bool),
         "audio_hash": np.zeros(count, np.uint64),
         "fingerprint": Ragged.of([()] * count, np.uint32),
+        "elastic": Ragged.of([()] * count, np.uint64),
+        "stored_elastic": np.ones(count, bool),
     }
 
 

@@ -14,6 +14,7 @@ from alp_jax.core.hashing import hash64
 from alp_jax.data.audit.columns import ALWAYS, Columns
 from alp_jax.data.audit.near import Landmarks
 from alp_jax.data.audit.sets import Evaluation
+from alp_jax.data.audit.stretched import Stretched
 from alp_jax.data.text.normalise import normalise
 
 RECORDING, AUDIO, NEAR, CAPTION = LEAK_KINDS = ("recording", "audio", "near", "caption")  # surest first
@@ -141,18 +142,23 @@ class ByAudio:
 
 
 class ByLandmarks:
-    """A sound that shares a stretch: another version, a part, or a clip cut from the same material."""
+    """A sound that shares a stretch: another version, a part, at another speed, or cut from the same material."""
 
     def __init__(self, evaluation: Evaluation):
         self.seen = np.zeros(len(evaluation.clips), bool)
         self._landmarks = Landmarks(evaluation.clips.fingerprint.values, evaluation.clips.fingerprint.bounds)
+        self._stretched = Stretched(evaluation.clips.elastic.values, evaluation.clips.elastic.bounds)
 
     def match(self, block: Columns) -> Matches:
-        pairs = self._landmarks.match(block.fingerprint.values, block.fingerprint.bounds)
-        self.seen[pairs.indexed] = True
-        best = np.lexsort((-pairs.votes, pairs.query))
-        position, first = np.unique(pairs.query[best], return_index=True)
-        return Matches(position, pairs.indexed[best[first]])
+        plain = self._landmarks.match(block.fingerprint.values, block.fingerprint.bounds)
+        bent = self._stretched.match(block.elastic.values, block.elastic.bounds)
+        query, indexed, votes = (
+            np.concatenate([getattr(plain, name), getattr(bent, name)]) for name in ("query", "indexed", "votes")
+        )
+        self.seen[indexed] = True
+        best = np.lexsort((-votes, query))
+        position, first = np.unique(query[best], return_index=True)
+        return Matches(position, indexed[best[first]])
 
 
 class ByCaption:

@@ -63,7 +63,7 @@ class Landmarks:
         hits = self._starts[key + np.uint32(1)] - first
         total = np.concatenate([[0], np.cumsum(hits, dtype=np.int64)])[bounds]
         parts = []
-        for begin, end in _pieces(total):
+        for begin, end in pieces(total, _HITS):
             part = slice(bounds[begin], bounds[end])
             rows = self._hits(values[part], first[part], hits[part], np.diff(bounds[begin : end + 1]))
             pairs = _agreeing(rows)
@@ -84,11 +84,11 @@ class Landmarks:
         return pair.astype(np.uint64) << np.uint64(16) | (shift << np.uint32(8) | time).astype(np.uint64)
 
 
-def _pieces(total: np.ndarray) -> Iterator[tuple[int, int]]:
-    """Cuts clips, of cumulative ``total`` hits, into pieces of about _HITS hits and at least one clip."""
+def pieces(total: np.ndarray, hits: int) -> Iterator[tuple[int, int]]:
+    """Cuts clips, of cumulative ``total`` hits, into pieces of about ``hits`` hits and at least one clip."""
     begin, clips = 0, len(total) - 1
     while begin < clips:
-        end = max(begin + 1, int(np.searchsorted(total, total[begin] + _HITS, side="right")) - 1)
+        end = max(begin + 1, int(np.searchsorted(total, total[begin] + hits, side="right")) - 1)
         yield begin, end
         begin = end
 
@@ -96,7 +96,7 @@ def _pieces(total: np.ndarray) -> Iterator[tuple[int, int]]:
 def _agreeing(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The pairs (ascending) whose landmarks agree on a shift, and how many do, from the result of ``_hits``."""
     rows = np.sort(rows)
-    rows = rows[_in_runs(rows >> np.uint64(16), MIN_VOTES)]  # drops most chance hits before anything costly
+    rows = rows[in_runs(rows >> np.uint64(16), MIN_VOTES)]  # drops most chance hits before anything costly
     pair, shift, time = rows >> np.uint64(16), rows >> np.uint64(8) & np.uint64(255), rows & np.uint64(255)
     # a hit votes for its own shift and for those beside it, so that hits _SLACK frames apart still agree
     near = [
@@ -114,7 +114,7 @@ def _agreeing(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return pair.astype(np.int64), best
 
 
-def _in_runs(values: np.ndarray, least: int) -> np.ndarray:
+def in_runs(values: np.ndarray, least: int) -> np.ndarray:
     """Which of the sorted ``values`` occur at least ``least`` times; bool[n]."""
     far = len(values) - least + 1
     starts = np.zeros(len(values) + 1, np.int64)

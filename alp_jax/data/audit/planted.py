@@ -11,7 +11,8 @@ import soxr
 
 from alp_jax.core.clip import SAMPLE_RATE
 from alp_jax.core.errors import UserError
-from alp_jax.data.audio.fingerprint import fingerprint
+from alp_jax.data.audio.elastic import elastic
+from alp_jax.data.audio.fingerprint import find_peaks, fingerprint
 from alp_jax.data.audit import columns
 from alp_jax.data.audit.audit import Audit, compare
 from alp_jax.data.audit.columns import ALWAYS, Columns, Ragged, caption_hashes
@@ -109,7 +110,7 @@ def _sound(dataset: Dataset, row: int, way: int, number: int, rng: np.random.Gen
 
 
 def _block(sounds: Sequence[np.ndarray], texts: Sequence[Sequence[str]], first: int) -> Columns:
-    names = pa.array([f"planted:{i}" for i in range(len(sounds))])
+    names, peaks = pa.array([f"planted:{i}" for i in range(len(sounds))]), [find_peaks(sound) for sound in sounds]
     return Columns(
         row=first + np.arange(len(sounds)),
         id=names,
@@ -124,7 +125,9 @@ def _block(sounds: Sequence[np.ndarray], texts: Sequence[Sequence[str]], first: 
         has_audio=np.ones(len(sounds), bool),
         audio_hash=np.array([audio_hash(sound) for sound in sounds], np.uint64),
         caption=caption_hashes(texts),
-        fingerprint=Ragged.of([fingerprint(sound).tolist() for sound in sounds], np.uint32),
+        fingerprint=Ragged.of([fingerprint(one).tolist() for one in peaks], np.uint32),
+        elastic=Ragged.of([elastic(one).tolist() for one in peaks], np.uint64),
+        stored_elastic=np.ones(len(sounds), bool),
     )
 
 

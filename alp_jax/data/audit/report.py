@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from alp_jax.data.audit import planted
+from alp_jax.data.audit import planted, reach
 from alp_jax.data.audit.kinds import LEAK_KINDS, SAME_RECORDING
 
 _NAME = 28  # columns of a name
@@ -46,6 +46,8 @@ def audit_lines(summary: dict) -> Iterator[str]:
             yield f"{count} {side} clips do not state their length: they are taken to last to the end of the recording"
     if summary["unspecific_captions"]:
         yield f"{summary['unspecific_captions']} more training clips share a caption that says too little about a clip"
+    if any(one["with_audio"] for one in summary["sets"]):
+        yield from reach.lines()
     yield from (f"warning: {line}" for line in summary["warnings"])
 
 

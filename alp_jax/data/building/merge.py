@@ -48,7 +48,7 @@ def merge(
         indices.append(tables.replaced(index, "shard", pa.array(index["shard"].to_numpy() + np.int32(first))))
     audits = [tables.read_table(s.path, s.info["audit"]) for s in sets]
     index = pa.concat_tables(indices).unify_dictionaries().combine_chunks()
-    compared = pa.concat_tables(audits)
+    compared = pa.concat_tables(audits, promote_options="default")  # null where a set lacks a column
     order = ladder.order(compared["place"].to_numpy(), lambda row: index["id"][row].as_py())
     index = tables.with_ladder(_without_repeats(index, compared, order, dedupe), order)
     shards = [entry | {"name": _place(s, entry, out)} for s in sets for entry in s.info["shards"]]

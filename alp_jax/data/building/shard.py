@@ -19,8 +19,9 @@ from alp_jax.core import storage
 from alp_jax.core.clip import SAMPLE_RATE, Clip
 from alp_jax.core.hashing import hash64
 from alp_jax.data.audio import reader
+from alp_jax.data.audio.elastic import elastic
 from alp_jax.data.audio.errors import BadAudio
-from alp_jax.data.audio.fingerprint import fingerprint
+from alp_jax.data.audio.fingerprint import find_peaks, fingerprint
 from alp_jax.data.building import plan
 from alp_jax.data.store import ladder, records
 from alp_jax.data.store.mapped import write_table
@@ -127,7 +128,8 @@ def _row(clip: Clip, read: reader.Sound, offset: int, length: int) -> tuple:
     stored = (offset, length, clip.id, clip.source, clip.recording, clip.split, clip.group, len(sound))
     start_s = math.nan if clip.recording_start_s is None else clip.recording_start_s
     captions = [hash64(0, normalise(caption)) for caption in clip.captions]
-    compared = (start_s, ladder.id_hash(clip.id), audio_hash(sound), captions, fingerprint(sound))
+    peaks = find_peaks(sound)
+    compared = (start_s, ladder.id_hash(clip.id), audio_hash(sound), captions, fingerprint(peaks), elastic(peaks))
     measured = reader.measure_sound(sound)
     short_s = 0.0 if clip.duration_s is None else max(0.0, clip.duration_s - len(sound) / SAMPLE_RATE)
     return (*stored, len(clip.captions), *compared, measured.clipped, measured.level_db, short_s, _notes(clip, read))

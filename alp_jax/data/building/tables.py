@@ -21,7 +21,7 @@ from alp_jax.data.building import account, shard
 from alp_jax.data.store import ladder
 from alp_jax.data.store.dataset import open_dataset
 from alp_jax.data.store.mapped import write_table
-from alp_jax.data.store.schema import AUDIT, AUDIT_SCHEMA, INDEX, INDEX_SCHEMA, INFO, SCHEMA_VERSION
+from alp_jax.data.store.schema import AUDIT, AUDIT_SCHEMA, ELASTIC, INDEX, INDEX_SCHEMA, INFO, SCHEMA_VERSION
 
 IN_USE = ""
 
@@ -156,6 +156,8 @@ def write_index(folder: storage.Location, index: pa.Table, name: str = INDEX) ->
 def write_audit(folder: storage.Location, clips: pa.Table) -> dict:
     """Writes the audit table, one record batch per chunk of ``clips``; returns its entry for ``dataset.json``."""
     with storage.partial(storage.join(folder, AUDIT)) as partial, pa.ipc.new_file(str(partial), AUDIT_SCHEMA) as file:
+        if ELASTIC not in clips.column_names:  # a merge of data sets that were built before there was this column
+            clips = clips.append_column(ELASTIC, pa.nulls(len(clips), AUDIT_SCHEMA.field(ELASTIC).type))
         file.write_table(clips.select(AUDIT_SCHEMA.names).cast(AUDIT_SCHEMA))
     return file_entry(folder, AUDIT)
 

@@ -35,5 +35,8 @@ AUDIT_SCHEMA = pa.schema(
         ("audio_hash", pa.uint64()),  # BLAKE2b of the stored int16 samples, little endian
         ("caption_hashes", pa.list_(pa.uint64())),  # hash64(0, normalise(caption)) of every caption
         ("fingerprint", pa.list_(pa.uint32())),  # landmarks that survive re-encoding, trimming and gain
+        # landmarks that survive changes of speed and pitch as well; null in data sets built before there were any
+        ("elastic", pa.list_(pa.uint64())),
     ]
 )
+ELASTIC = "elastic"  # the one column of AUDIT_SCHEMA that a data set may lack
