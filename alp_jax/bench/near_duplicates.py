@@ -169,8 +169,8 @@ def measure_matching(clips: int, evaluation: int, landmarks: int = 100, seed: in
 def _made_up(rng: np.random.Generator, clips: int, landmarks: int) -> tuple[np.ndarray, np.ndarray]:
     """Uniform hashes, pitches over three octaves, times over 10 s."""
     shape = clips * landmarks
-    values = rng.integers(1 << elastic.HASH_BITS, size=shape) << elastic.PITCH_BITS
-    values = (values | rng.integers(3 * elastic.PITCHES, size=shape)) << elastic.TIME_BITS | rng.integers(
+    values = rng.integers(1 << elastic.KEY_BITS, size=shape) << elastic.PITCH_BITS
+    values = (values | rng.integers(3 * elastic.PITCHES, size=shape)) << elastic.CLOCK_BITS | rng.integers(
         625, size=shape
     )
     return values.astype(np.uint64), np.arange(clips + 1) * landmarks

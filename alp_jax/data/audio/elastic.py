@@ -14,7 +14,7 @@ import numpy as np
 from alp_jax.core.hashing import mix
 from alp_jax.data.audio.fingerprint import Peaks
 
-HASH_BITS, PITCH_BITS, TIME_BITS = 22, 10, 16  # of a stored value; the time is in frames of 16 ms and wraps
+KEY_BITS, PITCH_BITS, CLOCK_BITS = 22, 10, 16  # of a stored value; the time is in frames of 16 ms and wraps
 PITCHES = 128  # steps per octave of the stored frequency
 PER_SECOND, AT_LEAST = 10, 64  # landmarks kept
 
@@ -55,9 +55,9 @@ def elastic(peaks: Peaks) -> np.ndarray:
         uniform = ((mixed >> np.uint64(40)).astype(np.float64) + 0.5) / 2.0**24
         kept = np.argpartition(-np.log(uniform) / weight, limit)[:limit]
         mixed, i = mixed[kept], i[kept]
-    stored = (mixed & np.uint64((1 << HASH_BITS) - 1)) << np.uint64(PITCH_BITS + TIME_BITS)
-    stored |= np.rint(pitch[i] * PITCHES).astype(np.uint64) << np.uint64(TIME_BITS)
-    stored |= np.rint(t[i]).astype(np.uint64) & np.uint64((1 << TIME_BITS) - 1)
+    stored = (mixed & np.uint64((1 << KEY_BITS) - 1)) << np.uint64(PITCH_BITS + CLOCK_BITS)
+    stored |= np.rint(pitch[i] * PITCHES).astype(np.uint64) << np.uint64(CLOCK_BITS)
+    stored |= np.rint(t[i]).astype(np.uint64) & np.uint64((1 << CLOCK_BITS) - 1)
     ordered = np.sort(stored)
-    keys = ordered >> np.uint64(PITCH_BITS + TIME_BITS)
-    return ordered[np.flatnonzero(np.diff(keys, prepend=np.uint64(1 << HASH_BITS)))]
+    keys = ordered >> np.uint64(PITCH_BITS + CLOCK_BITS)
+    return ordered[np.flatnonzero(np.diff(keys, prepend=np.uint64(1 << KEY_BITS)))]

@@ -7,7 +7,7 @@ is streamed in blocks: 8 bytes per landmark and a table of 16 MiB.
 
 import numpy as np
 
-from alp_jax.data.audio.elastic import HASH_BITS, PITCH_BITS, PITCHES, TIME_BITS
+from alp_jax.data.audio.elastic import CLOCK_BITS, KEY_BITS, PITCH_BITS, PITCHES
 from alp_jax.data.audit.near import COMMON, Pairs, in_runs, pieces
 
 MIN_VOTES, MIN_TIMES = 6, 3  # landmarks that must agree on a ratio and a line, and distinct times among them
@@ -30,7 +30,7 @@ class Stretched:
         key, pitch, time = _parts(values)
         order = np.argsort(key, kind="stable")
         key = key[order]
-        count = np.bincount(key, minlength=1 << HASH_BITS)
+        count = np.bincount(key, minlength=1 << KEY_BITS)
         keep = count[key] <= COMMON
         count[count > COMMON] = 0
         self._starts = np.concatenate([[0], np.cumsum(count)])
@@ -63,8 +63,8 @@ class Stretched:
 def _parts(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Hash, pitch and time, each int64."""
     values = values.astype(np.int64)
-    pitch = values >> TIME_BITS & ((1 << PITCH_BITS) - 1)
-    return values >> (PITCH_BITS + TIME_BITS), pitch, values & ((1 << TIME_BITS) - 1)
+    pitch = values >> CLOCK_BITS & ((1 << PITCH_BITS) - 1)
+    return values >> (PITCH_BITS + CLOCK_BITS), pitch, values & ((1 << CLOCK_BITS) - 1)
 
 
 def _agreeing(pair: np.ndarray, bend: np.ndarray, mine: np.ndarray, theirs: np.ndarray) -> tuple[np.ndarray, ...]:

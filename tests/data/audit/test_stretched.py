@@ -51,7 +51,7 @@ def test_twice_the_speed_is_another_sound(sounds):
 
 
 def packed(hashes, pitch, times):
-    values = (np.asarray(hashes) << module.PITCH_BITS | np.asarray(pitch)) << module.TIME_BITS | np.asarray(times)
+    values = (np.asarray(hashes) << module.PITCH_BITS | np.asarray(pitch)) << module.CLOCK_BITS | np.asarray(times)
     return np.sort(values.astype(np.uint64))
 
 
