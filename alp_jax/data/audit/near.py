@@ -63,7 +63,7 @@ class Landmarks:
         hits = self._starts[key + np.uint32(1)] - first
         total = np.concatenate([[0], np.cumsum(hits, dtype=np.int64)])[bounds]
         parts = []
-        for begin, end in pieces(total, _HITS):
+        for begin, end in by_hits(total, _HITS):
             part = slice(bounds[begin], bounds[end])
             rows = self._hits(values[part], first[part], hits[part], np.diff(bounds[begin : end + 1]))
             pairs = _agreeing(rows)
@@ -84,7 +84,7 @@ class Landmarks:
         return pair.astype(np.uint64) << np.uint64(16) | (shift << np.uint32(8) | time).astype(np.uint64)
 
 
-def pieces(total: np.ndarray, hits: int) -> Iterator[tuple[int, int]]:
+def by_hits(total: np.ndarray, hits: int) -> Iterator[tuple[int, int]]:
     """Cuts clips, of cumulative ``total`` hits, into pieces of about ``hits`` hits and at least one clip."""
     begin, clips = 0, len(total) - 1
     while begin < clips:

@@ -19,7 +19,7 @@ RECALL: dict[str, tuple[int, int]] = {  # way of altering -> found, planted
 RARELY = 0.5  # share below which a way counts as not found
 
 
-def lines() -> Iterator[str]:
+def reach_lines() -> Iterator[str]:
     """What was found in the measurement, the best first, and what an audit mostly misses."""
     shares = sorted(RECALL.items(), key=lambda item: -item[1][0] / item[1][1])
     parts = {False: [], True: []}

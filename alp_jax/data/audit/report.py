@@ -47,7 +47,7 @@ def audit_lines(summary: dict) -> Iterator[str]:
     if summary["unspecific_captions"]:
         yield f"{summary['unspecific_captions']} more training clips share a caption that says too little about a clip"
     if any(one["with_audio"] for one in summary["sets"]):
-        yield from reach.lines()
+        yield from reach.reach_lines()
     yield from (f"warning: {line}" for line in summary["warnings"])
 
 

@@ -8,7 +8,7 @@ is streamed in blocks: 8 bytes per landmark and a table of 16 MiB.
 import numpy as np
 
 from alp_jax.data.audio.elastic import CLOCK_BITS, KEY_BITS, PITCH_BITS, PITCHES
-from alp_jax.data.audit.near import COMMON, Pairs, in_runs, pieces
+from alp_jax.data.audit.near import COMMON, Pairs, by_hits, in_runs
 
 MIN_VOTES, MIN_TIMES = 6, 3  # landmarks that must agree on a ratio and a line, and distinct times among them
 MAX_BEND = PITCHES // 6  # steps of pitch: 12 %
@@ -46,7 +46,7 @@ class Stretched:
         total = np.concatenate([[0], np.cumsum(hits, dtype=np.int64)])[bounds]
         owner = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
         parts = []
-        for begin, end in pieces(total, _HITS):
+        for begin, end in by_hits(total, _HITS):
             part = slice(bounds[begin], bounds[end])
             which = np.repeat(np.arange(part.start, part.stop), hits[part])
             entry = np.arange(len(which)) - np.repeat(np.cumsum(hits[part]) - hits[part], hits[part]) + first[which]

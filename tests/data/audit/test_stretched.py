@@ -122,7 +122,7 @@ def test_silence_and_nothing_have_no_landmarks(samples):
 
 
 def test_what_is_mostly_not_found_is_said():
-    good, bad = reach.lines()
+    good, bad = reach.reach_lines()
     assert "speed x1.03" in good
     assert "reverberation" in bad
     assert all(0 <= found <= planted for found, planted in reach.RECALL.values())
