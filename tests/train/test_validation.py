@@ -123,9 +123,11 @@ def losses(run):
     return {line["step"]: line["validation/loss"] for line in lines if "validation/loss" in line}
 
 
-def test_a_run_measures_at_its_cadence_and_a_resumed_one_the_same(tiny, tmp_path):
+def test_a_run_measures_at_its_cadence_and_a_resumed_one_the_same(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(validation, "CLIPS", 8)
     settings = {"steps": 4, "validate_every": 2, "log_every": 50, "save_every": 2}
     config, run = tiny(train=settings, data={"held_out": SHARE}), tmp_path / "run"
+    config = dataclasses.replace(config, evaluation=dataclasses.replace(config.evaluation, max_seconds=1.0))
     train(config, run)
     found = losses(run)
     assert list(found) == [0, 2, 4]
