@@ -56,11 +56,21 @@ def resolve(values: Mapping[str, Any]) -> RunConfig:
 
 
 def as_stored(values: Any) -> Any:
-    """Settings of a run folder, with those that did not exist when it was made as they were then."""
-    data = values.get("data") if isinstance(values, Mapping) else None
-    if isinstance(data, Mapping) and "text_budget" in data and "text_widths" not in data:  # all batches had one width
-        return {**values, "data": {**data, "text_widths": [data["text_budget"]]}}
-    return values
+    """Settings of a run folder, with those that did not exist when it was made as they were then.
+
+    A new setting's default is what was done before there was one; only of text widths it is not.
+    """
+    if not isinstance(values, Mapping):
+        return values
+    filled = dict(values)
+    for section, defaults in to_dict(RunConfig()).items():
+        held = filled.get(section)
+        if not isinstance(held, Mapping) or not isinstance(defaults, Mapping):
+            continue
+        if section == "data" and "text_budget" in held:  # all batches had one width
+            defaults = {**defaults, "text_widths": [held["text_budget"]]}
+        filled[section] = {**defaults, **held}
+    return filled
 
 
 def from_dict(kind: type, values: Mapping[str, Any], where: str = "config") -> Any:

@@ -59,13 +59,14 @@ class Checkpoints:
       parts: of such a run on several hosts.
 
     Attributes:
+      uploads: as given.
       in_flight: whether a save has begun that is not known to be complete, so ``poll`` may have something to raise.
     """
 
     def __init__(
         self, run_dir: pathlib.Path, keep: Keep | int, uploads: Uploads | None = None, parts: HostParts | None = None
     ):
-        self._uploads, self._parts = uploads, parts if parts and parts.any else None
+        self.uploads, self._parts = uploads, parts if parts and parts.any else None
         self._run = pathlib.Path(run_dir)
         self._keep = Keep(last=keep) if isinstance(keep, int) else keep
         self._path = checkpoints_dir(run_dir)
@@ -96,8 +97,8 @@ class Checkpoints:
         # Process 0 decides for all: if each looked for itself, they could resume from different steps while one of them
         # moves folders.
         outcome = self._newest_whole() if hosts.is_primary() else None
-        if self._uploads and self._parts:
-            self._uploads.up_to_date()  # the other hosts have nothing but the store
+        if self.uploads and self._parts:
+            self.uploads.up_to_date()  # the other hosts have nothing but the store
         outcome = hosts.broadcast(outcome, "the checkpoint to resume from", FETCH_S if self._parts else _WAIT_S)
         if "error" in outcome:
             raise StorageError(outcome["error"])
@@ -126,8 +127,8 @@ class Checkpoints:
         return {"step": None}
 
     def _begin(self, step: int) -> None:
-        if self._uploads:
-            self._uploads.begin(step)
+        if self.uploads:
+            self.uploads.begin(step)
 
     def _set_aside(self, bad: list[tuple[pathlib.Path, str]], then: str) -> None:
         for folder, why in bad:
@@ -183,8 +184,8 @@ class Checkpoints:
                     return
             # In this order, a kill between the two leaves one step too many; in the other it could leave none.
             write_manifest(folder, clock, metrics)
-            if self._uploads:
-                self._uploads.sealed(int(folder.name))
+            if self.uploads:
+                self.uploads.sealed(int(folder.name))
             else:
                 remove_others(self._run, self._keep)
             self.in_flight = False
@@ -198,13 +199,8 @@ class Checkpoints:
           StorageError: it could not be written.
         """
         self._checked(self._writer.check_for_errors)
-        if self._uploads:
-            self._uploads.poll()
-
-    def reported(self, step: int) -> None:
-        """Says that the logs have the numbers of all steps before ``step``."""
-        if self._uploads:
-            self._uploads.reported = step
+        if self.uploads:
+            self.uploads.poll()
 
     def wait(self) -> None:
         """Returns when the last save is complete, its manifest included; raises as ``poll`` does."""

@@ -293,24 +293,25 @@ class _Loop:
         self, batch: dict[str, np.ndarray], waited: float, cut: int, costs: StepCosts, steps: CompiledSteps
     ) -> StepWork:
         """Adds a batch to the clock; returns its work over all processes."""
-        shares, (rows, samples, width) = self._shares, size_of(batch)
+        shares, width = self._shares, batch["text"].shape[1]
+        rows, samples = batch["audio"].shape
         clips = int(batch["mask"].sum()) * shares
         seconds = float(batch["audio_len"].sum()) / SAMPLE_RATE * shares
         tokens = int(batch["text_len"].sum()) * shares
         rows *= shares
         size = rows, samples, width
         flops, moved = costs.known.get(size) or costs.of(size, steps)
-        useful = costs.flops(clips, seconds / max(1, clips), tokens / max(1, clips))
         self.clock["samples_seen"] += clips
         self.clock["audio_seconds"] += seconds
         self.clock["flops"] += flops
         padded_s, cut = rows * (samples / SAMPLE_RATE), cut * shares
-        return StepWork(waited, clips, seconds, padded_s, tokens, rows * width, cut, flops, flops - useful, moved)
+        return StepWork(waited, clips, seconds, padded_s, tokens, rows * width, cut, flops, moved)
 
     def _report(self, log: RunLog | None, dataset: Dataset, done: _Dispatched) -> None:
         """Looks at a finished step: logs it when due, names its clips when it was not finite."""
         step, metrics = done.step, done.metrics
-        self.checkpoints.reported(step)
+        if self.checkpoints.uploads:
+            self.checkpoints.uploads.reported = step  # the logs have the numbers of all steps before it
         if log is not None:
             log.progress.done = step + 1
             log.work.append(done.work)

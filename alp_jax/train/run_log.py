@@ -46,7 +46,6 @@ class StepWork:
     padded_tokens: int
     cut: int  # captions cut short
     flops: float = 0.0  # of the model, padding included
-    padding_flops: float = 0.0  # of them, those of padding
     moved: float | None = None  # bytes that one device reads and writes in its memory; None: not known
 
 
@@ -72,13 +71,11 @@ class StepCosts:
         self._planned = _planned(pathlib.Path(config.train.plan), devices, budget) if config.train.plan else {}
         self.known: dict[Size, tuple[float, float | None]] = {}
 
-    def flops(self, clips: int, seconds: float, tokens: float) -> float:
-        """FLOPs of the model on ``clips`` of ``seconds`` with captions of ``tokens``, on average."""
-        return clips * train_flops(self._config.model, sides_of(self._config.objective), seconds, tokens)
-
     def of(self, size: Size, steps: CompiledSteps) -> tuple[float, float | None]:
         """What ``known`` has of ``size`` from now on; may wait until the step is compiled."""
-        flops = self.flops(size[0], size[1] / SAMPLE_RATE, size[2])
+        clips, samples, tokens = size
+        sides = sides_of(self._config.objective)
+        flops = clips * train_flops(self._config.model, sides, samples / SAMPLE_RATE, tokens)
         moved = self._planned.get(size) if self._accelerator else None
         if self._accelerator and moved is None:
             moved = bytes_accessed(steps.program(size))
@@ -99,6 +96,17 @@ def _planned(path: pathlib.Path, devices: int, budget: int) -> dict[Size, float]
     if planned != devices:
         raise UserError(f"config.train.plan={path} is for {planned} devices, the run has {devices}: plan for {devices}")
     return known
+
+
+def _padding_share(config: RunConfig, work: Sequence[StepWork]) -> float:
+    """Share of the FLOPs of ``work`` that went into padding; the rest is counted at the mean lengths of each step."""
+    useful = 0.0
+    for one in work:
+        clips = max(1, one.clips)
+        each = train_flops(config.model, sides_of(config.objective), one.audio_s / clips, one.tokens / clips)
+        useful += one.clips * each
+    flops = sum(one.flops for one in work)
+    return (flops - useful) / max(flops, 1e-9)
 
 
 class Rates:
@@ -139,7 +147,7 @@ class Rates:
             "audio_seconds_per_second": audio_s / seconds,
             "clips_per_second": clips / seconds,
             "data_wait_share": min(1.0, sum(one.wait_s for one in work) / seconds),
-            "padding_share": sum(one.padding_flops for one in work) / max(sum(one.flops for one in work), 1e-9),
+            "padding_share": _padding_share(self._config, work),
             "audio_padding_share": 1 - audio_s / max(sum(one.padded_s for one in work), 1e-9),
             "text_padding_share": 1 - sum(one.tokens for one in work) / max(sum(one.padded_tokens for one in work), 1),
             "truncated_caption_share": sum(one.cut for one in work) / max(clips, 1),

@@ -44,7 +44,7 @@ def test_numbers_are_read_while_the_next_step_runs_and_only_those_that_are_logge
     batch |= {"row": np.arange(8), "text_cut": np.zeros(8, bool), "text": np.zeros((8, 4)), "text_len": np.full(8, 4)}
     config = RunConfig(train=TrainConfig(steps=STEPS, log_every=EVERY, save_every=100, logs=logs))
     clock = {"samples_seen": 0, "audio_seconds": 0.0, "flops": 0.0, "train_seconds": 0.0}
-    checkpoints = types.SimpleNamespace(in_flight=False, save=lambda *args: None, reported=lambda step: None)
+    checkpoints = types.SimpleNamespace(in_flight=False, save=lambda *args: None, uploads=None)
     stop = types.SimpleNamespace(leave_at_once=lambda why: None, number=0, alone=True)
     steps = types.SimpleNamespace(ready={(8, 1600, 4): step_fn})
     loop = _Loop(config, tmp_path, checkpoints, clock, 0, 1, stop)

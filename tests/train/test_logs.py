@@ -15,6 +15,8 @@ from alp_jax.config.schema import OptimConfig, TrainConfig
 from alp_jax.core.accelerators import DEVICES, of_kind
 from alp_jax.core.errors import UserError
 from alp_jax.data.store import records
+from alp_jax.models.accounting import train_flops
+from alp_jax.objectives.registry import sides_of
 from alp_jax.train import run_log as run_log_module
 from alp_jax.train.host import CompiledSteps
 from alp_jax.train.run_log import Rates, RunLog, StepCosts, StepWork
@@ -35,7 +37,9 @@ def write_steps(run_dir, logs, first, steps):
 def test_shares_are_those_of_the_steps_since_the_last_line(tmp_path):
     log = RunLog(tmp_path, config(), 0, Rates(config(), 1, "cpu"), io.StringIO())
     for step, (clips, cut) in enumerate([(8, 2), (8, 0), (4, 4), (8, 2)]):
-        log.work.append(StepWork(0.0, clips, 5.0, 8.0 if step < 2 else 10.0, 30, 40, cut, 10.0, 2.0 + step))
+        settings, padded_s, share = config(), *((8.0, 0.25) if step < 2 else (10.0, 0.5))
+        useful = clips * train_flops(settings.model, sides_of(settings.objective), 5.0 / clips, 30 / clips)
+        log.work.append(StepWork(0.0, clips, 5.0, padded_s, 30, 40, cut, useful / (1 - share)))
         if step % 2:
             log.write(step, {"loss": 1.0})
     log.close()
@@ -43,7 +47,7 @@ def test_shares_are_those_of_the_steps_since_the_last_line(tmp_path):
     assert [line["truncated_caption_share"] for line in lines] == [2 / 16, 6 / 12]
     assert [line["audio_padding_share"] for line in lines] == [1 - 10 / 16, 1 - 10 / 20]
     assert [line["text_padding_share"] for line in lines] == [1 - 60 / 80] * 2
-    assert [line["padding_share"] for line in lines] == [(2 + 3) / 20, (4 + 5) / 20]  # of the operations
+    assert [line["padding_share"] for line in lines] == pytest.approx([0.25, 0.5])  # of the operations
 
 
 @pytest.fixture

@@ -206,13 +206,13 @@ def test_captions_of_the_corpus_are_shown(sweep, tmp_path, monkeypatch):
     assert not page.open
     assert "<b>bell" not in page_file.read_text()
     text = " ".join(" ".join(page.text).split())
-    assert "cut off ends in the middle" in text
+    assert "cut off ends mid-sentence" in text
     assert "1 14.29 bells, 25.00% a <b>bell</b> rings loudly and" in text
     assert "“Ein Hund bellt in der Ferne” (de, bells)" in text
     assert "rain falls on the roof 66.67%" in text
     assert "~" in text
     assert "cut at 2, %" in text
-    assert "- cut off (defect; ends in the middle" in text_file.read_text()
+    assert "- cut off (defect; ends mid-sentence" in text_file.read_text()
     assert "| rain | 3 | 2 / 5 / 5 | 6 |" in text_file.read_text()
 
 
@@ -237,7 +237,7 @@ def test_one_rung_makes_a_report_without_fits(tmp_path, finished):
 def test_every_setting_carries_what_its_field_says():
     first, second = to_dict(RunConfig()), to_dict(RunConfig(seed=1))
     rows = {row["name"]: row for row in setting_rows([first, second | {"gone": 3}])}
-    assert len(rows) == 178 + 1
+    assert len(rows) == 187 + 1
     assert rows["seed"]["value"] == "0 | 1"
     assert [name for name, row in rows.items() if row["varies"]] == ["seed"]
     assert [name for name, row in rows.items() if not row["meaning"]] == ["gone"], "settings without a meaning"
