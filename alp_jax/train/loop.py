@@ -27,7 +27,7 @@ from alp_jax.parallel import hosts
 from alp_jax.parallel.mesh import batch_part, put_batch
 from alp_jax.train.checkpoint import Checkpoints
 from alp_jax.train.checkpoint_folder import complete
-from alp_jax.train.host import Collector, CompileCount, CompiledSteps, Profile, parse_steps, size_of
+from alp_jax.train.host import Collector, CompileCount, CompiledSteps, Profile, Size, parse_steps
 from alp_jax.train.run_dir import RunDir
 from alp_jax.train.run_log import Rates, RunLog, StepCosts, StepWork
 from alp_jax.train.setup import Setup, prepare
@@ -229,10 +229,9 @@ class _Loop:
                 rows, cut = batch.pop("row"), batch.pop("text_cut")
                 # 5. Count it while its arrays are on the host: after put_batch each of these sums would wait for the
                 #    device, and cover the rows of all processes.
-                work = self._count(batch, waited, int(cut.sum()), costs, steps)
+                work, size = self._count(batch, waited, int(cut.sum()), costs, steps)
                 placed = put_batch(batch, mesh)
                 # 6. The step is handed to the device, and this returns at once. The old state is gone from here on.
-                size = size_of(placed)
                 program = steps.ready.get(size) or steps.program(size)
                 state, metrics = program(state, placed)
                 # 7. Only now look at the step before: reading its metrics waits for it, while the device has this one
@@ -291,8 +290,8 @@ class _Loop:
 
     def _count(
         self, batch: dict[str, np.ndarray], waited: float, cut: int, costs: StepCosts, steps: CompiledSteps
-    ) -> StepWork:
-        """Adds a batch to the clock; returns its work over all processes."""
+    ) -> tuple[StepWork, Size]:
+        """Adds a batch to the clock; returns its work and its size over all processes."""
         shares, width = self._shares, batch["text"].shape[1]
         rows, samples = batch["audio"].shape
         clips = int(batch["mask"].sum()) * shares
@@ -305,7 +304,8 @@ class _Loop:
         self.clock["audio_seconds"] += seconds
         self.clock["flops"] += flops
         padded_s, cut = rows * (samples / SAMPLE_RATE), cut * shares
-        return StepWork(waited, clips, seconds, padded_s, tokens, rows * width, cut, flops, moved)
+        work = StepWork(waited, clips, seconds, padded_s, tokens, rows * width, cut, flops, moved)
+        return work, size
 
     def _report(self, log: RunLog | None, dataset: Dataset, done: _Dispatched) -> None:
         """Looks at a finished step: logs it when due, names its clips when it was not finite."""
