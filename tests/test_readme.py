@@ -35,6 +35,7 @@ LISTED = {
     "pip install -e .": "the network",
     "pip install -e .[cuda]": "the network",
     "pip install -e .[tpu]": "the network",
+    "pip install -e .[cloud]": "the network",
     "pip install -e .[report]": "the network",
     "pip install -e .[torch]": "the network",
     "pip install -e .[torch,onnx]": "the network",

@@ -51,8 +51,8 @@ def measure_loader(
         raise UserError(f"--batch {batch}: must not be negative")
     dataset = open_dataset(path)
     config = data_settings(settings, DataConfig(path=path))
-    if against_torch and dataset.info["codec"] != "flac":
-        raise UserError(f"--against torch compares decoding of FLAC; {path} is stored as pcm")
+    if against_torch and dataset.codec != "flac":
+        raise UserError(f"--against torch compares decoding of FLAC; {path} is stored as {dataset.codec}")
     tokenizer = open_tokenizer(tokenizer_path(dataset.path, config))
     result = {"path": path, "read": config.read} | stages(dataset, config, tokenizer, clips)
     batch = batch or clips_per_step(dataset, config)

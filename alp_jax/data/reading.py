@@ -54,7 +54,7 @@ def measure_reading(dataset: Dataset, clips: int = _CLIPS) -> dict:
             "cores": {name: round(rate * SAMPLE_RATE / samples * ms / 1e3, 3) for name, rate in RATES.items()},
         }
     seconds = round(samples / SAMPLE_RATE, 3)
-    return {"codec": dataset.info["codec"], "clips": len(rows), "audio_seconds": seconds, "codecs": found}
+    return {"codec": dataset.codec, "clips": len(rows), "audio_seconds": seconds, "codecs": found}
 
 
 def _ms(work: Callable[[], None], clips: int) -> float:
@@ -81,7 +81,7 @@ def reading_lines(reading: dict) -> Iterator[str]:
         f"a V100); {needs[1]} on an H100 ({RATES['h100']:,.0f}, estimated)"
     )
     cores = flac["cores"]["h100"]
-    if reading["codec"] == "flac":
+    if reading["codec"] != "pcm":
         yield f"so hosts with fewer than {cores:.1f} cores for each H100 need --codec pcm; others do not"
     else:
         yield f"so hosts with {cores:.1f} cores for each H100 can do with --codec flac"

@@ -66,7 +66,7 @@ def test_a_folder_becomes_a_file_and_a_line(run_dir, sounds, tmp_path, capsys):
     assert "1 of 4 files (1 not_audio)" in printed
     status, _, messages = embed(capsys, run_dir, sounds, out, "--stride_seconds", "0.5")
     assert status == 2
-    assert "other settings" in messages
+    assert "differs in settings" in messages
 
 
 def test_only_bad_files_exit_1(run_dir, sounds, tmp_path, capsys):

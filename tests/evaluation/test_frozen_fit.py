@@ -55,7 +55,7 @@ def setup(planted):
     split = np.where(np.arange(CLIPS) < 110, 0, 2).astype(np.int8)
     captions = [(f"a {NAMES[k]}", f"the {NAMES[k]} sounds") for k in kind_N]
     names = [f"clip {i}" for i in range(CLIPS)]
-    table = Table(names, ["t"] * CLIPS, split, names, [{}] * CLIPS, [()] * CLIPS, captions, [()] * CLIPS)
+    table = Table(names, ["t"] * CLIPS, split, names, [{}] * CLIPS, [()] * CLIPS, captions, [()] * CLIPS, split >= 0)
     parts = {"encode": encode, "special": TOKENS, "model_config": MODEL, "text_start": None, "table": table}
     return types.SimpleNamespace(config=EvalConfig(lit_steps=120), **parts)
 

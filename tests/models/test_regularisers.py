@@ -216,15 +216,19 @@ def test_training_gradients_on_8_devices_equal_those_on_one_with_every_regularis
 
 
 def test_rematerialised_layers_draw_the_same_and_give_the_same_gradients():
-    init, apply, draw_counts = encoder()
-    _, apply_remat, counts_remat = encoder(remat=True)
+    """In float64: how XLA fuses what is computed again differs by machine, and shows in float32 where sums cancel."""
+    init, apply, draw_counts = encoder(dtype=jnp.float64)
+    _, apply_remat, counts_remat = encoder(remat=True, dtype=jnp.float64)
     assert draw_counts == counts_remat
     params = jax.jit(init)(jax.random.key(0))
-    step, step_remat = differentiate(apply, draw_counts), differentiate(apply_remat, draw_counts)
-    first = step(params, MEL, 3)
-    assert_same(first, step_remat(params, MEL, 3), 1e-5)
-    assert "remat" in str(jax.make_jaxpr(step_remat)(params, MEL, 3))
-    assert step(params, MEL, 4)[0] != first[0] == step(params, MEL, 3)[0]
+    with jax.enable_x64(True):
+        step, step_remat = differentiate(apply, draw_counts), differentiate(apply_remat, draw_counts)
+        params = jax.tree.map(lambda x: x.astype(jnp.float64), params)
+        mel = jnp.asarray(MEL, jnp.float64)
+        first = step(params, mel, 3)
+        assert_same(first, step_remat(params, mel, 3), 1e-9)
+        assert "remat" in str(jax.make_jaxpr(step_remat)(params, mel, 3))
+        assert step(params, mel, 4)[0] != first[0] == step(params, mel, 3)[0]
 
 
 def test_without_training_nothing_is_drawn_or_decided():

@@ -58,6 +58,7 @@ def merge(
         "collection": "merged",
         "plan": fingerprint([content, dedupe]),
         "merged": [{"path": _inside(out, s.path) or os.fspath(s.path), "fingerprint": s.fingerprint} for s in sets],
+        "codec": _codec(sets),
         "dedupe": dedupe,
         "fingerprint": content,
         "num_clips": len(index),
@@ -68,6 +69,12 @@ def merge(
     }
     tables.write_info(out, info)
     return accounting
+
+
+def _codec(sets: list[Dataset]) -> str:
+    """The codec of all ``sets``, or "mixed"."""
+    codecs = {s.codec for s in sets}
+    return codecs.pop() if len(codecs) == 1 else "mixed"
 
 
 def _inside(out: storage.Location, path: storage.Location) -> str:

@@ -104,6 +104,11 @@ class Dataset:
         """``column(name)[rows]``, read from the file: mapped memory does not grow, however many rows are read."""
         return self._index.values(name, rows)
 
+    @property
+    def codec(self) -> str:
+        """Of the audio: a name of ``records.CODECS``, or "mixed" where data sets of both were merged."""
+        return self.info.get("codec", "mixed")
+
     @functools.cached_property
     def sources(self) -> tuple[str, ...]:
         return self._names("source")
