@@ -50,7 +50,7 @@ def test_published_captions_are_described_by_source(tables, tmp_path, capsys):
         "cut_off (defect: ends mid-sentence",
         "1 bad_time",
         "'rain falls' 40",
-        "paper has 56,586 in 10.7 million",
+        "paper counts 56,586 in 10.7 million",
     ):
         assert needed in printed
 

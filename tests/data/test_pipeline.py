@@ -341,9 +341,8 @@ if __name__ == "__main__":
         assert time.monotonic() < deadline, "a loader worker survived its parent"
         time.sleep(0.1)
     said = parent.stderr.read().splitlines()
-    assert [
-        line for line in said if not line.startswith("measure captions: ")
-    ] == []  # no traceback, and no alarm about memory that nobody freed
+    # No traceback, and no alarm about memory that nobody freed.
+    assert [line for line in said if not line.startswith("measure captions: ")] == []
     assert not [
         path for path in pathlib.Path("/dev/shm").iterdir() if path not in there and path.name.startswith("psm")
     ]

@@ -88,8 +88,7 @@ def run(args: argparse.Namespace) -> dict:
     from alp_jax.corpora import captionstew, registry
     from alp_jax.data.collection import forecast, request
 
-    if args.corpus != captionstew.NAME:
-        registry.get(args.corpus)  # an unknown name is said first
+    _ = args.corpus == captionstew.NAME or registry.get(args.corpus)  # an unknown name is said first
     asked = request.Request(**fields_of(request.Request, args))
     if args.corpus == captionstew.NAME:
         _refuse(args, ("metadata", "audio", "split"), "is not for captionstew, whose files are below --root")
