@@ -4,8 +4,7 @@ import argparse
 import functools
 import json
 
-from alp_jax.cli.configuration import add_config_argument
-from alp_jax.cli.parsers import add_action
+from alp_jax.cli.parsers import add_action, add_config_argument
 from alp_jax.config.arguments import parse_count
 from alp_jax.config.flags import load_config
 from alp_jax.core.errors import UserError

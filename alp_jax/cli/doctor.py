@@ -4,7 +4,7 @@ import argparse
 import os
 
 from alp_jax.cli.cluster import add_cluster_arguments, cluster_config
-from alp_jax.cli.configuration import HELP
+from alp_jax.cli.parsers import CONFIG_HELP
 from alp_jax.config.flags import given_config
 from alp_jax.core.errors import UserError
 
@@ -13,7 +13,7 @@ EXAMPLE = "alp doctor --config=configs/pretrain.py --config.mesh.fsdp=8 --device
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--path", default=".", metavar="DIR", help="folder whose free disk space is shown")
-    parser.add_argument("--config", metavar="FILE[:ARGS]", help=f"fail where its mesh does not fit; {HELP}")
+    parser.add_argument("--config", metavar="FILE[:ARGS]", help=f"fail where its mesh does not fit; {CONFIG_HELP}")
     parser.add_argument("--devices", type=int, metavar="N", help="fail unless all hosts together have this many")
     parser.add_argument("--megabytes", type=float, default=16.0, metavar="MB", help="of the array that is summed")
     add_cluster_arguments(parser)

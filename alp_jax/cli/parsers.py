@@ -1,4 +1,4 @@
-"""Parsers that every verb shares: one-line errors, help with an example, ``--json``."""
+"""Parsers and flags that verbs share: one-line errors, help with an example, ``--json``, ``--config``."""
 
 import argparse
 import dataclasses
@@ -8,6 +8,7 @@ from collections.abc import Callable
 from alp_jax.core.errors import UserError
 
 JSON_HELP = "end with one JSON line on standard output"
+CONFIG_HELP = "config file and its arguments, FILE.py:key=value,...; any setting is a flag too: --config.optim.lr=0.01"
 
 
 class Parser(argparse.ArgumentParser):
@@ -89,3 +90,28 @@ def numbers(kind: type, least: float) -> Callable[[str], list]:
         return values
 
     return parse
+
+
+def add_config_argument(parser: argparse.ArgumentParser) -> None:
+    """Adds ``--config`` and ``--help_settings``; ``--config.key=value`` flags arrive in ``args.overrides``."""
+    parser.add_argument(
+        "--config", required=True, metavar="FILE[:ARGS]", help=f"{CONFIG_HELP} (--help_settings lists them)"
+    )
+    parser.add_argument(
+        "--help_settings",
+        action=_HelpSettings,
+        help="print every setting with its default, range and meaning, and exit",
+    )
+
+
+class _HelpSettings(argparse.Action):
+    """Prints the table of settings in place of running the verb."""
+
+    def __init__(self, **options):
+        super().__init__(nargs=0, **options)
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        from alp_jax.config.settings_help import settings_help
+
+        print(settings_help())
+        parser.exit()

@@ -2,7 +2,7 @@
 
 import argparse
 
-from alp_jax.cli.configuration import add_config_argument
+from alp_jax.cli.parsers import add_config_argument
 from alp_jax.config.flags import load_config
 from alp_jax.core.errors import UserError
 

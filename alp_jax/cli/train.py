@@ -4,7 +4,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from alp_jax.cli.cluster import add_cluster_arguments, cluster_config
-from alp_jax.cli.configuration import add_config_argument
+from alp_jax.cli.parsers import add_config_argument
 from alp_jax.config.flags import load_config
 from alp_jax.core.progress import say, stage
 

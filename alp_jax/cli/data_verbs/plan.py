@@ -4,7 +4,7 @@ import argparse
 import dataclasses
 from collections.abc import Callable
 
-from alp_jax.cli.configuration import HELP
+from alp_jax.cli.parsers import CONFIG_HELP
 from alp_jax.config import RunConfig
 from alp_jax.config.data_settings import data_settings
 from alp_jax.config.flags import given_config
@@ -25,7 +25,7 @@ def add(action: Callable[..., argparse.ArgumentParser]) -> None:
         metavar="KEY=VALUE",
         help="data settings of a run, as in config.data; bucket_seconds=auto chooses the buckets",
     )
-    plan.add_argument("--config", metavar="FILE[:ARGS]", help=HELP)
+    plan.add_argument("--config", metavar="FILE[:ARGS]", help=CONFIG_HELP)
     plan.add_argument("--steps", type=int, default=0, metavar="N", help="length of the run (default: the config's)")
     plan.add_argument("--devices", type=int, default=1, metavar="N", help="devices that share batches (default: 1)")
 
