@@ -21,6 +21,7 @@ from alp_jax.planning.flops import flops
 from alp_jax.planning.layers import by_layers
 from alp_jax.planning.program import Program, buckets, make_program, state_bytes
 from alp_jax.planning.roofline import projection, roofline
+from alp_jax.planning.run_costs import checkpoint_bytes, checkpoints_kept
 from alp_jax.planning.topology import Target, devices
 
 LARGEST = 20  # number of kernels that are listed
@@ -103,6 +104,7 @@ def _header(config: RunConfig, target: Target, program: Program, layers: bool) -
         "facts": {"source": target.facts.source, "memory": target.facts.memory} if target.facts else None,
         "parameters": program.parameters,
         "state_bytes": state_bytes(program.state),
+        "checkpoints": {"bytes": checkpoint_bytes(program.state), "kept": checkpoints_kept(config.train)},
         "config": to_dict(config),
     }
 

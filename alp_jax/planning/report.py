@@ -7,11 +7,13 @@ def text(plan: dict[str, Any]) -> str:
     """What ``alp plan`` prints for the dictionary of ``alp_jax.planning.plan.plan``."""
     mesh = " x ".join(f"{axis} {size}" for axis, size in plan["mesh"].items())
     state = plan["state_bytes"] / 1e9
+    kept, size = plan["checkpoints"]["kept"], plan["checkpoints"]["bytes"] / 1e9
     versions = ", ".join(f"{name} {version}" for name, version in plan["versions"].items())
     lines = [
         f"{plan['model']}, {plan['objective']}, {plan['compute_dtype']}: {plan['parameters']:,} parameters, "
         f"state {state:.2f} GB per device",
         f"compiled for {plan['topology']} ({mesh}); nothing was executed ({versions})",
+        f"disk: {kept:,} checkpoints of {size:.2f} GB stay, {kept * size:.2f} GB; {size:.2f} GB more while one is written",
         "",
         *_programs(plan),
         "",
@@ -68,7 +70,7 @@ def _programs(plan: dict[str, Any]) -> list[str]:
             f"| {bucket['compile_s']:.0f} |"
         )
     programs, seconds = len(plan["buckets"]), sum(bucket["compile_s"] for bucket in plan["buckets"])
-    return [*lines, "", f"{programs} programs to compile: {seconds:.0f} s here, one after the other"]
+    return [*lines, "", f"programs to compile: {programs}, in {seconds:.0f} s here, one after the other"]
 
 
 def _collectives(plan: dict[str, Any]) -> list[str]:

@@ -38,7 +38,7 @@ def run_costs(runs: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
         config = resolve(settings)
         try:
             check_objective(config)
-            size = state_bytes(_state_key(config)) * _checkpoints(config)
+            size = state_bytes(_state_key(config)) * checkpoints_kept(config.train)
             key = fingerprint({**settings, "seed": 0, "init": "", "optim": {}})  # what the operations do not depend on
             if key not in seen:
                 seen[key] = _flops(config)
@@ -58,13 +58,16 @@ def _state_key(config: RunConfig) -> RunConfig:
 
 def _state_bytes(config: RunConfig) -> int:
     optimizer = make_optimizer(config.optim, config.train.steps)
-    state = state_shapes(state_maker(*make_model(config), optimizer, averages(config.train)))
+    return checkpoint_bytes(state_shapes(state_maker(*make_model(config), optimizer, averages(config.train))))
+
+
+def checkpoint_bytes(state: Any) -> int:
+    """Bytes of a checkpoint of ``state`` (arrays or their shapes), whatever devices its arrays are split over."""
     return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
 
 
-def _checkpoints(config: RunConfig) -> int:
-    """Number of checkpoints that a run keeps (those saved by minutes cannot be counted)."""
-    train = config.train
+def checkpoints_kept(train: TrainConfig) -> int:
+    """Number of checkpoints that stay when a run has ended (those saved by minutes cannot be counted)."""
     written = max(1, -(-train.steps // max(1, train.save_every)))
     extra = train.steps // train.keep_every if train.keep_every else 0
     return min(written, train.keep + extra + train.keep_best)

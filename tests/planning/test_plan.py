@@ -41,6 +41,7 @@ def test_the_real_step_is_reported(planned):
     assert (bucket["seconds"], bucket["tokens"], bucket["clips"], bucket["audio_s"]) == (1.0, 6, 16, 16.0)
     # parameters and two statistics each, in float32
     assert plan["state_bytes"] == pytest.approx(12 * plan["parameters"], rel=0.01)
+    assert plan["checkpoints"] == {"bytes": plan["state_bytes"], "kept": 3}  # the state is whole on every device
     assert bucket["memory"]["arguments"] >= plan["state_bytes"]
     assert bucket["memory"]["peak"] >= bucket["memory"]["temporary"] > 0
     assert bucket["kernels"] >= bucket["least"]["kernels"] > 100

@@ -29,6 +29,7 @@ def test_a_printed_plan_has_every_number_and_its_least():
         "compute_dtype": "bfloat16",
         "parameters": 1000,
         "state_bytes": 12e9,
+        "checkpoints": {"bytes": 24e9, "kept": 9},
         "topology": "h100:8",
         "mesh": {"data": 8},
         "versions": {"jax": "1"},
@@ -39,9 +40,10 @@ def test_a_printed_plan_has_every_number_and_its_least():
     }
     printed = report.text(plan)
     assert "nothing was executed" in printed
+    assert "9 checkpoints of 24.00 GB stay, 216.00 GB; 24.00 GB more" in printed
     assert "| 10 | 32 | 64 | 20.0% | 9.890 | 90.00 (too much) | 8.00 | 67.00 (33.50) | 6,700 (3,350) | 7 |" in printed
     assert "| 10 | 32 | all-reduce | 3 (3) | 45.00 (45.00) | 78.75 |" in printed
     assert "| 10 | 32 | 10.00 | 20.00 | 0.17 | memory | 32,000 (64,000) | 50 % |" in printed
-    assert "1 programs to compile: 7 s here" in printed
+    assert "programs to compile: 1, in 7 s here" in printed
     assert "1.00 days (0.50 with the least traffic), 192 device-hours" in printed
     assert "| 2.000 | 4 | fusion loop | models/layers.py:5 jvp()/add |" in report.largest(plan, 1)
