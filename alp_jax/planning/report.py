@@ -13,7 +13,7 @@ def text(plan: dict[str, Any]) -> str:
         f"{plan['model']}, {plan['objective']}, {plan['compute_dtype']}: {plan['parameters']:,} parameters, "
         f"state {state:.2f} GB per device",
         f"compiled for {plan['topology']} ({mesh}); nothing was executed ({versions})",
-        f"disk: {kept:,} checkpoints of {size:.2f} GB stay, {kept * size:.2f} GB; {size:.2f} GB more while one is written",
+        f"disk: {kept:,} checkpoints of {size:.2f} GB stay, {kept * size:.2f} GB, and {size:.2f} GB more during a save",
         "",
         *_programs(plan),
         "",
