@@ -3,7 +3,7 @@
 # ALP_GOLDEN names the folder of reference vectors. Exits with 0 when all passed, 1 when one failed, 2 without a folder.
 set -euo pipefail
 if [ ! -d "${ALP_GOLDEN:-}" ]; then
-  now=${ALP_GOLDEN:+"$ALP_GOLDEN, which is no folder"}
+  now=${ALP_GOLDEN:+"$ALP_GOLDEN, which is not a folder"}
   echo "nightly: ALP_GOLDEN must name the folder of reference vectors; it is ${now:-not set}." >&2
   exit 2
 fi

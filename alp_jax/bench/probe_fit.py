@@ -127,6 +127,7 @@ def measure(args: argparse.Namespace) -> dict:
 
 
 def main() -> None:
+    """Parses the command line and prints the measurement as one line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=pathlib.Path, required=True, help="where features and states lie")
     single = [name for name, size in SIZES.items() if not size.multi]

@@ -119,6 +119,7 @@ def probes_of(size: TaskSize) -> dict[str, Any]:
 
 
 def main() -> None:
+    """Parses the command line and prints a table, the same as one line of JSON, and forecasts of time."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--width", type=int, default=512, help="of the encoder's frames (default: 512)")
     parser.add_argument("--set", choices=list(SIZES), help="one set (default: all)")

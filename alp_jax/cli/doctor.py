@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> dict:
     config = given_config(args.config, args.overrides)
     if not os.path.isdir(args.path):
-        raise UserError(f"--path {args.path} is no folder")
+        raise UserError(f"--path {args.path} is not a folder")
     from alp_jax.objectives.registry import check_objective
     from alp_jax.parallel import hosts
     from alp_jax.parallel.checkup import check_machines, report_lines

@@ -52,6 +52,7 @@ class Metric:
 
     @property
     def bounds(self) -> tuple[float, float]:
+        """(low, high) of its range; infinite where there is no end."""
         return self.low, self.high
 
     @property
@@ -142,10 +143,12 @@ METRICS = {
 
 
 def is_headline(name: str) -> bool:
+    """Whether tasks are plotted, fitted and ranked by the metric ``name``; False for one that is not known."""
     return name in METRICS and METRICS[name].headline
 
 
 def title(name: str) -> str:
+    """The metric's name in tables and reports; for one that is not known, ``name`` with spaces."""
     return METRICS[name].title if name in METRICS else name.replace("_", " ")
 
 

@@ -55,6 +55,7 @@ def reached(url: str | os.PathLike) -> Iterator[tuple[Any, str]]:
 
 
 def said(error: Exception) -> str:
+    """What a storage client's error says, on one line of at most 300 characters; its class where it says nothing."""
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return " ".join(text.split())[:300]
 

@@ -60,6 +60,7 @@ class PipedProcess:
         theirs.close()
 
     def kill(self) -> None:
+        """Ends the process at once, waits until it is gone, and closes the pipe."""
         self.process.kill()
         self.process.join()
         self.pipe.close()

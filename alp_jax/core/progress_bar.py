@@ -57,6 +57,7 @@ def joined(text: str, values: list[str], room: int | None) -> str:
 
 
 def so_far(since: float) -> str:
+    """``40 s so far``: the time since ``since``, a reading of ``time.monotonic()``."""
     return f"{duration(time.monotonic() - since)} so far"
 
 
@@ -85,10 +86,13 @@ class Bar(tqdm):
 
     @property
     def format_dict(self) -> dict[str, Any]:
+        """What tqdm formats the bar from, with our text before and after it."""
         return {**super().format_dict, "head": self.head, "tail": self.tail}
 
     @staticmethod
     def status_printer(file: Any) -> Callable[[str], None]:
+        """What tqdm draws with: the text is cut and padded to the width that the terminal has now."""
+
         def show(text: str) -> None:
             width = columns(file)
             text = disp_trim(text, width)

@@ -68,6 +68,7 @@ class RunSummary:
     wall_seconds: float
 
     def to_json(self) -> dict[str, Any]:
+        """Its fields, as ``SUMMARY`` holds them."""
         return dataclasses.asdict(self)
 
     @classmethod
@@ -130,6 +131,11 @@ class Result:
 
     @classmethod
     def read(cls, path: pathlib.Path) -> Self:
+        """The result in the file ``path``.
+
+        Raises:
+          UserError: it is not there, not JSON, or not a result; the message names file and field.
+        """
         return cls.from_json(read_json(path, "result"), path)
 
     def write(self, results: pathlib.Path) -> None:
@@ -138,6 +144,7 @@ class Result:
 
 
 def result_file(results: pathlib.Path, task: str, pooling: str) -> pathlib.Path:
+    """Where the result of a task is kept in the folder ``results``."""
     return results / f"{task}-{pooling}.json"
 
 
@@ -147,10 +154,12 @@ def failure_file(results: pathlib.Path, task: str, pooling: str) -> pathlib.Path
 
 
 def result_files(results: pathlib.Path) -> Iterator[pathlib.Path]:
+    """The files of all results in the folder ``results``, in order of their names; none where it does not exist."""
     return iter(sorted(results.glob("*.json")))
 
 
 def failure_files(results: pathlib.Path) -> Iterator[pathlib.Path]:
+    """The files of all failures in the folder ``results``, in order of their names; none where it does not exist."""
     return iter(sorted(results.glob("*.failed")))
 
 

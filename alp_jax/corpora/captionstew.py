@@ -69,10 +69,12 @@ class Found:
 
     @property
     def name(self) -> str:
+        """Its corpus, which is also the folder of its part of the collection."""
         return self.member.name
 
     @property
     def cost(self) -> float:
+        """Processor time that a second of its audio takes, see ``Member``."""
         return self.member.cost
 
     def clips(self) -> Clips:

@@ -203,6 +203,7 @@ def empty_batch(rows: int, width: int) -> dict[str, np.ndarray]:
 
 
 def put_audio(batch: dict[str, np.ndarray], i: int, row: int, sound: np.ndarray) -> None:
+    """Fills row ``i`` of ``batch`` with ``sound``, int16[S], S at most its width, of row ``row`` of the data set."""
     batch["audio"][i, : len(sound)] = sound
     batch["audio_len"][i] = len(sound)
     batch["mask"][i] = True

@@ -16,6 +16,7 @@ class MemoryBudget:
 
     @classmethod
     def of(cls, config: EvalConfig) -> "MemoryBudget":
+        """The settings ``host_gib`` and ``device_gib``, in bytes."""
         return cls(round(config.host_gib * GIB), round(config.device_gib * GIB))
 
     def side_by_side(self, fits: int, shared: int, each: int) -> int:

@@ -69,6 +69,7 @@ class Lease:
         self._renewed = _Renewed(lambda: os.utime(self._path))
 
     def close(self) -> None:
+        """Stops renewing and leaves the folder to the next holder."""
         if self._renewed.close():
             self._path.unlink(missing_ok=True)
 
@@ -165,6 +166,11 @@ class StoreLease:
         storage.write(self._name, _encoded(self._own))
 
     def close(self) -> None:
+        """Stops renewing and marks the lease as released; one that is lost is left to its new holder.
+
+        Raises:
+          StorageError: the store cannot be written to.
+        """
         if self._renewed.close() and not self.lost:
             storage.write(self._name, _encoded(self._own | {"released": True}))
 

@@ -42,7 +42,7 @@ def test_without_the_vectors_it_is_red_at_once_in_one_line(nightly, tmp_path, ve
     code, out, err = nightly(vectors)
     assert (code, out, err.count("\n")) == (2, [], 1)
     assert "ALP_GOLDEN must name the folder of reference vectors; it is " in err
-    assert err.endswith(f"{vectors}, which is no folder.\n" if vectors else "not set.\n")
+    assert err.endswith(f"{vectors}, which is not a folder.\n" if vectors else "not set.\n")
 
 
 def test_every_check_runs_and_is_in_the_table(nightly, tmp_path):

@@ -32,7 +32,7 @@ def test_it_reports_the_mesh_and_what_its_links_carry(capsys):
         ),
         (["--devices=64"], "--devices 64 expected, 8 found"),
         (["--config.mesh.fsdp=2"], "--config.mesh.fsdp=2 needs --config"),
-        (["--path=/no/such"], "--path /no/such is no folder"),
+        (["--path=/no/such"], "--path /no/such is not a folder"),
         (["--num_processes=2", "--process_id=1"], "needs --coordinator HOST:PORT"),
     ],
 )

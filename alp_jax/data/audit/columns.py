@@ -32,11 +32,13 @@ class Ragged:
 
     @classmethod
     def of(cls, lists: Sequence[Sequence[int]], dtype: type) -> "Ragged":
+        """From one sequence of values for each clip, none of which may be missing."""
         bounds = np.concatenate([[0], np.cumsum([len(values) for values in lists], dtype=np.int64)])
         return cls(np.array([value for values in lists for value in values], dtype), bounds)
 
     @classmethod
     def of_arrow(cls, column: pa.ListArray) -> "Ragged":
+        """From a column of lists, which may be a slice of another; a null is empty. The values are a view."""
         bounds = column.offsets.to_numpy().astype(np.int64)
         return cls(column.values.slice(bounds[0], bounds[-1] - bounds[0]).to_numpy(), bounds - bounds[0])
 

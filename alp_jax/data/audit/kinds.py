@@ -133,6 +133,7 @@ class ByAudio:
         )
 
     def match(self, block: Columns) -> Matches:
+        """Clips of ``block`` with the samples of evaluation clips, each with the first of these; all count as seen."""
         position = np.flatnonzero(block.has_audio & np.isin(block.audio_hash, self._hash))
         at = np.searchsorted(self._hash, block.audio_hash[position])
         hit = np.zeros(len(self._hash), bool)
@@ -150,6 +151,10 @@ class ByLandmarks:
         self._stretched = Stretched(evaluation.clips.elastic.values, evaluation.clips.elastic.bounds)
 
     def match(self, block: Columns) -> Matches:
+        """Clips of ``block`` that share landmarks with an evaluation clip, each with the one it shares the most with.
+
+        Every evaluation clip that is found counts as seen, not only the best.
+        """
         plain = self._landmarks.match(block.fingerprint.values, block.fingerprint.bounds)
         bent = self._stretched.match(block.elastic.values, block.elastic.bounds)
         query, indexed, votes = (

@@ -149,6 +149,7 @@ class Evaluation:
 
     @classmethod
     def of(cls, sets: Iterable[EvalSet]) -> "Evaluation":
+        """Puts sets together, in their order."""
         sets = tuple(sets)
         sizes = [len(one.clips) for one in sets]
         return cls(
@@ -159,5 +160,6 @@ class Evaluation:
         )
 
     def captions(self, number: int) -> tuple[str, ...]:
+        """The captions of clip ``number``, counted over all sets."""
         owner = int(self.owner[number])
         return self.sets[owner].captions(number - int(self.first[owner]))

@@ -41,6 +41,7 @@ class LeftOut:
     sources: collections.Counter = dataclasses.field(default_factory=collections.Counter)
 
     def add(self, name: str, source: str | None = None) -> None:
+        """Counts one clip or row; ``source`` None where it is not known."""
         self.count += 1
         if len(self.names) < NAMES_PER_REASON:
             self.names.append(name)

@@ -64,10 +64,12 @@ class Task:
 
 
 def name(shard: int, shards: int) -> str:
+    """File name of a shard; shards are numbered from 0."""
     return f"clips-{shard:05}-of-{shards:05}.tfrecord"
 
 
 def index_path(path: storage.Location) -> str:
+    """Where the index of the shard at ``path`` is."""
     return f"{path}.index"
 
 

@@ -163,6 +163,11 @@ def write_audit(folder: storage.Location, clips: pa.Table) -> dict:
 
 
 def file_entry(folder: storage.Location, name: str) -> dict:
+    """Name, bytes and SHA-256 of a file, which is read once, as ``dataset.json`` lists it.
+
+    Raises:
+      OSError: it cannot be read.
+    """
     path = storage.join(folder, name)
     with storage.open_binary(path) as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()

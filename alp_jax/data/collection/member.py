@@ -22,10 +22,12 @@ class CorpusOnDisk(Protocol):
     """A corpus whose files are there."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """Its name, which is also the folder of its part of the collection."""
 
     @property
-    def cost(self) -> float: ...
+    def cost(self) -> float:
+        """Processor time that a second of its audio takes, relative to that of a file of ten seconds."""
 
     def clips(self) -> Iterable[Clip | Rejected]:
         """Its clips, read anew."""

@@ -33,13 +33,17 @@ class Opened(Protocol):
     clips: Iterable[Clip | Rejected]
     left_out: dict
 
-    def rule_facts(self) -> dict | None: ...
+    def rule_facts(self) -> dict | None:
+        """How clips are split, as ``dataset.json`` records it; None where the corpus says the split of each."""
 
-    def rule_lines(self, splits: Mapping[str, Mapping]) -> Iterable[str]: ...
+    def rule_lines(self, splits: Mapping[str, Mapping]) -> Iterable[str]:
+        """The same as text, with the counts of ``splits``."""
 
-    def left_out_lines(self) -> Iterable[str]: ...
+    def left_out_lines(self) -> Iterable[str]:
+        """What was left out when the corpus was fetched, as text."""
 
-    def write_credits(self, path: str | os.PathLike) -> None: ...
+    def write_credits(self, path: str | os.PathLike) -> None:
+        """Writes the credits of a fetched corpus to ``path``; does nothing for others."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -83,6 +83,11 @@ class LengthHistogram:
         return cls(np.append(np.arange(width, longest, width), longest), widths)
 
     def add(self, samples_N: np.ndarray, tokens_N: np.ndarray) -> None:
+        """Counts N more clips.
+
+        Args:
+          samples_N: their lengths in samples. tokens_N: tokens of the longest caption of each, at most ``widths[-1]``.
+        """
         samples_N = np.minimum(np.asarray(samples_N, np.int64), self.bounds[-1])
         a_N, t_N = np.searchsorted(self.bounds, samples_N), np.searchsorted(self.widths, tokens_N)
         A, T = self.count_AT.shape

@@ -111,6 +111,7 @@ class Dataset:
 
     @functools.cached_property
     def sources(self) -> tuple[str, ...]:
+        """Names of the sources; the codes in ``column("source")`` are positions in it."""
         return self._names("source")
 
     @functools.cached_property

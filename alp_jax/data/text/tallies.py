@@ -67,6 +67,11 @@ class Block:
 
     @staticmethod
     def of(captions: list[str], keys: Sequence[int], numbers: Numbers) -> "Block":
+        """Splits ``captions`` into words; new words get the next ``numbers``.
+
+        Args:
+          keys: one for each caption, or none where no sample is drawn.
+        """
         normal = [normalise(caption) for caption in captions]
         split = [text.split() for text in normal]
         lengths = np.fromiter(map(len, split), np.int64, len(split))
@@ -89,12 +94,15 @@ class Lengths:
         self._counts = np.zeros(_LONGEST + 1, np.int64)
 
     def add(self, block: Block) -> None:
+        """Counts the captions of ``block``."""
         self._counts += np.bincount(np.minimum(self._measure(block), _LONGEST), minlength=_LONGEST + 1)
 
     def merge(self, other: "Lengths") -> None:
+        """Adds the counts of another source."""
         self._counts += other._counts
 
     def row(self) -> dict[str, Any]:
+        """Quantiles and mean in words or tokens; with a budget also how many captions are longer than it."""
         total = int(self._counts.sum())
         ranks = np.array(_QUANTILES) * (total - 1) // 100
         values = np.searchsorted(np.cumsum(self._counts), ranks, "right")
@@ -119,6 +127,7 @@ class Diversity:
         self._sample = HashSample(EQUAL_SIZE)
 
     def add(self, block: Block) -> None:
+        """Counts words and n-grams of ``block``."""
         self._counts = _sum(self._counts, np.bincount(block.words, minlength=block.known))
         for n, seen in self._seen.items():
             grams = ngrams(block.hashes, block.owner, n)
@@ -127,6 +136,7 @@ class Diversity:
         self._sample.add(block.keys, block.normal)
 
     def merge(self, other: "Diversity") -> None:
+        """Adds the counts of another source."""
         self._counts = _sum(self._counts, other._counts)
         for n, seen in self._seen.items():
             seen.merge(other._seen[n])
@@ -134,6 +144,10 @@ class Diversity:
         self._sample.merge(other._sample)
 
     def row(self) -> dict[str, Any]:
+        """Words and distinct words, and of 1-, 2- and 3-grams the share that is distinct.
+
+        ``at_equal_size`` has the same shares for a sample of ``EQUAL_SIZE`` captions, None where there are fewer.
+        """
         total, distinct = int(self._counts.sum()), int(np.count_nonzero(self._counts))
         shares = {"1": _share(distinct, total, 0.0)}
         shares |= {str(n): _share(seen.count()[0], self._all[n], seen.count()[1]) for n, seen in self._seen.items()}
@@ -159,6 +173,7 @@ class Repetition:
         self._texts, self._openings = FrequentTexts(_TEXTS), FrequentTexts(_TEXTS)
 
     def add(self, block: Block) -> None:
+        """Counts captions and openings of ``block``."""
         for texts, hashes in zip((block.captions, block.normal), self._hashes.values(), strict=True):
             hashes.append(np.fromiter((hash64(0, text) for text in texts), np.uint64, len(texts)))
         self._texts.add(block.normal)
@@ -169,12 +184,17 @@ class Repetition:
         )
 
     def merge(self, other: "Repetition") -> None:
+        """Adds the counts of another source."""
         for name, hashes in self._hashes.items():
             hashes += other._hashes[name]
         self._texts.merge(other._texts)
         self._openings.merge(other._openings)
 
     def row(self) -> dict[str, Any]:
+        """How many captions repeat another, and the most frequent captions and openings.
+
+        ``counts_too_low_by`` bounds how much the frequencies are too low, as only the most frequent texts are kept.
+        """
         hashes = {name: np.concatenate(parts) for name, parts in self._hashes.items()}
         total = len(hashes["exact"])
         openings = self._openings.top(TOP)
@@ -197,6 +217,7 @@ class Language:
         self._foreign: list[tuple[str, str]] | None = None  # None: captions came since they were last looked at
 
     def add(self, block: Block) -> None:
+        """Counts captions of ``block`` that are not ASCII, and samples from it."""
         self._sample.add(block.keys, block.captions)
         self._foreign = None
         self._not_ascii += sum(not caption.isascii() for caption in block.captions)
@@ -217,6 +238,7 @@ class Language:
         return self._foreign
 
     def row(self) -> dict[str, Any]:
+        """Captions that are not ASCII, and those not in English: an estimate from the sample, by language."""
         captions: Counter[str] = Counter()
         for part in self._parts:
             weight = part._sample.seen / len(part._sample.texts())
@@ -243,6 +265,7 @@ class Artefacts:
         self._defects = 0
 
     def add(self, block: Block) -> None:
+        """Looks for artefacts in the captions of ``block``."""
         looped = [(int(position), "word_loop") for position in artefacts.loops(block.words, block.owner)]
         defective = set()
         for position, name in (*artefacts.find(block.captions), *looped):
@@ -258,11 +281,13 @@ class Artefacts:
         self._found[name] = count + captions, shown
 
     def merge(self, other: "Artefacts") -> None:
+        """Adds the counts of another source."""
         self._defects += other._defects
         for name, (count, examples) in other._found.items():
             self._note(name, count, examples)
 
     def row(self) -> dict[str, Any]:
+        """How many captions have a defect, and by name how many have each artefact, with examples."""
         in_order = {name: self._found[name] for name in artefacts.ARTEFACTS if name in self._found}
         return {
             "defects": self._defects,

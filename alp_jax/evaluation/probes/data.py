@@ -39,6 +39,7 @@ class ProbeData:
 
     @property
     def multi(self) -> bool:
+        """Whether a clip can have several labels."""
         return self.train_y.ndim == 2
 
     def target(self, at: np.ndarray, classes: int) -> np.ndarray:

@@ -34,6 +34,7 @@ class TaskSize:
 
     @property
     def clips(self) -> int:
+        """Clips whose features are read."""
         return self.train + self.test
 
 

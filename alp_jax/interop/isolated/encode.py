@@ -12,6 +12,7 @@ HIDDEN = ("jax", "jaxlib", "flax", "orbax", "safetensors", "alp_jax")
 
 
 def main(runtime: str, model_dir: str, source: str, target: str) -> None:
+    """Encodes the batches in ``source`` by the export in ``model_dir``; frames and lengths go to ``target``."""
     for name in HIDDEN if runtime == "torch" else (*HIDDEN, "torch", "onnx"):
         sys.modules[name] = None  # importing it is an error from here on
     import numpy as np

@@ -10,6 +10,11 @@ HIDDEN = ("jax", "jaxlib", "flax", "orbax", "alp_jax")
 
 
 def main(folder: str, source: str, target: str) -> None:
+    """Encodes the texts in ``source`` with the export in ``folder`` and writes their hidden states to ``target``.
+
+    Raises:
+      SystemExit: transformers finds weights missing or too many, or its tokenizer makes other ids than ours.
+    """
     for name in HIDDEN:
         sys.modules[name] = None  # importing it is an error from here on
     import numpy as np

@@ -16,6 +16,7 @@ OUTPUTS = ("pooled", "frames", "frame_lengths", "embed")  # the last of a model 
 
 
 def main(folder: str, target: str) -> None:
+    """Traces the export in ``folder``; its graph, from waveform to frames and one vector, goes to ``target``."""
     for name in HIDDEN:
         sys.modules[name] = None  # importing it is an error from here on
     sys.dont_write_bytecode = True

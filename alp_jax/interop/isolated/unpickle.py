@@ -41,6 +41,11 @@ class Ignored:
 
 
 def main(source: str, target: str) -> None:
+    """Reads the state dict in ``source`` with PyTorch's restricted unpickler; ``target`` gets it as safetensors.
+
+    Raises:
+      SystemExit: it holds anything but tensors, or cannot be read; with the reason.
+    """
     import torch
     from safetensors.torch import save_file
 

@@ -36,6 +36,7 @@ class Stretch(NamedTuple):
 
     @property
     def end_s(self) -> float:
+        """Where it ends, in seconds from the start of the file; infinite for the end of the file."""
         return float("inf") if self.duration_s is None else self.start_s + self.duration_s
 
     def frames(self, rate: int) -> tuple[int, int | None]:
@@ -54,6 +55,11 @@ Blocks = Iterator[Block]
 
 
 def opened(source: Source) -> contextlib.AbstractContextManager[BinaryIO]:
+    """A source as a binary file, whether it is bytes or a path.
+
+    Raises:
+      OSError: the path cannot be opened.
+    """
     return contextlib.nullcontext(io.BytesIO(source)) if isinstance(source, bytes) else open(source, "rb")
 
 
@@ -66,4 +72,5 @@ def check_form(rate: int, channels: int) -> None:
 
 
 def starts_beyond(start_s: float, seconds: float) -> BadAudio:
+    """The error, to be raised, for a stretch from ``start_s`` of a file that is only ``seconds`` long."""
     return BadAudio("zero_length", f"starts at {start_s:g} s of {seconds:.2f} s")

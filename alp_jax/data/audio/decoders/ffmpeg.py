@@ -58,6 +58,8 @@ _NO_HINT = Hint()
 
 
 class Count(NamedTuple):
+    """Packets that are not empty, samples per channel, and the seconds that the packets claim to last."""
+
     packets: int
     samples: int
     seconds: float

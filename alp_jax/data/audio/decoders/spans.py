@@ -18,15 +18,23 @@ class SpanFile(io.RawIOBase):
         self._at = 0
 
     def readable(self) -> bool:
+        """Always."""
         return True
 
     def seekable(self) -> bool:
+        """Always."""
         return True
 
     def tell(self) -> int:
+        """The position, in bytes of the spans put together."""
         return self._at
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Moves to a position in bytes of the spans put together, which may lie beyond their end, and returns it.
+
+        Raises:
+          ValueError: the position is negative.
+        """
         base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._starts[-1]}[whence]
         if base + offset < 0:
             raise ValueError(f"seek to {base + offset}")
@@ -34,6 +42,7 @@ class SpanFile(io.RawIOBase):
         return self._at
 
     def readinto(self, buffer) -> int:
+        """Fills ``buffer`` across spans; returns how many bytes, fewer at the end or where ``file`` is cut short."""
         view, done = memoryview(buffer).cast("B"), 0
         while done < len(view) and self._at < self._starts[-1]:
             number = bisect.bisect_right(self._starts, self._at) - 1
