@@ -44,20 +44,24 @@ class Mirror:
         here = self._here()
         self._same = {name: here[name] for name in there} if only_missing else here
 
-    def push(self) -> None:
+    def push(self, before: Callable[[], None] = lambda: None) -> None:
         """Removes there what is gone here, then uploads what has changed here since the last pull or push.
+
+        ``before`` is called before each file; what it raises ends this.
 
         Raises:
           StorageError: a file could not be written or removed; it and those after it come with the next push.
         """
         here = self._here()
         for name in sorted(self._same.keys() - here.keys(), key=self._rank, reverse=True):
+            before()
             try:
                 storage.remove(storage.join(self.url, name))
             except OSError as error:
                 raise StorageError(f"{self.url}/{name} could not be removed: {error}") from None
             del self._same[name]
         for name in sorted((name for name in here if here[name] != self._same.get(name)), key=self._rank):
+            before()
             object_store.send(self.folder / name, storage.join(self.url, name))
             self._same[name] = here[name]
 

@@ -199,8 +199,6 @@ class Checkpoints:
           StorageError: it could not be written.
         """
         self._checked(self._writer.check_for_errors)
-        if self.uploads:
-            self.uploads.poll()
 
     def wait(self) -> None:
         """Returns when the last save is complete, its manifest included; raises as ``poll`` does."""

@@ -52,25 +52,35 @@ class _Renewed:
 class Lease:
     """``.lease`` of a local run folder. Whoever takes it holds the lock of its host.
 
+    Attributes:
+      lost: "", or the line that says who has taken over while this process was not heard of.
+
     Raises:
       UserError: another host renewed its lease within the last ``LEASE_S`` seconds.
     """
 
     def __init__(self, folder: pathlib.Path):
-        self._path = folder / LEASE
+        self._folder, self._path, self.lost = folder, folder / LEASE, ""
         held, age = _read_lease(self._path)
-        own = _self()
+        own = self._own = {**_self(), "claim": uuid.uuid4().hex}
         if held and (held.get("host"), held.get("boot")) != (own["host"], own["boot"]) and age < LEASE_S:
             raise UserError(
                 f"--workdir {folder} is in use by process {held.get('pid')} on {held.get('host')}, seen {age:.0f} s "
                 f"ago: choose another, or, if that host is gone, try again in {LEASE_S - age:.0f} s"
             )
         write_json(self._path, own)
-        self._renewed = _Renewed(lambda: os.utime(self._path))
+        self._renewed = _Renewed(self._renew)
+
+    def _renew(self) -> None:
+        held = _read_lease(self._path)[0]
+        if held and held != self._own:
+            self.lost = self.lost or _taken_over(self._folder, held)
+        if not self.lost:
+            os.utime(self._path)
 
     def close(self) -> None:
         """Stops renewing and leaves the folder to the next holder."""
-        if self._renewed.close():
+        if self._renewed.close() and not self.lost:
             self._path.unlink(missing_ok=True)
 
 
@@ -87,6 +97,7 @@ class StoreLease:
 
     Attributes:
       last_stage: identity of the previous holder's, "" for a first one.
+      lost: "", or the line that says who has taken over.
 
     Raises:
       UserError: another holder renewed its lease while this one waited for its end.
@@ -153,11 +164,7 @@ class StoreLease:
     def check(self) -> None:
         """Raises StorageError where another process has taken over."""
         if not self.lost and max(self._numbers(), default=0) > self._number:
-            held = self._held()[0]
-            self.lost = (
-                f"{self._url} was taken over by process {held.get('pid')} on {held.get('host')}, as this one was not "
-                f"heard of for {LEASE_S:.0f} s: it writes nothing more"
-            )
+            self.lost = _taken_over(self._url, self._held()[0])
         if self.lost:
             raise StorageError(self.lost)
 
@@ -173,6 +180,13 @@ class StoreLease:
         """
         if self._renewed.close() and not self.lost:
             storage.write(self._name, _encoded(self._own | {"released": True}))
+
+
+def _taken_over(folder: storage.Location, held: dict) -> str:
+    return (
+        f"{folder} was taken over by process {held.get('pid')} on {held.get('host')}, as this one was not heard of for "
+        f"{LEASE_S:.0f} s: it writes nothing more"
+    )
 
 
 def _encoded(held: dict) -> bytes:

@@ -6,7 +6,7 @@ import gc
 import json
 import pathlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -48,7 +48,8 @@ def train(config: RunConfig, workdir: storage.Location, *, extend: bool = False)
       UserError: settings, data and run folder do not fit together.
       Preempted: SIGTERM or SIGINT arrived; everything is saved (exit status 42). Before the first step has finished
         there is nothing to save, and the process ends at once with that status.
-      StorageError: a checkpoint could not be written, is damaged, or does not fit on the disk.
+      StorageError: a checkpoint could not be written, is damaged, or does not fit on the disk; or another process has
+        taken over the run, and nothing more is written.
       NumericsError: ``config.train.max_bad_steps`` non-finite steps in a row; a good checkpoint is left.
     """
     storage.check_run_folder(workdir, "--workdir")  # now: nothing has been opened, planned or compiled
@@ -69,7 +70,7 @@ def _train(config: RunConfig, workdir: storage.Location, stop: Stop, extend: boo
             state, clock, first = _start(config, run.path, checkpoints, setup)
             run.write_changes()
             run.write_environment(setup.dataset, setup.tokenizer)
-            loop = _Loop(config, run.path, checkpoints, clock, first, shares, stop, setup.validation)
+            loop = _Loop(config, run.path, checkpoints, clock, first, shares, stop, run.check_held, setup.validation)
             if first < config.train.steps:
                 batches = train_batches(
                     setup.dataset,
@@ -164,11 +165,12 @@ class _Loop:
         first: int,
         shares: int,
         stop: Stop,
+        check_held: Callable[[], None] = lambda: None,
         validation: Validation | None = None,
     ):
         self.config, self.path, self.checkpoints, self.clock, self.first = config, path, checkpoints, clock, first
         self._shares = shares  # in how many parts processes read a batch
-        self._stop = stop
+        self._stop, self._check_held = stop, check_held
         self._began, self._seconds_before = time.monotonic(), clock["train_seconds"]
         self.compiles = CompileCount()
         self.validation = validation
@@ -202,8 +204,9 @@ class _Loop:
         # step. The validation loss is of that state too, and so comparable with the loss that the step reports.
         try:
             for step in range(self.first, total):
-                # 1. An error of the save in flight is raised first. Without this, training would go on with a full disk
-                #    and the error would only come at the next save, save_every steps too late.
+                # 1. The loss of the run to another process, and an error of the save in flight, are raised first.
+                #    Without this, training would go on for nobody, or with a full disk, until the next save.
+                self._check_held()
                 if self.checkpoints.in_flight:
                     self.checkpoints.poll()
                 # 2. A trace begins and ends between steps. After 6, it would miss this step or hold one too many.
@@ -273,6 +276,7 @@ class _Loop:
                 result.write(self.path / RESULTS)
 
     def save(self, step: int, state: State) -> None:
+        self._check_held()
         self.clock["train_seconds"] = self._seconds_before + time.monotonic() - self._began
         means = {name: total / self._finite for name, total in self._sums.items()}
         with hosts.stage("saving", quiet=True, every=self.config.train.save_every):

@@ -175,13 +175,23 @@ class RunDir:
         for path in outdated:
             path.replace(aside / path.name)
 
+    def check_held(self) -> None:
+        """Raises StorageError once it is known that another process has taken over the run; asks nobody."""
+        if lost := self._lost():
+            raise StorageError(lost)
+
+    def _lost(self) -> str:
+        holder = self.uploads or self._lease
+        return holder.lost if holder else ""
+
     def close(self) -> None:
         """Releases the folder, once all of it is where it belongs; may be called twice.
 
         Raises:
-          StorageError: a store could not be brought up to date.
+          StorageError: a store could not be brought up to date, or another process has taken over.
         """
         try:
+            self.check_held()
             if self.uploads:
                 with stage("waiting for uploads", self._given, quiet=True):
                     self.uploads.close()
@@ -194,7 +204,8 @@ class RunDir:
             if self.uploads:
                 self.uploads.close(_LEAVE_S)
         except AlpError as error:
-            say(f"alp: {error}")
+            if not self._lost():  # which the error that ends the run says
+                say(f"alp: {error}")
         finally:
             self._release()
 

@@ -117,10 +117,14 @@ class Uploads:
     def _prune(self) -> None:
         remove_others(self._stage, Keep(last=1), spared=self._waiting.keys())
 
-    def poll(self) -> None:
-        """Raises StorageError where another process has taken over the run; does not wait."""
-        if self._lease.lost:
-            raise StorageError(self._lease.lost)
+    @property
+    def lost(self) -> str:
+        """The line that says who has taken over the run; "" as long as nobody has."""
+        return self._lease.lost
+
+    def _poll(self) -> None:
+        if self.lost:
+            raise StorageError(self.lost)
 
     def close(self, within_s: float = AT_EXIT_S) -> None:
         """Returns when everything is up and the lease released; may be called twice.
@@ -135,7 +139,7 @@ class Uploads:
         self._wake.set()
         if self._thread is not None:
             self._thread.join()
-        self.poll()
+        self._poll()
         try:
             self._lease.close()
         except OSError as error:
@@ -148,9 +152,11 @@ class Uploads:
 
     def _run(self) -> None:
         wait, give_up = RETRY_S[0], 0.0
-        while not self._lease.lost:
+        while True:
             closing = self._closing.is_set()
             self._failing = self._attempt()
+            if self.lost:
+                return
             if self._failing:
                 give_up = give_up or (time.monotonic() + self._patience if closing else 0.0)
                 if closing and time.monotonic() >= give_up:
@@ -183,7 +189,7 @@ class Uploads:
         """
         try:
             self._lease.check()
-            self._mirror.push()
+            self._mirror.push(self._poll)
             while (step := self._next()) is not None:
                 self._upload(step)
             self._remove_others()
@@ -198,11 +204,17 @@ class Uploads:
     def _upload(self, step: int) -> None:
         source, there = checkpoints_dir(self._stage) / str(step), step_folder(self._url, step)
         manifest = read_manifest(source)
+        self._lease.check()
         storage.remove(storage.join(there, MANIFEST))  # of a step that is written again: it ends before its files
         object_store.remove_folder(there)
+
+        def send(name: str) -> None:
+            self._poll()
+            object_store.send(source / name, storage.join(there, name))
+
         with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
-            list(pool.map(lambda name: object_store.send(source / name, storage.join(there, name)), manifest["files"]))
-        self._mirror.push()  # the logs of the steps before it, first
+            list(pool.map(send, manifest["files"]))
+        self._mirror.push(self._poll)  # the logs of the steps before it, first
         self._lease.check()
         object_store.send(source / MANIFEST, storage.join(there, MANIFEST))
         with self._lock:

@@ -11,7 +11,7 @@ import time
 import jax
 import pytest
 
-from alp_jax.core.errors import UserError
+from alp_jax.core.errors import StorageError, UserError
 from alp_jax.core.run_files import LEASE_S
 from alp_jax.train import lease as lease_module
 from alp_jax.train.checkpoint_folder import complete
@@ -102,4 +102,22 @@ def test_a_lease_is_renewed(tmp_path, monkeypatch):
     while (tmp_path / ".lease").stat().st_mtime == 1:
         assert time.monotonic() < deadline
         time.sleep(0.02)
+    held = json.dumps({"host": "far", "boot": "b", "pid": 77})
+    (tmp_path / ".lease").write_text(held)  # by another host, while this process was stalled
+    while not lease.lost:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert lease.lost.startswith(f"{tmp_path} was taken over by process 77 on far, as this one was not heard of for 60")
     lease.close()
+    assert (tmp_path / ".lease").read_text() == held
+
+
+def test_a_run_that_another_host_took_over_ends(tiny, tmp_path):
+    run = RunDir(tmp_path / "run", tiny())
+    run.check_held()
+    run._lease.lost = "taken over"
+    with pytest.raises(StorageError, match="taken over"):
+        run.check_held()
+    with pytest.raises(StorageError, match="taken over"):
+        run.close()
+    RunDir(tmp_path / "run", tiny()).close()

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import jax
@@ -12,8 +13,9 @@ import numpy as np
 import pytest
 
 from alp_jax.cli import main as cli
-from alp_jax.core import storage
-from alp_jax.train import lease
+from alp_jax.core import object_store, storage
+from alp_jax.core.errors import StorageError
+from alp_jax.train import lease, uploads
 from alp_jax.train.checkpoint import read_checkpoint
 from alp_jax.train.checkpoint_folder import complete, inventory, verify_all
 from alp_jax.train.loop import train
@@ -67,6 +69,34 @@ def test_a_run_that_was_killed_goes_on_from_an_empty_disk_to_the_same_bits(
     there = numbers(storage.read(storage.join(run, "metrics.jsonl")).decode())
     assert there == numbers((tmp_path / "whole" / "metrics.jsonl").read_text())
     assert complete(stage_of(run)) == [12]
+
+
+def test_a_run_that_another_process_took_over_ends_at_the_next_step(s3, tiny, config_file, monkeypatch, capfd):  # noqa: F811
+    run, late = storage.join(s3, "runs/lost"), []
+    arguments = ["train", f"--workdir={run}", f"--config={config_file(tiny(train={'steps': 80, 'save_every': 80}))}"]
+    monkeypatch.setattr(lease, "RENEW_S", 0.3)
+    monkeypatch.setattr(uploads, "EVERY_S", 0.3)
+    send, opened = object_store.send, []
+    monkeypatch.setattr(object_store, "send", lambda *names: late.append(opened[0].lost) or send(*names))
+    made = uploads.Uploads.__init__
+    monkeypatch.setattr(uploads.Uploads, "__init__", lambda self, *given: opened.append(self) or made(self, *given))
+    counting.install(monkeypatch.setattr, 0.1)
+
+    def take_over():
+        while storage.size(storage.join(run, "metrics.jsonl")) < 0:
+            time.sleep(0.3)
+        storage.write(storage.join(run, ".lease/00000002"), b'{"host": "far", "pid": 77}')
+
+    taker = threading.Thread(target=take_over)
+    taker.start()
+    assert cli.main(arguments) == StorageError.exit_code
+    taker.join()
+    assert capfd.readouterr().err.count("taken over") == 1
+    assert opened[0].lost.startswith(f"{run} was taken over by process 77 on far")
+    assert late and not any(late)
+    steps = [line["step"] for line in numbers((stage_of(run) / "metrics.jsonl").read_text())]
+    assert 0 < steps[-1] < 60
+    assert storage.names(storage.join(run, ".lease")) == ["00000001", "00000002"]
 
 
 def test_where_no_run_can_be_nothing_is_compiled(s3, tiny, config_file, monkeypatch, capfd):  # noqa: F811
