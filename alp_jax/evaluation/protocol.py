@@ -5,7 +5,7 @@ What the paper does not state is the default of ``EvalConfig``, so that two enco
 
 import dataclasses
 
-from alp_jax.config.schema import DataConfig, EvalConfig
+from alp_jax.config.schema import DataConfig, EvalConfig, ModelConfig
 from alp_jax.evaluation.stats.published import PAPER_TASKS
 
 PAPER = "paper"
@@ -39,3 +39,16 @@ def protocol(suite: str, config: EvalConfig, data: DataConfig) -> tuple[EvalConf
     )
     kept = {name: getattr(config, name) for name in _KEPT}
     return dataclasses.replace(fixed, **kept), dataclasses.replace(data, bucket_seconds=PAPER_EDGES_S)
+
+
+def text_sides(suite: str, model: ModelConfig, tokens: int) -> ModelConfig:
+    """Sizes of the text towers and decoders that ``suite`` trains on the frozen frames: those of ``model``, a run's, or
+    for ``paper`` those of the paper (BERT-base, the decoder of BART-base), for a tokenizer of ``tokens`` tokens."""
+    if suite != PAPER:
+        return model
+    paper = ModelConfig()
+    return dataclasses.replace(
+        paper,
+        text=dataclasses.replace(paper.text, vocab_size=tokens),
+        decoder=dataclasses.replace(paper.decoder, vocab_size=tokens),
+    )

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from alp_jax.config import RunConfig
+from alp_jax.config.schema import ModelConfig
 from alp_jax.config.schema.model import DECODER, TEXT
 from alp_jax.core import storage
 from alp_jax.core.errors import UserError
@@ -24,7 +25,7 @@ from alp_jax.data.text.open import open_tokenizer, tokenizer_path
 from alp_jax.evaluation.captioning.locked_decoder import TRAINS
 from alp_jax.evaluation.evaluator import Setup
 from alp_jax.evaluation.model import EvalModel
-from alp_jax.evaluation.protocol import protocol, task_names
+from alp_jax.evaluation.protocol import protocol, task_names, text_sides
 from alp_jax.evaluation.stats.overlap import Trained
 from alp_jax.evaluation.suite import Suite, run_suite
 from alp_jax.features.logmel import log_mel
@@ -94,33 +95,41 @@ def open_suite(
         dataset = open_dataset(data or require_data(run_dir, config))
         tokenizer = run_tokenizer(run_dir, config, dataset.path)
     chosen = config.evaluation.suite if suite is None else suite
-    start, decoder = config.evaluation.lit_text, config.evaluation.lit_decoder
     trains = choose(config.evaluation.lit_decoder_trains, TRAINS, "config.evaluation.lit_decoder_trains")
-    if trains == "cross_attention" and decoder == "scratch":
+    if trains == "cross_attention" and config.evaluation.lit_decoder == "scratch":
         raise UserError(
             "config.evaluation.lit_decoder_trains = cross_attention leaves the rest of the decoder at its random "
             "start: name a trained one, config.evaluation.lit_decoder=FOLDER"
         )
     evaluation, data_config = protocol(chosen, config.evaluation, config.data)
+    sizes, starts = text_sides(chosen, config.model, tokenizer.vocab_size), {}
+    for side, knob in ((TEXT, "lit_text"), (DECODER, "lit_decoder")):
+        if (start := getattr(evaluation, knob)) != "scratch":
+            starts[side], sizes = _start(start, side, f"config.evaluation.{knob}", sizes, tokenizer.vocab_size)
     setup = Setup(
         dataset,
         tokenizer,
         evaluation,
         data_config,
         config.features,
-        config.model,
-        text_start=None if start == "scratch" else _part(start, "text", "text tower", "lit_text"),
-        decoder_start=None if decoder == "scratch" else _part(decoder, "decoder", "decoder", "lit_decoder"),
+        sizes,
+        text_start=starts.get(TEXT),
+        decoder_start=starts.get(DECODER),
     )
     trained = None if run_dir is None else trained_on(run_dir)
     return Suite(setup, only=task_names(chosen), strict=suite is not None, trained=trained)
 
 
-def _part(folder: str, name: str, called: str, knob: str) -> dict:
-    params = load_params(folder)[0]
-    if name not in params:
-        raise UserError(f"config.evaluation.{knob} = {folder}: it has no {called}")
-    return params[name]
+def _start(run: str, side: str, knob: str, sizes: ModelConfig, tokens: int) -> tuple[dict, ModelConfig]:
+    """The parameters of the ``side`` of a run or an import, and ``sizes`` with those of that side."""
+    with local_run(run, [None]) as folder:
+        params, model = load_params(folder)[0], read_config(folder).model
+    own = getattr(model, side)
+    if side not in params:
+        raise UserError(f"{knob} = {run}: it has no {'text tower' if side == TEXT else side}")
+    if own.vocab_size < tokens:
+        raise UserError(f"{knob} = {run}: its {side} knows {own.vocab_size} tokens, the tokenizer has {tokens}")
+    return params[side], dataclasses.replace(sizes, **{side: own})
 
 
 def eval_model(

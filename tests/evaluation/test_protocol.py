@@ -7,12 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from alp_jax.config.schema import DataConfig, EvalConfig, FeatureConfig, ModelConfig
+from alp_jax.config.schema import DataConfig, DecoderConfig, EvalConfig, FeatureConfig, ModelConfig, TextTowerConfig
 from alp_jax.core.clip import SAMPLE_RATE, Event
 from alp_jax.core.run_files import DETECTION
 from alp_jax.evaluation.evaluator import Setup
 from alp_jax.evaluation.model import EvalModel
-from alp_jax.evaluation.protocol import PAPER_EDGES_S, protocol, task_names
+from alp_jax.evaluation.protocol import PAPER_EDGES_S, protocol, task_names, text_sides
 from alp_jax.evaluation.suite import Suite, run_suite
 from alp_jax.evaluation.table import read_table
 from tests.evaluation.conftest import FakeDataset, make_records
@@ -77,6 +77,11 @@ def test_every_run_gets_the_same_settings_but_for_its_machine_and_its_files():
     assert {a.max_train_clips, a.max_test_clips, a.retrieval_clips, a.alignment_clips} == {0}
     assert a.lit_steps == EvalConfig().lit_steps > 0
     assert protocol("mini", *runs[0]) == runs[0]
+    own = ModelConfig(text=TextTowerConfig(hidden_size=16), decoder=DecoderConfig(d_model=16), shared_emb_dim=8)
+    sides = text_sides("paper", own, 2048)
+    assert (sides.text, sides.decoder) == (TextTowerConfig(vocab_size=2048), DecoderConfig(vocab_size=2048))
+    assert sides.shared_emb_dim == 1024
+    assert text_sides("mini", own, 2048) == own
 
 
 @pytest.mark.parametrize("suite", ["paper", DETECTION])

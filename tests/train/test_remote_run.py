@@ -10,12 +10,13 @@ import pytest
 
 from alp_jax.cli import main as cli
 from alp_jax.config import to_dict
+from alp_jax.config.schema import ModelConfig
 from alp_jax.core import storage
-from alp_jax.core.errors import AlpError, StorageError
+from alp_jax.core.errors import AlpError, StorageError, UserError
 from alp_jax.core.files import write_json
 from alp_jax.core.run_files import RESULTS
 from alp_jax.train.checkpoint import Checkpoints, load_params
-from alp_jax.train.evaluate import eval_model
+from alp_jax.train.evaluate import _start, eval_model
 from alp_jax.train.evaluate_sets import _wherever_it_lies, evaluate_sets
 from alp_jax.train.remote_run import local_run
 
@@ -55,6 +56,17 @@ def test_parameters_are_read_by_url_and_nothing_stays_on_the_disk(tmp_path):
     storage.write(storage.join(URL, damaged), bytes(storage.size(storage.join(URL, damaged))))
     with pytest.raises(StorageError, match="does not have the SHA-256"):
         load_params(URL)
+
+
+def test_a_text_side_that_evaluation_begins_with_brings_its_sizes(tiny):
+    knob = "config.evaluation.lit_text"
+    params, sizes = _start(URL, "text", knob, ModelConfig(), 304)
+    np.testing.assert_array_equal(params["kernel"], np.full((4, 5), 6))
+    assert (sizes.text, sizes.decoder) == (tiny().model.text, ModelConfig().decoder)
+    with pytest.raises(UserError, match=f"{knob} = {URL}: its text knows 304 tokens, the tokenizer has 305"):
+        _start(URL, "text", knob, ModelConfig(), 305)
+    with pytest.raises(UserError, match="has no decoder"):
+        _start(URL, "decoder", knob, ModelConfig(), 304)
 
 
 def test_checkpoints_are_listed_inspected_and_verified_by_url(saved, capsys):

@@ -93,7 +93,8 @@ def test_a_run_that_another_process_took_over_ends_at_the_next_step(s3, tiny, co
     taker.join()
     assert capfd.readouterr().err.count("taken over") == 1
     assert opened[0].lost.startswith(f"{run} was taken over by process 77 on far")
-    assert late and not any(late)
+    assert late
+    assert not any(late)
     steps = [line["step"] for line in numbers((stage_of(run) / "metrics.jsonl").read_text())]
     assert 0 < steps[-1] < 60
     assert storage.names(storage.join(run, ".lease")) == ["00000001", "00000002"]
