@@ -72,8 +72,7 @@ class Suite:
     ):
         self.setup, self.trained = setup, trained
         evaluators, shortages, own_identity = open_evaluators(setup)
-        labels = {name for labels in setup.table.labels for name in labels}
-        wanted = _wanted(tuple(only), [*evaluators, *shortages], labels, strict)
+        wanted = _wanted(tuple(only), [*evaluators, *shortages], set(setup.table.label_names), strict)
         self.evaluators = {name: evaluator for name, evaluator in evaluators.items() if name in wanted}
         self.shortages = {name: short for name, short in shortages.items() if name in wanted}
         config, data, features, model = setup.config, setup.data_config, setup.feature_config, setup.model_config

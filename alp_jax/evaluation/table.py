@@ -2,14 +2,19 @@
 
 import collections
 import dataclasses
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from alp_jax.core.clip import SPLITS, Event
 from alp_jax.core.errors import DataError
 from alp_jax.core.hashing import fingerprint, hash64
 from alp_jax.data.store.dataset import Dataset
+from alp_jax.data.store.records import Record
+from alp_jax.evaluation.column import ROWS, Column
 
 # of the training clips, the share to hold out and the largest allowed; clips of a class that must remain for fitting
 HELD_SHARE, MAX_HELD_SHARE, MIN_FIT = 0.2, 0.4, 3
@@ -24,23 +29,38 @@ class Table:
       used: bool, False for clips that an audit or a user has excluded.
     """
 
-    id: list[str]
-    source: list[str]
+    id: Sequence[str]
+    source: Sequence[str]
     split: np.ndarray
-    group: list[str]
-    labels: list[dict[str, str]]
-    tags: list[tuple[str, ...]]
-    captions: list[tuple[str, ...]]
-    events: list[tuple[Event, ...]]
+    group: Sequence[str]
+    labels: Sequence[dict[str, str]]
+    tags: Sequence[tuple[str, ...]]
+    captions: Sequence[tuple[str, ...]]
+    events: Sequence[tuple[Event, ...]]
     used: np.ndarray
+
+    @functools.cached_property
+    def label_names(self) -> tuple[str, ...]:
+        """The names of all labels, sorted."""
+        return tuple(sorted({name for labels in self.labels for name in labels}))
+
+    def label_codes(self, name: str) -> tuple[np.ndarray, list[str]]:
+        """int32[N], the index of every row's label ``name`` in the list beside it; -1 for a row without one."""
+        found: dict[str, int] = {}
+        code_N = np.full(len(self.split), -1, np.int32)
+        for row, labels in enumerate(self.labels):
+            if name in labels:
+                code_N[row] = found.setdefault(labels[name], len(found))
+        return code_N, list(found)
 
     def rows(self, split: str) -> np.ndarray:
         """int64 rows of the clips in ``split`` that are in use, ascending."""
         return np.flatnonzero((self.split == SPLITS.index(split)) & self.used)
 
     def groups(self, rows: np.ndarray) -> tuple[str, ...]:
-        """The group of every one of ``rows``."""
-        return tuple(self.group[row] for row in rows.tolist())
+        """The group of every one of ``rows``; equal ones are one string."""
+        known: dict[str, str] = {}
+        return tuple(known.setdefault(group, group) for group in map(self.group.__getitem__, rows.tolist()))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -99,19 +119,37 @@ class Shortage:
         return f"too small: {self.reason}"
 
 
+_TEXTS = pa.list_(pa.string())
+_EVENTS = pa.list_(pa.struct({"onset_s": pa.float64(), "offset_s": pa.float64(), "label": pa.string()}))
+# field of a Table -> (Arrow type, what it holds of a record, how that is read again)
+_COLUMNS: dict[str, tuple[pa.DataType, Callable[[Record], Any], Callable[[Any], Any]]] = {
+    "id": (pa.string(), lambda record: record.id, str),
+    "group": (pa.string(), lambda record: record.group or record.recording, str),
+    "labels": (pa.map_(pa.string(), pa.string()), lambda record: list(record.labels.items()), dict),
+    "tags": (_TEXTS, lambda record: record.tags, tuple),
+    "captions": (_TEXTS, lambda record: record.captions, tuple),
+    "events": (
+        _EVENTS,
+        lambda record: [dataclasses.asdict(event) for event in record.events],
+        lambda events: tuple(Event(**event) for event in events),
+    ),
+}
+
+
 def read_table(dataset: Dataset) -> Table:
-    """Reads every record once, without decoding audio."""
-    records = [dataset.read(row, audio=False) for row in range(dataset.num_clips)]
+    """Reads every record once, without its audio; a million clips take about 250 MB."""
+    pieces: dict[str, list[pa.Array]] = {name: [] for name in _COLUMNS}
+    splits: list[int] = []
+    for first in range(0, dataset.num_clips, ROWS):
+        records = list(dataset.described(range(first, min(first + ROWS, dataset.num_clips))))
+        splits += [SPLITS.index(record.split) for record in records]
+        for name, (kind, held, _) in _COLUMNS.items():
+            pieces[name].append(pa.array(map(held, records), kind))
     return Table(
-        id=[record.id for record in records],
         source=[dataset.sources[code] for code in dataset.source.tolist()],
-        split=np.array([SPLITS.index(record.split) for record in records], np.int8),
-        group=[record.group or record.recording for record in records],
-        labels=[dict(record.labels) for record in records],
-        tags=[tuple(record.tags) for record in records],
-        captions=[tuple(record.captions) for record in records],
-        events=[tuple(record.events) for record in records],
+        split=np.array(splits, np.int8),
         used=np.array([not reason for reason in dataset.exclusions], bool)[dataset.excluded],
+        **{name: Column(pieces[name], read) for name, (_, _, read) in _COLUMNS.items()},
     )
 
 
@@ -127,19 +165,19 @@ def shuffled(table: Table, rows: np.ndarray) -> np.ndarray:
     return np.array(sorted(rows.tolist(), key=lambda row: hash64(SEED, table.id[row])), np.int64)
 
 
-def subset(table: Table, rows: np.ndarray, limit: int, class_of: dict[int, str] | None = None) -> np.ndarray:
-    """At most ``limit`` rows (0: all), ascending; with ``class_of`` the classes take turns."""
+def subset(table: Table, rows: np.ndarray, limit: int, class_N: np.ndarray | None = None) -> np.ndarray:
+    """At most ``limit`` rows (0: all), ascending; with ``class_N``, a class per row of the table, they take turns."""
+    if not limit or len(rows) <= limit:
+        return np.sort(rows)
     ordered = shuffled(table, rows)
-    if limit and len(ordered) > limit:
-        if class_of:
-            turn = collections.Counter()
-            nth = {}
-            for row in ordered.tolist():
-                nth[row] = turn[class_of[row]]
-                turn[class_of[row]] += 1
-            ordered = np.array(sorted(ordered.tolist(), key=nth.__getitem__), np.int64)
-        ordered = ordered[:limit]
-    return np.sort(ordered)
+    if class_N is not None:
+        turn: collections.Counter = collections.Counter()
+        nth = {}
+        for row, own in zip(ordered.tolist(), class_N[ordered].tolist(), strict=True):
+            nth[row] = turn[own]
+            turn[own] += 1
+        ordered = np.array(sorted(ordered.tolist(), key=nth.__getitem__), np.int64)
+    return np.sort(ordered[:limit])
 
 
 def split_fields(table: Table, train: np.ndarray, test: np.ndarray, held: np.ndarray, selection: str) -> dict:

@@ -5,6 +5,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from alp_jax.config.schema import EvalConfig
@@ -21,6 +22,7 @@ class FakeDataset:
 
     def __init__(self, records):
         self.records, self.num_clips, self.fingerprint, self.reads = records, len(records), "fake", 0
+        self.id = pa.array([record.id for record in records])
         self.num_samples = np.array([record.num_samples for record in records], np.int32)
         self.split = np.array([SPLITS.index(record.split) for record in records], np.int8)
         self.sources, self.source = ("fake",), np.zeros(len(records), np.int32)
@@ -30,6 +32,9 @@ class FakeDataset:
     def read(self, row, audio=True):
         self.reads += audio
         return self.records[row]
+
+    def described(self, rows):
+        return (self.read(row, audio=False) for row in rows)
 
     def read_many(self, rows, audio):
         """Evaluation reads clips from their start, up to the length of the batch."""

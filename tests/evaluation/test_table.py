@@ -1,10 +1,14 @@
-"""Which training clips select settings, when whole groups can and when they cannot."""
+"""Which training clips select settings, when whole groups can and when they cannot; records as columns."""
+
+import dataclasses
 
 import numpy as np
 import pytest
 
+from alp_jax.core.clip import Event
 from alp_jax.core.hashing import hash64
-from alp_jax.evaluation.table import HELD_SHARE, MAX_HELD_SHARE, SEED, hold_out
+from alp_jax.evaluation import column, table
+from alp_jax.evaluation.table import HELD_SHARE, MAX_HELD_SHARE, SEED, hold_out, read_table
 
 
 def first_of(size, singles):
@@ -42,3 +46,23 @@ def test_a_class_keeps_enough_clips_to_be_fitted_to():
     assert not held[:2].any()  # two of four would leave fewer than MIN_FIT
     assert selection == "training groups"
     assert hold_out(groups, ["rare"] * 5 + ["common"] * 95)[0][:2].all()
+
+
+def test_columns_read_as_the_records_do_across_pieces(dataset, monkeypatch):
+    events = (Event(0.25, 1.5, "dog"), Event(1.0, 2.0, "rain"))
+    records = [dataclasses.replace(r, events=events[: i % 3], group="" if i % 7 else r.group) for i, r in
+               enumerate(dataset.records)]  # fmt: skip
+    for module in (column, table):
+        monkeypatch.setattr(module, "ROWS", 100)
+    found = read_table(type(dataset)(records))
+    for name in ("id", "labels", "tags", "captions", "events"):
+        values = [getattr(record, name) for record in records]
+        assert list(getattr(found, name)) == values
+        assert [getattr(found, name)[row] for row in (239, 0, 99, 100)] == [values[k] for k in (239, 0, 99, 100)]
+    assert found.groups(np.array([1, 7])) == (records[1].recording, records[7].group)
+    assert found.label_names == ("kind", "lonely")
+    codes, names = found.label_codes("lonely")
+    assert names == ["only"]
+    assert codes.tolist() == [0] * 100 + [-1] * 140
+    with pytest.raises(IndexError, match="row 240 of 240"):
+        found.id[240]

@@ -10,7 +10,8 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -26,7 +27,9 @@ from alp_jax.data.store.mapped import MappedTable
 from alp_jax.data.store.schema import INFO, PLAN, SCHEMA_VERSION
 from alp_jax.data.store.shard_cache import ShardCache
 
-_CAPTIONS = 256  # records of a remote data set that are asked for at a time
+T = TypeVar("T")
+
+_ASKED = 256  # records of a remote data set that are asked for at a time
 _PLACE = ("shard", "row", "offset", "length")
 
 
@@ -186,9 +189,23 @@ class Dataset:
         Raises:
           DataError: once a clip is reached that is not the one of the index.
         """
+        return self._skim(rows, records.captions_of, lambda record: record.captions)
+
+    def described(self, rows: Sequence[int]) -> Iterator[records.Record]:
+        """The clips at ``rows`` but for their sound (None), read as ``captions`` are.
+
+        Raises:
+          DataError: as ``captions``.
+        """
+        return self._skim(rows, records.soundless, lambda record: record)
+
+    def _skim(
+        self, rows: Sequence[int], take: Callable[[Any], T], of_record: Callable[[records.Record], T]
+    ) -> Iterator[T]:
+        """Something of the clips at ``rows``: taken from their features, or from records that were read whole."""
         if self._remote:
-            for first in range(0, len(rows), _CAPTIONS):
-                yield from (one.captions for one in self.read_many(rows[first : first + _CAPTIONS], audio=False))
+            for first in range(0, len(rows), _ASKED):
+                yield from map(of_record, self.read_many(rows[first : first + _ASKED], audio=False))
             return
         descriptor, path = -1, None
         try:
@@ -198,9 +215,9 @@ class Dataset:
                     if path is not None:
                         os.close(descriptor)
                     descriptor, path = records.open_shard(frame), frame.path
-                found = records.skim(descriptor, frame)
+                found = records.skim(descriptor, frame, take)
                 if found is None:
-                    yield self.read(int(row), audio=False).captions
+                    yield of_record(self.read(int(row), audio=False))
                     continue
                 listed = self._index.text("id", int(row))
                 if found[0] != listed:

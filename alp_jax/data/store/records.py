@@ -9,8 +9,8 @@ import dataclasses
 import io
 import os
 import struct
-from collections.abc import Iterator
-from typing import BinaryIO
+from collections.abc import Callable, Iterator
+from typing import Any, BinaryIO, TypeVar
 
 import google_crc32c
 import numpy as np
@@ -22,6 +22,8 @@ from tensorflow_datasets.proto import tf_example_generated_pb2
 from alp_jax.core import storage
 from alp_jax.core.clip import SAMPLE_RATE, Clip, Event
 from alp_jax.core.errors import DataError
+
+T = TypeVar("T")
 
 CODECS = ("flac", "pcm")
 _LABEL = "labels/"
@@ -153,27 +155,42 @@ def decode(data: bytes, where: str, audio: bool | Crop = True) -> Record:
         # The proto itself rather than the parser of TensorFlow Datasets (core.example_parser.ExampleParserNp, which
         # needs no TensorFlow either): that one needs every feature in advance, but labels depend on the corpora.
         feature = tf_example_generated_pb2.Example.FromString(data).features.feature
-
-        def texts(name: str) -> tuple[str, ...]:
-            return tuple(v.decode() for v in feature[name].bytes_list.value)
-
-        (num_samples,) = feature["num_samples"].int64_list.value
-        single = {name: texts(name)[0] for name in ("id", "source", "recording", "split", "group", "license", "codec")}
-        codec = single.pop("codec")
-        crop = audio if isinstance(audio, Crop) else None
-        sound = decode_audio(feature["audio"].bytes_list.value[0], codec, num_samples, crop) if audio else None
-        onsets, offsets = feature["events/onset"].float_list.value, feature["events/offset"].float_list.value
-        return Record(
-            **single,
-            audio=sound,
-            num_samples=num_samples,
-            captions=texts("captions"),
-            tags=texts("tags"),
-            labels={name[len(_LABEL) :]: texts(name)[0] for name in sorted(feature) if name.startswith(_LABEL)},
-            events=tuple(Event(*event) for event in zip(onsets, offsets, texts("events/label"), strict=True)),
-        )
+        sound = None
+        if audio:
+            (num_samples,), (codec,) = feature["num_samples"].int64_list.value, _texts(feature, "codec")
+            crop = audio if isinstance(audio, Crop) else None
+            sound = decode_audio(feature["audio"].bytes_list.value[0], codec, num_samples, crop)
+        return _record(feature, sound)
     except (DecodeError, ValueError, IndexError) as error:
         raise DataError(f"{where}: not a record of this project: {error}") from None
+
+
+def _texts(feature: Any, name: str) -> tuple[str, ...]:
+    return tuple(value.decode() for value in feature[name].bytes_list.value)
+
+
+def captions_of(feature: Any) -> tuple[str, ...]:
+    """The captions in the features of a record."""
+    return _texts(feature, "captions")
+
+
+def soundless(feature: Any) -> Record:
+    """The record with these features, without its audio."""
+    return _record(feature, None)
+
+
+def _record(feature: Any, sound: np.ndarray | None) -> Record:
+    (num_samples,) = feature["num_samples"].int64_list.value
+    onsets, offsets = feature["events/onset"].float_list.value, feature["events/offset"].float_list.value
+    return Record(
+        **{name: _texts(feature, name)[0] for name in ("id", "source", "recording", "split", "group", "license")},
+        audio=sound,
+        num_samples=num_samples,
+        captions=_texts(feature, "captions"),
+        tags=_texts(feature, "tags"),
+        labels={name[len(_LABEL) :]: _texts(feature, name)[0] for name in sorted(feature) if name.startswith(_LABEL)},
+        events=tuple(Event(*event) for event in zip(onsets, offsets, _texts(feature, "events/label"), strict=True)),
+    )
 
 
 def masked_crc(data: bytes) -> int:
@@ -251,8 +268,8 @@ def open_shard(frame: Frame) -> int:
         raise DataError(f"{frame} cannot be read: {error.strerror or error}") from None
 
 
-def skim(descriptor: int, frame: Frame) -> tuple[str, tuple[str, ...]] | None:
-    """Id and captions of a record in an open file, without reading its audio, and so without its checksum.
+def skim(descriptor: int, frame: Frame, take: Callable[[Any], T]) -> tuple[str, T] | None:
+    """Id and ``take(features)`` of a record in an open file, without reading its audio, and so without its checksum.
 
     None where the audio is not the first feature, as it is in everything that ``encode`` made.
 
@@ -271,9 +288,8 @@ def skim(descriptor: int, frame: Frame) -> tuple[str, tuple[str, ...]] | None:
         rest = os.pread(descriptor, frame.length - at - size, start + at + size)
         features = tf_example_generated_pb2.Example().features
         features.MergeFromString(rest)
-        feature = features.feature
-        (name,) = feature["id"].bytes_list.value
-        return name.decode(), tuple(caption.decode() for caption in feature["captions"].bytes_list.value)
+        (name,) = _texts(features.feature, "id")
+        return name, take(features.feature)
     except (DecodeError, ValueError, IndexError, OSError) as error:
         raise DataError(f"{frame}: not a record of this project: {error}") from None
 

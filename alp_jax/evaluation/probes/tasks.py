@@ -45,8 +45,7 @@ def build_tasks(table: Table, config: EvalConfig) -> tuple[dict[str, Task], dict
     Raises:
       DataError: a group is in both training and test of one task.
     """
-    names = sorted({name for labels in table.labels for name in labels})
-    built = {name: _single(table, name, config) for name in names}
+    built = {name: _single(table, name, config) for name in table.label_names}
     built |= {name: _multi(table, name, config) for name in (TAGS, *MULTI_LABEL)}
     tasks = {name: task for name, task in built.items() if isinstance(task, Task)}
     return tasks, {name: shortage for name, shortage in built.items() if isinstance(shortage, Shortage)}
@@ -78,26 +77,28 @@ def _shortage(
 
 
 def _single(table: Table, name: str, config: EvalConfig) -> Task | Shortage:
-    label_of = {row: labels[name] for row, labels in enumerate(table.labels) if name in labels}
-    sides = _sides(table, np.array([row in label_of for row in range(len(table.id))]))
-    counts = {split: collections.Counter(label_of[row] for row in rows.tolist()) for split, rows in sides.items()}
+    code_N, labels = table.label_codes(name)
+    sides = _sides(table, code_N >= 0)
+    counts = {
+        split: collections.Counter(
+            {labels[code]: int(n) for code, n in enumerate(np.bincount(code_N[rows], minlength=len(labels))) if n}
+        )
+        for split, rows in sides.items()
+    }
     fewest = (1, 1) if name in PUBLISHED else (MIN_TRAIN, MIN_TEST)
     dropped = _too_few(counts["train"], counts["test"], *fewest)
     classes = tuple(sorted(set(counts["train"]) - set(dropped)))
     if len(classes) < 2:
         return _shortage(classes, counts, sides, fewest, "classes")
-    index = {name: i for i, name in enumerate(classes)}
-    kept = {split: rows[[label_of[row] in index for row in rows.tolist()]] for split, rows in sides.items()}
-    train = subset(table, kept["train"], config.max_train_clips, label_of)
-    valid = subset(table, kept["valid"], config.max_train_clips // 4, label_of)
-    test = subset(table, kept["test"], config.max_test_clips, label_of)
-    if len({label_of[row] for row in valid.tolist()}) * 2 < len(classes):
+    index = {label: i for i, label in enumerate(classes)}
+    class_N = np.array([*(index.get(label, -1) for label in labels), -1], np.int32)[code_N]
+    kept = {split: rows[class_N[rows] >= 0] for split, rows in sides.items()}
+    train = subset(table, kept["train"], config.max_train_clips, class_N)
+    valid = subset(table, kept["valid"], config.max_train_clips // 4, class_N)
+    test = subset(table, kept["test"], config.max_test_clips, class_N)
+    if len(np.unique(class_N[valid])) * 2 < len(classes):
         valid = valid[:0]  # under half of the classes occur in it: too few to select by
-
-    def target(rows):
-        return np.array([index[label_of[row]] for row in rows.tolist()], np.int32)
-
-    return _task(table, name, classes, train, valid, test, target, dropped)
+    return _task(table, name, classes, train, valid, test, class_N.__getitem__, dropped)
 
 
 def _multi(table: Table, name: str, config: EvalConfig) -> Task | Shortage | None:
@@ -117,10 +118,13 @@ def _multi(table: Table, name: str, config: EvalConfig) -> Task | Shortage | Non
     if len(classes) < 2:
         return _shortage(classes, counts, sides, fewest, "tags")
 
+    index = {tag: c for c, tag in enumerate(classes)}
+
     def target(rows):
-        return np.array([[tag in table.tags[row] for tag in classes] for row in rows], np.float32).reshape(
-            -1, len(classes)
-        )
+        target_NC = np.zeros((len(rows), len(classes)), np.float32)
+        for n, row in enumerate(rows.tolist()):
+            target_NC[n, [index[tag] for tag in table.tags[row] if tag in index]] = 1
+        return target_NC
 
     rare = {f"{len(dropped)} tags": f"under {fewest[0]} training or {fewest[1]} test clips"} if dropped else {}
     return _task(table, name, classes, sides["train"], sides["valid"], sides["test"], target, rare)

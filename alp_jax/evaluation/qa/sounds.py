@@ -5,6 +5,8 @@ import pathlib
 from collections.abc import Sequence
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from alp_jax.config.schema import EvalConfig
 from alp_jax.core.clip import SAMPLE_RATE
@@ -33,11 +35,11 @@ class ClipSounds:
         self, model: EvalModel, dataset: Dataset, questions: Sequence[Question], folder: pathlib.Path,
         config: EvalConfig, *, bucket_seconds: tuple[float, ...], max_frames: int,
     ):  # fmt: skip
-        row_of = {dataset.read(row, audio=False).id: row for row in range(dataset.num_clips)}
-        lost = [question for question in questions if question.path not in row_of]
+        paths = list(dict.fromkeys(question.path for question in questions))
+        self.row = dict(zip(paths, pc.index_in(pa.array(paths), value_set=dataset.id).to_pylist(), strict=True))
+        lost = [question for question in questions if self.row[question.path] is None]
         if lost:
             raise UserError(f"question {lost[0].uniq_id!r} is about {lost[0].path!r}, which the data set does not have")
-        self.row = {question.path: row_of[question.path] for question in questions}
         rows, self.max_frames = np.array(sorted(set(self.row.values())), np.int64), max_frames
         self.features = extract(model, dataset, rows, folder, config, bucket_seconds=bucket_seconds)
 

@@ -160,6 +160,7 @@ def test_captions_are_read_without_the_audio(dataset, monkeypatch):
     rows = np.arange(len(dataset))
     whole = [dataset.read(int(row)).captions for row in rows]
     assert list(dataset.captions(rows)) == whole
+    assert list(dataset.described(rows)) == [dataset.read(int(row), audio=False) for row in rows]
     monkeypatch.setattr(records, "_AUDIO_KEY", b"\n\x05other")  # of a writer with features in another order
     assert list(dataset.captions(rows[:5])) == whole[:5]
     monkeypatch.undo()
