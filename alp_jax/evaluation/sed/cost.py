@@ -8,17 +8,20 @@ from alp_jax.evaluation.sed import frame_probe
 
 
 def frame_probe_cost(size: TaskSize, frames: int, width: int, config: EvalConfig) -> Cost:
-    """The frame probe on clips of ``frames`` frames of ``width``; the test clips are scored twice, block by block."""
+    """The frame probe on clips of ``frames`` frames of ``width``; test clips are read once per block of classes."""
     plan, settings = frame_probe.frame_schedule(size.own, config.probe_epochs), len(frame_probe.SETTINGS)
     shared, each = frame_probe.fit_bytes(frames, width, size.classes, plan.batch)
-    side = MemoryBudget.of(config).side_by_side(settings, shared, each)
+    budget = MemoryBudget.of(config)
+    side = budget.side_by_side(settings, shared, each)
     groups, seen = -(-settings // side), plan.steps * plan.batch
     one = width * size.classes
-    scored = 2 * -(-size.classes // frame_probe.CLASS_BLOCK)
-    answered = len(plan.looks) * settings * frame_probe.SCORED_FRAMES + 2 * size.test * frames
+    blocks = frame_probe.class_blocks(size.classes, size.test, frames, width, budget)
+    answered = len(plan.looks) * settings * frame_probe.SCORED_FRAMES + size.test * frames
     flops = 6 * settings * seen * frames * one + 2 * answered * one
     traffic = settings * plan.steps * (ADAM_BYTES * one + 24 * plan.batch * frames * size.classes)
-    read = 2 * width * frames * (groups * seen + size.train + scored * size.test)
+    read = 2 * width * frames * (groups * seen + size.train + len(blocks) * size.test)
     how = f"{plan.steps} steps x {plan.batch} ({seen / size.own:.0f} epochs), {side} of {settings} settings at once"
-    host = frame_probe.host_bytes(size.test, frames, width)
+    how += f", {len(blocks)} passes over test clips" if len(blocks) > 1 else ""
+    host, of_class = frame_probe.host_bytes(size.test, frames, width)
+    host += of_class * max(block.stop - block.start for block in blocks)
     return Cost(how, plan, (side,), host, shared + side * each, flops, traffic, read, groups * plan.steps)

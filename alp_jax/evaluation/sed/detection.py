@@ -3,8 +3,9 @@
 PSDS is the polyphonic sound detection score, see ``psds``.
 """
 
+import collections
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from alp_jax.evaluation.features import Features
 from alp_jax.evaluation.measured import Measured
 from alp_jax.evaluation.model import EvalModel
 from alp_jax.evaluation.probes.sizes import TaskSize, task_size
-from alp_jax.evaluation.sed.frame_probe import CLASS_BLOCK, fit_frame_probe, frame_scores, smoothed
+from alp_jax.evaluation.sed.frame_probe import SMOOTHED, class_blocks, fit_frame_probe, frame_scores, smoothed
 from alp_jax.evaluation.sed.psds import ALPHA_ST, Changes, class_changes, psds
 from alp_jax.evaluation.sed.task import SedTask, Side, sed_task
 from alp_jax.evaluation.stats import bootstrap
@@ -73,9 +74,16 @@ def detect(task: SedTask, features: Features, config: EvalConfig) -> Measured:
     single frames.
     """
     train, test = _open(task, task.train, features, "train"), _open(task, task.test, features, "test")
+    index = {name: c for c, name in enumerate(task.classes)}
 
     def targets(clips: np.ndarray, frames: int) -> np.ndarray:
-        return np.stack([_active(task.train.events[n], task.classes, frames, train.hop_N[n]) for n in clips])
+        target_NTC = np.zeros((len(clips), frames, len(task.classes)), np.float32)
+        for i, n in enumerate(clips.tolist()):
+            for event in task.train.events[n]:
+                if event.label in index:
+                    times = np.array([[event.onset_s, event.offset_s]])
+                    target_NTC[i, _active(times, frames, train.hop_N[n]), index[event.label]] = 1
+        return target_NTC
 
     weight_DC, bias_C, selected = fit_frame_probe(
         train.read,
@@ -88,32 +96,33 @@ def detect(task: SedTask, features: Features, config: EvalConfig) -> Measured:
     )
     drawn = bootstrap.Resamples(task.test.groups, count=RESAMPLES)
     weight_RN = np.concatenate([np.ones((1, len(drawn.member_N))), drawn.apply(lambda weight_rN: weight_rN)])
-    changes = _changes(task, test, weight_DC, bias_C)
+    precisions = _Precisions()
+    changes = _changes(task, test, weight_DC, bias_C, MemoryBudget.of(config), precisions)
     scores_AR = psds(changes, _seconds(task.test, task.seconds), weight_RN, (ALPHA_ST, 0.0))
     values = {
         name: bootstrap.scored(name, scores_R[0], scores_R[1:], drawn, METRICS[name].chance)
         for name, scores_R in zip(("psds1", "psds_mean"), scores_AR, strict=True)
     }
-    precision, chance = _frame_map(task, test, weight_DC, bias_C)
-    values["frame_map"] = {"value": precision, "interval": None, "chance": chance}
+    values["frame_map"] = precisions.result()
     return Measured(values, drawn.unit, selected=selected)
 
 
-def _frame_map(task: SedTask, test: _Frames, weight_DC: np.ndarray, bias_C: np.ndarray) -> tuple[float, float]:
-    """Mean average precision over all test frames, and chance: the mean share of frames in which a class sounds."""
-    precisions, chance = [], []
-    for block, scores_NTC, len_N in _scores(task, test, weight_DC, bias_C):
-        inside_NT = np.arange(scores_NTC.shape[1]) < len_N[:, None]
-        shape = task.classes[block], scores_NTC.shape[1]
-        target_NTC = np.stack(
-            [_active(events, *shape, hop) for events, hop in zip(task.test.events, test.hop_N, strict=True)]
-        )
-        precisions += [
-            average_precision(scores_NTC[inside_NT, c], target_NTC[inside_NT, c]).value
-            for c in range(len(task.classes[block]))
-        ]
-        chance.append(target_NTC[inside_NT].mean(0))
-    return float(np.nanmean(precisions)), float(np.concatenate(chance).mean())
+class _Precisions:
+    """Average precision of every class over all test frames, and the share of frames in which it sounds."""
+
+    def __init__(self) -> None:
+        self._value: list[float] = []
+        self._share: list[float] = []
+
+    def add(self, score_F: np.ndarray, active_F: np.ndarray) -> None:
+        """The next class."""
+        self._value.append(average_precision(score_F, active_F).value)
+        self._share.append(float(active_F.mean(dtype=np.float64)))
+
+    def result(self) -> dict:
+        """Mean average precision, and chance, which is the mean share."""
+        value, chance = float(np.nanmean(self._value)), float(np.mean(self._share))
+        return {"value": value, "interval": None, "chance": chance}
 
 
 def _open(task: SedTask, side: Side, features: Features, name: str) -> _Frames:
@@ -125,39 +134,43 @@ def _open(task: SedTask, side: Side, features: Features, name: str) -> _Frames:
     return _Frames(lambda clips: audio.frames(side.rows[clips], width), hop_N)
 
 
-def _active(events: tuple[Event, ...], classes: tuple[str, ...], frames: int, hop: float) -> np.ndarray:
-    """float32[T,C], 1 where the middle of a frame lies in an event of the class."""
-    found_TC = np.zeros((frames, len(classes)), np.float32)
-    middle_T = (np.arange(frames) + 0.5) * hop
-    for event in events:
-        if event.label in classes:
-            inside_T = (middle_T >= event.onset_s) & (middle_T < event.offset_s)
-            found_TC[inside_T, classes.index(event.label)] = 1
-    return found_TC
+def _active(times_E2: np.ndarray, frames: int, hop: float) -> np.ndarray:
+    """bool[T], whether the middle of a frame lies in an event with these onsets and offsets."""
+    middle_T1 = (np.arange(frames)[:, None] + 0.5) * hop
+    return ((middle_T1 >= times_E2[:, 0]) & (middle_T1 < times_E2[:, 1])).any(1)
 
 
 def _seconds(side: Side, longest: float) -> np.ndarray:
     return np.minimum(side.dataset.num_samples[side.rows] / SAMPLE_RATE, longest)
 
 
-def _scores(
-    task: SedTask, test: _Frames, weight_DC: np.ndarray, bias_C: np.ndarray
-) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
-    """(slice of classes, scores_NTC, len_N) of the test clips, CLASS_BLOCK classes at a time."""
-    clips = np.arange(len(task.test.rows))
-    for first in range(0, len(task.classes), CLASS_BLOCK):
-        block = slice(first, first + CLASS_BLOCK)
-        yield block, *frame_scores(test.read, clips, weight_DC[:, block], bias_C[block])
+def _changes(
+    task: SedTask, test: _Frames, weight_DC: np.ndarray, bias_C: np.ndarray, budget: MemoryBudget, into: _Precisions
+) -> Iterator[Changes]:
+    """The ``Changes`` of every class, in order; the test frames are read once for as many classes as fit into memory.
 
-
-def _changes(task: SedTask, test: _Frames, weight_DC: np.ndarray, bias_C: np.ndarray) -> Iterator[Changes]:
-    """The ``Changes`` of every class, in order."""
-    width = max(1, round(MEDIAN_S / float(np.median(test.hop_N)))) | 1
-    for block, scores_NTC, len_N in _scores(task, test, weight_DC, bias_C):
-        scores_NTC = smoothed(scores_NTC, len_N, width)
+    Precisions are of the scores as they are, changes of their running medians.
+    """
+    clips, width = np.arange(len(task.test.rows)), max(1, round(MEDIAN_S / float(np.median(test.hop_N)))) | 1
+    events = _by_class(task.test.events)
+    frames = test.read(clips[:1])[0].shape[1]
+    for block in class_blocks(len(task.classes), len(clips), frames, len(weight_DC), budget):
+        scores_CNT, len_N = frame_scores(test.read, clips, weight_DC[:, block], bias_C[block])
+        inside_NT = np.arange(frames) < len_N[:, None]
         for c, name in enumerate(task.classes[block]):
-            events = {
-                n: np.array([(e.onset_s, e.offset_s) for e in of_clip if e.label == name]).reshape(-1, 2)
-                for n, of_clip in enumerate(task.test.events)
-            }
-            yield class_changes(scores_NTC[..., c], len_N, test.hop_N, events)
+            if c % SMOOTHED == 0:
+                smooth_CNT = smoothed(scores_CNT[c : c + SMOOTHED], len_N, width)
+            active_NT = np.zeros(inside_NT.shape, np.float32)
+            for n, times in events[name].items():
+                active_NT[n] = _active(times, frames, test.hop_N[n])
+            into.add(scores_CNT[c][inside_NT], active_NT[inside_NT])
+            yield class_changes(smooth_CNT[c % SMOOTHED], len_N, test.hop_N, events[name])
+
+
+def _by_class(events: Sequence[tuple[Event, ...]]) -> dict[str, dict[int, np.ndarray]]:
+    """Class -> clip -> float64[E,2], onsets and offsets."""
+    times: dict[str, dict[int, list]] = collections.defaultdict(lambda: collections.defaultdict(list))
+    for clip, of_clip in enumerate(events):
+        for event in of_clip:
+            times[event.label][clip].append((event.onset_s, event.offset_s))
+    return {name: {clip: np.array(pairs) for clip, pairs in of.items()} for name, of in times.items()}

@@ -5,6 +5,7 @@ Clips are read in batches, so that only the frames of one batch are in memory.
 
 import dataclasses
 import functools
+import itertools
 import math
 from collections.abc import Callable, Iterator
 
@@ -23,7 +24,7 @@ SETTINGS = tuple((lr, decay) for lr in (3e-3, 1e-2, 3e-2) for decay in (1e-3, 1e
 STEPS, WARMUP = 400, 20  # the fewest steps, for small sets
 BATCH, MOST_BATCH = 32, 64  # clips in a batch: of a small set and at most
 LOOKS = 4  # at the held-out frames
-CLASS_BLOCK = 16  # classes whose scores of all test clips are in memory at a time
+SCORE_BYTES, SMOOTHED, CLASS_BYTES = 4, 8, 160  # of a test frame: a score, scores that are smoothed at once, one class
 SCORED_FRAMES = 20_000  # held-out frames, spread evenly, on which settings are compared
 
 
@@ -50,9 +51,22 @@ def fit_bytes(frames: int, width: int, classes: int, batch: int) -> tuple[int, i
     return 4 * rows * (2 * width + 2 * classes), 4 * (10 * width * classes + 6 * rows * classes)
 
 
-def host_bytes(tests: int, frames: int, width: int) -> int:
-    """Bytes of the host: batches to come and, when it is scored, CLASS_BLOCK classes of all test clips."""
-    return 4 * (4 * MOST_BATCH * frames * width + 4 * tests * frames * CLASS_BLOCK + 2 * SCORED_FRAMES * width)
+def host_bytes(tests: int, frames: int, width: int) -> tuple[int, int]:
+    """Bytes of the host: those that fitting and scoring share, and the scores of one class for all test clips.
+
+    The former are batches to come, the held-out frames, and what is made of the scores of one class (sorted, compared,
+    summed up) and of those that are smoothed together.
+    """
+    shared = 4 * (4 * MOST_BATCH * frames * width + 2 * SCORED_FRAMES * width)
+    return shared + tests * frames * (SCORE_BYTES * SMOOTHED + CLASS_BYTES), SCORE_BYTES * tests * frames
+
+
+def class_blocks(classes: int, tests: int, frames: int, width: int, budget: MemoryBudget) -> list[slice]:
+    """The classes whose scores are computed in one pass over the test clips: as many as fit into the host's memory."""
+    shared, each = host_bytes(tests, frames, width)
+    passes = -(-classes // max(1, min(classes, (budget.host - shared) // each)))
+    edges = [classes * k // passes for k in range(passes + 1)]
+    return [slice(*pair) for pair in itertools.pairwise(edges)]
 
 
 def fit_frame_probe(
@@ -136,20 +150,23 @@ def fit_frame_probe(
 def frame_scores(
     frames: Frames, clips: np.ndarray, weight_DC: np.ndarray, bias_C: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(scores_NTC float32 between 0 and 1, len_N) of ``clips``, for the classes of ``weight_DC``."""
-    batches, lengths = [], []
-    for x_NTD, len_N in _batches(frames, clips):
-        batches.append(1 / (1 + np.exp(-np.clip(x_NTD @ weight_DC + bias_C, -60, 60))))
+    """(scores_CNT float32 between 0 and 1, len_N) of ``clips``, for the classes of ``weight_DC``."""
+    scores_CNT, lengths = np.zeros((len(bias_C), 0, 0), np.float32), []
+    for first, (x_NTD, len_N) in zip(range(0, len(clips), BATCH), _batches(frames, clips), strict=True):
+        if not first:
+            scores_CNT = np.empty((len(bias_C), len(clips), x_NTD.shape[1]), np.float32)
+        logits_NTC = x_NTD @ weight_DC + bias_C
+        scores_CNT[:, first : first + BATCH] = np.moveaxis(1 / (1 + np.exp(-np.clip(logits_NTC, -60, 60))), -1, 0)
         lengths.append(len_N)
-    return np.concatenate(batches).astype(np.float32, copy=False), np.concatenate(lengths)
+    return scores_CNT, np.concatenate(lengths)
 
 
-def smoothed(scores_NTC: np.ndarray, len_N: np.ndarray, width: int) -> np.ndarray:
+def smoothed(scores_CNT: np.ndarray, len_N: np.ndarray, width: int) -> np.ndarray:
     """Running medians over ``width`` (odd) frames, per clip and class; the first and last value repeat beyond it."""
-    medians_NTC = np.zeros_like(scores_NTC)
+    medians_CNT = np.zeros_like(scores_CNT)
     for n, length in enumerate(len_N):
-        medians_NTC[n, :length] = median_filter(scores_NTC[n, :length], size=(width, 1), mode="nearest")
-    return medians_NTC
+        medians_CNT[:, n, :length] = median_filter(scores_CNT[:, n, :length], size=(1, width), mode="nearest")
+    return medians_CNT
 
 
 def _batches(frames: Frames, clips: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:

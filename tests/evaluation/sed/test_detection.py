@@ -11,9 +11,10 @@ import pytest
 from alp_jax.core.clip import SAMPLE_RATE, Event
 from alp_jax.core.errors import DataError
 from alp_jax.data.store.records import Crop
+from alp_jax.evaluation.budget import MemoryBudget
 from alp_jax.evaluation.features import extract
 from alp_jax.evaluation.model import EvalModel
-from alp_jax.evaluation.sed import detection
+from alp_jax.evaluation.sed import detection, frame_probe
 from alp_jax.evaluation.sed.mixtures import BACKGROUND_RMS, GAP_S, SECONDS, Mixtures
 from alp_jax.evaluation.sed.task import LABEL, sed_task
 from alp_jax.evaluation.table import read_table
@@ -129,6 +130,39 @@ def test_the_probe_finds_planted_events(records, spectral_encoder, config, tmp_p
     assert found.selected["selection_score"] > 0.9
     deaf = EvalModel("deaf", lambda audio, length: (jnp.ones((len(audio), audio.shape[1] // HOP, 2)), length // HOP))
     assert detect(deaf, "deaf").values["psds_mean"]["value"] < 0.05
+
+
+def test_classes_that_are_scored_in_turn_have_the_scores_of_one_pass(
+    records, spectral_encoder, config, tmp_path, monkeypatch
+):
+    data, config = FakeDataset(records), dataclasses.replace(config, max_train_clips=12, max_test_clips=24)
+    task = sed_task(data, read_table(data), config)
+    features = extract(spectral_encoder, data, [], tmp_path / "frames", config, bucket_seconds=(10.0,))
+    passes, read = [], detection.frame_scores
+    probe = (
+        np.array([[0.0, 1 / 300], [100.0, 0.0]]),
+        np.array([-700.0, -7 / 300]),
+        {},
+    )  # the energy of each class's band
+    monkeypatch.setattr(detection, "fit_frame_probe", lambda *given, **options: probe)
+    monkeypatch.setattr(detection, "frame_scores", lambda *given: passes.append(len(given[3])) or read(*given))
+    together = detection.detect(task, features, config).values
+    small = MemoryBudget(frame_probe.host_bytes(24, 250, 2)[0], 1 << 30)
+    monkeypatch.setattr(detection.MemoryBudget, "of", lambda config: small)
+    monkeypatch.setattr(detection, "SMOOTHED", 1)
+    apart = detection.detect(task, features, config).values
+    assert passes == [2, 1, 1]  # test clips were read once, and then once for each class
+    for name, value in together.items():
+        assert apart[name]["value"] == pytest.approx(value["value"], abs=1e-6)
+    assert together["psds_mean"]["value"] > 0.1
+
+
+def test_classes_are_scored_together_as_far_as_memory_allows():
+    shared, each = frame_probe.host_bytes(1000, 250, 64)
+    for classes, room, sizes in ((407, 407, [407]), (407, 90, [81, 81, 82, 81, 82]), (3, 0, [1, 1, 1])):
+        blocks = frame_probe.class_blocks(classes, 1000, 250, 64, MemoryBudget(shared + room * each, 0))
+        assert [block.stop - block.start for block in blocks] == sizes
+        assert (blocks[0].start, blocks[-1].stop) == (0, classes)
 
 
 def test_events_of_the_data_set_come_before_mixtures(records, config):
