@@ -42,6 +42,7 @@ class Mirror:
         with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
             list(pool.map(lambda name: storage.fetch(storage.join(self.url, name), self.folder / name), there))
         here = self._here()
+        # Files that were here already may be newer than those there: they count as changed until they have gone up.
         self._same = {name: here[name] for name in there} if only_missing else here
 
     def push(self, before: Callable[[], None] = lambda: None) -> None:
@@ -53,6 +54,8 @@ class Mirror:
           StorageError: a file could not be written or removed; it and those after it come with the next push.
         """
         here = self._here()
+        # What vouches for other files leaves before them, in reverse order, and goes up after them, below: whoever
+        # reads in between finds files that nothing vouches for, never the opposite.
         for name in sorted(self._same.keys() - here.keys(), key=self._rank, reverse=True):
             before()
             try:
@@ -63,6 +66,8 @@ class Mirror:
         for name in sorted((name for name in here if here[name] != self._same.get(name)), key=self._rank):
             before()
             object_store.send(self.folder / name, storage.join(self.url, name))
+            # As it was seen before the upload: a file that was written to meanwhile differs from this, and goes up
+            # again.
             self._same[name] = here[name]
 
     def _here(self) -> dict[str, tuple[int, int]]:

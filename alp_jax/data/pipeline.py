@@ -97,6 +97,7 @@ class GlobalBatches:
 
     def clips(self, step: int) -> _Clips:
         """(samples, tokens) of a row of global batch ``step``; of this host's clips the index rows, crops, captions."""
+        # A step is composed once, by whichever thread comes first; the others wait for it.
         with self._lock:
             if step not in self._found:
                 self._found[step] = self._look_up(step)

@@ -61,6 +61,8 @@ class SharedBatches:
         """Blank rows of a batch, which are in it at the end of the context; for workers."""
         batch = self._batches.blank(last - first, *self._batches.shape(step)[1:])
         yield batch
+        # Written only now: until the slot is free, its file is that of an earlier batch. Rows of different workers are
+        # different bytes, so nothing has to be locked.
         descriptor = self._descriptor(step)
         for name, (at, _, shape) in self._places(step)[1].items():
             array = batch[name]
@@ -85,6 +87,9 @@ class SharedBatches:
         """The batch of a step whose rows are all there; its memory lasts as long as any of its arrays."""
         size, places = self._places(step)
         slot = self._slots[step % len(self._slots)]
+        # The order is what workers rely on. Mapped first, this batch outlives its descriptor. Then ``dup2`` replaces
+        # the file under that number in one step: a worker that opens it sees the old batch or the new one, and tells by
+        # its name.
         memory = mmap.mmap(slot, size)
         later = os.memfd_create(_name(step + len(self._slots)))
         os.dup2(later, slot, inheritable=False)

@@ -47,6 +47,7 @@ class FitState:
             return None
         leaves, structure = jax.tree.flatten(like)
         with np.load(self.path) as stored:
+            # By number: as text, 10 comes before 2.
             arrays = [stored[name] for name in sorted(stored.files, key=int)]
         if [array.shape for array in arrays] != [np.shape(leaf) for leaf in leaves]:
             return None
@@ -69,5 +70,6 @@ class FitState:
             np.savez(file, **{str(i): np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(tree))})
             file.flush()
             os.fsync(file.fileno())
+        # Only now, when every byte is on the disk: a kill before leaves the earlier state, which is whole.
         partial.replace(self.path)
         self._written = time.monotonic()

@@ -37,7 +37,10 @@ def make_captioning(config: ObjectiveConfig, tokens: SpecialTokens, mesh: Mesh) 
         tokens_B = inputs["decoder_len_B"].astype(loss_B.dtype)
         causal_B = weight_B * inputs["causal_B"]
 
+        # One division, by the tokens of the whole batch, as only ``combine`` sees it: a mean of the means of parts or
+        # devices would give the captions of a part with few tokens more weight.
         def per_token(value_B: jax.Array, weight_B: jax.Array) -> jax.Array:
+            # A batch may have no row of one kind, whose mean is then 0 and not NaN.
             return jnp.sum(value_B * weight_B) / jnp.maximum(jnp.sum(tokens_B * weight_B), 1.0)
 
         metrics = {
@@ -55,6 +58,8 @@ def choose_causal(key: jax.Array, batch: int, share: float) -> jax.Array:
 
     As in the reference, round(B * (1 - share)) rows are parallel, halves rounded to even numbers.
     """
+    # Of the global batch, and an exact number of rows: drawn by device or by row, the share would vary from step to
+    # step, and with the number of devices.
     order_B = jax.random.permutation(key, batch)
     return order_B >= round(batch * (1 - share))
 
@@ -64,6 +69,8 @@ def decoder_inputs(text_BL: jax.Array, text_len_B: jax.Array, causal_B: jax.Arra
     batch = text_BL.shape[0]
     pad_B1 = jnp.full((batch, 1), tokens.pad, text_BL.dtype)
     bos_B1 = jnp.full((batch, 1), tokens.bos, text_BL.dtype)
+    # An autoregressive row has one position more, in which it predicts EOS; a parallel row knows its length from its
+    # MASKs.
     length_B = text_len_B + causal_B.astype(text_len_B.dtype)
     position_L = jnp.arange(text_BL.shape[1] + 1)
     inside_BL = position_L < length_B[:, None]

@@ -33,9 +33,12 @@ def make_hybrid(config: ObjectiveConfig, tokens: SpecialTokens, mesh: Mesh) -> O
     weights = dict(zip(parts, (share, 1.0 - share), strict=True))
 
     def prepare(batch: Arrays, key: jax.Array) -> Arrays:
+        # Both get the same key, so the same rows are autoregressive as in a captioning run. That is sound only as long
+        # as contrastive learning draws nothing; a second part that draws needs a key of its own.
         return {name: value for part in parts.values() for name, value in part.prepare(batch, key).items()}
 
     def reduce(outputs: Arrays, inputs: Arrays) -> Reduced:
+        # In one namespace from here on: names that both parts used would overwrite each other.
         reduced = [part.reduce(outputs, inputs) for part in parts.values()]
         rows, scalars = ({k: v for one in both for k, v in one.items()} for both in zip(*reduced, strict=True))
         return Reduced(rows, scalars)

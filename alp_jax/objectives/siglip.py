@@ -50,6 +50,8 @@ def siglip(
     """
     ring = partial(jax.shard_map, mesh=mesh, in_specs=(ROWS, ROWS, WHOLE, WHOLE, ROWS, ROWS), check_vma=False)
     around = partial(_ring, devices=batch_shards(mesh), chunk=chunk)
+    # Two programs: the gradient of a pair needs no other pair, so where the loss is differentiated the forward pass
+    # makes the gradients too, and where it is only measured no device sends any around.
     value = ring(lambda *args: around(*args, gradients=False)[0], out_specs=PairSums.like(WHOLE))
     with_gradients = ring(partial(around, gradients=True), out_specs=(PairSums.like(WHOLE), (ROWS, ROWS, WHOLE, WHOLE)))
 
@@ -61,6 +63,7 @@ def siglip(
         return with_gradients(audio_BD, text_BD, scale, bias, group_BG, valid_B)
 
     def backward(gradients: tuple, of: PairSums) -> tuple:
+        # The other sums are metrics, which nothing differentiates.
         return jax.tree.map(lambda gradient: of.loss * gradient, gradients)
 
     sums.defvjp(forward, backward)
@@ -81,6 +84,7 @@ def _ring(
 ) -> tuple[PairSums, tuple | None]:
     """(sums, gradients or None) of this device's rows, which meet all ``devices`` parts of the captions in turn."""
     rows = own_tags(group_NG, valid_N)
+    # Without the bias, which is the same for every pair: it changes losses, not which pair is the most similar.
     own_N = scale * jnp.sum(audio_ND * text_ND, 1)
     zero, low_N = jnp.zeros((), audio_ND.dtype), jnp.full_like(own_N, MASKED)
     stays = {"loss": zero, "top_N": low_N, "negatives_N": jnp.zeros(own_N.shape, jnp.float32)}
@@ -96,6 +100,8 @@ def _ring(
         stays, travels = meet(stays, travels, captions)
         return (stays, *jax.tree.map(shift, (travels, captions))), None
 
+    # The last meeting is outside the loop, whose every turn ends by sending the captions on: they are needed no more,
+    # and only what travels with them makes the last hop, which takes it home.
     (stays, travels, captions), _ = lax.scan(turn, (stays, travels, (text_ND, rows)), length=devices - 1)
     stays, travels = meet(stays, travels, captions)
     travels = jax.tree.map(shift, travels)
@@ -130,6 +136,8 @@ def _add_pairs(
         similar_NC = similarity(audio_ND, text_CD)
         logits_NC = scale * similar_NC + bias
         counts_NC = negative_NC | own_NC
+        # Softplus of the signed logit is the cross entropy without the logarithm of a sigmoid, which is -inf for a
+        # large one.
         loss_NC = jax.nn.softplus(jnp.where(own_NC, -logits_NC, logits_NC))
         negative_logits_NC = jnp.where(negative_NC, scale * similar_NC, MASKED)
         new = {

@@ -25,6 +25,7 @@ def make_tagging() -> Objective:
 
     def combine(reduced: Reduced, inputs: Arrays, batch: Arrays) -> tuple[jax.Array, Arrays]:
         labelled_B = batch["mask"] & inputs["tags_BV"].any(1)
+        # A batch without a labelled clip has a loss of 0; NaN would count as a bad step.
         number = jnp.maximum(jnp.sum(labelled_B), 1)
 
         def mean(value_B: jax.Array) -> jax.Array:

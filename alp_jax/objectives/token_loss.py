@@ -93,6 +93,7 @@ def token_losses(
         return by_states, by_vocab, None
 
     of.defvjp(of_forward, of_backward)
+    # The cast is outside the custom gradient, so that JAX casts the gradient back to the type of the parameters.
     return of(states_BLD, vocab_DV.astype(states_BLD.dtype), targets_BL)
 
 
@@ -148,6 +149,8 @@ def _forward(
     found = _Statistics(*(x.reshape(-1)[: targets_BL.size].reshape(targets_BL.shape) for x in found))
     if tokens is None:
         return found
+    # Each device has its part of the vocabulary, and sums relative to its own largest logit: they are brought to the
+    # same one before they are added.
     top = lax.pmax(found.top, tokens)
     total = found.total * jnp.exp(found.top - top)
     return _Statistics(top, *lax.psum((total, found.target, found.sum), tokens))
@@ -187,10 +190,14 @@ def _backward(
 
     width = states_BLD.shape[2]
     flat = states_BLD.reshape(-1, width), *(x.reshape(-1) for x in (targets_BL, logsum_BL, gradient_BL))
+    # Summed over all positions in float32 at least: in bfloat16, what a tile adds would soon be below the rounding of
+    # the sum.
     start = jnp.zeros(columns[2].shape, wide)
     by_vocab_KWD, by_states_CPD = lax.scan(of_positions, start, chunks(flat, height))
     by_states_BLD = by_states_CPD.reshape(-1, width)[: targets_BL.size].reshape(states_BLD.shape)
     by_vocab_DV = by_vocab_KWD.reshape(-1, width)[: vocab_DV.shape[1]].T.astype(vocab_DV.dtype)
+    # A gradient is summed over the axis that its own array is not split over: states meet every part of the vocabulary,
+    # the matrix meets the rows of every device. Without these sums devices would go on with different parameters.
     if tokens is not None:
         by_states_BLD = lax.psum(by_states_BLD, tokens)
     if rows is not None:

@@ -109,6 +109,7 @@ class StoreLease:
         self._own = {**_self(), "stage": stage, "claim": uuid.uuid4().hex, "released": False}
         number = self._take()
         self._name, self._number = storage.join(self._folder, f"{number:08}"), number
+        # After our own number is there: in a folder without any, another process would begin at 1.
         for old in self._numbers():
             if old < number:
                 storage.remove(storage.join(self._folder, f"{old:08}"))
@@ -121,6 +122,8 @@ class StoreLease:
             held, number, renewed = self._held()
             free = not held or held.get("released") or held.get("stage") == self._own["stage"]
             if not free:
+                # By the clock of the store, as hosts may differ by more than a lease lasts. A lease that was renewed
+                # between two looks has a live holder; one that was not is taken once it is old enough.
                 age = self._now() - renewed
                 who = f"process {held.get('pid')} on {held.get('host')}"
                 if seen not in (None, (number, renewed)):

@@ -70,6 +70,7 @@ def fetch_step(url: str, step: int, folder: pathlib.Path) -> None:
     there, here, near = (step_folder(run, step) for run in (url, folder, stage_of(url)))
     manifest = read_manifest(there)
     content = storage.read(storage.join(there, MANIFEST))
+    # The stage of this host may have the very checkpoint, which then is not downloaded.
     same = storage.size(storage.join(near, MANIFEST)) >= 0 and storage.read(storage.join(near, MANIFEST)) == content
 
     def fetch(name: str) -> None:

@@ -216,6 +216,8 @@ class Uploads:
             list(pool.map(send, manifest["files"]))
         self._mirror.push(self._poll)  # the logs of the steps before it, first
         self._lease.check()
+        # The manifest last, and after one more look at the lease: the files may have taken minutes, and from the
+        # manifest on whoever resumes the run trusts them.
         object_store.send(source / MANIFEST, storage.join(there, MANIFEST))
         with self._lock:
             self._there[step] = self._waiting.pop(step, manifest)

@@ -104,6 +104,7 @@ def largest_remainder(share_N: Sequence[float], total: int, least: int = 0) -> n
     having = share_N > 0
     ideal = share_N / share_N.sum() * (total - least * having.sum())
     counts = np.floor(ideal).astype(np.int64) + least * having
+    # Stable, so that of equal remainders the first gets more on every host; the order of all batches depends on it.
     order = np.argsort(-(ideal % 1), kind="stable")
     counts[order[: total - counts.sum()]] += 1
     return counts
@@ -150,6 +151,8 @@ def _fit(demand_KC: np.ndarray, row_K: np.ndarray, column_C: np.ndarray) -> np.n
 
 def _complete(whole_KC: np.ndarray, fit_KC: np.ndarray, row_K: np.ndarray, column_C: np.ndarray) -> None:
     """Adds what the rows lack (``row_K``) to ``whole_KC``, where possible in the columns that lack it."""
+    # The largest remainders first, and of equal ones the first cell, on every host; where that gets stuck, by a detour
+    # through cells that can give one up.
     for cell in np.argsort(-(fit_KC % 1), axis=None, kind="stable"):
         k, c = np.unravel_index(cell, fit_KC.shape)
         if row_K[k] > 0 and column_C[c] > 0 and fit_KC[k, c] > 0:

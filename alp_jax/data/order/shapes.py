@@ -50,6 +50,8 @@ class Shapes:
         upto, first = np.unique(self.longest, return_index=True)
         length_N = assign(samples_N, upto)
         shape_N = first[length_N]
+        # Shapes of one length stand side by side, by rising width: a clip moves on for as long as its longest caption
+        # does not fit.
         for k in range(1, len(self.edges)):
             if self.longest[k] == self.longest[k - 1]:
                 shape_N += (first[length_N] <= k - 1) & (shape_N == k - 1) & (tokens_N > self.tokens[k - 1])
@@ -237,6 +239,8 @@ class _Ways:
             _, s = min((int(cost[m, s][-1]) * (_SHAPE_COST + s), s) for s in range(m, MAX_SHAPES + 1))
             if cost[m, s][-1] < _NEVER:
                 found.append((int(cost[m, s][-1]) * (_SHAPE_COST + s), *self._trace(m, s, came)))
+        # ``found`` is by rising number of edges, and ``min`` keeps the first of equals: of ways that cost the same, the
+        # one with fewer lengths.
         least = min(found, key=lambda way: way[1])
         fitting = [way for way in found if way[1] <= max_padding]
         return min(fitting or [least], key=lambda way: way[0])[2], bool(fitting)

@@ -84,6 +84,7 @@ def open_rung(dataset: Dataset, config: DataConfig) -> Rung:
     """
     chosen = mixture.select(config.sources, dataset.sources)
     captions = Captions(dataset, config)
+    # Only where it is set, so that the files of rungs without it keep their names.
     held_out = [config.held_out] if config.held_out else []
     settings = [list(config.bucket_seconds), config.crop_seconds, config.max_padding, config.batch_seconds]
     settings += [config.clips_per_batch, config.clips_multiple, config.text_budget, captions.identity]
@@ -116,6 +117,7 @@ def _load(path: pathlib.Path) -> Rung | None:
         rows = mapped.numpy("row")
     except (DataError, KeyError, TypeError, ValueError):
         return None
+    # A file that was damaged on the disk of one host would give that host other clips than the rest: it is made again.
     if _digest(rows) != meta["digest"]:
         return None
     mapped.release()
@@ -274,6 +276,8 @@ def _sorted(
     out, next_row = np.empty(counts.sum(), np.int32), np.cumsum(counts) - counts
     for rows, bucket in zip(pieces(), assigned, strict=True):
         cell = bucket.astype(np.int64) * clips_KC.shape[1] + component_S[dataset.source[rows]]
+        # Stable: permutations number the clips of a cell as they are stored, so another order here is another order of
+        # the run, which its fingerprint would not show.
         rows = rows[np.argsort(cell, kind="stable")].astype(np.int32)
         ends = np.cumsum(np.bincount(cell, minlength=len(counts)))
         for c in np.flatnonzero(np.diff(ends, prepend=0)):

@@ -56,6 +56,8 @@ class Windows:
             for window in np.unique(window_N[epoch_N == epoch]):
                 of_window = (epoch_N == epoch) & (window_N == window)
                 first = int(limits_W[window - 1]) if window else 0
+                # One permutation for each window, over the clips of all its shards and of no other: that is what bounds
+                # the shards that are needed at a time.
                 key = keys(seed, SHUFFLE, bucket, int(epoch), component) + mix(np.array([window + 1], np.uint64))
                 inside = first + permute(place_N[of_window] - first, int(limits_W[window]) - first, key)
                 visit = np.searchsorted(upto_F, inside, side="right")
@@ -107,6 +109,9 @@ def _pass(sizes: tuple[int, ...], batches: tuple[int, ...], seed: int, number: i
         first, last = _uses(number, size, batch), _uses(number + 1, size, batch)
         buckets.append(np.full(last - first, k))
         uses.append(np.arange(first, last))
+        # A use somewhere in each of as many equal parts of the pass: all buckets come through their clips at the same
+        # pace, which one permutation of all uses would not ensure.
         times.append((np.arange(last - first) + random.random(last - first)) / max(1, last - first))
+    # Stable, so that equal times are in the same order on every host.
     order = np.argsort(np.concatenate(times), kind="stable")
     return np.concatenate(buckets)[order], np.concatenate(uses)[order]

@@ -97,12 +97,16 @@ def fit_streamed(
       UserError: the memory budget of a device is too small for a single fit.
     """
     own, held = np.flatnonzero(~data.held), np.flatnonzero(data.held)
+    # Of the rows that are fitted, alone: standardised by the held-out rows too, penalties would be selected by rows
+    # that had shaped them.
     frame = _Frame.of(data, own)
     plan = schedule(len(own), epochs)
     split = class_devices(data.num_classes)
     side = budget.side_by_side(len(penalties), *fit_bytes(len(frame.mean_D), data.num_classes, plan.batch, split))
 
     def train(fits: "_Fits", among: np.ndarray, steps: int, **options) -> Kept:
+        # From the same seed every time: penalties then differ in nothing but the penalty, and a fit that goes on draws
+        # what it had drawn.
         batches = permuted(np.random.default_rng(SEED), among, plan.batch)
         saved = saves.of("streamed", len(among), fits.penalty_G, steps, dataclasses.astuple(plan)).state()
         return fit(fits.update, *fits.start(among), batches, steps=steps, saved=saved, label="linear probe", **options)
@@ -116,6 +120,8 @@ def fit_streamed(
         if kept.loss < best.loss:
             best, chosen = kept, fits.penalty_G[int(np.argmax(fits.scores(kept.params, held)))]
     fits = _Fits(data, frame, (chosen,), plan, split)
+    # The schedule of the selection, ended at the step that was selected: a shorter one would have another learning rate
+    # there.
     final = train(fits, np.arange(len(data.held)), best.step)
     selected = {"penalty": chosen, "selection_score": -best.loss, "steps": best.step, "batch": plan.batch}
     return fits.linear(final.params), selected
@@ -137,6 +143,8 @@ class _Frame:
         for at in in_chunks(rows):
             x_ND = (data.train(at) - mean_D) * scale_D
             covariance_DD += x_ND.T @ x_ND
+        # In float64: beside the large variances, float32 would lose the small ones, by which directions are scaled the
+        # most.
         variance_D, basis_DD = np.linalg.eigh(covariance_DD / len(rows))
         return cls(mean_D, scale_D, basis_DD.astype(np.float32), np.maximum(variance_D, 0.0))
 
@@ -224,6 +232,7 @@ def step(params, state, x_BD, target, given, *, multi: bool, plan: FitSchedule):
         w_GDC = given["scale_GD1"] * params["w"]
         loss_GB = losses(_logits(w_GDC, params["b"], x_BD, given), one_hot(target, params["b"].shape[1]), multi)
         # the fits do not see each other, so the gradient of the sum is that of each
+        # The penalty is on the weights themselves, not on the scaled parameters: the minimum is that of the exact fit.
         return jnp.sum(loss_GB.mean(1) + 0.5 * given["penalty_G"] * jnp.sum(w_GDC**2, (1, 2)))
 
     updates, state = adam(plan).update(jax.grad(objective)(params), state, params)

@@ -107,6 +107,7 @@ def feature_masks(
 
     All stacks mask the same clips, so that none makes up for what another one lacks.
     """
+    # In this order: clips take their values from one pool, as the golden vectors of training hand them out.
     lower_B1 = draws.draw_clips()[:, None] > rate
     upper_B1 = lower_B1 & (draws.draw_clips()[:, None] > rate)
     masks = []
@@ -210,6 +211,8 @@ class Zipformer(nnx.Module):
                 raise UserError(f"reference padding needs {MIN_FRAMES} frames or more, not {mel_BTF.shape[1]}")
             end_B = jnp.full_like(len_B, output_length(mel_BTF.shape[1]))
         draws = Draws.sample(train, self.draw_counts, len(len_B)) if isinstance(train, TrainInputs) else train
+        # Draws come from shared pools in the order of the calls below: chunks, front end, feature masks, stacks. In
+        # another order every module gets another one's, and the golden vectors of training no longer match.
         chunking = self._chunking(draws)
         embed = partial(self.encoder_embed, draws=draws)
         x = recompute_if(self.remat_front, embed)(mel_BTF, end_B)
@@ -226,6 +229,7 @@ class Zipformer(nnx.Module):
             noted = ignore if note is ignore else lambda name, value, i=i: note(f"stack{i}.{name}", value)
             x = stack(x, lengths, draws, masks[i], noted)
             outputs.append(x)
+        # A module that draws less than it counted would pass unnoticed, and shift the draws of all that follow it.
         if draws is not None and draws.remaining() != DrawCounts():
             raise AssertionError(f"the encoder drew {draws.remaining()} fewer random values than it counted")
         return self._finish(outputs, len_B, end_B, note)
@@ -246,6 +250,7 @@ class Zipformer(nnx.Module):
         chunks, lefts = self.config.chunk_size, self.config.left_context_frames
         if draws is None or not self.random_chunks:
             return chunks[:1], None, lefts[0]
+        # The minimum is for a draw so close to 1 that its product with the size is rounded up to the size.
         choice, left = (
             jnp.minimum((draws.draw() * size).astype(jnp.int32), size - 1) for size in (len(chunks), len(lefts))
         )

@@ -188,9 +188,9 @@ class Downsample(nnx.Module):
         factor = self.bias.shape[0]
         last_B1D = jnp.take_along_axis(x_BTD, jnp.maximum(end_B - 1, 0)[:, None, None], axis=1)
         padded = jnp.pad(x_BTD, ((0, 0), (0, -length % factor), (0, 0)))
+        # past a clip's end its last frame is repeated: zeros would pull the mean of its last window down
         inside = jnp.arange(padded.shape[1]) < end_B[:, None]
         windows = jnp.where(inside[:, :, None], padded, last_B1D).reshape(num_clips, -1, factor, width)
-        # past a clip's end its last frame is repeated: zeros would pull the mean of its last window down
         weights = jax.nn.softmax(self.bias[...])[:, None].astype(x_BTD.dtype)
         return jnp.sum(windows * weights, axis=2)
 
@@ -254,6 +254,7 @@ class ZipformerStack(nnx.Module):
             rate = draws.value(self.pos_dropout_rate)
             pos_ND = pos_ND * (draws.draw_mask(pos_ND.shape) > rate) / (1.0 - rate)
         mask = 1 if feature_mask_B1D is None else feature_mask_B1D
+        # Before every layer, not once: what a layer adds is not masked, and the next would see masked channels again.
         x = x * mask
         for i, layer in enumerate(self.layers):
             noted = ignore if note is ignore else lambda name, value, i=i: note(f"layer{i}.{name}", value)

@@ -143,6 +143,8 @@ class AttentionWeights(nnx.Module):
         parts = row_parts(len(p_BTHP))
         if parts == 1:
             return position_scores(p_BTHP, self.linear_pos(pos_ND).reshape(-1, *heads), self.form)
+        # Every device makes the table from its own copy of the weight: the gradients of the copies, D x H x P, are then
+        # what devices add up. Of one shared table it would be that of the (2T - 1) x H x P that it holds.
         weight_DHP = self.linear_pos.kernel[...].reshape(-1, *heads)
         weight_GDHP = for_each_part(weight_DHP, parts, "each", "heads", "each").astype(pos_ND.dtype)
         table_GNHP = jnp.einsum("nd,gdhp->gnhp", pos_ND, weight_GDHP)
@@ -200,6 +202,7 @@ class ChunkCausalDepthwiseConv1d(nnx.Module):
 
     def __call__(self, x_BTC: jax.Array, lengths: FrameLengths) -> jax.Array:
         length = x_BTC.shape[1]
+        # One branch for each size, as a window must be known when the program is compiled; a pass runs one of them.
         by_size = [functools.partial(self._inside, min(c, length) if c > 0 else length) for c in lengths.chunks]
         inside_BTC = by_size[0](x_BTC) if lengths.choice is None else jax.lax.switch(lengths.choice, by_size, x_BTC)
         return self.causal_conv(x_BTC) + inside_BTC * self._scale(length, lengths).astype(x_BTC.dtype)
@@ -249,6 +252,8 @@ class ConvolutionModule(nnx.Module):
         parts = jnp.split(self.in_proj(x_BTD), 2, axis=-1)
         value, gate = (constrain(part, "batch", "time", "hidden") for part in parts)
         gate = sigmoid(self.balancer1(gate, draws))
+        # Zeroed last before the taps look along time: padding that was zero in ``x_BTD`` is not after ``in_proj``,
+        # which has a bias.
         inside = jnp.where(lengths.valid_BT[:, :, None], value * gate, 0)
         mixed = self.depthwise_conv(inside, lengths) if self.causal else self.depthwise_conv(inside)
         return self.out_proj(swoosh_r(self.whiten(self.balancer2(mixed, draws), draws), self.swoosh_form))
