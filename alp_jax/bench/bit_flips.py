@@ -35,10 +35,10 @@ def flips(dataset: Dataset, count: int, seed: int = 0) -> dict[str, int]:
                 records.unpack(block, frame)
                 held = (row, block, frame)
             _, block, frame = held
-            damaged = bytearray(block)
+            damaged = bytearray(b"".join(block))
             damaged[offset - int(ends[row] - lengths[row])] ^= change
             try:
-                records.unpack(bytes(damaged), frame)
+                records.unpack(records.as_frame_bytes(bytes(damaged)), frame)
             except DataError:
                 noticed += 1
             progress.update()

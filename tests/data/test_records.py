@@ -1,11 +1,15 @@
 """Sounds in records: what is decoded is what was encoded, any stretch of it, and nothing else passes for it."""
 
+import dataclasses
 import io
 
 import numpy as np
 import pytest
 import soundfile
+from tensorflow_datasets.proto import tf_example_generated_pb2
 
+from alp_jax.core.clip import Clip, Event
+from alp_jax.core.errors import DataError
 from alp_jax.data.store import records
 from alp_jax.data.store.records import Crop
 
@@ -59,3 +63,44 @@ def test_a_stream_that_is_not_what_the_record_states_is_refused(sound):
     for data in (whole.tobytes()[:-2], whole.tobytes()[:-1], whole.tobytes() * 2):
         with pytest.raises(ValueError):
             records.decode_audio(data, "pcm", len(whole))
+
+
+def number(value):
+    """A varint of a protocol buffer."""
+    return bytes([value]) if value < 128 else bytes([value & 127 | 128]) + number(value >> 7)
+
+
+def field(tag, *content):
+    joined = b"".join(content)
+    return tag + number(len(joined)) + joined
+
+
+@pytest.mark.parametrize("codec", records.CODECS)
+def test_records_that_others_wrote_in_another_order_are_the_same(sound, codec):
+    whole = sound(3, 1.0)
+    clip = Clip("a:1", "a", "r:1", "x.wav", captions=("one", "two"), tags=("t",), labels={"k": "v"})
+    clip = dataclasses.replace(clip, events=(Event(0.0, 0.5, "dog"),))
+    data = records.encode(clip, whole, codec)
+    example = tf_example_generated_pb2.Example.FromString(data)
+    entries = {}
+    for name, feature in example.features.feature.items():
+        entries[name] = field(b"\n", field(b"\n", name.encode()), field(b"\x12", feature.SerializeToString()))
+    last = field(b"\n", *(entries[name] for name in sorted(entries, reverse=True)))
+    twice = field(b"\n", *(entries[name] for name in sorted(entries)), entries["audio"])
+    example.features.feature["audio"].bytes_list.value.append(b"and more")
+    more = example.SerializeToString(deterministic=True)
+    first, *others = sorted(entries)
+    halves = field(b"\n", entries[first]) + field(b"\n", *(entries[name] for name in others))
+    wanted = records.decode(data, "")
+    np.testing.assert_array_equal(wanted.audio, whole)
+    assert (wanted.id, wanted.captions, wanted.tags, wanted.labels) == ("a:1", ("one", "two"), ("t",), {"k": "v"})
+    assert (wanted.num_samples, wanted.events) == (len(whole), clip.events)
+    for same in (data, last, twice, more, halves, data + b"\x12\x00"):
+        found = records.decode(same, "")
+        np.testing.assert_array_equal(found.audio, whole)
+        assert dataclasses.replace(found, audio=None) == dataclasses.replace(wanted, audio=None)
+    assert records.audio_entry(data[: records.HEAD], len(data))
+    assert not records.audio_entry(last[:64], len(last))
+    for cut in range(0, len(data), 101):
+        with pytest.raises(DataError, match="here: not a record"):
+            records.decode(data[:cut], "here")

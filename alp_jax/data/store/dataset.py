@@ -9,7 +9,6 @@ import functools
 import hashlib
 import io
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -26,8 +25,9 @@ from alp_jax.data.store import ladder, records
 from alp_jax.data.store.mapped import MappedTable
 from alp_jax.data.store.schema import INFO, PLAN, SCHEMA_VERSION
 from alp_jax.data.store.shard_cache import ShardCache
+from alp_jax.data.store.skim import captions_of, skim
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 _ASKED = 256  # records of a remote data set that are asked for at a time
 _PLACE = ("shard", "row", "offset", "length")
@@ -189,7 +189,7 @@ class Dataset:
         Raises:
           DataError: once a clip is reached that is not the one of the index.
         """
-        return self._skim(rows, records.captions_of, lambda record: record.captions)
+        return self._skim(rows, captions_of, lambda record: record.captions)
 
     def described(self, rows: Sequence[int]) -> Iterator[records.Record]:
         """The clips at ``rows`` but for their sound (None), read as ``captions`` are.
@@ -200,32 +200,21 @@ class Dataset:
         return self._skim(rows, records.soundless, lambda record: record)
 
     def _skim(
-        self, rows: Sequence[int], take: Callable[[Any], T], of_record: Callable[[records.Record], T]
-    ) -> Iterator[T]:
+        self, rows: Sequence[int], take: Callable[[Any], _T], of_record: Callable[[records.Record], _T]
+    ) -> Iterator[_T]:
         """Something of the clips at ``rows``: taken from their features, or from records that were read whole."""
         if self._remote:
             for first in range(0, len(rows), _ASKED):
                 yield from map(of_record, self.read_many(rows[first : first + _ASKED], audio=False))
             return
-        descriptor, path = -1, None
-        try:
-            for row in rows:
-                frame = self.frame(int(row))
-                if frame.path != path:
-                    if path is not None:
-                        os.close(descriptor)
-                    descriptor, path = records.open_shard(frame), frame.path
-                found = records.skim(descriptor, frame, take)
-                if found is None:
-                    yield of_record(self.read(int(row), audio=False))
-                    continue
-                listed = self._index.text("id", int(row))
-                if found[0] != listed:
-                    raise DataError(f"{frame} is clip {found[0]}, the index says {listed}")
-                yield found[1]
-        finally:
-            if path is not None:
-                os.close(descriptor)
+        for row, (frame, found) in zip(rows, skim(map(self.frame, map(int, rows)), take), strict=True):
+            if found is None:
+                yield of_record(self.read(int(row), audio=False))
+                continue
+            listed = self._index.text("id", int(row))
+            if found[0] != listed:
+                raise DataError(f"{frame} is clip {found[0]}, the index says {listed}")
+            yield found[1]
 
     def frame(self, row: int, shards: ShardCache | None = None) -> records.Frame:
         """Location of the record of the clip at ``row``."""

@@ -9,8 +9,8 @@ import dataclasses
 import io
 import os
 import struct
-from collections.abc import Callable, Iterator
-from typing import Any, BinaryIO, TypeVar
+from collections.abc import Iterator
+from typing import Any, BinaryIO, NamedTuple
 
 import google_crc32c
 import numpy as np
@@ -23,14 +23,14 @@ from alp_jax.core import storage
 from alp_jax.core.clip import SAMPLE_RATE, Clip, Event
 from alp_jax.core.errors import DataError
 
-T = TypeVar("T")
-
 CODECS = ("flac", "pcm")
 _LABEL = "labels/"
 HEADER = 12  # bytes before the data
 FOOTER = 4  # bytes after it
 _MASK_DELTA = 0xA282EAD8
-_SKIMMED, _AUDIO_KEY = 64, b"\n\x05audio"  # bytes in which the first feature's name lies, and that name
+HEAD = 64  # bytes of the data in which the name of the first feature lies
+_AUDIO_KEY = b"\n\x05audio"
+_AUDIO_VALUE = (b"\x12", b"\n", b"\n")  # what nests after it: the feature, its list of bytes, and the only one
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Crop:
         return int(self.at * (num_samples - self.width + 1)) if num_samples > self.width else 0
 
 
-def decode_audio(data: bytes, codec: str, num_samples: int, crop: Crop | None = None) -> np.ndarray:
+def decode_audio(data: bytes | memoryview, codec: str, num_samples: int, crop: Crop | None = None) -> np.ndarray:
     """The int16[num_samples] that ``encode_audio`` was given, or only the stretch ``crop`` of it.
 
     Raises:
@@ -97,7 +97,7 @@ def decode_audio(data: bytes, codec: str, num_samples: int, crop: Crop | None = 
     return sound
 
 
-def _decode_flac(data: bytes, num_samples: int, first: int, sound: np.ndarray) -> int:
+def _decode_flac(data: bytes | memoryview, num_samples: int, first: int, sound: np.ndarray) -> int:
     """Fills ``sound`` with the samples from ``first`` on, and returns how many ``data`` holds.
 
     dr_flac takes half the time of libFLAC for the same samples, and lets other threads run meanwhile: libsndfile would
@@ -152,26 +152,20 @@ def decode(data: bytes, where: str, audio: bool | Crop = True) -> Record:
       DataError: ``data`` is not such a record, or its audio does not have the stated length.
     """
     try:
-        # The proto itself rather than the parser of TensorFlow Datasets (core.example_parser.ExampleParserNp, which
-        # needs no TensorFlow either): that one needs every feature in advance, but labels depend on the corpora.
-        feature = tf_example_generated_pb2.Example.FromString(data).features.feature
+        stored, feature = _parse(data)
         sound = None
         if audio:
-            (num_samples,), (codec,) = feature["num_samples"].int64_list.value, _texts(feature, "codec")
+            (num_samples,), (codec,) = feature["num_samples"].int64_list.value, texts_of(feature, "codec")
             crop = audio if isinstance(audio, Crop) else None
-            sound = decode_audio(feature["audio"].bytes_list.value[0], codec, num_samples, crop)
+            sound = decode_audio(stored, codec, num_samples, crop)
         return _record(feature, sound)
     except (DecodeError, ValueError, IndexError) as error:
         raise DataError(f"{where}: not a record of this project: {error}") from None
 
 
-def _texts(feature: Any, name: str) -> tuple[str, ...]:
-    return tuple(value.decode() for value in feature[name].bytes_list.value)
-
-
-def captions_of(feature: Any) -> tuple[str, ...]:
-    """The captions in the features of a record."""
-    return _texts(feature, "captions")
+def texts_of(feature: Any, name: str) -> tuple[str, ...]:
+    """The texts of one of a record's features; () where it has none of that name."""
+    return tuple([value.decode() for value in feature[name].bytes_list.value])
 
 
 def soundless(feature: Any) -> Record:
@@ -183,14 +177,60 @@ def _record(feature: Any, sound: np.ndarray | None) -> Record:
     (num_samples,) = feature["num_samples"].int64_list.value
     onsets, offsets = feature["events/onset"].float_list.value, feature["events/offset"].float_list.value
     return Record(
-        **{name: _texts(feature, name)[0] for name in ("id", "source", "recording", "split", "group", "license")},
+        **{name: texts_of(feature, name)[0] for name in ("id", "source", "recording", "split", "group", "license")},
         audio=sound,
         num_samples=num_samples,
-        captions=_texts(feature, "captions"),
-        tags=_texts(feature, "tags"),
-        labels={name[len(_LABEL) :]: _texts(feature, name)[0] for name in sorted(feature) if name.startswith(_LABEL)},
-        events=tuple(Event(*event) for event in zip(onsets, offsets, _texts(feature, "events/label"), strict=True)),
+        captions=texts_of(feature, "captions"),
+        tags=texts_of(feature, "tags"),
+        labels={name[len(_LABEL) :]: texts_of(feature, name)[0] for name in sorted(feature) if name.startswith(_LABEL)},
+        events=tuple(Event(*event) for event in zip(onsets, offsets, texts_of(feature, "events/label"), strict=True)),
     )
+
+
+def _parse(data: bytes) -> tuple[bytes | memoryview, Any]:
+    """The audio of a record and its other features.
+
+    The audio is most of a record, so it stays where it is if ``encode`` put it there; any other record of the same
+    meaning is parsed as a whole.
+    """
+    # The proto itself rather than the parser of TensorFlow Datasets (core.example_parser.ExampleParserNp, which needs
+    # no TensorFlow either): that one needs every feature in advance, but labels depend on the corpora.
+    example = tf_example_generated_pb2.Example()
+    entry = audio_entry(data[:HEAD], len(data))
+    if entry:
+        at, end = entry[0] + len(_AUDIO_KEY), entry[1]
+        for tag in _AUDIO_VALUE:
+            size, at = _varint(data, at + 1) if data[at : at + 1] == tag else (-1, at)
+            if at + size != end:
+                break
+        else:
+            example.features.MergeFromString(data[end:])
+            return memoryview(data)[at:end], example.features.feature
+    example.MergeFromString(data)
+    feature = example.features.feature
+    return feature["audio"].bytes_list.value[0], feature
+
+
+def audio_entry(head: bytes, length: int) -> tuple[int, int] | None:
+    """Bytes at which the entry of the audio begins and ends in a record that begins with ``head``.
+
+    None where the audio is not the first feature; it is in everything that ``encode`` made.
+    """
+    if head[:1] != b"\n":  # Example.features
+        return None
+    size, at = _varint(head, 1)
+    if at + size != length or head[at : at + 1] != b"\n":  # and its first entry
+        return None
+    size, at = _varint(head, at + 1)
+    return (at, at + size) if head[at : at + len(_AUDIO_KEY)] == _AUDIO_KEY and at + size <= length else None
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    """A number of a protocol buffer at byte ``at``, and the byte after it."""
+    value = shift = 0
+    while data[at] & 0x80:
+        value, shift, at = value | (data[at] & 0x7F) << shift, shift + 7, at + 1
+    return value | data[at] << shift, at + 1
 
 
 def masked_crc(data: bytes) -> int:
@@ -215,11 +255,10 @@ def _length(header: bytes, where: str) -> int:
     return length
 
 
-def _data(body: bytes, length: int, where: str) -> bytes:
-    if len(body) < length + FOOTER:
+def _data(data: bytes, length: int, footer: bytes, where: str) -> bytes:
+    if len(data) < length or len(footer) < FOOTER:
         raise DataError(f"{where}: the file ends inside the record")
-    data = body[:length]
-    if masked_crc(data) != struct.unpack("<I", body[length : length + FOOTER])[0]:
+    if masked_crc(data) != struct.unpack("<I", footer)[0]:
         raise DataError(f"{where}: checksum of the record data does not match; the shard is damaged")
     return data
 
@@ -237,81 +276,58 @@ class Frame:
         return f"{self.path} record {self.record}"
 
 
-def fetch(frames: list[Frame]) -> list[bytes]:
+class FrameBytes(NamedTuple):
+    """The bytes of a frame."""
+
+    header: bytes
+    data: bytes
+    footer: bytes
+
+
+def as_frame_bytes(found: bytes) -> FrameBytes:
+    return FrameBytes(found[:HEADER], found[HEADER:-FOOTER], found[-FOOTER:])
+
+
+def fetch(frames: list[Frame]) -> list[FrameBytes]:
     """The bytes of frames, for ``unpack``: of local files, or of one object store, which is asked for all in parallel.
 
     Raises:
       DataError: a file is missing or unreadable.
     """
-    ranges = [(frame.path, frame.offset, HEADER + frame.length + FOOTER) for frame in frames]
     try:
-        return storage.read_ranges(ranges) if "://" in str(frames[0].path) else [_read(*each) for each in ranges]
+        if "://" not in str(frames[0].path):
+            return [_read(frame) for frame in frames]
+        ranges = [(frame.path, frame.offset, HEADER + frame.length + FOOTER) for frame in frames]
+        return [as_frame_bytes(found) for found in storage.read_ranges(ranges)]
     except OSError as error:
         which = f"{frames[0]}:" if len(frames) == 1 else f"{frames[0]} or a later one of {len(frames)}"
         raise DataError(f"{which} cannot be read: {error.strerror or error}") from None
 
 
-def _read(path: storage.Location, offset: int, length: int) -> bytes:
-    """Reads one range; opens the file for it, so nothing is shared between threads or processes."""
-    descriptor = os.open(path, os.O_RDONLY)
+def _read(frame: Frame) -> FrameBytes:
+    """Reads one frame; opens the file for it, so nothing is shared between threads or processes."""
+    descriptor, data = os.open(frame.path, os.O_RDONLY), frame.offset + HEADER
     try:
-        return os.pread(descriptor, length, offset)
+        # three calls cost less than to copy the data out of one block
+        return FrameBytes(
+            os.pread(descriptor, HEADER, frame.offset),
+            os.pread(descriptor, frame.length, data),
+            os.pread(descriptor, FOOTER, data + frame.length),
+        )
     finally:
         os.close(descriptor)
 
 
-def open_shard(frame: Frame) -> int:
-    """A descriptor of the local shard that holds ``frame``, to be closed; DataError when it cannot be opened."""
-    try:
-        return os.open(frame.path, os.O_RDONLY)
-    except OSError as error:
-        raise DataError(f"{frame} cannot be read: {error.strerror or error}") from None
-
-
-def skim(descriptor: int, frame: Frame, take: Callable[[Any], T]) -> tuple[str, T] | None:
-    """Id and ``take(features)`` of a record in an open file, without reading its audio, and so without its checksum.
-
-    None where the audio is not the first feature, as it is in everything that ``encode`` made.
-
-    Raises:
-      DataError: it is not a record.
-    """
-    start = frame.offset + HEADER
-    try:
-        head, at = os.pread(descriptor, min(_SKIMMED, frame.length), start), 0
-        for tag in (b"\n", b"\n"):  # Example.features, and its first entry
-            if head[at : at + 1] != tag:
-                return None
-            size, at = _varint(head, at + 1)
-        if head[at : at + len(_AUDIO_KEY)] != _AUDIO_KEY:
-            return None
-        rest = os.pread(descriptor, frame.length - at - size, start + at + size)
-        features = tf_example_generated_pb2.Example().features
-        features.MergeFromString(rest)
-        (name,) = _texts(features.feature, "id")
-        return name, take(features.feature)
-    except (DecodeError, ValueError, IndexError, OSError) as error:
-        raise DataError(f"{frame}: not a record of this project: {error}") from None
-
-
-def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """A number of a protocol buffer at byte ``at``, and the byte after it."""
-    value = shift = 0
-    while data[at] & 0x80:
-        value, shift, at = value | (data[at] & 0x7F) << shift, shift + 7, at + 1
-    return value | data[at] << shift, at + 1
-
-
-def unpack(block: bytes, frame: Frame) -> bytes:
+def unpack(block: FrameBytes, frame: Frame) -> bytes:
     """The data in ``block``, the bytes of a frame.
 
     Raises:
       DataError: a checksum fails, or the stored length differs from the one in the index.
     """
-    stored = _length(block[:HEADER], str(frame))
+    stored = _length(block.header, str(frame))
     if stored != frame.length:
         raise DataError(f"{frame}: the shard says {stored} bytes and the index says {frame.length}")
-    return _data(block[HEADER:], frame.length, str(frame))
+    return _data(block.data, frame.length, block.footer, str(frame))
 
 
 def scan(file: BinaryIO, name: str, size: int) -> Iterator[tuple[int, bytes]]:
@@ -326,6 +342,6 @@ def scan(file: BinaryIO, name: str, size: int) -> Iterator[tuple[int, bytes]]:
         length = _length(header, where)
         if offset + HEADER + length + FOOTER > size:
             raise DataError(f"{where}: the file ends inside the record")
-        yield offset, _data(file.read(length + FOOTER), length, where)
+        yield offset, _data(file.read(length), length, file.read(FOOTER), where)
         offset += HEADER + length + FOOTER
         record += 1
