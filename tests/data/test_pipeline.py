@@ -22,7 +22,6 @@ from alp_jax.core.clip import Clip
 from alp_jax.core.errors import DataError, UserError
 from alp_jax.data import pipeline, read_ahead
 from alp_jax.data.building.build import build
-from alp_jax.data.eval_pipeline import eval_batches
 from alp_jax.data.order import batch_plan
 from alp_jax.data.order.subset import open_rung
 from alp_jax.data.store import ladder
@@ -264,21 +263,6 @@ def test_wrong_settings_name_the_knob(made, change, knob):
     if knob == "devices":
         with pytest.raises(UserError, match="hosts"):
             pipeline.train_batches(made[0], dataclasses.replace(CONFIG, **change), made[1], seed=0, hosts=4)
-
-
-def test_eval_batches_give_every_row_once_in_fixed_shapes(made):
-    dataset, _ = made
-    rows = np.concatenate([dataset.rows("test"), dataset.rows("train")[:20]])
-    seen, shapes = [], set()
-    for batch in eval_batches(dataset, rows, bucket_seconds=(0.25, 0.5, 2.0), batch_seconds=2.0, max_seconds=1.0):
-        shapes.add(batch["audio"].shape)
-        for i in np.flatnonzero(batch["mask"]):
-            sound = dataset.read(int(batch["row"][i])).audio[:RATE]
-            np.testing.assert_array_equal(batch["audio"][i, : batch["audio_len"][i]], sound)
-        assert (batch["row"][~batch["mask"]] == -1).all()
-        seen += batch["row"][batch["mask"]].tolist()
-    assert sorted(seen) == sorted(rows)
-    assert shapes == {(8, 4000), (4, 8000), (2, 16000)}
 
 
 @settings(max_examples=50, deadline=None)
