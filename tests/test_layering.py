@@ -13,7 +13,7 @@ BASE = {"core", "config"}  # leaves: anyone may use them
 BELOW_TRAIN = {"data", "features", "parallel", "models", "objectives", "optim"}
 ALLOWED = {
     "core": set(),
-    "config": {"core.files", "core.plugins", "core.run_files"},
+    "config": {"core.plugins", "core.run_files"},
     "corpora": BASE | {"data.audio.array_records"},
     "data": BASE,
     "features": BASE,

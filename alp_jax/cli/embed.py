@@ -1,9 +1,8 @@
 """``alp embed``: one vector per audio file of a folder, from the frozen encoder of a run or an import."""
 
 import argparse
-import pathlib
 
-from alp_jax.core.storage import location
+from alp_jax.core.storage import local_path, location
 
 EXAMPLE = "alp embed --model runs/demo --audio my_audio --out emb.parquet"
 
@@ -14,12 +13,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--step", type=int, metavar="N", help="which checkpoint; default: the latest")
     parser.add_argument(
-        "--audio", required=True, type=pathlib.Path, metavar="DIR", help="folder of audio files, with those below it"
+        "--audio", required=True, type=local_path, metavar="DIR", help="folder of audio files, with those below it"
     )
     parser.add_argument(
         "--out",
         required=True,
-        type=pathlib.Path,
+        type=local_path,
         metavar="FILE",
         help="file to make, .npz or .parquet: path, seconds and embedding, sorted by path; after a stop, the same "
         "command resumes",

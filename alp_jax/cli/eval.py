@@ -1,11 +1,10 @@
 """``alp eval``: the frozen encoder of a run or an import on every task of a data set, beside its baselines."""
 
 import argparse
-import pathlib
 from collections.abc import Callable
 
 from alp_jax.core.errors import UserError
-from alp_jax.core.storage import location
+from alp_jax.core.storage import local_path, location
 
 EXAMPLE = """alp eval --run runs/demo --suite mini
   alp eval --run runs/demo --suite paper --data data/benchmarks
@@ -19,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model.add_argument("--run", type=location, metavar="DIR", help="folder of a trained run")
     model.add_argument("--model", type=location, metavar="DIR", help="folder that 'alp import' made")
     model.add_argument(
-        "--hf", type=pathlib.Path, metavar="DIR", help="folder of a transformers audio encoder, run by PyTorch"
+        "--hf", type=local_path, metavar="DIR", help="folder of a transformers audio encoder, run by PyTorch"
     )
     parser.add_argument(
         "--suite",
@@ -37,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data", metavar="DIR", help="data set, or with --suite paper a folder of them; by default the run's own"
     )
-    parser.add_argument("--out", type=pathlib.Path, metavar="DIR", help="where results go; by default RUN/eval")
+    parser.add_argument("--out", type=location, metavar="DIR", help="where results go; by default RUN/eval")
     start = "run or import to compare with; by default the encoder that training began with, if it did"
     parser.add_argument("--start", type=location, metavar="DIR", help=start)
     none = "leave out the untrained encoder and the one training began with"
@@ -45,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     dry = "only tell what memory, disk and hours it will take, here and on an H100"
     parser.add_argument("--dry_run", action="store_true", help=dry)
     parser.add_argument(
-        "--floors", type=pathlib.Path, metavar="FILE", help="file in which runs on the same data share floors"
+        "--floors", type=location, metavar="FILE", help="file in which runs on the same data share floors"
     )
     parser.add_argument("--keep_features", action="store_true", help="keep the frame embeddings in OUT/cache")
 

@@ -2,11 +2,11 @@
 
 import argparse
 import dataclasses
-import pathlib
 from collections.abc import Callable
 
 from alp_jax.cli.parsers import add_action
 from alp_jax.core.errors import UserError
+from alp_jax.core.storage import local_path, location
 
 EXAMPLE = """alp qa questions --data data/mini --split train --out qa/train.jsonl
   alp qa questions --data data/mini --split test --out qa/test.jsonl
@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     ask.add_argument("--kinds", default=_KINDS, help=f"of name, yes_no, choice and describe (default {_KINDS})")
     ask.add_argument("--tasks", default="", metavar="TASK,...", help="labels to ask about; all by default")
     ask.add_argument("--limit", type=int, default=0, metavar="N", help="clips per task; 0 takes all")
-    ask.add_argument("--out", type=pathlib.Path, required=True, metavar="FILE", help="JSON lines to write")
+    ask.add_argument("--out", type=local_path, required=True, metavar="FILE", help="JSON lines to write")
     example = _SIDES.format("train", "train") + "--out qa/adapter"
     _add_train(add_action(actions, "train", "train an adapter; nothing else learns", example))
     example = _SIDES.format("answer", "test") + "\\\n      --adapter qa/adapter --out qa/answers.jsonl"
@@ -37,12 +37,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     score = add_action(
         actions, "score", "score answers without a judge", "alp qa score qa/answers.jsonl --out qa/results"
     )
-    score.add_argument("answers", type=pathlib.Path, metavar="FILE", help="answers as JSON lines")
-    score.add_argument("--out", type=pathlib.Path, required=True, metavar="DIR", help="folder for a JSON per task")
+    score.add_argument("answers", type=local_path, metavar="FILE", help="answers as JSON lines")
+    score.add_argument("--out", type=local_path, required=True, metavar="DIR", help="folder for a JSON per task")
     text = "have a language model rate answers; ALP_JUDGE_URL, ALP_JUDGE_MODEL and ALP_JUDGE_KEY say which"
     judge = add_action(actions, "judge", text, "alp qa judge qa/answers.jsonl --out qa/judged.jsonl")
-    judge.add_argument("answers", type=pathlib.Path, metavar="FILE", help="answers as JSON lines")
-    judge.add_argument("--out", type=pathlib.Path, required=True, metavar="FILE", help="ratings; results go beside it")
+    judge.add_argument("answers", type=local_path, metavar="FILE", help="answers as JSON lines")
+    judge.add_argument("--out", type=local_path, required=True, metavar="FILE", help="ratings; results go beside it")
     judge.add_argument(
         "--no_swap", action="store_true", help="ask once, not in both orders: half the price, biased by the order"
     )
@@ -52,18 +52,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
     model = parser.add_mutually_exclusive_group(required=True)
-    model.add_argument("--run", type=pathlib.Path, metavar="DIR", help="folder of a trained run: the frozen encoder")
-    model.add_argument("--model", type=pathlib.Path, metavar="DIR", help="folder that 'alp import' made")
+    model.add_argument("--run", type=location, metavar="DIR", help="folder of a trained run: the frozen encoder")
+    model.add_argument("--model", type=location, metavar="DIR", help="folder that 'alp import' made")
     parser.add_argument("--step", type=int, help="checkpoint of the run; the last one by default")
     parser.add_argument(
-        "--qa_model", type=pathlib.Path, required=True, metavar="DIR",
+        "--qa_model", type=local_path, required=True, metavar="DIR",
         help="Qwen2.5 as published: config.json, tokenizer.json, model*.safetensors",
     )  # fmt: skip
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="bfloat16", help="of the language model")
-    parser.add_argument("--questions", type=pathlib.Path, required=True, metavar="FILE", help="JSON, or a folder of it")
+    parser.add_argument("--questions", type=local_path, required=True, metavar="FILE", help="JSON, or a folder of it")
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--data", metavar="DIR", help="data set with the clips; by default the encoder's own")
-    where.add_argument("--audio", type=pathlib.Path, metavar="DIR", help="AIR-Bench's Chat or Foundation folder")
+    where.add_argument("--audio", type=local_path, metavar="DIR", help="AIR-Bench's Chat or Foundation folder")
     parser.add_argument("--max_seconds", type=float, default=30.0, help="longer sounds are cut (default 30)")
     parser.add_argument("--workers", type=int, default=2, metavar="N", help="processes that decode files (default 2)")
     parser.add_argument("--batch", type=int, default=16, metavar="N", help="questions at a time (default 16)")
@@ -78,14 +78,14 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--stack", type=int, default=5, help="frames that become one position (default 5)")
     parser.add_argument("--hidden", type=int, default=2048, help="width of the adapter (default 2048)")
     parser.add_argument("--max_frames", type=int, default=500, help="longer sounds are averaged down (default 500)")
-    parser.add_argument("--out", type=pathlib.Path, required=True, metavar="DIR", help="folder for the adapter")
+    parser.add_argument("--out", type=local_path, required=True, metavar="DIR", help="folder for the adapter")
 
 
 def _add_answer(parser: argparse.ArgumentParser) -> None:
     _add_model(parser)
-    parser.add_argument("--adapter", type=pathlib.Path, required=True, metavar="DIR", help="folder of 'alp qa train'")
+    parser.add_argument("--adapter", type=local_path, required=True, metavar="DIR", help="folder of 'alp qa train'")
     parser.add_argument("--max_tokens", type=int, default=64, help="longest answer (default 64)")
-    parser.add_argument("--out", type=pathlib.Path, required=True, metavar="FILE", help="answers as JSON lines")
+    parser.add_argument("--out", type=local_path, required=True, metavar="FILE", help="answers as JSON lines")
 
 
 def run(args: argparse.Namespace) -> dict:

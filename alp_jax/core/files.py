@@ -6,7 +6,7 @@ import json
 import os
 import pathlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from alp_jax.core.errors import UserError
@@ -59,19 +59,30 @@ def write_json(path: str | os.PathLike, value: Any) -> None:
     write_text(path, json_text(value))
 
 
-def read_json(path: str | os.PathLike, label: str = "file") -> Any:
-    """Reads a JSON file; raises UserError naming ``path`` when it is missing or not JSON."""
+def _read_local(path: str | os.PathLike) -> bytes:
+    return pathlib.Path(path).read_bytes()
+
+
+def read_json(
+    path: str | os.PathLike, label: str = "file", read: Callable[[str | os.PathLike], bytes] = _read_local
+) -> Any:
+    """Reads a JSON file; raises UserError naming ``path`` when it is missing or not JSON.
+
+    ``read`` gives its bytes: ``storage.read`` where ``path`` may be a URL.
+    """
     try:
-        return json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+        return json.loads(read(path).decode())
     except FileNotFoundError:
         raise UserError(f"{label} {path} does not exist") from None
     except (OSError, ValueError) as error:
         raise UserError(f"{label} {path} is not readable JSON: {error}") from None
 
 
-def read_object(path: str | os.PathLike, label: str = "file") -> dict[str, Any]:
+def read_object(
+    path: str | os.PathLike, label: str = "file", read: Callable[[str | os.PathLike], bytes] = _read_local
+) -> dict[str, Any]:
     """As ``read_json``; raises UserError also when the file holds something other than a JSON object."""
-    content = read_json(path, label)
+    content = read_json(path, label, read)
     if not isinstance(content, dict):
         raise UserError(f"{label} {path} is not a JSON object")
     return content

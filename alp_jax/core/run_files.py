@@ -20,7 +20,7 @@ from typing import Any, Self
 
 from alp_jax.core import storage
 from alp_jax.core.errors import UserError
-from alp_jax.core.files import read_json, write_json
+from alp_jax.core.files import read_json, read_object, write_json
 
 CONFIG, ENVIRONMENT, METRICS, LOG, OUTPUT = "config.json", "env.json", "metrics.jsonl", "log.txt", "output.txt"
 SUMMARY, DONE, CHECKPOINTS, RESULTS, FLOORS = "summary.json", "DONE", "checkpoints", "eval", "floors.json"
@@ -161,6 +161,18 @@ def result_files(results: pathlib.Path) -> Iterator[pathlib.Path]:
 def failure_files(results: pathlib.Path) -> Iterator[pathlib.Path]:
     """The files of all failures in the folder ``results``, in order of their names; none where it does not exist."""
     return iter(sorted(results.glob("*.failed")))
+
+
+def settings_in(folder: storage.Location) -> dict[str, Any] | None:
+    """The content of ``CONFIG`` of a run or an import; None where ``folder``, a path or a URL, is neither.
+
+    Raises:
+      UserError: it, or the store, cannot be read.
+    """
+    if storage.is_remote(folder):
+        storage.check_run_folder(folder, "run folder")
+    path = storage.join(folder, CONFIG)
+    return read_object(path, "run configuration", storage.read) if storage.size(path) >= 0 else None
 
 
 def is_done(folder: storage.Location) -> bool:

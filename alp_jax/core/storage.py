@@ -45,8 +45,21 @@ def resolve(folder: Location, name: str) -> str:
 
 
 def location(path: str) -> Location:
-    """A command line's ``path``: a local one as a path, a remote one as the URL it is."""
+    """A command line's ``path``: a local one as a path, a remote one as the URL it is; UserError for nearly a URL."""
+    if not is_remote(path) and (meant := _meant(path)):
+        raise UserError(f"{path} is not a URL: write {meant}")
     return path if is_remote(path) else local(path)
+
+
+def local_path(path: str) -> pathlib.Path:
+    """A command line's ``path`` to what has to be local; UserError for a URL, or nearly one."""
+    return local(location(path))
+
+
+def _meant(path: str) -> str:
+    """The URL that ``path``, in which slashes are missing, was meant to be; "" where it is a path."""
+    slip = re.match(rf"({'|'.join(STORES)}|gcs):/+", path)
+    return f"{slip[1]}://{path[slip.end() :]}" if slip else ""
 
 
 def check_run_folder(path: Location, knob: str) -> None:
@@ -77,8 +90,8 @@ def check_scheme(path: Location, knob: str) -> None:
     """
     text = os.fspath(path)
     if not is_remote(path):
-        if slip := re.match(rf"({'|'.join(STORES)}|gcs):/+", text):
-            raise UserError(f"{knob} {text} is not a URL: write {slip[1]}://{text[slip.end() :]}")
+        if meant := _meant(text):
+            raise UserError(f"{knob} {text} is not a URL: write {meant}")
         return
     scheme = text.partition("://")[0]
     if scheme not in STORES:

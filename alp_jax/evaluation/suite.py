@@ -10,7 +10,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from alp_jax.config import to_dict
-from alp_jax.core import files
+from alp_jax.core import files, storage
 from alp_jax.core.clip import SAMPLE_RATE
 from alp_jax.core.errors import UserError
 from alp_jax.core.hashing import fingerprint
@@ -127,7 +127,7 @@ class Suite:
         """What ``run_suite`` will take, as lines; see ``forecast``."""
         return lines({str(self.setup.dataset.path): self.ahead}, Encoder.of(model), self.setup.config)
 
-    def floors(self, path: pathlib.Path, folder: pathlib.Path) -> dict[str, dict[str, float]]:
+    def floors(self, path: storage.Location, folder: pathlib.Path) -> dict[str, dict[str, float]]:
         """Task -> metric -> floor; see ``floors.shared_floors``."""
 
         def compute(names: list[str]) -> dict[str, dict]:
@@ -147,7 +147,7 @@ class Suite:
 
 
 def run_suite(
-    model: EvalModel, suite: Suite, out_dir: str | pathlib.Path, *, floors_path: pathlib.Path, keep_features=False
+    model: EvalModel, suite: Suite, out_dir: str | pathlib.Path, *, floors_path: storage.Location, keep_features=False
 ) -> list[dict]:
     """Measures ``model`` on every task of ``suite``.
 
@@ -155,7 +155,7 @@ def run_suite(
     A task that fails leaves ``<task>-<pooling>.failed`` with the reason and does not stop the others.
 
     Args:
-      floors_path: file in which runs on the same data share floors.
+      floors_path: file, by path or URL, in which runs on the same data share floors.
       keep_features: leave the frame embeddings in ``out_dir/cache``.
 
     Returns:
@@ -170,7 +170,7 @@ def run_suite(
         if suite.ahead.clips > FORECAST_CLIPS:
             say("\n".join(suite.forecast(model)))
         with stage("measuring the log-mel floor", quiet=True):
-            floor_of = suite.floors(pathlib.Path(floors_path), out_dir / "cache" / "floors")
+            floor_of = suite.floors(floors_path, out_dir / "cache" / "floors")
         started = time.monotonic()
         features = suite.extract(model, {name for name, _ in todo}, out_dir / "cache" / "frames")
         encode_s = time.monotonic() - started

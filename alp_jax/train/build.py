@@ -136,9 +136,9 @@ def find_data(run_dir: str | os.PathLike, config: RunConfig) -> str | None:
     None when it is in neither place.
     """
     stated = [config.data.path]
-    environment = pathlib.Path(run_dir) / ENVIRONMENT
-    if environment.exists():
-        data = read_object(environment, "run environment").get("data", "")
+    environment = storage.join(run_dir, ENVIRONMENT)
+    if storage.size(environment) >= 0:
+        data = read_object(environment, "run environment", storage.read).get("data", "")
         if not isinstance(data, str):
             raise UserError(f"run environment {environment}: data is {data!r}, not a path")
         stated.append(data)

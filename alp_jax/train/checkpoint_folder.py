@@ -154,8 +154,9 @@ def require_any(run_dir: storage.Location) -> list[int]:
     """Steps that have a folder, intact or not.
 
     Raises:
-      UserError: no such run, or it has none.
+      UserError: no such run, or it has none, or it is in a store that cannot be reached.
     """
+    storage.check_run_folder(run_dir, "run folder")
     if not storage.names(run_dir) and not (storage.is_remote(run_dir) or storage.local(run_dir).is_dir()):
         raise UserError(f"{run_dir} does not exist or is not a folder: give the folder of a run")
     steps = numbered(run_dir)

@@ -55,7 +55,7 @@ def evaluate_run(run_dir: storage.Location, floors: str | None = None) -> list[d
             suite = open_suite(folder, config)
         for name, shortage in suite.shortages.items():
             say(f"evaluate: {name}: {shortage}")
-        return run_suite(model, suite, folder / RESULTS, floors_path=pathlib.Path(floors or folder / FLOORS))
+        return run_suite(model, suite, folder / RESULTS, floors_path=floors or folder / FLOORS)
 
 
 def trained_on(run_dir: str | pathlib.Path) -> Trained | None:

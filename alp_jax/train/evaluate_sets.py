@@ -1,5 +1,6 @@
 """Evaluates one encoder, and those it is compared with, on one data set or several, and reports the results."""
 
+import contextlib
 import dataclasses
 import functools
 import os
@@ -27,27 +28,38 @@ from alp_jax.evaluation.stats.table import notes, overlaps, table, too_small
 from alp_jax.evaluation.suite import Suite, run_suite
 from alp_jax.train.build import make_model, read_config
 from alp_jax.train.evaluate import eval_model, frozen_model, open_suite
-from alp_jax.train.remote_run import local_run, steps_for
+from alp_jax.train.remote_run import local_results, local_run, steps_for
 
 UNTRAINED, START = "untrained", "start"  # the encoders that a run is compared with
 
 
-def _wherever_it_lies(evaluate: Callable[..., dict]) -> Callable[..., dict]:
-    """``evaluate_sets`` for the URL of a run too: on a copy, whose results go up and whose name nobody sees."""
+def _wherever_they_lie(evaluate: Callable[..., dict]) -> Callable[..., dict]:
+    """``evaluate_sets`` for URLs of a run and of OUT: on copies, whose results go up and whose names nobody sees."""
 
     @functools.wraps(evaluate)
     def evaluated(folder: storage.Location, **options: Any) -> dict:
-        if not storage.is_remote(folder):
-            return evaluate(folder, **options)
-        steps = steps_for(options.get("step"), options.get("since"))
-        tell = options.pop("tell", print)
-        with local_run(folder, steps, write=options.get("out") is None) as copy:
+        out, copies = options.get("out"), dict[str, str]()
+        with contextlib.ExitStack() as stack:
+            if storage.is_remote(folder):
+                steps = steps_for(options.get("step"), options.get("since"))
+                copy = stack.enter_context(local_run(folder, steps, write=out is None))
+                copies[str(copy)], folder = os.fspath(folder), copy
+            if out is not None and storage.is_remote(out):
+                parent = out.rstrip("/").rpartition("/")[0]
+                options["out"] = stack.enter_context(local_results(out))
+                options["floors"] = options.get("floors") or storage.join(parent, FLOORS)
+                copies[str(options["out"])] = out.rstrip("/")
+            if not copies:
+                return evaluate(folder, **options)
+            tell = options.pop("tell", print)
 
             def shown(text: str) -> str:
-                return text.replace(str(copy), os.fspath(folder))
+                for copy, url in copies.items():
+                    text = text.replace(copy, url)
+                return text
 
             try:
-                result = evaluate(copy, tell=lambda lines: tell(shown(lines)), **options)
+                result = evaluate(folder, tell=lambda lines: tell(shown(lines)), **options)
             except AlpError as error:
                 raise type(error)(shown(str(error))) from error
         for one in result["sets"].values():
@@ -57,7 +69,7 @@ def _wherever_it_lies(evaluate: Callable[..., dict]) -> Callable[..., dict]:
     return evaluated
 
 
-@_wherever_it_lies
+@_wherever_they_lie
 def evaluate_sets(
     folder: pathlib.Path,
     *,
@@ -69,7 +81,7 @@ def evaluate_sets(
     out: pathlib.Path | None = None,
     start: pathlib.Path | None = None,
     baselines: bool = True,
-    floors: pathlib.Path | None = None,
+    floors: storage.Location | None = None,
     keep_features: bool = False,
     dry_run: bool = False,
     tell: Callable[[str], None] = print,
@@ -84,7 +96,7 @@ def evaluate_sets(
       step, since: as in ``load_params``.
       suite: as in ``open_suite``.
       data: a data set, or with suite ``paper`` a folder of them; None takes the run's own.
-      out: where results go, OUT; by default ``folder``/eval, with a folder in it for each of several data sets.
+      out: OUT, where results go, or its URL; by default ``folder``/eval, with a folder in it for each of several sets.
       start: as in ``baseline_models``.
       dry_run: only tell what it will take; with suite ``paper`` also for sets that are not there, at their true sizes.
       tell: receives lines for people.
@@ -123,8 +135,8 @@ def evaluate_sets(
         own_out = out or folder / RESULTS
         # Never inside the folder of results, where every .json file counts as a result.
         own_floors = floors or own_out.parent / FLOORS
-        if path is not None and data and pathlib.Path(data) != path:
-            own_out /= path.name
+        if path is not None and data and storage.location(data) != path:
+            own_out /= os.fspath(path).rpartition("/")[2]
         results = run_suite(model, tasks, own_out, floors_path=own_floors, keep_features=keep_features)
         others = {
             kind: run_suite(other, tasks, own_out / kind, floors_path=own_floors)
@@ -173,7 +185,7 @@ def _summary(
     return {"sets": sets, "left_out": left_out} | summary
 
 
-def data_sets(data: str | None, suite: str | None) -> list[pathlib.Path | None]:
+def data_sets(data: str | None, suite: str | None) -> list[storage.Location | None]:
     """The data sets to evaluate on: ``data``, or all that lie in it with ``suite`` paper; None for the run's own.
 
     Raises:
@@ -181,13 +193,17 @@ def data_sets(data: str | None, suite: str | None) -> list[pathlib.Path | None]:
     """
     if data is None:
         return [None]
-    folder = pathlib.Path(data)
-    if suite != PAPER or (folder / INFO).exists():
-        return [folder]
-    inside = sorted(path.parent for path in folder.glob(f"*/{INFO}"))
-    if not inside:
+
+    def is_set(folder: storage.Location) -> bool:
+        return storage.size(storage.join(folder, INFO)) >= 0
+
+    if suite != PAPER or is_set(data):
+        return [storage.location(data)]
+    inside = [storage.location(storage.join(data, name)) for name in storage.names(data)]
+    found = [folder for folder in inside if is_set(folder)]
+    if not found:
         raise UserError(f"--data {data} is not a data set and contains none; 'alp data build' makes one")
-    return [*inside]
+    return [*found]
 
 
 def require_tasks(data: str, suite: Suite) -> None:

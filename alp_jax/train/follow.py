@@ -28,7 +28,7 @@ def follow(
     run_dir: storage.Location,
     suite: Suite,
     out: pathlib.Path,
-    floors: pathlib.Path,
+    floors: storage.Location,
     *,
     keep_features: bool = False,
     poll_s: float = POLL_S,
@@ -72,8 +72,8 @@ def follow(
 def follow_run(
     run_dir: storage.Location,
     suite: str | None,
-    out: pathlib.Path | None,
-    floors: pathlib.Path | None,
+    out: storage.Location | None,
+    floors: storage.Location | None,
     tell: Callable[[str], None],
     *,
     keep_features: bool = False,
@@ -91,7 +91,7 @@ def follow_run(
         if storage.is_remote(run_dir) and out is None:
             copy = stack.enter_context(copied(os.fspath(run_dir), lambda name: name.startswith((FLOORS, _STEPS))))
         root = copy.folder if copy else folder
-        out, floors, every = out or root / _STEPS, floors or root / FLOORS, []
+        out, floors, every = storage.local(out or root / _STEPS), floors or root / FLOORS, []
         for step, results in follow(run_dir, tasks, out, floors, keep_features=keep_features):
             if copy:
                 copy.push()

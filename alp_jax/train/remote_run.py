@@ -97,13 +97,14 @@ def local_run(
       write: whether what the block writes goes to the store, at its end.
 
     Raises:
-      UserError: no such run or checkpoint.
+      UserError: no such run or checkpoint, or a store that cannot be reached.
       StorageError: the store cannot be read, or what was written could not be uploaded.
     """
     if not storage.is_remote(run):
         yield storage.local(run)
         return
     url = os.fspath(run)
+    storage.check_run_folder(url, "run folder")
 
     def wanted(name: str) -> bool:
         return not (_apart(name) or name.split("/")[0] in _NOT_READ)
@@ -115,6 +116,22 @@ def local_run(
             copy = stack.enter_context(copied(url, wanted, _MARKS, write=write))
             for step in {require(url, step) for step in steps}:
                 fetch_step(url, step, copy.folder)
+        except OSError as error:
+            raise StorageError(f"{url}: {error}") from None
+        yield copy.folder
+
+
+@contextlib.contextmanager
+def local_results(url: str) -> Iterator[pathlib.Path]:
+    """A local copy of the results in ``url``; what the block writes goes there at its end.
+
+    Raises:
+      UserError: nothing can be written there. StorageError: the store cannot be read or written.
+    """
+    storage.check_run_folder(url, "--out")
+    with contextlib.ExitStack() as stack:
+        try:
+            copy = stack.enter_context(copied(url, lambda name: _CACHED not in name.split("/")[:-1], write=True))
         except OSError as error:
             raise StorageError(f"{url}: {error}") from None
         yield copy.folder

@@ -9,15 +9,16 @@ import numpy as np
 import pytest
 
 from alp_jax.cli import main as cli
-from alp_jax.config import to_dict
+from alp_jax.config import model_in, to_dict
 from alp_jax.config.schema import ModelConfig
 from alp_jax.core import storage
 from alp_jax.core.errors import AlpError, StorageError, UserError
 from alp_jax.core.files import write_json
 from alp_jax.core.run_files import RESULTS
+from alp_jax.evaluation.stats.floors import shared_floors
 from alp_jax.train.checkpoint import Checkpoints, load_params
 from alp_jax.train.evaluate import _start, eval_model
-from alp_jax.train.evaluate_sets import _wherever_it_lies, evaluate_sets
+from alp_jax.train.evaluate_sets import _wherever_they_lie, evaluate_sets
 from alp_jax.train.remote_run import local_run
 
 URL = "memory://bucket/runs/read"
@@ -69,6 +70,25 @@ def test_a_text_side_that_evaluation_begins_with_brings_its_sizes(tiny):
         _start(URL, "decoder", knob, ModelConfig(), 304)
 
 
+def test_settings_of_a_run_and_floors_are_read_by_url(tiny):
+    assert model_in(URL) == tiny().model
+    assert model_in("memory://bucket/none") is None
+    with pytest.raises(UserError, match="run folder s4://bucket/run: a run folder cannot be at s4://"):
+        model_in("s4://bucket/run")
+    path, asked = "memory://bucket/floors.json", []
+
+    def compute(names):
+        asked.extend(names)
+        return {name: {"accuracy": 0.5} for name in names}
+
+    for tasks in (["a"], ["a", "b"]):
+        assert shared_floors(path, "data", tasks, compute) == {name: {"accuracy": 0.5} for name in tasks}
+    assert asked == ["a", "b"]
+    storage.write(path, b"[]")
+    with pytest.raises(UserError, match=f"floors file {path} is not a JSON object"):
+        shared_floors(path, "data", ["a"], compute)
+
+
 def test_checkpoints_are_listed_inspected_and_verified_by_url(saved, capsys):
     def call(verb, run):
         assert cli.main(["ckpt", verb, str(run), "--json"]) == 0
@@ -96,7 +116,7 @@ def test_what_is_measured_goes_to_the_store_under_its_name(tmp_path):
             raise AlpError(f"1 results failed: reasons are in {out}")
         return {"sets": {"data": {"out": str(out)}}}
 
-    anywhere = _wherever_it_lies(evaluate)
+    anywhere = _wherever_they_lie(evaluate)
     result = anywhere(URL, tell=told.append, step=3)
     assert result["sets"]["data"]["out"] == f"{URL}/eval"
     assert told == [f"the JSON of each result is in {URL}/eval"]
@@ -107,6 +127,11 @@ def test_what_is_measured_goes_to_the_store_under_its_name(tmp_path):
     assert storage.size(f"{URL}/eval/a-mean.json") > 0  # the others are there
     storage.remove(f"{URL}/eval/a-mean.json")
     anywhere(URL, tell=told.append, step=3, out=tmp_path / "out")
+    assert storage.size(f"{URL}/eval/a-mean.json") == -1
+    other = "memory://bucket/other"
+    assert anywhere(URL, tell=told.append, step=3, out=f"{other}/")["sets"]["data"]["out"] == other
+    assert told[-1] == f"the JSON of each result is in {other}"
+    assert storage.names(other) == ["a-mean.json"]
     assert storage.size(f"{URL}/eval/a-mean.json") == -1
     with local_run(pathlib.Path(tmp_path)) as folder:
         assert folder == tmp_path

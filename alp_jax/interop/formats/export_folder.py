@@ -5,6 +5,7 @@ import os
 import pathlib
 from collections.abc import Iterator
 
+from alp_jax.core import storage
 from alp_jax.core.errors import UserError
 from alp_jax.core.files import read_json, whole_folder
 
@@ -19,8 +20,8 @@ NAMES |= {"tokenizer.json", "tokenizer_config.json"}
 
 
 def check_target(out_dir: str | os.PathLike) -> None:
-    """Raises UserError unless an export may be written to ``out_dir``: absent, empty, or an earlier export."""
-    path = pathlib.Path(out_dir)
+    """Raises UserError unless an export may be written to ``out_dir``: local, and absent, empty or an export."""
+    path = storage.local_path(os.fspath(out_dir))
     if not path.exists():
         return
     if not path.is_dir():

@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import os
 import pathlib
 import signal
 import sys
@@ -37,13 +38,9 @@ class OverBudget(AlpError):
 
 
 def train_command(run: PlannedRun, folder: storage.Location) -> list[str]:
-    """``alp train --evaluate`` for one run; results that need no encoder are computed once and shared by all runs.
-
-    Runs in an object store compute them each: nobody can add to a file there while others do.
-    """
-    command = [sys.executable, "-m", "alp_jax", "train", f"--workdir={folder}", "--evaluate"]
-    if not storage.is_remote(folder):
-        command.append(f"--floors={storage.local(folder).parent.parent / FLOORS}")
+    """``alp train --evaluate`` for one run; results that need no encoder are computed once and shared by all runs."""
+    floors = storage.join(os.fspath(folder).rsplit("/", 2)[0], FLOORS)
+    command = [sys.executable, "-m", "alp_jax", "train", f"--workdir={folder}", "--evaluate", f"--floors={floors}"]
     return [*command, f"--config={run.config}", *run.flags]
 
 

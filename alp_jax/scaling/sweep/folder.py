@@ -9,7 +9,7 @@ import pathlib
 from collections.abc import Iterator
 
 from alp_jax.core import storage
-from alp_jax.core.errors import StorageError
+from alp_jax.core.errors import AlpError, StorageError
 from alp_jax.core.files import write_text
 from alp_jax.core.mirror import Mirror, copied, place
 from alp_jax.core.run_files import CONFIG, DONE, ENVIRONMENT, RESULTS, RUNS, SUMMARY
@@ -61,7 +61,11 @@ def local_sweep(sweep: storage.Location, *, write: bool = False) -> Iterator[pat
             raise StorageError(f"{url}: {error}") from None
         write_text(copy.folder / _ORIGIN, url)
         fetch_results(copy.folder)
-        yield copy.folder
+        try:
+            yield copy.folder
+        except AlpError as error:  # nobody needs to know of the copy
+            error.args = (str(error).replace(str(copy.folder), url), *error.args[1:])
+            raise
 
 
 def _own(name: str) -> bool:

@@ -59,7 +59,7 @@ def test_a_sweep_in_a_bucket_runs_once_and_is_read_from_anywhere(s3, tmp_path, m
     assert storage.size(storage.join(url, "ledger.parquet")) > 0
 
 
-def test_runs_in_a_bucket_share_no_file():
+def test_runs_in_a_bucket_share_the_floors_of_their_sweep():
     run = PlannedRun("a", "trained", "configs/pretrain.py", ("--x",), {}, 1.0)
     assert "--workdir=s3://b/runs/a" in train_command(run, "s3://b/runs/a")
-    assert not [part for part in train_command(run, "s3://b/runs/a") if "floors" in part]
+    assert "--floors=s3://b/floors.json" in train_command(run, "s3://b/runs/a")
