@@ -7,6 +7,8 @@ the same shapes.
 """
 
 import dataclasses
+import functools
+import itertools
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -21,10 +23,10 @@ _HOP = 160  # samples between feature frames, the resolution of lengths
 _MAX_BINS = 1024
 _MAX_GROUPS = 64  # lengths that an edge is chosen from
 _MAX_WIDTHS = 6  # of the text of rows of one length
-# Percent of a clip that may be cropped to fit a shorter row, and what a token counts: one after the other, until little
-# enough of the audio is padding.
+# Percent of a clip that may be cropped to fit a shorter row, and what a token counts where lengths are chosen: one
+# after the other, until little enough of the audio is padding.
 _TRIES = (0, TOKEN_SAMPLES), (8, TOKEN_SAMPLES), (16, TOKEN_SAMPLES), (25, TOKEN_SAMPLES)
-_TRIES += (25, TOKEN_SAMPLES // 2), (25, TOKEN_SAMPLES // 4)
+_TRIES += tuple((25, TOKEN_SAMPLES // share) for share in (2, 4, 8, 16, 64))
 _CROPPED = 2
 _SHAPE_COST = 300  # a shape more has to save one part in so many
 _NEVER = np.iinfo(np.int64).max // 1024
@@ -127,12 +129,20 @@ class LengthHistogram:
         count_GT = np.add.reduceat(self.count_AT[used], starts)
         sum_G, edge_G = np.add.reduceat(self.sum_A[used], starts), edges[np.append(starts[1:], len(used)) - 1]
         tries = _TRIES[:1] if every_bound else _TRIES[:4] if every_width else _TRIES
+        make = functools.partial(
+            _Ways, count_GT, sum_G, edge_G, self.widths, least=least, every_bound=every_bound, every_width=every_width
+        )
+        found: list[tuple[float, Shapes, int, int]] = []
         for crop, token in tries:
-            ways = _Ways(count_GT, sum_G, edge_G, self.widths, crop, token, least, every_bound, every_width)
-            found, fits = ways.best(max_padding)
-            if fits:
+            found.append((*make(crop=crop, token=token).best(max_padding), crop, token))
+            if found[-1][0] <= max_padding:
                 break
-        return found
+        _, shapes, crop, token = min(found, key=lambda way: max(way[0], max_padding))
+        if token < TOKEN_SAMPLES:  # the lengths are chosen; the widths of each are what tokens cost
+            ways = make(crop=crop, token=TOKEN_SAMPLES)
+            ways.keep(shapes)
+            _, shapes = ways.best(1.0)
+        return shapes
 
 
 def _groups(count_A: np.ndarray, sum_A: np.ndarray, max_A: np.ndarray) -> np.ndarray:
@@ -221,8 +231,19 @@ class _Ways:
             costs.append(reach_IW[np.arange(j - begin), last_I])
         return np.array(costs), [*ways, last_I]
 
-    def best(self, max_padding: float) -> tuple[Shapes, bool]:
-        """The cheapest shapes that leave at most ``max_padding`` of the audio empty; else those that leave least."""
+    def keep(self, shapes: Shapes) -> None:
+        """Leaves no ways but those that cut the lengths as ``shapes`` does."""
+        ends = np.searchsorted(self._edge_G, np.unique(shapes.longest)) + 1
+        cost_SGG = np.full_like(self.cost_SGG, _NEVER)
+        for i, j in itertools.pairwise([0, *ends.tolist()]):
+            cost_SGG[:, i, j] = self.cost_SGG[:, i, j]
+        self.cost_SGG = cost_SGG
+
+    def best(self, max_padding: float) -> tuple[float, Shapes]:
+        """The share of the audio that is padding, and the shapes.
+
+        They are the cheapest of those that leave at most ``max_padding`` of it empty; else those that leave least.
+        """
         G = len(self._edge_G)
         cost = {(0, 0): np.append(0, np.full(G, _NEVER))}  # (edges, shapes) -> least cost of the first lengths, [G + 1]
         came: dict[tuple[int, int], np.ndarray] = {}  # which number of widths and first length it came by
@@ -243,7 +264,7 @@ class _Ways:
         # one with fewer lengths.
         least = min(found, key=lambda way: way[1])
         fitting = [way for way in found if way[1] <= max_padding]
-        return min(fitting or [least], key=lambda way: way[0])[2], bool(fitting)
+        return min(fitting or [least], key=lambda way: way[0])[1:]
 
     def _trace(self, m: int, s: int, came: dict) -> tuple[float, Shapes]:
         """Share of padding in the audio, and the shapes, of the way that ends with ``m`` edges and ``s`` shapes."""

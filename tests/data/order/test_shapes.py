@@ -105,6 +105,23 @@ def test_planted_lengths_are_padded_little_and_hardly_cropped(name, waste):
     assert wasted(edge, heard, width) < waste < 0.5 * wasted(before, np.minimum(samples, before), 128)
 
 
+def test_where_text_and_audio_compete_for_shapes_the_audio_stays_within_its_limit():
+    rng = np.random.default_rng(1)  # captions of all lengths, whatever the clip's
+    samples = (np.exp(rng.normal(0.3, 1.1, 6000)).clip(0.1, 30) * RATE).astype(np.int64)
+    tokens = np.exp(rng.normal(3, 0.4, 6000)).clip(4, 128).astype(np.int64)
+    counts = LengthHistogram.upto(30 * RATE, text_widths(128))
+    counts.add(samples, tokens)
+    found = counts.choose(0.08)
+
+    shape = found.assign(samples, tokens)
+    edge, width = np.array(found.edges)[shape], np.array(found.tokens)[shape]
+    heard = np.minimum(samples, edge)
+    assert len(found.edges) == 12
+    assert 1 - heard.sum() / edge.sum() <= 0.08
+    assert 1 - heard.sum() / samples.sum() < 0.08
+    assert width.mean() < 0.4 * 128  # what shapes are left shorten the text
+
+
 def test_few_clips_get_no_shape_of_their_own():
     samples = np.array([10 * RATE] * 5000 + [29 * RATE] * 3)
     tokens = np.array([10] * 4990 + [100] * 13)
