@@ -5,16 +5,16 @@ from typing import Any, Generic, TypeVar, overload
 
 import pyarrow as pa
 
-ROWS = 1 << 14  # in a piece
+PIECE_ROWS = 1 << 14  # in a piece
 
 T = TypeVar("T")
 
 
-class Column(Sequence[T], Generic[T]):
+class RecordColumn(Sequence[T], Generic[T]):
     """A sequence of ``value(v)`` for every value v of ``pieces``; none of the Python values is kept.
 
     Args:
-      pieces: arrays of ROWS values, the last of as many or fewer.
+      pieces: arrays of PIECE_ROWS values, the last of as many or fewer.
       value: makes what is read of what Arrow gives.
     """
 
@@ -33,7 +33,7 @@ class Column(Sequence[T], Generic[T]):
             return [self[k] for k in range(*row.indices(len(self)))]
         if not 0 <= row < self._rows:
             raise IndexError(f"row {row} of {self._rows}")
-        piece, at = divmod(int(row), ROWS)
+        piece, at = divmod(int(row), PIECE_ROWS)
         return self._value(self._pieces[piece][at].as_py())
 
     def __iter__(self) -> Iterator[T]:

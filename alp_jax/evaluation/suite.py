@@ -27,6 +27,7 @@ from alp_jax.evaluation.stats.completeness import completeness
 from alp_jax.evaluation.stats.published import PAPER_TASKS, published_facts
 
 FORECAST_CLIPS = 20_000  # in a suite of more clips, the forecast is printed before it starts
+CHOSEN_SHAPES = 4  # buckets of lengths, about, where they are chosen for the data
 VERSION = 7  # of the results: raised when a metric or an interval is added or changes
 
 
@@ -121,11 +122,15 @@ class Suite:
         sizes = {name: size for name, one in self.evaluators.items() if (size := one.size())}
         events = [size for size in sizes.values() if size.events]  # their audio is encoded by itself
         clips = len(rows) + sum(size.clips for size in events)
-        return Ahead(clips, seconds + sum(size.clips * size.mean_seconds for size in events), sizes)
+        seconds += sum(size.clips * size.mean_seconds for size in events)
+        buckets = self.setup.data_config.bucket_seconds
+        shapes = 1 + sum(bucket < config.max_seconds for bucket in buckets) if buckets else CHOSEN_SHAPES
+        return Ahead(clips, seconds, sizes, shapes + len(events))
 
     def forecast(self, model: EvalModel) -> list[str]:
         """What ``run_suite`` will take, as lines; see ``forecast``."""
-        return lines({str(self.setup.dataset.path): self.ahead}, Encoder.of(model), self.setup.config)
+        encoder, floor = Encoder.of(model), Encoder.of(floors.log_mel_model(self.setup.feature_config))
+        return lines({str(self.setup.dataset.path): self.ahead}, encoder, self.setup.config, floor=floor)
 
     def floors(self, path: storage.Location, folder: pathlib.Path) -> dict[str, dict[str, float]]:
         """Task -> metric -> floor; see ``floors.shared_floors``."""

@@ -14,7 +14,7 @@ from alp_jax.core.errors import DataError
 from alp_jax.core.hashing import fingerprint, hash64
 from alp_jax.data.store.dataset import Dataset
 from alp_jax.data.store.records import Record
-from alp_jax.evaluation.column import ROWS, Column
+from alp_jax.evaluation.column import PIECE_ROWS, RecordColumn
 
 # of the training clips, the share to hold out and the largest allowed; clips of a class that must remain for fitting
 HELD_SHARE, MAX_HELD_SHARE, MIN_FIT = 0.2, 0.4, 3
@@ -140,8 +140,8 @@ def read_table(dataset: Dataset) -> Table:
     """Reads every record once, without its audio; a million clips take about 250 MB."""
     pieces: dict[str, list[pa.Array]] = {name: [] for name in _COLUMNS}
     splits: list[int] = []
-    for first in range(0, dataset.num_clips, ROWS):
-        records = list(dataset.described(range(first, min(first + ROWS, dataset.num_clips))))
+    for first in range(0, dataset.num_clips, PIECE_ROWS):
+        records = list(dataset.described(range(first, min(first + PIECE_ROWS, dataset.num_clips))))
         splits += [SPLITS.index(record.split) for record in records]
         for name, (kind, held, _) in _COLUMNS.items():
             pieces[name].append(pa.array(map(held, records), kind))
@@ -149,7 +149,7 @@ def read_table(dataset: Dataset) -> Table:
         source=[dataset.sources[code] for code in dataset.source.tolist()],
         split=np.array(splits, np.int8),
         used=np.array([not reason for reason in dataset.exclusions], bool)[dataset.excluded],
-        **{name: Column(pieces[name], read) for name, (_, _, read) in _COLUMNS.items()},
+        **{name: RecordColumn(pieces[name], read) for name, (_, _, read) in _COLUMNS.items()},
     )
 
 

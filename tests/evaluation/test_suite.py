@@ -123,9 +123,12 @@ def test_a_suite_tells_what_it_will_take(suite, encoder):
     assert (found.width, found.rate) == (6, 40.0)
     assert found.flops > 0
     assert Encoder.of(dataclasses.replace(encoder, frames=lambda *b: encoder.frames(*map(np.array, b)))).flops is None
-    head, encode, *results, total = suite.forecast(encoder)
+    assert found.own_s > 0
+    assert found.compile_s > 0
+    head, encode, *results, floor, total = suite.forecast(encoder)
     assert [line.split()[0] for line in results] == ["kind-mean", "kind-attention", "tags-mean", "tags-attention"]
     assert encode.startswith("planted: encode")
+    assert floor.startswith("planted: floors")
     assert "h100" in head
     assert results[0].endswith("exact")
     assert total.startswith("all ")

@@ -53,7 +53,7 @@ def test_columns_read_as_the_records_do_across_pieces(dataset, monkeypatch):
     records = [dataclasses.replace(r, events=events[: i % 3], group="" if i % 7 else r.group) for i, r in
                enumerate(dataset.records)]  # fmt: skip
     for module in (column, table):
-        monkeypatch.setattr(module, "ROWS", 100)
+        monkeypatch.setattr(module, "PIECE_ROWS", 100)
     found = read_table(type(dataset)(records))
     for name in ("id", "labels", "tags", "captions", "events"):
         values = [getattr(record, name) for record in records]

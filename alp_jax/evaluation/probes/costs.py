@@ -35,6 +35,7 @@ class Cost:
       how: in words. schedule: None where the fit is exact. sides: how many settings, and seeds, run at once.
       host, device: bytes of memory. flops: operations. traffic, read: bytes moved on the device, and read from disk.
       steps: of all fits, one after another.
+      host_s: seconds of one core of the host, for scores and targets.
     """
 
     how: str
@@ -46,6 +47,7 @@ class Cost:
     traffic: float
     read: float
     steps: int
+    host_s: float = 0.0
 
 
 def linear_probe_cost(size: TaskSize, width: int, config: EvalConfig, devices: int = 0) -> Cost:
@@ -89,7 +91,8 @@ def attention_probe_cost(size: TaskSize, frames: int, width: int, config: EvalCo
     clip = 4 * frames * width * heads + 2 * heads * values * (width + classes)
     flops = 3 * clip * seen * (settings + seeds) + clip * (looked * settings + size.test * seeds)
     weights = width * heads * (attention.KEY_WIDTH + values) + heads * values * classes
-    traffic = (settings + seeds) * plan.looks[-1] * (ADAM_BYTES * weights + 16 * plan.batch * frames * width)
+    batches = 16 * plan.batch * frames * width * (groups + seeds)
+    traffic = plan.looks[-1] * (ADAM_BYTES * weights * (settings + seeds) + batches)
     read = 2 * width * frames * (seen * (groups + seeds) + groups * looked + size.train + size.test)
     epochs = f"{seen / size.own:.0f} epochs"
     how = f"{plan.steps} steps x {plan.batch} ({epochs}), {sides[0]} settings, {sides[1]} seeds at once"

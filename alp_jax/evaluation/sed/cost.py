@@ -4,7 +4,10 @@ from alp_jax.config.schema import EvalConfig
 from alp_jax.evaluation.budget import MemoryBudget
 from alp_jax.evaluation.probes.costs import ADAM_BYTES, Cost
 from alp_jax.evaluation.probes.sizes import TaskSize
-from alp_jax.evaluation.sed import frame_probe
+from alp_jax.evaluation.sed import frame_probe, psds
+
+# seconds of a core to rank a frame of a class, to find its changes, to count one in a resample, to mark a clip's events
+RANK_S, CHANGE_S, RESAMPLE_S, TARGET_S = 3e-7, 1.6e-6, 2.2e-8, 2e-4
 
 
 def frame_probe_cost(size: TaskSize, frames: int, width: int, config: EvalConfig) -> Cost:
@@ -24,4 +27,8 @@ def frame_probe_cost(size: TaskSize, frames: int, width: int, config: EvalConfig
     how += f", {len(blocks)} passes over test clips" if len(blocks) > 1 else ""
     host, of_class = frame_probe.host_bytes(size.test, frames, width)
     host += of_class * max(block.stop - block.start for block in blocks)
-    return Cost(how, plan, (side,), host, shared + side * each, flops, traffic, read, groups * plan.steps)
+    ranked = len(plan.looks) * settings * min(size.held * frames, frame_probe.SCORED_FRAMES) + size.test * frames
+    each_frame = CHANGE_S + (psds.RESAMPLES + 1) * RESAMPLE_S
+    spent = size.classes * (RANK_S * ranked + each_frame * size.test * frames) + TARGET_S * groups * seen
+    steps = groups * plan.steps
+    return Cost(how, plan, (side,), host, shared + side * each, flops, traffic, read, steps, spent)

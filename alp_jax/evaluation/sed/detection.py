@@ -20,13 +20,12 @@ from alp_jax.evaluation.measured import Measured
 from alp_jax.evaluation.model import EvalModel
 from alp_jax.evaluation.probes.sizes import TaskSize, task_size
 from alp_jax.evaluation.sed.frame_probe import SMOOTHED, class_blocks, fit_frame_probe, frame_scores, smoothed
-from alp_jax.evaluation.sed.psds import ALPHA_ST, Changes, class_changes, psds
+from alp_jax.evaluation.sed.psds import ALPHA_ST, RESAMPLES, Changes, class_changes, psds
 from alp_jax.evaluation.sed.task import SedTask, Side, sed_task
 from alp_jax.evaluation.stats import bootstrap
 from alp_jax.evaluation.stats.metrics import average_precision
 from alp_jax.evaluation.table import Shortage
 
-RESAMPLES = 100  # for the interval; few, as each takes a whole score
 MEDIAN_S = 0.44  # of the running median over a clip's scores
 
 
