@@ -1,5 +1,13 @@
-"""How many altered copies an audit recognises by sound, how many strangers it takes for copies, and what that costs."""
+"""How many altered copies an audit recognises by sound, how many strangers it takes for copies, and what that costs.
 
+    python -m alp_jax.bench.near_duplicates --data data/mini            # the table in data/audit/reach.py
+    python -m alp_jax.bench.near_duplicates --matching 10000000,10000   # the cost of a large set
+
+The first alters clips of a data set, that of ``alp quickstart`` for the table; the second makes landmarks up.
+"""
+
+import argparse
+import json
 import time
 from collections.abc import Callable, Iterable
 
@@ -14,15 +22,12 @@ from alp_jax.data.audit.columns import Ragged
 from alp_jax.data.audit.near import Landmarks
 from alp_jax.data.audit.planted import re_encode
 from alp_jax.data.audit.stretched import Stretched
-from alp_jax.data.store.dataset import Dataset
+from alp_jax.data.store.dataset import Dataset, open_dataset
 
 HOST_S = 30.0  # length of the clips into which stretches are laid
 STRETCHES_S = (1.0, 2.0, 4.0)
-_LONG_S, _INSIDE, _MOST_S = (
-    3.0,
-    3,
-    20.0,
-)  # of the clips that give stretches; one in _INSIDE does; all are cut to _MOST_S
+_LONG_S, _INSIDE = 3.0, 3  # of the clips that give stretches; one in so many does
+_MOST_S = 20.0  # that all clips are cut to
 _BLOCK = 50_000
 
 
@@ -174,3 +179,24 @@ def _made_up(rng: np.random.Generator, clips: int, landmarks: int) -> tuple[np.n
         625, size=shape
     )
     return values.astype(np.uint64), np.arange(clips + 1) * landmarks
+
+
+def main() -> None:
+    """Parses the command line and prints what was measured: lines for ``data.audit.reach.RECALL``, then JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    measured = parser.add_mutually_exclusive_group(required=True)
+    measured.add_argument("--data", help="data set whose test clips are altered")
+    measured.add_argument("--matching", help="CLIPS,EVALUATION: numbers of training and of evaluation clips")
+    parser.add_argument("--clips", type=int, default=180, help="test clips that are altered (default: 180)")
+    args = parser.parse_args()
+    if args.matching:
+        print(json.dumps(measure_matching(*map(int, args.matching.split(","))), sort_keys=True))
+        return
+    result = measure_recall(open_dataset(args.data), args.clips)
+    for way, counts in result["recall"].items():
+        print(f'    "{way}": ({counts["found"]}, {counts["planted"]}),')
+    print(json.dumps(result, sort_keys=True))
+
+
+if __name__ == "__main__":
+    main()

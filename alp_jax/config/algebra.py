@@ -11,7 +11,7 @@ from typing import Any
 
 from alp_jax.config.errors import ConfigError
 
-Run = Mapping[str, Any]
+RunSettings = Mapping[str, Any]
 
 
 def over(key: str, values: Iterable[Any]) -> list[dict[str, Any]]:
@@ -19,7 +19,7 @@ def over(key: str, values: Iterable[Any]) -> list[dict[str, Any]]:
     return [{key: value} for value in values]
 
 
-def product(*sides: Sequence[Run]) -> list[dict[str, Any]]:
+def product(*sides: Sequence[RunSettings]) -> list[dict[str, Any]]:
     """Every run of each side with every run of the others; the last side changes fastest.
 
     Raises:
@@ -28,7 +28,7 @@ def product(*sides: Sequence[Run]) -> list[dict[str, Any]]:
     return [_merge(parts) for parts in itertools.product(*sides)]
 
 
-def zipped(*sides: Sequence[Run]) -> list[dict[str, Any]]:
+def zipped(*sides: Sequence[RunSettings]) -> list[dict[str, Any]]:
     """The first runs of all sides together, the second ones, and so on.
 
     Raises:
@@ -40,12 +40,12 @@ def zipped(*sides: Sequence[Run]) -> list[dict[str, Any]]:
     return [_merge(parts) for parts in zip(*sides, strict=True)]
 
 
-def chain(*parts: Iterable[Run]) -> list[dict[str, Any]]:
+def chain(*parts: Iterable[RunSettings]) -> list[dict[str, Any]]:
     """All runs of all parts, in order."""
     return [dict(run) for run in itertools.chain(*parts)]
 
 
-def _merge(parts: Iterable[Run]) -> dict[str, Any]:
+def _merge(parts: Iterable[RunSettings]) -> dict[str, Any]:
     merged: dict[str, Any] = {}
     for part in parts:
         for key, value in part.items():

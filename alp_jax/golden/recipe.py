@@ -18,13 +18,14 @@ from alp_jax.features.spec_augment import span_mask, time_warp
 from alp_jax.golden.case import Case
 from alp_jax.golden.compare import Line, compare
 
-BIN, MEAN = 1e-2, 1e-4  # the logarithm of tiny energies is ill conditioned, so a bin may differ more than the mean
+# The logarithm of tiny energies is ill conditioned, so a bin may differ more than the mean.
+BIN_TOLERANCE, MEAN_TOLERANCE = 1e-2, 1e-4
 PERCENT = 1e-4  # the reference computes percentages of retrieval in float32
 SUFFIX = ".wave_int16"
 TIME_AXIS = "1"
 
 
-def check_features(case: Case) -> Iterator[Line]:
+def check_log_mel(case: Case) -> Iterator[Line]:
     """All waves in one padded batch: frame counts, largest |difference|, and the mean over all bins of the case."""
     io, line = case.tensors(), partial(compare, case.name)
     features = jax.jit(partial(log_mel, config=_feature_config(case)))
@@ -38,9 +39,9 @@ def check_features(case: Case) -> Iterator[Line]:
     for row, name in enumerate(waves):
         expected = io[f"{name}.lhotse"]
         yield line(f"{name}.frames", mel_len[row], len(expected), 0)
-        yield line(f"{name}.bins", mel[row, : mel_len[row]], expected, BIN)
+        yield line(f"{name}.bins", mel[row, : mel_len[row]], expected, BIN_TOLERANCE)
         differences.append(np.abs(mel[row, : len(expected)].astype(np.float64) - expected).ravel())
-    yield line("all.mean", np.concatenate(differences).mean(), 0.0, MEAN)
+    yield line("all.mean", np.concatenate(differences).mean(), 0.0, MEAN_TOLERANCE)
 
 
 def _feature_config(case: Case) -> FeatureConfig:
@@ -110,7 +111,7 @@ def _metrics(direction: Direction) -> dict[str, float]:
 
 
 CHECKS = {
-    "fbank": check_features,
+    "fbank": check_log_mel,
     "spec_augment": check_augmentation,
     "text_clean": check_clean_up,
     "retrieval": check_retrieval,

@@ -27,7 +27,7 @@ CHECKERS: dict[str, Callable[[Case], Iterator[Line]]] = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Result:
+class CaseResult:
     """Outcome of one case: its lines, and why it stopped when it could not be run to its end."""
 
     case: str
@@ -60,7 +60,7 @@ def _covers(name: str, case: Case) -> bool:
     return case.name == name or case.name.startswith(name.rstrip("/") + "/")
 
 
-def run_case(case: Case, report: Callable[[str], None] = lambda line: None) -> Result:
+def run_case(case: Case, report: Callable[[str], None] = lambda line: None) -> CaseResult:
     """Runs one case; a kind without checker or an unusable file is a problem of that case, never an exception."""
     lines: list[Line] = []
     try:
@@ -70,13 +70,13 @@ def run_case(case: Case, report: Callable[[str], None] = lambda line: None) -> R
         for line in CHECKERS[kind](case):
             lines.append(line)
             report(str(line))
-        return Result(case.name, tuple(lines))
+        return CaseResult(case.name, tuple(lines))
     except (AlpError, ConfigError) as error:
         problem = " ".join(str(error).split())
     except Exception as error:  # a case that breaks the checker has failed; the others still run
         problem = f"{type(error).__name__}: {' '.join(str(error).split())}"
     report(f"{case.name:<28} {'(did not finish)':<44} {problem}  FAIL")
-    return Result(case.name, tuple(lines), problem)
+    return CaseResult(case.name, tuple(lines), problem)
 
 
 def check_folder(root: pathlib.Path, names: list[str], skip: list[str], report: Callable[[str], None]) -> dict:

@@ -13,7 +13,7 @@ from alp_jax.models.functional import outline
 from alp_jax.models.regularisers import Schedule, schedules_of
 from alp_jax.models.zipformer.encoder import Zipformer
 
-TOLERANCE = 1e-6  # values are below 100 and computed in float32
+_TOLERANCE = 1e-6  # values are below 100 and computed in float32
 DEFAULTS = "zipformer_default_scheduled_floats.json"
 # our path -> the reference's name; the first pattern that matches decides
 _NAMES = (
@@ -36,7 +36,7 @@ def check(case: Case) -> Iterator[Line]:
     for row in case.table():
         schedule = Schedule(tuple(map(tuple, row["pairs"])))
         values = [float(schedule(count)) for count in row["batch_count"]]
-        yield compare(case.name, f"values of {_text(schedule)}", values, row["value"], TOLERANCE)
+        yield compare(case.name, f"values of {_text(schedule)}", values, row["value"], _TOLERANCE)
     defaults = case.folder / DEFAULTS
     if defaults.is_file():
         yield from _defaults(case, read_json(defaults, "golden table"))
@@ -51,7 +51,7 @@ def _defaults(case: Case, rows: list[dict[str, Any]]) -> Iterator[Line]:
         names = [name for name in row["modules"] if not _UNUSED.fullmatch(name)]
         listed.update(names)
         worst = max((_difference(ours.get(name), schedule) for name in names), default=0.0)
-        yield Line(case.name, f"{len(names)} x {_text(schedule)}", worst, TOLERANCE)
+        yield Line(case.name, f"{len(names)} x {_text(schedule)}", worst, _TOLERANCE)
     # the reference lists a schedule once where several modules of a layer share it; all others must be listed
     shared = {schedule for name, schedule in ours.items() if name in listed}
     extra = [name for name, s in ours.items() if name not in listed and len(s.points) > 1 and s not in shared]

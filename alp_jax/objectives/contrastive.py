@@ -113,7 +113,7 @@ def why_negatives(objective: str) -> str:
     return f"objective {objective} compares a clip with the others of its batch"
 
 
-def metrics(config: ObjectiveConfig) -> tuple[str, ...]:
+def metric_names(config: ObjectiveConfig) -> tuple[str, ...]:
     """Names of what the objective reports besides the loss."""
     bias = ("logit_bias",) if config.loss == "siglip" else ()
     penalty = ("embedding_penalty",) if config.embed_reg else ()
@@ -121,5 +121,5 @@ def metrics(config: ObjectiveConfig) -> tuple[str, ...]:
 
 
 SPEC = ObjectiveSpec(
-    "contrastive", sides=(TEXT,), make=make_contrastive, metrics=metrics, coupled=True, check=check_negatives
+    "contrastive", sides=(TEXT,), make=make_contrastive, metrics=metric_names, coupled=True, check=check_negatives
 )

@@ -55,11 +55,16 @@ def make_hybrid(config: ObjectiveConfig, tokens: SpecialTokens, mesh: Mesh) -> O
     return Objective(prepare, reduce, combine)
 
 
-def metrics(config: ObjectiveConfig) -> tuple[str, ...]:
+def metric_names(config: ObjectiveConfig) -> tuple[str, ...]:
     """Names of what the objective reports besides the loss: the accuracy, and the metrics of both parts."""
     return "accuracy", *(f"{spec.name}/{name}" for spec in _PARTS for name in (*spec.metrics(config), "loss"))
 
 
 SPEC = ObjectiveSpec(
-    "hybrid", sides=(TEXT, DECODER), make=make_hybrid, metrics=metrics, coupled=True, check=contrastive.check_negatives
+    "hybrid",
+    sides=(TEXT, DECODER),
+    make=make_hybrid,
+    metrics=metric_names,
+    coupled=True,
+    check=contrastive.check_negatives,
 )

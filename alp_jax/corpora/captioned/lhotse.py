@@ -74,7 +74,7 @@ class _Cuts:
             except BadRow as error:
                 yield Rejected(where, error.reason, error.detail)
 
-    def _stretches(self, cut: dict) -> "dict[Stretch, list[dict]]":
+    def _stretches(self, cut: dict) -> "dict[_Stretch, list[dict]]":
         kind = cut.get("type", "MonoCut")
         if kind not in ("MonoCut", "MultiCut"):
             raise BadRow("unsupported_cut", f"a {kind}; only cuts of one recording can be read")
@@ -90,7 +90,7 @@ class _Cuts:
         _refuse_transforms(field(cut, "recording", dict))
         return _stretches(field(cut, "supervisions", list), start, duration, cut.get("channel"))
 
-    def _clip(self, cut: dict, stretch: "Stretch", supervisions: list[dict], split: str, alone: bool) -> Clip:
+    def _clip(self, cut: dict, stretch: "_Stretch", supervisions: list[dict], split: str, alone: bool) -> Clip:
         start, duration, channels = stretch
         own, recording = cut["id"], cut["recording"]
         recording_id = recording.get("id") or own
@@ -150,10 +150,10 @@ def _refuse_transforms(recording: dict) -> None:
         raise BadRow("unsupported_cut", f"the transform {name}({how}) of its recording; store that sound as a file")
 
 
-Stretch = tuple[float, float, tuple[int, ...] | None]  # start and length in the recording, its channels
+_Stretch = tuple[float, float, tuple[int, ...] | None]  # start and length in the recording, its channels
 
 
-def _stretches(supervisions: list, start: float, duration: float, channel: object) -> dict[Stretch, list[dict]]:
+def _stretches(supervisions: list, start: float, duration: float, channel: object) -> dict[_Stretch, list[dict]]:
     """The supervisions of a cut by the stretch they describe: the whole cut when the only one is of it.
 
     Raises:
@@ -164,7 +164,7 @@ def _stretches(supervisions: list, start: float, duration: float, channel: objec
     channels = _channels(channel)
     if len(supervisions) == 1 and _covers(supervisions[0], duration):
         return {(start, duration, channels): supervisions}
-    by_stretch: dict[Stretch, list[dict]] = {}
+    by_stretch: dict[_Stretch, list[dict]] = {}
     for one in supervisions:
         first = _number(one.get("start"), "start")  # from the start of the cut, negative if it began earlier
         last = min(first + _number(one.get("duration"), "duration"), duration)

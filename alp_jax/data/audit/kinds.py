@@ -17,7 +17,8 @@ from alp_jax.data.audit.sets import Evaluation
 from alp_jax.data.audit.stretched import Stretched
 from alp_jax.data.text.normalise import normalise
 
-RECORDING, AUDIO, NEAR, CAPTION = LEAK_KINDS = ("recording", "audio", "near", "caption")  # surest first
+RECORDING, CAPTION = "recording", "caption"
+LEAK_KINDS = (RECORDING, "audio", "near", CAPTION)  # surest first
 SAME_RECORDING = "same_recording"  # not a leak: another, or an unknown, stretch of the recording
 TOUCH_S = 0.05  # overlap of two stretches that does not count, because times are rounded
 # A caption of fewer words, or shared by more clips on either side, does not identify a clip. Nor does one of several

@@ -20,7 +20,7 @@ from alp_jax.data.building import tables
 from alp_jax.data.building.build import build
 from alp_jax.data.store.dataset import Dataset, open_dataset
 
-Published = Callable[[str, str], tuple[str, Iterable[Clip | Rejected]] | None]
+FindPublished = Callable[[str, str], tuple[str, Iterable[Clip | Rejected]] | None]
 
 RESULT = "audit.json"
 NOTHING = "no training clips, so there is nothing to audit"
@@ -30,7 +30,7 @@ _OWN_SPLITS = ("valid", "test")
 def run(
     data: str,
     against: Sequence[str],
-    published: Published,
+    published: FindPublished,
     *,
     exclude_leaks: bool = False,
     kinds: Sequence[str] | None = None,
@@ -70,7 +70,7 @@ def run(
     return summary, out or ""
 
 
-def plant(data: str, against: Sequence[str], published: Published, count: int) -> dict:
+def plant(data: str, against: Sequence[str], published: FindPublished, count: int) -> dict:
     """Plants leaks among the clips of a data set or of published metadata and counts those that an audit finds.
 
     Raises:
@@ -136,7 +136,7 @@ def own_sets(dataset: Dataset) -> list[EvalSet]:
     return [dataclasses.replace(one, name=one.name.rpartition(":")[2]) for one in sets.of_splits(dataset, _OWN_SPLITS)]
 
 
-def eval_sets(against: Sequence[str], dataset: Dataset | None, published: Published) -> list[EvalSet]:
+def eval_sets(against: Sequence[str], dataset: Dataset | None, published: FindPublished) -> list[EvalSet]:
     """The evaluation sets that ``against`` names, after those of ``dataset`` itself, each once.
 
     A name is ``DIR`` or ``DIR:split`` of a built data set, ``blacklist:FILE``, or what ``published`` reads.
@@ -152,7 +152,7 @@ def eval_sets(against: Sequence[str], dataset: Dataset | None, published: Publis
     return list(chosen.values())
 
 
-def _named(text: str, published: Published) -> list[EvalSet]:
+def _named(text: str, published: FindPublished) -> list[EvalSet]:
     if text.startswith("blacklist:"):
         return [sets.of_blacklist(text.partition(":")[2])]
     if metadata := published(text, "test"):

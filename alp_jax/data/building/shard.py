@@ -28,7 +28,7 @@ from alp_jax.data.store.mapped import write_table
 from alp_jax.data.store.schema import AUDIT_SCHEMA, INDEX_SCHEMA
 from alp_jax.data.text.normalise import normalise
 
-COLUMNS = pa.schema(
+INDEX_COLUMNS = pa.schema(
     [INDEX_SCHEMA.field(name) for name in ("offset", "length", "id")]
     + [pa.field(name, pa.string()) for name in ("source", "recording", "split", "group")]
     + [INDEX_SCHEMA.field(name) for name in ("num_samples", "num_captions")]
@@ -81,7 +81,7 @@ def write(task: Task, poisoned: dict[int, str], started: Callable[[int], None]) 
       started: called with a clip's number before the clip is touched, so the parent knows whom to blame, and with
         FINISHING when all are done.
     """
-    columns = {field.name: [] for field in COLUMNS}
+    columns = {field.name: [] for field in INDEX_COLUMNS}
     failures, offset, digest = [], 0, hashlib.sha256()
     clips = plan.read(task.plan_file, task.number)
     # The shard is complete before its index is written: a stop in between leaves no index, and the shard is done again.
@@ -114,7 +114,7 @@ def write(task: Task, poisoned: dict[int, str], started: Callable[[int], None]) 
         "sha256": digest.hexdigest(),
         "failures": failures,
     }
-    table = pa.table(columns, schema=COLUMNS.with_metadata({_META: json.dumps(meta)}))
+    table = pa.table(columns, schema=INDEX_COLUMNS.with_metadata({_META: json.dumps(meta)}))
     write_table(index_path(task.path), table)
 
 
@@ -125,7 +125,7 @@ def _where(task: Task, number: int, clip: Clip) -> tuple[str, str]:
 
 
 def _row(clip: Clip, read: reader.Sound, offset: int, length: int) -> tuple:
-    """The values of COLUMNS for one stored clip."""
+    """The values of INDEX_COLUMNS for one stored clip."""
     sound = read.samples
     stored = (offset, length, clip.id, clip.source, clip.recording, clip.split, clip.group, len(sound))
     start_s = math.nan if clip.recording_start_s is None else clip.recording_start_s
@@ -168,6 +168,6 @@ def finished(task: Task) -> bool:
     index = read_index(task.path)
     if index is None or index[1]["plan"] != task.fingerprint or storage.size(task.path) != index[1]["bytes"]:
         return False
-    if index[0].schema.names != COLUMNS.names:
+    if index[0].schema.names != INDEX_COLUMNS.names:
         return False  # written by another version
     return all(storage.size(source) == size for _, _, source, _, _, size in index[1]["failures"])

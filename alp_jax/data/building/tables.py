@@ -31,7 +31,7 @@ class Collected:
     """Finished shards.
 
     Attributes:
-      clips: ``shard.COLUMNS``, ``shard`` and ``row`` of every clip.
+      clips: ``shard.INDEX_COLUMNS``, ``shard`` and ``row`` of every clip.
       failures: ``account.FAILURES``.
       shards: their entries in ``dataset.json``.
     """

@@ -17,7 +17,7 @@ _STAGE = re.compile(r"\s*(?:(\d+)\s*:)?(.*)", re.DOTALL)
 
 
 @dataclasses.dataclass(frozen=True)
-class Weights:
+class StageWeights:
     """Integer weights of the sources, by name, from step ``start`` on."""
 
     start: int
@@ -44,7 +44,7 @@ def select(text: str, known: Sequence[str]) -> tuple[str, ...]:
     return chosen
 
 
-def parse(text: str, sources: Sequence[str], absent: Sequence[str] = ()) -> tuple[Weights, ...]:
+def parse(text: str, sources: Sequence[str], absent: Sequence[str] = ()) -> tuple[StageWeights, ...]:
     """``a=3,b=1`` or, in stages, ``0:a=3,b=1;25600:a=1,b=1``; every source of the run needs a weight in every stage.
 
     ``absent`` are chosen sources that have no clip in the rung: they need no weight and may only have 0.
@@ -68,7 +68,7 @@ def parse(text: str, sources: Sequence[str], absent: Sequence[str] = ()) -> tupl
                 raise UserError(f"{where}: source {name!r} has no weight; give it one, or leave it out in data.sources")
         if not any(weights.values()):
             raise UserError(f"{where}: all weights are 0")
-        stages.append(Weights(int(start or 0), weights))
+        stages.append(StageWeights(int(start or 0), weights))
     starts = [stage.start for stage in stages]
     if starts[0] or any(b <= a for a, b in itertools.pairwise(starts)) or any(s % BLOCK for s in starts):
         raise UserError(

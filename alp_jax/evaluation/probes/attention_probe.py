@@ -32,7 +32,7 @@ from alp_jax.evaluation.probes.data import (
 HEADS, KEY_WIDTH, VALUE_WIDTH = 4, 16, 32
 SEEDS = (0, 1, 2)  # for initial values and minibatches
 SETTINGS = tuple((lr, decay) for lr in (3e-3, 1e-2) for decay in (1e-2, 1.0))  # AdamW: learning rate, weight decay
-BATCH, MOST_BATCH = 64, 512  # clips in a minibatch: of a small set and at most
+LEAST_BATCH, MOST_BATCH = 64, 512  # clips in a minibatch: of a small set and at most
 ROUNDS = 6  # settings are scored on the held-out clips this often, at equal distances
 WARMUP = 20  # steps
 MAX_FRAME_SCALE = 4.0  # largest deviation of standardised frames
@@ -72,7 +72,7 @@ def logits(params: dict, frames_BTD: jax.Array, len_B: jax.Array) -> jax.Array:
 
 def schedule(clips: int, epochs: float, least: int) -> FitSchedule:
     """The minibatches of a fit of ``clips``: at least ``least``, and as many as ROUNDS equal rounds have."""
-    plan = FitSchedule.of(clips, epochs, least, BATCH, MOST_BATCH, looks=ROUNDS)
+    plan = FitSchedule.of(clips, epochs, least, LEAST_BATCH, MOST_BATCH, looks=ROUNDS)
     # rounded up: the last round may run a few steps beyond the schedule, where the rate is near 0
     per_round = -(-plan.steps // ROUNDS)
     return FitSchedule(plan.steps, plan.batch, tuple(per_round * (k + 1) for k in range(ROUNDS)))

@@ -33,7 +33,7 @@ from alp_jax.evaluation.probes.data import (
 )
 from alp_jax.parallel.mesh import make_mesh
 
-BATCH, MOST_BATCH = 256, 2048  # rows in a minibatch: of a small set and at most
+LEAST_BATCH, MOST_BATCH = 256, 2048  # rows in a minibatch: of a small set and at most
 LEAST = 400  # steps, for small sets
 RATE, WARMUP = 0.03, 0.05  # of Adam; the warm-up is a share of the steps
 SOFTEST = 1e-4  # variance that the flattest direction is given at least, in units of the mean variance
@@ -57,7 +57,7 @@ class Linear:
 
 def schedule(rows: int, epochs: float) -> FitSchedule:
     """The minibatches of a fit of ``rows``, with as many looks at the held-out rows as there are epochs."""
-    return FitSchedule.of(rows, epochs, LEAST, BATCH, MOST_BATCH, looks=max(1, math.ceil(epochs)))
+    return FitSchedule.of(rows, epochs, LEAST, LEAST_BATCH, MOST_BATCH, looks=max(1, math.ceil(epochs)))
 
 
 def fit_bytes(width: int, num_classes: int, batch: int, devices: int = 1) -> tuple[int, int]:

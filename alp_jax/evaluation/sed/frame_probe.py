@@ -22,7 +22,7 @@ from alp_jax.evaluation.stats.metrics import mean_average_precision
 
 SETTINGS = tuple((lr, decay) for lr in (3e-3, 1e-2, 3e-2) for decay in (1e-3, 1e-1))  # AdamW: rate, weight decay
 STEPS, WARMUP = 400, 20  # the fewest steps, for small sets
-BATCH, MOST_BATCH = 32, 64  # clips in a batch: of a small set and at most
+LEAST_BATCH, MOST_BATCH = 32, 64  # clips in a batch: of a small set and at most
 LOOKS = 4  # at the held-out frames
 SCORE_BYTES, SMOOTHED, CLASS_BYTES = 4, 8, 160  # of a test frame: a score, scores that are smoothed at once, one class
 SCORED_FRAMES = 20_000  # held-out frames, spread evenly, on which settings are compared
@@ -42,7 +42,7 @@ def moments(frames: Frames, clips: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def frame_schedule(clips: int, epochs: float) -> FitSchedule:
     """The batches of a fit of ``clips``."""
-    return FitSchedule.of(clips, epochs, STEPS, BATCH, MOST_BATCH, looks=LOOKS)
+    return FitSchedule.of(clips, epochs, STEPS, LEAST_BATCH, MOST_BATCH, looks=LOOKS)
 
 
 def fit_bytes(frames: int, width: int, classes: int, batch: int) -> tuple[int, int]:
@@ -152,11 +152,11 @@ def frame_scores(
 ) -> tuple[np.ndarray, np.ndarray]:
     """(scores_CNT float32 between 0 and 1, len_N) of ``clips``, for the classes of ``weight_DC``."""
     scores_CNT, lengths = np.zeros((len(bias_C), 0, 0), np.float32), []
-    for first, (x_NTD, len_N) in zip(range(0, len(clips), BATCH), _batches(frames, clips), strict=True):
+    for first, (x_NTD, len_N) in zip(range(0, len(clips), LEAST_BATCH), _batches(frames, clips), strict=True):
         if not first:
             scores_CNT = np.empty((len(bias_C), len(clips), x_NTD.shape[1]), np.float32)
         logits_NTC = x_NTD @ weight_DC + bias_C
-        scores_CNT[:, first : first + BATCH] = np.moveaxis(1 / (1 + np.exp(-np.clip(logits_NTC, -60, 60))), -1, 0)
+        scores_CNT[:, first : first + LEAST_BATCH] = np.moveaxis(1 / (1 + np.exp(-np.clip(logits_NTC, -60, 60))), -1, 0)
         lengths.append(len_N)
     return scores_CNT, np.concatenate(lengths)
 
@@ -170,8 +170,8 @@ def smoothed(scores_CNT: np.ndarray, len_N: np.ndarray, width: int) -> np.ndarra
 
 
 def _batches(frames: Frames, clips: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    for start in range(0, len(clips), BATCH):
-        yield frames(clips[start : start + BATCH])
+    for start in range(0, len(clips), LEAST_BATCH):
+        yield frames(clips[start : start + LEAST_BATCH])
 
 
 @functools.cache
@@ -205,8 +205,8 @@ def trainer(steps: int) -> tuple[Callable, Callable]:
 def _held_frames(frames: Frames, targets, clips: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(x_FD, target_FC) of at most about SCORED_FRAMES frames of ``clips``."""
     xs, ys = [], []
-    for start in range(0, len(clips), BATCH):
-        some = clips[start : start + BATCH]
+    for start in range(0, len(clips), LEAST_BATCH):
+        some = clips[start : start + LEAST_BATCH]
         x_NTD, len_N = frames(some)
         inside_NT = np.arange(x_NTD.shape[1]) < len_N[:, None]
         stride = max(1, len(clips) * x_NTD.shape[1] // SCORED_FRAMES)

@@ -2,7 +2,7 @@
 
 Values are shares of 1, as in our results, and the judge's scores from 1 to 10; the paper prints most shares in percent.
 Its baselines BEATs, wav2vec 2.0 and MERT are not here: their figures could not be read, only those of its supervised
-Zipformer. What the paper leaves open is said in ``Published.stated``.
+Zipformer. What the paper leaves open is said in ``PublishedResult.stated``.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -40,7 +40,7 @@ _RECALL = "recall; K and direction not stated"
 _SPEAKER = "percent; which of the three is which could not be checked"
 
 
-class Published(NamedTuple):
+class PublishedResult(NamedTuple):
     """One column of a table of the paper.
 
     Attributes:
@@ -56,29 +56,29 @@ class Published(NamedTuple):
     stated: str = ""
 
 
-def _percent(metric: str, place: str, *values: float | None, stated: str = "") -> Published:
+def _percent(metric: str, place: str, *values: float | None, stated: str = "") -> PublishedResult:
     shares = tuple(None if value is None else round(value / 100, 6) for value in values)
-    return Published(metric, shares, place, stated)
+    return PublishedResult(metric, shares, place, stated)
 
 
-def _recall(*values: float | None) -> Published:
+def _recall(*values: float | None) -> PublishedResult:
     return _percent("recall_at_10", _LANGUAGE, *values, stated=_RECALL)
 
 
 # (task, pooling, data set; "" where the name of the task tells it) -> what the paper has
-TABLES: dict[tuple[str, str, str], Published] = {
-    ("fsd50k", MEAN, ""): Published("map", (0.656, 0.625, 0.580, 0.664, 0.652), _PROBED),
+TABLES: dict[tuple[str, str, str], PublishedResult] = {
+    ("fsd50k", MEAN, ""): PublishedResult("map", (0.656, 0.625, 0.580, 0.664, 0.652), _PROBED),
     ("vggsound", MEAN, ""): _percent("accuracy", _PROBED, 56.46, 50.87, 47.79, 54.70, 53.13),
     ("voxceleb2", MEAN, ""): _percent("accuracy", _PROBED, 18.84, 46.67, 33.43, 38.17, 26.23),
     ("crema_d", MEAN, ""): _percent("accuracy", _PROBED, 67.14, 67.71, 63.60, 68.84, 65.86),
-    ("magnatagatune", MEAN, ""): Published("map", (0.407, 0.406, 0.401, 0.406, 0.410), _PROBED),
+    ("magnatagatune", MEAN, ""): PublishedResult("map", (0.407, 0.406, 0.401, 0.406, 0.410), _PROBED),
     ("nsynth_instrument", MEAN, ""): _percent("accuracy", _PROBED, 67.19, 67.30, 63.10, 69.38, 67.16),
-    (DETECTION, FRAMES, "audioset_strong"): Published("psds1", (0.216, 0.132, 0.124, 0.187, 0.145), _PROBED),
-    ("fsd50k", ATTENTION, ""): Published("map", (None, 0.640, 0.619, 0.670, None), _POOLED),
+    (DETECTION, FRAMES, "audioset_strong"): PublishedResult("psds1", (0.216, 0.132, 0.124, 0.187, 0.145), _PROBED),
+    ("fsd50k", ATTENTION, ""): PublishedResult("map", (None, 0.640, 0.619, 0.670, None), _POOLED),
     ("vggsound", ATTENTION, ""): _percent("accuracy", _POOLED, None, 52.81, 50.97, 54.89, None),
     ("voxceleb2", ATTENTION, ""): _percent("accuracy", _POOLED, None, 72.86, 56.64, 72.24, None),
     ("crema_d", ATTENTION, ""): _percent("accuracy", _POOLED, None, 74.50, 70.40, 73.09, None),
-    ("magnatagatune", ATTENTION, ""): Published("map", (None, 0.406, 0.406, 0.412, None), _POOLED),
+    ("magnatagatune", ATTENTION, ""): PublishedResult("map", (None, 0.406, 0.406, 0.412, None), _POOLED),
     ("nsynth_instrument", ATTENTION, ""): _percent("accuracy", _POOLED, None, 75.00, 72.10, 76.70, None),
     (CAPTIONING, LOCKED, "audiocaps"): _percent("rouge_l", _LANGUAGE, 46.7, 46.6, 46.7, 47.2, None),
     (CAPTIONING, LOCKED, "paraspeechcaps"): _percent("rouge_l", _LANGUAGE, 45.5, 46.3, 46.5, 46.2, None),
@@ -86,7 +86,7 @@ TABLES: dict[tuple[str, str, str], Published] = {
     (TEXT_TO_AUDIO, LOCKED, "audiocaps"): _recall(40.5, 39.3, 36.9, 42.8, None),
     (TEXT_TO_AUDIO, LOCKED, "paraspeechcaps"): _recall(49.2, 63.2, 60.2, 60.6, None),
     (TEXT_TO_AUDIO, LOCKED, "musiccaps"): _recall(24.6, 27.4, 23.0, 29.4, None),
-    ("qa_sound", JUDGED, ""): Published("score", (7.01, 6.65, 6.69, 6.73, None), _QUESTIONS),
+    ("qa_sound", JUDGED, ""): PublishedResult("score", (7.01, 6.65, 6.69, 6.73, None), _QUESTIONS),
     ("qa_Speaker_Gender_Recognition", ANSWERS, ""): _percent(
         "accuracy", _QUESTIONS, 36.5, 37.9, 44.2, 35.1, None, stated=_SPEAKER
     ),
@@ -97,7 +97,7 @@ TABLES: dict[tuple[str, str, str], Published] = {
     ("qa_Speaker_Emotion_Recontion", ANSWERS, ""): _percent(
         "accuracy", _QUESTIONS, 37.2, 63.4, 69.0, 64.5, None, stated=_SPEAKER
     ),
-    ("qa_music", JUDGED, ""): Published("score", (5.61, 5.86, 5.97, 5.63, None), _QUESTIONS),
+    ("qa_music", JUDGED, ""): PublishedResult("score", (5.61, 5.86, 5.97, 5.63, None), _QUESTIONS),
 }
 _CAPTIONED = ("audiocaps", "paraspeechcaps", "musiccaps")  # the data sets of the paper's language tasks
 _QA_TASKS = tuple(task for task, _, _ in TABLES if task.startswith("qa_"))
@@ -122,7 +122,7 @@ def _is_from(sources: Collection[str], where: str) -> bool:
     return bool(sources) and all(source == where or source.startswith(f"{where}_v") for source in sources)
 
 
-def _column(task: str, pooling: str, sources: Collection[str]) -> Published | None:
+def _column(task: str, pooling: str, sources: Collection[str]) -> PublishedResult | None:
     asked = TEXT_TO_AUDIO if task == AUDIO_TO_TEXT else task  # one figure, for one of the two
     for (name, way, where), column in TABLES.items():
         if (name, way) == (asked, pooling) and (not where or _is_from(sources, where)):
@@ -144,7 +144,7 @@ def published_facts(task: str, pooling: str, sources: Collection[str]) -> dict[s
     return facts if column is None else facts | {"published_as": f"{_measure(column)}; {column.place}"}
 
 
-def _measure(column: Published) -> str:
+def _measure(column: PublishedResult) -> str:
     return column.stated or title(column.metric)
 
 

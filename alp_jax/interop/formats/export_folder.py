@@ -15,8 +15,8 @@ CONFIG, WEIGHTS, MODULE, README = "config.json", "model.safetensors", "alp_encod
 GRAPH = "model.onnx"
 WRAPPERS = {"hear": "hear_module.py", "xares": "xares_encoder.py"}  # benchmark suite -> the module that it loads
 LEFT_BY_USE = "__pycache__"
-NAMES = {CONFIG, WEIGHTS, MODULE, README, GRAPH, *WRAPPERS.values(), LEFT_BY_USE}
-NAMES |= {"tokenizer.json", "tokenizer_config.json"}
+WRITTEN_FILES = {CONFIG, WEIGHTS, MODULE, README, GRAPH, *WRAPPERS.values(), LEFT_BY_USE}
+WRITTEN_FILES |= {"tokenizer.json", "tokenizer_config.json"}
 
 
 def check_target(out_dir: str | os.PathLike) -> None:
@@ -26,7 +26,7 @@ def check_target(out_dir: str | os.PathLike) -> None:
         return
     if not path.is_dir():
         raise UserError(f"--out {path} is a file: choose another place")
-    foreign = sorted({p.name for p in path.iterdir()} - NAMES)
+    foreign = sorted({p.name for p in path.iterdir()} - WRITTEN_FILES)
     if foreign:
         raise UserError(f"--out {path} holds {foreign[0]}, which is not from an export: choose another place")
     if any(path.iterdir()):

@@ -17,7 +17,7 @@ def main(runtime: str, model_dir: str, source: str, target: str) -> None:
         sys.modules[name] = None  # importing it is an error from here on
     import numpy as np
 
-    encode = {"torch": torch_encoder, "onnx": onnx_encoder}[runtime](model_dir)
+    encode = {"torch": load_torch, "onnx": load_onnx}[runtime](model_dir)
     outputs = {}
     with np.load(source, allow_pickle=False) as batches:
         count = len(batches.files) // 2
@@ -27,7 +27,7 @@ def main(runtime: str, model_dir: str, source: str, target: str) -> None:
     np.savez(target, **outputs)
 
 
-def torch_encoder(model_dir: str):
+def load_torch(model_dir: str):
     """The folder's own module."""
     sys.dont_write_bytecode = True
     sys.path.insert(0, model_dir)
@@ -47,7 +47,7 @@ def torch_encoder(model_dir: str):
     return encode
 
 
-def onnx_encoder(model_dir: str):
+def load_onnx(model_dir: str):
     """The folder's graph in onnxruntime."""
     import numpy as np
     import onnxruntime

@@ -17,7 +17,7 @@ NEXT = 2  # runs that are named after the best
 SHOWN = 3  # reasons, or metrics, that an error names
 _SAME = 1e-6  # chance levels that differ by more come from different test clips
 
-Result = tuple[str, str, str]  # task, pooling and metric
+ResultKey = tuple[str, str, str]  # task, pooling and metric
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,7 +121,7 @@ def rank_runs(rows: list[dict[str, Any]], best: Mapping[str, float] | None = Non
         raise UserError(_no_headline(rows, trained))
     named = _names({_result(row) for row in headline}, counted)
     lacking = _incomparable(headline, counted)
-    values: dict[str, dict[Result, float]] = {run: {} for run in trained}
+    values: dict[str, dict[ResultKey, float]] = {run: {} for run in trained}
     for row in headline:
         if (result := _result(row)) not in lacking:
             values[row["run"]][result] = counted[row["metric"]].normalised(row["value"], row["chance"])
@@ -155,11 +155,11 @@ def rank_runs(rows: list[dict[str, Any]], best: Mapping[str, float] | None = Non
     )
 
 
-def _result(row: Mapping[str, Any]) -> Result:
+def _result(row: Mapping[str, Any]) -> ResultKey:
     return row["task"], row["pooling"], row["metric"]
 
 
-def _names(results: set[Result], counted: Mapping[str, Metric]) -> dict[Result, str]:
+def _names(results: set[ResultKey], counted: Mapping[str, Metric]) -> dict[ResultKey, str]:
     """``task-pooling`` of each, with the title of its metric where there are several."""
     several = Counter(result[:2] for result in results)
     return {
@@ -197,10 +197,10 @@ def _counted(rows: list[dict[str, Any]], best: Mapping[str, float]) -> dict[str,
     return counted
 
 
-def _incomparable(rows: list[dict[str, Any]], counted: Mapping[str, Metric]) -> dict[Result, str]:
+def _incomparable(rows: list[dict[str, Any]], counted: Mapping[str, Metric]) -> dict[ResultKey, str]:
     """Results that cannot rank runs -> why: their chance level is unknown, or differs between runs."""
-    chances: dict[Result, list[float]] = {}
-    reasons: dict[Result, str] = {}
+    chances: dict[ResultKey, list[float]] = {}
+    reasons: dict[ResultKey, str] = {}
     for row in rows:
         result, metric = _result(row), counted[row["metric"]]
         chance = metric.chance if row["chance"] is None else row["chance"]

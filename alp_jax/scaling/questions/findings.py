@@ -58,10 +58,10 @@ class Verdict:
     evidence: list[Evidence]
 
 
-Fitted = tuple[Curve, Fit]
+FittedCurve = tuple[Curve, Fit]
 
 
-def paper_verdicts(fitted: list[Fitted]) -> list[Verdict]:
+def paper_verdicts(fitted: list[FittedCurve]) -> list[Verdict]:
     """A verdict for each finding, from power laws over pairs with bootstraps of different seeds.
 
     Only headline metrics count. A finding whose runs are missing is undecided and says what it lacks.
@@ -72,7 +72,7 @@ def paper_verdicts(fitted: list[Fitted]) -> list[Verdict]:
     return [_efficient(objectives), _faster(objectives), _fades(fitted), _closes(objectives)]
 
 
-def _efficient(faced: list[tuple[Fitted, Fitted]]) -> Verdict:
+def _efficient(faced: list[tuple[FittedCurve, FittedCurve]]) -> Verdict:
     probes = [_mean_gap(b, a, _title(a)) for a, b in faced if not _language(a)]
     language = [_mean_gap(b, a, _title(a)) for a, b in faced if _language(a)]
     if not probes:
@@ -82,7 +82,7 @@ def _efficient(faced: list[tuple[Fitted, Fitted]]) -> Verdict:
     return Verdict(EFFICIENT, mean.verdict, "; ".join(parts), probes + language)
 
 
-def _faster(faced: list[tuple[Fitted, Fitted]]) -> Verdict:
+def _faster(faced: list[tuple[FittedCurve, FittedCurve]]) -> Verdict:
     faced = [pair for pair in faced if _language(pair[0])]
     if not faced:
         return _missing(FASTER, "contrastive and captioning from scratch on a language task that both can do")
@@ -92,7 +92,7 @@ def _faster(faced: list[tuple[Fitted, Fitted]]) -> Verdict:
     return Verdict(FASTER, mean.verdict, f"{mean}; {lead}", slopes)
 
 
-def _fades(fitted: list[Fitted]) -> Verdict:
+def _fades(fitted: list[FittedCurve]) -> Verdict:
     starts = sorted({curve.group.get("init", glossary.SCRATCH) for curve, _ in fitted} - {glossary.SCRATCH})
     faced = [pair for start in starts for pair in _facing(fitted, "init", start, glossary.SCRATCH)]
     if not faced:
@@ -104,7 +104,7 @@ def _fades(fitted: list[Fitted]) -> Verdict:
     return Verdict(FADES, _both(mean_help, mean_fade), f"{mean_help}; {mean_fade}", helps + fades)
 
 
-def _closes(faced: list[tuple[Fitted, Fitted]]) -> Verdict:
+def _closes(faced: list[tuple[FittedCurve, FittedCurve]]) -> Verdict:
     gaps, closed = [], []
     by_setting = {tuple(a[0].group.items()): (a, b) for a, b in faced if not _language(a)}
     for a, b in by_setting.values():
@@ -135,17 +135,17 @@ def _both(*evidence: Evidence) -> str:
     return HELD if verdicts == {HELD} else NOT_HELD if NOT_HELD in verdicts else UNDECIDED
 
 
-def _facing(fitted: list[Fitted], column: str, a: str, b: str) -> list[tuple[Fitted, Fitted]]:
+def _facing(fitted: list[FittedCurve], column: str, a: str, b: str) -> list[tuple[FittedCurve, FittedCurve]]:
     """Curves (of a, of b) that differ in ``column`` alone and were measured over a common range."""
     both = [(own[a], own[b]) for _, own in apart(fitted, column) if a in own and b in own]
     return [(f, g) for f, g in both if max(f[0].x.min(), g[0].x.min()) < min(f[0].x.max(), g[0].x.max())]
 
 
-def _language(f: Fitted) -> bool:
+def _language(f: FittedCurve) -> bool:
     return glossary.is_language(f[0].group["task"])
 
 
-def _title(f: Fitted) -> str:
+def _title(f: FittedCurve) -> str:
     group = f[0].group
     return f"{glossary.task_title(group['task'])}, {glossary.pooling_title(group['pooling'])}"
 
@@ -153,7 +153,7 @@ def _title(f: Fitted) -> str:
 Gap = tuple[np.ndarray, np.ndarray, list[np.ndarray]]
 
 
-def _gap(a: Fitted, b: Fitted) -> Gap:
+def _gap(a: FittedCurve, b: FittedCurve) -> Gap:
     """Rungs of both [m], log(error of a / error of b) there [m], and of the replicas [R,m] of each kind."""
     rungs = np.intersect1d(a[0].x, b[0].x)
     if len(rungs) < 2:  # curves that share fewer than two are compared over the range where both were measured
@@ -170,15 +170,15 @@ def _evidence(gap: Gap, of: Callable[[np.ndarray], Any], title: str) -> Evidence
     return Evidence(title, value, hull([of(kind) for kind in gap[2]], value))
 
 
-def _mean_gap(a: Fitted, b: Fitted, title: str) -> Evidence:
+def _mean_gap(a: FittedCurve, b: FittedCurve, title: str) -> Evidence:
     return _evidence(_gap(a, b), lambda gap: gap.mean(-1), title)
 
 
-def _gap_at(rung: int, a: Fitted, b: Fitted, title: str) -> Evidence:
+def _gap_at(rung: int, a: FittedCurve, b: FittedCurve, title: str) -> Evidence:
     return _evidence(_gap(a, b), lambda gap: gap[..., rung], title)
 
 
-def _slope(a: Fitted, b: Fitted, title: str) -> Evidence:
+def _slope(a: FittedCurve, b: FittedCurve, title: str) -> Evidence:
     """Change of log(error of a / error of b) per tenfold increase in pairs, by least squares over the rungs."""
     gap = _gap(a, b)
     decades = np.log10(gap[0]) - np.log10(gap[0]).mean()

@@ -21,9 +21,9 @@ from alp_jax.core.files import write_bytes, write_text
 from alp_jax.core.run_files import RESULTS, Result, RunSummary, failure_files, result_files
 
 KEY = ("run", "task", "pooling", "metric")
-SUMMARY = tuple(one.name for one in dataclasses.fields(RunSummary) if one.name != "run")
+SUMMARY_COLUMNS = tuple(one.name for one in dataclasses.fields(RunSummary) if one.name != "run")
 VALUES = ("value", "interval_low", "interval_high", "chance", "floor")
-COLUMNS = (*KEY, *SUMMARY[:-1], *VALUES, SUMMARY[-1])
+COLUMNS = (*KEY, *SUMMARY_COLUMNS[:-1], *VALUES, SUMMARY_COLUMNS[-1])
 TABLE = COLUMNS[:-1]  # columns of the files made from it: without what differs from machine to machine
 
 

@@ -77,7 +77,7 @@ def test_penalties_in_sequence_select_what_they_select_side_by_side(planted, mon
     together, first = run(data_of(x, y))
     assert set(calls) == {6, 1}
     calls.clear()
-    shared, each = streamed.fit_bytes(WIDTH, CLASSES, streamed.BATCH)
+    shared, each = streamed.fit_bytes(WIDTH, CLASSES, streamed.LEAST_BATCH)
     apart, second = run(data_of(x, y), MemoryBudget(1 << 30, shared + 2 * each))
     assert set(calls) == {2, 1}
     assert (apart == together).mean() > 0.995

@@ -15,7 +15,7 @@ from alp_jax.core.names import nearest
 from alp_jax.core.progress import say
 
 FILE, CAPTION, LABEL, AUDIO = "file", "caption", "label", "audio"  # AUDIO: sound inside the table
-NAMES = {
+COLUMN_NAMES = {
     FILE: (
         *("file_name", "path", "audio", "filename", "file", "file_path", "filepath", "audio_path", "audio_file"),
         *("audio_filepath", "audio_file_path", "audio_filename", "wav"),
@@ -100,7 +100,7 @@ class Columns:
             plain = normalised(name) or f"unnamed:_{number}"
             name = name if name.strip() else f"Unnamed: {number}"
             index = _INDEX.fullmatch(plain) or (not number and _FIRST.fullmatch(plain))
-            beside = inside and plain != inside and plain in NAMES[FILE]  # repeats the name of the audio inside
+            beside = inside and plain != inside and plain in COLUMN_NAMES[FILE]  # repeats the name of the audio inside
             if index or beside or plain in self._ignored or plain in aside:
                 left.append(name)
             elif plain in own:
@@ -130,7 +130,7 @@ def known(names: Sequence[str]) -> int:
 def _meanings(own: Mapping[str, str], inside: str) -> tuple[list[Column], list[str]]:
     """(columns with a meaning, names of the others)"""
     used: dict[str, Column] = {}
-    for meaning, synonyms in NAMES.items():
+    for meaning, synonyms in COLUMN_NAMES.items():
         name = next((name for name in synonyms if name in own and name != inside), None)
         if name is not None and not (meaning == FILE and inside):
             used[name] = Column(own[name], meaning)
@@ -153,13 +153,13 @@ def _has_file(used: Sequence[Column]) -> bool:
 def _problem(names: Sequence[str], used: Sequence[Column], unknown: Sequence[str]) -> str:
     """What is wrong with the columns of a table, and what to type to fix it."""
     if not _has_file(used):
-        near = nearest(unknown[0], NAMES[FILE]) if len(unknown) == 1 else ""
+        near = nearest(unknown[0], COLUMN_NAMES[FILE]) if len(unknown) == 1 else ""
         there = f", only {', '.join(repr(name) for name in names[:_SHOWN])}" if names else ""
         return f"no column for the file{there}{near if 'did you' in near else ''}"
     shown = ", ".join(repr(name) for name in unknown[:_SHOWN])
     shown += f" and {len(unknown) - _SHOWN} more" if len(unknown) > _SHOWN else ""
     captioned = any(column.meaning == CAPTION for column in used)
-    near = nearest(unknown[0], [*NAMES, *OTHER_CAPTIONS, "caption"]) if len(unknown) == 1 else ""
+    near = nearest(unknown[0], [*COLUMN_NAMES, *OTHER_CAPTIONS, "caption"]) if len(unknown) == 1 else ""
     hint = near if "did you" in near else ""
     if not captioned:
         hint += "; none is for captions"

@@ -39,7 +39,7 @@ class Row:
 
     Attributes:
       where: file and row, for messages.
-      cells: meaning (of ``columns.NAMES``) -> value, without empty cells.
+      cells: meaning (of ``columns.COLUMN_NAMES``) -> value, without empty cells.
       captions: the cells of the columns of captions, in their order.
       labels: task -> value.
       container, member: where the audio lies if it is in a container (``Clip.member``); else "".

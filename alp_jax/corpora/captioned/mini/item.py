@@ -15,7 +15,7 @@ NAMES = {
 }  # fmt: skip
 # of the language probe: speech of at least two packages, so that training and test voices come from different ones
 PROBED = ("en", "fr", "pl", "ru", "uk")
-AUDIO = (".ogg", ".oga", ".opus", ".wav", ".flac", ".g722", ".gsm")
+AUDIO_SUFFIXES = (".ogg", ".oga", ".opus", ".wav", ".flac", ".g722", ".gsm")
 
 
 @functools.cache
@@ -86,7 +86,8 @@ class Tree:
         for root in self.roots(package):
             for path in sorted(root.rglob("*")):
                 relpath = path.relative_to(root).as_posix()
-                if under in f"/{relpath}" and path.suffix.lower() in AUDIO and not path.is_symlink() and path.is_file():
+                is_audio = path.suffix.lower() in AUDIO_SUFFIXES
+                if under in f"/{relpath}" and is_audio and not path.is_symlink() and path.is_file():
                     yield relpath, path
 
     def find(self, package: str, pattern: str) -> pathlib.Path | None:

@@ -27,7 +27,7 @@ from alp_jax.data.audio.decoders.spans import SpanFile
 from alp_jax.data.audio.errors import BadAudio
 
 VERSION = av.__version__
-CONTAINERS = "mov,matroska,webm,mp3,aac,ogg,flac,caf,wav"
+DEMUXERS = "mov,matroska,webm,mp3,aac,ogg,flac,caf,wav"
 DECODERS = "aac,alac,flac,mp3,mp3float,mp2,mp2float,opus,vorbis"  # and pcm_*
 _SHARE_BROKEN = 0.05  # of the packets: a file with more undecodable ones is corrupt
 _SLACK_S, _SLACK = 0.5, 0.02  # by how much a container may overstate its length: the larger of seconds and a share
@@ -109,7 +109,7 @@ def blocks(source: Source, stretch: Stretch, hint: Hint = _NO_HINT) -> Blocks:
 @contextlib.contextmanager
 def _open(source: Source, hint: Hint) -> Iterator[tuple]:
     """The open container and its audio stream; any error of FFmpeg's becomes a BadAudio."""
-    options = {"format_whitelist": CONTAINERS, "codec_whitelist": DECODERS}
+    options = {"format_whitelist": DEMUXERS, "codec_whitelist": DECODERS}
     with opened(source) as file, contextlib.ExitStack() as stack:
         data = io.BufferedReader(SpanFile(file, hint.spans)) if hint.spans else file
         try:

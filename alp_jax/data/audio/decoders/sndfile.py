@@ -29,7 +29,7 @@ from alp_jax.data.audio.decoders.riff import Pcm
 from alp_jax.data.audio.decoders.spans import SpanFile
 from alp_jax.data.audio.errors import BadAudio
 
-CONTAINERS = {"WAV", "WAVEX", "RF64", "W64", "FLAC", "OGG", "AIFF", "CAF", "AU", "NIST"}
+READABLE = {"WAV", "WAVEX", "RF64", "W64", "FLAC", "OGG", "AIFF", "CAF", "AU", "NIST"}
 ENCODINGS = {"PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW"}
 ENCODINGS |= {"VORBIS", "OPUS"}
 _BY_FFMPEG = {"MPEG_LAYER_II", "MPEG_LAYER_III", "ALAC_16", "ALAC_20", "ALAC_24", "ALAC_32"}
@@ -59,7 +59,7 @@ def open_file(source: Source | SpanFile) -> soundfile.SoundFile:
     try:
         if file.subtype in _BY_FFMPEG or (file.format == "OGG" and not file.frames):  # the latter: pages are damaged
             raise Unreliable
-        if file.format not in CONTAINERS or file.subtype not in ENCODINGS:
+        if file.format not in READABLE or file.subtype not in ENCODINGS:
             raise BadAudio("unsupported", f"{file.format} {file.subtype}; convert it: ffmpeg -i FILE FILE.flac")
         check_form(file.samplerate, file.channels)
         # libsndfile silently shortens a file that is cut off and mentions it only in its log

@@ -12,7 +12,7 @@ from alp_jax.scaling.report.summary import Panel, difference
 
 def context(study: Study) -> dict[str, Any]:
     tables = result_tables(study.panels, study.names, study.rungs)
-    return {"tables": tables, "protocol": protocol(study.folder, study.done)}
+    return {"tables": tables, "protocol": protocol_rows(study.folder, study.done)}
 
 
 def result_tables(panels: list[Panel], names: list[str], rungs: list[int]) -> list[dict[str, Any]]:
@@ -33,7 +33,7 @@ def result_tables(panels: list[Panel], names: list[str], rungs: list[int]) -> li
     ]
 
 
-def protocol(sweep: pathlib.Path, done: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def protocol_rows(sweep: pathlib.Path, done: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """How each result was measured, from the evaluation files of one run that has it."""
     files = {}
     for run in done:
