@@ -33,6 +33,8 @@ Where paper and code differ, both are here; every other setting holds for both, 
 With source=paper the batches of every bucket have exactly 5,120 s, and are the same on any number of devices that
 divides the argument devices. This decides where buckets can end: at whole parts of 80 s for 64 devices, so that clips
 of 30 s are in the bucket of 40 s; at whole parts of 160 s for 32, where they are in that of 32 s, with less padding.
+The captions of a captioning batch have like lengths, so that they cost what they have; those of a contrastive batch
+have any, as the code's, since worse retrieval was measured otherwise (docs/paper.md).
 Some of the code cannot be had here. It fills 30 buckets clip by clip, we have 8 shapes; it drops clips below 1 s and
 above 60 s, we crop what is longer than 40 s; it draws data sets by hours, we shuffle all clips; it averages the
 captioning loss per GPU, we average over all tokens. No decoder starts from BART: its layers have parts that this one
@@ -67,6 +69,7 @@ import dataclasses
 from alp_jax.config import MODELS, RunConfig, model_in, parse_arguments, parse_count, to_config_dict
 from alp_jax.config.arguments import choose
 from alp_jax.config.schema import (
+    CHOSEN_WIDTHS,
     DataConfig,
     DecoderConfig,
     EvalConfig,
@@ -154,7 +157,9 @@ def _data(objective: str, source: str, pairs: int, public_text: bool, text_budge
         clips_multiple={"paper": devices, "code": 8}[source],  # paper: ours; code: 8 GPUs
         tags="",  # not used
         text_clean={"contrastive": "clap", "captioning": "audio_caption"}[objective],  # code: data_module.py
-        text_widths=(),  # ours: chosen for the captions; where the data set is not there, text_budget
+        # ours: chosen for the captions, but not where they are each other's negatives, as batches would then have
+        # captions of like lengths, which costs retrieval (docs/paper.md)
+        text_widths={"contrastive": (), "captioning": CHOSEN_WIDTHS}[objective],
         text_budget=text_budget,  # code: clap/model.py, audio_caption's train.yaml
         read="random",  # this and the following: the numbers are the same
         window_shards=8,

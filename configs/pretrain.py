@@ -17,7 +17,7 @@ Length follows the paper: 600k steps from scratch, 200k from a start. Everything
 
 from alp_jax.config import MODELS, RunConfig, parse_arguments, parse_count, to_config_dict
 from alp_jax.config.arguments import choose
-from alp_jax.config.schema import DataConfig, ObjectiveConfig, TrainConfig
+from alp_jax.config.schema import CHOSEN_WIDTHS, DataConfig, ObjectiveConfig, TrainConfig
 from alp_jax.config.schema.objective import objective_names
 
 DEFAULTS = {
@@ -40,6 +40,8 @@ def get_config(arg: str | None = None):
             pairs=parse_count(values["pairs"]),
             batch_seconds=float(parse_count(values["batch_seconds"])),
             tags=values["tags"],
+            # without negatives, captions of like lengths can share a batch: they cost what they have
+            text_widths=CHOSEN_WIDTHS if values["objective"] == "captioning" else (),
         ),
         model=MODELS[choose(values["model"], MODELS, "model")],
         objective=ObjectiveConfig(name=choose(values["objective"], objective_names(), "objective")),

@@ -29,7 +29,7 @@ def get_config(arg: str | None = None):
     """The configuration for ``arg`` (``key=value,...``); an unknown key or value fails and names the nearest."""
     values = parse_arguments(arg, DEFAULTS)
     data = DataConfig(pairs=parse_count(values["pairs"]), tags=values["tags"], bucket_seconds=(1.0,))
-    data = dataclasses.replace(data, text_budget=24, text_widths=(24,))  # one program to compile
+    data = dataclasses.replace(data, text_budget=24)
     config = RunConfig(
         init=values["init"],
         data=dataclasses.replace(data, batch_seconds=5120.0, clips_per_batch=32),  # the latter counts

@@ -101,7 +101,6 @@ def tiny(tones):
                 clips_per_batch=16,
                 text_budget=12,
                 batch_seconds=20.0,
-                text_widths=(12,),
             ),
             model=ModelConfig(
                 name="tiny",

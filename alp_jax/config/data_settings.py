@@ -8,9 +8,9 @@ from typing import Any
 from alp_jax.config.arguments import parse_count
 from alp_jax.config.errors import ConfigError
 from alp_jax.config.resolve import from_dict, to_dict
-from alp_jax.config.schema import DataConfig
+from alp_jax.config.schema import CHOSEN_WIDTHS, DataConfig
 
-_AUTO = "auto"  # bucket_seconds or text_widths that are chosen
+_AUTO = "auto"  # lengths or widths that are chosen
 _WHOLE = {name for name, hint in typing.get_type_hints(DataConfig).items() if hint == tuple[int, ...]}
 
 
@@ -32,7 +32,9 @@ def _value(key: str, text: str, like: Any) -> Any:
     try:
         if isinstance(like, list):
             number = int if key in _WHOLE else _finite
-            return [] if text == _AUTO else [number(part) for part in text.strip("()").split(",") if part.strip()]
+            if text == _AUTO:
+                return list(CHOSEN_WIDTHS) if key == "text_widths" else []
+            return [number(part) for part in text.strip("()").split(",") if part.strip()]
         if isinstance(like, float):
             return _finite(text)
         return int(text) if isinstance(like, int) else text

@@ -58,7 +58,7 @@ def resolve(values: Mapping[str, Any]) -> RunConfig:
 def as_stored(values: Any) -> Any:
     """Settings of a run folder, with those that did not exist when it was made as they were then.
 
-    A new setting's default is what was done before there was one; only of text widths it is not.
+    A new setting's default is what was done before there was one.
     """
     if not isinstance(values, Mapping):
         return values
@@ -67,8 +67,6 @@ def as_stored(values: Any) -> Any:
         held = filled.get(section)
         if not isinstance(held, Mapping) or not isinstance(defaults, Mapping):
             continue
-        if section == "data" and "text_budget" in held:  # all batches had one width
-            defaults = {**defaults, "text_widths": [held["text_budget"]]}
         filled[section] = {**defaults, **held}
     return filled
 

@@ -86,15 +86,12 @@ def test_the_run_is_evaluated_with_the_results_it_had(made):
     assert after[joint] == pytest.approx(before[joint], abs=0.06)  # a clip more or less
 
 
-def test_the_run_goes_on_where_it_stopped(made, tmp_path, monkeypatch, capsys):
+def test_the_run_goes_on_where_it_stopped(made, tmp_path, monkeypatch):
     run = shutil.copytree(made / RUN, tmp_path / "run")
     any_mesh = setup.make_mesh  # it was made on one device
     monkeypatch.setattr(setup, "make_mesh", lambda mesh: any_mesh(mesh, jax.devices()[:1]))
     longer = ["--workdir", str(run), "--config", "tiny.py:pairs=64", "--config.train.steps=6", "--extend"]
-    longer += ["--config.data.max_padding=0.1"]
-    assert main(["train", *longer]) == 2  # its batches had one width, and are not those of today's default
-    assert "config.data.text_widths = [10], not []" in capsys.readouterr().err
-    alp("train", *longer, "--config.data.text_widths=(10,)")
+    alp("train", *longer, "--config.data.max_padding=0.1")
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     losses = {line["step"]: line["loss"] for line in lines if "loss" in line}
     assert list(losses) == list(range(6))

@@ -19,7 +19,7 @@ from alp_jax.data.text import training
 from alp_jax.data.text.token_lengths import token_lengths
 
 RATE = 16_000
-CONFIG = DataConfig(batch_seconds=1.6, clips_multiple=8, text_budget=128, crop_seconds=1.0)
+CONFIG = DataConfig(batch_seconds=1.6, clips_multiple=8, text_budget=128, crop_seconds=1.0, text_widths=(0,))
 
 
 @pytest.fixture(scope="module")
@@ -121,10 +121,12 @@ def test_a_forecast_says_what_batches_hold(made):
 
 def test_order_changes_with_the_widths_and_one_width_is_the_order_of_before(made):
     fixed = dataclasses.replace(CONFIG, bucket_seconds=(0.1, 0.4), text_widths=(128,))
-    changes = [{}, {"text_widths": (40, 128)}, {"text_widths": ()}, {"bucket_seconds": ()}]
+    changes = [{}, {"text_widths": (40, 128)}, {"text_widths": (0,)}, {"bucket_seconds": ()}]
     changes += [{"text_widths": (48, 128)}]  # the same clips in every bucket, in wider rows
     plans = [batch_plan.plan(made[0], dataclasses.replace(fixed, **change), seed=3) for change in changes]
     assert len({plan.fingerprint for plan in (*plans[:3], plans[4])}) == 4
+    by_default = dataclasses.replace(fixed, text_widths=DataConfig().text_widths)
+    assert batch_plan.plan(made[0], by_default, seed=3).fingerprint == plans[0].fingerprint
     assert plans[3].fingerprint == plans[0].fingerprint  # the lengths that are chosen are those that were given
     clips = dataclasses.replace(CONFIG, clips_per_batch=8)
     assert {bucket.batch for bucket in batch_plan.plan(made[0], clips, seed=3).buckets} == {8}

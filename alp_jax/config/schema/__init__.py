@@ -5,7 +5,7 @@ string.
 """
 
 from alp_jax.config.schema.cluster import CLUSTERS, ClusterConfig
-from alp_jax.config.schema.data import DataConfig
+from alp_jax.config.schema.data import CHOSEN_WIDTHS, DataConfig
 from alp_jax.config.schema.encoders import ConformerConfig, ViTConfig, ZipformerConfig
 from alp_jax.config.schema.evaluation import EvalConfig
 from alp_jax.config.schema.features import FeatureConfig, SpecAugmentConfig
@@ -16,6 +16,7 @@ from alp_jax.config.schema.run import RunConfig
 from alp_jax.config.schema.train import MeshConfig, TrainConfig
 
 __all__ = [
+    "CHOSEN_WIDTHS",
     "CLUSTERS",
     "ClusterConfig",
     "ConformerConfig",

@@ -4,6 +4,8 @@ import dataclasses
 
 from alp_jax.config.domain import setting
 
+CHOSEN_WIDTHS = (0,)  # text_widths that are chosen for the captions that the data set has
+
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
@@ -69,10 +71,11 @@ class DataConfig:
     )
     text_widths: tuple[int, ...] = setting(
         (),
-        "widths of the text of a batch, increasing up to text_budget; clips are grouped by their longest caption; () "
-        "chooses them for the captions that the data set has, text_budget alone gives all batches one width",
+        "widths of the text of a batch, increasing up to text_budget; clips are grouped by their longest caption, so "
+        "that a contrastive loss compares captions of like lengths and learns less; (0,) chooses widths for the "
+        "captions that the data set has, () gives all batches text_budget",
         unit="tokens",
-        low=1,
+        low=0,
     )
     text_budget: int = setting(
         128, "longest caption, before special tokens; what is longer is cut off", unit="tokens", low=1

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from alp_jax.config.schema import DataConfig
+from alp_jax.config.schema import CHOSEN_WIDTHS, DataConfig
 from alp_jax.core.clip import SAMPLE_RATE
 from alp_jax.core.errors import UserError
 
@@ -44,12 +44,12 @@ def assign(num_samples: np.ndarray, edges_K: np.ndarray) -> np.ndarray:
 
 
 def widths(config: DataConfig) -> np.ndarray:
-    """Widths of the text that ``config.text_widths`` names, and ``text_budget``, int64[T].
+    """Widths of the text that ``config.text_widths`` names, and ``text_budget``, int64[T]; that alone if it names none.
 
     Raises:
       UserError: ``text_budget`` leaves nothing, or the widths do not rise up to it.
     """
-    budget, given = config.text_budget, config.text_widths
+    budget, given = config.text_budget, () if config.text_widths == CHOSEN_WIDTHS else config.text_widths
     if budget < 1:
         raise UserError(f"data.text_budget = {budget} leaves no room for a caption")
     known = np.array([*(width for width in given if width != budget), budget], np.int64)

@@ -15,7 +15,7 @@ from collections.abc import Callable
 import numpy as np
 import pyarrow as pa
 
-from alp_jax.config.schema import DataConfig
+from alp_jax.config.schema import CHOSEN_WIDTHS, DataConfig
 from alp_jax.core.clip import SAMPLE_RATE
 from alp_jax.core.errors import DataError, StorageError, UserError
 from alp_jax.core.hashing import fingerprint
@@ -141,7 +141,7 @@ class Captions:
 
     def __init__(self, dataset: Dataset, config: DataConfig):
         known = buckets.widths(config)
-        self.chosen = not config.text_widths
+        self.chosen = config.text_widths == CHOSEN_WIDTHS
         self.widths = text_widths(config.text_budget) if self.chosen else known
         self._budget = config.text_budget
         self._lengths = token_lengths(dataset, config, measure=len(self.widths) > 1)

@@ -59,7 +59,7 @@ def _seen(trained: Trained, dataset: Dataset, rows: np.ndarray) -> dict[str, np.
     train = dataset if str(trained.data.path) == str(dataset.path) else open_dataset(trained.data.path)
     if train.fingerprint != trained.fingerprint:
         return None
-    one_width = dataclasses.replace(trained.data, text_widths=(trained.data.text_budget,))  # the clips are the same
+    one_width = dataclasses.replace(trained.data, text_widths=())  # the clips are the same
     rung = open_rung(train, one_width)
     blocks = columns.of_dataset(train, np.sort(np.concatenate([*rung.rows.values()])).astype(np.int64))
     comparison = compare(blocks, [of_rows("test", dataset, rows)], total=len(rung), label="overlap")
