@@ -20,6 +20,8 @@ def table(results: list[dict], baselines: dict[str, list[dict]]) -> str:
             continue
         beside = [some.get((r["task"], r["pooling"]), {}).get("value") for some in others.values()]
         values, paper = [r["chance"], r["floor"], *beside], r["published"].values()
+        if r.get("published_metric", r["metric"]) != r["metric"]:  # those are no values of this row
+            paper = ()
         rows.append(
             [r["task"], r["pooling"], r["metric"], _number(r["value"]), _interval(r["interval"])]
             + [_number(value) for value in values]

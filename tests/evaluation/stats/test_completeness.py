@@ -61,7 +61,7 @@ def test_language_figures_belong_to_a_data_set_and_say_what_is_not_stated():
     both = [published_facts(task, "lit", ["musiccaps"]) for task in ("text_to_audio", "audio_to_text")]
     assert both[0] == both[1]
     assert both[0]["published"] == dict(zip(ROWS[:4], (0.246, 0.274, 0.230, 0.294), strict=True))
-    assert both[0]["published_as"].startswith("recall; K and direction not stated; ")
+    assert both[0]["published_as"].startswith("recall; K and direction not stated, by their size R@1; ")
     assert published("qa_music", "judge", [])["captioning, scratch"] == 5.97
 
 

@@ -23,6 +23,8 @@ def test_a_line_holds_value_baselines_and_paper():
     ]
     assert " ".join(line.split()) == "kind mean accuracy 0.500 [0.400, 0.600] 0.250 - 0.125 - 0.300 to 0.450"
     assert len(head.rstrip()) <= 120
+    assert "0.450" not in table([RESULT | {"published_metric": "map"}], other)
+    assert "0.450" in table([RESULT | {"published_metric": "accuracy"}], other)
 
 
 def test_a_failed_task_is_named_and_does_not_widen_the_table():
