@@ -33,10 +33,10 @@ Where paper and code differ, both are here; every other setting holds for both, 
 With source=paper the batches of every bucket have exactly 5,120 s, and are the same on any number of devices that
 divides the argument devices. This decides where buckets can end: at whole parts of 80 s for 64 devices, so that clips
 of 30 s are in the bucket of 40 s; at whole parts of 160 s for 32, where they are in that of 32 s, with less padding.
-The captions of a captioning batch have like lengths, so that they cost what they have; those of a contrastive batch
-have any, as the code's, since worse retrieval was measured otherwise (docs/paper.md).
-Some of the code cannot be had here. It fills 30 buckets clip by clip, we have 8 shapes; it drops clips below 1 s and
-above 60 s, we crop what is longer than 40 s; it draws data sets by hours, we shuffle all clips; it averages the
+The captions of a captioning batch are similar in length, so that little is padding; those of a contrastive batch
+are of any length, as in the code, since retrieval was measured to be worse otherwise (docs/paper.md).
+Part of that code has no counterpart here. It fills 30 buckets clip by clip, we have 8 shapes; it drops clips below 1 s
+and above 60 s, we crop what is longer than 40 s; it draws data sets by hours, we shuffle all clips; it averages the
 captioning loss per GPU, we average over all tokens. No decoder starts from BART: its layers have parts that this one
 lacks.
 

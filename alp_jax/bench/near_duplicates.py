@@ -26,7 +26,7 @@ from alp_jax.data.store.dataset import Dataset, open_dataset
 
 HOST_S = 30.0  # length of the clips into which stretches are laid
 STRETCHES_S = (1.0, 2.0, 4.0)
-_LONG_S, _INSIDE = 3.0, 3  # of the clips that give stretches; one in so many does
+_LONG_S, _INSIDE = 3.0, 3  # of clips that give stretches; one in this many does
 _MOST_S = 20.0  # that all clips are cut to
 _BLOCK = 50_000
 

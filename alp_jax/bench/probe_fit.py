@@ -135,7 +135,7 @@ def main() -> None:
     parser.add_argument("--probe", choices=("mean", "attention"), default="mean")
     parser.add_argument("--share", type=float, default=1.0, help="of the clips (default: all)")
     parser.add_argument("--epochs", type=float, default=1.0)
-    parser.add_argument("--penalties", type=int, default=len(PENALTIES), help="the first so many (default: all)")
+    parser.add_argument("--penalties", type=int, default=len(PENALTIES), help="only the first N (default: all)")
     result = measure(parser.parse_args())
     print(json.dumps(result, sort_keys=True))
 

@@ -33,14 +33,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     index.add_argument("--batches", type=int, default=0, metavar="N", help="read while memory is watched (default: 0)")
     loss = action(
         "loss",
-        "memory and time of the contrastive loss and its gradients, also for batches and devices that are not at hand",
+        "memory and time of the contrastive loss and its gradients, also for more devices than this machine has",
         "alp bench loss --pairs 4096,32768 --devices 8 --rounds 0",
     )
     loss.add_argument("--pairs", default="4096", metavar="N,...", help="sizes of the global batch (default: 4096)")
     loss.add_argument("--width", type=int, default=512, metavar="D", help="of the embeddings (default: 512)")
     loss.add_argument("--loss", default="info_nce", metavar="NAME", help="info_nce (default) or siglip, with a bias")
     loss.add_argument("--chunk", type=int, metavar="N", help="columns at a time (default: config.objective.chunk)")
-    loss.add_argument("--devices", type=int, metavar="N", help="to split over (default: all); CPUs pretend to be N")
+    loss.add_argument("--devices", type=int, metavar="N", help="to split over (default: all); a CPU is split into N")
     loss.add_argument(
         "--rounds", type=int, default=5, metavar="N", help="timed runs (default: 5); 0 compiles and runs nothing"
     )

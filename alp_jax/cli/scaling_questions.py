@@ -34,7 +34,7 @@ QUESTIONS = {  # -> help, flags of the example, own settings
         {"flops": {"type": above_0, "required": True, "metavar": "N", "help": "operations of training"}},
     ),
     "plan": (
-        "find the affordable run after which the answer would be known best",
+        "find the run within a budget that would tell the most",
         _PLAN_EXAMPLE,
         {
             "budget_device_hours": {

@@ -75,7 +75,7 @@ def known() -> dict[str, Setting]:
 
 
 def unknown(name: str) -> str:
-    """One line on the dotted ``name`` that is no setting, with the ones that were probably meant."""
+    """One line on the dotted ``name`` that is not a setting, with the ones that were probably meant."""
     section, _, last = name.rpartition(".")
     key = last.lower().replace("-", "_")
     complaint = f"unknown setting {name}"
@@ -94,7 +94,7 @@ def unknown(name: str) -> str:
 
 
 def stray(name: str, fields: Iterable[str]) -> str:
-    """One line on the dotted ``name`` that is none of the ``fields`` of a dataclass beside the settings of a run."""
+    """One line on the dotted ``name`` that is not among the ``fields`` of a dataclass outside the settings of a run."""
     section, _, last = name.rpartition(".")
     close = difflib.get_close_matches(last, sorted(fields), n=1, cutoff=0.6)
     meant = f"nearest: {section}.{close[0]}" if close else f"known: {', '.join(fields)}"

@@ -24,7 +24,7 @@ _FIRST_S = 1.0  # until the first of them
 _REDRAW_S = 0.1  # between two looks of a terminal's line
 _BEAT_S = 1.0  # between two looks while nothing is counted
 _WINDOW_S = 120.0  # of work that the speed rests on, and
-_WINDOW_PIECES = 20  # at least so many pieces of it: batches of several lengths differ in cost
+_WINDOW_PIECES = 20  # at least this many pieces of it: batches of several lengths differ in cost
 _PIECE_S = 0.5  # shorter pieces are merged: work that is done in batches is often reported unit by unit
 _open: list["Progress"] = []  # the outermost first
 

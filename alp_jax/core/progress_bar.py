@@ -23,7 +23,7 @@ def is_terminal(stream: TextIO | None) -> bool:
 
 
 def show(text: str, stream: TextIO | None) -> None:
-    """Writes ``text`` at once if the stream is still open; a closed one is no reason to end the work.
+    """Writes ``text`` at once if the stream is still open; a closed one must not end the work.
 
     ``stream`` is None where whoever started this closed it.
     """

@@ -204,7 +204,7 @@ def _field(content: Any, name: str, kind: Any, where: str) -> Any:
 
 
 def _is(value: Any, kind: Any) -> bool:
-    """Whether a JSON value is of a type; integers are floats too, and true is no number."""
+    """Whether a JSON value is of a type; integers are floats too, and true is not a number."""
     if isinstance(value, bool) or (isinstance(value, float) and not math.isfinite(value)):
         return False
     return isinstance(value, kind) or (isinstance(value, int) and isinstance(0.0, kind))

@@ -37,7 +37,7 @@ class ReadAhead:
 
 
 def read_ahead(config: DataConfig, batch_bytes: int, rows: int) -> ReadAhead:
-    """How far a host reads ahead within ``data.prefetch_mb``, with batches of at most so many bytes and rows.
+    """How far a host reads ahead within ``data.prefetch_mb``, with batches of at most these many bytes and rows.
 
     Raises:
       UserError: names the setting if there is no room for one batch.

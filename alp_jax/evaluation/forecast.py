@@ -72,7 +72,7 @@ class Machine:
         return computing + cost.read / READ + cost.steps * self.step_s + cost.host_s
 
     def encode(self, encoder: "Encoder", seconds: float, shapes: int) -> float:
-        """Seconds for so many of audio, in batches of so many lengths."""
+        """Seconds to encode ``seconds`` of audio, with ``shapes`` lengths of batches to compile for."""
         own = encoder.own_s if self.local and encoder.own_s else (encoder.flops or 0) / self.encoder
         return seconds * (DECODE_S + own) + shapes * encoder.compile_s
 

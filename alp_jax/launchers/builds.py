@@ -20,7 +20,7 @@ def launch_build(job: slurm.Job, command: Sequence[str], *, dry_run: bool) -> tu
     The launch is recorded in ``OUT-launch``, beside the data set. With ``dry_run`` both scripts are returned instead.
 
     Raises:
-      UserError: the command is no build, names no --out, or a part; sbatch is not installed.
+      UserError: the command is not a build, lacks --out, or names a part; sbatch is not installed.
       AlpError: SLURM refused.
     """
     command = list(command)

@@ -82,7 +82,7 @@ def run(command: Sequence[str], environs: Sequence[Mapping[str, str]]) -> int:
 
     Each line they print is prefixed with the number of its process. SIGTERM and SIGINT are passed on. Once one fails
     the others have some seconds to end by themselves, as the processes of one run do, and are then killed. One that was
-    stopped (exit code 42) has not failed: others may still be saving.
+    stopped (exit code 42) did not fail: others may still be saving.
 
     Returns:
       0, or the exit code of the first that failed; 42 where they were stopped and can go on.

@@ -163,7 +163,7 @@ class Draws:
         return jax.random.uniform(jax.random.fold_in(self._key, next(self._masks)), shape)
 
     def remaining(self) -> DrawCounts:
-        """What has not been taken: nothing, once the module that was counted has run."""
+        """What is left to take: nothing, once the module that was counted has run."""
         pools = (self._scalars, self._clips, self._whitening)
         return DrawCounts(*(sum(1 for _ in pool) for pool in pools), self._channels_BC.shape[1] - self._channels_taken)
 

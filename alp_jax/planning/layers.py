@@ -230,7 +230,7 @@ def _sum(program: Program, pieces: list[tuple[Compiled, int]]) -> Compiled:
 
 
 def _added(pieces: Iterable[tuple[Traffic, int]]) -> Traffic:
-    """The sum of traffic, each so many times; kernels whose counts cancel, as times may be negative, are left out."""
+    """The sum of each traffic times its number, which may be negative; kernels whose counts cancel are left out."""
     totals: dict[str, dict] = {"kernels": {}, "collectives": {}}
     for traffic, times in pieces:
         for name, total in totals.items():

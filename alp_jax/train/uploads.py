@@ -75,7 +75,7 @@ class Uploads:
         if self._lease.last_stage == identity:
             self._mirror.pull(only_missing=True)
         else:
-            named.unlink(missing_ok=True)  # first: what a kill leaves of this is no stage
+            named.unlink(missing_ok=True)  # first: what a kill leaves of this is not a stage
             for path in stage.iterdir():
                 if path.is_dir():
                     shutil.rmtree(path)

@@ -23,7 +23,7 @@ def add(action: Callable[..., argparse.ArgumentParser]) -> None:
         "data", metavar="DIR|CORPUS:FILE", help="a built data set, or published metadata of training clips"
     )
     add_against(audit)
-    audit.add_argument("--exclude", action="store_true", help="take what is found out of use; no shard is touched")
+    audit.add_argument("--exclude", action="store_true", help="mark what is found as unused; no shard is changed")
     audit.add_argument(
         "--kinds",
         nargs="+",

@@ -69,7 +69,7 @@ def add(action: Callable[..., argparse.ArgumentParser]) -> None:
         help="use a stretch of a recording, and a sound, once in a source, once in all, or none (default: source)",
     )
     add_against(build)
-    build.add_argument("--keep_leaks", action="store_true", help="use training clips that are evaluation clips, too")
+    build.add_argument("--keep_leaks", action="store_true", help="also use training clips that are evaluation clips")
     captions = build.add_argument_group("captions of training clips that are kept (default: all)")
     captions.add_argument("--min_words", type=int, default=0, metavar="N")
     captions.add_argument("--max_words", type=int, default=0, metavar="N")

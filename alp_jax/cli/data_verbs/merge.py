@@ -7,10 +7,10 @@ from collections.abc import Callable
 def add(action: Callable[..., argparse.ArgumentParser]) -> None:
     merge = action(
         "merge",
-        "make one data set of several built ones; their shards stay where they are",
+        "merge built data sets into one; their shards stay where they are",
         "alp data merge data/audiocaps data/clotho data/wavcaps --out data/all",
     )
-    merge.add_argument("paths", nargs="+", metavar="DIR", help="data sets; of one id the clip of the first is used")
+    merge.add_argument("paths", nargs="+", metavar="DIR", help="data sets; of clips of one id, the first is used")
     merge.add_argument("--out", required=True, metavar="DIR", help="empty folder or URL")
     merge.add_argument(
         "--dedupe",

@@ -14,7 +14,7 @@ class CaptionFilter:
     """Which captions of training clips are kept; evaluation splits are never touched.
 
     Attributes:
-      min_words, max_words: limits on words separated by white space; 0 is no limit.
+      min_words, max_words: limits on words separated by white space; 0 means no limit.
       min_ascii: share of the characters that must be ASCII, 0 to 1.
       no_defects: whether to drop captions with a defect of ``artefacts.DEFECTS``, such as a language model's refusal.
     """

@@ -136,7 +136,7 @@ def work_folder(out: str, part: BuildPart = WHOLE_BUILD) -> Iterator[pathlib.Pat
 
 
 def num_shards(clips: int, asked: int) -> int:
-    """Number of shards for so many clips: ``asked``, or one chosen here if that is 0."""
+    """Number of shards for this many clips: ``asked``, or one chosen here if that is 0."""
     return min(clips, asked or min(_MAX_SHARDS, -(-clips // _CLIPS_PER_SHARD)))
 
 

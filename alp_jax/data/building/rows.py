@@ -48,7 +48,7 @@ def digest(values: tuple) -> bytes:
     """16 bytes that identify what is stored of a row, whatever folder holds its audio.
 
     Raises:
-      UnicodeEncodeError: a text that is no valid Unicode (half of a surrogate pair).
+      UnicodeEncodeError: a text that is not valid Unicode (half of a surrogate pair).
       ValueError: a number that is not finite.
     """
     name = values[_AUDIO_PATH].rpartition("/")[2]

@@ -103,7 +103,7 @@ def _merged(
     if there and tables.read_json(home, _MERGED).get("of") == wanted:
         return tables.read_json(out, INFO)["accounting"], audit.kept_audit(out)
     storage.remove(storage.join(home, _MERGED))
-    for name in (INFO, *storage.names(out)):  # dataset.json first: from then on it is no data set
+    for name in (INFO, *storage.names(out)):  # dataset.json first: without it, this is not a data set
         if name in (INFO, AUDIT, audit.RESULT) or (name.startswith("index") and name.endswith(".arrow")):
             storage.remove(storage.join(out, name))
     accounting = merge(folders, out, dedupe=dedupe, least=1)

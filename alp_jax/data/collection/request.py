@@ -103,7 +103,7 @@ class Request:
         return self.workers or len(usable_cores())
 
 
-def one(request: Request, opened: Opened, published: audit.Published, looked_at: str) -> tuple[dict, list[str]]:
+def one(request: Request, opened: Opened, published: audit.FindPublished, looked_at: str) -> tuple[dict, list[str]]:
     """Builds, or with ``dry_run`` previews, one corpus: the result, and lines that tell it.
 
     Args:
@@ -146,7 +146,7 @@ def several(
     missing: Mapping[str, str],
     absent: Mapping[str, Load],
     lists: Sequence[str],
-    published: audit.Published,
+    published: audit.FindPublished,
 ) -> tuple[dict, list[str]]:
     """Builds, or with ``dry_run`` previews, a collection: the result, and lines that tell it.
 

@@ -133,7 +133,7 @@ def check_share(recipe: compose.Recipe, config: DataConfig, parts: int, label: s
 
 
 def padding(rung: Rung, entries_KC: np.ndarray) -> dict[str, float | None]:
-    """``padding``, ``text_padding`` and ``waste`` of batches that take so many clips from every (bucket, component)."""
+    """``padding``, ``text_padding`` and ``waste`` where batches take ``entries_KC`` clips of (bucket, component)."""
     summary = rung.summary
     rate_KC = entries_KC / np.maximum(1, np.array(summary.clips))
     rows_K = entries_KC.sum(1)

@@ -28,7 +28,7 @@ _MAX_WIDTHS = 6  # of the text of rows of one length
 _TRIES = (0, TOKEN_SAMPLES), (8, TOKEN_SAMPLES), (16, TOKEN_SAMPLES), (25, TOKEN_SAMPLES)
 _TRIES += tuple((25, TOKEN_SAMPLES // share) for share in (2, 4, 8, 16, 64))
 _CROPPED = 2
-_SHAPE_COST = 300  # a shape more has to save one part in so many
+_SHAPE_COST = 300  # one more shape must save at least one part in this many
 _NEVER = np.iinfo(np.int64).max // 1024
 
 
@@ -38,8 +38,8 @@ class Shapes:
 
     Attributes:
       edges: samples of a row.
-      longest: clips up to so many samples take this row, cropped to it if they are longer; those that are longer than
-        all of these take the last. Shapes of equal ``longest`` differ only in tokens.
+      longest: clips of up to this many samples take this row, cropped to it if they are longer; those that are longer
+        than all of these take the last. Shapes of equal ``longest`` differ only in tokens.
       tokens: width of the text.
     """
 

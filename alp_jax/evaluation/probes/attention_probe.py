@@ -82,7 +82,7 @@ def fit_bytes(frames: int, width: int, num_classes: int, batch: int, own_batches
     """Bytes on a device: those that all fits of a step share, and those of each.
 
     Args:
-      frames: per clip. own_batches: whether every fit has its own minibatches, as seeds have and settings have not.
+      frames: per clip. own_batches: whether every fit has its own minibatches: seeds do, settings do not.
     """
     batch, classes = max(batch, CHUNK), padded_classes(num_classes)
     read = 4 * 3 * batch * frames * width

@@ -51,7 +51,7 @@ class Cost:
 
 
 def linear_probe_cost(size: TaskSize, width: int, config: EvalConfig, devices: int = 0) -> Cost:
-    """The linear probe on vectors of ``width``, over so many devices (0: those that the probe takes here)."""
+    """The linear probe on vectors of ``width``, over this many devices (0: as many as the probe takes here)."""
     budget, classes, penalties = MemoryBudget.of(config), padded_classes(size.classes), len(linear.PENALTIES)
     answered, row = 2 * size.test * width * classes, 4 * width
     if linear.is_exact(size.train, width, size.classes, budget):

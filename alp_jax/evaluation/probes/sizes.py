@@ -1,4 +1,4 @@
-"""The true sizes of the labelled sets of the paper, for plans and tests where the sets are not at hand.
+"""The true sizes of the labelled sets of the paper, for plans and tests that do not have the sets.
 
 Counts are those of the published tables: clips that are still on YouTube are fewer. VoxCeleb2 has no official split by
 utterance, so one clip in ten of its development part is taken as test, and half as many to select settings.

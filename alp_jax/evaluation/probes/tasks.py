@@ -40,7 +40,7 @@ class Task(Split):
 
 
 def build_tasks(table: Table, config: EvalConfig) -> tuple[dict[str, Task], dict[str, Shortage]]:
-    """The tasks that have at least two classes left, by name, and why the others have not.
+    """The tasks that have at least two classes left, by name, and why the others do not.
 
     Raises:
       DataError: a group is in both training and test of one task.

@@ -1,4 +1,4 @@
-"""Proof that a written folder holds the model: read back, and run by what it was written for without JAX at hand."""
+"""Proof that a written folder holds the model: read back, and run by what it was written for, without JAX."""
 
 import json
 import math

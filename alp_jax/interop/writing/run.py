@@ -14,7 +14,7 @@ from alp_jax.interop.writing.compare import parity_data
 from alp_jax.train.build import read_config, run_tokenizer
 from alp_jax.train.checkpoint import load_params
 
-CAPTIONS = 20_000  # at most so many of the data set, to compare a tokenizer on
+CAPTIONS = 20_000  # of the data set at most, to compare a tokenizer on
 SENTENCES = ("a dog", "rain on a roof", "two people talk while a train passes", "slow piano music with a soft drum")
 
 

@@ -189,7 +189,7 @@ def number(cell: Any) -> float | None:
 
 
 class _Unusable(Exception):
-    """Why a row is no point of a curve."""
+    """Why a row is not a point of a curve."""
 
 
 def _needed(x: tuple[str, ...], columns: list[str]) -> list[str]:

@@ -29,7 +29,7 @@ class Candidate:
 
     Attributes:
       x: its input. hours: what it is expected to take, in device-hours.
-      left: variance of the answer with this run, divided by the variance without it; 1 is no help.
+      left: variance of the answer with this run, divided by the variance without it; at 1 it does not help.
       again: whether runs at this input exist already, so that the candidate is another seed.
     """
 

@@ -46,7 +46,7 @@ def collect_finished(out: pathlib.Path) -> tuple[list[dict[str, Any]], Ledger]:
     Raises:
       UserError: no such sweep, a driver is at work in it, or its ledger is damaged.
     """
-    read_json(out / SWEEP, "sweep state")  # before the lock, whose file would appear in a folder that is no sweep
+    read_json(out / SWEEP, "sweep state")  # before the lock, whose file would appear in a folder that is not a sweep
     with Lock(out / LOCK, 0.0, f"--out {out}: a driver is running this sweep and collects it: try again later"):
         state = read_json(out / SWEEP, "sweep state")  # again: a driver that has just ended may have changed it
         observe(out, state["runs"])
@@ -81,7 +81,7 @@ def _newest(folder: pathlib.Path, pattern: str) -> pathlib.Path | None:
 
 
 def _ended(log: pathlib.Path) -> dict[str, Any]:
-    """How the job behind ``log`` ended; empty where it has not, or the log does not say."""
+    """How the job behind ``log`` ended; empty where it did not end, or the log does not say."""
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
     code = _EXIT.search(lines[-1]) if lines else None
     if code is None:
