@@ -62,7 +62,7 @@ OWNERS = {
 WITHOUT_JAX = ("corpora/", "data/", "core/", "config/")
 FORBIDDEN_ANYWHERE = {"pickle", "tensorflow"}
 # cli/ parses, calls one function and prints. The limits are what there is: they come down with it, and never go up.
-CLI_LINES = 2444
+CLI_LINES = 2442
 CLI_FILE_LINES = 200
 CLI_FUNCTIONS = 11  # of one file
 CLI_BASES = {"argparse.ArgumentParser", "argparse.Action"}  # what classes of cli/ may be made of

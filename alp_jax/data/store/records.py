@@ -285,6 +285,7 @@ class FrameBytes(NamedTuple):
 
 
 def as_frame_bytes(found: bytes) -> FrameBytes:
+    """Cuts a whole frame into its parts."""
     return FrameBytes(found[:HEADER], found[HEADER:-FOOTER], found[-FOOTER:])
 
 
