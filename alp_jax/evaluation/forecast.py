@@ -24,12 +24,13 @@ from alp_jax.evaluation.model import EvalModel
 from alp_jax.evaluation.probes.costs import Cost, attention_probe_cost, linear_probe_cost
 from alp_jax.evaluation.probes.sizes import SIZES, TaskSize
 from alp_jax.evaluation.sed.cost import frame_probe_cost
+from alp_jax.evaluation.text_costs import TextSize, text_side_costs
 
 PROBE_SHARE, TRAFFIC_SHARE = 0.3, 0.6  # of an accelerator's peaks that the small products of probes reach
 ENCODER_SHARE = 0.08  # of its bfloat16 peak: encoders are bound by memory traffic, see 13,000 s of audio per second
 READ = 0.4e9  # bytes per second of features that one process reads and makes batches of
 DECODE_S = 2.4e-4  # seconds that a second of audio takes to be read and decoded
-COMPILE_S = 6.0  # of a probe's programs
+COMPILE_S, TEXT_COMPILE_S = 6.0, 15.0  # of a probe's programs, and of a text side's
 TRIED_CLIPS, TRIED_S = 4, 10.0  # of silence that the encoder is asked about
 
 
@@ -119,12 +120,16 @@ class Encoder:
 
 @dataclasses.dataclass(frozen=True)
 class Ahead:
-    """One data set to evaluate on: clips to encode, seconds of audio in them, the probes' tasks, lengths of batches."""
+    """One data set to evaluate on: clips to encode, seconds of audio in them, the probes' tasks, lengths of batches.
+
+    ``texts`` are the captioned clips on whose frames text sides are trained; None where none are.
+    """
 
     clips: int
     seconds: float
     tasks: dict[str, TaskSize]
     shapes: int = 1
+    texts: TextSize | None = None
 
 
 def costs_of(name: str, size: TaskSize, encoder: Encoder, config: EvalConfig) -> dict[str, Cost]:
@@ -164,9 +169,9 @@ def lines(
     table = [f"{'result':28}{'clips':>9}{'classes':>8}{'host GB':>8}{'device GB':>10}{'disk GB':>8}{names}  how"]
     totals, disk, compiled = np.zeros(len(machines)), 0.0, set()
 
-    def spent(pooling: str, size: TaskSize, cost: Cost) -> np.ndarray:
-        program = pooling, size.multi and pooling != MEAN, cost.device  # tasks of equal shapes share it
-        compiling = 0.0 if program in compiled else COMPILE_S
+    def spent(pooling: str, cost: Cost, multi: bool = False, compiling: float = COMPILE_S) -> np.ndarray:
+        program = pooling, multi and pooling != MEAN, cost.device  # tasks of equal shapes share it
+        compiling = 0.0 if program in compiled else compiling
         compiled.add(program)
         return np.array([machine.seconds(cost) + compiling for machine in machines])
 
@@ -181,18 +186,24 @@ def lines(
         for task, size in ahead.tasks.items():
             for result, cost in costs_of(task, size, encoder, config).items():
                 memory = (f"{cost.host / GIB:.2f}", f"{cost.device / GIB:.2f}", "")
-                took = spent(result.rpartition("-")[2], size, cost)
+                took = spent(result.rpartition("-")[2], cost, size.multi)
                 rows.append((result, size.clips, size.classes, memory, took, cost.how))
+        if ahead.texts:
+            most = config.attention_frames or round(config.max_seconds * encoder.rate)
+            clips = ahead.texts.train + ahead.texts.test
+            for result, cost in text_side_costs(ahead.texts, most, encoder.width, config).items():
+                memory = (f"{cost.host / GIB:.2f}", f"{cost.device / GIB:.2f}", "")
+                rows.append((result, clips, "", memory, spent(result, cost, compiling=TEXT_COMPILE_S), cost.how))
         if floor:
             took = encoding(floor, ahead)
             for size in ahead.tasks.values():
                 pooling, cost = floor_cost(size, floor, config)
-                took = took + spent(f"{pooling} of the floor", size, cost)
+                took = took + spent(f"{pooling} of the floor", cost, size.multi)
             how = "probes on log-mel statistics, once for all runs on these data"
             rows.append((f"{name}: floors", ahead.clips, "", ("", "", ""), took, how))
         table += [_line(*row) for row in rows]
         totals, disk = totals + sum(row[4] for row in rows), disk + stored
-    last = "predicted; text sides and their scores are not in it"
+    last = "predicted; scores of retrieval and captioning are not in it"
     return [*table, _line("all", "", "", ("", "", f"{disk:.1f}"), totals, last)]
 
 

@@ -15,16 +15,18 @@ from alp_jax.core.clip import SAMPLE_RATE
 from alp_jax.core.errors import UserError
 from alp_jax.core.hashing import fingerprint
 from alp_jax.core.progress import Progress, say, stage
-from alp_jax.core.run_files import Result, failure_file, result_file
+from alp_jax.core.run_files import CAPTIONING, RETRIEVAL, Result, failure_file, result_file
 from alp_jax.evaluation.evaluator import Setup
 from alp_jax.evaluation.features import FITS, Features, extract
 from alp_jax.evaluation.forecast import Ahead, Encoder, lines
 from alp_jax.evaluation.measured import Measured
 from alp_jax.evaluation.model import EvalModel
 from alp_jax.evaluation.registry import open_evaluators
+from alp_jax.evaluation.retrieval.task import CaptionedClips, captioned_clips
 from alp_jax.evaluation.stats import floors, overlap
 from alp_jax.evaluation.stats.completeness import completeness
 from alp_jax.evaluation.stats.published import PAPER_TASKS, published_facts
+from alp_jax.evaluation.text_costs import TextSize
 
 FORECAST_CLIPS = 20_000  # in a suite of more clips, the forecast is printed before it starts
 CHOSEN_SHAPES = 4  # buckets of lengths, about, where they are chosen for the data
@@ -125,7 +127,16 @@ class Suite:
         seconds += sum(size.clips * size.mean_seconds for size in events)
         buckets = self.setup.data_config.bucket_seconds
         shapes = 1 + sum(bucket < config.max_seconds for bucket in buckets) if buckets else CHOSEN_SHAPES
-        return Ahead(clips, seconds, sizes, shapes + len(events))
+        return Ahead(clips, seconds, sizes, shapes + len(events), self._texts())
+
+    def _texts(self) -> TextSize | None:
+        setup, tasks = self.setup, tuple(name for name in (*RETRIEVAL, CAPTIONING) if name in self.evaluators)
+        if not (tasks and setup.config.lit_steps):
+            return None
+        clips, tokens = setup.shared(captioned_clips), setup.config.lit_tokens or setup.data_config.text_budget
+        assert isinstance(clips, CaptionedClips), "their evaluators were found"
+        sizes = len(clips.train_row), int(clips.held.sum()), len(clips.test_row), len(clips.test_captions)
+        return TextSize(*sizes, tokens, tasks, setup.model_config)
 
     def forecast(self, model: EvalModel) -> list[str]:
         """What ``run_suite`` will take, as lines; see ``forecast``."""

@@ -13,7 +13,7 @@ from alp_jax.config.schema import DataConfig, FeatureConfig, ModelConfig
 from alp_jax.core.errors import UserError
 from alp_jax.core.metrics import METRICS
 from alp_jax.evaluation.evaluator import Setup
-from alp_jax.evaluation.forecast import Encoder
+from alp_jax.evaluation.forecast import Encoder, Machine, lines
 from alp_jax.evaluation.probes import evaluator as probes
 from alp_jax.evaluation.probes.linear_probe import linear_probe
 from alp_jax.evaluation.registry import BUILT_IN
@@ -126,7 +126,11 @@ def test_a_suite_tells_what_it_will_take(suite, encoder):
     assert found.own_s > 0
     assert found.compile_s > 0
     head, encode, *results, floor, total = suite.forecast(encoder)
-    assert [line.split()[0] for line in results] == ["kind-mean", "kind-attention", "tags-mean", "tags-attention"]
+    probes = ["kind-mean", "kind-attention", "tags-mean", "tags-attention"]
+    assert [line.split()[0] for line in results] == probes
+    text = Suite(dataclasses.replace(suite.setup, config=dataclasses.replace(suite.setup.config, lit_steps=4)))
+    found = lines({"planted": text.ahead}, found, text.setup.config, (Machine.known("h100"),))
+    assert [line.split()[0] for line in found[2:-1]] == [*probes, "text_to_audio-lit", "captioning-lit"]
     assert encode.startswith("planted: encode")
     assert floor.startswith("planted: floors")
     assert "h100" in head

@@ -28,7 +28,7 @@ def frame_probe_cost(size: TaskSize, frames: int, width: int, config: EvalConfig
     host, of_class = frame_probe.host_bytes(size.test, frames, width)
     host += of_class * max(block.stop - block.start for block in blocks)
     ranked = len(plan.looks) * settings * min(size.held * frames, frame_probe.SCORED_FRAMES) + size.test * frames
-    each_frame = CHANGE_S + (psds.RESAMPLES + 1) * RESAMPLE_S
+    each_frame = CHANGE_S + (psds.PSDS_RESAMPLES + 1) * RESAMPLE_S
     spent = size.classes * (RANK_S * ranked + each_frame * size.test * frames) + TARGET_S * groups * seen
     steps = groups * plan.steps
     return Cost(how, plan, (side,), host, shared + side * each, flops, traffic, read, steps, spent)

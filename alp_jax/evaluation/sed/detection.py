@@ -20,7 +20,7 @@ from alp_jax.evaluation.measured import Measured
 from alp_jax.evaluation.model import EvalModel
 from alp_jax.evaluation.probes.sizes import TaskSize, task_size
 from alp_jax.evaluation.sed.frame_probe import SMOOTHED, class_blocks, fit_frame_probe, frame_scores, smoothed
-from alp_jax.evaluation.sed.psds import ALPHA_ST, RESAMPLES, Changes, class_changes, psds
+from alp_jax.evaluation.sed.psds import ALPHA_ST, PSDS_RESAMPLES, Changes, class_changes, psds
 from alp_jax.evaluation.sed.task import SedTask, Side, sed_task
 from alp_jax.evaluation.stats import bootstrap
 from alp_jax.evaluation.stats.metrics import average_precision
@@ -93,7 +93,7 @@ def detect(task: SedTask, features: Features, config: EvalConfig) -> Measured:
         budget=MemoryBudget.of(config),
         saves=features.saves(DETECTION, task.split_hash, task.seconds),
     )
-    drawn = bootstrap.Resamples(task.test.groups, count=RESAMPLES)
+    drawn = bootstrap.Resamples(task.test.groups, count=PSDS_RESAMPLES)
     weight_RN = np.concatenate([np.ones((1, len(drawn.member_N))), drawn.apply(lambda weight_rN: weight_rN)])
     precisions = _Precisions()
     changes = _changes(task, test, weight_DC, bias_C, MemoryBudget.of(config), precisions)

@@ -22,7 +22,7 @@ import numpy as np
 # detections must cover (ground truth intersection criterion)
 DTC = GTC = 0.7
 ALPHA_ST = 1.0  # PSDS1: weight of the deviation over classes
-RESAMPLES = 100  # for the interval; few, as each takes a whole score
+PSDS_RESAMPLES = 100  # for the interval; few, as each takes a whole score
 MAX_RATE = 100.0  # false positives per hour up to which the curve counts
 _DECIMALS = 6  # times are compared to the microsecond: a share of exactly 0.7 must not fail by a rounding error
 

@@ -5,12 +5,13 @@ import dataclasses
 import pytest
 
 from alp_jax.bench import probes as bench
-from alp_jax.config.schema import EvalConfig
+from alp_jax.config.schema import EvalConfig, ModelConfig
 from alp_jax.evaluation.budget import MemoryBudget
 from alp_jax.evaluation.forecast import DECODE_S, Ahead, Encoder, Machine, lines, published_lines
 from alp_jax.evaluation.probes.costs import linear_probe_cost
 from alp_jax.evaluation.probes.sizes import SIZES
 from alp_jax.evaluation.sed.cost import frame_probe_cost
+from alp_jax.evaluation.text_costs import TextSize, text_side_costs
 
 CONFIG = EvalConfig()
 BUDGET = MemoryBudget.of(CONFIG)
@@ -63,3 +64,18 @@ def test_a_forecast_takes_what_was_seen_here_and_compiles_a_shape_once():
     table = lines({"set": ahead}, tried, CONFIG, (Machine("free", 1e30, 1e30, 1e30, 0.0),))
     means = [line for line in table if "-mean" in line]
     assert [line.partition(" s ")[0].split()[-1] for line in means] == ["6.1", "0.1"]  # and 0.1 s of reading
+
+
+def test_text_sides_take_what_their_sizes_and_epochs_say():
+    """AudioCaps with BERT-base and six layers of BART-base, on ten epochs: published counts of clips."""
+    size = TextSize(49_838, 495, 957, 4785, 128, ("text_to_audio", "captioning"), ModelConfig())
+    tower, decoder = text_side_costs(size, 64, 512, CONFIG).values()
+    assert tower.schedule.steps == decoder.schedule.steps == -(-10 * 49_343 // 32)
+    clips = 3 * 32 * tower.schedule.steps + 4 * 495 + 4785
+    assert tower.flops == pytest.approx(clips * 130 * 2 * 85e6, rel=0.05)  # two per weight and token, attention aside
+    assert 20 * 124e6 < tower.device < 40 * 124e6  # four states of every weight and the gradient, and a batch
+    fewer = dataclasses.replace(CONFIG, caption_beams=1)
+    assert decoder.flops > text_side_costs(size, 64, 512, fewer)["captioning-lit"].flops
+    assert list(text_side_costs(dataclasses.replace(size, tasks=("captioning",)), 64, 512, CONFIG)) == [
+        "captioning-lit"
+    ]
