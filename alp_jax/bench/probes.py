@@ -22,7 +22,7 @@ from alp_jax.core.accelerators import GIB
 from alp_jax.evaluation.forecast import Encoder, published_lines
 from alp_jax.evaluation.probes import attention_probe as attention
 from alp_jax.evaluation.probes import streamed_linear as streamed
-from alp_jax.evaluation.probes.costs import Cost, attention_probe_cost, linear_probe_cost
+from alp_jax.evaluation.probes.costs import FitCost, attention_probe_cost, linear_probe_cost
 from alp_jax.evaluation.probes.data import ROWS_MULTIPLE, padded, padded_classes
 from alp_jax.evaluation.probes.linear_probe import fit_grid
 from alp_jax.evaluation.probes.sizes import SIZES, TaskSize
@@ -35,7 +35,7 @@ FRAME_RATE = 25  # frames per second of the paper's encoder
 class ProbeProgram(NamedTuple):
     """One probe on one set: its plan, and the bytes that its program takes on a device."""
 
-    cost: Cost
+    cost: FitCost
     program: int
 
 

@@ -21,7 +21,7 @@ from alp_jax.core.clip import SAMPLE_RATE
 from alp_jax.core.pace import duration
 from alp_jax.core.run_files import ATTENTION, DETECTION, FRAMES, MEAN
 from alp_jax.evaluation.model import EvalModel
-from alp_jax.evaluation.probes.costs import Cost, attention_probe_cost, linear_probe_cost
+from alp_jax.evaluation.probes.costs import FitCost, attention_probe_cost, linear_probe_cost
 from alp_jax.evaluation.probes.sizes import SIZES, TaskSize
 from alp_jax.evaluation.sed.cost import frame_probe_cost
 from alp_jax.evaluation.text_costs import TextSize, text_side_costs
@@ -67,7 +67,7 @@ class Machine:
         traffic = 2 * copy.nbytes / _fastest(copy.copy)
         return cls("this machine", 0.5 * flops, 0.5 * flops, 0.5 * traffic, 1e-3, local=True)
 
-    def seconds(self, cost: Cost) -> float:
+    def seconds(self, cost: FitCost) -> float:
         """Of one probe."""
         computing = cost.flops / self.probe + cost.traffic / self.traffic
         return computing + cost.read / READ + cost.steps * self.step_s + cost.host_s
@@ -132,7 +132,7 @@ class Ahead:
     texts: TextSize | None = None
 
 
-def costs_of(name: str, size: TaskSize, encoder: Encoder, config: EvalConfig) -> dict[str, Cost]:
+def costs_of(name: str, size: TaskSize, encoder: Encoder, config: EvalConfig) -> dict[str, FitCost]:
     """Result (``TASK-POOLING``) -> cost, of the probes of one task."""
     frames = round(size.seconds * encoder.rate)
     if size.events:
@@ -144,7 +144,7 @@ def costs_of(name: str, size: TaskSize, encoder: Encoder, config: EvalConfig) ->
     }
 
 
-def floor_cost(size: TaskSize, floor: Encoder, config: EvalConfig) -> tuple[str, Cost]:
+def floor_cost(size: TaskSize, floor: Encoder, config: EvalConfig) -> tuple[str, FitCost]:
     """The pooling, and the cost of the probe on log-mel frames or on their means and deviations."""
     if size.events:
         return FRAMES, frame_probe_cost(size, round(size.seconds * floor.rate), floor.width, config)
@@ -169,7 +169,7 @@ def lines(
     table = [f"{'result':28}{'clips':>9}{'classes':>8}{'host GB':>8}{'device GB':>10}{'disk GB':>8}{names}  how"]
     totals, disk, compiled = np.zeros(len(machines)), 0.0, set()
 
-    def spent(pooling: str, cost: Cost, multi: bool = False, compiling: float = COMPILE_S) -> np.ndarray:
+    def spent(pooling: str, cost: FitCost, multi: bool = False, compiling: float = COMPILE_S) -> np.ndarray:
         program = pooling, multi and pooling != MEAN, cost.device  # tasks of equal shapes share it
         compiling = 0.0 if program in compiled else compiling
         compiled.add(program)

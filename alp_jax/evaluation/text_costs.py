@@ -9,7 +9,7 @@ import dataclasses
 from alp_jax.config.schema import EvalConfig, ModelConfig
 from alp_jax.core.run_files import CAPTIONING, LOCKED, TEXT_TO_AUDIO
 from alp_jax.evaluation.frozen_fit import BATCH, LOOKS, FitSchedule
-from alp_jax.evaluation.probes.costs import ADAM_BYTES, Cost
+from alp_jax.evaluation.probes.costs import ADAM_BYTES, FitCost
 from alp_jax.models.accounting import decoder_flops, text_flops
 
 WEIGHT_BYTES = 5 * 4  # bytes of a weight: itself, its gradient, both moments, and the best so far
@@ -34,7 +34,7 @@ class TextSize:
     model: ModelConfig
 
 
-def text_side_costs(size: TextSize, frames: int, width: int, config: EvalConfig) -> dict[str, Cost]:
+def text_side_costs(size: TextSize, frames: int, width: int, config: EvalConfig) -> dict[str, FitCost]:
     """Result -> cost of the text sides that are trained, on at most ``frames`` frames of ``width`` per clip."""
     plan = FitSchedule.of(size.train - size.held, config.lit_epochs, config.lit_steps, BATCH, BATCH, looks=LOOKS)
     text, decoder, tokens = size.model.text, size.model.decoder, size.tokens + 2
@@ -42,11 +42,11 @@ def text_side_costs(size: TextSize, frames: int, width: int, config: EvalConfig)
     read = 2 * width * frames * (seen + len(plan.looks) * size.held + size.test)
     host = 4 * 4 * BATCH * frames * width
 
-    def cost(weights: int, wide: int, flops: float, written: int, how: str = "") -> Cost:
+    def cost(weights: int, wide: int, flops: float, written: int, how: str = "") -> FitCost:
         steps, batches = plan.steps + written * -(-size.test // BATCH), 4 * BATCH * (tokens * wide + 4 * frames * width)
         traffic = plan.steps * (ADAM_BYTES * weights + 3 * batches) + 4 * weights * (steps - plan.steps)
         words = f"{plan.steps} steps x {BATCH} ({seen / (size.train - size.held):.0f} epochs){how}"
-        return Cost(words, plan, (1,), host, WEIGHT_BYTES * weights + batches, flops, traffic, read, steps)
+        return FitCost(words, plan, (1,), host, WEIGHT_BYTES * weights + batches, flops, traffic, read, steps)
 
     found = {}
     if TEXT_TO_AUDIO in size.tasks:

@@ -13,7 +13,7 @@ from alp_jax.config.schema import OptimConfig, TrainConfig
 from alp_jax.golden.case import Case
 from alp_jax.golden.compare import Line, compare
 from alp_jax.optim.optimizer import eden, lr_scales, range_average, update_average
-from alp_jax.optim.scaled_adam import Settings, scaled_adam
+from alp_jax.optim.scaled_adam import ScaledAdamSettings, scaled_adam
 
 TRAJECTORY = 1e-5  # relative: float32 sums in a different order
 AVERAGE = 1e-6  # relative: float32 where the reference keeps float64
@@ -32,7 +32,9 @@ def check_scaled_adam(case: Case) -> Iterator[Line]:
     params, grads = _tensors(io, "param"), _tensors(io, "grad")
     frozen = {name: 0.0 for name in params if name not in grads}
     optimizer = scaled_adam(
-        lambda count: config["lr"], Settings(b1=b1, b2=b2, **values), lr_scales=lambda tree: lr_scales(tree, frozen)
+        lambda count: config["lr"],
+        ScaledAdamSettings(b1=b1, b2=b2, **values),
+        lr_scales=lambda tree: lr_scales(tree, frozen),
     )
     every = config["trajectory_every"]
     trajectories, factors = _run(optimizer, params, grads, config["steps"])
@@ -59,7 +61,7 @@ def check_groups(case: Case) -> Iterator[Line]:
     params, grads = _tensors(io, "param"), _tensors(io, "grad")
     optimizer = scaled_adam(
         lambda count: eden(optim, count + 1.0),
-        Settings(clipping_scale=config["clipping_scale"]),
+        ScaledAdamSettings(clipping_scale=config["clipping_scale"]),
         lr_scales=lambda tree: lr_scales(_nested(tree), rules) if tree else [],
     )
     trajectories, factors = _run(optimizer, params, grads, len(io["lr"]))

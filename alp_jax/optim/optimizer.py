@@ -19,7 +19,7 @@ from alp_jax.config.rules import warmup_steps
 from alp_jax.config.schema import OptimConfig, TrainConfig
 from alp_jax.core.errors import UserError
 from alp_jax.core.names import check_positive, choose
-from alp_jax.optim.scaled_adam import Settings, scaled_adam
+from alp_jax.optim.scaled_adam import ScaledAdamSettings, scaled_adam
 from alp_jax.optim.stacks import clip_to_norm, decay_mask, in_stacks
 
 SCHEDULES = ("cosine", "eden", "eden2", "eden3")
@@ -76,7 +76,7 @@ def make_optimizer(config: OptimConfig, steps: int) -> optax.GradientTransformat
         check_positive("config.optim", size_period=config.size_period, clipping_period=config.clipping_period)
         if config.clipping_scale < 0:
             raise UserError(f"config.optim.clipping_scale is {config.clipping_scale}; 0 turns clipping off")
-        settings = Settings(
+        settings = ScaledAdamSettings(
             config.b1,
             config.b2,
             config.eps,

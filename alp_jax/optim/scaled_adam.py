@@ -17,7 +17,7 @@ from alp_jax.optim.stacks import Stacks
 _EARLY = (10, 20, 40)  # updates at which the clipping threshold is estimated before a whole period is known
 
 
-class Settings(NamedTuple):
+class ScaledAdamSettings(NamedTuple):
     """Constants of ScaledAdam; the defaults are the reference's.
 
     Fields:
@@ -43,7 +43,7 @@ class Settings(NamedTuple):
     clipping_period: int = 100
 
 
-REFERENCE = Settings()
+REFERENCE = ScaledAdamSettings()
 
 
 class Clipping(NamedTuple):
@@ -68,7 +68,7 @@ class ScaledAdamState(NamedTuple):
 
 def scaled_adam(
     learning_rate: Callable[[jax.Array], jax.Array],
-    settings: Settings = REFERENCE,
+    settings: ScaledAdamSettings = REFERENCE,
     *,
     lr_scales: Callable[[Any], list[float]] = lambda params: [1.0] * len(jax.tree.leaves(params)),
 ) -> optax.GradientTransformation:
@@ -149,7 +149,7 @@ class _Sizes(NamedTuple):
     steps_N: jax.Array  # relative change of each size in this update, 0 in most
 
 
-def _sizes(dot_N, rms_N, lr_N, state, s: Settings) -> _Sizes:
+def _sizes(dot_N, rms_N, lr_N, state, s: ScaledAdamSettings) -> _Sizes:
     """RMS values of the parameters and steps of their sizes, both renewed every ``size_period`` updates.
 
     Args:
@@ -171,7 +171,7 @@ def _sizes(dot_N, rms_N, lr_N, state, s: Settings) -> _Sizes:
     return _Sizes(rms_N, grads_PN, jnp.where(due, square_N, state.size_exp_avg_sq_N), jnp.where(due, step_N, 0.0))
 
 
-def _tensor_step(p, g, delta, square, numbers, count, s: Settings):
+def _tensor_step(p, g, delta, square, numbers, count, s: ScaledAdamSettings):
     lr, rms, size_step = numbers
     square = s.b2 * square + (1 - s.b2) * jnp.square(g)
     corrected = _one_minus_power(s.b2, count + 1)
@@ -183,7 +183,7 @@ def _tensor_step(p, g, delta, square, numbers, count, s: Settings):
     return delta, square, delta
 
 
-def _scalar_step(p, g, delta, square, numbers, count, s: Settings):
+def _scalar_step(p, g, delta, square, numbers, count, s: ScaledAdamSettings):
     lr = numbers[0]
     square = s.b2 * square + (1 - s.b2) * jnp.square(g)
     denominator = jnp.sqrt(square / _one_minus_power(s.b2, count + 1)) + s.eps
@@ -192,7 +192,7 @@ def _scalar_step(p, g, delta, square, numbers, count, s: Settings):
     return delta, square, jnp.clip(p, -s.scalar_max, s.scalar_max) + delta - p
 
 
-def _clip(square_N, size_N, state, scale_N, s: Settings) -> Clipping:
+def _clip(square_N, size_N, state, scale_N, s: ScaledAdamSettings) -> Clipping:
     """The clipping state after an update: norms weighted by parameter sizes, the threshold, the factor on each group.
 
     Args:

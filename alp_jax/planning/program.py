@@ -19,7 +19,7 @@ from alp_jax.objectives.registry import check_objective, make_objective, sides_o
 from alp_jax.optim.optimizer import averages, make_optimizer
 from alp_jax.parallel.mesh import batch_shards
 from alp_jax.train.build import make_model
-from alp_jax.train.host import Shapes, batch_shapes
+from alp_jax.train.host import BatchShapes, batch_shapes
 from alp_jax.train.state import abstract_state, state_maker
 from alp_jax.train.step import make_train_step
 
@@ -44,7 +44,7 @@ class Program:
         """The number of trained parameters."""
         return parameters(self.state["params"])
 
-    def batch(self, bucket: ShapeUse) -> Shapes:
+    def batch(self, bucket: ShapeUse) -> BatchShapes:
         """The arrays that the loop hands to the step for ``bucket``."""
         size = bucket.clips, round(bucket.seconds * SAMPLE_RATE), bucket.tokens
         return batch_shapes(self.config, self.mesh, size)

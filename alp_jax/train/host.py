@@ -21,7 +21,7 @@ from alp_jax.parallel import hosts
 from alp_jax.parallel.mesh import batch_sharding
 from alp_jax.train.state import State
 
-Shapes = dict[str, jax.ShapeDtypeStruct]
+BatchShapes = dict[str, jax.ShapeDtypeStruct]
 _COMPILED = "/jax/core/compile/backend_compile_duration"  # an event of jax, once per program
 _COMPILED_WITHIN_S = 3600.0
 
@@ -35,7 +35,7 @@ def size_of(batch: Mapping[str, Any]) -> Size:
     return clips, samples, batch["text"].shape[1]
 
 
-def batch_shapes(config: RunConfig, mesh: Mesh, size: Size) -> Shapes:
+def batch_shapes(config: RunConfig, mesh: Mesh, size: Size) -> BatchShapes:
     """The arrays that the loop hands to the step for a global batch of ``size``, placed on ``mesh``."""
     clips, samples, tokens = size
     sharding = batch_sharding(mesh)
@@ -65,7 +65,7 @@ class CompiledSteps:
       ready: the programs that ``program`` has given out, by ``size_of`` their batches.
     """
 
-    def __init__(self, step: jax.stages.Wrapped, state: State, shapes: Sequence[Shapes]):
+    def __init__(self, step: jax.stages.Wrapped, state: State, shapes: Sequence[BatchShapes]):
         self._step = step
         self._state = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
         self._in_order = hosts.process_count() > 1

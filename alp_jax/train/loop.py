@@ -30,7 +30,7 @@ from alp_jax.train.checkpoint_folder import complete
 from alp_jax.train.host import Collector, CompileCount, CompiledSteps, Profile, Size, parse_steps
 from alp_jax.train.run_dir import RunDir
 from alp_jax.train.run_log import Rates, RunLog, StepCosts, StepWork
-from alp_jax.train.setup import Setup, prepare
+from alp_jax.train.setup import RunSetup, prepare
 from alp_jax.train.state import State, abstract_state, create_state
 from alp_jax.train.stopping import Stop
 from alp_jax.train.validation import Validation
@@ -111,7 +111,7 @@ def _train(config: RunConfig, workdir: storage.Location, stop: Stop, extend: boo
 
 
 def _start(
-    config: RunConfig, path: pathlib.Path, checkpoints: Checkpoints, setup: Setup
+    config: RunConfig, path: pathlib.Path, checkpoints: Checkpoints, setup: RunSetup
 ) -> tuple[State, dict[str, Any], int]:
     """(state, clock, first step): fresh ones, or those of the last checkpoint."""
     fingerprint = setup.batches.fingerprint

@@ -21,7 +21,7 @@ from alp_jax.parallel.mesh import batch_shards, make_mesh
 from alp_jax.parallel.rules import infer_shardings
 from alp_jax.train.build import Parts, make_parts, open_data
 from alp_jax.train.checkpoint_folder import Keep
-from alp_jax.train.host import Shapes, batch_shapes, parse_steps
+from alp_jax.train.host import BatchShapes, batch_shapes, parse_steps
 from alp_jax.train.state import State, state_maker, state_shapes
 from alp_jax.train.step import STEP_METRICS, make_train_step
 from alp_jax.train.validation import Validation
@@ -29,7 +29,7 @@ from alp_jax.train.writers import parse_logs
 
 
 @dataclasses.dataclass(frozen=True)
-class Setup:
+class RunSetup:
     """A run ready for its first step on the devices present; nothing is compiled or written yet."""
 
     keep: Keep  # which checkpoints stay
@@ -41,11 +41,11 @@ class Setup:
     state: State  # its shapes
     batches: BatchPlan
     step: jax.stages.Wrapped  # from ``make_train_step``
-    shapes: list[Shapes]  # of the batches of each bucket
+    shapes: list[BatchShapes]  # of the batches of each bucket
     validation: Validation | None  # what measures the validation loss, if any
 
 
-def prepare(config: RunConfig) -> Setup:
+def prepare(config: RunConfig) -> RunSetup:
     """Opens data, tokenizer and start, and lays out model and batches.
 
     Raises:
@@ -76,7 +76,7 @@ def prepare(config: RunConfig) -> Setup:
     if config.train.validate_every:
         with hosts.stage("choosing the clips of the validation loss"):
             validation = Validation(config, dataset, tokenizer, parts, mesh)
-    return Setup(keep, dataset, tokenizer, mesh, parts, make_state, state, batches, step, shapes, validation)
+    return RunSetup(keep, dataset, tokenizer, mesh, parts, make_state, state, batches, step, shapes, validation)
 
 
 def rehearse(config: RunConfig, workdir: storage.Location = "") -> dict:

@@ -14,7 +14,7 @@ from alp_jax.core.errors import UserError
 from alp_jax.golden.case import find_cases
 from alp_jax.golden.runner import run_case
 from alp_jax.optim.optimizer import eden, learning_rate, lr_scales, make_optimizer, parse_lr_scale
-from alp_jax.optim.scaled_adam import REFERENCE, Settings, scaled_adam
+from alp_jax.optim.scaled_adam import REFERENCE, ScaledAdamSettings, scaled_adam
 from alp_jax.parallel.rules import infer_shardings
 
 CASES = {case.name: case for case in find_cases(pathlib.Path(__file__).parent / "golden")}
@@ -182,7 +182,9 @@ def test_every_setting_reaches_the_optimiser():
         clipping_scale=0.7,
         clipping_period=5,
     )
-    settings = Settings(0.8, 0.95, 1e-3, scalar_lr_scale=0.3, size_period=2, clipping_scale=0.7, clipping_period=5)
+    settings = ScaledAdamSettings(
+        0.8, 0.95, 1e-3, scalar_lr_scale=0.3, size_period=2, clipping_scale=0.7, clipping_period=5
+    )
     optimizers = make_optimizer(config, 100), scaled_adam(learning_rate(config, 100), settings)
     params = {"kernel": jnp.ones((3, 3)), "scale": jnp.ones(())}
     states, updates = [optimizer.init(params) for optimizer in optimizers], [jax.jit(o.update) for o in optimizers]

@@ -9,7 +9,7 @@ from alp_jax.cli import main as cli
 from alp_jax.config.flags import load_config
 from alp_jax.planning.inputs import missing_inputs
 from alp_jax.scaling.sweep import prepare
-from alp_jax.scaling.sweep.forecast import Estimate
+from alp_jax.scaling.sweep.forecast import RunEstimate
 from alp_jax.scaling.sweep.plan import load_sweep, plan_runs
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -55,7 +55,7 @@ def test_a_sweep_says_what_is_missing_and_starts_nothing(flags, status, tmp_path
 
     def estimates(spec, data):
         runs = plan_runs(load_sweep(spec), data)
-        return {run.id: Estimate(1e18, 1e9, lines[: i + 1]) for i, run in enumerate(runs[:2])}
+        return {run.id: RunEstimate(1e18, 1e9, lines[: i + 1]) for i, run in enumerate(runs[:2])}
 
     monkeypatch.setattr(prepare, "estimate_in_own_process", estimates)
     monkeypatch.chdir(ROOT)

@@ -24,7 +24,7 @@ from alp_jax.data.building import shard, staging, tables, worker
 from alp_jax.data.building.account import account, bad, reasons_line
 from alp_jax.data.building.part import WHOLE_BUILD, BuildPart
 from alp_jax.data.building.planned import PLAN_ROWS, WORK, Planned, plan_build, work_folder
-from alp_jax.data.building.settings import Settings
+from alp_jax.data.building.settings import BuildSettings
 from alp_jax.data.store.schema import ACCOUNTING, AUDIT_SCHEMA, INDEX_SCHEMA, INFO, PLAN
 
 ENGINES = ("pool", "beam")
@@ -56,7 +56,7 @@ def build(
         call without ``part`` makes a data set of them.
       split_rule: how clips without a stated split were split, kept in ``dataset.json``.
       engine, workers, beam_options, watch: see ``engine_of``.
-      settings: as of ``Settings.of``.
+      settings: as of ``BuildSettings.of``.
 
     Raises:
       UserError: no clips, a bad setting, or ``out_dir`` holds something else, which is not overwritten.
@@ -65,7 +65,7 @@ def build(
     """
     check_bad_share(max_bad_share)
     run = engine_of(engine, workers, beam_options, watch or {})
-    chosen = Settings.of(**settings)
+    chosen = BuildSettings.of(**settings)
     out = os.fspath(out_dir)
     planned = plan_build(clips, out, chosen, part or WHOLE_BUILD)
     if part is not None:
@@ -127,7 +127,7 @@ def engine_of(engine: str, workers: int, beam_options: Sequence[str], watch: Map
     return run
 
 
-def write_part(planned: Planned, chosen: Settings, run: Engine, part: BuildPart = WHOLE_BUILD) -> dict:
+def write_part(planned: Planned, chosen: BuildSettings, run: Engine, part: BuildPart = WHOLE_BUILD) -> dict:
     """Writes the shards of a part that are not finished.
 
     Returns:
@@ -144,7 +144,7 @@ def write_part(planned: Planned, chosen: Settings, run: Engine, part: BuildPart 
     return {"part": str(part), "shards": len(part.take(planned.counts)), "written": len(todo), "left": left}
 
 
-def finish(planned: Planned, chosen: Settings, about: dict, max_bad_share: float) -> dict:
+def finish(planned: Planned, chosen: BuildSettings, about: dict, max_bad_share: float) -> dict:
     """Assembles the tables, checks that enough clips are usable, and makes the folder a data set; its accounting.
 
     Args:

@@ -15,7 +15,7 @@ from alp_jax.core.errors import StorageError, UserError
 from alp_jax.core.hashing import fingerprint
 from alp_jax.data.building import plan, shard, staging, tables
 from alp_jax.data.building.part import WHOLE_BUILD, BuildPart
-from alp_jax.data.building.settings import Settings
+from alp_jax.data.building.settings import BuildSettings
 from alp_jax.data.store.schema import INFO, PLAN, SCHEMA_VERSION
 
 PLAN_ROWS = "plan.arrow"
@@ -47,7 +47,7 @@ class Planned:
     lengths: Mapping[str, tuple[int, float, int]]
     complete: bool = False
 
-    def tasks(self, chosen: Settings) -> list[shard.Task]:
+    def tasks(self, chosen: BuildSettings) -> list[shard.Task]:
         """The work, one task for each shard."""
         return [
             shard.Task(
@@ -63,7 +63,9 @@ class Planned:
         ]
 
 
-def plan_build(clips: Iterable[Clip | Rejected], out: str, chosen: Settings, part: BuildPart = WHOLE_BUILD) -> Planned:
+def plan_build(
+    clips: Iterable[Clip | Rejected], out: str, chosen: BuildSettings, part: BuildPart = WHOLE_BUILD
+) -> Planned:
     """Plans a build and claims its folder; writes the plan unless it is there.
 
     Every part of a build plans all of it. The plans are the same, so it does no harm that each writes it.

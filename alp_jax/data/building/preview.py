@@ -13,12 +13,12 @@ from alp_jax.core.errors import UserError
 from alp_jax.data.audio import reader
 from alp_jax.data.building import plan, planned
 from alp_jax.data.building.account import FAILURES, account
-from alp_jax.data.building.settings import Settings
+from alp_jax.data.building.settings import BuildSettings
 
 _PIECE = 65_536  # clips that a preview handles at a time
 
 
-def preview(clips: Iterable[Clip | Rejected], chosen: Settings) -> dict:
+def preview(clips: Iterable[Clip | Rejected], chosen: BuildSettings) -> dict:
     """The account that ``build`` would start from; nothing is written and no audio is opened.
 
     Returns:

@@ -13,7 +13,7 @@ _LONGEST_S = 60_000.0  # seconds; samples and bytes of such a clip still fit the
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class BuildSettings:
     """What decides the content of a data set besides its clips.
 
     Attributes:
@@ -43,7 +43,7 @@ class Settings:
             raise UserError(f"max_seconds = {self.limits.max_seconds}: must be at most {_LONGEST_S:g}")
 
     @classmethod
-    def of(cls, **settings) -> "Settings":
+    def of(cls, **settings) -> "BuildSettings":
         """Settings from keywords, ``min_seconds`` and ``max_seconds`` for ``limits``; UserError names a bad one."""
         limits = {name: settings.pop(name) for name in ("min_seconds", "max_seconds") if name in settings}
         return cls(**settings, limits=reader.Limits(**limits))

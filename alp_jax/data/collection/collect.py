@@ -19,7 +19,7 @@ from alp_jax.data.building import build, tables
 from alp_jax.data.building.merge import merge
 from alp_jax.data.building.part import WHOLE_BUILD, BuildPart
 from alp_jax.data.building.preview import preview
-from alp_jax.data.building.settings import Settings
+from alp_jax.data.building.settings import BuildSettings
 from alp_jax.data.collection.forecast import Load, cost_forecast, cost_lines
 from alp_jax.data.collection.member import PARTS, CorpusOnDisk, plan_member
 from alp_jax.data.store.schema import AUDIT, INFO
@@ -27,7 +27,7 @@ from alp_jax.data.store.schema import AUDIT, INFO
 _MERGED = "merged.json"  # in PARTS: of what the collection was last made
 
 
-def preview_collection(corpora: Sequence[CorpusOnDisk], absent: Mapping[str, Load], chosen: Settings) -> dict:
+def preview_collection(corpora: Sequence[CorpusOnDisk], absent: Mapping[str, Load], chosen: BuildSettings) -> dict:
     """What a build would do, without writing anything.
 
     Returns:
@@ -45,7 +45,7 @@ def build_collection(
     corpora: Sequence[CorpusOnDisk],
     out: storage.Location,
     *,
-    chosen: Settings,
+    chosen: BuildSettings,
     run: build.Engine,
     against: Sequence[audit.EvalSet],
     keep_leaks: bool,

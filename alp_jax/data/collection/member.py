@@ -11,7 +11,7 @@ from alp_jax.core.hashing import fingerprint
 from alp_jax.core.progress import say
 from alp_jax.data.building import plan, planned, tables
 from alp_jax.data.building.part import BuildPart
-from alp_jax.data.building.settings import Settings
+from alp_jax.data.building.settings import BuildSettings
 from alp_jax.data.store.schema import INFO, PLAN, SCHEMA_VERSION
 
 PARTS = "parts"  # of a collection, in which each corpus is a data set
@@ -36,7 +36,7 @@ class CorpusOnDisk(Protocol):
         """Identity of the files that ``clips`` reads."""
 
 
-def plan_member(corpus: CorpusOnDisk, out: str, chosen: Settings, part: BuildPart) -> planned.Planned:
+def plan_member(corpus: CorpusOnDisk, out: str, chosen: BuildSettings, part: BuildPart) -> planned.Planned:
     """Plans the data set of one corpus of the collection ``out``, or takes the plan that was made of the same files.
 
     What is kept of a plan lies beside the data set, so that neither its files nor its bytes depend on it.

@@ -17,7 +17,7 @@ from alp_jax.data.building.filters import CaptionFilter
 from alp_jax.data.building.part import BuildPart
 from alp_jax.data.building.preview import preview
 from alp_jax.data.building.report import accounting_lines, part_line, preview_lines
-from alp_jax.data.building.settings import Settings
+from alp_jax.data.building.settings import BuildSettings
 from alp_jax.data.collection.collect import build_collection, preview_collection
 from alp_jax.data.collection.forecast import Load, cost_forecast, cost_lines
 from alp_jax.data.collection.member import CorpusOnDisk
@@ -83,12 +83,12 @@ class Request:
                 raise UserError(f"--{name} does not go with --dry_run, which writes and compares nothing")
         if not self.dry_run and not self.out:
             raise UserError(f"--out DIR is needed to build {self.corpus} (or --dry_run)")
-        Settings.of(**self.settings())  # what is wrong is said before any file is looked at
+        BuildSettings.of(**self.settings())  # what is wrong is said before any file is looked at
         if self.part:
             BuildPart.parse(self.part)
 
     def settings(self) -> dict:
-        """The keywords of ``Settings.of``."""
+        """The keywords of ``BuildSettings.of``."""
         captions = CaptionFilter(self.min_words, self.max_words, self.min_ascii, self.no_defects)
         names = ("codec", "shards", "min_seconds", "max_seconds", "dedupe")
         return {name: getattr(self, name) for name in names} | {"captions": captions}
@@ -111,7 +111,7 @@ def one(request: Request, opened: Opened, published: audit.FindPublished, looked
       looked_at: what a preview has looked at.
     """
     if request.dry_run:
-        accounting = preview(opened.clips, Settings.of(**request.settings()))
+        accounting = preview(opened.clips, BuildSettings.of(**request.settings()))
         told = cost_forecast({request.corpus: Load.of_account(accounting)}, request.codec)
         lines = [
             *accounting_lines(f"{request.corpus}, {looked_at}", accounting, "the JSON line of --json"),
@@ -155,7 +155,7 @@ def several(
       absent: published figures, for a preview.
       lists: published lists of evaluation clips, compared beside ``against``.
     """
-    chosen = Settings.of(**request.settings())
+    chosen = BuildSettings.of(**request.settings())
     notes = [f"missing: {name}: {why}" for name, why in missing.items()]
     if request.dry_run:
         told = preview_collection(corpora, absent, chosen)

@@ -28,7 +28,7 @@ ADAM_BYTES = 40  # read and written per weight and step
 
 
 @dataclasses.dataclass(frozen=True)
-class Cost:
+class FitCost:
     """One probe of one task.
 
     Attributes:
@@ -50,7 +50,7 @@ class Cost:
     host_s: float = 0.0
 
 
-def linear_probe_cost(size: TaskSize, width: int, config: EvalConfig, devices: int = 0) -> Cost:
+def linear_probe_cost(size: TaskSize, width: int, config: EvalConfig, devices: int = 0) -> FitCost:
     """The linear probe on vectors of ``width``, over this many devices (0: as many as the probe takes here)."""
     budget, classes, penalties = MemoryBudget.of(config), padded_classes(size.classes), len(linear.PENALTIES)
     answered, row = 2 * size.test * width * classes, 4 * width
@@ -59,7 +59,7 @@ def linear_probe_cost(size: TaskSize, width: int, config: EvalConfig, devices: i
         host, device = linear.exact_bytes(size.train, width, size.classes)
         flops = 2 * penalties * EVALUATIONS * 6 * rows * width * classes + answered
         traffic = 2 * penalties * EVALUATIONS * 4 * (rows * width + 10 * rows * classes)
-        return Cost("exact", None, (2 * penalties,), host, device, flops, traffic, 2 * size.clips * row, EVALUATIONS)
+        return FitCost("exact", None, (2 * penalties,), host, device, flops, traffic, 2 * size.clips * row, EVALUATIONS)
     plan = streamed.schedule(size.own, config.probe_epochs)
     devices = devices or streamed.class_devices(size.classes)
     shared, each = streamed.fit_bytes(width, size.classes, plan.batch, devices)
@@ -72,10 +72,10 @@ def linear_probe_cost(size: TaskSize, width: int, config: EvalConfig, devices: i
     how = f"streamed: {plan.steps} steps x {plan.batch} ({epochs}), {side} of {penalties} penalties at once"
     host = streamed.host_bytes(size.train, width, plan.batch)
     steps = (groups + 1) * plan.steps
-    return Cost(how, plan, (side,), host, shared + side * each, flops + answered, traffic, read, steps)
+    return FitCost(how, plan, (side,), host, shared + side * each, flops + answered, traffic, read, steps)
 
 
-def attention_probe_cost(size: TaskSize, frames: int, width: int, config: EvalConfig) -> Cost:
+def attention_probe_cost(size: TaskSize, frames: int, width: int, config: EvalConfig) -> FitCost:
     """The attention probe on at most ``frames`` frames of ``width`` per clip."""
     budget, classes = MemoryBudget.of(config), padded_classes(size.classes)
     plan = attention.schedule(size.own, config.probe_epochs, config.attention_steps)
@@ -98,4 +98,4 @@ def attention_probe_cost(size: TaskSize, frames: int, width: int, config: EvalCo
     how = f"{plan.steps} steps x {plan.batch} ({epochs}), {sides[0]} settings, {sides[1]} seeds at once"
     host = attention.host_bytes(frames, width, plan.batch, sides[1])
     steps = (groups + -(-seeds // sides[1])) * plan.looks[-1]
-    return Cost(how, plan, tuple(sides), host, device, flops, traffic, read, steps)
+    return FitCost(how, plan, tuple(sides), host, device, flops, traffic, read, steps)

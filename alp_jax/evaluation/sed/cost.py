@@ -2,7 +2,7 @@
 
 from alp_jax.config.schema import EvalConfig
 from alp_jax.evaluation.budget import MemoryBudget
-from alp_jax.evaluation.probes.costs import ADAM_BYTES, Cost
+from alp_jax.evaluation.probes.costs import ADAM_BYTES, FitCost
 from alp_jax.evaluation.probes.sizes import TaskSize
 from alp_jax.evaluation.sed import frame_probe, psds
 
@@ -10,7 +10,7 @@ from alp_jax.evaluation.sed import frame_probe, psds
 RANK_S, CHANGE_S, RESAMPLE_S, TARGET_S = 3e-7, 1.6e-6, 2.2e-8, 2e-4
 
 
-def frame_probe_cost(size: TaskSize, frames: int, width: int, config: EvalConfig) -> Cost:
+def frame_probe_cost(size: TaskSize, frames: int, width: int, config: EvalConfig) -> FitCost:
     """The frame probe on clips of ``frames`` frames of ``width``; test clips are read once per block of classes."""
     plan, settings = frame_probe.frame_schedule(size.own, config.probe_epochs), len(frame_probe.SETTINGS)
     shared, each = frame_probe.fit_bytes(frames, width, size.classes, plan.batch)
@@ -31,4 +31,4 @@ def frame_probe_cost(size: TaskSize, frames: int, width: int, config: EvalConfig
     each_frame = CHANGE_S + (psds.PSDS_RESAMPLES + 1) * RESAMPLE_S
     spent = size.classes * (RANK_S * ranked + each_frame * size.test * frames) + TARGET_S * groups * seen
     steps = groups * plan.steps
-    return Cost(how, plan, (side,), host, shared + side * each, flops, traffic, read, steps, spent)
+    return FitCost(how, plan, (side,), host, shared + side * each, flops, traffic, read, steps, spent)

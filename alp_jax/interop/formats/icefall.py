@@ -52,12 +52,12 @@ def read_checkpoint(
     if not isinstance(given, dict):
         raise UserError(f"encoder settings {settings} are not a JSON object")
     with described_by(settings or weights.path):
-        values = {**Shapes(weights).settings(given), **given}
+        values = {**TensorShapes(weights).settings(given), **given}
         reference.check_zipformer(values)
         return encoder_alone(weights, values)._replace(model_type="icefall", left_out=others)
 
 
-class Shapes:
+class TensorShapes:
     """The sizes of a model, as the shapes of its state dict tell them."""
 
     def __init__(self, weights: Weights):

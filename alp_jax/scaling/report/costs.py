@@ -10,7 +10,7 @@ from alp_jax.scaling.report.summary import curve_names, sort_names
 
 
 @dataclasses.dataclass(frozen=True)
-class Cost:
+class TrainingCost:
     """Runs of one curve at one rung; numbers are means over the runs.
 
     Attributes:
@@ -30,7 +30,7 @@ class Cost:
     score: float | None
 
 
-def make_costs(rows: list[dict[str, Any]]) -> list[Cost]:
+def make_costs(rows: list[dict[str, Any]]) -> list[TrainingCost]:
     """One entry per curve and rung, in the order of the curves' names."""
     names = curve_names(rows)
     runs = {row["run"]: row for row in rows if row["steps"]}
@@ -47,10 +47,10 @@ def make_costs(rows: list[dict[str, Any]]) -> list[Cost]:
     return [_cost(*key, groups[key], probes, shared) for key in keys]
 
 
-def _cost(curve: str, pairs: int, members: list[dict[str, Any]], probes: dict[str, dict], shared: set) -> Cost:
+def _cost(curve: str, pairs: int, members: list[dict[str, Any]], probes: dict[str, dict], shared: set) -> TrainingCost:
     timed = [row for row in members if row["wall_seconds"]]
     seconds = fmean(row["wall_seconds"] for row in timed) if timed else None
-    return Cost(
+    return TrainingCost(
         curve=curve,
         pairs=pairs,
         runs=len(members),

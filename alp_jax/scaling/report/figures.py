@@ -11,7 +11,7 @@ from alp_jax.core.errors import UserError
 from alp_jax.core.metrics import METRICS, Metric, number
 from alp_jax.scaling.questions.crossings import SweepCrossover
 from alp_jax.scaling.questions.held_out import HeldOut
-from alp_jax.scaling.report.costs import Cost
+from alp_jax.scaling.report.costs import TrainingCost
 from alp_jax.scaling.report.summary import Panel
 
 try:
@@ -150,7 +150,7 @@ def crossing_svg(crossings: Sequence[tuple[str, str, SweepCrossover]], title: st
         return _inline(figure, title)
 
 
-def cost_svg(costs: Sequence[Cost], styles: dict[str, Style], title: str) -> str:
+def cost_svg(costs: Sequence[TrainingCost], styles: dict[str, Style], title: str) -> str:
     """Mean probe score against training FLOPs, a curve per name."""
     with matplotlib.rc_context(_style(title)):
         figure = Figure(figsize=(5.4, 2.9))

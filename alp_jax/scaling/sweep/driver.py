@@ -18,10 +18,10 @@ from alp_jax.scaling.sweep.child import Child, Lock, Slot
 from alp_jax.scaling.sweep.folder import fetch_results, run_home
 from alp_jax.scaling.sweep.forecast import (
     Budget,
-    Estimate,
     Forecast,
     Hardware,
     Outlook,
+    RunEstimate,
     check_budget,
     check_disk,
     folder_bytes,
@@ -86,7 +86,7 @@ class Sweep:
         *,
         grace_s: float = 120.0,
         slots: Sequence[Slot] = (Slot(),),
-        estimates: Mapping[str, Estimate] | None = None,
+        estimates: Mapping[str, RunEstimate] | None = None,
         devices: int = 1,
         rate: float | None = None,
         budget: Budget | None = None,

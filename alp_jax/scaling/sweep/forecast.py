@@ -14,7 +14,7 @@ HOUR, GB = 3600.0, 1e9
 
 
 @dataclasses.dataclass(frozen=True)
-class Estimate:
+class RunEstimate:
     """What one run takes, from its configuration.
 
     Attributes:
@@ -84,7 +84,7 @@ class Forecast:
         self,
         runs: list[PlannedRun],
         records: Mapping[str, Mapping[str, Any]],
-        estimates: Mapping[str, Estimate],
+        estimates: Mapping[str, RunEstimate],
         hardware: Hardware,
     ):
         self._runs, self._records, self._estimates, self._hardware = runs, records, estimates, hardware

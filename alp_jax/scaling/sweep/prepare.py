@@ -13,7 +13,7 @@ from alp_jax.core.run_files import is_done
 from alp_jax.scaling.sweep.child import Slot
 from alp_jax.scaling.sweep.driver import Sweep
 from alp_jax.scaling.sweep.folder import run_home
-from alp_jax.scaling.sweep.forecast import Budget, Estimate
+from alp_jax.scaling.sweep.forecast import Budget, RunEstimate
 from alp_jax.scaling.sweep.plan import PlannedRun, sweep_name
 
 
@@ -60,7 +60,7 @@ def open_sweep(
     return Sweep(sweep_name(spec), runs, out, **settings), selected
 
 
-def estimate_in_own_process(spec: str, data: str | None) -> dict[str, Estimate]:
+def estimate_in_own_process(spec: str, data: str | None) -> dict[str, RunEstimate]:
     """run id -> its estimate, by ``alp sweep estimate``: that needs JAX, which the driver of a sweep does without.
 
     Raises:
@@ -74,7 +74,7 @@ def estimate_in_own_process(spec: str, data: str | None) -> dict[str, Estimate]:
         if done.returncode == UserError.exit_code:
             raise UserError(last)
         raise AlpError(f"the sweep cannot be estimated: {last}")
-    return {name: Estimate(**costs) for name, costs in json.loads(done.stdout)["estimates"].items()}
+    return {name: RunEstimate(**costs) for name, costs in json.loads(done.stdout)["estimates"].items()}
 
 
 def expected_rate(runs: Sequence[PlannedRun], device: str, share: float) -> float:

@@ -65,9 +65,9 @@ def test_a_part_touches_no_shard_of_another(clips, tmp_path, monkeypatch):
     with pytest.raises(UserError, match="a different build"):
         build(clips[:-1], tmp_path / "set", source_name="a", shards=7, part=BuildPart(1, 3))
     next((tmp_path / "set").glob("*.index")).unlink()
-    planned = building.plan_build(clips, str(tmp_path / "set"), building.Settings(shards=7))
+    planned = building.plan_build(clips, str(tmp_path / "set"), building.BuildSettings(shards=7))
     with pytest.raises(DataError, match="missing or damaged"):
-        building.finish(planned, building.Settings(shards=7), {}, 0.5)
+        building.finish(planned, building.BuildSettings(shards=7), {}, 0.5)
 
 
 @pytest.mark.parametrize("text", ["0/3", "4/3", "3", "1/0", "a/b", "1/2/3", "-1/3", "1/10001"])

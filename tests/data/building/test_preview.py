@@ -8,7 +8,7 @@ from alp_jax.cli.main import main
 from alp_jax.core.clip import Rejected
 from alp_jax.core.errors import UserError
 from alp_jax.data.building.preview import preview
-from alp_jax.data.building.settings import Settings
+from alp_jax.data.building.settings import BuildSettings
 from tests.data.building.clips import clip, wav
 
 pytestmark = pytest.mark.usefixtures("inline")
@@ -48,12 +48,12 @@ def test_without_audio_only_stated_stretches_are_duplicates(tmp_path):
     same = {"recording": "r", "audio_path": "", "duration_s": 1.0}
     placed = {"recording_start_s": 3.0}
     clips = [clip(0, **same), clip(1, **same), clip(2, **same, **placed), clip(3, **same, **placed)]
-    found = preview(clips, Settings())
+    found = preview(clips, BuildSettings())
     assert (found["usable"], found["reasons"]["duplicate_stretch"]["count"]) == (3, 1)
     assert found["without_length"] == {}
-    assert preview([clip(0, audio_path="")], Settings())["without_length"] == {"a": 1}
+    assert preview([clip(0, audio_path="")], BuildSettings())["without_length"] == {"a": 1}
     with pytest.raises(UserError, match="no clips to build from: 1 empty_caption"):
-        preview([Rejected("a.csv row 3", "empty_caption")], Settings())
+        preview([Rejected("a.csv row 3", "empty_caption")], BuildSettings())
 
 
 def test_training_clips_without_a_caption_are_told(tmp_path, capsys):

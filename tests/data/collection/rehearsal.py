@@ -27,7 +27,7 @@ from alp_jax.core.hashing import hash64
 from alp_jax.corpora import captionstew, registry
 from alp_jax.data.building.build import engine_of, write_part
 from alp_jax.data.building.part import WHOLE_BUILD, BuildPart
-from alp_jax.data.building.settings import Settings
+from alp_jax.data.building.settings import BuildSettings
 from alp_jax.data.collection.forecast import Load, cost_forecast, cost_lines
 from alp_jax.data.collection.member import plan_member
 from tests.corpora.stew import put, sound, table
@@ -142,7 +142,7 @@ def work(root: pathlib.Path, part: str) -> dict:
     corpora = [
         Heard(one, tuple(str(p) for p in sorted((root / "sounds").iterdir()))) for one in captionstew.find(root)[0]
     ]
-    chosen, begin = Settings(), time.monotonic()
+    chosen, begin = BuildSettings(), time.monotonic()
     which = BuildPart.parse(part) if part else WHOLE_BUILD
     plans = {one.name: plan_member(one, str(root / "out"), chosen, which) for one in corpora}
     told = {"plan_s": round(time.monotonic() - begin, 1), "clips": sum(sum(p.counts) for p in plans.values())}

@@ -78,7 +78,7 @@ def test_the_recipes_own_sizes_are_all_read_off():
     for path, leaf in jax.tree_util.tree_leaves_with_path(like):
         entry = layout[leaf_path(path)]
         empty[entry.name] = LAYOUTS[entry.layout].to_torch(np.broadcast_to(np.float32(0), leaf.shape))
-    found = icefall.Shapes(Weights(pathlib.Path("pretrained.pt"), empty, {})).settings({})
+    found = icefall.TensorShapes(Weights(pathlib.Path("pretrained.pt"), empty, {})).settings({})
     assert zipformer_config(found) == config
 
 

@@ -13,7 +13,7 @@ from alp_jax.scaling.sweep import forecast as module
 from alp_jax.scaling.sweep import prepare
 from alp_jax.scaling.sweep.child import make_slots
 from alp_jax.scaling.sweep.driver import OverBudget, Sweep
-from alp_jax.scaling.sweep.forecast import Budget, Estimate, Forecast, Hardware
+from alp_jax.scaling.sweep.forecast import Budget, Forecast, Hardware, RunEstimate
 from alp_jax.scaling.sweep.plan import PlannedRun, load_sweep, plan_runs
 
 ROOT = pathlib.Path(__file__).parents[3]
@@ -49,14 +49,14 @@ def command(run, folder):
 )
 def test_durations_come_from_the_file_the_operations_and_then_from_finished_runs(seconds, rate, done, expected):
     runs = make_runs(2, seconds)
-    estimates = {run.id: Estimate(1e15 * (i + 1), 10.0) for i, run in enumerate(runs)}
+    estimates = {run.id: RunEstimate(1e15 * (i + 1), 10.0) for i, run in enumerate(runs)}
     forecast = Forecast(runs, records(runs, **done), estimates, Hardware(slots=1, devices=4, rate=rate))
     assert forecast.seconds(runs[1]) == expected
 
 
 def test_the_outlook_adds_up_hours_of_all_devices_and_bytes():
     runs = make_runs(4, 3600.0)
-    estimates = {run.id: Estimate(1.0, 100.0) for run in runs}
+    estimates = {run.id: RunEstimate(1.0, 100.0) for run in runs}
     forecast = Forecast(runs, records(runs, r0=(1800.0, 80)), estimates, Hardware(slots=2, devices=8))
     outlook = forecast.outlook(runs[2:], [(600.0, 1200.0)])
     assert outlook.seconds == 1200.0 + 1800.0  # one begins in the free place now, the other after the one at work
@@ -78,7 +78,7 @@ def test_the_outlook_adds_up_hours_of_all_devices_and_bytes():
 )
 def test_a_sweep_above_its_budget_starts_nothing(tmp_path, budget, seconds, words):
     runs = make_runs(4, seconds)
-    estimates = {run.id: Estimate(1.0, 1e9) for run in runs}
+    estimates = {run.id: RunEstimate(1.0, 1e9) for run in runs}
     sweep = Sweep("grid", runs, tmp_path / "s", command, estimates=estimates, budget=budget)
     with pytest.raises(UserError) as caught:
         sweep.run(runs)
@@ -91,7 +91,7 @@ def test_a_sweep_above_its_budget_starts_nothing(tmp_path, budget, seconds, word
 
 def test_a_disk_that_is_too_small_is_named_before_anything_starts(tmp_path, monkeypatch):
     runs = make_runs(2, 1.0)
-    sweep = Sweep("grid", runs, tmp_path / "s", command, estimates={run.id: Estimate(1.0, 2e9) for run in runs})
+    sweep = Sweep("grid", runs, tmp_path / "s", command, estimates={run.id: RunEstimate(1.0, 2e9) for run in runs})
     monkeypatch.setattr(module.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 3e9}))
     with pytest.raises(UserError, match="4 GB of checkpoints and 3 GB are free"):
         sweep.run(runs)
@@ -126,7 +126,7 @@ def no_estimates(monkeypatch):
 
     def estimates(sweep, data):
         runs = plan_runs(load_sweep(sweep), data)
-        return {run.id: Estimate(1e18, 1e9) for run in runs}
+        return {run.id: RunEstimate(1e18, 1e9) for run in runs}
 
     monkeypatch.setattr(prepare, "estimate_in_own_process", estimates)
     monkeypatch.chdir(ROOT)
