@@ -29,7 +29,7 @@ from alp_jax.models.functional import functionalize
 from alp_jax.objectives.base import SpecialTokens
 from alp_jax.objectives.registry import make_objective, sides_of
 from alp_jax.optim.stacks import decay_mask
-from alp_jax.parallel.mesh import make_mesh
+from alp_jax.parallel.mesh import make_mesh, replicated
 
 BATCH, LOOKS = 32, 4  # clips in a batch; how often the loss on the held-out clips is checked
 EPOCH_STEPS = 1024  # of a large set, at most, while its batches may grow
@@ -185,8 +185,9 @@ def fit_text_side(
     init, apply = functionalize(
         lambda rngs: FrameTextModel(model, sides_of(objective), width, temperature=objective.temperature, rngs=rngs)
     )
-    params = _started(jax.jit(init)(jax.random.key(seed)), start or {})
     mesh = make_mesh(MeshConfig(), jax.devices()[:1])
+    # as the first step returns them: otherwise the second compiles the program again
+    params = jax.device_put(_started(jax.jit(init)(jax.random.key(seed)), start or {}), replicated(mesh))
     parts = make_objective(objective, tokens, mesh)
     optimizer = _text_optimizer(params, steps, only)
 
@@ -227,7 +228,7 @@ def fit_text_side(
     kept = fit(
         update,
         params,
-        optimizer.init(params),
+        jax.device_put(optimizer.init(params), replicated(mesh)),
         enumerate(permuted(np.random.default_rng(seed + 1), fitted, BATCH), 1),
         steps=steps,
         look=held_loss,
