@@ -6,7 +6,7 @@ import gc
 import json
 import pathlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -17,7 +17,7 @@ from alp_jax.config import RunConfig
 from alp_jax.core import storage
 from alp_jax.core.accelerators import of_kind
 from alp_jax.core.clip import SAMPLE_RATE
-from alp_jax.core.errors import NumericsError, Preempted, UserError
+from alp_jax.core.errors import NumericsError, Preempted, StorageError, UserError
 from alp_jax.core.files import write_json
 from alp_jax.core.run_files import BAD_STEPS, DATA_CHANGES, RESULTS, SUMMARY, RunSummary
 from alp_jax.data.pipeline import train_batches
@@ -28,6 +28,7 @@ from alp_jax.parallel.mesh import batch_part, put_batch
 from alp_jax.train.checkpoint import Checkpoints
 from alp_jax.train.checkpoint_folder import complete
 from alp_jax.train.host import Collector, CompileCount, CompiledSteps, Profile, Size, parse_steps
+from alp_jax.train.lease import Lease, StoreLease
 from alp_jax.train.run_dir import RunDir
 from alp_jax.train.run_log import Rates, RunLog, StepCosts, StepWork
 from alp_jax.train.setup import RunSetup, prepare
@@ -70,7 +71,7 @@ def _train(config: RunConfig, workdir: storage.Location, stop: Stop, extend: boo
             state, clock, first = _start(config, run.path, checkpoints, setup)
             run.write_changes()
             run.write_environment(setup.dataset, setup.tokenizer)
-            loop = _Loop(config, run.path, checkpoints, clock, first, shares, stop, run.check_held, setup.validation)
+            loop = _Loop(config, run.path, checkpoints, clock, first, shares, stop, run.lease, setup.validation)
             if first < config.train.steps:
                 batches = train_batches(
                     setup.dataset,
@@ -165,12 +166,12 @@ class _Loop:
         first: int,
         shares: int,
         stop: Stop,
-        check_held: Callable[[], None] = lambda: None,
+        lease: Lease | StoreLease | None = None,
         validation: Validation | None = None,
     ):
         self.config, self.path, self.checkpoints, self.clock, self.first = config, path, checkpoints, clock, first
         self._shares = shares  # in how many parts processes read a batch
-        self._stop, self._check_held = stop, check_held
+        self._stop, self._lease = stop, lease
         self._began, self._seconds_before = time.monotonic(), clock["train_seconds"]
         self.compiles = CompileCount()
         self.validation = validation
@@ -274,6 +275,11 @@ class _Loop:
             log.write_validation(step, values)
             for result in self.validation.results(values, step):
                 result.write(self.path / RESULTS)
+
+    def _check_held(self) -> None:
+        """Raises StorageError once it is known that another process has taken over the run; asks nobody."""
+        if self._lease and self._lease.lost:
+            raise StorageError(self._lease.lost)
 
     def save(self, step: int, state: State) -> None:
         self._check_held()

@@ -44,7 +44,7 @@ from alp_jax.data.text.tokenizer import FILE_NAMES, Tokenizer
 from alp_jax.optim.optimizer import learning_rate
 from alp_jax.parallel import hosts
 from alp_jax.train.checkpoint_folder import Keep, complete
-from alp_jax.train.lease import Lease
+from alp_jax.train.lease import Lease, StoreLease
 from alp_jax.train.parts import FETCH_S, HostParts
 from alp_jax.train.remote_run import stage_of
 from alp_jax.train.uploads import IDENTITY, Uploads
@@ -66,6 +66,7 @@ class RunDir:
     Attributes:
       path: the local folder; of a run in an object store that is its stage, see ``train.uploads``.
       uploads: of a run in an object store, on process 0.
+      lease: of process 0; once it is lost, another process has taken over the run.
       parts: of a run in an object store: how checkpoints come from and go to other hosts.
 
     Raises:
@@ -81,15 +82,16 @@ class RunDir:
         self.uploads: Uploads | None = None
         self.parts: HostParts | None = None
         self._lock: TextIO | None = None
-        self._lease: Lease | None = None
+        self.lease: Lease | StoreLease | None = None
         self._change: tuple[dict, dict] | None = None  # the line to write, and the settings
         if hosts.is_primary():
             self._lock_folder()
             try:
                 if remote:
                     self.uploads = _uploads(self.path, self._given, config)
+                    self.lease = self.uploads.lease
                 else:
-                    self._lease = Lease(self.path)
+                    self.lease = Lease(self.path)
                 self._check_settings(config, extend)
             except BaseException:
                 self.leave()
@@ -175,15 +177,6 @@ class RunDir:
         for path in outdated:
             path.replace(aside / path.name)
 
-    def check_held(self) -> None:
-        """Raises StorageError once it is known that another process has taken over the run; asks nobody."""
-        if lost := self._lost():
-            raise StorageError(lost)
-
-    def _lost(self) -> str:
-        holder = self.uploads or self._lease
-        return holder.lost if holder else ""
-
     def close(self) -> None:
         """Releases the folder, once all of it is where it belongs; may be called twice.
 
@@ -191,7 +184,8 @@ class RunDir:
           StorageError: a store could not be brought up to date, or another process has taken over.
         """
         try:
-            self.check_held()
+            if self.lease and self.lease.lost:
+                raise StorageError(self.lease.lost)
             if self.uploads:
                 with stage("waiting for uploads", self._given, quiet=True):
                     self.uploads.close()
@@ -204,7 +198,7 @@ class RunDir:
             if self.uploads:
                 self.uploads.close(_LEAVE_S)
         except AlpError as error:
-            if not self._lost():  # which the error that ends the run says
+            if not (self.lease and self.lease.lost):  # which the error that ends the run says
                 say(f"alp: {error}")
         finally:
             self._release()
@@ -212,8 +206,8 @@ class RunDir:
     def _release(self) -> None:
         if self.parts is not None:
             self.parts.close()
-        if self._lease is not None:
-            self._lease.close()
+        if isinstance(self.lease, Lease):  # the other kind is released with the uploads
+            self.lease.close()
         if self._lock is not None:
             self._lock.close()
 

@@ -51,6 +51,7 @@ class Uploads:
 
     Attributes:
       identity: of the stage.
+      lease: of the run folder in the store.
       reported: steps whose numbers are in the logs. A checkpoint counts in the store only when those before it are.
 
     Raises:
@@ -63,16 +64,16 @@ class Uploads:
         self._mirror = mirror(stage, url)
         named = stage / IDENTITY
         self.identity = named.read_text() if named.exists() else uuid.uuid4().hex
-        self._lease = StoreLease(url, self.identity)
+        self.lease = StoreLease(url, self.identity)
         try:
             self._catch_up(self.identity)
         except BaseException:
-            self._lease.close()
+            self.lease.close()
             raise
 
     def _catch_up(self, identity: str) -> None:
         named, stage, url = self._stage / IDENTITY, self._stage, self._url
-        if self._lease.last_stage == identity:
+        if self.lease.last_stage == identity:
             self._mirror.pull(only_missing=True)
         else:
             named.unlink(missing_ok=True)  # first: what a kill leaves of this is not a stage
@@ -117,14 +118,9 @@ class Uploads:
     def _prune(self) -> None:
         remove_others(self._stage, Keep(last=1), spared=self._waiting.keys())
 
-    @property
-    def lost(self) -> str:
-        """The line that says who has taken over the run; "" as long as nobody has."""
-        return self._lease.lost
-
     def _poll(self) -> None:
-        if self.lost:
-            raise StorageError(self.lost)
+        if self.lease.lost:
+            raise StorageError(self.lease.lost)
 
     def close(self, within_s: float = AT_EXIT_S) -> None:
         """Returns when everything is up and the lease released; may be called twice.
@@ -141,7 +137,7 @@ class Uploads:
             self._thread.join()
         self._poll()
         try:
-            self._lease.close()
+            self.lease.close()
         except OSError as error:
             self._failing = self._failing or str(error)
         if self._failing:
@@ -155,7 +151,7 @@ class Uploads:
         while True:
             closing = self._closing.is_set()
             self._failing = self._attempt()
-            if self.lost:
+            if self.lease.lost:
                 return
             if self._failing:
                 give_up = give_up or (time.monotonic() + self._patience if closing else 0.0)
@@ -188,7 +184,7 @@ class Uploads:
           StorageError: something could not be written; the next call does it.
         """
         try:
-            self._lease.check()
+            self.lease.check()
             self._mirror.push(self._poll)
             while (step := self._next()) is not None:
                 self._upload(step)
@@ -204,7 +200,7 @@ class Uploads:
     def _upload(self, step: int) -> None:
         source, there = checkpoints_dir(self._stage) / str(step), step_folder(self._url, step)
         manifest = read_manifest(source)
-        self._lease.check()
+        self.lease.check()
         storage.remove(storage.join(there, MANIFEST))  # of a step that is written again: it ends before its files
         object_store.remove_folder(there)
 
@@ -215,7 +211,7 @@ class Uploads:
         with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
             list(pool.map(send, manifest["files"]))
         self._mirror.push(self._poll)  # the logs of the steps before it, first
-        self._lease.check()
+        self.lease.check()
         # The manifest last, and after one more look at the lease: the files may have taken minutes, and from the
         # manifest on whoever resumes the run trusts them.
         object_store.send(source / MANIFEST, storage.join(there, MANIFEST))

@@ -31,5 +31,5 @@ def test_outcomes_are_what_every_clip_scored():
 def test_what_the_paper_reports_is_what_tasks_are_ranked_by():
     for place, column in TABLES.items():
         metric = METRICS[column.metric]
-        assert metric.headline, place
+        assert metric.headline or column.stated, place  # where the paper leaves its metric open, ours may differ
         assert all(metric.low <= value <= metric.high for value in column.values if value is not None), place

@@ -40,7 +40,7 @@ def test_a_printed_plan_has_every_number_and_its_least():
     }
     printed = report.text(plan)
     assert "nothing was executed" in printed
-    assert "9 checkpoints of 24.00 GB stay, 216.00 GB; 24.00 GB more" in printed
+    assert "disk: 9 checkpoints of 24.00 GB stay, 216.00 GB, and 24.00 GB more during a save" in printed
     assert "| 10 | 32 | 64 | 20.0% | 9.890 | 90.00 (too much) | 8.00 | 67.00 (33.50) | 6,700 (3,350) | 7 |" in printed
     assert "| 10 | 32 | all-reduce | 3 (3) | 45.00 (45.00) | 78.75 |" in printed
     assert "| 10 | 32 | 10.00 | 20.00 | 0.17 | memory | 32,000 (64,000) | 50 % |" in printed

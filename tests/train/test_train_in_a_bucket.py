@@ -77,7 +77,7 @@ def test_a_run_that_another_process_took_over_ends_at_the_next_step(s3, tiny, co
     monkeypatch.setattr(lease, "RENEW_S", 0.3)
     monkeypatch.setattr(uploads, "EVERY_S", 0.3)
     send, opened = object_store.send, []
-    monkeypatch.setattr(object_store, "send", lambda *names: late.append(opened[0].lost) or send(*names))
+    monkeypatch.setattr(object_store, "send", lambda *names: late.append(opened[0].lease.lost) or send(*names))
     made = uploads.Uploads.__init__
     monkeypatch.setattr(uploads.Uploads, "__init__", lambda self, *given: opened.append(self) or made(self, *given))
     counting.install(monkeypatch.setattr, 0.1)
@@ -92,7 +92,7 @@ def test_a_run_that_another_process_took_over_ends_at_the_next_step(s3, tiny, co
     assert cli.main(arguments) == StorageError.exit_code
     taker.join()
     assert capfd.readouterr().err.count("taken over") == 1
-    assert opened[0].lost.startswith(f"{run} was taken over by process 77 on far")
+    assert opened[0].lease.lost.startswith(f"{run} was taken over by process 77 on far")
     assert late
     assert not any(late)
     steps = [line["step"] for line in numbers((stage_of(run) / "metrics.jsonl").read_text())]

@@ -231,7 +231,7 @@ def test_a_process_that_was_stalled_writes_nothing_more(monkeypatch):
     (stage / "config.json").write_text("{}")
     uploads.start()
     wait_until(lambda: not uploads._thread.is_alive())
-    assert "taken over by process" in uploads.lost
+    assert "taken over by process" in uploads.lease.lost
     with pytest.raises(StorageError, match="taken over by process"):
         uploads.close()
     assert storage.size(storage.join(URL, "config.json")) == -1
