@@ -224,7 +224,7 @@ def test_of_two_who_want_a_run_that_was_left_one_gets_it(capsys):
 def test_a_process_that_was_stalled_writes_nothing_more(monkeypatch):
     stage, uploads = begun()
     uploads.begin(0)
-    uploads._lease._renewed.close()
+    uploads.lease._renewed.close()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ALP_CACHE", str(stage.parent / "other disk"))
         _, other = begun()

@@ -25,6 +25,7 @@ from alp_jax.core.errors import DataError
 
 CODECS = ("flac", "pcm")
 _LABEL = "labels/"
+_FLAC_LEVEL = 0.25  # of soundfile, 0 to 1; -2 of the flac command
 HEADER = 12  # bytes before the data
 FOOTER = 4  # bytes after it
 _MASK_DELTA = 0xA282EAD8
@@ -52,11 +53,15 @@ class Record:
 
 
 def encode_audio(audio: np.ndarray, codec: str) -> bytes:
-    """int16[n] at 16 kHz as FLAC (lossless, about half the size) or little-endian PCM."""
+    """int16[n] at 16 kHz as FLAC (lossless, about half the size) or little-endian PCM.
+
+    FLAC is written with fixed predictors only: they take a fifth less time to decode than those that libFLAC fits by
+    default, for 2 to 4 % more bytes, and a clip is written once but read in every epoch.
+    """
     if codec == "pcm":
         return audio.astype("<i2").tobytes()
     buffer = io.BytesIO()
-    soundfile.write(buffer, audio, SAMPLE_RATE, format="FLAC", subtype="PCM_16")
+    soundfile.write(buffer, audio, SAMPLE_RATE, format="FLAC", subtype="PCM_16", compression_level=_FLAC_LEVEL)
     return buffer.getvalue()
 
 
