@@ -20,7 +20,7 @@ from alp_jax.core.processes import in_fresh_process
 from alp_jax.data.order.batch_plan import plan
 from alp_jax.data.order.subset import open_rung
 from alp_jax.data.pipeline import GlobalBatches, train_batches
-from alp_jax.data.store import records
+from alp_jax.data.store import records, writing
 from alp_jax.data.store.dataset import Dataset, open_dataset
 from alp_jax.data.store.records import Crop
 from alp_jax.data.text.open import open_tokenizer, tokenizer_path
@@ -186,6 +186,6 @@ def write_flac(dataset: Dataset, config: DataConfig, folder: pathlib.Path) -> li
     rows = np.sort(np.concatenate([*rung.rows.values()]))
     for row, record in zip(rows.tolist(), dataset.read_many(rows), strict=True):
         path = folder / f"{row:08}.flac"
-        path.write_bytes(records.encode_audio(record.audio, "flac"))
+        path.write_bytes(writing.encode_audio(record.audio, "flac"))
         written.append((str(path), record.captions[0]))
     return written

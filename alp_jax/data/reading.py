@@ -9,7 +9,7 @@ from alp_jax.config.schema import DataConfig
 from alp_jax.core.clip import SAMPLE_RATE
 from alp_jax.core.errors import UserError
 from alp_jax.data.read_ahead import THREADS, read_ahead
-from alp_jax.data.store import records
+from alp_jax.data.store import records, writing
 from alp_jax.data.store.dataset import Dataset
 from alp_jax.data.store.records import Crop
 
@@ -40,7 +40,7 @@ def measure_reading(dataset: Dataset, clips: int = _CLIPS) -> dict:
 
     found, rest_ms = {}, _ms(rest, len(rows))
     for codec in records.CODECS:
-        encoded = [(records.encode_audio(sound, codec), codec, len(sound)) for sound in sounds]
+        encoded = [(writing.encode_audio(sound, codec), codec, len(sound)) for sound in sounds]
 
         def decode(encoded: list[tuple[bytes, str, int]] = encoded) -> None:
             for sound in encoded:

@@ -23,7 +23,7 @@ from alp_jax.data.audio.elastic import elastic
 from alp_jax.data.audio.errors import BadAudio
 from alp_jax.data.audio.fingerprint import find_peaks, fingerprint
 from alp_jax.data.building import plan
-from alp_jax.data.store import ladder, records
+from alp_jax.data.store import ladder, records, writing
 from alp_jax.data.store.mapped import write_table
 from alp_jax.data.store.schema import AUDIT_SCHEMA, INDEX_SCHEMA
 from alp_jax.data.text.normalise import normalise
@@ -98,7 +98,7 @@ def write(task: Task, poisoned: dict[int, str], started: Callable[[int], None]) 
                 why = (bad.reason, " ".join(bad.detail.split()))
                 failures.append([clip.id, clip.source, clip.audio_path, *why, storage.size(clip.audio_path)])
                 continue
-            data = records.encode(clip, sound.samples, task.codec)
+            data = writing.encode(clip, sound.samples, task.codec)
             framed = records.frame(data)
             file.write(framed)
             digest.update(framed)

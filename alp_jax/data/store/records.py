@@ -6,7 +6,6 @@ that names the shard and the record.
 """
 
 import dataclasses
-import io
 import os
 import struct
 from collections.abc import Iterator
@@ -14,18 +13,16 @@ from typing import Any, BinaryIO, NamedTuple
 
 import google_crc32c
 import numpy as np
-import soundfile
 from google.protobuf.message import DecodeError
 from miniaudio import ffi, lib
 from tensorflow_datasets.proto import tf_example_generated_pb2
 
 from alp_jax.core import storage
-from alp_jax.core.clip import SAMPLE_RATE, Clip, Event
+from alp_jax.core.clip import Event
 from alp_jax.core.errors import DataError
 
 CODECS = ("flac", "pcm")
-_LABEL = "labels/"
-_FLAC_LEVEL = 0.25  # of soundfile, 0 to 1; -2 of the flac command
+LABEL = "labels/"  # and a task, the name of a feature
 HEADER = 12  # bytes before the data
 FOOTER = 4  # bytes after it
 _MASK_DELTA = 0xA282EAD8
@@ -52,19 +49,6 @@ class Record:
     license: str
 
 
-def encode_audio(audio: np.ndarray, codec: str) -> bytes:
-    """int16[n] at 16 kHz as FLAC (lossless, about half the size) or little-endian PCM.
-
-    FLAC is written with fixed predictors only: they take a fifth less time to decode than those that libFLAC fits by
-    default, for 2 to 4 % more bytes, and a clip is written once but read in every epoch.
-    """
-    if codec == "pcm":
-        return audio.astype("<i2").tobytes()
-    buffer = io.BytesIO()
-    soundfile.write(buffer, audio, SAMPLE_RATE, format="FLAC", subtype="PCM_16", compression_level=_FLAC_LEVEL)
-    return buffer.getvalue()
-
-
 @dataclasses.dataclass(frozen=True)
 class Crop:
     """A stretch of up to ``width`` samples; ``at`` in [0, 1) says where in a longer clip it lies.
@@ -82,7 +66,7 @@ class Crop:
 
 
 def decode_audio(data: bytes | memoryview, codec: str, num_samples: int, crop: Crop | None = None) -> np.ndarray:
-    """The int16[num_samples] that ``encode_audio`` was given, or only the stretch ``crop`` of it.
+    """The int16[num_samples] that ``writing.encode_audio`` was given, or only the stretch ``crop`` of it.
 
     Raises:
       ValueError: ``data`` does not hold ``num_samples`` samples.
@@ -125,29 +109,6 @@ def _decode_flac(data: bytes | memoryview, num_samples: int, first: int, sound: 
         lib.ma_dr_flac_close(stream)
 
 
-def encode(clip: Clip, audio: np.ndarray, codec: str) -> bytes:
-    """Serialises ``clip`` with its decoded ``audio`` (int16[n], 16 kHz mono); equal inputs give equal bytes."""
-    example = tf_example_generated_pb2.Example()
-    feature = example.features.feature
-
-    def put(name: str, *values: str | bytes):
-        feature[name].bytes_list.value.extend(v.encode() if isinstance(v, str) else v for v in values)
-
-    for name in ("id", "source", "recording", "split", "group", "license"):
-        put(name, getattr(clip, name))
-    put("audio", encode_audio(audio, codec))
-    put("codec", codec)
-    put("captions", *clip.captions)
-    put("tags", *clip.tags)
-    for task, label in clip.labels.items():
-        put(_LABEL + task, label)
-    put("events/label", *(event.label for event in clip.events))
-    feature["events/onset"].float_list.value.extend(event.onset_s for event in clip.events)
-    feature["events/offset"].float_list.value.extend(event.offset_s for event in clip.events)
-    feature["num_samples"].int64_list.value.append(len(audio))
-    return example.SerializeToString(deterministic=True)  # else the order of a map's entries is undefined
-
-
 def decode(data: bytes, where: str, audio: bool | Crop = True) -> Record:
     """Inverse of ``encode``; ``where`` names the record in errors.
 
@@ -187,7 +148,7 @@ def _record(feature: Any, sound: np.ndarray | None) -> Record:
         num_samples=num_samples,
         captions=texts_of(feature, "captions"),
         tags=texts_of(feature, "tags"),
-        labels={name[len(_LABEL) :]: texts_of(feature, name)[0] for name in sorted(feature) if name.startswith(_LABEL)},
+        labels={name[len(LABEL) :]: texts_of(feature, name)[0] for name in sorted(feature) if name.startswith(LABEL)},
         events=tuple(Event(*event) for event in zip(onsets, offsets, texts_of(feature, "events/label"), strict=True)),
     )
 

@@ -17,7 +17,7 @@ _T = TypeVar("_T")
 def skim(frames: Iterable[Frame], take: Callable[[Any], _T]) -> Iterator[tuple[Frame, tuple[str, _T] | None]]:
     """Every frame with its record's id and ``take(features)``, without reading the audio, and so without its checksum.
 
-    None instead of them where the audio is not the first feature; it is in everything that ``records.encode`` made.
+    None instead of them where the audio is not the first feature; it is in everything that ``writing.encode`` made.
 
     Raises:
       DataError: once a record is reached that cannot be read, or is none.
