@@ -41,12 +41,13 @@ def state_maker(
             "bad_steps": zero,
         }
 
-    return make
+    # Compiled or not, it is traced once: whoever asks for shapes first and for a state later builds the model once.
+    return jax.jit(make)
 
 
 def state_shapes(make: Callable[..., State]) -> State:
     """The state as ShapeDtypeStructs; nothing is computed."""
-    return jax.eval_shape(lambda: make(jnp.zeros((), jnp.int32)))
+    return jax.eval_shape(make, jax.ShapeDtypeStruct((), jnp.int32), {})
 
 
 def create_state(make: Callable[..., State], seed: int, mesh: Mesh, start: dict[str, Any] | None = None) -> State:
