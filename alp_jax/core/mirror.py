@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import pathlib
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Sequence
 
 from alp_jax.core import object_store, storage
@@ -16,6 +17,7 @@ from alp_jax.core.errors import StorageError
 from alp_jax.core.paths import cache_dir
 
 AT_ONCE = 8  # requests
+UPLOAD_S = 10.0  # between looks for what a block has written to a copy
 
 
 class Mirror:
@@ -92,7 +94,8 @@ def copied(
 ) -> Iterator[Mirror]:
     """A local copy of what is ``wanted`` of the folder in ``url``, under its name; it is gone after the block.
 
-    With ``write``, what the block changes in it goes to the store when the block ends, however it does.
+    With ``write``, what the block changes in it goes to the store within about ``UPLOAD_S`` seconds, in the background,
+    and what is left when the block ends, however it does. A process that is killed loses no more than the last seconds.
 
     Raises:
       OSError, StorageError: the store cannot be read or written.
@@ -102,11 +105,24 @@ def copied(
         copy = Mirror(pathlib.Path(temporary, url.rstrip("/").rpartition("/")[2]), url, wanted, last)
         copy.folder.mkdir()
         copy.pull()
+        if not write:
+            yield copy
+            return
+        over = threading.Event()
+
+        def upload() -> None:
+            while not over.wait(UPLOAD_S):
+                with contextlib.suppress(StorageError):  # what is left goes with a later push; the last one raises
+                    copy.push()
+
+        uploads = threading.Thread(target=upload, daemon=True)
+        uploads.start()
         try:
             yield copy
         finally:
-            if write:
-                copy.push()
+            over.set()
+            uploads.join()
+            copy.push()
 
 
 def place(kind: str, url: str) -> pathlib.Path:

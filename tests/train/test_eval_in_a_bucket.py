@@ -2,13 +2,14 @@
 
 import contextlib
 import json
+import time
 
 import jax
 import pytest
 
 from alp_jax.cli import main as cli
 from alp_jax.config import to_dict
-from alp_jax.core import storage
+from alp_jax.core import mirror, storage
 from alp_jax.core.files import write_json
 from alp_jax.core.run_files import Result
 from alp_jax.parallel import runtime
@@ -42,12 +43,19 @@ def test_results_go_to_the_bucket_and_no_folder_is_named_after_it(saved, s3, ton
         values = {"accuracy": {"value": 0.5, "interval": None, "chance": 0.25, "floor": None}}
         Result("pitch", "mean", "accuracy", values, {"model": model.name}).write(out)
         storage.write(floors_path, b"{}")
+        until = time.monotonic() + 20
+        while "pitch-mean.json" not in storage.names(there[0]):  # a process that is killed now has lost nothing
+            assert time.monotonic() < until, "nothing was uploaded before the end"
+            time.sleep(0.01)
         return []
 
+    there = [""]
+    monkeypatch.setattr(mirror, "UPLOAD_S", 0.01)
     monkeypatch.setattr(evaluate_sets, "run_suite", run_suite)
     monkeypatch.chdir(tmp_path)
     call = ["eval", "--suite", "pitch", "--no_baselines", "--json", f"--data={tones}", f"--run={saved}"]
     for more, out in ([], f"{saved}/eval"), (["--out", f"{s3}/apart/new"], f"{s3}/apart/new"):
+        there[0] = out
         assert lines([*call, *more], 0, capfd) == []
         assert storage.names(out) == ["pitch-mean.json"]
         assert json.loads(storage.read(f"{out}/pitch-mean.json"))["model"] == "eval@3"
