@@ -23,6 +23,7 @@ from alp_jax.evaluation.forecast import Encoder, published_lines
 from alp_jax.evaluation.model import EvalModel
 from alp_jax.evaluation.probes.sizes import SIZES
 from alp_jax.evaluation.protocol import PAPER, protocol
+from alp_jax.evaluation.stats.completeness import dropped_leaks
 from alp_jax.evaluation.stats.published import not_measured, published_table
 from alp_jax.evaluation.stats.table import notes, overlaps, table, too_small
 from alp_jax.evaluation.suite import Suite, run_suite
@@ -214,7 +215,8 @@ def require_tasks(data: str, suite: Suite) -> None:
         raise UserError(f"data set {data} has no task: it needs labels, tags or captions in train and test")
     more = "; --option shares=60/10/30 of 'alp data build' gives more test clips"
     hint = more if "split_rule" in suite.setup.dataset.info else ""
-    raise UserError(f"data set {data} is too small for every task: {'; '.join(too_small(suite.shortages))}{hint}")
+    reasons = [*too_small(suite.shortages), *dropped_leaks(suite.setup.dataset.info.get("accounting"))]
+    raise UserError(f"data set {data} is too small for every task: {'; '.join(reasons)}{hint}")
 
 
 def baseline_models(

@@ -96,6 +96,13 @@ def completeness_lines(task: str, missing: Mapping[str, Any]) -> list[str]:
         short = [f"{have} of {full} in {split}" for split, (have, full) in splits.items() if have < full]
         if short:
             lines.append(f"{task}: {mark}{source} as published has more clips: here are {', '.join(short)}")
-    if missing.get("leaks"):
-        lines.append(f"{task}: {missing['leaks']} training clips were dropped, as they are evaluation clips")
-    return lines
+    return [*lines, *(f"{task}: {line}" for line in _dropped(missing.get("leaks", 0)))]
+
+
+def dropped_leaks(accounting: Mapping | None) -> list[str]:
+    """A line about the training clips that a data set has lost as they are evaluation clips; none if there are none."""
+    return _dropped(sum(_leaks(account) for account in (accounting or {}).get("sources", {}).values()))
+
+
+def _dropped(leaks: int) -> list[str]:
+    return [f"{leaks} training clips were dropped, as they are evaluation clips"] if leaks else []

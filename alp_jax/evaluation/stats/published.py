@@ -1,8 +1,8 @@
 """What the paper (arXiv 2511.16757v2) reports for its encoders on the full CaptionStew, to print beside our results.
 
 Values are shares of 1, as in our results, and the judge's scores from 1 to 10; the paper prints most shares in percent.
-Its baselines BEATs, wav2vec 2.0 and MERT are not here: their figures could not be read, only those of its supervised
-Zipformer. What the paper leaves open is said in ``PublishedResult.stated``.
+The figures of three of its baselines could not be read (``_UNREAD``), only those of its supervised Zipformer. What the
+paper leaves open is said in ``PublishedResult.stated``.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -39,6 +39,7 @@ _PROBED, _POOLED, _LANGUAGE, _QUESTIONS = (
 # The authors' toolbox (Auden, examples/clap/retrieval_eval.py) prints recall at 1, 5 and 10 in both directions. Its
 # voice encoder (examples/voice/README.md) has R@1 of 61.7 on ParaSpeechCaps from text to audio, and others have R@1 of
 # 38.2 on AudioCaps (arXiv 2308.15090): the paper's figures are of that size.
+_UNREAD = ("BEATs", "wav2vec 2.0", "MERT")
 _RECALL = "recall; K and direction not stated, by their size R@1"
 _SPEAKER = "percent; which of the three is which could not be checked"
 
@@ -154,18 +155,29 @@ def _measure(column: PublishedResult) -> str:
 
 
 def published_table(results: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Lines with the paper's figures beside every one of ``results`` for which it has any; none without such."""
-    heads = ["supervised", "contrastive", "captioning", "contrastive, start", "captioning, start"]
+    """Lines with the paper's figures, and ours in the same metric, for every one of ``results`` for which it has any.
+
+    The last line is about the paper's baselines that are not in it; without such a result there are no lines.
+    """
+    heads = ["here", "supervised", "contrastive", "captioning", "contrastive, start", "captioning, start"]
     cells = [["the paper reports for", "pooling", *heads, "of", "in"]]
     for result in results:
         column = _column(result["task"], result["pooling"], result.get("sources", ()))
         if column is not None:
-            shown = [number(column.metric, value) for value in column.values]
+            shown = [number(column.metric, value) for value in (_value(result, column.metric), *column.values)]
             cells.append([result["task"], result["pooling"], *shown, _measure(column), column.place])
     if len(cells) == 1:
         return []
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in cells)
+    return [*(line.rstrip() for line in lines), f"not stated where it could be read: {', '.join(_UNREAD)}"]
+
+
+def _value(result: Mapping[str, Any], metric: str) -> float | None:
+    """What was measured of ``metric``, which need not be the one that the result is about; None for a failed one."""
+    if result.get("metric") == metric:
+        return result["value"]
+    return result.get("metrics", {}).get(metric, {}).get("value")
 
 
 def not_measured(results: Iterable[Mapping[str, Any]]) -> list[str]:

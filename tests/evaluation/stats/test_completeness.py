@@ -2,7 +2,8 @@
 
 import pytest
 
-from alp_jax.evaluation.stats.completeness import OFFICIAL, completeness, completeness_lines
+from alp_jax.data.audit.audit import LEAK
+from alp_jax.evaluation.stats.completeness import OFFICIAL, completeness, completeness_lines, dropped_leaks
 from alp_jax.evaluation.stats.published import ROWS, TABLES, published, published_facts, published_table
 
 ACCOUNT = {
@@ -65,19 +66,33 @@ def test_language_figures_belong_to_a_data_set_and_say_what_is_not_stated():
     assert published("qa_music", "judge", [])["captioning, scratch"] == 5.97
 
 
+def test_a_set_that_is_too_small_says_what_it_lost():
+    counts = {"a": {"excluded": {f"{LEAK}recording": 3, "duplicate": 5}}, "b": {"excluded": {f"{LEAK}audio": 4}}}
+    assert dropped_leaks({"sources": counts}) == ["7 training clips were dropped, as they are evaluation clips"]
+    assert dropped_leaks({"sources": {"a": {"excluded": {"duplicate": 5}}}}) == dropped_leaks(None) == []
+
+
 def test_the_table_has_every_encoder_of_the_paper_beside_what_was_measured():
     measured = [
-        {"task": "captioning", "pooling": "lit", "sources": ["audiocaps"]},
-        {"task": "fsd50k", "pooling": "attention", "sources": ["fsd50k"]},
+        {"task": "captioning", "pooling": "lit", "sources": ["audiocaps"], "metric": "rouge_l", "value": 0.31},
+        {
+            "task": "text_to_audio",
+            "pooling": "lit",
+            "sources": ["musiccaps"],
+            "metric": "recall_at_10",
+            "value": 0.9,
+            "metrics": {"recall_at_1": {"value": 0.2}},
+        },
         {"task": "kind", "pooling": "mean", "sources": ["fake"]},
         {"task": "fsd50k", "pooling": "mean", "failed": "why"},
     ]
-    head, first, second, third = published_table(measured)
+    head, first, second, third, last = published_table(measured)
     assert head.split("  ")[0] == "the paper reports for"
-    assert first.split()[:7] == ["captioning", "lit", "46.7", "46.6", "46.7", "47.2", "\u2013"]
+    assert first.split()[:8] == ["captioning", "lit", "31.0", "46.7", "46.6", "46.7", "47.2", "\u2013"]
     assert first.split("  ")[-1] == "audio-language alignment, frozen audio encoder"
-    assert second.split()[2:7] == ["\u2013", "64.0", "61.9", "67.0", "\u2013"]
-    assert third.split()[:3] == ["fsd50k", "mean", "65.6"]
+    assert second.split()[2:8] == ["20.0", "24.6", "27.4", "23.0", "29.4", "\u2013"]  # in the paper's metric
+    assert third.split()[:4] == ["fsd50k", "mean", "\u2013", "65.6"]
+    assert last == "not stated where it could be read: BEATs, wav2vec 2.0, MERT"
     assert published_table(measured[2:3]) == []
 
 
