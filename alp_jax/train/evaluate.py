@@ -6,6 +6,7 @@ import functools
 import hashlib
 import pathlib
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -148,52 +149,61 @@ def eval_model(
     return frozen_model(config, params, f"{folder.name}@{when}"), config
 
 
+class _Programs(NamedTuple):
+    """Jitted functions of (parameters, arrays); see ``EvalModel`` for the arrays."""
+
+    frames: Callable
+    pool_audio: Callable
+    project_audio: Callable
+    embed_text: Callable
+    caption: Callable
+
+
 def frozen_model(config: RunConfig, params: dict, name: str) -> EvalModel:
     """Wraps ``params`` as the jitted functions that evaluators call."""
-    _, apply = make_model(config)
     identity = hashlib.sha256(b"".join(np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(params))).hexdigest()
     params = jax.tree.map(jnp.asarray, params)
+    programs = _programs(RunConfig(model=config.model, features=config.features, objective=config.objective))
 
-    def bound(function: Callable, compile: Callable = jax.jit) -> Callable:
-        compiled = compile(function)
-        return lambda *args: compiled(params, *(jnp.asarray(arg) for arg in args))
+    def bound(program: Callable) -> Callable:
+        return lambda *args: program(params, *(jnp.asarray(arg) for arg in args))
 
-    @functools.partial(bound, compile=over_rows)
-    def frames(params: dict, audio_BS: jax.Array, audio_len_B: jax.Array) -> tuple[jax.Array, jax.Array]:
-        return apply(params, *log_mel(audio_BS, audio_len_B, config.features), method="encode")
-
-    @bound
-    def pool_audio(params: dict, frames_BTD: jax.Array, len_B: jax.Array) -> jax.Array:
-        return apply(params, frames_BTD, len_B, method="pool_audio")
-
-    @bound
-    def project_audio(params: dict, frames_BTD: jax.Array, len_B: jax.Array) -> jax.Array:
-        return apply(params, frames_BTD, len_B, method="project_audio")
-
-    @bound
-    def embed_text(params: dict, text_BL: jax.Array, text_len_B: jax.Array) -> jax.Array:
-        return apply(params, text_BL, text_len_B, method="embed_text")
+    embed_text = bound(programs.embed_text)
 
     def embed_captions(text_BL: np.ndarray, text_len_B: np.ndarray, tokens: SpecialTokens) -> jax.Array:
         return embed_text(*wrap_caption(jnp.asarray(text_BL), jnp.asarray(text_len_B), tokens))
 
-    @functools.partial(jax.jit, static_argnums=(3, 4, 5))
-    def generate(params: dict, frames_BTD: jax.Array, len_B: jax.Array, ids: Ids, beams: int, tokens: int) -> jax.Array:
-        options = {"ids": ids, "beams": beams, "max_length": tokens}
-        return apply(params, frames_BTD, len_B, method="caption", **options)
-
     def caption(frames_BTD: jax.Array, len_B: jax.Array, special: SpecialTokens, beams: int, tokens: int) -> jax.Array:
         ids = Ids(special.bos, special.eos, special.pad)
-        return generate(params, jnp.asarray(frames_BTD), jnp.asarray(len_B), ids, beams, tokens)
+        return programs.caption(params, jnp.asarray(frames_BTD), jnp.asarray(len_B), ids, beams, tokens)
 
     sides = sides_of(config.objective)
     contrastive = TEXT in sides
     return EvalModel(
         name=name,
-        frames=frames,
-        pool_audio=pool_audio if contrastive else None,
-        project_audio=project_audio if contrastive else None,
+        frames=bound(programs.frames),
+        pool_audio=bound(programs.pool_audio) if contrastive else None,
+        project_audio=bound(programs.project_audio) if contrastive else None,
         embed_text=embed_captions if contrastive else None,
         caption=caption if DECODER in sides else None,
         identity=identity,
     )
+
+
+@functools.lru_cache(maxsize=4)  # a run, its untrained twin and its other checkpoints are traced and compiled once
+def _programs(config: RunConfig) -> _Programs:
+    """The functions of all models that ``config`` describes."""
+    _, apply = make_model(config)
+
+    def method(name: str) -> Callable:
+        return jax.jit(lambda params, *args: apply(params, *args, method=name))
+
+    def frames(params: dict, audio_BS: jax.Array, audio_len_B: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return apply(params, *log_mel(audio_BS, audio_len_B, config.features), method="encode")
+
+    @functools.partial(jax.jit, static_argnums=(3, 4, 5))
+    def caption(params: dict, frames_BTD: jax.Array, len_B: jax.Array, ids: Ids, beams: int, tokens: int) -> jax.Array:
+        options = {"ids": ids, "beams": beams, "max_length": tokens}
+        return apply(params, frames_BTD, len_B, method="caption", **options)
+
+    return _Programs(over_rows(frames), method("pool_audio"), method("project_audio"), method("embed_text"), caption)

@@ -93,7 +93,7 @@ def test_equals_the_dense_loss_and_its_gradients(batch, devices, fsdp, tensor, c
         places, inexact = (rows, rows, whole, rows, rows, whole), (0, 1, 2, 5)
         found = jax.jit(jax.value_and_grad(lambda *args: sharded(*args)[0], inexact), in_shardings=places)
         value, grads = found(*args)
-        expected, expected_grads = jax.value_and_grad(expected_loss, inexact)(*args)
+        expected, expected_grads = jax.jit(jax.value_and_grad(expected_loss, inexact))(*args)
         alone = jax.jit(lambda *args: sharded(*args)[0], in_shardings=places)(*args)
         np.testing.assert_allclose([value, alone], expected, atol=1e-12, rtol=1e-13)
         for got, want in zip(grads, expected_grads, strict=True):
@@ -106,8 +106,8 @@ def test_duplicates_are_not_negatives(loss, lowest):
     mesh = make_mesh(MeshConfig(), jax.devices()[:1])
     embed = jnp.asarray([[1.0, 0.0], [1.0, 0.0]], jnp.float32)
     rest = (jnp.log(10.0), jnp.asarray([[0, 7], [1, 7]], jnp.int32), jnp.ones(2, bool))
-    with_exclusion, told = on(mesh, loss=loss)(embed, embed, *rest)
-    without, all_told = on(mesh, loss=loss, exclude_duplicates=False)(embed, embed, *rest)
+    with_exclusion, told = jax.jit(on(mesh, loss=loss))(embed, embed, *rest)
+    without, all_told = jax.jit(on(mesh, loss=loss, exclude_duplicates=False))(embed, embed, *rest)
     assert float(with_exclusion) == pytest.approx(0.0, abs=5e-5)
     assert (told["negatives"], told["no_negatives_share"]) == (0, 1)
     assert (all_told["negatives"], all_told["no_negatives_share"]) == (1, 0)
@@ -187,7 +187,8 @@ def test_temperature_is_learnt_or_fixed_and_clamped(batch, learn):
     def loss(log_scale):
         return objective(audio, text, log_scale, groups, mask)
 
-    (_, metrics), gradient = jax.value_and_grad(loss, has_aux=True)(jnp.log(20.0))
+    compiled = jax.jit(jax.value_and_grad(loss, has_aux=True))
+    (_, metrics), gradient = compiled(jnp.log(20.0))
     assert (float(gradient) != 0) == learn
     np.testing.assert_allclose(metrics["logit_scale"], 20.0, rtol=1e-6)
-    np.testing.assert_allclose(loss(jnp.log(80.0))[1]["logit_scale"], 50.0, rtol=1e-6)
+    np.testing.assert_allclose(compiled(jnp.log(80.0))[0][1]["logit_scale"], 50.0, rtol=1e-6)
