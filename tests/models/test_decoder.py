@@ -27,7 +27,7 @@ FRAMES_LEN = jnp.asarray([6, 4, 5], jnp.int32)
 def decoder(memory_width=12, **changes):
     config = dataclasses.replace(CONFIG, **changes)
     init, apply = functionalize(lambda rngs: CaptionDecoder(config, memory_width, rngs=rngs))
-    return init(jax.random.key(0)), apply
+    return jax.jit(init)(jax.random.key(0)), apply
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def influence(params, apply, causal):
         changed = {**params, "text_embed": {"embedding": table}}
         return apply(changed, TOKENS[:1], LEN[:1], jnp.asarray([causal]), FRAMES[:1], FRAMES_LEN[:1])[0].sum(-1)
 
-    jacobian = np.abs(jax.jacrev(logits)(params["text_embed"]["embedding"])).sum(-1)
+    jacobian = np.abs(jax.jit(jax.jacrev(logits))(params["text_embed"]["embedding"])).sum(-1)
     return jacobian[:, np.asarray(TOKENS[0])]
 
 
