@@ -5,12 +5,16 @@ An object is there whole or not at all, and a name can be claimed by one of seve
 
 import contextlib
 import errno
+import logging
 import os
 import pathlib
 from collections.abc import Iterator
 from typing import Any
 
 from alp_jax.core.errors import AlpError, StorageError, UserError
+
+# Its client also logs, with tracebacks, the errors that it raises.
+logging.getLogger("gcsfs").setLevel(logging.CRITICAL)
 
 # of the stores that can hold a run folder -> where their clients look for credentials
 STORES = {
@@ -52,6 +56,16 @@ def reached(url: str | os.PathLike) -> Iterator[tuple[Any, str]]:
             known = STORES.get(scheme, f"see the documentation of fsspec about {scheme}://")
             raise UserError(f"{url}: no credentials were found: {known} ({said(error)})") from None
         raise OSError(f"{url}: {said(error)}") from None
+
+
+def require_credentials(url: str | os.PathLike, system: Any) -> None:
+    """Raises UserError if ``system``, of ``url``, is the client of ``gs://``, and looked for credentials in vain.
+
+    That client goes on without, as it may read what is public, and then tries for a minute.
+    """
+    found = getattr(getattr(system, "credentials", None), "method", "") != "anon"
+    if not found and not os.environ.get("STORAGE_EMULATOR_HOST"):
+        raise UserError(f"{url}: no credentials were found: {STORES['gs']}")
 
 
 def said(error: Exception) -> str:

@@ -16,7 +16,7 @@ from typing import BinaryIO
 
 from alp_jax.core import files
 from alp_jax.core.errors import StorageError, UserError
-from alp_jax.core.object_store import STORES, reached, said, send
+from alp_jax.core.object_store import STORES, reached, require_credentials, said, send
 
 Location = str | os.PathLike
 
@@ -74,6 +74,7 @@ def check_run_folder(path: Location, knob: str) -> None:
     text = os.fspath(path)
     try:
         with reached(path) as (system, name):
+            require_credentials(path, system)
             system.ls(name, detail=False)
     except FileNotFoundError as error:
         if "bucket does not exist" in str(error.strerror):  # the folder need not

@@ -74,3 +74,15 @@ def test_missing_credentials_are_named(s3, monkeypatch, tmp_path):  # noqa: F811
     with pytest.raises(UserError, match=r"s3://bucket/r: no credentials were found: set AWS_ACCESS_KEY_ID and"):
         storage.check_run_folder("s3://bucket/r", "--workdir")
     fsspec.get_filesystem_class("s3").clear_instance_cache()
+
+
+def test_a_store_of_google_is_not_tried_without_credentials(monkeypatch, tmp_path):
+    for name in ("GOOGLE_APPLICATION_CREDENTIALS", "STORAGE_EMULATOR_HOST"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path))
+    monkeypatch.setenv("NO_GCE_CHECK", "true")
+    fsspec.get_filesystem_class("gs").clear_instance_cache()
+    with pytest.raises(UserError, match=r"gs://bucket/r: no credentials were found: run 'gcloud auth"):
+        storage.check_run_folder("gs://bucket/r", "--workdir")
+    fsspec.get_filesystem_class("gs").clear_instance_cache()
