@@ -49,7 +49,7 @@ MEMBERS = (
     Member("audiocaps", ("train.csv",), ("val.csv", "test.csv"), clips=51_308, hours=142.5),
     Member("clotho", ("clotho_captions_*.csv",), ("clotho_metadata_*.csv",), clips=5_929, hours=37.0),
     Member("musiccaps", ("musiccaps-public.csv",), clips=5_521, hours=15.3),
-    Member("wavcaps", ("*_final.json",), folder="json_files", clips=403_050, hours=7_568.0),
+    Member("wavcaps", ("*_final.json",), ("fsd_final_2s.json",), folder="json_files", clips=403_050, hours=7_568.0),
     Member("audiosetcaps", ("*_caption.csv",), clips=6_117_099, hours=16_992.0),
     Member("fusionaudio", ("*.json", "*.jsonl"), clips=1_200_000, hours=3_333.0),
     # each stretch is decoded from the start of its track

@@ -8,7 +8,7 @@ import shutil
 import pytest
 
 from alp_jax.cli.main import main
-from alp_jax.corpora import registry
+from alp_jax.corpora import captionstew, registry
 from alp_jax.data.building import build as building
 from alp_jax.data.building import staging
 from alp_jax.data.store.dataset import open_dataset
@@ -168,3 +168,12 @@ def test_the_forecast_of_a_dry_run(downloads, tmp_path, capsys):
     assert "missing: wavcaps: no folder" in text
     assert "on 16 cores that is about" in text
     assert list(tmp_path.iterdir()) == [root]
+
+
+def test_freesound_of_two_seconds_and_more_is_read_where_files_lie_side_by_side(tmp_path):
+    for name in ("as_final.json", "fsd_final_2s.json"):
+        path = tmp_path / "wavcaps" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("{}")
+    (found,), _ = captionstew.find(tmp_path, only=["wavcaps"])
+    assert [path.rpartition("/")[2] for path in found.metadata] == ["as_final.json", "fsd_final_2s.json"]
