@@ -125,7 +125,7 @@ def copied(
             copy.push()
 
 
-def place(kind: str, url: str) -> pathlib.Path:
+def local_home(kind: str, url: str) -> pathlib.Path:
     """The local folder of a ``kind`` that stands for ``url`` on this host, in the cache, under its own name."""
     url = url.rstrip("/")
     return cache_dir() / kind / hashlib.sha256(url.encode()).hexdigest()[:12] / url.rpartition("/")[2]

@@ -19,7 +19,7 @@ class ArchivedFiles:
         self._paths: list[str] = []
         self._places: dict[str, tuple[int, int, int]] | None = None  # stem -> archive, where it lies, its length
 
-    def place(self, stems: Sequence[str]) -> tuple[str, str]:
+    def locate(self, stems: Sequence[str]) -> tuple[str, str]:
         """(path, member) of the file for the first of ``stems`` that has one; see ``AudioFiles.path`` if none has.
 
         Raises:

@@ -225,7 +225,7 @@ class _OwnBatches:
             batch = self._open[step]
         yield {name: array[first:last] for name, array in batch.items()}
 
-    def take(self, step: int) -> _Batch:
+    def finished(self, step: int) -> _Batch:
         with self._lock:
             return self._open.pop(step)
 
@@ -275,7 +275,7 @@ class TrainBatches(Iterator[_Batch]):
                     if self._closed.is_set():
                         return
                     next(self._parts)
-                self._ready.put(self._memory.take(step))
+                self._ready.put(self._memory.finished(step))
                 step += 1
         except Exception as error:  # the caller of next() sees it, once it has the batches before
             self._ready.put(error)

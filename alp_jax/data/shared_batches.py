@@ -83,7 +83,7 @@ class SharedBatches:
             self._opened[slot] = known, descriptor
         return descriptor
 
-    def take(self, step: int) -> dict[str, np.ndarray]:
+    def finished(self, step: int) -> dict[str, np.ndarray]:
         """The batch of a step whose rows are all there; its memory lasts as long as any of its arrays."""
         size, places = self._places(step)
         slot = self._slots[step % len(self._slots)]

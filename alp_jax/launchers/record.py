@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from alp_jax.core import storage
 from alp_jax.core.errors import UserError
 from alp_jax.core.files import read_json, write_json, write_text
-from alp_jax.core.mirror import place
+from alp_jax.core.mirror import local_home
 from alp_jax.core.run_files import LAUNCH, LAUNCHES
 from alp_jax.launchers.names import option
 
@@ -24,7 +24,7 @@ def new_folder(command: Sequence[str]) -> pathlib.Path:
     if workdir is None:
         raise UserError("the command names no --workdir, where the launch is recorded")
     storage.check_scheme(workdir, "--workdir")
-    home = place("launches", workdir) if storage.is_remote(workdir) else storage.local(workdir)
+    home = local_home("launches", workdir) if storage.is_remote(workdir) else storage.local(workdir)
     root, number = home / LAUNCHES, 1
     try:
         root.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from alp_jax.core import files, storage
 from alp_jax.core.errors import StorageError, UserError
-from alp_jax.core.mirror import AT_ONCE, Mirror, copied, place
+from alp_jax.core.mirror import AT_ONCE, Mirror, copied, local_home
 from alp_jax.core.progress import stage
 from alp_jax.core.run_files import (
     BAD_STEPS,
@@ -32,7 +32,7 @@ _NOT_READ = {METRICS, LOG, OUTPUT, BAD_STEPS, LAUNCHES, "tensorboard", "profile"
 
 def stage_of(url: str) -> pathlib.Path:
     """Where this host keeps the run in ``url`` while it trains it."""
-    return place(_STAGES, url)
+    return local_home(_STAGES, url)
 
 
 def mirror(folder: pathlib.Path, url: str) -> Mirror:

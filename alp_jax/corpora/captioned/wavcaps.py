@@ -97,7 +97,7 @@ def _clip(record: dict, name: str, split: str, files: ArchivedFiles) -> Clip:
     elif not re.fullmatch(part.form, own):
         raise BadRow("bad_id", f"{own!r} is not an id of {name}")
     recording = f"{part.recording}:{own}"
-    path, member = files.place([*youtube.names(own)] if name == "audioset" else [own])
+    path, member = files.locate([*youtube.names(own)] if name == "audioset" else [own])
     return Clip(
         id=f"wavcaps_{name}:{own}",
         source=f"wavcaps_{name}",

@@ -137,11 +137,11 @@ def write_part(planned: Planned, chosen: BuildSettings, run: Engine, part: Build
       StorageError: a shard could not be written.
     """
     tasks = [] if planned.complete else planned.tasks(chosen)
-    todo = [task for task in part.take(tasks) if not shard.finished(task)]
+    todo = [task for task in part.share_of(tasks) if not shard.finished(task)]
     run(todo, planned.out, part)
     others = [task for task in tasks if (task.number - part.number + 1) % part.of]
     left = sum(not shard.finished(task) for task in others)
-    return {"part": str(part), "shards": len(part.take(planned.counts)), "written": len(todo), "left": left}
+    return {"part": str(part), "shards": len(part.share_of(planned.counts)), "written": len(todo), "left": left}
 
 
 def finish(planned: Planned, chosen: BuildSettings, about: dict, max_bad_share: float) -> dict:

@@ -29,7 +29,7 @@ class BuildPart(NamedTuple):
             raise UserError(f"--part {text}: give NUMBER/OF, from 1/OF to OF/OF, such as 3/8")
         return part
 
-    def take(self, items: Sequence[T]) -> list[T]:
+    def share_of(self, items: Sequence[T]) -> list[T]:
         """Those of ``items`` that belong to this part, in their order."""
         return list(items[self.number - 1 :: self.of])
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from alp_jax.core import storage
 from alp_jax.core.errors import AlpError, StorageError
 from alp_jax.core.files import write_text
-from alp_jax.core.mirror import Mirror, copied, place
+from alp_jax.core.mirror import Mirror, copied, local_home
 from alp_jax.core.run_files import CONFIG, DONE, ENVIRONMENT, RESULTS, RUNS, SUMMARY
 
 _ORIGIN = ".url"  # in a copy: where it is from
@@ -51,7 +51,7 @@ def local_sweep(sweep: storage.Location, *, write: bool = False) -> Iterator[pat
     with contextlib.ExitStack() as stack:
         try:
             if write:
-                copy = Mirror(place("sweeps", url), url, _own)
+                copy = Mirror(local_home("sweeps", url), url, _own)
                 copy.folder.mkdir(parents=True, exist_ok=True)
                 copy.pull()
                 stack.callback(copy.push)

@@ -74,7 +74,7 @@ def clips(
             yield from _rows(path, known)
 
     beside = (row for path in paths if tables.suffix(path) != ".tar" for row in _rows(path, known))
-    yield from joined(beside, rows(), make.place, make.clip)
+    yield from joined(beside, rows(), make.file_and_stretch, make.clip)
 
 
 def split_rule(
@@ -150,7 +150,7 @@ class _Rows:
         elif self._named != "train" and tables.suffix(path) in tables.TEXT:
             say(f"{path}: split {self._named} by its name, except for rows that state another")
 
-    def place(self, row: Row) -> Place:
+    def file_and_stretch(self, row: Row) -> Place:
         """The file that a row names, in composed Unicode, and the stretch of it."""
         start, duration = _times(row)
         return composed(os.path.normpath(self._name(row))), start, duration
