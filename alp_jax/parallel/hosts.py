@@ -34,6 +34,7 @@ from alp_jax.parallel.rendezvous import meet, resolve_address
 _HEARTBEAT_S = 30  # silence after which JAX considers a process dead and ends the others
 _SHUTDOWN_S = 15
 _SLICE_S = 1.0  # between checks for signals while waiting
+_LAST_S = 0.5  # by which process 0 outlives the others where a signal ends them all at once
 _LISTEN_S = 2.0  # the same, for the thread that waits for failures of others
 _FAILED, _HEARD, _HOSTS = "alp/failed", "alp/heard", "alp/host"
 _FOREVER = 10 * 365 * 86400.0
@@ -223,6 +224,10 @@ def _listen() -> None:
         did = "ended the run" if failure["code"] == Preempted.exit_code else "failed"
         progress.say(f"alp: process {failure['process']} on {failure['host']} {did}: {failure['message']}")
         _client().key_value_set(f"{_HEARD}/{own_index}", "")
+        if is_primary() and failure["code"] == Preempted.exit_code:
+            # The store ends with this process, and JAX aborts those that still have it: the one that was told to stop
+            # is on its way out but may not be out yet, and its status has to be this one, too.
+            time.sleep(_LAST_S)
         _exit(failure["code"])
 
 
