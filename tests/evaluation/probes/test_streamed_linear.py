@@ -87,6 +87,16 @@ def test_penalties_in_sequence_select_what_they_select_side_by_side(planted, mon
         run(data_of(x, y), MemoryBudget(1 << 30, shared))
 
 
+@pytest.mark.parametrize("at_once", [6, 2])
+def test_the_largest_penalty_and_the_shortest_training_win_among_equal_scores(planted, monkeypatch, at_once):
+    x, y = planted
+    monkeypatch.setattr(streamed._Fits, "scores", lambda fits, params, rows: [0.5] * len(fits.penalty_G))
+    shared, each = streamed.fit_bytes(WIDTH, CLASSES, streamed.LEAST_BATCH)
+    _, chosen = run(data_of(x, y), MemoryBudget(1 << 30, shared + at_once * each))
+    assert chosen["penalty"] == max(probe.PENALTIES)
+    assert chosen["steps"] == streamed.schedule(400, 10).looks[0]
+
+
 def test_a_fit_that_was_killed_goes_on_and_gives_the_same_result(planted, monkeypatch, tmp_path):
     x, y = planted
     monkeypatch.setattr(fit_state, "EVERY_S", 0.0)

@@ -8,11 +8,12 @@ import pytest
 
 from alp_jax.config.schema import DataConfig, FeatureConfig, ModelConfig
 from alp_jax.core.errors import DataError
+from alp_jax.core.hashing import hash64
 from alp_jax.evaluation.evaluator import Setup
 from alp_jax.evaluation.probes.evaluator import score_probe
 from alp_jax.evaluation.probes.tasks import build_tasks
 from alp_jax.evaluation.retrieval.task import captioned_clips
-from alp_jax.evaluation.table import hold_out, read_table
+from alp_jax.evaluation.table import SEED, hold_out, read_table
 
 
 def tasks_of(dataset, config):
@@ -56,6 +57,45 @@ def test_the_validation_split_selects_when_it_is_large_enough(dataset, config):
     assert task.selection == "validation split"
     assert {records[row].split for row in task.train_row[task.held]} == {"valid"}
     assert {records[row].split for row in task.train_row[~task.held]} == {"train"}
+
+
+def kinds_of(dataset, **clips):
+    """A data set of clips that are groups of their own; ``clips`` are the kinds of every split, a letter each."""
+    letters = [(split, letter) for split, kinds in clips.items() for letter in kinds]
+    return type(dataset)(
+        [
+            dataclasses.replace(dataset.records[0], id=f"{i}", group=f"{i}", split=split, labels={"kind": letter})
+            for i, (split, letter) in enumerate(letters)
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    ("valid", "selection"),
+    [
+        ("ab" * 25, "validation split"),  # half of the classes are enough, and so are 50 clips
+        ("ab" * 24 + "a", "training groups"),
+        ("a" * 50, "training groups"),
+    ],
+)
+def test_a_validation_split_with_few_clips_or_classes_gives_way_to_training_clips(dataset, config, valid, selection):
+    few = kinds_of(dataset, train="abcd" * 20, valid=valid, test="abcd" * 4)
+    task = tasks_of(few, dataclasses.replace(config, max_train_clips=0))["kind"]
+    assert task.selection == selection
+    fitted = 80 if selection == "validation split" else 64
+    assert (~task.held).sum() == fitted
+    assert len(task.held) == 80 + (len(valid) if selection == "validation split" else 0)
+
+
+def test_a_class_keeps_clips_to_be_fitted_to(dataset, config):
+    """The group that would be held first has all but two clips of a class."""
+    few = kinds_of(dataset, train="a" * 72 + "b" * 8, test="ab" * 8)
+    first = min((f"large {i}" for i in range(10_000)), key=lambda name: hash64(SEED, name))
+    few.records[72:78] = [dataclasses.replace(record, group=first) for record in few.records[72:78]]
+    task = tasks_of(few, dataclasses.replace(config, max_train_clips=0))["kind"]
+    assert task.selection == "training groups"
+    assert first not in {group for group, held in zip(task.train_groups, task.held, strict=True) if held}
+    assert hold_out(task.train_groups)[0][72:78].all()  # it is the class that keeps them
 
 
 def test_one_large_group_falls_back_to_clips():
